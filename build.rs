@@ -1,0 +1,21 @@
+//! Compiles `proto/` with protox, so that no protoc is needed, and keeps the descriptor set for
+//! server reflection and for JSON output.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+
+const PROTOS: [&str; 3] = [
+    "opflex/peerstatus/v1/types.proto",
+    "opflex/peerstatus/v1/peer_status_service.proto",
+    "opflex/peerstatus/v1/pool_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(PROTOS, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".opflex.peerstatus.v1").compile_fds(descriptors)?;
+    Ok(())
+}

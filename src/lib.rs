@@ -1,0 +1,27 @@
+//! Keeps connections to OpFlex peers alive, and tells any number of gRPC clients what happens to them.
+//!
+//! The layers, lowest first. A module uses those above it in this list and none below; `tests/it/layering.rs`
+//! holds it to that.
+//!
+//! | layer | module | what it is |
+//! |---|---|---|
+//! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
+//! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
+//! | state | [`status`] | what listeners hear: current state and one revisioned log |
+//! | I/O | [`transport`] | byte streams to peers |
+//! | tasks | [`pool`] | an owner task per pool, a session task per peer |
+//! | edge | [`grpc`], [`sim`] | the API; OpFlex peers to develop and demonstrate against |
+//! | wiring | [`config`], [`telemetry`], [`app`] | from settings to a running service |
+//! | commands | [`cli`] | the command line: the service, its clients, the demonstration |
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod grpc;
+pub mod opflex;
+pub mod peer;
+pub mod pool;
+pub mod sim;
+pub mod status;
+pub mod telemetry;
+pub mod transport;

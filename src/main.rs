@@ -1,0 +1,3 @@
+//! The `peerstatus` binary.
+
+fn main() {}
