@@ -1,1 +1,13 @@
-//! opflex.
+//! The OpFlex wire protocol: bytes ⇄ messages.
+//!
+//! JSON documents, each ended by one NUL byte, in the shape of JSON-RPC 1.0 with structured ids. This module
+//! knows the shape and nothing else: no state, no clock, no sockets. What it reads comes from the network, so
+//! it panics on none of it, refuses what is too long or too deep, and never builds a tree of it: a value is
+//! the slice of its frame, and what a caller asks for is read out of that slice.
+
+pub mod frame;
+pub mod identity;
+mod json;
+pub mod message;
+pub mod method;
+pub(crate) mod text;

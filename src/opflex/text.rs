@@ -1,0 +1,33 @@
+//! Text from strangers, made fit for logs, errors and terminals.
+
+use std::fmt;
+
+/// The longest piece of foreign text that an error quotes, in bytes.
+const QUOTE_LIMIT: usize = 80;
+
+/// `text`, cut to at most `limit` bytes without splitting a character.
+pub(crate) fn clip(text: &str, limit: usize) -> &str {
+    text.get(..text.floor_char_boundary(limit)).unwrap_or_default()
+}
+
+/// `text` cut to at most `limit` bytes and with a space for every control character, which could otherwise
+/// steer the terminal of whoever reads it.
+pub(crate) fn printable(text: &str, limit: usize) -> String {
+    let mut clean = clip(text, limit).to_owned();
+    if clean.contains(char::is_control) {
+        clean = clean.replace(char::is_control, " ");
+        clean.truncate(clean.floor_char_boundary(limit));
+    }
+    clean
+}
+
+/// Shows text in quotes, escaped, and cut if it is long.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = clip(self.0, QUOTE_LIMIT);
+        let rest = if shown.len() < self.0.len() { "…" } else { "" };
+        write!(f, "\"{}{rest}\"", shown.escape_debug())
+    }
+}
