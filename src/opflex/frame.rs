@@ -97,3 +97,6 @@ impl FrameDecoder {
         self.oversized = false;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -292,3 +292,6 @@ fn parse_proxies(data: &RawValue) -> Option<Proxies> {
     };
     Some(Proxies { v4: unicast(v4)?, v6: unicast(v6)?, mac: unicast(mac)? })
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use super::{
     text::{clip, printable},
 };
 
-/// Arrays and objects may lie this deep within each other. OpFlex needs about six levels; the reference has no
+/// Arrays and objects may lie this deep within each other. OpFlex needs about ten levels; the reference has no
 /// limit but its stack.
 pub const MAX_NESTING: usize = 64;
 
@@ -296,3 +296,6 @@ fn encode(value: &impl Serialize) -> Vec<u8> {
     // Text and numbers into memory: this does not fail. If it did, the frame would be empty, which is legal.
     serde_json::to_vec(value).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

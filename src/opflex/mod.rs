@@ -11,3 +11,6 @@ mod json;
 pub mod message;
 pub mod method;
 pub(crate) mod text;
+
+#[cfg(test)]
+mod golden;

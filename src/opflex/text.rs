@@ -13,12 +13,7 @@ pub(crate) fn clip(text: &str, limit: usize) -> &str {
 /// `text` cut to at most `limit` bytes and with a space for every control character, which could otherwise
 /// steer the terminal of whoever reads it.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
-    let mut clean = clip(text, limit).to_owned();
-    if clean.contains(char::is_control) {
-        clean = clean.replace(char::is_control, " ");
-        clean.truncate(clean.floor_char_boundary(limit));
-    }
-    clean
+    clip(text, limit).replace(char::is_control, " ")
 }
 
 /// Shows text in quotes, escaped, and cut if it is long.

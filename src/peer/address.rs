@@ -189,3 +189,6 @@ const fn is_name_character(character: char) -> bool {
 fn quote(text: &str) -> String {
     Quoted(text).to_string()
 }
+
+#[cfg(test)]
+mod tests;

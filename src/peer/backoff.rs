@@ -70,3 +70,6 @@ impl SplitMix64 {
         scaled.try_into().unwrap_or(most)
     }
 }
+
+#[cfg(test)]
+mod tests;
