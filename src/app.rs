@@ -1,1 +1,151 @@
-//! app.
+//! The composition root: from settings to a running service, and down again in order.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinError, JoinHandle, JoinSet},
+    time::{Instant, interval, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    grpc::{self, Api},
+    pool,
+    status::{Hub, Listeners},
+};
+
+/// How often listeners that nobody watches are looked through.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How long connections to peers have to close after they were told to.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The service could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve on {address}: {source}")]
+pub struct StartError {
+    address: SocketAddr,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The service could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The server failed.
+    #[error(transparent)]
+    Server(#[from] grpc::ServeError),
+    /// A task that must not end did.
+    #[error("a task that the service cannot do without has ended")]
+    Task(#[from] JoinError),
+    /// The same, without a panic.
+    #[error("a task that the service cannot do without has ended by itself")]
+    Ended,
+}
+
+/// A running service.
+pub struct Service {
+    address: SocketAddr,
+    stop: CancellationToken,
+    run: JoinHandle<Result<(), RunError>>,
+}
+
+impl Service {
+    /// Binds, and starts serving and connecting.
+    ///
+    /// # Errors
+    /// The address could not be bound.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let failed = |source| StartError { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let stop = CancellationToken::new();
+        let run = tokio::spawn(run(config, listener, stop.clone()));
+        Ok(Self { address, stop, run })
+    }
+
+    /// Where the API is served.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cancelling this stops the service, in order: clients are sent away, peers are announced as closing and
+    /// gone, and their connections are closed.
+    #[must_use]
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits until the service has stopped.
+    ///
+    /// # Errors
+    /// It stopped because something failed.
+    pub async fn join(self) -> Result<(), RunError> {
+        self.run.await?
+    }
+}
+
+async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), RunError> {
+    let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
+    let listeners = Listeners::new(Arc::clone(&hub), config.limits);
+    let tasks = TaskTracker::new();
+    let stop_pools = CancellationToken::new();
+    let mut critical = JoinSet::new();
+    for pool in config.pools {
+        if pool.peers.is_empty() {
+            warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
+        }
+        critical.spawn(pool::open(pool, Arc::clone(&hub), tasks.clone(), stop_pools.clone()));
+    }
+    critical.spawn(expire(Arc::clone(&listeners), stop_pools.clone()));
+    let (drain, draining) = watch::channel(false);
+    let api = Api { hub, listeners: Arc::clone(&listeners) };
+    let mut server = tokio::spawn(grpc::serve(api, listener, draining, stop.clone().cancelled_owned()));
+
+    let outcome = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = &mut server => ended?.map_err(RunError::from).and(Err(RunError::Ended)),
+        Some(ended) = critical.join_next() => ended.map_err(RunError::from).and(Err(RunError::Ended)),
+    };
+    info!("stopping");
+    stop.cancel();
+    listeners.drain();
+    drain.send_replace(true);
+    drop(drain);
+    if outcome.is_ok() && timeout(config.drain_timeout, &mut server).await.is_err() {
+        let (_, streams) = listeners.count();
+        warn!(streams, "clients are still connected after {:?}: leaving them", config.drain_timeout);
+        server.abort();
+    }
+    stop_pools.cancel();
+    tasks.close();
+    let closed = async {
+        while critical.join_next().await.is_some() {}
+        tasks.wait().await;
+    };
+    if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+        warn!("connections to peers did not close within {CLOSE_TIMEOUT:?}");
+    }
+    info!("stopped");
+    outcome
+}
+
+/// Destroys listeners that nobody has watched for too long.
+async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
+    let mut every = interval(EXPIRE_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => {
+                let expired = listeners.expire(Instant::now());
+                if expired > 0 {
+                    info!(expired, "listeners expired");
+                }
+            }
+        }
+    }
+}

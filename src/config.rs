@@ -1,1 +1,288 @@
-//! config.
+//! Settings: a TOML file, then the environment, then flags. Complete and checked before anything is bound.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    opflex::Identity,
+    peer::{PeerAddress, Timers},
+    pool::PoolConfig,
+    status::{Limits, is_id},
+};
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+/// Where the API is served unless configured: only for this machine.
+const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
+/// Name of the pool that flags shape.
+const DEFAULT_POOL: &str = "default";
+const DEFAULT_DOMAIN: &str = "default";
+
+/// Everything the service needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the API is served. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// How long clients have to go when the service stops.
+    pub drain_timeout: Duration,
+    /// How many listeners and streams there may be.
+    pub limits: Limits,
+    /// How many changes are remembered.
+    pub history: usize,
+    /// The pools, at least one.
+    pub pools: Vec<PoolConfig>,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Filter directives, for example `info` or `opflex_peerstatus=debug,info`.
+    pub level: String,
+    /// One JSON object a line instead of text.
+    pub json: bool,
+}
+
+/// What is wrong with the settings: where, and why. One sentence.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {reason}")]
+pub struct ConfigError {
+    place: String,
+    reason: String,
+}
+
+impl ConfigError {
+    fn new(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { place: place.into(), reason: reason.into() }
+    }
+}
+
+/// Settings from the environment and from flags. They win over the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Overrides {
+    /// Configuration file (TOML); see docs/configuration.md
+    #[arg(long, env = "PEERSTATUS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to serve gRPC on; port 0 lets the system choose [default: 127.0.0.1:50051]
+    #[arg(long, env = "PEERSTATUS_LISTEN", value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// Allow plaintext gRPC on an address that is not loopback
+    #[arg(long, env = "PEERSTATUS_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub insecure: Option<bool>,
+    /// Name to give to peers, for the pool `default` [default: the host name]
+    #[arg(long, env = "PEERSTATUS_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Policy domain to give to peers, for the pool `default` [default: default]
+    #[arg(long, env = "PEERSTATUS_DOMAIN", value_name = "DOMAIN")]
+    pub domain: Option<String>,
+    /// OpFlex peer of the pool `default`, IPv6 in brackets; repeat for more. Replaces those of the file
+    #[arg(long = "peer", env = "PEERSTATUS_PEERS", value_delimiter = ',', value_name = "HOST:PORT")]
+    pub peers: Vec<PeerAddress>,
+    /// What to log: off, error, warn, info, debug, trace, or directives per module [default: info]
+    #[arg(long, env = "PEERSTATUS_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// Log JSON objects, one a line, instead of text
+    #[arg(long, env = "PEERSTATUS_LOG_JSON", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub log_json: Option<bool>,
+}
+
+impl Config {
+    /// Reads the file, if one is named, lets the overrides win, and checks everything.
+    ///
+    /// # Errors
+    /// The first mistake: in which file, at which key, and why.
+    pub fn load(overrides: Overrides) -> Result<Self, ConfigError> {
+        let (file, place) = match &overrides.config {
+            Some(path) => (read(path)?, path.display().to_string()),
+            None => (file::File::default(), "flags".to_owned()),
+        };
+        build(file, overrides)
+            .map_err(|error| ConfigError::new(format!("{place}: {}", error.place), error.reason))
+    }
+}
+
+fn read(path: &Path) -> Result<file::File, ConfigError> {
+    let place = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| ConfigError::new(&place, error.to_string()))?;
+    toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.lines().count().max(1) + usize::from(before.ends_with('\n'));
+        ConfigError::new(format!("{place}:{line}"), error.message().replace('\n', ", "))
+    })
+}
+
+fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigError> {
+    shape_default_pool(&mut file, &overrides);
+    let listen = match (overrides.listen, &file.server.listen) {
+        (Some(listen), _) => listen,
+        (None, text) => parse_listen(text.as_deref().unwrap_or(DEFAULT_LISTEN))?,
+    };
+    let insecure = overrides.insecure.unwrap_or(file.server.insecure);
+    if !listen.ip().is_loopback() && !insecure {
+        let reason = format!(
+            "plaintext gRPC on {listen} is open to the network; serve on a loopback address, or say insecure = true \
+             (--insecure) if something else protects it"
+        );
+        return Err(ConfigError::new("server.listen", reason));
+    }
+    let limits = &file.limits;
+    check_range("limits.max_listeners", limits.max_listeners, 1, 1_000_000)?;
+    check_range("limits.max_streams", limits.max_streams, 1, 1_000_000)?;
+    check_range("limits.max_peers", limits.max_peers, 1, 100_000)?;
+    check_range("limits.max_frame_bytes", limits.max_frame_bytes, 4 * 1024, 64 * 1024 * 1024)?;
+    check_range("history.changes", file.history.changes, 16, 10_000_000)?;
+    check_duration(
+        "server.drain_timeout",
+        file.server.drain_timeout,
+        Duration::ZERO,
+        Duration::from_secs(300),
+    )?;
+    let level = overrides.log.unwrap_or_else(|| file.log.level.clone());
+    let log = Log { json: overrides.log_json.unwrap_or(file.log.json), level };
+    log.level
+        .parse::<tracing_subscriber::EnvFilter>()
+        .map_err(|error| ConfigError::new("log.level", format!("{:?}: {error}", log.level)))?;
+    Ok(Config {
+        listen,
+        drain_timeout: file.server.drain_timeout,
+        limits: Limits { listeners: limits.max_listeners, streams: limits.max_streams },
+        history: file.history.changes,
+        pools: pools(&file)?,
+        log,
+    })
+}
+
+/// The flags that name no pool are about the default one, which is made if need be.
+fn shape_default_pool(file: &mut file::File, overrides: &Overrides) {
+    let Overrides { name, domain, peers, .. } = overrides;
+    let shaped = name.is_some() || domain.is_some() || !peers.is_empty();
+    if !shaped && !file.pool.is_empty() {
+        return;
+    }
+    if !file.pool.iter().any(|pool| pool.name == DEFAULT_POOL) {
+        file.pool.push(file::Pool { name: DEFAULT_POOL.into(), ..file::Pool::default() });
+    }
+    for pool in file.pool.iter_mut().filter(|pool| pool.name == DEFAULT_POOL) {
+        pool.identity.name = name.clone().or_else(|| pool.identity.name.take());
+        pool.identity.domain = domain.clone().or_else(|| pool.identity.domain.take());
+        if !peers.is_empty() {
+            pool.peers = peers.iter().map(ToString::to_string).collect();
+        }
+    }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse().map_err(|_| {
+        ConfigError::new("server.listen", format!("{text:?} is not IP:PORT, for example {DEFAULT_LISTEN}"))
+    })
+}
+
+fn pools(file: &file::File) -> Result<Vec<PoolConfig>, ConfigError> {
+    let mut names = BTreeSet::new();
+    let mut pools = Vec::new();
+    for (index, pool) in file.pool.iter().enumerate() {
+        let place = format!("pool[{index}]");
+        if !is_id(&pool.name) {
+            let reason = format!("{:?} is not a pool name: 1 to 63 characters of [a-z0-9-]", pool.name);
+            return Err(ConfigError::new(format!("{place}.name"), reason));
+        }
+        if !names.insert(pool.name.clone()) {
+            return Err(ConfigError::new(format!("{place}.name"), format!("{:?} is there twice", pool.name)));
+        }
+        pools.push(PoolConfig {
+            name: Arc::from(pool.name.as_str()),
+            identity: identity(&place, &pool.identity)?,
+            peers: peers(&place, &pool.peers, file.limits.max_peers)?,
+            timers: timers(&place, &pool.timers)?,
+            frame_limit: file.limits.max_frame_bytes,
+            peer_limit: file.limits.max_peers,
+        });
+    }
+    Ok(pools)
+}
+
+fn identity(place: &str, given: &file::Identity) -> Result<Identity, ConfigError> {
+    let name = given.name.clone().unwrap_or_else(host_name);
+    let domain = given.domain.clone().unwrap_or_else(|| DEFAULT_DOMAIN.to_owned());
+    for (key, value) in [("name", &name), ("domain", &domain)] {
+        if value.is_empty() || value.len() > 1024 || value.contains(char::is_control) {
+            let reason = "must have 1 to 1024 bytes, and no control characters";
+            return Err(ConfigError::new(format!("{place}.identity.{key}"), reason));
+        }
+    }
+    let mut identity = Identity::new(name, domain);
+    identity.location.clone_from(&given.location);
+    if let Some(mac) = &given.mac {
+        let groups: Vec<_> = mac.split(':').collect();
+        let hex = |group: &&str| group.len() == 2 && group.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if groups.len() != 6 || !groups.iter().all(hex) {
+            let reason = format!("{mac:?} is not a MAC address, for example 00:22:bd:f8:19:ff");
+            return Err(ConfigError::new(format!("{place}.identity.mac"), reason));
+        }
+        identity.mac.clone_from(mac);
+    }
+    Ok(identity)
+}
+
+fn peers(place: &str, given: &[String], limit: usize) -> Result<Vec<PeerAddress>, ConfigError> {
+    let mut seen = BTreeSet::new();
+    for (index, text) in given.iter().enumerate() {
+        let place = format!("{place}.peers[{index}]");
+        let address: PeerAddress =
+            text.parse().map_err(|error| ConfigError::new(&place, format!("{error}")))?;
+        if !seen.insert(address) {
+            return Err(ConfigError::new(place, format!("{text:?} is there twice")));
+        }
+    }
+    if seen.len() > limit {
+        let reason = format!("{} peers; limits.max_peers allows {limit}", seen.len());
+        return Err(ConfigError::new(format!("{place}.peers"), reason));
+    }
+    Ok(seen.into_iter().collect())
+}
+
+fn timers(place: &str, given: &file::PoolTimers) -> Result<Timers, ConfigError> {
+    let defaults = Timers::default();
+    let get = |key: &str, value: Option<Duration>, default: Duration| {
+        let value = value.unwrap_or(default);
+        let place = format!("{place}.timers.{key}");
+        check_duration(&place, value, Duration::from_millis(10), Duration::from_secs(3600)).map(|()| value)
+    };
+    Ok(Timers {
+        connect: get("connect", given.connect, defaults.connect)?,
+        handshake: get("handshake", given.handshake, defaults.handshake)?,
+        keepalive: get("keepalive", given.keepalive, defaults.keepalive)?,
+        echo: get("echo", given.echo, defaults.echo)?,
+        ..defaults
+    })
+}
+
+fn check_range(place: &str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(place, format!("{value} is out of range; {least} to {most} is allowed")))
+}
+
+fn check_duration(place: &str, value: Duration, least: Duration, most: Duration) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(place, format!("{value:?} is out of range; {least:?} to {most:?} is allowed")))
+}
+
+/// The name of this machine, as a name for a policy element.
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "peerstatus".to_owned() } else { name.to_owned() }
+}

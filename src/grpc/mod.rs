@@ -1,7 +1,21 @@
-//! The gRPC edge: conversions between the service and its clients, and nothing else.
+//! The gRPC edge: conversions between the service and its clients, and nothing else. The only user of tonic
+//! and prost on the server's side.
+
+mod convert;
+mod error;
+mod health;
+mod names;
+mod paging;
+mod pool_service;
+mod request;
+mod server;
+mod status_service;
+mod watch;
+
+pub use server::{Api, ServeError, serve};
 
 /// Generated from `proto/opflex/peerstatus/v1`.
-#[allow(clippy::all, unreachable_pub)]
+#[allow(clippy::all, unreachable_pub)] // not ours to lint
 pub mod pb {
     tonic::include_proto!("opflex.peerstatus.v1");
 

@@ -14,3 +14,13 @@ pub(crate) mod text;
 
 #[cfg(test)]
 mod golden;
+
+pub use frame::{FrameDecoder, FrameError};
+pub use identity::{
+    ConnectivityInfo, Identity, IdentityAnswer, IdentityError, MAX_PEERS, Proxies, Role, Roles,
+};
+pub use message::{
+    Answer, ErrorCode, MAX_NESTING, Message, MessageError, Raw, RemoteError, Request, echo, error, result,
+    send_identity,
+};
+pub use method::Method;

@@ -1,5 +1,12 @@
 //! One peer, as a value: its address, its status, its state machine, its patience. No I/O, no clock.
 
-pub mod address;
-pub mod backoff;
-pub mod status;
+mod address;
+mod backoff;
+mod fsm;
+mod request;
+mod status;
+
+pub use address::{AddressError, PeerAddress};
+pub use backoff::Backoff;
+pub use fsm::{Action, Input, PeerFsm, Report, Timers};
+pub use status::{PeerOrigin, PeerStatus, PoolHealth, Reason};

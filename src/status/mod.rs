@@ -1,1 +1,27 @@
-//! status.
+//! What listeners hear: the current state of every pool and peer, and one revisioned log of what changed.
+//!
+//! [`Hub`] is the only place that changes state, [`Listeners`] knows who wants to hear of it, and a
+//! [`Subscription`] is one listener being told. A listener owns no queue: it is a cursor into the log, so that
+//! publishing never waits for anyone and memory per listener is constant.
+
+mod event;
+mod filter;
+mod health;
+mod hub;
+mod id;
+mod listener;
+mod log;
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, PoolState};
+pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
+pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
+pub use id::is_id;
+pub use listener::{
+    AttachError, AttachOptions, CreateError, GapPolicy, Limits, ListenerError, ListenerSpec, ListenerView,
+    Listeners,
+};
+pub use log::Gap;
+pub use subscription::{Delivery, End, Message, ResetReason, SNAPSHOT_CHUNK, Subscription};

@@ -1,1 +1,16 @@
-//! transport.
+//! Byte streams to peers: how they come up, and how frames go over them.
+
+mod connection;
+mod connector;
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Connection, Event};
+pub use connector::{Connector, DialError};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Anything that carries bytes both ways.
+pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}

@@ -1,0 +1,96 @@
+//! Errors as clients see them: a code, a sentence, and details that a program can read.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::status::{AttachError, CreateError, FilterError, ListenerError};
+
+/// Domain of every `google.rpc.ErrorInfo` of this service.
+pub(crate) const DOMAIN: &str = "opflex.peerstatus";
+/// When to try again after a quota was hit: listeners and streams go all the time.
+const QUOTA_RETRY: Duration = Duration::from_secs(5);
+/// When to try again while the service stops: a replacement needs a moment.
+const DRAIN_RETRY: Duration = Duration::from_secs(2);
+
+/// An error with a reason.
+pub(super) fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, message, details(reason))
+}
+
+/// An error about one field of the request.
+pub(super) fn invalid(field: &str, reason: &str, message: impl Into<String>) -> Status {
+    let message = message.into();
+    let mut details = details(reason);
+    details.add_bad_request_violation(field, &message);
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
+}
+
+fn retry(code: Code, reason: &str, message: impl Into<String>, after: Duration) -> Status {
+    let mut details = details(reason);
+    details.set_retry_info(Some(after));
+    Status::with_error_details(code, message, details)
+}
+
+fn details(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, [])
+}
+
+/// The service is stopping.
+pub(super) fn draining(after: Option<Duration>) -> Status {
+    retry(Code::Unavailable, "DRAINING", "the service is stopping", after.unwrap_or(DRAIN_RETRY))
+}
+
+/// An RPC that exists in the contract and not in the service yet.
+pub(super) fn not_yet(rpc: &str) -> Status {
+    Status::unimplemented(format!(
+        "{rpc} is part of the API, but this version of the service does not have it yet"
+    ))
+}
+
+pub(super) fn pool_not_found(name: &str) -> Status {
+    status(Code::NotFound, "POOL_NOT_FOUND", format!("pools/{name}: no such pool"))
+}
+
+pub(super) fn peer_not_found(name: &str) -> Status {
+    status(Code::NotFound, "PEER_NOT_FOUND", format!("{name}: no such peer"))
+}
+
+pub(super) fn listener_not_found(id: &str, _: ListenerError) -> Status {
+    status(Code::NotFound, "LISTENER_NOT_FOUND", format!("listeners/{id}: no such listener"))
+}
+
+pub(super) fn bad_filter(error: &FilterError) -> Status {
+    invalid(&format!("filter.{}", error.field), "BAD_FILTER", error.message.clone())
+}
+
+pub(super) fn create(id: &str, error: &CreateError) -> Status {
+    match error {
+        CreateError::Exists => {
+            status(Code::AlreadyExists, "LISTENER_EXISTS", format!("listeners/{id}: {error}"))
+        }
+        CreateError::ListenerQuota(_) => {
+            retry(Code::ResourceExhausted, "LISTENER_QUOTA", error.to_string(), QUOTA_RETRY)
+        }
+        CreateError::Draining => draining(None),
+    }
+}
+
+pub(super) fn attach(id: &str, error: &AttachError) -> Status {
+    match error {
+        AttachError::NotFound => listener_not_found(id, ListenerError),
+        AttachError::Attached(_) => {
+            status(Code::FailedPrecondition, "LISTENER_ATTACHED", format!("listeners/{id}: {error}"))
+        }
+        AttachError::StreamQuota(_) => {
+            retry(Code::ResourceExhausted, "STREAM_QUOTA", error.to_string(), QUOTA_RETRY)
+        }
+        AttachError::Create(error) => create(id, error),
+        AttachError::CursorInFuture { .. } => {
+            invalid("resume_after.revision", "CURSOR_IN_FUTURE", error.to_string())
+        }
+        AttachError::Compacted => status(Code::OutOfRange, "CURSOR_COMPACTED", error.to_string()),
+        AttachError::EpochMismatch => status(Code::OutOfRange, "EPOCH_MISMATCH", error.to_string()),
+    }
+}

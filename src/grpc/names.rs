@@ -1,0 +1,56 @@
+//! Resource names: `pools/{pool}`, `pools/{pool}/peers/{host}:{port}`, `listeners/{id}`.
+
+use tonic::Status;
+
+use super::error::invalid;
+use crate::{peer::PeerAddress, status::is_id};
+
+pub(super) fn pool(name: &str) -> String {
+    format!("pools/{name}")
+}
+
+pub(super) fn peer(pool: &str, address: &PeerAddress) -> String {
+    format!("pools/{pool}/peers/{address}")
+}
+
+pub(super) fn listener(id: &str) -> String {
+    format!("listeners/{id}")
+}
+
+/// The id in `pools/{pool}`.
+pub(super) fn parse_pool<'a>(field: &str, name: &'a str) -> Result<&'a str, Status> {
+    let id = name.strip_prefix("pools/").filter(|id| is_id(id));
+    id.ok_or_else(|| bad(field, name, "pools/{pool}, for example pools/default"))
+}
+
+/// The pool and the address in `pools/{pool}/peers/{host}:{port}`.
+pub(super) fn parse_peer<'a>(field: &str, name: &'a str) -> Result<(&'a str, PeerAddress), Status> {
+    let expected = "pools/{pool}/peers/{host}:{port}, for example pools/default/peers/leaf-101:8009";
+    let parts = name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/"));
+    let Some((pool, address)) = parts.filter(|(pool, _)| is_id(pool)) else {
+        return Err(bad(field, name, expected));
+    };
+    let address = address.parse().map_err(|error| invalid(field, "BAD_NAME", format!("{error}")))?;
+    Ok((pool, address))
+}
+
+/// The id in `listeners/{id}`.
+pub(super) fn parse_listener<'a>(field: &str, name: &'a str) -> Result<&'a str, Status> {
+    let id = name.strip_prefix("listeners/").filter(|id| is_id(id));
+    id.ok_or_else(|| bad(field, name, "listeners/{id}, the id being 1 to 63 characters of [a-z0-9-]"))
+}
+
+/// An id that a client chose for a listener.
+pub(super) fn parse_listener_id<'a>(field: &str, id: &'a str) -> Result<Option<&'a str>, Status> {
+    match id {
+        "" => Ok(None),
+        id if is_id(id) => Ok(Some(id)),
+        id => Err(bad(field, id, "1 to 63 characters of [a-z0-9-], or nothing")),
+    }
+}
+
+fn bad(field: &str, given: &str, expected: &str) -> Status {
+    // What was sent may be long; what is said about it must not be.
+    let shown: String = given.chars().take(80).collect();
+    invalid(field, "BAD_NAME", format!("{shown:?} is not a name; expected {expected}"))
+}

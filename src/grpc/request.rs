@@ -1,0 +1,111 @@
+//! From the API's words to the service's: everything a client sends is checked here.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use bytes::Bytes;
+use tonic::Status;
+
+use super::{
+    error::{bad_filter, invalid},
+    pb,
+};
+use crate::{
+    peer::{PeerOrigin, PeerStatus},
+    status::{Cursor, Filter, FilterSpec, GapPolicy, Interest},
+};
+
+/// Longest `user_data`: it is sent with every change.
+const MAX_USER_DATA: usize = 4096;
+/// How long a listener may live unwatched.
+const IDLE_TTL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
+const DEFAULT_IDLE_TTL: Duration = Duration::from_secs(5 * 60);
+/// How often a quiet stream may say that it is alive.
+const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+
+pub(super) fn filter(filter: Option<pb::ListenerFilter>) -> Result<Filter, Status> {
+    let filter = filter.unwrap_or_default();
+    let spec = FilterSpec {
+        origins: values("filter.origins", &filter.origins, |value: pb::PeerOrigin| match value {
+            pb::PeerOrigin::Unspecified => None,
+            pb::PeerOrigin::Configured => Some(PeerOrigin::Configured),
+            pb::PeerOrigin::Learned => Some(PeerOrigin::Learned),
+        })?,
+        statuses: values("filter.statuses", &filter.statuses, |value: pb::PeerStatus| match value {
+            pb::PeerStatus::Unspecified => None,
+            pb::PeerStatus::Disconnected => Some(PeerStatus::Disconnected),
+            pb::PeerStatus::Connecting => Some(PeerStatus::Connecting),
+            pb::PeerStatus::Connected => Some(PeerStatus::Connected),
+            pb::PeerStatus::Ready => Some(PeerStatus::Ready),
+            pb::PeerStatus::Closing => Some(PeerStatus::Closing),
+        })?,
+        interests: values("filter.interests", &filter.interests, |value: pb::Interest| match value {
+            pb::Interest::Unspecified => None,
+            pb::Interest::Peers => Some(Interest::Peers),
+            pb::Interest::Health => Some(Interest::Health),
+        })?,
+        pools: filter.pools,
+        peers: filter.peers,
+    };
+    Filter::compile(spec).map_err(|error| bad_filter(&error))
+}
+
+/// Converts the numbers of an enum. Zero and unknown numbers are refused.
+fn values<E: TryFrom<i32>, T>(
+    field: &str,
+    numbers: &[i32],
+    known: impl Fn(E) -> Option<T>,
+) -> Result<Vec<T>, Status> {
+    let convert = |number: &i32| {
+        let value = E::try_from(*number).ok().and_then(&known);
+        value.ok_or_else(|| {
+            invalid(field, "BAD_FILTER", format!("{number} is not a value that can be filtered by"))
+        })
+    };
+    numbers.iter().map(convert).collect()
+}
+
+pub(super) fn user_data(data: Bytes) -> Result<Bytes, Status> {
+    if data.len() > MAX_USER_DATA {
+        let message = format!("{} bytes; at most {MAX_USER_DATA} are allowed", data.len());
+        return Err(invalid("user_data", "USER_DATA_TOO_LARGE", message));
+    }
+    // A copy, so as not to keep the whole request's memory for it.
+    Ok(Bytes::copy_from_slice(&data))
+}
+
+pub(super) fn idle_ttl(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
+    duration("idle_ttl", given, &IDLE_TTL, DEFAULT_IDLE_TTL)
+}
+
+pub(super) fn heartbeat(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
+    duration("heartbeat_interval", given, &HEARTBEAT, DEFAULT_HEARTBEAT)
+}
+
+fn duration(
+    field: &str,
+    given: Option<prost_types::Duration>,
+    allowed: &RangeInclusive<Duration>,
+    default: Duration,
+) -> Result<Duration, Status> {
+    let Some(given) = given else {
+        return Ok(default);
+    };
+    let duration = Duration::try_from(given).ok().filter(|duration| allowed.contains(duration));
+    duration.ok_or_else(|| {
+        let allowed = format!("{:?} to {:?} are allowed", allowed.start(), allowed.end());
+        invalid(field, "BAD_DURATION", format!("{given} is out of range; {allowed}"))
+    })
+}
+
+pub(super) const fn cursor(cursor: pb::Cursor) -> Cursor {
+    Cursor { epoch: cursor.epoch, revision: cursor.revision }
+}
+
+pub(super) fn gap_policy(number: i32) -> Result<GapPolicy, Status> {
+    match pb::GapPolicy::try_from(number) {
+        Ok(pb::GapPolicy::Unspecified | pb::GapPolicy::Resnapshot) => Ok(GapPolicy::Resnapshot),
+        Ok(pb::GapPolicy::Fail) => Ok(GapPolicy::Fail),
+        Err(_) => Err(invalid("gap_policy", "BAD_FILTER", format!("{number} is not a gap policy"))),
+    }
+}

@@ -1,0 +1,81 @@
+//! The server: which services it offers, and the bounds it puts on clients.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch};
+use tonic::transport::{Server, server::TcpIncoming};
+
+use super::{
+    health::HealthService,
+    pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
+};
+use crate::status::{Hub, Listeners};
+
+/// Longest request: `user_data` and a full filter are below 50 KiB.
+const MAX_REQUEST: usize = 64 * 1024;
+/// Streams on one connection, since the default is no bound at all.
+const MAX_CONCURRENT_STREAMS: u32 = 128;
+/// Locally reset streams that a connection may run up (RUSTSEC-2024-0003). Set because tonic's default is to
+/// switch hyper's guard off.
+const MAX_LOCAL_RESETS: usize = 1024;
+/// A client that vanished without a word is noticed within the sum of these two.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// And one whose host vanished, by the kernel.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Room for headers: tokens are a few KiB at most.
+const MAX_HEADERS: u32 = 16 * 1024;
+
+/// The transport failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the gRPC server failed")]
+pub struct ServeError(#[from] tonic::transport::Error);
+
+/// What the services work on.
+#[derive(Clone)]
+pub struct Api {
+    /// The state that is told about.
+    pub hub: Arc<Hub>,
+    /// Who is told.
+    pub listeners: Arc<Listeners>,
+}
+
+/// Serves the API until `stop`, and then until the last client has gone. `draining` is what health checks
+/// answer by.
+///
+/// # Errors
+/// The transport failed.
+pub async fn serve(
+    api: Api,
+    listener: TcpListener,
+    draining: watch::Receiver<bool>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let status = PeerStatusServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST);
+    let pool = PoolServiceServer::new(api).max_decoding_message_size(MAX_REQUEST);
+    let health = tonic_health::pb::health_server::HealthServer::new(HealthService { draining });
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+    // No request timeout, no concurrency limit per connection, no connection age: see what each of them does
+    // to long streams.
+    Server::builder()
+        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .http2_max_header_list_size(MAX_HEADERS)
+        .add_service(status)
+        .add_service(pool)
+        .add_service(health.max_decoding_message_size(MAX_REQUEST))
+        .add_optional_service(reflection().build_v1().ok())
+        .add_optional_service(reflection().build_v1alpha().ok())
+        .serve_with_incoming_shutdown(incoming, stop)
+        .await?;
+    Ok(())
+}
+
+/// Reflection, so that grpcurl and its like need no proto files. Older ones ask for v1alpha.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,105 @@
+//! `PeerStatusService`: listeners and watches.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    convert, error, names, paging,
+    pb::{self, peer_status_service_server::PeerStatusService},
+    request,
+    server::Api,
+    watch::WatchStream,
+};
+use crate::status::{AttachOptions, ListenerSpec};
+
+#[tonic::async_trait]
+impl PeerStatusService for Api {
+    async fn create_listener(
+        &self,
+        request: Request<pb::CreateListenerRequest>,
+    ) -> Result<Response<pb::CreateListenerResponse>, Status> {
+        let request = request.into_inner();
+        let id = names::parse_listener_id("listener_id", &request.listener_id)?;
+        let spec = ListenerSpec {
+            filter: request::filter(request.filter)?,
+            user_data: request::user_data(request.user_data)?,
+            idle_ttl: Some(request::idle_ttl(request.idle_ttl)?),
+        };
+        let view =
+            self.listeners.create(id, spec).map_err(|error| error::create(&request.listener_id, &error))?;
+        Ok(Response::new(pb::CreateListenerResponse {
+            listener: Some(convert::listener(&view)),
+            cursor: Some(convert::cursor(view.cursor)),
+        }))
+    }
+
+    async fn get_listener(
+        &self,
+        request: Request<pb::GetListenerRequest>,
+    ) -> Result<Response<pb::GetListenerResponse>, Status> {
+        let request = request.into_inner();
+        let id = names::parse_listener("name", &request.name)?;
+        let view = self.listeners.get(id).map_err(|error| error::listener_not_found(id, error))?;
+        Ok(Response::new(pb::GetListenerResponse { listener: Some(convert::listener(&view)) }))
+    }
+
+    async fn list_listeners(
+        &self,
+        request: Request<pb::ListListenersRequest>,
+    ) -> Result<Response<pb::ListListenersResponse>, Status> {
+        let request = request.into_inner();
+        let after = paging::after(&request.page_token, names::parse_listener)?;
+        let size = paging::size(request.page_size);
+        let mut views = self.listeners.list(after, size + 1);
+        let next_page_token = paging::cut(&mut views, size, |view| names::listener(&view.listener.id));
+        let listeners = views.iter().map(convert::listener).collect();
+        Ok(Response::new(pb::ListListenersResponse { listeners, next_page_token }))
+    }
+
+    async fn destroy_listener(
+        &self,
+        request: Request<pb::DestroyListenerRequest>,
+    ) -> Result<Response<pb::DestroyListenerResponse>, Status> {
+        let request = request.into_inner();
+        let id = names::parse_listener("name", &request.name)?;
+        match self.listeners.destroy(id) {
+            Err(error) if !request.allow_missing => Err(error::listener_not_found(id, error)),
+            Ok(()) | Err(_) => Ok(Response::new(pb::DestroyListenerResponse {})),
+        }
+    }
+
+    type WatchPeerStatusStream = WatchStream;
+
+    async fn watch_peer_status(
+        &self,
+        request: Request<pb::WatchPeerStatusRequest>,
+    ) -> Result<Response<WatchStream>, Status> {
+        let client =
+            request.remote_addr().map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+        let request = request.into_inner();
+        let options = AttachOptions {
+            resume_after: request.resume_after.map(request::cursor),
+            gap_policy: request::gap_policy(request.gap_policy)?,
+            takeover: request.takeover,
+            stop_after_sync: request.stop_after_sync,
+            heartbeat: request::heartbeat(request.heartbeat_interval)?,
+            client,
+        };
+        let subscription = if request.listener.is_empty() {
+            let spec = ListenerSpec {
+                filter: request::filter(request.filter)?,
+                user_data: request::user_data(request.user_data)?,
+                idle_ttl: None,
+            };
+            self.listeners.attach_ephemeral(spec, options).map_err(|error| error::attach("", &error))?
+        } else {
+            let id = names::parse_listener("listener", &request.listener)?;
+            if request.filter.is_some() || !request.user_data.is_empty() {
+                let field = if request.filter.is_some() { "filter" } else { "user_data" };
+                let message = "only for an ephemeral listener; this one has its own, from its creation";
+                return Err(error::invalid(field, "BAD_FILTER", message));
+            }
+            self.listeners.attach(id, options).map_err(|error| error::attach(id, &error))?
+        };
+        Ok(Response::new(WatchStream::new(subscription)))
+    }
+}

@@ -1,0 +1,387 @@
+//! The life of one peer, as a pure state machine.
+//!
+//! ```text
+//!             Started              Established              identity answered,
+//!   Idle ───────────────► Dialing ─────────────► Handshaking ──lists itself──► Ready
+//!                          ▲   │                     │                          │
+//!          deadline passed │   │ DialFailed          │ lost, refused, bad bytes,│
+//!                          │   ▼                     │ silent for too long      │
+//!                         Waiting ◄──────────────────┴──────────────────────────┘
+//!
+//!   any ──Stopped──► Stopped
+//! ```
+//!
+//! It is told facts ([`Input`]) and gives orders ([`Action`]); time is an argument. It keeps no socket, no
+//! channel and no timer, so that a second of it can be simulated in a microsecond. Leaving a pool is not its
+//! business: the pool says CLOSING for a peer and then stops it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{
+    Backoff, PeerAddress, PeerStatus, Reason,
+    request::{Phase, Response, respond},
+};
+use crate::opflex::{self, Answer, FrameError, IdentityAnswer, Message, Method, Roles};
+
+#[cfg(test)]
+mod tests;
+
+/// Longest `detail` kept, in bytes: a sentence or two.
+const MAX_DETAIL: usize = 512;
+
+/// How long a peer is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// For the byte stream to come up. The machine does not use it: whoever dials does.
+    pub connect: Duration,
+    /// From the byte stream to the answer to `send_identity`.
+    pub handshake: Duration,
+    /// Since the last complete frame.
+    pub keepalive: Duration,
+    /// Between two of our echo requests.
+    pub echo: Duration,
+    /// Ceiling of the first pause before a redial; doubles with each failure.
+    pub backoff_base: Duration,
+    /// Ceiling of all pauses.
+    pub backoff_cap: Duration,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(45),
+            keepalive: Duration::from_secs(120),
+            echo: Duration::from_secs(15),
+            backoff_base: Duration::from_millis(250),
+            backoff_cap: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A fact.
+#[derive(Debug)]
+pub enum Input {
+    /// The pool wants this peer.
+    Started,
+    /// The byte stream is up; `detail` is for people.
+    Established {
+        /// Which address it is, if the peer was named.
+        detail: String,
+    },
+    /// The byte stream did not come up.
+    DialFailed {
+        /// Why.
+        reason: Reason,
+        /// For people.
+        detail: String,
+    },
+    /// A complete frame arrived, without its NUL. May be empty.
+    Received(Bytes),
+    /// The peer sent more than a frame may hold.
+    Overran(FrameError),
+    /// The byte stream ended or failed.
+    Lost {
+        /// For people.
+        detail: String,
+    },
+    /// The moment that [`PeerFsm::next_deadline`] named has come.
+    DeadlinePassed,
+    /// The pool does not want this peer any more.
+    Stopped,
+}
+
+/// An order.
+#[derive(Debug)]
+pub enum Action {
+    /// Bring up the byte stream; answer with `Established` or `DialFailed`.
+    Dial,
+    /// Say who we are, in a request of this number.
+    SendIdentity(u64),
+    /// Send these bytes, in order.
+    Send(Vec<Bytes>),
+    /// Close the byte stream, or stop dialing.
+    Disconnect,
+    /// The peer is in this state now.
+    Publish(Report),
+    /// The peer answered our identity. Comes before the READY that it leads to, if it lists itself.
+    Identified {
+        /// What else it said.
+        answer: IdentityAnswer,
+        /// The peers that it lists.
+        peers: Vec<PeerAddress>,
+        /// Whether it is one of them. If not, the connection stays as it is until the pool decides.
+        lists_itself: bool,
+    },
+}
+
+/// What is to be published of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its status.
+    pub status: PeerStatus,
+    /// Why.
+    pub reason: Reason,
+    /// For people; at most 512 bytes, one line.
+    pub detail: Arc<str>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// What it said it is, when it said so.
+    pub roles: Option<Roles>,
+}
+
+/// One peer.
+#[derive(Debug)]
+pub struct PeerFsm {
+    address: PeerAddress,
+    timers: Timers,
+    /// Zero of the clock that our echo requests carry.
+    epoch: Instant,
+    state: State,
+    backoff: Backoff,
+    failures: u32,
+    /// Both count on over reconnects, as the reference's do.
+    next_echo: u64,
+    next_request: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Waiting { until: Instant },
+    Dialing,
+    Handshaking { deadline: Instant, link: Link },
+    Ready { link: Link },
+    Stopped,
+}
+
+/// What is known of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    /// Number of the `send_identity` that was sent on it.
+    identity: u64,
+    last_heard: Instant,
+    echo_at: Instant,
+}
+
+impl PeerFsm {
+    /// A peer that nobody has asked for yet. The seed decides its pauses.
+    #[must_use]
+    pub fn new(address: PeerAddress, timers: Timers, seed: u64, now: Instant) -> Self {
+        Self {
+            address,
+            timers,
+            epoch: now,
+            state: State::Idle,
+            backoff: Backoff::new(timers.backoff_base, timers.backoff_cap, seed),
+            failures: 0,
+            next_echo: 0,
+            next_request: 1,
+        }
+    }
+
+    /// Takes a fact in and appends the orders that follow from it. A fact that can't be in the present state
+    /// changes nothing.
+    pub fn handle(&mut self, input: Input, now: Instant, actions: &mut Vec<Action>) {
+        match (&mut self.state, input) {
+            (State::Stopped, _) => {}
+            (_, Input::Stopped) => {
+                self.state = State::Stopped;
+                actions.push(Action::Disconnect);
+            }
+            (State::Idle, Input::Started) => {
+                actions.push(self.report(PeerStatus::Connecting, Reason::Dialing, ""));
+                self.dial(actions);
+            }
+            (State::Waiting { until }, Input::DeadlinePassed) if *until <= now => self.dial(actions),
+            (State::Dialing, Input::Established { detail }) => self.greet(&detail, now, actions),
+            (State::Dialing, Input::DialFailed { reason, detail }) => {
+                self.fail(reason, &detail, now, actions)
+            }
+            (State::Handshaking { link, .. } | State::Ready { link }, Input::Received(frame)) => {
+                link.last_heard = now;
+                self.receive(&frame, now, actions);
+            }
+            (State::Handshaking { .. } | State::Ready { .. }, Input::Overran(error)) => {
+                self.fail(Reason::ProtocolError, &error.to_string(), now, actions);
+            }
+            (State::Handshaking { .. } | State::Ready { .. }, Input::Lost { detail }) => {
+                self.fail(Reason::RemoteClosed, &detail, now, actions);
+            }
+            (State::Handshaking { .. } | State::Ready { .. }, Input::DeadlinePassed) => {
+                self.tick(now, actions)
+            }
+            _ => {}
+        }
+    }
+
+    /// When [`Input::DeadlinePassed`] is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Idle | State::Dialing | State::Stopped => None,
+            State::Waiting { until } => Some(*until),
+            State::Handshaking { deadline, link } => Some(self.link_deadline(link).min(*deadline)),
+            State::Ready { link } => Some(self.link_deadline(link)),
+        }
+    }
+
+    /// Sets the ceiling of the pauses, which grows with the size of the pool.
+    pub const fn set_backoff_cap(&mut self, cap: Duration) {
+        self.backoff.set_cap(cap);
+    }
+
+    fn link_deadline(&self, link: &Link) -> Instant {
+        (link.last_heard + self.timers.keepalive).min(link.echo_at)
+    }
+
+    fn dial(&mut self, actions: &mut Vec<Action>) {
+        self.state = State::Dialing;
+        actions.push(Action::Dial);
+    }
+
+    /// The byte stream is up: an echo and our identity go out at once, as the reference sends them.
+    fn greet(&mut self, detail: &str, now: Instant, actions: &mut Vec<Action>) {
+        let identity = self.next_request;
+        self.next_request += 1;
+        let link = Link { identity, last_heard: now, echo_at: now + self.timers.echo };
+        self.state = State::Handshaking { deadline: now + self.timers.handshake, link };
+        actions.push(self.report(PeerStatus::Connected, Reason::TcpEstablished, detail));
+        self.send_echo(now, actions);
+        actions.push(Action::SendIdentity(identity));
+    }
+
+    fn send_echo(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let millis = u64::try_from(now.duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
+        actions.push(Action::Send(vec![opflex::echo(self.next_echo, millis)]));
+        self.next_echo += 1;
+    }
+
+    fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        let (handshake_over, link) = match &mut self.state {
+            State::Handshaking { deadline, link } => (*deadline <= now, link),
+            State::Ready { link } => (false, link),
+            _ => return,
+        };
+        let silent = link.last_heard + self.timers.keepalive <= now;
+        let echo_due = link.echo_at <= now;
+        if echo_due {
+            link.echo_at = now + self.timers.echo;
+        }
+        if handshake_over {
+            let detail = format!("no answer to send_identity within {:?}", self.timers.handshake);
+            self.fail(Reason::HandshakeTimeout, &detail, now, actions);
+        } else if silent {
+            let detail = format!("nothing heard for {:?}", self.timers.keepalive);
+            self.fail(Reason::KeepaliveTimeout, &detail, now, actions);
+        } else if echo_due {
+            self.send_echo(now, actions);
+        }
+    }
+
+    fn receive(&mut self, frame: &Bytes, now: Instant, actions: &mut Vec<Action>) {
+        if frame.is_empty() {
+            return;
+        }
+        let message = match Message::parse(frame) {
+            Ok(message) => message,
+            Err(error) => return self.fail(Reason::ProtocolError, &error.to_string(), now, actions),
+        };
+        let phase = if matches!(self.state, State::Ready { .. }) { Phase::Ready } else { Phase::Handshake };
+        match message {
+            Message::Answer(answer) if answer.method == Method::SendIdentity => {
+                self.identified(answer, now, actions);
+            }
+            message => match respond(&message, phase) {
+                Response::Nothing => {}
+                Response::Reply(bytes) => actions.push(Action::Send(bytes)),
+                Response::Violation { reply, detail } => {
+                    actions.extend(reply.map(Action::Send));
+                    self.fail(Reason::ProtocolError, &detail, now, actions);
+                }
+            },
+        }
+    }
+
+    /// The peer answered `send_identity`; perhaps not for the first time.
+    fn identified(&mut self, answer: Answer, now: Instant, actions: &mut Vec<Action>) {
+        let (State::Handshaking { link, .. } | State::Ready { link }) = self.state else {
+            return;
+        };
+        if answer.number != link.identity {
+            let detail =
+                format!("answer to send_identity {}, but {} was asked", answer.number, link.identity);
+            return self.fail(Reason::ProtocolError, &detail, now, actions);
+        }
+        let result = match answer.outcome {
+            Ok(result) => result,
+            Err(error) => {
+                let detail = format!("{}: {}", error.code, error.message);
+                return self.fail(Reason::HandshakeRejected, &detail, now, actions);
+            }
+        };
+        match read_answer(&result) {
+            Ok((answer, peers)) => self.accept(answer, peers, link, actions),
+            Err(detail) => self.fail(Reason::ProtocolError, &detail, now, actions),
+        }
+    }
+
+    fn accept(
+        &mut self,
+        answer: IdentityAnswer,
+        peers: Vec<PeerAddress>,
+        link: Link,
+        actions: &mut Vec<Action>,
+    ) {
+        let lists_itself = peers.contains(&self.address);
+        let roles = answer.roles;
+        actions.push(Action::Identified { answer, peers, lists_itself });
+        if lists_itself {
+            self.state = State::Ready { link };
+            self.failures = 0;
+            self.backoff.reset();
+            let Action::Publish(report) = self.report(PeerStatus::Ready, Reason::HandshakeComplete, "")
+            else {
+                return;
+            };
+            actions.push(Action::Publish(Report { roles: Some(roles), ..report }));
+        }
+    }
+
+    /// Whatever went wrong: say so, hang up, and try again after a pause.
+    fn fail(&mut self, reason: Reason, detail: &str, now: Instant, actions: &mut Vec<Action>) {
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Waiting { until: now + self.backoff.next() };
+        actions.push(self.report(PeerStatus::Connecting, reason, detail));
+        actions.push(Action::Disconnect);
+    }
+
+    fn report(&self, status: PeerStatus, reason: Reason, detail: &str) -> Action {
+        let detail = one_line(detail);
+        Action::Publish(Report { status, reason, detail, failures: self.failures, roles: None })
+    }
+}
+
+/// Reads an identity answer, and the addresses in it.
+fn read_answer(result: &opflex::Raw) -> Result<(IdentityAnswer, Vec<PeerAddress>), String> {
+    let answer = IdentityAnswer::parse(result).map_err(|error| error.to_string())?;
+    let peers = answer
+        .peers
+        .iter()
+        .map(|peer| PeerAddress::new(&peer.host, peer.port))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("in the list of peers: {error}"))?;
+    Ok((answer, peers))
+}
+
+/// Makes text from the network fit for logs and terminals: one line, bounded.
+fn one_line(text: &str) -> Arc<str> {
+    let end = text.floor_char_boundary(MAX_DETAIL);
+    let text = text.get(..end).unwrap_or_default();
+    if text.contains(char::is_control) { text.replace(char::is_control, " ").into() } else { text.into() }
+}

@@ -1,0 +1,173 @@
+//! One peer's task: wait for a fact, feed it to the state machine, carry out its orders.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::RwLock;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    opflex::{self, Identity},
+    peer::{Action, Input, PeerAddress, PeerFsm, Report, Timers},
+    transport::{ByteStream, Connection, Connector, DialError, Event},
+};
+
+/// What sessions of one pool share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Who we say we are; the location is learned from peers.
+    pub(super) identity: RwLock<Arc<Identity>>,
+    /// Ceiling of the pauses between attempts, in milliseconds.
+    pub(super) backoff_cap_ms: AtomicU64,
+    pub(super) timers: Timers,
+    pub(super) frame_limit: usize,
+    pub(super) connector: Connector,
+}
+
+/// What a session tells its pool.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// Which session: one that was stopped may still have told something before.
+    pub(super) session: u64,
+    pub(super) address: PeerAddress,
+    pub(super) at: SystemTime,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Is(Report),
+    Identified { location: Option<String>, peers: Vec<PeerAddress>, lists_itself: bool },
+}
+
+type Dial = Pin<Box<dyn Future<Output = Result<(Box<dyn ByteStream>, String), DialError>> + Send>>;
+
+enum Link {
+    Down,
+    Dialing(Dial),
+    Up(Box<Connection>),
+}
+
+pub(super) struct Session {
+    pub(super) id: u64,
+    pub(super) address: PeerAddress,
+    pub(super) shared: Arc<Shared>,
+    pub(super) tell: mpsc::Sender<Told>,
+    pub(super) stop: CancellationToken,
+}
+
+/// Nobody listens to the session any more.
+struct Deserted;
+
+impl Session {
+    /// Keeps the peer connected until it is stopped.
+    pub(super) async fn run(self) {
+        let seed = fastrand::u64(..);
+        let now = Instant::now().into_std();
+        let mut fsm = PeerFsm::new(self.address.clone(), self.shared.timers, seed, now);
+        let mut link = Link::Down;
+        let mut input = Input::Started;
+        loop {
+            let stopped = matches!(input, Input::Stopped);
+            let mut actions = Vec::new();
+            fsm.set_backoff_cap(Duration::from_millis(self.shared.backoff_cap_ms.load(Ordering::Relaxed)));
+            fsm.handle(input, Instant::now().into_std(), &mut actions);
+            for action in actions {
+                if self.perform(action, &mut link).await.is_err() {
+                    return;
+                }
+            }
+            if stopped {
+                return;
+            }
+            input = self.wait(&fsm, &mut link).await;
+        }
+    }
+
+    /// Waits for the next fact. Each branch loses nothing when another one wins.
+    async fn wait(&self, fsm: &PeerFsm, link: &mut Link) -> Input {
+        let deadline = fsm.next_deadline().map(Instant::from_std);
+        let due = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Input::Stopped,
+            input = next_of(link, self.shared.frame_limit) => input,
+            () = due => Input::DeadlinePassed,
+        }
+    }
+
+    async fn perform(&self, action: Action, link: &mut Link) -> Result<(), Deserted> {
+        match action {
+            Action::Dial => *link = Link::Dialing(self.dial()),
+            Action::Disconnect => *link = Link::Down,
+            Action::Send(bytes) => send(link, bytes),
+            Action::SendIdentity(number) => {
+                let identity = Arc::clone(&self.shared.identity.read());
+                send(link, [opflex::send_identity(number, &identity)]);
+            }
+            Action::Publish(report) => self.tell(What::Is(report)).await?,
+            Action::Identified { answer, peers, lists_itself } => {
+                self.tell(What::Identified { location: answer.location, peers, lists_itself }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dial(&self) -> Dial {
+        let shared = Arc::clone(&self.shared);
+        let address = self.address.clone();
+        Box::pin(async move { shared.connector.dial(&address).await })
+    }
+
+    async fn tell(&self, what: What) -> Result<(), Deserted> {
+        let told = Told { session: self.id, address: self.address.clone(), at: SystemTime::now(), what };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Ok(()),
+            sent = self.tell.send(told) => sent.map_err(|_| Deserted),
+        }
+    }
+}
+
+fn send(link: &mut Link, bytes: impl IntoIterator<Item = bytes::Bytes>) {
+    if let Link::Up(connection) = link {
+        connection.send(bytes);
+    }
+}
+
+async fn next_of(link: &mut Link, frame_limit: usize) -> Input {
+    match link {
+        Link::Down => std::future::pending().await,
+        Link::Dialing(dial) => match dial.await {
+            Ok((stream, detail)) => {
+                *link = Link::Up(Box::new(Connection::new(stream, frame_limit)));
+                Input::Established { detail }
+            }
+            Err(DialError { reason, detail }) => {
+                *link = Link::Down;
+                Input::DialFailed { reason, detail }
+            }
+        },
+        Link::Up(connection) => match connection.next().await {
+            Event::Frame(frame) => Input::Received(frame),
+            Event::Overran(error) => Input::Overran(error),
+            Event::Lost(detail) => Input::Lost { detail },
+        },
+    }
+}

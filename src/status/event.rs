@@ -1,0 +1,113 @@
+//! The facts that are published: states and changes of them.
+
+use std::{sync::Arc, time::SystemTime};
+
+use crate::{
+    opflex::{Identity, Roles},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
+};
+
+/// A point in the stream of changes of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// Random id of the process.
+    pub epoch: u64,
+    /// Number of changes published since it started.
+    pub revision: u64,
+}
+
+/// One peer, as it is at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerState {
+    /// Its pool's name.
+    pub pool: Arc<str>,
+    /// Where it is.
+    pub address: PeerAddress,
+    /// How it came to be in the pool.
+    pub origin: PeerOrigin,
+    /// Its state.
+    pub status: PeerStatus,
+    /// Why it is in that state.
+    pub reason: Reason,
+    /// The same for people; at most 512 bytes.
+    pub detail: Arc<str>,
+    /// When `status` took its value.
+    pub status_since: SystemTime,
+    /// When it last was READY; `None` if never. While it is READY, the moment it became so.
+    pub last_ready: Option<SystemTime>,
+    /// Failures in a row since it was last READY.
+    pub consecutive_failures: u32,
+    /// How often `status` changed since it was added.
+    pub transitions: u64,
+    /// What it said it is.
+    pub roles: Roles,
+    /// Revision of its last change.
+    pub revision: u64,
+}
+
+/// One pool, as it is at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolState {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its health.
+    pub health: PoolHealth,
+    /// When `health` took its value.
+    pub health_since: SystemTime,
+    /// Who it says it is.
+    pub identity: Arc<Identity>,
+    /// Peers that count in its health.
+    pub wanted: u32,
+    /// How many of those are READY.
+    pub ready: u32,
+    /// Revision of the last change in it.
+    pub revision: u64,
+}
+
+/// What kind of peer change it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// New in the pool.
+    Added,
+    /// Its status or reason changed.
+    Status,
+    /// It left the pool.
+    Removed,
+}
+
+/// What happened to a peer.
+#[derive(Clone, Debug)]
+pub struct PeerChange {
+    /// The peer after the change.
+    pub peer: Arc<PeerState>,
+    /// Added, changed or removed.
+    pub kind: ChangeKind,
+    /// Its status before; `None` for a new one.
+    pub previous: Option<PeerStatus>,
+}
+
+/// What a peer change did to its pool's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthChange {
+    /// Health before.
+    pub previous: PoolHealth,
+    /// Health now.
+    pub health: PoolHealth,
+    /// READY peers now.
+    pub ready: u32,
+    /// Peers that count now.
+    pub wanted: u32,
+}
+
+/// One entry of the log: a peer change, and the change of its pool's health that it caused.
+#[derive(Debug)]
+pub struct Event {
+    /// Its number. The log has no holes.
+    pub revision: u64,
+    /// When it happened.
+    pub time: SystemTime,
+    /// What happened to a peer.
+    pub peer: PeerChange,
+    /// What that did to the pool.
+    pub health: Option<HealthChange>,
+}

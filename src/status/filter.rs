@@ -1,0 +1,169 @@
+//! What a listener wants to hear of.
+
+use std::fmt;
+
+use wildmatch::WildMatch;
+
+use super::{Event, PeerState};
+use crate::peer::{PeerOrigin, PeerStatus};
+
+/// Entries per list of a filter: enough for every leaf of a pod by name, and a bound on the work per change.
+const MAX_ENTRIES: usize = 64;
+/// Bytes per glob: a host name of 253 bytes with its port and some stars.
+const MAX_GLOB: usize = 320;
+
+/// What part of a change is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Changes of peers.
+    Peers,
+    /// Changes of health.
+    Health,
+}
+
+/// A filter as its creator wrote it. Empty lists let everything pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FilterSpec {
+    /// Globs for the pool's name.
+    pub pools: Vec<String>,
+    /// Globs for `host:port`, or the host alone.
+    pub peers: Vec<String>,
+    /// Origins.
+    pub origins: Vec<PeerOrigin>,
+    /// Statuses, entered or left.
+    pub statuses: Vec<PeerStatus>,
+    /// Parts of a change.
+    pub interests: Vec<Interest>,
+}
+
+/// What is wrong with a filter.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FilterError {
+    /// Which list.
+    pub field: &'static str,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for FilterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// A filter made ready to use.
+#[derive(Debug, Default)]
+pub struct Filter {
+    spec: FilterSpec,
+    pools: Vec<WildMatch>,
+    peers: Vec<WildMatch>,
+}
+
+/// Which parts of an event pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The peer change.
+    pub peer: bool,
+    /// The health change.
+    pub health: bool,
+}
+
+impl Parts {
+    /// Whether nothing passes.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        !self.peer && !self.health
+    }
+}
+
+impl Filter {
+    /// Checks a filter and makes it ready.
+    ///
+    /// # Errors
+    /// A list has too many entries, or a glob is empty or too long.
+    pub fn compile(spec: FilterSpec) -> Result<Self, FilterError> {
+        let pools = compile_globs("pools", &spec.pools)?;
+        let peers = compile_globs("peers", &spec.peers)?;
+        check_count("origins", spec.origins.len())?;
+        check_count("statuses", spec.statuses.len())?;
+        check_count("interests", spec.interests.len())?;
+        Ok(Self { spec, pools, peers })
+    }
+
+    /// As its creator wrote it.
+    #[must_use]
+    pub const fn spec(&self) -> &FilterSpec {
+        &self.spec
+    }
+
+    /// Which parts of an event pass.
+    #[must_use]
+    pub fn parts(&self, event: &Event) -> Parts {
+        let change = &event.peer;
+        if !self.admits_pool(&change.peer.pool) {
+            return Parts { peer: false, health: false };
+        }
+        let touches = |status: PeerStatus| self.spec.statuses.contains(&status);
+        let status = self.spec.statuses.is_empty()
+            || touches(change.peer.status)
+            || change.previous.is_some_and(touches);
+        Parts {
+            peer: status && self.wants(Interest::Peers) && self.admits_identity(&change.peer),
+            health: event.health.is_some() && self.wants(Interest::Health),
+        }
+    }
+
+    /// Whether a peer belongs into this listener's snapshot.
+    #[must_use]
+    pub fn admits_peer(&self, peer: &PeerState) -> bool {
+        self.wants(Interest::Peers)
+            && self.admits_pool(&peer.pool)
+            && (self.spec.statuses.is_empty() || self.spec.statuses.contains(&peer.status))
+            && self.admits_identity(peer)
+    }
+
+    /// Whether a pool's health belongs into this listener's snapshot.
+    #[must_use]
+    pub fn admits_health_of(&self, pool: &str) -> bool {
+        self.wants(Interest::Health) && self.admits_pool(pool)
+    }
+
+    fn admits_pool(&self, pool: &str) -> bool {
+        self.pools.is_empty() || self.pools.iter().any(|glob| glob.matches(pool))
+    }
+
+    fn admits_identity(&self, peer: &PeerState) -> bool {
+        if !self.spec.origins.is_empty() && !self.spec.origins.contains(&peer.origin) {
+            return false;
+        }
+        if self.peers.is_empty() {
+            return true;
+        }
+        let address = peer.address.to_string();
+        self.peers.iter().any(|glob| glob.matches(&address) || glob.matches(peer.address.host()))
+    }
+
+    fn wants(&self, interest: Interest) -> bool {
+        self.spec.interests.is_empty() || self.spec.interests.contains(&interest)
+    }
+}
+
+fn compile_globs(field: &'static str, globs: &[String]) -> Result<Vec<WildMatch>, FilterError> {
+    check_count(field, globs.len())?;
+    let bad = globs.iter().find(|glob| glob.is_empty() || glob.len() > MAX_GLOB);
+    if let Some(glob) = bad {
+        let message = format!("a glob of {} bytes; 1 to {MAX_GLOB} are allowed", glob.len());
+        return Err(FilterError { field, message });
+    }
+    Ok(globs.iter().map(|glob| WildMatch::new(glob)).collect())
+}
+
+fn check_count(field: &'static str, count: usize) -> Result<(), FilterError> {
+    if count > MAX_ENTRIES {
+        return Err(FilterError {
+            field,
+            message: format!("{count} entries; at most {MAX_ENTRIES} are allowed"),
+        });
+    }
+    Ok(())
+}

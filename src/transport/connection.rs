@@ -1,0 +1,109 @@
+//! Frames over a byte stream.
+//!
+//! A [`Connection`] owns the stream, the bytes of a frame that is not complete, and what has not been written
+//! yet. It reads nothing while it has much to write: a peer that asks and does not read the answers is left
+//! waiting, and in the end has not been heard for too long. An idle connection holds no buffer.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io, mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use super::{ByteStream, connector::lower};
+use crate::opflex::{FrameDecoder, FrameError};
+
+/// Bytes read at a time, on the stack of whoever polls.
+const READ_SIZE: usize = 8 * 1024;
+/// With more than this to write, nothing is read.
+const WRITE_HIGH_WATER: usize = 64 * 1024;
+
+/// What came over a connection.
+#[derive(Debug)]
+pub enum Event {
+    /// A frame, without its NUL.
+    Frame(Bytes),
+    /// More bytes than a frame may have.
+    Overran(FrameError),
+    /// The end. The text says how, for people.
+    Lost(String),
+}
+
+/// A byte stream that carries frames.
+pub struct Connection {
+    stream: Box<dyn ByteStream>,
+    decoder: FrameDecoder,
+    unwritten: VecDeque<Bytes>,
+    unwritten_len: usize,
+}
+
+impl Connection {
+    /// Carries frames of at most `frame_limit` bytes over a stream.
+    #[must_use]
+    pub fn new(stream: Box<dyn ByteStream>, frame_limit: usize) -> Self {
+        Self { stream, decoder: FrameDecoder::new(frame_limit), unwritten: VecDeque::new(), unwritten_len: 0 }
+    }
+
+    /// Puts bytes in line to be written by [`Connection::next`].
+    pub fn send(&mut self, bytes: impl IntoIterator<Item = Bytes>) {
+        for part in bytes {
+            self.unwritten_len += part.len();
+            self.unwritten.push_back(part);
+        }
+    }
+
+    /// Writes what is in line, and waits for what comes. Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Event {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+            return Poll::Ready(Event::Lost(lower(&error)));
+        }
+        loop {
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => return Poll::Ready(Event::Frame(frame)),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Event::Overran(error)),
+            }
+            if self.unwritten_len > WRITE_HIGH_WATER {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) => return Poll::Ready(Event::Lost("the peer closed the connection".into())),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Event::Lost(lower(&error))),
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [mem::MaybeUninit::uninit(); READ_SIZE];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        self.decoder.push(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(front) = self.unwritten.front_mut() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, front))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.unwritten_len = self.unwritten_len.saturating_sub(written);
+            front.advance(written);
+            if front.is_empty() {
+                self.unwritten.pop_front();
+            }
+        }
+        self.unwritten = VecDeque::new();
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
