@@ -130,6 +130,12 @@ impl Raw {
         Ok(Self::slice(&json, value))
     }
 
+    /// A value of our own making.
+    #[must_use]
+    pub fn encode(value: &impl Serialize) -> Self {
+        Self(encode(value).into())
+    }
+
     /// The text of the value.
     #[must_use]
     pub fn as_str(&self) -> &str {

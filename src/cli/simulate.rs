@@ -1,0 +1,230 @@
+//! `peerstatus simulate`: OpFlex peers on real sockets, with faults on demand.
+
+use std::{
+    io::{self, Write as _},
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    str::FromStr,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use thiserror::Error;
+use tokio::{select, signal, time};
+
+use crate::{
+    peer::address::PeerAddress,
+    sim::{Behaviour, Outages, SimConfig, SimPeer},
+};
+
+/// More would need more file descriptors than a process has as a rule.
+const MAX_PORTS: usize = 500;
+
+const EXAMPLES: &str = "\
+Examples:
+  Three peers that list each other:
+    peerstatus simulate --ports 18009-18011
+  The same, and every few seconds one of them dies and comes back:
+    peerstatus simulate --ports 18009-18011 --scenario restart
+  A peer that never answers, for 20 seconds:
+    peerstatus simulate --ports 18012 --scenario silent --for 20s
+  An anycast bootstrap address, which lists others but not itself:
+    peerstatus simulate --ports 18008 --peers 127.0.0.1:18009,127.0.0.1:18010
+
+Prints a line when a peer comes up or goes down. Ends with Ctrl-C.";
+
+/// Run OpFlex peers to develop and demonstrate against.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct SimulateArgs {
+    /// Ports to listen on, one peer each: 18009, 18009-18011, or several of these with commas; 0 lets the system
+    /// choose one
+    #[arg(long, value_name = "PORTS", value_delimiter = ',', required = true)]
+    ports: Vec<Ports>,
+
+    /// IP address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: IpAddr,
+
+    /// What the peers do
+    #[arg(long, value_enum, default_value_t = Scenario::Steady)]
+    scenario: Scenario,
+
+    /// Peers to list in answers to identities [default: all that are simulated]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    peers: Vec<PeerAddress>,
+
+    /// Stop after that long, for example 20s or 5m [default: at Ctrl-C]
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+
+    /// Seed of the scenario "restart": the same seed gives the same outages [default: a new one, which is printed]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// What the peers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scenario {
+    /// Nothing goes wrong
+    Steady,
+    /// Every few seconds one of the peers dies and comes back
+    Restart,
+    /// Each closes the connection right after the handshake
+    Flap,
+    /// Each accepts connections and never says anything
+    Silent,
+    /// Each falls silent after the handshake
+    Mute,
+    /// Each answers the handshake with an error
+    Reject,
+    /// Each answers the handshake with something that is not JSON
+    Garbage,
+}
+
+impl Scenario {
+    const fn behaviour(self) -> Behaviour {
+        match self {
+            Self::Steady | Self::Restart => Behaviour::Normal,
+            Self::Flap => Behaviour::Flap,
+            Self::Silent => Behaviour::Silent,
+            Self::Mute => Behaviour::Mute,
+            Self::Reject => Behaviour::RejectIdentity,
+            Self::Garbage => Behaviour::Garbage,
+        }
+    }
+}
+
+/// One port or a range of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ports(RangeInclusive<u16>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum PortsError {
+    #[error("expected a port or a range of ports, for example 18009 or 18009-18011")]
+    NoPort,
+    #[error("the range ends before it begins: did you mean {last}-{first}?")]
+    Backwards { first: u16, last: u16 },
+    #[error("a range begins at port 1; 0 alone lets the system choose a port")]
+    FromZero,
+}
+
+impl FromStr for Ports {
+    type Err = PortsError;
+
+    fn from_str(text: &str) -> Result<Self, PortsError> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.parse().map_err(|_| PortsError::NoPort);
+        match (port(first)?, port(last)?) {
+            (first, last) if first > last => Err(PortsError::Backwards { first, last }),
+            (0, 1..) => Err(PortsError::FromZero),
+            (first, last) => Ok(Self(first..=last)),
+        }
+    }
+}
+
+/// Runs the peers until Ctrl-C, or for as long as was asked for.
+///
+/// # Errors
+///
+/// A port cannot be listened on, now or after an outage, or a setting makes no sense with the others.
+pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
+    let mut peers = start(&args)?;
+    let ended = select! {
+        ended = play(&args, &mut peers) => ended,
+        interrupted = signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
+        () = elapse(args.duration) => Ok(()),
+    };
+    for peer in &mut peers {
+        peer.stop().await;
+    }
+    match ended {
+        // Whoever read the lines has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        ended => ended,
+    }
+}
+
+/// Starts the peers, each with its list.
+fn start(args: &SimulateArgs) -> anyhow::Result<Vec<SimPeer>> {
+    let ports: usize = args.ports.iter().map(|ports| ports.0.len()).sum();
+    anyhow::ensure!(
+        ports <= MAX_PORTS,
+        "{ports} ports are too many: at most {MAX_PORTS} peers can be simulated"
+    );
+    anyhow::ensure!(
+        !args.host.is_unspecified() || !args.peers.is_empty(),
+        "no client can connect to {}: give the addresses that the peers shall list with --peers",
+        args.host
+    );
+    let peers: Vec<_> = args
+        .ports
+        .iter()
+        .flat_map(|ports| ports.0.clone())
+        .map(|port| start_one(SocketAddr::new(args.host, port), args.scenario.behaviour()))
+        .collect::<Result<_, _>>()?;
+    let listed: Vec<_> = if args.peers.is_empty() {
+        peers.iter().map(|peer| (peer.address().ip().to_string(), peer.address().port())).collect()
+    } else {
+        args.peers.iter().map(|peer| (peer.host().to_owned(), peer.port())).collect()
+    };
+    for peer in &peers {
+        peer.set_peers(listed.clone());
+    }
+    Ok(peers)
+}
+
+fn start_one(listen: SocketAddr, behaviour: Behaviour) -> anyhow::Result<SimPeer> {
+    SimPeer::start(SimConfig { listen, behaviour, ..SimConfig::default() })
+        .with_context(|| format!("cannot listen on {listen}"))
+}
+
+/// Says what there is, and lets things happen; without outages, nothing more happens.
+async fn play(args: &SimulateArgs, peers: &mut [SimPeer]) -> anyhow::Result<()> {
+    for peer in &*peers {
+        say(format_args!("{} up", peer.address()))?;
+    }
+    if args.scenario == Scenario::Restart {
+        let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+        say(format_args!("outages of --seed {seed}"))?;
+        for outage in Outages::new(peers.len(), seed) {
+            time::sleep(outage.after).await;
+            if let Some(peer) = peers.get_mut(outage.peer) {
+                die_and_come_back(peer, outage.down_for).await?;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+async fn die_and_come_back(peer: &mut SimPeer, down_for: Duration) -> anyhow::Result<()> {
+    let address = peer.address();
+    peer.stop().await;
+    say(format_args!("{address} down for {} s", down_for.as_secs()))?;
+    time::sleep(down_for).await;
+    peer.restart().await.with_context(|| format!("cannot listen on {address} again"))?;
+    say(format_args!("{address} up"))?;
+    Ok(())
+}
+
+async fn elapse(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Prints a line, at once, also into a pipe.
+fn say(line: std::fmt::Arguments<'_>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! One connection of a simulated peer, from accept to close: the server side of the protocol.
+
+use std::{io, ops::ControlFlow, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    select,
+    time::{self, Instant},
+};
+
+use super::peer::{Behaviour, Shared};
+use crate::opflex::{
+    frame::FrameDecoder,
+    message::{self, ErrorCode, Message, Raw, Request},
+    method::Method,
+};
+
+/// The first echo comes with the connection, the second so long after it: the reference's figures.
+const SECOND_ECHO: Duration = Duration::from_secs(10);
+/// And all others so long after the one before.
+const ECHO_INTERVAL: Duration = Duration::from_secs(15);
+/// A client that says nothing, or reads nothing, for so long is gone.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(120);
+/// As the service's default.
+const FRAME_LIMIT: usize = 4 << 20;
+/// A few hundred frames of the usual size.
+const READ_SIZE: usize = 16 << 10;
+/// How long a client has to take note of a close, before what it still sends earns it a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+struct Connection {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    echoes: u64,
+    identified: bool,
+    heard: Instant,
+}
+
+/// Serves a client until it leaves, breaks the protocol or falls silent.
+pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let connection = Connection { stream, shared, echoes: 0, identified: false, heard: Instant::now() };
+    // How it ended is the client's story to tell.
+    if let Err(error) = connection.run().await {
+        tracing::debug!(%error, "simulated connection ended");
+    }
+}
+
+impl Connection {
+    async fn run(mut self) -> io::Result<()> {
+        self.stream.set_nodelay(true)?;
+        self.echo().await?;
+        let mut echoes = time::interval_at(Instant::now() + SECOND_ECHO, ECHO_INTERVAL);
+        let mut frames = FrameDecoder::new(FRAME_LIMIT);
+        let mut chunk = vec![0; READ_SIZE];
+        loop {
+            select! {
+                read = self.stream.read(&mut chunk) => {
+                    let bytes = chunk.get(..read?).unwrap_or_default();
+                    if bytes.is_empty() {
+                        return Ok(());
+                    }
+                    frames.push(bytes);
+                    if self.take_frames(&mut frames).await?.is_break() {
+                        return self.close().await;
+                    }
+                }
+                _ = echoes.tick() => {
+                    if self.heard.elapsed() > KEEPALIVE_TIMEOUT {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    self.echo().await?;
+                }
+            }
+        }
+    }
+
+    /// Answers what there is to answer; breaks if the connection is to be closed then.
+    async fn take_frames(&mut self, frames: &mut FrameDecoder) -> io::Result<ControlFlow<()>> {
+        while let Some(frame) = frames.next_frame().map_err(invalid)? {
+            self.heard = Instant::now();
+            if frame.is_empty() {
+                continue;
+            }
+            // Answers are to our echoes, and say no more than that the client is there.
+            if let Message::Request(request) = Message::parse(&frame).map_err(invalid)?
+                && self.talks()
+                && self.answer(request).await?.is_break()
+            {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    async fn answer(&mut self, Request { id, method, params }: Request) -> io::Result<ControlFlow<()>> {
+        match (method, params) {
+            (Method::Echo, Some(params)) => self.send(&message::result(&id, &params)).await?,
+            (Method::SendIdentity, _) => return self.answer_identity(&id).await,
+            _ => self.send(&message::error(&id, ErrorCode::Eunsupported, "Unsupported request")).await?,
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    async fn answer_identity(&mut self, id: &Raw) -> io::Result<ControlFlow<()>> {
+        let behaviour = self.shared.behaviour();
+        let segments = match behaviour {
+            Behaviour::Normal | Behaviour::Mute | Behaviour::Flap => {
+                self.identified = true;
+                message::result(id, &self.shared.identification())
+            }
+            Behaviour::RejectIdentity => message::error(id, ErrorCode::Error, "refused by the simulation"),
+            Behaviour::Garbage => vec![Bytes::from_static(b"this is not JSON\0")],
+            Behaviour::Silent => vec![],
+        };
+        self.send(&segments).await?;
+        Ok(if behaviour == Behaviour::Flap { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    async fn echo(&mut self) -> io::Result<()> {
+        if !self.talks() {
+            return Ok(());
+        }
+        let echo = message::echo(self.echoes, self.shared.millis());
+        self.echoes += 1;
+        self.send(&[echo]).await
+    }
+
+    fn talks(&self) -> bool {
+        match self.shared.behaviour() {
+            Behaviour::Silent => false,
+            Behaviour::Mute => !self.identified,
+            Behaviour::Normal | Behaviour::RejectIdentity | Behaviour::Garbage | Behaviour::Flap => true,
+        }
+    }
+
+    async fn send(&mut self, segments: &[Bytes]) -> io::Result<()> {
+        time::timeout(KEEPALIVE_TIMEOUT, self.stream.write_all(&segments.concat())).await?
+    }
+
+    /// Ends the connection so that the client gets everything that was said: bytes left unread would turn the
+    /// close into a reset, which overtakes them.
+    async fn close(mut self) -> io::Result<()> {
+        self.stream.shutdown().await?;
+        let mut rest = [0; 1024];
+        let drained = async {
+            while self.stream.read(&mut rest).await? > 0 {}
+            io::Result::Ok(())
+        };
+        time::timeout(LINGER, drained).await?
+    }
+}
+
+fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
