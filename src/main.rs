@@ -1,3 +1,23 @@
-//! The `peerstatus` binary.
+//! The `peerstatus` binary: arguments, one command, exit code.
 
-fn main() {}
+use std::{env, process::ExitCode};
+
+use opflex_peerstatus::cli::{self, exit::Exit};
+use tokio::runtime::Builder;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(env::args_os()) {
+        Ok(cli) => cli,
+        Err(exit) => return exit.into(),
+    };
+    let runtime = match Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    let code = runtime.block_on(cli::run(cli));
+    runtime.shutdown_background(); // a task that cannot write to a stopped terminal must not hold up the end
+    code
+}

@@ -1,1 +1,170 @@
-//! cli.
+//! The command line. Reads the arguments, runs one command, says how it ended. Commands that ask the service are its
+//! clients like any other: they know the API and nothing else of it.
+
+pub mod client;
+pub mod exit;
+pub mod filter;
+pub mod json;
+pub mod listeners;
+pub mod peers;
+pub mod pool;
+pub mod style;
+pub mod table;
+pub mod text;
+pub mod watch;
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal, Write as _},
+    process::ExitCode,
+};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use self::{
+    client::ServerAddress,
+    exit::{Exit, Failure},
+    style::{ColorChoice, Style},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  peerstatus watch                       what happens to peers, live
+  peerstatus watch -o json               the same for machines
+  peerstatus peers list                  all peers and their status
+  peerstatus peers get 127.0.0.1:8009    one peer in full
+  peerstatus pool get default            one pool and its health
+  peerstatus listeners list              who listens, and how far behind they are
+  peerstatus completions bash            what to put into ~/.local/share/bash-completion/completions/peerstatus
+
+Exit codes:
+    0  done
+    1  the service answered with an error, or the command failed
+   64  the command line or the configuration is wrong
+   69  the service cannot be reached or does not answer
+  130  ended by Ctrl-C";
+
+/// Tells what happens to OpFlex peer connections.
+#[derive(Debug, Parser)]
+#[command(name = "peerstatus", version, about, after_help = EXAMPLES, propagate_version = true)]
+pub struct Cli {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub globals: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct GlobalArgs {
+    /// Where the service is: `host:port` or `http://host:port`
+    #[arg(
+        long,
+        global = true,
+        env = "PEERSTATUS_SERVER",
+        value_name = "ADDR",
+        default_value = "http://127.0.0.1:50051"
+    )]
+    pub server: ServerAddress,
+
+    /// Text for people, or one JSON object a line
+    #[arg(short, long, global = true, value_name = "FORM", default_value = "human")]
+    pub output: Output,
+
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+}
+
+impl GlobalArgs {
+    /// How `output` is to look.
+    #[must_use]
+    pub fn style(&self, output: &impl IsTerminal) -> Style {
+        Style::of(self.color, output)
+    }
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Human,
+    /// One proto3-JSON object a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Follow what happens to peers and pools
+    Watch(watch::WatchArgs),
+    /// Peers: list, get
+    Peers(peers::PeersArgs),
+    /// Pools and their health: list, get
+    Pool(pool::PoolArgs),
+    /// Listeners: list, get, create, destroy
+    Listeners(listeners::ListenersArgs),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  source <(peerstatus completions bash)\n  peerstatus completions fish | source"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Reads the command line. If there is nothing to run, says so (help and version on stdout, mistakes on stderr).
+///
+/// # Errors
+/// With what to exit then: [`Exit::Success`] after help and version, [`Exit::Usage`] after a mistake.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
+    Cli::try_parse_from(args).map_err(|error| {
+        let _ = error.print(); // nobody to tell if that fails
+        if error.use_stderr() { Exit::Usage } else { Exit::Success }
+    })
+}
+
+/// Runs a command to its end and tells how it went.
+pub async fn run(cli: Cli) -> ExitCode {
+    let globals = cli.globals;
+    let result = match cli.command {
+        Command::Watch(args) => watch::run(args, &globals).await,
+        Command::Peers(args) => peers::run(args, &globals).await,
+        Command::Pool(args) => pool::run(args, &globals).await,
+        Command::Listeners(args) => listeners::run(args, &globals).await,
+        Command::Completions { shell } => completions(shell),
+    };
+    let Err(failure) = result else { return Exit::Success.into() };
+    if failure.is_worth_telling() {
+        let title = globals.style(&io::stderr()).paint(style::ALARM, "error:");
+        let _ = writeln!(io::stderr(), "{title} {failure}");
+    }
+    failure.exit().into()
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new(); // clap_complete panics if it cannot write
+    clap_complete::generate(shell, &mut Cli::command(), "peerstatus", &mut script);
+    io::stdout().write_all(&script)?;
+    Ok(io::stdout().flush()?)
+}
+
+/// Writes lines to stdout.
+fn print(lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
+    let mut text = lines.into_iter().collect::<Vec<_>>().join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+#[cfg(test)]
+mod tests;

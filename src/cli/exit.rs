@@ -1,0 +1,218 @@
+//! What a command's end means to the shell and to the person at it.
+
+use std::{error::Error, io, process::ExitCode};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::cli::text;
+
+/// How a command ends. The numbers are part of the interface; `peerstatus --help` lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Success = 0,
+    /// The service said no, or something here failed.
+    Failed = 1,
+    /// The command line or the configuration is wrong (`EX_USAGE`).
+    Usage = 64,
+    /// The service cannot be reached or does not answer (`EX_UNAVAILABLE`).
+    Unreachable = 69,
+    /// Ctrl-C (128 + SIGINT).
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command ends early. Displays as text for people, without `error:`.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something about the command line that its grammar cannot tell.
+    #[error("{0}")]
+    Usage(String),
+    /// The service cannot be reached or does not answer.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The service answered with an error.
+    #[error("{0}")]
+    Refused(String),
+    /// Ctrl-C. Nothing to say.
+    #[error("interrupted")]
+    Interrupted,
+    /// Nobody reads the output any more, as in `peerstatus watch | head -1`. Nothing to say, and no failure.
+    #[error("the output was closed")]
+    OutputClosed,
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+impl Failure {
+    /// What it means to the shell.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Unreachable(_) => Exit::Unreachable,
+            Self::Refused(_) | Self::Other(_) => Exit::Failed,
+            Self::Interrupted => Exit::Interrupted,
+            Self::OutputClosed => Exit::Success,
+        }
+    }
+
+    /// Whether there is something to tell a person.
+    #[must_use]
+    pub const fn is_worth_telling(&self) -> bool {
+        !matches!(self, Self::Interrupted | Self::OutputClosed)
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// For errors of writing output.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::OutputClosed,
+            _ => Self::Other(anyhow::Error::new(error).context("cannot write the output")),
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let text = describe(&status);
+        if is_local(&status) || status.code() == Code::Unavailable {
+            Self::Unreachable(text)
+        } else {
+            Self::Refused(text)
+        }
+    }
+}
+
+/// Whether the status was made on this side because the connection failed, and not by the service.
+#[must_use]
+pub fn is_local(status: &Status) -> bool {
+    status.source().is_some()
+}
+
+/// The reason of the status' `ErrorInfo`, for example `LISTENER_NOT_FOUND`. Empty if it has none.
+#[must_use]
+pub fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+/// A status for people: `listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)`, and a line for each field
+/// that is wrong.
+#[must_use]
+pub fn describe(status: &Status) -> String {
+    if let Some(source) = status.source() {
+        return format!("connection lost: {}", root_cause(source));
+    }
+    let message = match status.message() {
+        "" => "the service gave no message".to_owned(),
+        message => text::plain(message),
+    };
+    let code = code_name(status.code());
+    let mut text = match reason(status).as_str() {
+        "" => format!("{message} ({code})"),
+        reason => format!("{message} ({code}, {})", text::plain(reason)),
+    };
+    for violation in status.get_details_bad_request().into_iter().flat_map(|request| request.field_violations)
+    {
+        text.push_str(&format!(
+            "\n  {}: {}",
+            text::plain(&violation.field),
+            text::plain(&violation.description)
+        ));
+    }
+    text
+}
+
+/// What is at the bottom of an error: the operating system's word where there is one, without its number.
+#[must_use]
+pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    let text = match root.downcast_ref::<io::Error>() {
+        Some(error) if error.raw_os_error().is_some() => error.kind().to_string(),
+        _ => root.to_string(),
+    };
+    // kinds that std has no name for
+    if text == "uncategorized error" || text == "other error" { root.to_string() } else { text::plain(&text) }
+}
+
+/// The code's name as in the API's documentation.
+const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn refused(code: Code, message: &str, details: ErrorDetails) -> Status {
+        Status::with_error_details(code, message, details)
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_code_and_reason() {
+        let details = ErrorDetails::with_error_info("LISTENER_NOT_FOUND", "opflex.peerstatus", []);
+        let status = refused(Code::NotFound, "listeners/x: no such listener", details);
+        assert_eq!(describe(&status), "listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)");
+        assert_eq!(Failure::from(status).exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn wrong_fields_are_named_and_made_harmless() {
+        let mut details = ErrorDetails::with_error_info("BAD_FILTER", "opflex.peerstatus", []);
+        details.add_bad_request_violation("filter.peers[0]", "too long\x1b[31m");
+        let status = refused(Code::InvalidArgument, "bad filter", details);
+        assert_eq!(
+            describe(&status),
+            "bad filter (INVALID_ARGUMENT, BAD_FILTER)\n  filter.peers[0]: too long·[31m"
+        );
+    }
+
+    #[test]
+    fn a_connection_that_fails_is_no_answer_of_the_service() {
+        let error = io::Error::from(io::ErrorKind::ConnectionReset);
+        let status = Status::from_error(Box::new(error));
+        assert!(is_local(&status));
+        assert_eq!(describe(&status), "connection lost: connection reset");
+        assert_eq!(Failure::from(status).exit(), Exit::Unreachable);
+        assert_eq!(Failure::from(Status::unavailable("stopping")).exit(), Exit::Unreachable);
+    }
+
+    #[test]
+    fn a_closed_output_is_not_a_failure() {
+        let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(failure.exit(), Exit::Success);
+        assert!(!failure.is_worth_telling());
+        assert_eq!(Failure::from(io::Error::from(io::ErrorKind::StorageFull)).exit(), Exit::Failed);
+    }
+}

@@ -1,0 +1,95 @@
+//! The options that narrow what a listener hears.
+
+use clap::{Args, ValueEnum};
+
+use crate::grpc::pb;
+
+/// What to hear. Options of different kinds must all match, one of those of the same kind must.
+#[derive(Debug, Default, Args)]
+pub struct FilterArgs {
+    /// Only peers whose `host:port` or host matches (* and ? are wildcards); may be repeated
+    #[arg(long = "peer", value_name = "GLOB")]
+    peers: Vec<String>,
+
+    /// Only pools whose name matches (* and ? are wildcards); may be repeated
+    #[arg(long = "pool", value_name = "GLOB")]
+    pools: Vec<String>,
+
+    /// Only peers that enter or leave this status; may be repeated
+    #[arg(long = "status", value_name = "STATUS", ignore_case = true)]
+    statuses: Vec<Status>,
+
+    /// Only peers that came to be in the pool this way; may be repeated
+    #[arg(long = "origin", value_name = "ORIGIN", ignore_case = true)]
+    origins: Vec<Origin>,
+
+    /// Only changes of peers, or only those of the pools' health
+    #[arg(long = "interest", value_name = "WHAT", ignore_case = true)]
+    interests: Vec<Interest>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Status {
+    Disconnected,
+    Connecting,
+    Connected,
+    Ready,
+    Closing,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Origin {
+    Configured,
+    Learned,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Interest {
+    Peers,
+    Health,
+}
+
+impl FilterArgs {
+    /// The filter; none if no option was given.
+    #[must_use]
+    pub fn into_filter(self) -> Option<pb::ListenerFilter> {
+        let filter = pb::ListenerFilter {
+            pools: self.pools,
+            peers: self.peers,
+            origins: self.origins.into_iter().map(|origin| pb::PeerOrigin::from(origin).into()).collect(),
+            statuses: self.statuses.into_iter().map(|status| pb::PeerStatus::from(status).into()).collect(),
+            interests: self.interests.into_iter().map(|what| pb::Interest::from(what).into()).collect(),
+        };
+        (filter != pb::ListenerFilter::default()).then_some(filter)
+    }
+}
+
+impl From<Status> for pb::PeerStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Disconnected => Self::Disconnected,
+            Status::Connecting => Self::Connecting,
+            Status::Connected => Self::Connected,
+            Status::Ready => Self::Ready,
+            Status::Closing => Self::Closing,
+        }
+    }
+}
+
+impl From<Origin> for pb::PeerOrigin {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Configured => Self::Configured,
+            Origin::Learned => Self::Learned,
+        }
+    }
+}
+
+impl From<Interest> for pb::Interest {
+    fn from(interest: Interest) -> Self {
+        match interest {
+            Interest::Peers => Self::Peers,
+            Interest::Health => Self::Health,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The API's messages as proto3-JSON: one object, one line. Canonical: names in lowerCamelCase, enums by name, 64 bit
+//! numbers as strings, bytes in base64, fields that have their default left out.
+
+use std::sync::LazyLock;
+
+use anyhow::{Context as _, anyhow};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage};
+
+use crate::grpc::pb;
+
+/// The API as its proto files describe it.
+static POOL: LazyLock<Result<DescriptorPool, String>> =
+    LazyLock::new(|| DescriptorPool::decode(pb::DESCRIPTORS).map_err(|error| error.to_string()));
+
+/// A message that has a name in the API.
+pub trait Named: Message {
+    /// The name within the API's package.
+    const NAME: &'static str;
+}
+
+macro_rules! named {
+    ($($message:ident),+ $(,)?) => {
+        $(impl Named for pb::$message { const NAME: &'static str = stringify!($message); })+
+    };
+}
+
+named!(
+    CreateListenerResponse,
+    DestroyListenerResponse,
+    Listener,
+    Peer,
+    Pool,
+    Transition,
+    WatchPeerStatusResponse,
+);
+
+/// The message as JSON, without a line break in it or after it.
+///
+/// # Errors
+/// Never for messages of this build's own API.
+pub fn line<M: Named>(message: &M) -> anyhow::Result<String> {
+    let pool = POOL.as_ref().map_err(|error| anyhow!("the API's description is broken: {error}"))?;
+    let name = format!("opflex.peerstatus.v1.{}", M::NAME);
+    let descriptor =
+        pool.get_message_by_name(&name).with_context(|| format!("no message {name} in the API"))?;
+    let mut dynamic = DynamicMessage::new(descriptor);
+    dynamic.transcode_from(message)?;
+    Ok(harmless(&serde_json::to_string(&dynamic)?))
+}
+
+/// JSON escapes the control characters of ASCII; a terminal acts upon those of Latin 1 as well.
+fn harmless(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() {
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_one_line_of_canonical_json() {
+        let peer = pb::Peer {
+            name: "pools/default/peers/a:8009".into(),
+            port: 8009,
+            status: pb::PeerStatus::Ready as i32,
+            status_since: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
+            detail: "two\nlines\u{9b}2J".into(),
+            revision: 7,
+            ..Default::default()
+        };
+        let change = pb::Change {
+            peer: Some(pb::PeerChange {
+                peer: Some(peer),
+                kind: pb::ChangeKind::Status as i32,
+                previous_status: pb::PeerStatus::Connected as i32,
+                time: None,
+            }),
+            health: None,
+        };
+        let message = pb::WatchPeerStatusResponse {
+            revision: 7,
+            previous_revision: 6,
+            user_data: "hi".into(),
+            event: Some(pb::watch_peer_status_response::Event::Change(change)),
+        };
+        assert_eq!(
+            line(&message).unwrap(),
+            concat!(
+                r#"{"revision":"7","previousRevision":"6","userData":"aGk=","change":{"peer":{"peer":"#,
+                r#"{"name":"pools/default/peers/a:8009","port":8009,"status":"PEER_STATUS_READY","#,
+                r#""detail":"two\nlines\u009b2J","statusSince":"1970-01-01T00:00:01.500Z","revision":"7"},"#,
+                r#""kind":"CHANGE_KIND_STATUS","previousStatus":"PEER_STATUS_CONNECTED"}}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn every_named_message_is_in_the_api() {
+        assert_eq!(line(&pb::CreateListenerResponse::default()).unwrap(), "{}");
+        assert_eq!(line(&pb::DestroyListenerResponse::default()).unwrap(), "{}");
+        assert_eq!(line(&pb::Listener::default()).unwrap(), "{}");
+        assert_eq!(line(&pb::Pool::default()).unwrap(), "{}");
+        assert_eq!(line(&pb::Transition::default()).unwrap(), "{}");
+        assert_eq!(
+            line(&pb::Peer { status: 77, ..Default::default() }).unwrap(),
+            r#"{"status":77}"#,
+            "a value newer than this build is shown as its number"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! `peerstatus peers …`: the peers of a pool.
+
+use std::{io, time::SystemTime};
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    cli::{
+        GlobalArgs, Output,
+        client::{Client, Pages, answer, promised, request},
+        exit::Failure,
+        json, print,
+        style::Style,
+        table::{Cell, Table},
+        text,
+    },
+    grpc::pb::{GetPeerRequest, ListPeersRequest, Peer},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  peerstatus peers list
+  peerstatus peers list --pool fabric-a -o json
+  peerstatus peers get 127.0.0.1:8009
+  peerstatus peers get leaf-101:8009 --pool fabric-a
+  peerstatus peers get 'pools/fabric-a/peers/[2001:db8::1]:8009'";
+
+/// What to do with peers.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct PeersArgs {
+    #[command(subcommand)]
+    command: PeersCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum PeersCommand {
+    /// List peers, one a line
+    List {
+        /// Only the peers of this pool
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
+    /// Show all that is known about a peer
+    Get {
+        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
+        peer: String,
+        /// The pool of a peer given as `host:port` [default: default]
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
+}
+
+/// Does it.
+///
+/// # Errors
+/// The call failed, or the output is closed.
+pub async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    match args.command {
+        PeersCommand::List { pool } => list(pool.as_deref(), globals).await,
+        PeersCommand::Get { peer, pool } => get(&peer, pool.as_deref(), globals).await,
+    }
+}
+
+async fn list(pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let parent = pool.map(super::pool::full_name).unwrap_or_default();
+    let mut client = Client::connect(&globals.server).await?.pools();
+    let (mut peers, mut pages) = (Vec::new(), Pages::default());
+    loop {
+        let page_token = pages.token.clone();
+        let page = ListPeersRequest { parent: parent.clone(), page_token, ..ListPeersRequest::default() };
+        let page = answer(client.list_peers(request(page)).await)?;
+        peers.extend(page.peers);
+        if !pages.turn(page.next_page_token)? {
+            break;
+        }
+    }
+    match globals.output {
+        Output::Human => print(table(&peers, globals.style(&io::stdout()), SystemTime::now())),
+        Output::Json => print(peers.iter().map(json::line).collect::<Result<Vec<_>, _>>()?),
+    }
+}
+
+async fn get(peer: &str, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let name = full_name(peer, pool)?;
+    let mut client = Client::connect(&globals.server).await?.pools();
+    let response = answer(client.get_peer(request(GetPeerRequest { name })).await)?;
+    let peer = promised(response.peer, "peer")?;
+    match globals.output {
+        Output::Human => print(card(&peer, globals.style(&io::stdout()), SystemTime::now())),
+        Output::Json => print([json::line(&peer)?]),
+    }
+}
+
+/// `pools/{pool}/peers/{host}:{port}` from what a person types.
+fn full_name(peer: &str, pool: Option<&str>) -> Result<String, Failure> {
+    let has_pool = peer.contains('/');
+    match pool {
+        Some(pool) if has_pool => {
+            Err(Failure::Usage(format!("`{}` names its pool; leave out --pool {pool}", text::plain(peer))))
+        }
+        _ if peer.starts_with("pools/") => Ok(peer.to_owned()),
+        _ => {
+            let (pool, address) = peer.split_once('/').unwrap_or((pool.unwrap_or("default"), peer));
+            Ok(format!("{}/peers/{address}", super::pool::full_name(pool)))
+        }
+    }
+}
+
+fn table(peers: &[Peer], style: Style, now: SystemTime) -> Vec<String> {
+    let mut table =
+        Table::new(&["PEER", "POOL", "ORIGIN", "STATUS", "REASON", "SINCE", "FAILURES", "DETAIL"]);
+    for peer in peers {
+        table.push(vec![
+            Cell::plain(text::peer_address(&peer.name)),
+            Cell::plain(&peer.pool),
+            Cell::plain(&text::origin(peer.origin)),
+            Cell::status(peer.status),
+            Cell::reason(peer),
+            Cell::plain(&text::age(peer.status_since.as_ref(), now)),
+            Cell::plain(&peer.consecutive_failures.to_string()),
+            Cell::plain(&peer.detail),
+        ]);
+    }
+    if table.is_empty() { vec!["no peers".to_owned()] } else { table.lines(style) }
+}
+
+fn card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
+    let mut card = Table::new(&[]);
+    let mut row = |title, cell| card.push(vec![Cell::plain(title), cell]);
+    let roles: Vec<String> = peer.roles.iter().map(|role| text::role(*role)).collect();
+    row("name", Cell::plain(&peer.name));
+    row("status", Cell::status(peer.status));
+    row("since", Cell::plain(&text::moment(peer.status_since.as_ref(), now)));
+    row("reason", Cell::reason(peer));
+    row("detail", Cell::plain(&peer.detail));
+    row("origin", Cell::plain(&text::origin(peer.origin)));
+    row("roles", Cell::plain(&roles.join(", ")));
+    row("last ready", Cell::plain(&text::moment(peer.last_ready_time.as_ref(), now)));
+    row("failures in a row", Cell::plain(&peer.consecutive_failures.to_string()));
+    row("transitions", Cell::plain(&peer.transition_count.to_string()));
+    row("revision", Cell::plain(&peer.revision.to_string()));
+    card.lines(style)
+}
+
+#[cfg(test)]
+mod tests;

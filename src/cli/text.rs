@@ -1,0 +1,197 @@
+//! The words of the output: names, reasons, times. Text from elsewhere becomes harmless here. Pure; knows no colours
+//! and no columns.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost_types::Timestamp;
+
+use crate::grpc::pb;
+
+/// Makes text safe for a terminal: control characters, which could move the cursor or repaint the screen, and
+/// invisible ones that reorder what is read, become `·`; line breaks and tabs become blanks.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\r' | '\t' => ' ',
+            c if c.is_control() || is_invisible(c) => '·',
+            c => c,
+        })
+        .collect()
+}
+
+/// Format characters of Unicode: zero width, line separators, directional overrides and isolates.
+const fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// The word for a peer's status, for example `READY`.
+#[must_use]
+pub fn status(number: i32) -> String {
+    word(pb::PeerStatus::try_from(number).map(|value| value.as_str_name()), "PEER_STATUS_", number)
+}
+
+/// The word for a pool's health, for example `DEGRADED`.
+#[must_use]
+pub fn health(number: i32) -> String {
+    word(pb::PoolHealth::try_from(number).map(|value| value.as_str_name()), "POOL_HEALTH_", number)
+}
+
+/// A reason in words, for example `remote closed`.
+#[must_use]
+pub fn reason(number: i32) -> String {
+    lower(&word(pb::Reason::try_from(number).map(|value| value.as_str_name()), "REASON_", number))
+}
+
+/// How a peer came to its pool: `configured` or `learned`.
+#[must_use]
+pub fn origin(number: i32) -> String {
+    lower(&word(pb::PeerOrigin::try_from(number).map(|value| value.as_str_name()), "PEER_ORIGIN_", number))
+}
+
+/// A role in words, for example `policy repository`.
+#[must_use]
+pub fn role(number: i32) -> String {
+    lower(&word(pb::Role::try_from(number).map(|value| value.as_str_name()), "ROLE_", number))
+}
+
+/// Whether a listener is watched: `attached` or `detached`.
+#[must_use]
+pub fn listener_state(number: i32) -> String {
+    let value = pb::ListenerState::try_from(number).map(|value| value.as_str_name());
+    lower(&word(value, "LISTENER_STATE_", number))
+}
+
+/// What a listener hears: `peers` or `health`.
+#[must_use]
+pub fn interest(number: i32) -> String {
+    lower(&word(pb::Interest::try_from(number).map(|value| value.as_str_name()), "INTEREST_", number))
+}
+
+/// The reason and what is known beyond it: `connect failed: connection refused (os error 111)`.
+#[must_use]
+pub fn reason_and_detail(peer: &pb::Peer) -> String {
+    let reason = reason(peer.reason);
+    if peer.detail.is_empty() { reason } else { format!("{reason}: {}", plain(&peer.detail)) }
+}
+
+/// An enum's name without its prefix. A service newer than this program may send values without a name here.
+fn word<E>(name: Result<&'static str, E>, prefix: &str, number: i32) -> String {
+    match name {
+        Ok(name) => name.strip_prefix(prefix).unwrap_or(name).to_owned(),
+        Err(_) => format!("{prefix}{number}"),
+    }
+}
+
+fn lower(word: &str) -> String {
+    word.to_lowercase().replace('_', " ")
+}
+
+/// `host:port` of a peer, IPv6 in brackets: the last part of its name.
+#[must_use]
+pub fn peer_address(name: &str) -> &str {
+    name.split_once("/peers/").map_or(name, |(_, address)| address)
+}
+
+/// The short name of a pool: `default` for `pools/default`.
+#[must_use]
+pub fn pool_name(name: &str) -> &str {
+    name.strip_prefix("pools/").unwrap_or(name)
+}
+
+/// The time of day in UTC to the millisecond: `08:31:02.114`. Blanks for an unset one.
+#[must_use]
+pub fn clock(time: Option<&Timestamp>) -> String {
+    let Some(time) = time else { return " ".repeat("00:00:00.000".len()) };
+    let second = time.seconds.rem_euclid(86_400);
+    let millisecond = time.nanos.clamp(0, 999_999_999) / 1_000_000;
+    format!("{:02}:{:02}:{:02}.{millisecond:03}", second / 3600, second / 60 % 60, second % 60)
+}
+
+/// How long ago a time was, as of `now`: `3m 12s`. Clocks that disagree make it `0s`, an unset time `-`.
+#[must_use]
+pub fn age(since: Option<&Timestamp>, now: SystemTime) -> String {
+    since.map_or_else(|| "-".to_owned(), |since| duration(elapsed(unix(now), since.seconds)))
+}
+
+/// A time in full, and how long ago it was: `2026-07-30T08:31:02.114Z (3m 12s ago)`. `-` for an unset one.
+#[must_use]
+pub fn moment(time: Option<&Timestamp>, now: SystemTime) -> String {
+    let Some(time) = time else { return "-".to_owned() };
+    let millisecond = Timestamp { seconds: time.seconds, nanos: time.nanos / 1_000_000 * 1_000_000 };
+    format!("{millisecond} ({} ago)", age(Some(time), now))
+}
+
+/// How long until a time, as of `now`: `4m 10s`. `0s` once it has passed, `-` for an unset one.
+#[must_use]
+pub fn until(time: Option<&Timestamp>, now: SystemTime) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| duration(elapsed(time.seconds, unix(now))))
+}
+
+/// A duration in its two largest units, days at most: `3m 12s`.
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+fn elapsed(later: i64, earlier: i64) -> Duration {
+    Duration::from_secs(u64::try_from(later.saturating_sub(earlier)).unwrap_or(0))
+}
+
+/// Whole seconds since 1970; 0 for a clock set before that.
+fn unix(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_and_directional_overrides_lose_their_power() {
+        assert_eq!(plain("a\x1b[2Jb\u{9b}31mc\u{202e}d\r\ne\u{7f}"), "a·[2Jb·31mc·d  e·");
+        assert_eq!(plain("größe → 日本"), "größe → 日本");
+    }
+
+    #[test]
+    fn an_unknown_number_keeps_its_meaning() {
+        assert_eq!(status(4), "READY");
+        assert_eq!(status(77), "PEER_STATUS_77");
+        assert_eq!(reason(13), "remote closed");
+        assert_eq!(reason(-5), "reason -5");
+    }
+
+    #[test]
+    fn times_of_day_are_in_utc_and_survive_nonsense() {
+        assert_eq!(clock(Some(&Timestamp { seconds: 1_700_000_062, nanos: 114_999_999 })), "22:14:22.114");
+        assert_eq!(clock(Some(&Timestamp { seconds: i64::MIN, nanos: i32::MIN })).len(), 12);
+        assert_eq!(clock(None), "            ");
+    }
+
+    #[test]
+    fn durations_have_two_units_and_clocks_that_disagree_give_zero() {
+        assert_eq!(duration(Duration::from_secs(192)), "3m 12s");
+        assert_eq!(duration(Duration::from_millis(59_999)), "59s");
+        assert_eq!(duration(Duration::from_secs(3600)), "1h 0m");
+        assert_eq!(duration(Duration::from_secs(90_000)), "1d 1h");
+        let since = Timestamp { seconds: 100, nanos: 0 };
+        assert_eq!(age(Some(&since), UNIX_EPOCH), "0s");
+        assert_eq!(age(None, UNIX_EPOCH), "-");
+        assert_eq!(until(Some(&since), UNIX_EPOCH), "1m 40s");
+    }
+
+    #[test]
+    fn addresses_are_read_from_names() {
+        assert_eq!(peer_address("pools/default/peers/[2001:db8::1]:8009"), "[2001:db8::1]:8009");
+        assert_eq!(pool_name("pools/default"), "default");
+    }
+}

@@ -1,0 +1,122 @@
+//! `peerstatus watch`: what happens to peers, as it happens, across lost connections.
+
+pub mod follow;
+pub mod follower;
+pub mod notice;
+pub mod printer;
+pub mod renderer;
+
+use std::{io, time::Duration};
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    follow::follow,
+    printer::{Form, Printer},
+    renderer::Renderer,
+};
+use crate::{
+    cli::{GlobalArgs, Output, exit::Failure, filter::FilterArgs, listeners},
+    grpc::pb::WatchPeerStatusRequest,
+};
+
+/// How long after Ctrl-C an output that does not take what we have may hold up the end.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// How often to look whether somebody still reads the output: a person does not notice, nor does the CPU.
+const OUTPUT_CHECK: Duration = Duration::from_millis(500);
+
+const EXAMPLES: &str = "\
+Examples:
+  peerstatus watch                                  everything, until Ctrl-C
+  peerstatus watch --peer '10.0.0.*' --status ready peers that become READY or stop being it
+  peerstatus watch --until-synced                   the state now, and done
+  peerstatus watch -o json | jq .change.peer        for machines
+  peerstatus watch --listener listeners/noc         as a listener made with `listeners create`
+
+The first connection must succeed. After that, a connection that is lost is made again, and the watch goes on where it
+was; stderr tells what happened, and what was missed where the service could not keep it.";
+
+/// What to watch.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+
+    /// Attach to this listener and its filter, instead of one that goes with this command
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with_all = ["peers", "pools", "statuses", "origins", "interests", "user_data"]
+    )]
+    listener: Option<String>,
+
+    /// Take the listener's place from the stream that is attached to it
+    #[arg(long, requires = "listener")]
+    takeover: bool,
+
+    /// Text that the service sends back with every change (shown with -o json, in base64)
+    #[arg(long, value_name = "TEXT")]
+    user_data: Option<String>,
+
+    /// Print the state and end
+    #[arg(long)]
+    until_synced: bool,
+}
+
+impl WatchArgs {
+    fn request(self) -> WatchPeerStatusRequest {
+        WatchPeerStatusRequest {
+            listener: self.listener.map(|name| listeners::full_name(&name)).unwrap_or_default(),
+            filter: self.filter.into_filter(),
+            user_data: self.user_data.unwrap_or_default().into(),
+            takeover: self.takeover,
+            stop_after_sync: self.until_synced,
+            ..WatchPeerStatusRequest::default()
+        }
+    }
+}
+
+/// Watches until Ctrl-C.
+///
+/// # Errors
+/// See [`follow()`]; [`Failure::Interrupted`] after Ctrl-C.
+pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let form = match globals.output {
+        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()))),
+        Output::Json => Form::Json,
+    };
+    let mut printer = Printer::new(form, globals.style(&io::stderr()));
+    let (server, request) = (globals.server.clone(), args.request());
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    // A task of its own: a terminal that is stopped (Ctrl-S) blocks it in the middle of a line, and Ctrl-C must work.
+    let mut task = tokio::spawn(async move { follow(&server, request, &mut printer, &stopped).await });
+    let failure = tokio::select! {
+        end = &mut task => return end.map_err(|error| Failure::Other(error.into()))?,
+        _ = tokio::signal::ctrl_c() => Failure::Interrupted,
+        () = output_closed() => Failure::OutputClosed,
+    };
+    stop.cancel();
+    let _ = tokio::time::timeout(LAST_WORDS, task).await;
+    Err(failure)
+}
+
+/// Returns when nobody reads our output any more, so that `peerstatus watch | head -1` ends soon after `head` and not
+/// with the next change, which may be hours away. Never for a file.
+async fn output_closed() {
+    let mut ticks = tokio::time::interval(OUTPUT_CHECK);
+    loop {
+        ticks.tick().await;
+        let stdout = io::stdout();
+        let mut output = [PollFd::new(&stdout, PollFlags::empty())];
+        let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+        let asked = poll(&mut output, Some(&Timespec::default()));
+        if asked.is_ok() && output.iter().any(|output| output.revents().intersects(gone)) {
+            return;
+        }
+    }
+}

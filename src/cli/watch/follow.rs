@@ -1,0 +1,95 @@
+//! The loop around [`Follower`]: connect, read, print, and again.
+
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use crate::{
+    cli::{
+        client::{Client, ServerAddress},
+        exit::Failure,
+        watch::{
+            follower::{End, Follower, Next},
+            printer::Printer,
+        },
+    },
+    grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
+};
+
+/// The service sends a heartbeat every 30 s unless asked otherwise. Three of them lost: something between here and
+/// there keeps the connection up and delivers nothing.
+const LONGEST_SILENCE: Duration = Duration::from_secs(100);
+
+/// Follows a watch until `stop`, or until there is nothing more to follow. Reconnects and resumes by itself.
+///
+/// # Errors
+/// The first connection failed, the service said something that trying again would not change, or the output is
+/// closed.
+pub async fn follow(
+    server: &ServerAddress,
+    request: WatchPeerStatusRequest,
+    printer: &mut Printer,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut follower = Follower::new(request);
+    loop {
+        let Some(end) = stop.run_until_cancelled(attend(server, &mut follower, printer)).await else {
+            return Ok(());
+        };
+        match follower.ended(end?, fastrand::f64()) {
+            Next::Done => return Ok(()),
+            Next::Fail(failure) => return Err(failure),
+            Next::Retry { after, notice } => {
+                if let Some(notice) = notice {
+                    printer.notice(&notice);
+                }
+                if stop.run_until_cancelled(sleep(after)).await.is_none() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// One stream, from the connection to its end.
+async fn attend(
+    server: &ServerAddress,
+    follower: &mut Follower,
+    printer: &mut Printer,
+) -> Result<End, Failure> {
+    let mut stream = match open(server, follower.request()).await {
+        Ok(stream) => stream,
+        Err(end) => return Ok(end),
+    };
+    loop {
+        let message = match timeout(LONGEST_SILENCE, stream.message()).await {
+            Ok(Ok(Some(message))) => message,
+            Ok(Ok(None)) => return Ok(End::Closed),
+            Ok(Err(status)) => return Ok(End::Status(status)),
+            Err(_) => return Ok(silence()),
+        };
+        let heard = follower.heard(&message);
+        heard.notices.iter().for_each(|notice| printer.notice(notice));
+        if heard.show {
+            printer.message(&message)?;
+        }
+    }
+}
+
+async fn open(
+    server: &ServerAddress,
+    request: WatchPeerStatusRequest,
+) -> Result<Streaming<WatchPeerStatusResponse>, End> {
+    let client = Client::connect(server).await.map_err(|failure| End::Lost(failure.to_string()))?;
+    match timeout(LONGEST_SILENCE, client.listeners().watch_peer_status(request)).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(End::Status(status)),
+        Err(_) => Err(silence()),
+    }
+}
+
+fn silence() -> End {
+    End::Lost(format!("nothing heard for {} s", LONGEST_SILENCE.as_secs()))
+}

@@ -1,0 +1,279 @@
+//! The decisions of a watch: what is new, what was missed, where to go on after the stream ended, and whether to. A
+//! value: no connection, no clock, no output, no randomness of its own.
+
+use std::{cmp, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::{
+    cli::{
+        exit::{self, Failure},
+        watch::notice::Notice,
+    },
+    grpc::pb::{
+        Attached, Change, Cursor, WatchPeerStatusRequest, WatchPeerStatusResponse,
+        watch_peer_status_response::Event,
+    },
+};
+
+/// The first attempt comes within this: a connection that broke by accident is usually back at once.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+/// A person waits for the service to come back; it should not take much longer than its start.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// A service that asks for more patience than this is not believed.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// What to do with a message.
+#[derive(Debug, PartialEq)]
+pub struct Heard {
+    /// Whether it is news to the reader.
+    pub show: bool,
+    /// What to tell before it.
+    pub notices: Vec<Notice>,
+}
+
+/// How a stream, or the attempt to get one, ended.
+#[derive(Debug)]
+pub enum End {
+    /// With OK.
+    Closed,
+    /// With an error, of the service or of the connection.
+    Status(Status),
+    /// There was no connection or no sign of life; why, for people.
+    Lost(String),
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// All is done.
+    Done,
+    /// Send [`Follower::request`] again.
+    Retry {
+        /// After this long.
+        after: Duration,
+        /// What to tell now.
+        notice: Option<Notice>,
+    },
+    /// Trying again would not help.
+    Fail(Failure),
+}
+
+/// Which parts of the state the reader has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Nothing, or an unfinished snapshot: there is no place to go on from.
+    Incomplete,
+    /// Everything up to `resume_after`.
+    Complete,
+}
+
+/// Follows one watch across its streams.
+#[derive(Debug)]
+pub struct Follower {
+    request: WatchPeerStatusRequest,
+    phase: Phase,
+    /// The last thing processed; meaningless while incomplete.
+    resume_after: Option<Cursor>,
+    /// Process of the service that the present stream speaks of.
+    epoch: Option<u64>,
+    /// What the next change must name as its predecessor.
+    chain: Option<u64>,
+    /// The newest revision that the reader was shown, within `epoch`.
+    shown: u64,
+    /// Whether there ever was a stream.
+    was_attached: bool,
+    /// Whether the present stream reached `synced`.
+    is_synced: bool,
+    /// Attempts that failed since the last `synced`.
+    failures: u32,
+    /// What ended the last stream, until the next one begins.
+    outage: Option<String>,
+    /// What the service asked for in `draining`.
+    retry_after: Duration,
+}
+
+impl Follower {
+    /// Begins with `request`, as it is.
+    #[must_use]
+    pub const fn new(request: WatchPeerStatusRequest) -> Self {
+        Self {
+            request,
+            phase: Phase::Incomplete,
+            resume_after: None,
+            epoch: None,
+            chain: None,
+            shown: 0,
+            was_attached: false,
+            is_synced: false,
+            failures: 0,
+            outage: None,
+            retry_after: Duration::ZERO,
+        }
+    }
+
+    /// What to ask for now: what was asked first, and then what comes after all that was processed.
+    #[must_use]
+    pub fn request(&self) -> WatchPeerStatusRequest {
+        let mut request = self.request.clone();
+        if self.was_attached {
+            request.resume_after = self.place();
+        }
+        request
+    }
+
+    /// Where a new stream can go on.
+    fn place(&self) -> Option<Cursor> {
+        self.resume_after.filter(|_| self.phase == Phase::Complete)
+    }
+
+    /// Takes a message of the stream.
+    pub fn heard(&mut self, message: &WatchPeerStatusResponse) -> Heard {
+        let mut notices = Vec::new();
+        let mut show = true;
+        match &message.event {
+            Some(Event::Attached(attached)) => self.attached(attached, &mut notices),
+            Some(Event::Snapshot(_)) => {
+                self.phase = Phase::Incomplete;
+                self.chain = Some(message.revision);
+                self.shown = self.shown.max(message.revision);
+            }
+            Some(Event::Synced(synced)) => {
+                self.move_to(synced.cursor);
+                self.is_synced = true;
+                self.failures = 0;
+            }
+            Some(Event::Change(change)) => show = self.changed(message, change, &mut notices),
+            Some(Event::Reset(reset)) => {
+                self.phase = Phase::Incomplete;
+                notices.push(Notice::Missed(*reset));
+            }
+            Some(Event::Heartbeat(heartbeat)) => {
+                self.advance(heartbeat.cursor);
+                show = false;
+            }
+            Some(Event::Draining(draining)) => {
+                self.advance(draining.cursor);
+                self.retry_after = positive(draining.retry_after);
+            }
+            None => show = false, // an event that this build does not know
+        }
+        Heard { show, notices }
+    }
+
+    fn attached(&mut self, attached: &Attached, notices: &mut Vec<Notice>) {
+        let asked = if self.was_attached { self.place() } else { self.request.resume_after };
+        let epoch = attached.cursor.map(|cursor| cursor.epoch);
+        if self.epoch != epoch {
+            self.shown = 0; // another process counts its revisions anew
+        }
+        self.epoch = epoch;
+        self.chain = attached.cursor.map(|cursor| cursor.revision);
+        self.is_synced = false;
+        self.was_attached = true;
+        if self.outage.take().is_some() {
+            notices.push(Notice::Regained { resumed: attached.resumed, attempts: self.failures });
+        }
+        if attached.resumed {
+            if let (Some(asked), Some(got)) = (asked, attached.cursor)
+                && asked.revision < got.revision
+            {
+                notices.push(Notice::Gap { expected: asked.revision, found: got.revision });
+            }
+            self.move_to(attached.cursor);
+        } else {
+            self.phase = Phase::Incomplete;
+        }
+    }
+
+    /// Takes a change; false if it was shown before.
+    fn changed(&mut self, message: &WatchPeerStatusResponse, _: &Change, notices: &mut Vec<Notice>) -> bool {
+        let chain = self.chain.replace(message.revision);
+        if message.revision <= self.shown {
+            notices.push(Notice::Repeated { revision: message.revision });
+            return false;
+        }
+        if let Some(expected) = chain
+            && expected != message.previous_revision
+        {
+            notices.push(Notice::Gap { expected, found: message.previous_revision });
+        }
+        self.shown = message.revision;
+        self.advance(self.epoch.map(|epoch| Cursor { epoch, revision: message.revision }));
+        true
+    }
+
+    /// Everything up to `cursor` is processed, whatever was before.
+    fn move_to(&mut self, cursor: Option<Cursor>) {
+        self.resume_after = cursor;
+        self.phase = Phase::Complete;
+        if let Some(cursor) = cursor {
+            self.epoch = Some(cursor.epoch);
+            self.shown = self.shown.max(cursor.revision);
+        }
+    }
+
+    /// Everything up to `cursor` is processed, if everything before it was.
+    fn advance(&mut self, cursor: Option<Cursor>) {
+        if self.phase == Phase::Complete && cursor.is_some() {
+            self.resume_after = cursor;
+        }
+    }
+
+    /// Takes the end of a stream, or of an attempt to get one. `jitter` is a random number from 0 to 1.
+    pub fn ended(&mut self, end: End, jitter: f64) -> Next {
+        let retry_after = std::mem::take(&mut self.retry_after);
+        match end {
+            End::Closed if self.request.stop_after_sync && self.is_synced => Next::Done,
+            End::Closed => self.retry("the service ended the stream".to_owned(), retry_after, jitter),
+            End::Status(status) if self.can_heal(&status) => {
+                let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                let retry_after = retry_after.max(asked.unwrap_or_default());
+                self.retry(exit::describe(&status), retry_after, jitter)
+            }
+            End::Status(status) => Next::Fail(status.into()),
+            End::Lost(cause) if self.was_attached => self.retry(cause, retry_after, jitter),
+            End::Lost(cause) => Next::Fail(Failure::Unreachable(cause)),
+        }
+    }
+
+    /// Whether the same request may succeed later. Before the first stream nothing heals: a wrong address should not
+    /// look like a service that is on its way.
+    fn can_heal(&self, status: &Status) -> bool {
+        if !self.was_attached {
+            return false;
+        }
+        match status.code() {
+            Code::Ok
+            | Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted => true,
+            Code::Cancelled => exit::reason(status) != "LISTENER_DESTROYED",
+            Code::Aborted => exit::reason(status) != "LISTENER_TAKEN_OVER",
+            // after a connection that broke unnoticed, our own stream is what is still attached
+            Code::FailedPrecondition => exit::reason(status) == "LISTENER_ATTACHED",
+            _ => exit::is_local(status),
+        }
+    }
+
+    fn retry(&mut self, cause: String, retry_after: Duration, jitter: f64) -> Next {
+        let ceiling = FIRST_DELAY.saturating_mul(1 << cmp::min(self.failures, 8)).min(LONGEST_DELAY);
+        let after = ceiling.mul_f64(jitter.clamp(0.0, 1.0)).max(retry_after.min(LONGEST_RETRY_AFTER));
+        self.failures = self.failures.saturating_add(1);
+        let is_news = self.outage.as_ref() != Some(&cause);
+        let notice = is_news.then(|| Notice::Lost { cause: cause.clone(), retry_after: after });
+        self.outage = Some(cause);
+        Next::Retry { after, notice }
+    }
+}
+
+/// The duration, or zero if it is unset or negative.
+fn positive(duration: Option<prost_types::Duration>) -> Duration {
+    duration.and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! What `watch` has to say about itself, apart from what happens to peers: on stderr, one line each.
+
+use std::{fmt, time::Duration};
+
+use crate::grpc::pb::{Reset, ResetReason};
+
+/// Something about the stream that the person who reads it must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The stream ended and will be tried again.
+    Lost {
+        /// What ended it.
+        cause: String,
+        /// When the next attempt begins.
+        retry_after: Duration,
+    },
+    /// The stream is back.
+    Regained {
+        /// Whether it goes on exactly where it was. If not, a snapshot follows.
+        resumed: bool,
+        /// How many attempts it took.
+        attempts: u32,
+    },
+    /// The service skipped changes, and said so.
+    Missed(Reset),
+    /// The service skipped changes without saying so. It must not.
+    Gap {
+        /// The revision that should have come before.
+        expected: u64,
+        /// The revision that, says the service, came before.
+        found: u64,
+    },
+    /// The service sent a change again. It must not; the change is not shown again.
+    Repeated {
+        /// The change's revision.
+        revision: u64,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost { cause, retry_after } => {
+                write!(f, "{cause}; trying again in {:.1} s", retry_after.as_secs_f64())
+            }
+            Self::Regained { resumed, attempts } => {
+                let attempts =
+                    if *attempts == 1 { String::new() } else { format!(" after {attempts} attempts") };
+                let outcome = if *resumed { "nothing was missed" } else { "starting over with a snapshot" };
+                write!(f, "connected again{attempts}; {outcome}")
+            }
+            Self::Missed(reset) => {
+                let cause = match reset.reason() {
+                    ResetReason::Overflow => "this side read too slowly",
+                    ResetReason::Compacted => "the service no longer has what happened in between",
+                    ResetReason::EpochChanged => "the service was restarted",
+                    ResetReason::Unspecified => "the service started over",
+                };
+                match (reset.missed_count, reset.reason()) {
+                    (0, ResetReason::EpochChanged) => {
+                        write!(f, "{cause}: an unknown number of changes was missed; a snapshot follows")
+                    }
+                    (1, _) => write!(f, "{cause}: 1 revision was missed; a snapshot follows"),
+                    (count, _) => write!(f, "{cause}: {count} revisions were missed; a snapshot follows"),
+                }
+            }
+            Self::Gap { expected, found } => write!(
+                f,
+                "gap: the last change was revision {expected}, the service says it was {found}; \
+                 changes may have been missed"
+            ),
+            Self::Repeated { revision } => {
+                write!(f, "the service repeated revision {revision}; not shown again")
+            }
+        }
+    }
+}

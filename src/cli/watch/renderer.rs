@@ -1,0 +1,204 @@
+//! The messages of a watch as lines for people: first the state, then one line for each change. Pure; the caller
+//! prints.
+
+use std::{collections::BTreeSet, time::SystemTime};
+
+use prost_types::Timestamp;
+
+use crate::{
+    cli::{
+        style::{self, Style},
+        table::{Cell, Table, line},
+        text,
+    },
+    grpc::pb::{
+        Attached, Change, ChangeKind, HealthChange, Peer, PeerChange, Pool, PoolHealth, Snapshot, Synced,
+        WatchPeerStatusResponse, watch_peer_status_response::Event,
+    },
+};
+
+/// `DISCONNECTED`, the longest status.
+const STATUS_WIDTH: usize = 12;
+/// `→ ` before it.
+const MOVE_WIDTH: usize = STATUS_WIDTH + 2;
+/// `handshake complete`, with which peers become ready.
+const REASON_WIDTH_MIN: usize = 18;
+/// The reason's column grows up to this; what is longer pushes the health to the right on its own line only.
+const REASON_WIDTH_MAX: usize = 64;
+
+/// Remembers only what keeps the columns aligned.
+#[derive(Debug)]
+pub struct Renderer {
+    style: Style,
+    /// Short names of the pools seen; with more than one, peers are shown as `pool/peer`.
+    pools: BTreeSet<String>,
+    peer_width: usize,
+    reason_width: usize,
+    /// The snapshot that is on its way.
+    snapshot: Option<Snapshot>,
+}
+
+impl Renderer {
+    /// A renderer that has seen nothing.
+    #[must_use]
+    pub fn new(style: Style) -> Self {
+        Self { style, pools: BTreeSet::new(), peer_width: 0, reason_width: REASON_WIDTH_MIN, snapshot: None }
+    }
+
+    /// The lines for a message, without line breaks. `now` is for how long ago something was.
+    pub fn render(&mut self, message: &WatchPeerStatusResponse, now: SystemTime) -> Vec<String> {
+        match &message.event {
+            Some(Event::Attached(attached)) => self.attached(attached),
+            Some(Event::Snapshot(part)) => {
+                let snapshot = self.snapshot.get_or_insert_default();
+                snapshot.pools.extend_from_slice(&part.pools);
+                snapshot.peers.extend_from_slice(&part.peers);
+                Vec::new()
+            }
+            Some(Event::Synced(synced)) => self.synced(synced, now),
+            Some(Event::Change(change)) => vec![self.change(change)],
+            Some(Event::Reset(_)) => {
+                self.snapshot = None;
+                Vec::new()
+            }
+            Some(Event::Heartbeat(_) | Event::Draining(_)) | None => Vec::new(),
+        }
+    }
+
+    fn attached(&mut self, attached: &Attached) -> Vec<String> {
+        self.snapshot = None;
+        let listener = attached.listener.as_ref().map_or("", |listener| &listener.name);
+        if attached.resumed || listener.is_empty() {
+            return Vec::new();
+        }
+        vec![self.furniture(&format!("-- watching as {listener} --"))]
+    }
+
+    fn synced(&mut self, synced: &Synced, now: SystemTime) -> Vec<String> {
+        let Some(snapshot) = self.snapshot.take() else {
+            return vec![self.furniture("-- live again --")];
+        };
+        for name in snapshot.pools.iter().map(|pool| text::pool_name(&pool.name)) {
+            self.pools.insert(name.to_owned());
+        }
+        self.pools.extend(snapshot.peers.iter().map(|peer| peer.pool.clone()));
+        let mut lines: Vec<String> = snapshot.pools.iter().map(|pool| self.pool(pool, now)).collect();
+        if !snapshot.peers.is_empty() {
+            lines.extend(self.peers(&snapshot.peers, now).lines(self.style));
+        }
+        let count = match synced.peer_count {
+            0 => "no peers".to_owned(),
+            1 => "1 peer".to_owned(),
+            count => format!("{count} peers"),
+        };
+        lines.push(self.furniture(&format!("-- live: {count} --")));
+        lines
+    }
+
+    /// `pool default: DEGRADED for 3m 12s, 2 of 3 ready`
+    fn pool(&self, pool: &Pool, now: SystemTime) -> String {
+        let since = text::age(pool.health_since.as_ref(), now);
+        let rest = format!(" for {since}, {} of {} ready", pool.ready_count, pool.peer_count);
+        Cell::plain(&format!("pool {}: ", text::pool_name(&pool.name)))
+            .and(Cell::health(pool.health))
+            .and(Cell::plain(&rest))
+            .show(self.style)
+    }
+
+    fn peers(&mut self, peers: &[Peer], now: SystemTime) -> Table {
+        let mut table = Table::new(&["PEER", "STATUS", "SINCE", "FAILURES", "REASON"]);
+        for peer in peers {
+            table.push(vec![
+                self.peer_name(&peer.name),
+                Cell::status(peer.status),
+                Cell::plain(&text::age(peer.status_since.as_ref(), now)),
+                Cell::count(peer.consecutive_failures.into()),
+                Cell::reason_and_detail(peer),
+            ]);
+        }
+        table
+    }
+
+    /// The peer's cell; its column grows to hold it.
+    fn peer_name(&mut self, name: &str) -> Cell {
+        let address = text::peer_address(name);
+        let pool =
+            name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/")).map(|(pool, _)| pool);
+        let cell = match pool {
+            Some(pool) if self.pools.len() > 1 => Cell::plain(&format!("{pool}/{address}")),
+            _ => Cell::plain(address),
+        };
+        self.peer_width = self.peer_width.max(cell.width());
+        cell
+    }
+
+    /// Time, peer, what happened, why, and what it did to the pool.
+    fn change(&mut self, change: &Change) -> String {
+        let health = change.health.as_ref().map(health).unwrap_or_default();
+        let Some((event, peer)) = change.peer.as_ref().and_then(|event| Some((event, event.peer.as_ref()?)))
+        else {
+            let event = change.health.clone().unwrap_or_default();
+            let cause = self.peer_name(&event.cause).dimmed();
+            return line([(&clock(event.time), 0), (&cause, self.peer_width), (&health, 0)], self.style);
+        };
+        self.pools.insert(peer.pool.clone());
+        let name = self.peer_name(&peer.name);
+        let (before, after, why) = movement(event, peer);
+        self.reason_width = self.reason_width.max(why.width()).min(REASON_WIDTH_MAX);
+        let columns = [
+            (&clock(event.time), 0),
+            (&name, self.peer_width),
+            (&before, STATUS_WIDTH),
+            (&after, MOVE_WIDTH),
+            (&why, self.reason_width),
+            (&health, 0),
+        ];
+        line(columns, self.style)
+    }
+
+    fn furniture(&self, text: &str) -> String {
+        Cell::new(style::DIM, text).show(self.style)
+    }
+}
+
+fn clock(time: Option<Timestamp>) -> Cell {
+    Cell::new(style::DIM, &text::clock(time.as_ref()))
+}
+
+/// Where the peer was, where it is now, and why.
+fn movement(event: &PeerChange, peer: &Peer) -> (Cell, Cell, Cell) {
+    let to = |now: Cell| Cell::new(style::DIM, "→ ").and(now);
+    let before = Cell::status(event.previous_status).dimmed();
+    let now = Cell::status(peer.status);
+    match event.kind() {
+        ChangeKind::Added => (Cell::new(style::BOLD, "+ added"), to(now), origin(peer)),
+        ChangeKind::Removed => {
+            (before, to(Cell::new(style::BOLD, "- removed")), Cell::reason_and_detail(peer))
+        }
+        // only the reason is new: keep the eye on what moves
+        _ if event.previous_status == peer.status => {
+            let now = Cell::plain("  ").and(now);
+            (Cell::default(), now.dimmed(), Cell::reason_and_detail(peer).dimmed())
+        }
+        _ => (before, to(now), Cell::reason_and_detail(peer)),
+    }
+}
+
+/// How a new peer came, which says more than that it was added.
+fn origin(peer: &Peer) -> Cell {
+    let origin = text::origin(peer.origin);
+    Cell::plain(&if peer.detail.is_empty() { origin } else { format!("{origin}: {}", peer.detail) })
+}
+
+/// `default: HEALTHY → DEGRADED (2/3 ready)`
+fn health(event: &HealthChange) -> Cell {
+    let mut cell = Cell::plain(&format!("{}: ", text::pool_name(&event.pool)));
+    if event.previous != event.health && event.previous != PoolHealth::Unspecified as i32 {
+        cell = cell.and(Cell::health(event.previous).dimmed()).and(Cell::new(style::DIM, " → "));
+    }
+    let counts = format!(" ({}/{} ready)", event.ready_count, event.peer_count);
+    cell.and(Cell::health(event.health)).and(Cell::plain(&counts))
+}
+
+#[cfg(test)]
+mod tests;
