@@ -2,12 +2,15 @@
 //! clients like any other: they know the API and nothing else of it.
 
 pub mod client;
+pub mod demo;
 pub mod exit;
 pub mod filter;
 pub mod json;
 pub mod listeners;
 pub mod peers;
 pub mod pool;
+pub mod serve;
+pub mod simulate;
 pub mod style;
 pub mod table;
 pub mod text;
@@ -30,6 +33,8 @@ use self::{
 
 const EXAMPLES: &str = "\
 Examples:
+  peerstatus demo                        see it work, with simulated peers
+  peerstatus serve --peer leaf-101:8009  the service
   peerstatus watch                       what happens to peers, live
   peerstatus watch -o json               the same for machines
   peerstatus peers list                  all peers and their status
@@ -101,6 +106,12 @@ pub enum Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve: connect to OpFlex peers and tell clients what happens to them
+    Serve(Box<serve::ServeArgs>),
+    /// See it work: the service, simulated peers that come and go, and a live watch
+    Demo(demo::DemoArgs),
+    /// Run simulated OpFlex peers, with faults on demand
+    Simulate(simulate::SimulateArgs),
     /// Follow what happens to peers and pools
     Watch(watch::WatchArgs),
     /// Peers: list, get
@@ -134,6 +145,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
 pub async fn run(cli: Cli) -> ExitCode {
     let globals = cli.globals;
     let result = match cli.command {
+        Command::Serve(args) => serve::run(*args).await,
+        Command::Demo(args) => demo::run(args, &globals).await,
+        Command::Simulate(args) => simulate::run(args).await.map_err(Failure::from),
         Command::Watch(args) => watch::run(args, &globals).await,
         Command::Peers(args) => peers::run(args, &globals).await,
         Command::Pool(args) => pool::run(args, &globals).await,

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::{select, signal, time};
 
 use crate::{
-    peer::address::PeerAddress,
+    peer::PeerAddress,
     sim::{Behaviour, Outages, SimConfig, SimPeer},
 };
 

@@ -12,7 +12,7 @@ use super::{json, message::Raw, text::Quoted};
 pub const MAX_PEERS: usize = 16_384;
 
 /// The longest location that we keep and repeat to other peers, in bytes.
-pub const MAX_LOCATION: usize = 1024;
+const MAX_LOCATION: usize = 1024;
 
 /// What the reference sends as long as it has no tunnel interface.
 const NO_MAC: &str = "00:00:00:00:00:00";

@@ -5,11 +5,11 @@
 //! it panics on none of it, refuses what is too long or too deep, and never builds a tree of it: a value is
 //! the slice of its frame, and what a caller asks for is read out of that slice.
 
-pub mod frame;
-pub mod identity;
+mod frame;
+mod identity;
 mod json;
-pub mod message;
-pub mod method;
+mod message;
+mod method;
 pub(crate) mod text;
 
 #[cfg(test)]

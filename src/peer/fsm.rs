@@ -26,7 +26,7 @@ use super::{
     Backoff, PeerAddress, PeerStatus, Reason,
     request::{Phase, Response, respond},
 };
-use crate::opflex::{self, Answer, FrameError, IdentityAnswer, Message, Method, Roles};
+use crate::opflex::{self, Answer, FrameError, IdentityAnswer, Message, Method, Roles, text};
 
 #[cfg(test)]
 mod tests;
@@ -362,7 +362,7 @@ impl PeerFsm {
     }
 
     fn report(&self, status: PeerStatus, reason: Reason, detail: &str) -> Action {
-        let detail = one_line(detail);
+        let detail = text::printable(detail, MAX_DETAIL).into();
         Action::Publish(Report { status, reason, detail, failures: self.failures, roles: None })
     }
 }
@@ -377,11 +377,4 @@ fn read_answer(result: &opflex::Raw) -> Result<(IdentityAnswer, Vec<PeerAddress>
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("in the list of peers: {error}"))?;
     Ok((answer, peers))
-}
-
-/// Makes text from the network fit for logs and terminals: one line, bounded.
-fn one_line(text: &str) -> Arc<str> {
-    let end = text.floor_char_boundary(MAX_DETAIL);
-    let text = text.get(..end).unwrap_or_default();
-    if text.contains(char::is_control) { text.replace(char::is_control, " ").into() } else { text.into() }
 }

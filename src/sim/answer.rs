@@ -2,10 +2,7 @@
 
 use serde::Serialize;
 
-use crate::opflex::{
-    identity::{Role, Roles},
-    message::Raw,
-};
+use crate::opflex::{Raw, Role, Roles};
 
 /// The answer to `send_identity`.
 #[derive(Debug, Serialize)]

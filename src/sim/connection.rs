@@ -11,11 +11,7 @@ use tokio::{
 };
 
 use super::peer::{Behaviour, Shared};
-use crate::opflex::{
-    frame::FrameDecoder,
-    message::{self, ErrorCode, Message, Raw, Request},
-    method::Method,
-};
+use crate::opflex::{self, ErrorCode, FrameDecoder, Message, Method, Raw, Request};
 
 /// The first echo comes with the connection, the second so long after it: the reference's figures.
 const SECOND_ECHO: Duration = Duration::from_secs(10);
@@ -96,9 +92,9 @@ impl Connection {
 
     async fn answer(&mut self, Request { id, method, params }: Request) -> io::Result<ControlFlow<()>> {
         match (method, params) {
-            (Method::Echo, Some(params)) => self.send(&message::result(&id, &params)).await?,
+            (Method::Echo, Some(params)) => self.send(&opflex::result(&id, &params)).await?,
             (Method::SendIdentity, _) => return self.answer_identity(&id).await,
-            _ => self.send(&message::error(&id, ErrorCode::Eunsupported, "Unsupported request")).await?,
+            _ => self.send(&opflex::error(&id, ErrorCode::Eunsupported, "Unsupported request")).await?,
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -108,9 +104,9 @@ impl Connection {
         let segments = match behaviour {
             Behaviour::Normal | Behaviour::Mute | Behaviour::Flap => {
                 self.identified = true;
-                message::result(id, &self.shared.identification())
+                opflex::result(id, &self.shared.identification())
             }
-            Behaviour::RejectIdentity => message::error(id, ErrorCode::Error, "refused by the simulation"),
+            Behaviour::RejectIdentity => opflex::error(id, ErrorCode::Error, "refused by the simulation"),
             Behaviour::Garbage => vec![Bytes::from_static(b"this is not JSON\0")],
             Behaviour::Silent => vec![],
         };
@@ -122,7 +118,7 @@ impl Connection {
         if !self.talks() {
             return Ok(());
         }
-        let echo = message::echo(self.echoes, self.shared.millis());
+        let echo = opflex::echo(self.echoes, self.shared.millis());
         self.echoes += 1;
         self.send(&[echo]).await
     }

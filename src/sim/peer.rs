@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{answer::Identification, connection};
-use crate::opflex::message::Raw;
+use crate::opflex::Raw;
 
 /// More connections than that wait in the system's queue: a client has one per peer.
 const MAX_CONNECTIONS: usize = 1024;

@@ -12,11 +12,7 @@ use tokio::{
 };
 
 use super::{Behaviour, Outages, SimConfig, SimPeer, answer::Identification};
-use crate::opflex::{
-    frame::FrameDecoder,
-    identity::{Identity, IdentityAnswer},
-    message::{self, Message},
-};
+use crate::opflex::{self, FrameDecoder, Identity, IdentityAnswer, Message};
 
 /// A client of a few lines, which says only what it is told to.
 struct Client {
@@ -32,7 +28,7 @@ impl Client {
     /// A client that has said who it is.
     async fn greet(peer: &SimPeer) -> Self {
         let mut client = Self::connect(peer.address()).await;
-        client.send(&message::send_identity(1, &Identity::new("client", "domain"))).await;
+        client.send(&opflex::send_identity(1, &Identity::new("client", "domain"))).await;
         client
     }
 
@@ -99,7 +95,7 @@ async fn echoes_follow_after_10_seconds_and_then_every_15_until_the_client_has_b
 async fn an_echo_is_answered_with_its_params() {
     let peer = start(Behaviour::Normal);
     let mut client = Client::connect(peer.address()).await;
-    client.send(&message::echo(7, 964_427)).await;
+    client.send(&opflex::echo(7, 964_427)).await;
     assert_eq!(client.next_answer().await, json!({"id": ["echo", 7], "result": [964_427]}));
 }
 
@@ -160,7 +156,7 @@ async fn what_is_no_message_ends_the_connection() {
 async fn a_silent_peer_says_nothing() {
     let peer = start(Behaviour::Silent);
     let mut client = Client::greet(&peer).await;
-    client.send(&message::echo(0, 0)).await;
+    client.send(&opflex::echo(0, 0)).await;
     let started = time::Instant::now();
     assert_eq!(client.next().await, None);
     assert!(started.elapsed() > Duration::from_secs(120));
@@ -171,7 +167,7 @@ async fn a_mute_peer_says_nothing_after_the_identity() {
     let peer = start(Behaviour::Mute);
     let mut client = Client::greet(&peer).await;
     assert!(client.next_answer().await["result"].is_object());
-    client.send(&message::echo(0, 0)).await;
+    client.send(&opflex::echo(0, 0)).await;
     assert_eq!(client.next().await, None);
 }
 
@@ -191,7 +187,7 @@ async fn a_flapping_peer_closes_after_the_answer_and_never_before() {
     let peer = start(Behaviour::Flap);
     for _ in 0..20 {
         let mut client = Client::greet(&peer).await;
-        client.send(&message::echo(0, 0)).await;
+        client.send(&opflex::echo(0, 0)).await;
         assert!(client.next_answer().await["result"]["peers"].is_array());
         while client.next().await.is_some() {}
     }
@@ -203,7 +199,7 @@ async fn a_new_behaviour_holds_for_connections_that_are_up() {
     let mut client = Client::connect(peer.address()).await;
     client.next_json().await;
     peer.set_behaviour(Behaviour::RejectIdentity);
-    client.send(&message::send_identity(1, &Identity::new("client", "domain"))).await;
+    client.send(&opflex::send_identity(1, &Identity::new("client", "domain"))).await;
     assert!(client.next_answer().await["error"].is_object());
 }
 

@@ -1,0 +1,149 @@
+//! `peerstatus demo`: the whole thing in one command. Simulated OpFlex peers on real sockets, the service, and a
+//! live watch of it, in which peers go away and come back.
+
+use std::{io, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::Service,
+    cli::{
+        self, GlobalArgs, Output,
+        client::ServerAddress,
+        exit::Failure,
+        watch::{
+            follow::follow,
+            printer::{Form, Printer},
+            renderer::Renderer,
+        },
+    },
+    config::{Config, Overrides},
+    grpc::pb::WatchPeerStatusRequest,
+    sim::{Outages, SimConfig, SimPeer},
+};
+
+/// Peers of the demonstration: one is configured and tells of the other two.
+const PEERS: usize = 3;
+
+const EXAMPLES: &str = "\
+Examples:
+  peerstatus demo                 until Ctrl-C
+  peerstatus demo --for 20s       for scripts
+  peerstatus demo -o json         what a client receives, one JSON object a line
+
+While it runs, any client can join at the address that it prints, for example:
+  peerstatus --server 127.0.0.1:PORT peers list
+  grpcurl -plaintext 127.0.0.1:PORT opflex.peerstatus.v1.PeerStatusService/WatchPeerStatus";
+
+/// What to demonstrate.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct DemoArgs {
+    /// Stop after that long, for example 20s [default: at Ctrl-C]
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+
+    /// Where the service listens; port 0 lets the system choose
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    listen: std::net::SocketAddr,
+
+    /// Seed of the outages: the same seed gives the same ones [default: a new one]
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Demonstrates until Ctrl-C, or for as long as was asked for.
+///
+/// # Errors
+/// Something could not be started, or the output is closed.
+pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let peers = start_peers()?;
+    let service = start_service(&args, &peers).await?;
+    let teller = Teller { quiet: globals.output == Output::Json };
+    teller.introduce(&service, &peers)?;
+    let stop = CancellationToken::new();
+    let server: ServerAddress = service.address().to_string().parse().map_err(Failure::Usage)?;
+    let form = match globals.output {
+        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()))),
+        Output::Json => Form::Json,
+    };
+    let mut printer = Printer::new(form, globals.style(&io::stderr()));
+    let ended = tokio::select! {
+        ended = follow(&server, WatchPeerStatusRequest::default(), &mut printer, &stop) => ended,
+        ended = play(peers, args.seed.unwrap_or_else(|| fastrand::u64(..)), &teller) => ended,
+        () = elapse(args.duration) => Ok(()),
+        signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
+    };
+    service.stopper().cancel();
+    service.join().await.map_err(anyhow::Error::new)?;
+    ended
+}
+
+fn start_peers() -> anyhow::Result<Vec<SimPeer>> {
+    let start = |_| SimPeer::start(SimConfig::default()).context("cannot start a simulated peer");
+    let peers = (0..PEERS).map(start).collect::<anyhow::Result<Vec<_>>>()?;
+    let list: Vec<_> =
+        peers.iter().map(|peer| (peer.address().ip().to_string(), peer.address().port())).collect();
+    for peer in &peers {
+        peer.set_peers(list.clone());
+    }
+    Ok(peers)
+}
+
+async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Failure> {
+    let configured = peers.first().map(|peer| peer.address().to_string());
+    let configured = configured.map(|address| address.parse()).transpose().map_err(anyhow::Error::new)?;
+    let settings = Overrides {
+        listen: Some(args.listen),
+        name: Some("demo".to_owned()),
+        domain: Some("simulated".to_owned()),
+        peers: configured.into_iter().collect(),
+        ..Overrides::default()
+    };
+    let config = Config::load(settings).map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(Service::start(config).await.map_err(anyhow::Error::new)?)
+}
+
+/// Takes peers away and brings them back.
+async fn play(mut peers: Vec<SimPeer>, seed: u64, teller: &Teller) -> Result<(), Failure> {
+    for outage in Outages::new(peers.len(), seed) {
+        sleep(outage.after).await;
+        let Some(peer) = peers.get_mut(outage.peer) else { continue };
+        let address = peer.address();
+        teller.say(format!("the demo kills {address}, for {} s", outage.down_for.as_secs()))?;
+        peer.stop().await;
+        sleep(outage.down_for).await;
+        teller.say(format!("the demo starts {address} again"))?;
+        peer.restart().await.with_context(|| format!("cannot listen on {address} again"))?;
+    }
+    Ok(())
+}
+
+async fn elapse(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the demonstration itself has to say, between the lines of the watch.
+struct Teller {
+    quiet: bool,
+}
+
+impl Teller {
+    fn introduce(&self, service: &Service, peers: &[SimPeer]) -> Result<(), Failure> {
+        let addresses: Vec<_> = peers.iter().map(|peer| peer.address().to_string()).collect();
+        let first = addresses.first().map(String::as_str).unwrap_or_default();
+        self.say(format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
+        self.say(format!("the service knows {first} and learns of the others from it"))?;
+        self.say(format!("clients may join: peerstatus --server {} watch", service.address()))
+    }
+
+    fn say(&self, line: String) -> Result<(), Failure> {
+        if self.quiet { Ok(()) } else { cli::print([format!("# {line}")]) }
+    }
+}

@@ -1,0 +1,68 @@
+//! `peerstatus serve`: the service, until it is told to stop.
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use crate::{
+    app::Service,
+    cli::{self, exit::Failure},
+    config::{Config, Overrides},
+    telemetry,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  peerstatus serve --peer leaf-101:8009 --peer leaf-102:8009
+  peerstatus serve --config /etc/peerstatus.toml
+  peerstatus serve --config /etc/peerstatus.toml --check
+  PEERSTATUS_PEERS=10.0.0.30:8009 peerstatus serve
+
+Prints `listening on IP:PORT` on standard output when it takes requests; logs go to standard error. SIGTERM and Ctrl-C
+stop it in order: clients are sent away, then peers are closed. A second signal stops it at once.";
+
+/// How to serve.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    settings: Overrides,
+
+    /// Check the configuration and end
+    #[arg(long)]
+    check: bool,
+}
+
+/// Serves until a signal.
+///
+/// # Errors
+/// The configuration is wrong, the address can't be bound, or the service failed.
+pub async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let config = Config::load(args.settings).map_err(|error| Failure::Usage(error.to_string()))?;
+    if args.check {
+        let peers: usize = config.pools.iter().map(|pool| pool.peers.len()).sum();
+        return cli::print([format!(
+            "configuration is right: pools: {}, peers: {peers}",
+            config.pools.len()
+        )]);
+    }
+    telemetry::init(&config.log);
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let service = Service::start(config).await.map_err(anyhow::Error::new)?;
+    cli::print([format!("listening on {}", service.address())])?;
+    let stop = service.stopper();
+    let mut end = std::pin::pin!(service.join());
+    loop {
+        tokio::select! {
+            ended = &mut end => return Ok(ended.map_err(anyhow::Error::new)?),
+            _ = terminate.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+        }
+        if stop.is_cancelled() {
+            return Err(Failure::Interrupted);
+        }
+        stop.cancel();
+    }
+}
