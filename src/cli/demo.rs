@@ -27,6 +27,8 @@ use crate::{
 
 /// Peers of the demonstration: one is configured and tells of the other two.
 const PEERS: usize = 3;
+/// Long enough to read what happened, short enough not to be bored.
+const BEFORE_EACH_START: Duration = Duration::from_millis(900);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,7 +62,7 @@ pub struct DemoArgs {
 /// # Errors
 /// Something could not be started, or the output is closed.
 pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    let peers = start_peers()?;
+    let peers = make_peers().await?;
     let service = start_service(&args, &peers).await?;
     let teller = Teller { quiet: globals.output == Output::Json };
     teller.introduce(&service, &peers)?;
@@ -82,13 +84,15 @@ pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     ended
 }
 
-fn start_peers() -> anyhow::Result<Vec<SimPeer>> {
+/// Peers that have their ports and are down.
+async fn make_peers() -> anyhow::Result<Vec<SimPeer>> {
     let start = |_| SimPeer::start(SimConfig::default()).context("cannot start a simulated peer");
-    let peers = (0..PEERS).map(start).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut peers = (0..PEERS).map(start).collect::<anyhow::Result<Vec<_>>>()?;
     let list: Vec<_> =
         peers.iter().map(|peer| (peer.address().ip().to_string(), peer.address().port())).collect();
-    for peer in &peers {
+    for peer in &mut peers {
         peer.set_peers(list.clone());
+        peer.stop().await;
     }
     Ok(peers)
 }
@@ -107,8 +111,12 @@ async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Fa
     Ok(Service::start(config).await.map_err(anyhow::Error::new)?)
 }
 
-/// Takes peers away and brings them back.
+/// Brings the peers up, one by one, and then takes them away and brings them back.
 async fn play(mut peers: Vec<SimPeer>, seed: u64, teller: &Teller) -> Result<(), Failure> {
+    for peer in &mut peers {
+        sleep(BEFORE_EACH_START).await;
+        start_again(peer, teller).await?;
+    }
     for outage in Outages::new(peers.len(), seed) {
         sleep(outage.after).await;
         let Some(peer) = peers.get_mut(outage.peer) else { continue };
@@ -116,10 +124,15 @@ async fn play(mut peers: Vec<SimPeer>, seed: u64, teller: &Teller) -> Result<(),
         teller.say(format!("the demo kills {address}, for {} s", outage.down_for.as_secs()))?;
         peer.stop().await;
         sleep(outage.down_for).await;
-        teller.say(format!("the demo starts {address} again"))?;
-        peer.restart().await.with_context(|| format!("cannot listen on {address} again"))?;
+        start_again(peer, teller).await?;
     }
     Ok(())
+}
+
+async fn start_again(peer: &mut SimPeer, teller: &Teller) -> Result<(), Failure> {
+    let address = peer.address();
+    teller.say(format!("the demo starts {address}"))?;
+    Ok(peer.restart().await.with_context(|| format!("cannot listen on {address}"))?)
 }
 
 async fn elapse(duration: Option<Duration>) {

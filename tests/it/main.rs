@@ -1,1 +1,11 @@
-//! Integration tests.
+//! Integration tests: the real service on real sockets, with real clients.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod command_line;
+mod errors;
+mod hostile;
+mod lifecycle;
+mod listeners;
+mod shutdown;
+mod support;

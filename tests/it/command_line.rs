@@ -1,0 +1,142 @@
+//! The binary as people and scripts use it.
+
+use std::{fs, path::PathBuf};
+
+use opflex_peerstatus::sim::SimPeer;
+
+use crate::support::{Process, Server, peerstatus, sim};
+
+#[tokio::test]
+async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["serve", "--no-such-flag"], "--no-such-flag"),
+        (&["serve", "--peer", "leaf-101"], "has no port"),
+        (&["serve", "--peer", "leaf-101:0"], "port"),
+        (&["serve", "--peer", "leaf-101:8009,leaf-101:8009"], "twice"),
+        (&["serve", "--listen", "localhost"], "--listen"),
+        (&["serve", "--listen", "0.0.0.0:0"], "insecure"),
+        (&["serve", "--log", "no=such=level"], "log.level"),
+        (&["serve", "--config", "/no/such/file"], "/no/such/file"),
+        (&["serve", "--name", ""], "identity.name"),
+        (&["no-such-command"], "no-such-command"),
+        (&["watch", "--status", "fine"], "--status"),
+    ];
+    for (args, told) in cases {
+        let output = peerstatus(args).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {stderr}");
+        assert!(stderr.contains(told), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn mistakes_in_the_configuration_are_named_with_file_and_line() {
+    let cases = [
+        ("[server]\nlisten = 5", "config.toml:2"),
+        ("[server]\nlisten = \"here\"", "server.listen"),
+        ("[sever]\n", "config.toml:1: unknown field `sever`"),
+        ("[[pool]]\nname = \"a\"\npears = []", "config.toml:3: unknown field `pears`"),
+        ("[[pool]]\nname = \"A b\"", "pool[0].name"),
+        ("[[pool]]\nname = \"a\"\n[[pool]]\nname = \"a\"", "pool[1].name"),
+        ("[[pool]]\nname = \"a\"\npeers = [\"x:1\", \"x\"]", "pool[0].peers[1]"),
+        (
+            "[[pool]]\nname = \"a\"\n[pool.timers]\necho = \"soon\"",
+            "config.toml:4: \"soon\" is not a duration",
+        ),
+        ("[[pool]]\nname = \"a\"\n[pool.timers]\necho = \"1ns\"", "pool[0].timers.echo"),
+        ("[[pool]]\nname = \"a\"\nidentity = { mac = \"1\" }", "pool[0].identity.mac"),
+        ("[limits]\nmax_streams = 0", "limits.max_streams"),
+        ("[history]\nchanges = 1", "history.changes"),
+    ];
+    let folder = Folder::new();
+    for (text, told) in cases {
+        let file = folder.0.join("config.toml");
+        fs::write(&file, text).unwrap();
+        let output = peerstatus(&["serve", "--config", file.to_str().unwrap()]).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{text}: {stderr}");
+        assert!(stderr.contains(told), "{text}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "one sentence: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_right_configuration_is_checked_without_serving() {
+    let folder = Folder::new();
+    let file = folder.0.join("config.toml");
+    fs::write(&file, "[[pool]]\nname = \"a\"\npeers = [\"leaf-101:8009\", \"[2001:db8::1]:8009\"]").unwrap();
+    let output = peerstatus(&["serve", "--check", "--config", file.to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "configuration is right: pools: 1, peers: 2\n");
+}
+
+#[tokio::test]
+async fn help_has_examples_and_a_service_that_is_not_there_is_69() {
+    for command in ["serve", "demo", "simulate", "watch", "peers", "pool", "listeners"] {
+        let output = peerstatus(&[command, "--help"]).await;
+        assert_eq!(output.status.code(), Some(0));
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(help.contains("Examples:"), "{command}: {help}");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = peerstatus(&["peers", "list", "--server", &nobody]).await;
+    assert_eq!(output.status.code(), Some(69));
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&nobody));
+}
+
+#[tokio::test]
+async fn the_state_can_be_read_from_a_shell() {
+    let peer: SimPeer = sim();
+    let server = Server::start(&[peer.address().to_string()]).await;
+    server.watch().await.until_ready(&peer.address().to_string()).await;
+    let address = server.address().to_string();
+    let run = async |args: &[&str]| {
+        let output = peerstatus(&[args, &["--server", &address]].concat()).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(run(&["peers", "list"]).await.contains("READY"));
+    assert!(run(&["pool", "get", "default"]).await.contains("HEALTHY"));
+    assert!(run(&["watch", "--until-synced"]).await.contains(&peer.address().to_string()));
+    let line = run(&["peers", "get", &peer.address().to_string(), "-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(json["status"], "PEER_STATUS_READY");
+    assert!(run(&["listeners", "create", "--id", "noc", "--ttl", "1m"]).await.contains("listeners/noc"));
+    assert!(run(&["listeners", "list"]).await.contains("listeners/noc"));
+    run(&["listeners", "destroy", "noc"]).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_demo_shows_a_pool_that_becomes_healthy_and_ends_with_0() {
+    let mut demo = Process::start(&["demo", "--seed", "1", "--for", "20s"]);
+    let mut told = String::new();
+    while let Some(line) = demo.line().await {
+        told.push_str(&line);
+        told.push('\n');
+        if line.contains("→ HEALTHY") {
+            demo.signal("INT").await;
+        }
+    }
+    assert!(told.contains("→ HEALTHY (3/3 ready)"), "{told}");
+    assert_eq!(demo.ended().await.code(), Some(0));
+}
+
+/// A folder for one test, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("peerstatus-{:016x}", fastrand::u64(..)));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

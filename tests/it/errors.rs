@@ -1,0 +1,162 @@
+//! Wrong requests, and what they are answered with.
+
+use opflex_peerstatus::grpc::pb::{
+    AddPeerRequest, CreateListenerRequest, Cursor, GapPolicy, GetListenerRequest, GetPeerRequest,
+    GetPoolRequest, ListListenersRequest, ListPeersRequest, ListPoolsRequest, ListTransitionsRequest,
+    ListenerFilter, RemovePeerRequest, ResetPeersRequest, WaitForPoolRequest, WatchPeerStatusRequest,
+};
+use tonic::Code;
+
+use crate::support::{Server, explain};
+
+fn invalid(reason: &str, field: &str) -> (Code, String, Vec<String>) {
+    (Code::InvalidArgument, reason.into(), vec![field.into()])
+}
+
+#[tokio::test]
+async fn wrong_listeners_are_refused_with_the_field_that_is_wrong() {
+    let server = Server::start(&[]).await;
+    let filter =
+        |filter: ListenerFilter| CreateListenerRequest { filter: Some(filter), ..Default::default() };
+    let seconds = |seconds| CreateListenerRequest {
+        idle_ttl: Some(prost_types::Duration { seconds, nanos: 0 }),
+        ..Default::default()
+    };
+    let id = |id: &str| CreateListenerRequest { listener_id: id.into(), ..Default::default() };
+    let cases = [
+        (id("Bad Name!"), invalid("BAD_NAME", "listener_id")),
+        (id(&"x".repeat(64)), invalid("BAD_NAME", "listener_id")),
+        (
+            CreateListenerRequest { user_data: vec![0; 4097].into(), ..Default::default() },
+            invalid("USER_DATA_TOO_LARGE", "user_data"),
+        ),
+        (seconds(9), invalid("BAD_DURATION", "idle_ttl")),
+        (seconds(86_401), invalid("BAD_DURATION", "idle_ttl")),
+        (seconds(-1), invalid("BAD_DURATION", "idle_ttl")),
+        (
+            filter(ListenerFilter { peers: vec![String::new()], ..Default::default() }),
+            invalid("BAD_FILTER", "filter.peers"),
+        ),
+        (
+            filter(ListenerFilter { pools: vec!["*".into(); 65], ..Default::default() }),
+            invalid("BAD_FILTER", "filter.pools"),
+        ),
+        (
+            filter(ListenerFilter { statuses: vec![0], ..Default::default() }),
+            invalid("BAD_FILTER", "filter.statuses"),
+        ),
+        (
+            filter(ListenerFilter { origins: vec![77], ..Default::default() }),
+            invalid("BAD_FILTER", "filter.origins"),
+        ),
+        (
+            filter(ListenerFilter { interests: vec![-1], ..Default::default() }),
+            invalid("BAD_FILTER", "filter.interests"),
+        ),
+    ];
+    for (request, expected) in cases {
+        let status = server.listeners().create_listener(request.clone()).await.unwrap_err();
+        assert_eq!(explain(&status), expected, "{request:?}: {}", status.message());
+    }
+    server.create(id("taken")).await;
+    let status = server.listeners().create_listener(id("taken")).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::AlreadyExists, "LISTENER_EXISTS".into(), vec![]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_watches_are_refused_before_anything_is_attached() {
+    let server = Server::start(&[]).await;
+    let here = server.create(CreateListenerRequest::default()).await;
+    let (name, cursor) = (here.listener.unwrap().name, here.cursor.unwrap());
+    let resume = |cursor: Cursor, policy: GapPolicy| WatchPeerStatusRequest {
+        resume_after: Some(cursor),
+        gap_policy: policy.into(),
+        ..Default::default()
+    };
+    let elsewhere = Cursor { epoch: cursor.epoch ^ 1, ..cursor };
+    let later = Cursor { revision: cursor.revision + 1, ..cursor };
+    let listener =
+        |listener: &str| WatchPeerStatusRequest { listener: listener.into(), ..Default::default() };
+    let cases = [
+        (listener("mine"), invalid("BAD_NAME", "listener")),
+        (listener("listeners/gone"), (Code::NotFound, "LISTENER_NOT_FOUND".into(), vec![])),
+        (
+            WatchPeerStatusRequest { filter: Some(ListenerFilter::default()), ..listener(&name) },
+            invalid("BAD_FILTER", "filter"),
+        ),
+        (
+            WatchPeerStatusRequest { user_data: vec![1].into(), ..listener(&name) },
+            invalid("BAD_FILTER", "user_data"),
+        ),
+        (
+            WatchPeerStatusRequest {
+                heartbeat_interval: Some(prost_types::Duration { seconds: 0, nanos: 1 }),
+                ..Default::default()
+            },
+            invalid("BAD_DURATION", "heartbeat_interval"),
+        ),
+        (resume(later, GapPolicy::Fail), invalid("CURSOR_IN_FUTURE", "resume_after.revision")),
+        (resume(elsewhere, GapPolicy::Fail), (Code::OutOfRange, "EPOCH_MISMATCH".into(), vec![])),
+    ];
+    for (request, expected) in cases {
+        let status = server.watch_with(request.clone()).await.err().unwrap();
+        assert_eq!(explain(&status), expected, "{request:?}: {}", status.message());
+    }
+    let left = server.listeners().list_listeners(ListListenersRequest::default()).await.unwrap().into_inner();
+    assert_eq!(left.listeners.len(), 1, "nothing was left behind");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_names_and_page_tokens_are_refused() {
+    let server = Server::start(&[]).await;
+    let mut pools = server.pools();
+    for name in ["", "default", "pools/", "pools/No", "pools/a/b"] {
+        let status = pools.get_pool(GetPoolRequest { name: name.into() }).await.unwrap_err();
+        assert_eq!(explain(&status), invalid("BAD_NAME", "name"), "{name:?}");
+    }
+    for name in ["", "pools/default/peers/", "pools/default/peers/h", "pools/default/peers/h:0", "peers/h:1"]
+    {
+        let status = pools.get_peer(GetPeerRequest { name: name.into() }).await.unwrap_err();
+        assert_eq!(explain(&status), invalid("BAD_NAME", "name"), "{name:?}");
+    }
+    let status = pools.get_pool(GetPoolRequest { name: "pools/other".into() }).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::NotFound, "POOL_NOT_FOUND".into(), vec![]));
+    let status = pools.get_peer(GetPeerRequest { name: "pools/default/peers/h:1".into() }).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![]));
+    let parent = |parent: &str| ListPeersRequest { parent: parent.into(), ..Default::default() };
+    let status = pools.list_peers(parent("other")).await.unwrap_err();
+    assert_eq!(explain(&status), invalid("BAD_NAME", "parent"));
+    let status = pools.list_peers(parent("pools/other")).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::NotFound, "POOL_NOT_FOUND".into(), vec![]));
+    let request = ListPeersRequest { page_token: "?".into(), ..Default::default() };
+    let status = pools.list_peers(request).await.unwrap_err();
+    assert_eq!(explain(&status), invalid("BAD_PAGE_TOKEN", "page_token"));
+    let request = ListPoolsRequest { page_token: "?".into(), ..Default::default() };
+    let status = pools.list_pools(request).await.unwrap_err();
+    assert_eq!(explain(&status), invalid("BAD_PAGE_TOKEN", "page_token"));
+    let request = GetListenerRequest { name: "listeners/gone".into() };
+    let status = server.listeners().get_listener(request).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::NotFound, "LISTENER_NOT_FOUND".into(), vec![]));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_yet_says_so() {
+    let server = Server::start(&[]).await;
+    let mut pools = server.pools();
+    let answers = [
+        pools.wait_for_pool(WaitForPoolRequest::default()).await.map(drop),
+        pools.add_peer(AddPeerRequest::default()).await.map(drop),
+        pools.remove_peer(RemovePeerRequest::default()).await.map(drop),
+        pools.reset_peers(ResetPeersRequest::default()).await.map(drop),
+        pools.list_transitions(ListTransitionsRequest::default()).await.map(drop),
+    ];
+    for answer in answers {
+        let status = answer.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(status.message().contains("does not have it yet"), "{}", status.message());
+    }
+    server.stop().await;
+}

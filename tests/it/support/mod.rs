@@ -1,0 +1,119 @@
+//! What the tests are written in: a service, a client, a watch, peers.
+
+mod peer;
+mod process;
+mod watch;
+
+pub(crate) use peer::ScriptedPeer;
+pub(crate) use process::{Process, peerstatus};
+pub(crate) use watch::{Health, Seen, Watch};
+
+use std::{future::Future, time::Duration};
+
+use opflex_peerstatus::{
+    app::Service,
+    config::{Config, Overrides},
+    grpc::pb::{
+        CreateListenerRequest, CreateListenerResponse, WatchPeerStatusRequest,
+        peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
+    },
+    sim::{SimConfig, SimPeer},
+};
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::StatusExt as _;
+
+/// How long a test waits for what must come. Only a test that fails ever waits that long.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for something that must come.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: did not come within {PATIENCE:?}"),
+    }
+}
+
+/// The service, in this process, on a port that the system chose.
+pub(crate) struct Server {
+    service: Service,
+    pub(crate) channel: Channel,
+}
+
+impl Server {
+    pub(crate) async fn start(peers: &[String]) -> Self {
+        let peers = peers.iter().map(|peer| peer.parse().expect("a peer address")).collect();
+        let settings = Overrides { peers, name: Some("test".into()), ..Overrides::default() };
+        let mut config = Config::load(settings).expect("settings");
+        config.listen = "127.0.0.1:0".parse().expect("an address");
+        Self::start_with(config).await
+    }
+
+    pub(crate) async fn start_with(config: Config) -> Self {
+        let service = Service::start(config).await.expect("the service starts");
+        let url = format!("http://{}", service.address());
+        let channel = Channel::from_shared(url).expect("a url").connect().await.expect("the service answers");
+        Self { service, channel }
+    }
+
+    pub(crate) fn listeners(&self) -> PeerStatusServiceClient<Channel> {
+        PeerStatusServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn pools(&self) -> PoolServiceClient<Channel> {
+        PoolServiceClient::new(self.channel.clone())
+    }
+
+    /// Watches everything.
+    pub(crate) async fn watch(&self) -> Watch {
+        self.watch_with(WatchPeerStatusRequest::default()).await.expect("a watch")
+    }
+
+    pub(crate) async fn watch_with(&self, request: WatchPeerStatusRequest) -> Result<Watch, Status> {
+        Ok(Watch::new(self.listeners().watch_peer_status(request).await?.into_inner()))
+    }
+
+    pub(crate) async fn create(&self, request: CreateListenerRequest) -> CreateListenerResponse {
+        self.listeners().create_listener(request).await.expect("a listener").into_inner()
+    }
+
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.service.address()
+    }
+
+    pub(crate) fn begin_stop(&self) {
+        self.service.stopper().cancel();
+    }
+
+    /// Stops the service and waits until it has.
+    pub(crate) async fn stop(self) {
+        let Self { service, channel } = self;
+        drop(channel);
+        service.stopper().cancel();
+        within("the end of the service", service.join()).await.expect("the service stops in order");
+    }
+}
+
+/// A simulated peer that is up.
+pub(crate) fn sim() -> SimPeer {
+    SimPeer::start(SimConfig::default()).expect("a simulated peer")
+}
+
+/// Simulated peers that list each other.
+pub(crate) fn sims(count: usize) -> Vec<SimPeer> {
+    let peers: Vec<_> = (0..count).map(|_| sim()).collect();
+    let list: Vec<_> =
+        peers.iter().map(|peer| (peer.address().ip().to_string(), peer.address().port())).collect();
+    peers.iter().for_each(|peer| peer.set_peers(list.clone()));
+    peers
+}
+
+/// A status as (code, reason of its `ErrorInfo`, fields of its `BadRequest`).
+pub(crate) fn explain(status: &Status) -> (Code, String, Vec<String>) {
+    let info = status.get_details_error_info();
+    if let Some(info) = &info {
+        assert_eq!(info.domain, "opflex.peerstatus");
+    }
+    let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+    let reason = info.map(|info| info.reason).unwrap_or_default();
+    (status.code(), reason, fields.into_iter().map(|violation| violation.field).collect())
+}

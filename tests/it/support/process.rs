@@ -1,0 +1,61 @@
+//! The binary, as a process of its own.
+
+use std::process::{ExitStatus, Output, Stdio};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+use super::within;
+
+/// Runs the binary to its end.
+pub(crate) async fn peerstatus(args: &[&str]) -> Output {
+    within("the end of the process", command(args).output()).await.expect("the binary runs")
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peerstatus"));
+    command.args(args).env_remove("PEERSTATUS_SERVER").env_remove("RUST_BACKTRACE");
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+/// A binary that runs. It is killed when this is dropped.
+pub(crate) struct Process {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut command = command(args);
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        Self { child, stdout }
+    }
+
+    /// The next line of its output; `None` at the end.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        within("a line of output", self.stdout.next_line()).await.expect("text")
+    }
+
+    /// The address in the line that says that the service is ready.
+    pub(crate) async fn address(&mut self) -> String {
+        let line = self.line().await.expect("a line that says that it is ready");
+        line.strip_prefix("listening on ").unwrap_or_else(|| panic!("not ready: {line:?}")).to_owned()
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub(crate) async fn signal(&self, name: &str) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().await;
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
+        within("the end of the process", self.child.wait()).await.expect("a status")
+    }
+}
