@@ -19,8 +19,8 @@ const DEFAULT_PORT: u16 = 50051;
 /// A service on the same network answers in milliseconds; after this a person wants to know.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a single call may take. None of those that use it waits for anything.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a single call may take, or a stream to begin. None of them waits for anything.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A silent connection is probed this often, so that a network that vanished is noticed…
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);

@@ -41,7 +41,7 @@ Examples:
   peerstatus peers get 127.0.0.1:8009    one peer in full
   peerstatus pool get default            one pool and its health
   peerstatus listeners list              who listens, and how far behind they are
-  peerstatus completions bash            what to put into ~/.local/share/bash-completion/completions/peerstatus
+  peerstatus completions bash            a completion script for the shell
 
 Exit codes:
     0  done
@@ -137,8 +137,13 @@ pub enum Command {
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     Cli::try_parse_from(args).map_err(|error| {
         let _ = error.print(); // nobody to tell if that fails
-        if error.use_stderr() { Exit::Usage } else { Exit::Success }
+        exit_of(&error)
     })
+}
+
+/// Clap's own code for mistakes, 2, means something else to many a script.
+fn exit_of(error: &clap::Error) -> Exit {
+    if error.use_stderr() { Exit::Usage } else { Exit::Success }
 }
 
 /// Runs a command to its end and tells how it went.

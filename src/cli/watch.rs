@@ -30,14 +30,16 @@ const OUTPUT_CHECK: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
-  peerstatus watch                                  everything, until Ctrl-C
-  peerstatus watch --peer '10.0.0.*' --status ready peers that become READY or stop being it
-  peerstatus watch --until-synced                   the state now, and done
-  peerstatus watch -o json | jq .change.peer        for machines
-  peerstatus watch --listener listeners/noc         as a listener made with `listeners create`
+  peerstatus watch                            everything, until Ctrl-C
+  peerstatus watch --peer '10.0.0.*'          some peers
+  peerstatus watch --status ready             peers that become READY, or stop being it
+  peerstatus watch --until-synced             the state now, and done
+  peerstatus watch -o json | jq .change.peer  for machines
+  peerstatus watch --listener noc             as a listener made by `listeners create`
 
-The first connection must succeed. After that, a connection that is lost is made again, and the watch goes on where it
-was; stderr tells what happened, and what was missed where the service could not keep it.";
+The first connection must succeed. A connection that is lost later is made again,
+and the watch goes on where it was; stderr tells so, and what was missed if the
+service could not keep it.";
 
 /// What to watch.
 #[derive(Debug, Args)]

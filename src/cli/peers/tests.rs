@@ -1,1 +1,61 @@
+#![allow(clippy::unwrap_used)]
 
+use super::*;
+use crate::{
+    cli::{
+        exit::Exit,
+        tests::samples::{at, peer},
+    },
+    grpc::pb::{PeerStatus, Reason, Role},
+};
+
+fn now() -> SystemTime {
+    at(0).unwrap().try_into().unwrap()
+}
+
+#[test]
+fn a_peer_may_be_named_in_short() {
+    let name = |peer, pool| full_name(peer, pool).unwrap();
+    assert_eq!(name("127.0.0.1:8009", None), "pools/default/peers/127.0.0.1:8009");
+    assert_eq!(name("[::1]:8009", Some("lab")), "pools/lab/peers/[::1]:8009");
+    assert_eq!(name("lab/a:1", None), "pools/lab/peers/a:1");
+    assert_eq!(name("a:1", Some("pools/lab")), "pools/lab/peers/a:1");
+    assert_eq!(name("pools/lab/peers/a:1", None), "pools/lab/peers/a:1");
+    assert_eq!(full_name("lab/a:1", Some("lab")).unwrap_err().exit(), Exit::Usage);
+}
+
+#[test]
+fn peers_are_a_table() {
+    let mut failing = peer("leaf-101:8009", PeerStatus::Connecting, Reason::ConnectFailed, "refused\x07");
+    failing.consecutive_failures = 12;
+    let ready = peer("[2001:db8::1]:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    assert_eq!(
+        table(&[failing, ready], Style::default(), now()).join("\n"),
+        "\
+PEER                POOL     ORIGIN      STATUS      REASON              SINCE  FAILURES  DETAIL
+leaf-101:8009       default  configured  CONNECTING  connect failed      5s     12        refused·
+[2001:db8::1]:8009  default  configured  READY       handshake complete  5s     0"
+    );
+    assert_eq!(table(&[], Style::default(), now()), ["no peers"]);
+}
+
+#[test]
+fn one_peer_is_told_in_full() {
+    let mut ready = peer("a:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    ready.roles = vec![Role::PolicyRepository.into(), Role::Observer.into()];
+    assert_eq!(
+        card(&ready, Style::default(), now()).join("\n"),
+        "\
+name               pools/default/peers/a:8009
+status             READY
+since              1970-01-02T08:30:57.114Z (5s ago)
+reason             handshake complete
+detail
+origin             configured
+roles              policy repository, observer
+last ready         -
+failures in a row  0
+transitions        0
+revision           0"
+    );
+}

@@ -8,7 +8,7 @@ use tonic::Streaming;
 
 use crate::{
     cli::{
-        client::{Client, ServerAddress},
+        client::{CALL_TIMEOUT, Client, ServerAddress},
         exit::Failure,
         watch::{
             follower::{End, Follower, Next},
@@ -68,7 +68,7 @@ async fn attend(
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => return Ok(End::Closed),
             Ok(Err(status)) => return Ok(End::Status(status)),
-            Err(_) => return Ok(silence()),
+            Err(_) => return Ok(silence(LONGEST_SILENCE)),
         };
         let heard = follower.heard(&message);
         heard.notices.iter().for_each(|notice| printer.notice(notice));
@@ -83,13 +83,13 @@ async fn open(
     request: WatchPeerStatusRequest,
 ) -> Result<Streaming<WatchPeerStatusResponse>, End> {
     let client = Client::connect(server).await.map_err(|failure| End::Lost(failure.to_string()))?;
-    match timeout(LONGEST_SILENCE, client.listeners().watch_peer_status(request)).await {
+    match timeout(CALL_TIMEOUT, client.listeners().watch_peer_status(request)).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(End::Status(status)),
-        Err(_) => Err(silence()),
+        Err(_) => Err(silence(CALL_TIMEOUT)),
     }
 }
 
-fn silence() -> End {
-    End::Lost(format!("nothing heard for {} s", LONGEST_SILENCE.as_secs()))
+fn silence(time: Duration) -> End {
+    End::Lost(format!("nothing heard from the service for {} s", time.as_secs()))
 }

@@ -12,8 +12,7 @@ use crate::{
         watch::notice::Notice,
     },
     grpc::pb::{
-        Attached, Change, Cursor, WatchPeerStatusRequest, WatchPeerStatusResponse,
-        watch_peer_status_response::Event,
+        Attached, Cursor, WatchPeerStatusRequest, WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
 };
 
@@ -144,7 +143,7 @@ impl Follower {
                 self.is_synced = true;
                 self.failures = 0;
             }
-            Some(Event::Change(change)) => show = self.changed(message, change, &mut notices),
+            Some(Event::Change(_)) => show = self.changed(message, &mut notices),
             Some(Event::Reset(reset)) => {
                 self.phase = Phase::Incomplete;
                 notices.push(Notice::Missed(*reset));
@@ -188,7 +187,7 @@ impl Follower {
     }
 
     /// Takes a change; false if it was shown before.
-    fn changed(&mut self, message: &WatchPeerStatusResponse, _: &Change, notices: &mut Vec<Notice>) -> bool {
+    fn changed(&mut self, message: &WatchPeerStatusResponse, notices: &mut Vec<Notice>) -> bool {
         let chain = self.chain.replace(message.revision);
         if message.revision <= self.shown {
             notices.push(Notice::Repeated { revision: message.revision });

@@ -1,1 +1,251 @@
+#![allow(clippy::unwrap_used)]
 
+use tonic_types::ErrorDetails;
+
+use super::*;
+use crate::{
+    cli::{
+        exit::Exit,
+        tests::samples::{attached, change, cursor, draining, heartbeat, reset, snapshot, synced},
+    },
+    grpc::pb::{Reset, ResetReason},
+};
+
+fn follower() -> Follower {
+    Follower::new(WatchPeerStatusRequest { user_data: "mine".into(), ..Default::default() })
+}
+
+/// A follower that has heard `messages`, none of which was remarkable.
+fn after(messages: &[WatchPeerStatusResponse]) -> Follower {
+    let mut follower = follower();
+    for message in messages {
+        assert_eq!(follower.heard(message).notices, [], "{message:?}");
+    }
+    follower
+}
+
+fn live_at_10() -> Follower {
+    after(&[attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)])
+}
+
+fn status(code: Code, reason: &str) -> End {
+    let details = ErrorDetails::with_error_info(reason, "opflex.peerstatus", []);
+    End::Status(Status::with_error_details(code, "because", details))
+}
+
+fn lost() -> End {
+    End::Lost("connection refused".into())
+}
+
+#[track_caller]
+fn retry(next: Next) -> (Duration, Option<Notice>) {
+    match next {
+        Next::Retry { after, notice } => (after, notice),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn failure(next: Next) -> Failure {
+    match next {
+        Next::Fail(failure) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn it_asks_for_what_comes_after_the_last_change_and_keeps_the_rest_of_the_request() {
+    let mut follower = live_at_10();
+    assert_eq!(follower.request().resume_after, cursor(10));
+    follower.heard(&change(11, 10));
+    let request = follower.request();
+    assert_eq!(request.resume_after, cursor(11));
+    assert_eq!(request.user_data, "mine");
+}
+
+#[test]
+fn it_asks_for_a_snapshot_as_long_as_it_has_no_complete_one() {
+    assert_eq!(follower().request().resume_after, None);
+    let mut follower = after(&[attached(10, false), snapshot(10, vec![], vec![])]);
+    assert_eq!(follower.request().resume_after, None);
+    follower.heard(&heartbeat(12));
+    assert_eq!(follower.request().resume_after, None, "a heartbeat does not complete it");
+    follower.heard(&synced(10, 0));
+    assert_eq!(follower.request().resume_after, cursor(10));
+}
+
+#[test]
+fn a_reset_makes_the_state_incomplete_until_the_new_snapshot_is_there() {
+    let mut follower = live_at_10();
+    let heard = follower.heard(&reset(50, ResetReason::Overflow, 40));
+    assert!(heard.show);
+    let missed = Reset { reason: ResetReason::Overflow.into(), missed_count: 40 };
+    assert_eq!(heard.notices, [Notice::Missed(missed)]);
+    assert_eq!(follower.request().resume_after, None);
+    for message in [snapshot(50, vec![], vec![]), synced(50, 0), change(51, 50)] {
+        assert_eq!(follower.heard(&message).notices, [], "{message:?}");
+    }
+    assert_eq!(follower.request().resume_after, cursor(51));
+}
+
+#[test]
+fn heartbeats_are_not_shown_but_move_the_place_to_go_on_from() {
+    let mut follower = live_at_10();
+    assert_eq!(follower.heard(&heartbeat(30)), Heard { show: false, notices: vec![] });
+    assert_eq!(follower.request().resume_after, cursor(30));
+    let heard = follower.heard(&change(31, 10));
+    assert_eq!(
+        heard,
+        Heard { show: true, notices: vec![] },
+        "the chain is one of changes, not of heartbeats"
+    );
+}
+
+#[test]
+fn a_broken_chain_is_told_and_the_change_is_shown() {
+    let mut follower = live_at_10();
+    let heard = follower.heard(&change(14, 13));
+    assert_eq!(heard, Heard { show: true, notices: vec![Notice::Gap { expected: 10, found: 13 }] });
+    assert_eq!(follower.heard(&change(15, 14)).notices, [], "once is enough");
+}
+
+#[test]
+fn a_change_is_never_shown_twice() {
+    let mut follower = live_at_10();
+    assert!(follower.heard(&change(11, 10)).show);
+    let again = follower.heard(&change(11, 10));
+    assert_eq!(again, Heard { show: false, notices: vec![Notice::Repeated { revision: 11 }] });
+    retry(follower.ended(lost(), 0.5));
+    follower.heard(&attached(9, true));
+    assert!(!follower.heard(&change(10, 9)).show, "nor after a service that goes back too far");
+    assert!(!follower.heard(&change(11, 10)).show);
+    assert!(follower.heard(&change(12, 11)).show);
+}
+
+#[test]
+fn another_process_counts_from_the_start_and_its_changes_are_news() {
+    let mut follower = live_at_10();
+    retry(follower.ended(status(Code::Unavailable, "DRAINING"), 0.5));
+    let mut restarted = [attached(0, false), reset(0, ResetReason::EpochChanged, 0), synced(0, 0)];
+    for message in &mut restarted {
+        match message.event.as_mut().unwrap() {
+            Event::Attached(attached) => attached.cursor.as_mut().unwrap().epoch = 78,
+            Event::Synced(synced) => synced.cursor.as_mut().unwrap().epoch = 78,
+            _ => {}
+        }
+        follower.heard(message);
+    }
+    assert_eq!(follower.heard(&change(1, 0)), Heard { show: true, notices: vec![] });
+    assert_eq!(follower.request().resume_after, Some(Cursor { epoch: 78, revision: 1 }));
+}
+
+#[test]
+fn a_lost_connection_is_told_once_and_so_is_its_return() {
+    let mut follower = live_at_10();
+    let reset = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+    let (_, notice) = retry(follower.ended(End::Status(reset), 1.0));
+    assert_eq!(notice.unwrap().to_string(), "connection lost: connection reset; trying again in 0.2 s");
+    assert!(retry(follower.ended(lost(), 1.0)).1.is_some(), "another cause");
+    assert!(retry(follower.ended(lost(), 1.0)).1.is_none(), "the same cause");
+    let heard = follower.heard(&attached(10, true));
+    assert_eq!(heard.notices, [Notice::Regained { resumed: true, attempts: 3 }]);
+    assert_eq!(
+        heard.notices.first().unwrap().to_string(),
+        "connected again after 3 attempts; nothing was missed"
+    );
+    assert_eq!(follower.heard(&synced(10, 0)).notices, []);
+}
+
+#[test]
+fn a_resumption_at_a_later_place_is_a_gap() {
+    let mut follower = live_at_10();
+    retry(follower.ended(lost(), 0.5));
+    let heard = follower.heard(&attached(12, true));
+    assert!(heard.notices.contains(&Notice::Gap { expected: 10, found: 12 }));
+}
+
+#[test]
+fn the_wait_doubles_up_to_five_seconds_and_starts_anew_once_synced() {
+    let mut follower = live_at_10();
+    let waits: Vec<_> = (0..7).map(|_| retry(follower.ended(lost(), 1.0)).0.as_millis()).collect();
+    assert_eq!(waits, [250, 500, 1000, 2000, 4000, 5000, 5000]);
+    assert_eq!(retry(follower.ended(lost(), 0.0)).0, Duration::ZERO, "full jitter");
+    follower.heard(&attached(10, true));
+    assert_eq!(retry(follower.ended(lost(), 1.0)).0, LONGEST_DELAY, "attached is not enough");
+    follower.heard(&attached(10, true));
+    follower.heard(&synced(10, 0));
+    assert_eq!(retry(follower.ended(lost(), 1.0)).0, FIRST_DELAY);
+    assert_eq!(retry(follower.ended(lost(), f64::NAN.max(0.5))).0.as_millis(), 250);
+}
+
+#[test]
+fn the_wait_that_the_service_asks_for_is_kept_within_reason() {
+    let mut follower = live_at_10();
+    assert!(follower.heard(&draining(12, 3)).show);
+    assert_eq!(follower.request().resume_after, cursor(12));
+    assert_eq!(retry(follower.ended(status(Code::Unavailable, "DRAINING"), 0.0)).0.as_secs(), 3);
+    assert_eq!(retry(follower.ended(lost(), 0.0)).0, Duration::ZERO, "once");
+
+    let mut details = ErrorDetails::with_error_info("STREAM_QUOTA", "opflex.peerstatus", []);
+    details.set_retry_info(Some(Duration::from_secs(7)));
+    let full = Status::with_error_details(Code::ResourceExhausted, "full", details.clone());
+    assert_eq!(retry(follower.ended(End::Status(full), 0.0)).0.as_secs(), 7);
+    details.set_retry_info(Some(Duration::from_secs(86_400)));
+    let full = Status::with_error_details(Code::ResourceExhausted, "full", details);
+    assert_eq!(retry(follower.ended(End::Status(full), 0.0)).0, LONGEST_RETRY_AFTER);
+}
+
+#[test]
+fn what_cannot_heal_ends_the_watch() {
+    for (code, reason) in [
+        (Code::InvalidArgument, "BAD_FILTER"),
+        (Code::NotFound, "LISTENER_NOT_FOUND"),
+        (Code::PermissionDenied, ""),
+        (Code::Unauthenticated, ""),
+        (Code::Unimplemented, ""),
+        (Code::OutOfRange, "CURSOR_COMPACTED"),
+        (Code::FailedPrecondition, "SOMETHING"),
+        (Code::Aborted, "LISTENER_TAKEN_OVER"),
+        (Code::Cancelled, "LISTENER_DESTROYED"),
+    ] {
+        let failure = failure(live_at_10().ended(status(code, reason), 0.5));
+        assert_eq!(failure.exit(), Exit::Failed, "{code:?}");
+    }
+}
+
+#[test]
+fn what_can_heal_is_tried_again() {
+    for (code, reason) in [
+        (Code::Unavailable, "DRAINING"),
+        (Code::Unknown, ""),
+        (Code::Internal, ""),
+        (Code::Cancelled, ""),
+        (Code::Aborted, ""),
+        (Code::DeadlineExceeded, ""),
+        (Code::ResourceExhausted, "STREAM_QUOTA"),
+        (Code::FailedPrecondition, "LISTENER_ATTACHED"),
+    ] {
+        retry(live_at_10().ended(status(code, reason), 0.5));
+    }
+    retry(live_at_10().ended(End::Closed, 0.5));
+}
+
+#[test]
+fn before_the_first_stream_nothing_heals() {
+    assert_eq!(failure(follower().ended(lost(), 0.5)).exit(), Exit::Unreachable);
+    assert_eq!(failure(follower().ended(status(Code::Unavailable, ""), 0.5)).exit(), Exit::Unreachable);
+    let attached = status(Code::FailedPrecondition, "LISTENER_ATTACHED");
+    assert_eq!(failure(follower().ended(attached, 0.5)).exit(), Exit::Failed);
+}
+
+#[test]
+fn a_watch_until_synced_is_done_only_when_it_was() {
+    let mut follower = Follower::new(WatchPeerStatusRequest { stop_after_sync: true, ..Default::default() });
+    follower.heard(&attached(10, false));
+    follower.heard(&snapshot(10, vec![], vec![]));
+    retry(follower.ended(End::Closed, 0.5));
+    for message in [attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)] {
+        follower.heard(&message);
+    }
+    assert!(matches!(follower.ended(End::Closed, 0.5), Next::Done));
+}

@@ -1,1 +1,164 @@
+#![allow(clippy::unwrap_used)]
 
+use super::*;
+use crate::{
+    cli::tests::samples::{
+        at, attached, draining, health_change, heartbeat, message, peer, peer_change, pool, reset, snapshot,
+        synced,
+    },
+    grpc::pb::{PeerStatus, Reason, ResetReason},
+};
+
+const A: &str = "127.0.0.1:18009";
+const B: &str = "127.0.0.1:18010";
+
+fn now() -> SystemTime {
+    at(0).unwrap().try_into().unwrap()
+}
+
+fn change(peer: Option<PeerChange>, health: Option<HealthChange>) -> WatchPeerStatusResponse {
+    message(2, 1, Event::Change(Change { peer, health }))
+}
+
+fn rendered(renderer: &mut Renderer, messages: &[WatchPeerStatusResponse]) -> String {
+    let lines: Vec<String> = messages.iter().flat_map(|message| renderer.render(message, now())).collect();
+    lines.join("\n")
+}
+
+/// Two peers, one of them ready.
+fn state() -> Vec<WatchPeerStatusResponse> {
+    let mut failing =
+        peer(B, PeerStatus::Connecting, Reason::ConnectFailed, "connection refused (os error 111)");
+    failing.consecutive_failures = 4;
+    let ready = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    vec![
+        attached(1, false),
+        snapshot(1, vec![pool("default", PoolHealth::Degraded, 1, 2)], vec![ready]),
+        snapshot(1, vec![], vec![failing]),
+        synced(1, 2),
+    ]
+}
+
+#[test]
+fn the_state_comes_first_as_a_table_even_if_it_came_in_parts() {
+    let expected = "\
+-- watching as listeners/abc --
+pool default: DEGRADED for 3m 12s, 1 of 2 ready
+PEER             STATUS      SINCE  FAILURES  REASON
+127.0.0.1:18009  READY       5s               handshake complete
+127.0.0.1:18010  CONNECTING  5s     4         connect failed: connection refused (os error 111)
+-- live: 2 peers --";
+    assert_eq!(rendered(&mut Renderer::new(Style::default()), &state()), expected);
+}
+
+#[test]
+fn changes_are_one_aligned_line_each() {
+    let mut renderer = Renderer::new(Style::default());
+    rendered(&mut renderer, &state());
+    let lost =
+        peer(B, PeerStatus::Connecting, Reason::RemoteClosed, "connection reset by peer (os error 104)");
+    let refused = peer(B, PeerStatus::Connecting, Reason::Dialing, "");
+    let ready = peer(B, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let new = peer("10.0.0.1:8009", PeerStatus::Connecting, Reason::Added, "");
+    let gone = peer(A, PeerStatus::Disconnected, Reason::RemovedByClient, "");
+    let removed =
+        PeerChange { kind: ChangeKind::Removed.into(), ..peer_change(4, gone, PeerStatus::Closing) };
+    let messages = [
+        change(
+            Some(peer_change(0, lost, PeerStatus::Ready)),
+            Some(health_change(PoolHealth::Healthy, PoolHealth::Degraded, 2, 3)),
+        ),
+        change(Some(peer_change(1, refused, PeerStatus::Connecting)), None),
+        change(
+            Some(peer_change(2, ready, PeerStatus::Connected)),
+            Some(health_change(PoolHealth::Degraded, PoolHealth::Healthy, 3, 3)),
+        ),
+        change(Some(peer_change(3, new, PeerStatus::Unspecified)), None),
+        change(Some(removed), Some(health_change(PoolHealth::Down, PoolHealth::Down, 0, 0))),
+        change(None, Some(health_change(PoolHealth::Unspecified, PoolHealth::Down, 0, 0))),
+        heartbeat(9),
+        draining(9, 1),
+    ];
+    let expected = "\
+08:31:02.114  127.0.0.1:18010  READY         → CONNECTING    remote closed: connection reset by peer (os error 104)  default: HEALTHY → DEGRADED (2/3 ready)
+08:31:03.114  127.0.0.1:18010                  CONNECTING    dialing
+08:31:04.114  127.0.0.1:18010  CONNECTED     → READY         handshake complete                                      default: DEGRADED → HEALTHY (3/3 ready)
+08:31:05.114  10.0.0.1:8009    + added       → CONNECTING    configured
+08:31:06.114  127.0.0.1:18009  CLOSING       → - removed     removed by client                                       default: DOWN (0/0 ready)
+08:31:02.114  127.0.0.1:18010  default: DOWN (0/0 ready)";
+    assert_eq!(rendered(&mut renderer, &messages), expected);
+}
+
+#[test]
+fn peers_of_several_pools_are_told_apart() {
+    let mut renderer = Renderer::new(Style::default());
+    let mut other = peer("10.0.0.1:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    other.name = "pools/lab/peers/10.0.0.1:8009".into();
+    other.pool = "lab".into();
+    let pools = vec![pool("default", PoolHealth::Healthy, 1, 1), pool("lab", PoolHealth::Healthy, 1, 1)];
+    let first = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let messages = [snapshot(1, pools, vec![first.clone(), other]), synced(1, 2)];
+    let expected = "\
+pool default: HEALTHY for 3m 12s, 1 of 1 ready
+pool lab: HEALTHY for 3m 12s, 1 of 1 ready
+PEER                     STATUS  SINCE  FAILURES  REASON
+default/127.0.0.1:18009  READY   5s               handshake complete
+lab/10.0.0.1:8009        READY   5s               handshake complete
+-- live: 2 peers --";
+    assert_eq!(rendered(&mut renderer, &messages), expected);
+    let line = rendered(&mut renderer, &[change(Some(peer_change(0, first, PeerStatus::Connected)), None)]);
+    assert!(line.contains("  default/127.0.0.1:18009  CONNECTED     → READY"), "{line}");
+}
+
+#[test]
+fn an_empty_service_and_a_resumed_stream_say_so() {
+    let mut renderer = Renderer::new(Style::default());
+    let empty = [snapshot(1, vec![pool("default", PoolHealth::Down, 0, 0)], vec![]), synced(1, 0)];
+    let expected = "pool default: DOWN for 3m 12s, 0 of 0 ready\n-- live: no peers --";
+    assert_eq!(rendered(&mut renderer, &empty), expected);
+    assert_eq!(rendered(&mut renderer, &[attached(1, true), synced(1, 0)]), "-- live again --");
+}
+
+#[test]
+fn half_a_snapshot_is_forgotten_when_it_starts_over() {
+    let mut renderer = Renderer::new(Style::default());
+    let old = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let messages = [
+        attached(1, false),
+        snapshot(1, vec![], vec![old]),
+        reset(5, ResetReason::Overflow, 4),
+        snapshot(5, vec![], vec![]),
+        synced(5, 0),
+    ];
+    assert_eq!(rendered(&mut renderer, &messages), "-- watching as listeners/abc --\n-- live: no peers --");
+}
+
+#[test]
+fn text_from_elsewhere_cannot_reach_the_terminal_raw() {
+    let mut renderer = Renderer::new(Style::default());
+    let mut evil =
+        peer("\x1b[2J:1", PeerStatus::Connecting, Reason::ProtocolError, "\x1b]0;owned\x07\r\nREADY");
+    evil.pool = "\x1b[31m".into();
+    let mut health = health_change(PoolHealth::Healthy, PoolHealth::Down, 0, 1);
+    health.pool = "pools/\x1b[5m".into();
+    let messages = [
+        snapshot(1, vec![pool("\x1b[1m", PoolHealth::Down, 0, 1)], vec![evil.clone()]),
+        synced(1, 1),
+        change(Some(peer_change(0, evil, PeerStatus::Connected)), Some(health)),
+    ];
+    let text = rendered(&mut renderer, &messages);
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+    assert_eq!(text.lines().count(), 5);
+}
+
+#[test]
+fn colour_shows_where_it_went() {
+    let mut renderer = Renderer::new(Style { colour: true });
+    let ready = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let line = rendered(&mut renderer, &[change(Some(peer_change(0, ready, PeerStatus::Connected)), None)]);
+    assert_eq!(
+        line,
+        "\x1b[2m08:31:02.114\x1b[0m  127.0.0.1:18009  \x1b[2mCONNECTED\x1b[0m     \
+         \x1b[2m→ \x1b[0m\x1b[32mREADY\x1b[0m         handshake complete"
+    );
+}

@@ -1,0 +1,264 @@
+//! A watch over real connections that break, against a service that follows a script.
+
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
+
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status, async_trait, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::samples::{attached, change, cursor, snapshot, synced};
+use crate::{
+    cli::{
+        client::ServerAddress,
+        exit::{Exit, Failure},
+        style::Style,
+        watch::{
+            follow::follow,
+            printer::{Form, Printer},
+        },
+    },
+    grpc::pb::{
+        CreateListenerRequest, CreateListenerResponse, DestroyListenerRequest, DestroyListenerResponse,
+        GetListenerRequest, GetListenerResponse, ListListenersRequest, ListListenersResponse,
+        WatchPeerStatusRequest, WatchPeerStatusResponse,
+        peer_status_service_server::{PeerStatusService, PeerStatusServiceServer},
+    },
+};
+
+/// What one stream sends, and how it ends; `None`: it stays open.
+type Script = (Vec<WatchPeerStatusResponse>, Option<Status>);
+
+/// A service that can only be watched.
+#[derive(Clone)]
+struct Scripted {
+    scripts: Arc<Mutex<VecDeque<Script>>>,
+    requests: mpsc::Sender<WatchPeerStatusRequest>,
+}
+
+#[async_trait]
+impl PeerStatusService for Scripted {
+    type WatchPeerStatusStream = Pin<Box<dyn Stream<Item = Result<WatchPeerStatusResponse, Status>> + Send>>;
+
+    async fn watch_peer_status(
+        &self,
+        request: Request<WatchPeerStatusRequest>,
+    ) -> Result<Response<Self::WatchPeerStatusStream>, Status> {
+        self.requests.try_send(request.into_inner()).unwrap();
+        let (messages, end) = self.scripts.lock().unwrap().pop_front().expect("a script for the stream");
+        let messages = stream::iter(messages.into_iter().map(Ok));
+        Ok(Response::new(match end {
+            Some(status) => messages.chain(stream::iter([Err(status)])).boxed(),
+            None => messages.chain(stream::pending()).boxed(),
+        }))
+    }
+
+    async fn create_listener(
+        &self,
+        _: Request<CreateListenerRequest>,
+    ) -> Result<Response<CreateListenerResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_listener(
+        &self,
+        _: Request<GetListenerRequest>,
+    ) -> Result<Response<GetListenerResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_listeners(
+        &self,
+        _: Request<ListListenersRequest>,
+    ) -> Result<Response<ListListenersResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn destroy_listener(
+        &self,
+        _: Request<DestroyListenerRequest>,
+    ) -> Result<Response<DestroyListenerResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
+
+/// The service on a port of its own.
+struct Service {
+    address: ServerAddress,
+    requests: mpsc::Receiver<WatchPeerStatusRequest>,
+    /// Ends with this.
+    _tasks: JoinSet<()>,
+}
+
+impl Service {
+    async fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
+        let (sender, requests) = mpsc::channel(16);
+        let scripted =
+            Scripted { scripts: Arc::new(Mutex::new(scripts.into_iter().collect())), requests: sender };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let mut tasks = JoinSet::new();
+        let server = Server::builder().add_service(PeerStatusServiceServer::new(scripted));
+        let serve = server.serve_with_incoming(TcpListenerStream::new(listener));
+        tasks.spawn(async move { serve.await.unwrap() });
+        Self { address, requests, _tasks: tasks }
+    }
+}
+
+/// An output whose text can be seen afterwards, and whose writes can be waited for.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>, Arc<Notify>);
+
+impl Shared {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    async fn until(&self, text: &str) {
+        while !self.text().contains(text) {
+            self.1.notified().await;
+        }
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.lock().unwrap().write(bytes);
+        self.1.notify_one();
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn json_printer() -> (Printer, Shared, Shared) {
+    let (messages, notices) = (Shared::default(), Shared::default());
+    let printer =
+        Printer::to(Form::Json, Box::new(messages.clone()), Box::new(notices.clone()), Style::default());
+    (printer, messages, notices)
+}
+
+fn destroyed() -> Status {
+    let details = ErrorDetails::with_error_info("LISTENER_DESTROYED", "opflex.peerstatus", []);
+    Status::with_error_details(Code::Cancelled, "listeners/abc was destroyed", details)
+}
+
+fn revisions(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.contains("\"change\"")).map(|line| &line[..16]).collect()
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_where_it_was_and_shows_nothing_twice() {
+    let first = vec![attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0), change(11, 10)];
+    let second = vec![attached(11, true), change(12, 11), synced(12, 0)];
+    let mut service =
+        Service::start([(first, Some(Status::unavailable("stopping"))), (second, Some(destroyed()))]).await;
+    let (mut printer, messages, notices) = json_printer();
+    let request = WatchPeerStatusRequest { user_data: "mine".into(), ..Default::default() };
+    let stop = CancellationToken::new();
+    let end = follow(&service.address, request.clone(), &mut printer, &stop).await;
+
+    let failure = end.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Failed);
+    assert_eq!(failure.to_string(), "listeners/abc was destroyed (CANCELLED, LISTENER_DESTROYED)");
+    assert_eq!(service.requests.recv().await.unwrap(), request);
+    let resumed = WatchPeerStatusRequest { resume_after: cursor(11), ..request };
+    assert_eq!(service.requests.recv().await.unwrap(), resumed);
+    assert_eq!(revisions(&messages.text()), [r#"{"revision":"11""#, r#"{"revision":"12""#]);
+    let notices = notices.text();
+    let (lost, regained) = notices.split_once('\n').unwrap();
+    assert!(lost.starts_with("watch: stopping (UNAVAILABLE); trying again in 0."), "{lost}");
+    assert_eq!(regained, "watch: connected again; nothing was missed\n");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_made_again() {
+    let first = vec![attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)];
+    let second = vec![attached(10, true), synced(10, 0)];
+    let mut service = Service::start([(first, None), (second, Some(destroyed()))]).await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: ServerAddress = proxy.local_addr().unwrap().to_string().parse().unwrap();
+    let (mut printer, messages, notices) = json_printer();
+    let (request, stop) = (WatchPeerStatusRequest::default(), CancellationToken::new());
+    let script = async {
+        tokio::select! {
+            () = messages.until("synced") => {}, // and the wire is cut
+            () = relay(&proxy, &service.address) => panic!("too early"),
+        }
+        relay(&proxy, &service.address).await;
+    };
+    let (end, ()) = tokio::join!(follow(&address, request, &mut printer, &stop), script);
+
+    assert_eq!(end.unwrap_err().exit(), Exit::Failed);
+    assert_eq!(service.requests.recv().await.unwrap().resume_after, None);
+    assert_eq!(service.requests.recv().await.unwrap().resume_after, cursor(10));
+    let notices = notices.text();
+    assert!(notices.starts_with("watch: connection lost: "), "{notices}");
+    assert!(notices.ends_with("watch: connected again; nothing was missed\n"), "{notices}");
+}
+
+/// Carries one connection from `proxy` to `service` until it is closed, or this is dropped.
+async fn relay(proxy: &TcpListener, service: &ServerAddress) {
+    let (mut client, _) = proxy.accept().await.unwrap();
+    let mut server = TcpStream::connect(service.to_string()).await.unwrap();
+    let _ = copy_bidirectional(&mut client, &mut server).await;
+}
+
+#[tokio::test]
+async fn a_watch_of_nobody_says_whom_it_cannot_reach() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: ServerAddress = listener.local_addr().unwrap().to_string().parse().unwrap();
+    drop(listener);
+    let (mut printer, ..) = json_printer();
+    let end = follow(&address, Default::default(), &mut printer, &CancellationToken::new()).await;
+    let failure = end.unwrap_err();
+    assert_eq!(failure.exit(), Exit::Unreachable);
+    assert_eq!(
+        failure.to_string(),
+        format!(
+            "cannot reach the service at {address}: connection refused. Is `peerstatus serve` running? Use \
+             --server or PEERSTATUS_SERVER."
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_it_is_told_to_or_nobody_reads() {
+    let live = || (vec![attached(10, false), synced(10, 0)], None);
+    let mut service = Service::start([live(), live()]).await;
+    let (mut printer, ..) = json_printer();
+    let stop = CancellationToken::new();
+    let watch = follow(&service.address, Default::default(), &mut printer, &stop);
+    let (end, ()) = tokio::join!(watch, async {
+        service.requests.recv().await.unwrap();
+        stop.cancel();
+    });
+    assert!(end.is_ok());
+
+    struct Closed;
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut printer = Printer::to(Form::Json, Box::new(Closed), Box::new(io::sink()), Style::default());
+    let end = follow(&service.address, Default::default(), &mut printer, &CancellationToken::new()).await;
+    assert!(matches!(end, Err(Failure::OutputClosed)));
+}
