@@ -84,7 +84,9 @@ impl From<io::Error> for Failure {
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let text = describe(&status);
-        if is_local(&status) || status.code() == Code::Unavailable {
+        if is_local(&status) {
+            Self::Unreachable(format!("{text}. Is that the address of a `peerstatus serve`?"))
+        } else if status.code() == Code::Unavailable {
             Self::Unreachable(text)
         } else {
             Self::Refused(text)
@@ -104,8 +106,8 @@ pub fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
-/// A status for people: `listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)`, and a line for each field
-/// that is wrong.
+/// A status for people: `listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)`, and a line for each wrong
+/// field that the message does not tell of.
 #[must_use]
 pub fn describe(status: &Status) -> String {
     if let Some(source) = status.source() {
@@ -122,11 +124,11 @@ pub fn describe(status: &Status) -> String {
     };
     for violation in status.get_details_bad_request().into_iter().flat_map(|request| request.field_violations)
     {
-        text.push_str(&format!(
-            "\n  {}: {}",
-            text::plain(&violation.field),
-            text::plain(&violation.description)
-        ));
+        let line = format!("{}: {}", text::plain(&violation.field), text::plain(&violation.description));
+        if !message.contains(&line) {
+            text.push_str("\n  ");
+            text.push_str(&line);
+        }
     }
     text
 }
@@ -196,6 +198,13 @@ mod tests {
             describe(&status),
             "bad filter (INVALID_ARGUMENT, BAD_FILTER)\n  filter.peers[0]: too long·[31m"
         );
+    }
+
+    #[test]
+    fn a_wrong_field_is_told_once() {
+        let details = ErrorDetails::with_bad_request_violation("name", "has no port");
+        let status = refused(Code::InvalidArgument, "name: has no port", details);
+        assert_eq!(describe(&status), "name: has no port (INVALID_ARGUMENT)");
     }
 
     #[test]

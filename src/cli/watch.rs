@@ -10,6 +10,7 @@ use std::{io, time::Duration};
 
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -95,8 +96,12 @@ pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let (server, request) = (globals.server.clone(), args.request());
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    // A task of its own: a terminal that is stopped (Ctrl-S) blocks it in the middle of a line, and Ctrl-C must work.
-    let mut task = tokio::spawn(async move { follow(&server, request, &mut printer, &stopped).await });
+    // On a thread of its own: an output that does not take what we have (Ctrl-S) blocks it in the middle of a line.
+    // Were it one of the runtime's, signals would not be heard any more.
+    let runtime = Handle::current();
+    let mut task = tokio::task::spawn_blocking(move || {
+        runtime.block_on(follow(&server, request, &mut printer, &stopped))
+    });
     let failure = tokio::select! {
         end = &mut task => return end.map_err(|error| Failure::Other(error.into()))?,
         _ = tokio::signal::ctrl_c() => Failure::Interrupted,
