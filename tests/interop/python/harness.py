@@ -1,0 +1,166 @@
+"""What every interop test needs: the service and its OpFlex peers as processes, and waits that end.
+
+Processes are ended by the object that started them. Every wait has a deadline and says what it waited for.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+RECORDINGS = ROOT / "tests" / "golden"
+# Far beyond what anything here takes: it ends a hang, it measures nothing.
+PATIENCE_S = 20
+
+
+def until(what, probe, timeout=PATIENCE_S):
+    """Asks `probe` until its answer is truthy, and returns that."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s in vain for {what}")
+        time.sleep(0.01)
+
+
+class Process:
+    """A child process that prints `listening on HOST:PORT` when it is ready."""
+
+    def __init__(self, name, command):
+        self.name = name
+        self.stderr = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.stderr, stdin=subprocess.DEVNULL)
+        self.lines = queue.Queue()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        try:
+            self.address = self._wait_ready()
+        except BaseException:
+            self.kill()
+            raise
+        self.port = int(self.address.rpartition(":")[2])
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.decode(errors="replace").rstrip("\n"))
+        self.lines.put(None)
+
+    def _wait_ready(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                line = self.lines.get(timeout=max(0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"{self.name} did not say `listening on …` within {PATIENCE_S} s:\n{self.log()}") from None
+            if line is None:
+                raise AssertionError(f"{self.name} ended before it was ready:\n{self.log()}")
+            if line.startswith("listening on "):
+                return line.removeprefix("listening on ").strip()
+
+    def log(self):
+        """The last of what the process wrote on stderr, also after its end."""
+        if not self.stderr.closed:
+            self.stderr.seek(0)
+            self.written = self.stderr.read().decode(errors="replace")[-4000:]
+        return self.written
+
+    def kill(self):
+        """Ends it as a crash would."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self._reap()
+
+    def stop(self, timeout=PATIENCE_S):
+        """Ends it politely and returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            log = self.log()
+            self.kill()
+            raise AssertionError(f"{self.name} did not end within {timeout} s of SIGTERM:\n{log}") from None
+        self._reap()
+        return self.process.returncode
+
+    def _reap(self):
+        self.process.wait()
+        self.reader.join(PATIENCE_S)
+        self.process.stdout.close()
+        self.log()
+        self.stderr.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+
+class Service(Process):
+    """`peerstatus serve` with the given peers, on a port of the system's choice."""
+
+    def __init__(self, *peers):
+        binary = os.environ.get("PEERSTATUS_BIN") or str(ROOT / "target" / "release" / "peerstatus")
+        if not os.access(binary, os.X_OK):
+            raise AssertionError(f"{binary} is not there: build it with `make build`, or name it in PEERSTATUS_BIN")
+        command = [binary, "serve", "--listen", "127.0.0.1:0"]
+        for peer in peers:
+            command += ["--peer", peer]
+        super().__init__("the service", command)
+
+
+class OpflexPeer(Process):
+    """A strict OpFlex peer. Leaving the block fails if its client has departed from the protocol."""
+
+    def __init__(self, port=0, peers=()):
+        command = [sys.executable, str(ROOT / "tests" / "opflex_peer.py"), "--strict", "--port", str(port), "--peers", ",".join(peers)]
+        super().__init__("the OpFlex peer", command)
+
+    def kill(self):
+        violated = self.process.poll() not in (None, 0, -signal.SIGKILL)
+        super().kill()
+        if violated:
+            raise AssertionError(f"the OpFlex peer saw a violation of the protocol:\n{self.log()}")
+
+    def __exit__(self, kind, *_):
+        try:
+            self.kill()
+        except AssertionError:
+            if kind is None:
+                raise
+            print(self.log(), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def reserved_port():
+    """A port on which nobody listens, that stays ours while peers on it come and go.
+
+    On Linux a bound socket that does not listen keeps it from the system's other uses and refuses
+    connections, and with SO_REUSEADDR a peer can listen on it all the same. Elsewhere: a port that was free.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+        if sys.platform != "linux":
+            holder.close()
+        yield port
+
+
+def recorded_frames(name, direction):
+    """The frames that went one way on the first connection of a recording."""
+    with open(RECORDINGS / f"{name}.frames.jsonl", encoding="utf-8") as lines:
+        entries = [json.loads(line) for line in lines]
+    return [entry["raw"].encode() for entry in entries if entry.get("dir") == direction and entry["conn"] == 1 and "raw" in entry]
