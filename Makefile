@@ -1,0 +1,183 @@
+# Everything that a person or CI does with this tree. `make` lists it.
+#
+# What the tests need beyond cargo, go, python3 and npm comes from the package registries, in exact
+# versions, and goes into .tools/: nothing is installed on the machine and nothing needs root.
+
+SHELL         := bash
+.SHELLFLAGS   := -euo pipefail -c
+MAKEFLAGS     += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+BUF_VERSION        := 1.75.0
+GRPCURL_VERSION    := v1.9.4
+CARGO_DENY_VERSION := 0.20.2
+
+CARGO  ?= cargo
+GO     ?= go
+NPM    ?= npm
+PYTHON ?= python3
+
+TOOLS  := $(CURDIR)/.tools
+BIN    := $(TOOLS)/bin
+PY     := tests/interop/python
+GOLANG := tests/interop/go
+
+# A finished installation leaves a stamp that names its version: a new version is a new stamp.
+cksum   = $(firstword $(shell cksum <$(1)))
+STAMPS  := $(TOOLS)/stamps
+PIP     := $(STAMPS)/pip-$(call cksum,$(PY)/requirements.txt)
+BUF     := $(STAMPS)/buf-$(BUF_VERSION)
+GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
+PLUGINS := $(STAMPS)/go-plugins-$(call cksum,$(GOLANG)/go.sum)
+DENY    := $(STAMPS)/cargo-deny-$(CARGO_DENY_VERSION)
+PY_GEN  := $(STAMPS)/gen-python
+GO_GEN  := $(STAMPS)/gen-go
+PROTOS  := $(shell find proto -name '*.proto')
+
+# The binary that the interop tests run. PEERSTATUS_BIN=… names another one and skips the build.
+RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/peerstatus
+override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
+export PEERSTATUS_BIN
+
+.PHONY: help
+help: ## List the targets
+	@echo 'Usage: make TARGET'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+.PHONY: build
+build: | need-CARGO ## Build the release binary, target/release/peerstatus
+	@echo '==> Building the release binary'
+	@$(CARGO) build --release --locked
+
+.PHONY: test
+test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop ## Run every test there is
+
+.PHONY: rust-test
+rust-test: | need-CARGO ## Run the Rust tests
+	@echo '==> Running the Rust tests'
+	@$(CARGO) test --locked
+
+.PHONY: proto-lint
+proto-lint: $(BUF) ## Lint the API (buf's STANDARD rules) and check its format
+	@echo '==> Linting proto/'
+	@$(BIN)/buf lint proto
+	@$(BIN)/buf format --diff --exit-code proto
+
+.PHONY: interop
+interop: interop-python interop-go ## Run clients in other languages against the release binary
+
+.PHONY: interop-python
+interop-python: release-binary $(PIP) $(PY_GEN) $(GRPCURL) ## Run only those in Python and with grpcurl
+	@echo '==> Running the Python and grpcurl clients'
+	@cd $(PY) && GRPCURL=$(BIN)/grpcurl PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m unittest -v
+
+.PHONY: interop-go
+interop-go: release-binary $(GO_GEN) | need-PYTHON ## Run only the one in Go
+	@echo '==> Running the Go client'
+	@cd $(GOLANG) && PYTHON=$(PYTHON) $(GO) test -count=1 -timeout 5m -v .
+
+.PHONY: fmt
+fmt: $(BUF) | need-CARGO ## Format the Rust code and the API
+	@$(CARGO) fmt
+	@$(BIN)/buf format --write proto
+
+.PHONY: lint
+lint: | need-CARGO ## Check the format and run clippy, warnings denied
+	@echo '==> Checking the format and running clippy'
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --all-targets --locked -- -D warnings
+
+.PHONY: deny
+deny: $(DENY) ## Check the dependencies: bans, licences, sources
+	@echo '==> Checking the dependencies'
+	@$(BIN)/cargo-deny --locked --log-level error check --hide-inclusion-graph bans licenses sources
+
+.PHONY: docs
+docs: | need-CARGO ## Build the documentation of the crate, warnings denied
+	@echo '==> Building the documentation'
+	@RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --locked
+
+.PHONY: ci
+ci: ## Run what CI runs
+	@.ci/run
+
+.PHONY: clean-tools
+clean-tools: ## Remove everything that these targets installed
+	rm -rf $(TOOLS) $(GOLANG)/gen
+
+# Cargo knows whether there is anything to build.
+.PHONY: release-binary
+ifeq ($(PEERSTATUS_BIN),$(RELEASE))
+release-binary: build
+else
+release-binary:
+	@test -x '$(PEERSTATUS_BIN)' || { echo 'make: PEERSTATUS_BIN: $(PEERSTATUS_BIN) is not an executable file.' >&2; exit 1; }
+endif
+
+# ---- what has to be on the machine ----
+
+FOR_CARGO  := Rust from https://rustup.rs, to build the service
+FOR_GO     := Go from https://go.dev/dl, to install grpcurl and to run the Go client
+FOR_NPM    := Node.js with npm from https://nodejs.org, to install buf
+FOR_PYTHON := Python 3.10 or newer, to run the OpFlex peer and the Python client
+
+need-%:
+	@command -v $($*) >/dev/null || { echo 'make: $($*) is missing. Install $(FOR_$*).' >&2; exit 1; }
+
+# ---- what goes into .tools/ ----
+
+# bin/python runs the interpreter that has the packages: that of a venv or, where python3 comes without
+# venv (Debian), the machine's with the packages in .tools/site.
+$(PIP): $(PY)/requirements.txt | need-PYTHON
+	@echo '==> Installing grpcio and its tools'
+	@rm -rf $(TOOLS)/venv $(TOOLS)/site $(STAMPS)/pip-*; mkdir -p $(BIN)
+	@install='-m pip --disable-pip-version-check --no-input install --quiet --requirement $(PY)/requirements.txt'; \
+	if $(PYTHON) -m venv $(TOOLS)/venv >$(TOOLS)/venv.log 2>&1; then \
+	    $(TOOLS)/venv/bin/python $$install; \
+	    run='"$$(dirname "$$0")"/../venv/bin/python'; \
+	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+	    $(PYTHON) $$install --target $(TOOLS)/site; \
+	    run='env PYTHONPATH="$$(dirname "$$0")/../site:$${PYTHONPATH:-}" $(PYTHON)'; \
+	else \
+	    echo 'make: $(PYTHON) has neither venv nor pip. On Debian and Ubuntu: apt install python3-venv. It said:' >&2; \
+	    cat $(TOOLS)/venv.log >&2; exit 1; \
+	fi; \
+	printf '#!/bin/sh\nexec %s "$$@"\n' "$$run" >$(BIN)/python; chmod +x $(BIN)/python
+	@mkdir -p $(STAMPS) && touch $@
+
+$(BUF): | need-NPM
+	@echo '==> Installing buf $(BUF_VERSION)'
+	@$(NPM) install --prefix $(TOOLS)/npm --no-save --no-audit --no-fund --loglevel=error @bufbuild/buf@$(BUF_VERSION) >/dev/null
+	@mkdir -p $(BIN) && ln -sf ../npm/node_modules/.bin/buf $(BIN)/buf
+	@mkdir -p $(STAMPS) && touch $@
+
+$(GRPCURL): | need-GO
+	@echo '==> Installing grpcurl $(GRPCURL_VERSION)'
+	@GOBIN=$(BIN) $(GO) install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(PLUGINS): $(GOLANG)/go.mod | need-GO
+	@echo '==> Installing protoc-gen-go and protoc-gen-go-grpc'
+	@cd $(GOLANG) && GOBIN=$(BIN) $(GO) install tool
+	@mkdir -p $(STAMPS) && touch $@
+
+# Built without optimisation: it runs for a second, and would be built for minutes.
+$(DENY): | need-CARGO
+	@echo '==> Installing cargo-deny $(CARGO_DENY_VERSION) (takes minutes, once)'
+	@$(CARGO) install --quiet --debug --root $(TOOLS) --locked cargo-deny@$(CARGO_DENY_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+# ---- stubs of the API, for the tests alone ----
+
+$(PY_GEN): $(PIP) $(PROTOS)
+	@echo '==> Generating the Python stubs'
+	@rm -rf $(TOOLS)/gen/python && mkdir -p $(TOOLS)/gen/python
+	@$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=$(TOOLS)/gen/python --grpc_python_out=$(TOOLS)/gen/python $(PROTOS)
+	@touch $@
+
+$(GO_GEN): $(BUF) $(PLUGINS) $(GOLANG)/buf.gen.yaml $(PROTOS)
+	@echo '==> Generating the Go stubs'
+	@rm -rf $(GOLANG)/gen
+	@PATH=$(BIN):$$PATH $(BIN)/buf generate proto --template $(GOLANG)/buf.gen.yaml --output $(GOLANG)
+	@touch $@
