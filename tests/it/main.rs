@@ -5,6 +5,7 @@
 mod command_line;
 mod errors;
 mod hostile;
+mod layering;
 mod lifecycle;
 mod listeners;
 mod shutdown;
