@@ -6,7 +6,6 @@ use std::{io, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::Service,
@@ -15,7 +14,7 @@ use crate::{
         client::ServerAddress,
         exit::Failure,
         watch::{
-            follow::follow,
+            follow_until, output_closed,
             printer::{Form, Printer},
             renderer::Renderer,
         },
@@ -66,19 +65,22 @@ pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let service = start_service(&args, &peers).await?;
     let teller = Teller { quiet: globals.output == Output::Json };
     teller.introduce(&service, &peers)?;
-    let stop = CancellationToken::new();
     let server: ServerAddress = service.address().to_string().parse().map_err(Failure::Usage)?;
     let form = match globals.output {
         Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()))),
         Output::Json => Form::Json,
     };
-    let mut printer = Printer::new(form, globals.style(&io::stderr()));
-    let ended = tokio::select! {
-        ended = follow(&server, WatchPeerStatusRequest::default(), &mut printer, &stop) => ended,
-        ended = play(peers, args.seed.unwrap_or_else(|| fastrand::u64(..)), &teller) => ended,
-        () = elapse(args.duration) => Ok(()),
-        signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
+    let printer = Printer::new(form, globals.style(&io::stderr()));
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
+    let until = async {
+        tokio::select! {
+            ended = play(peers, seed, &teller) => ended,
+            () = elapse(args.duration) => Ok(()),
+            () = output_closed() => Ok(()),
+            signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
+        }
     };
+    let ended = follow_until(server, WatchPeerStatusRequest::default(), printer, until).await;
     service.stopper().cancel();
     service.join().await.map_err(anyhow::Error::new)?;
     ended

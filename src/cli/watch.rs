@@ -19,7 +19,7 @@ use self::{
     renderer::Renderer,
 };
 use crate::{
-    cli::{GlobalArgs, Output, exit::Failure, filter::FilterArgs, listeners},
+    cli::{GlobalArgs, Output, client::ServerAddress, exit::Failure, filter::FilterArgs, listeners},
     grpc::pb::WatchPeerStatusRequest,
 };
 
@@ -92,8 +92,26 @@ pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
         Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()))),
         Output::Json => Form::Json,
     };
-    let mut printer = Printer::new(form, globals.style(&io::stderr()));
-    let (server, request) = (globals.server.clone(), args.request());
+    let printer = Printer::new(form, globals.style(&io::stderr()));
+    let until = async {
+        Err(tokio::select! {
+            _ = tokio::signal::ctrl_c() => Failure::Interrupted,
+            () = output_closed() => Failure::OutputClosed,
+        })
+    };
+    follow_until(globals.server.clone(), args.request(), printer, until).await
+}
+
+/// Follows a watch until it ends by itself, or `until` does.
+///
+/// # Errors
+/// Those of [`follow()`] and of `until`.
+pub async fn follow_until(
+    server: ServerAddress,
+    request: WatchPeerStatusRequest,
+    mut printer: Printer,
+    until: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     // On a thread of its own: an output that does not take what we have (Ctrl-S) blocks it in the middle of a line.
@@ -102,19 +120,18 @@ pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let mut task = tokio::task::spawn_blocking(move || {
         runtime.block_on(follow(&server, request, &mut printer, &stopped))
     });
-    let failure = tokio::select! {
+    let end = tokio::select! {
         end = &mut task => return end.map_err(|error| Failure::Other(error.into()))?,
-        _ = tokio::signal::ctrl_c() => Failure::Interrupted,
-        () = output_closed() => Failure::OutputClosed,
+        end = until => end,
     };
     stop.cancel();
     let _ = tokio::time::timeout(LAST_WORDS, task).await;
-    Err(failure)
+    end
 }
 
 /// Returns when nobody reads our output any more, so that `peerstatus watch | head -1` ends soon after `head` and not
 /// with the next change, which may be hours away. Never for a file.
-async fn output_closed() {
+pub(super) async fn output_closed() {
     let mut ticks = tokio::time::interval(OUTPUT_CHECK);
     loop {
         ticks.tick().await;

@@ -35,7 +35,7 @@ pub struct Identity {
 /// What a peer answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdentityAnswer {
-    /// Where the peer says we are; at most [`MAX_LOCATION`] bytes.
+    /// Where the peer says we are; at most 1024 bytes.
     pub location: Option<String>,
     /// What the peer says it is. An anycast bootstrap address says nothing.
     pub roles: Roles,

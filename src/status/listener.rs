@@ -174,7 +174,7 @@ pub struct Listeners {
     draining: AtomicBool,
     registry: Mutex<Registry>,
     /// Handed to subscriptions, which must not keep the service alive.
-    this: Weak<Listeners>,
+    this: Weak<Self>,
 }
 
 #[derive(Default)]

@@ -106,7 +106,7 @@ pub enum ResetReason {
     EpochChanged,
 }
 
-/// How a stream ends. After [`End::Synced`] it just ends.
+/// How a stream ends, unless it was to end once the client is up to date: then it just ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Another stream took its place.

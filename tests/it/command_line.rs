@@ -104,7 +104,7 @@ async fn the_state_can_be_read_from_a_shell() {
     let json: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(json["status"], "PEER_STATUS_READY");
     assert!(run(&["listeners", "create", "--id", "noc", "--ttl", "1m"]).await.contains("listeners/noc"));
-    assert!(run(&["listeners", "list"]).await.contains("listeners/noc"));
+    assert!(run(&["listeners", "list"]).await.contains("noc"));
     run(&["listeners", "destroy", "noc"]).await;
     server.stop().await;
 }

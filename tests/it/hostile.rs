@@ -1,8 +1,8 @@
 //! Peers that do not keep to the protocol.
 
 use opflex_peerstatus::grpc::pb::{
-    PeerStatus::{Connected, Connecting, Ready},
-    Reason::{HandshakeComplete, HandshakeRejected, ProtocolError, RemoteClosed, TcpEstablished},
+    PeerStatus::{Connecting, Ready},
+    Reason::{HandshakeComplete, HandshakeRejected, ProtocolError, RemoteClosed},
 };
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::support::{ScriptedPeer, Server};
 /// What a peer sends instead of a good answer to `send_identity`, and what people are told of it.
 const VIOLATIONS: &[(&str, &str)] = &[
     ("this is not JSON\0", "frame is not JSON"),
-    ("[1,2]\0", "not an object"),
+    ("[1,2]\0", "not a JSON object"),
     ("{\"id\":[\"send_identity\",ID],\"result\":{\"peers\":{}}}\0", "peers"),
     ("{\"id\":[\"send_identity\",ID],\"result\":null}\0", "object"),
     ("{\"id\":[\"send_identity\",999999],\"result\":{\"peers\":[]}}\0", "999999"),
@@ -31,12 +31,11 @@ const VIOLATIONS: &[(&str, &str)] = &[
 async fn a_violation_drops_that_connection_and_says_what_it_was() {
     let mut peer = ScriptedPeer::listen().await;
     let address = peer.address();
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let mut watch = server.watch().await;
     watch.synced().await;
     for (bytes, told) in VIOLATIONS {
         let id = peer.greeted().await;
-        watch.until(&address, Connected, TcpEstablished).await;
         peer.send(bytes.replace("ID", &id[1].to_string()).as_bytes()).await;
         let seen = watch.until(&address, Connecting, ProtocolError).await;
         assert!(seen.detail.contains(told), "{bytes:?} is told as {:?}", seen.detail);
@@ -53,7 +52,7 @@ async fn a_violation_drops_that_connection_and_says_what_it_was() {
 async fn an_identity_that_is_refused_is_told_with_the_peers_words() {
     let mut peer = ScriptedPeer::listen().await;
     let address = peer.address();
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let mut watch = server.watch().await;
     watch.synced().await;
     let id = peer.greeted().await;
@@ -69,7 +68,7 @@ async fn an_identity_that_is_refused_is_told_with_the_peers_words() {
 async fn unknown_requests_are_refused_and_the_connection_stays() {
     let mut peer = ScriptedPeer::listen().await;
     let address = peer.address();
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let id = peer.greeted().await;
     peer.answer_well(&id).await;
     for method in ["no_such_method", "send_identity", "policy_resolve", "custom"] {
@@ -90,7 +89,7 @@ async fn unknown_requests_are_refused_and_the_connection_stays() {
 async fn a_frame_over_the_limit_ends_the_connection_before_it_is_complete() {
     let mut peer = ScriptedPeer::listen().await;
     let address = peer.address();
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let mut watch = server.watch().await;
     watch.synced().await;
     peer.greeted().await;
@@ -108,7 +107,7 @@ async fn a_frame_over_the_limit_ends_the_connection_before_it_is_complete() {
 async fn a_peer_that_closes_at_once_is_told_apart_from_one_that_refuses() {
     let mut peer = ScriptedPeer::listen().await;
     let address = peer.address();
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let mut watch = server.watch().await;
     watch.synced().await;
     peer.accept().await;

@@ -23,7 +23,7 @@ async fn a_peer_that_dies_and_comes_back_is_heard_of_in_order() {
     let mut peer = sim();
     let address = peer.address().to_string();
     peer.stop().await;
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let mut watch = server.watch().await;
     watch.synced().await;
 
@@ -45,7 +45,7 @@ async fn a_peer_that_dies_and_comes_back_is_heard_of_in_order() {
 async fn a_new_peer_is_added_dialed_and_connected_in_the_log() {
     let mut peer = ScriptedPeer::listen().await;
     let address = peer.address();
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let id = peer.greeted().await;
     let mut watch = server.watch().await;
     watch.synced().await;
@@ -75,7 +75,7 @@ async fn a_learned_peer_is_added_and_the_pool_goes_from_degraded_to_healthy() {
     };
     let (configured, learned) = (first.address().to_string(), second.address().to_string());
     first.stop().await;
-    let server = Server::start(&[configured.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&configured)).await;
     let mut watch = server.watch().await;
     watch.synced().await;
     first.restart().await.unwrap();

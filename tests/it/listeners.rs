@@ -21,7 +21,7 @@ async fn user_data_comes_back_with_every_change_until_the_listener_is_destroyed(
     let mut peer = sim();
     let address = peer.address().to_string();
     peer.stop().await;
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let user_data: &[u8] = b"\x00opaque \xff";
     let request = CreateListenerRequest {
         listener_id: "mine".into(),
@@ -60,11 +60,11 @@ async fn user_data_comes_back_with_every_change_until_the_listener_is_destroyed(
 async fn a_client_that_comes_back_with_its_cursor_has_missed_nothing() {
     let mut peer = sim();
     let address = peer.address().to_string();
-    let server = Server::start(&[address.clone()]).await;
+    let server = Server::start(std::slice::from_ref(&address)).await;
     let mut watch = server.watch().await;
-    watch.synced().await;
+    watch.until_ready(&address).await;
     let mut other = server.watch().await;
-    other.synced().await;
+    other.until_ready(&address).await;
     let cursor = watch.cursor();
     drop(watch);
     for _ in 0..3 {

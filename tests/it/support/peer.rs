@@ -25,8 +25,9 @@ impl ScriptedPeer {
         self.listener.local_addr().expect("an address").to_string()
     }
 
-    /// Waits for the next connection of the service. The one before is closed.
+    /// Closes the connection that there is, and waits for the next one of the service.
     pub(crate) async fn accept(&mut self) {
+        self.stream = None;
         let (stream, _) =
             within("a connection to the peer", self.listener.accept()).await.expect("a connection");
         self.stream = Some(stream);
