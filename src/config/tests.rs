@@ -1,1 +1,54 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+use super::*;
+
+fn from_toml(text: &str) -> Result<Config, ConfigError> {
+    build(toml::from_str(text).unwrap(), Overrides::default())
+}
+
+#[test]
+fn the_documented_file_holds_the_defaults() {
+    let page = include_str!("../../docs/configuration.md");
+    let text = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let documented = from_toml(text).unwrap();
+    let mut default = Config::load(Overrides::default()).unwrap();
+    default.pools[0].identity.name = "node-1".into();
+    assert_eq!(format!("{documented:#?}"), format!("{default:#?}"));
+    // And it leaves out nothing: what is only a comment there is known too.
+    let location = text.replace("# location", "location");
+    assert_eq!(from_toml(&location).unwrap().pools[0].identity.location.as_deref(), Some("rack-7"));
+}
+
+#[test]
+fn flags_win_over_the_file_and_shape_the_default_pool_alone() {
+    let file = "[server]\nlisten = \"127.0.0.1:1\"\n[[pool]]\nname = \"other\"\npeers = [\"a:1\"]\n\
+                [[pool]]\nname = \"default\"\npeers = [\"b:2\"]\nidentity = { name = \"n\", domain = \"d\" }";
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:2".parse().unwrap()),
+        name: Some("flag".into()),
+        peers: vec!["c:3".parse().unwrap()],
+        ..Overrides::default()
+    };
+    let config = build(toml::from_str(file).unwrap(), overrides).unwrap();
+    assert_eq!(config.listen.port(), 2);
+    let [other, default] = &config.pools[..] else { panic!("two pools") };
+    assert_eq!(other.peers, ["a:1".parse().unwrap()]);
+    assert_eq!(default.peers, ["c:3".parse().unwrap()]);
+    assert_eq!((default.identity.name.as_str(), default.identity.domain.as_str()), ("flag", "d"));
+}
+
+#[test]
+fn a_file_without_a_default_pool_gets_one_only_when_flags_shape_it() {
+    let file = "[[pool]]\nname = \"other\"";
+    assert_eq!(from_toml(file).unwrap().pools.len(), 1);
+    let overrides = Overrides { domain: Some("d".into()), ..Overrides::default() };
+    assert_eq!(build(toml::from_str(file).unwrap(), overrides).unwrap().pools.len(), 2);
+}
+
+#[test]
+fn plaintext_beyond_loopback_has_to_be_asked_for() {
+    let refused = from_toml("[server]\nlisten = \"0.0.0.0:50051\"").unwrap_err();
+    assert!(refused.to_string().contains("insecure = true"), "{refused}");
+    assert!(from_toml("[server]\nlisten = \"0.0.0.0:50051\"\ninsecure = true").is_ok());
+    assert!(from_toml("[server]\nlisten = \"[::1]:50051\"").is_ok());
+}

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     opflex::Identity,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report, Timers},
+    peer::{PeerAddress, PeerStatus, Reason, Report, Timers},
     status::{Hub, PeerUpdate, Update},
     transport::Connector,
 };
@@ -112,7 +112,6 @@ impl Supervisor {
         ask_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                biased;
                 () = stop.cancelled() => break,
                 Some(told) = told.recv() => self.take_in(told),
                 _ = ask_again.tick() => self.ask_again_if_nobody_is_ready(),
@@ -233,7 +232,7 @@ impl Supervisor {
         let (peer, pool) = (address.clone(), Arc::clone(&self.name));
         let words = match &what {
             Update::Is { status, reason, detail, .. } => Some((*status, *reason, Arc::clone(detail))),
-            Update::Added(PeerOrigin::Configured | PeerOrigin::Learned) | Update::Removed => None,
+            Update::Added(_) | Update::Removed => None,
         };
         let published = self.hub.publish(PeerUpdate { pool, address, at, what });
         if let (Some(revision), Some((status, reason, detail))) = (published, words) {

@@ -1,0 +1,73 @@
+"""The README keeps its word: its commands and its Python client are run as they stand there."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import unittest
+
+from harness import PATIENCE_S, ROOT, OpflexPeer, Service, until
+from test_grpcurl import GRPCURL
+
+ADDRESS = "127.0.0.1:50051"  # as the README has it
+
+
+def blocks(language):
+    """The fenced blocks of that language in the README."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+class Readme(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.peer = OpflexPeer()
+        cls.addClassCleanup(cls.peer.kill)
+        cls.service = Service(cls.peer.address)
+        cls.addClassCleanup(cls.service.kill)
+        until("the peer to be READY", lambda: "READY" in cls.peerstatus("peers", "list"))
+
+    @classmethod
+    def peerstatus(cls, *arguments):
+        command = [os.environ["PEERSTATUS_BIN"], *arguments, "--server", cls.service.address]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True).stdout
+
+    def first_output(self, command, wanted, **more):
+        """Runs a command that does not end until it has printed `wanted`, and ends it."""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+        try:
+            seen = []
+            until(f"{wanted!r} from {command}", lambda: seen.append(process.stdout.readline()) or wanted in seen[-1] or not seen[-1])
+            self.assertIn(wanted, seen[-1], "".join(seen))
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+    def test_grpcurl_commands(self):
+        commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("grpcurl ")]
+        self.assertEqual(len(commands), 3)
+        for line in commands:
+            with self.subTest(line):
+                command = shlex.split(line.replace(ADDRESS, self.service.address))
+                self.first_output([GRPCURL, *command[1:]], "PEER_STATUS_READY")
+
+    def test_commands_of_the_client(self):
+        lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("peerstatus ")]
+        commands = [shlex.split(line, comments=True)[1:] for line in lines]
+        self.assertIn(["peers", "list"], commands)
+        for command in commands:
+            with self.subTest(command):
+                if command == ["watch"]:
+                    self.assertIn("READY", self.peerstatus(*command, "--until-synced"))
+                elif command[0] != "serve":
+                    self.assertTrue(self.peerstatus(*command))
+
+    def test_python_client(self):
+        (program,) = blocks("python")
+        self.first_output([sys.executable, "-u", "-c", program.replace(ADDRESS, self.service.address)], "PEER_STATUS_READY")
+
+
+if __name__ == "__main__":
+    unittest.main()
