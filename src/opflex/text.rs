@@ -10,10 +10,16 @@ pub(crate) fn clip(text: &str, limit: usize) -> &str {
     text.get(..text.floor_char_boundary(limit)).unwrap_or_default()
 }
 
-/// `text` cut to at most `limit` bytes and with a space for every control character, which could otherwise
-/// steer the terminal of whoever reads it.
+/// `text` cut to at most `limit` bytes, in one line, and with a space for every character that could otherwise
+/// steer the terminal of whoever reads it: controls, and those that break lines or turn their direction.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
-    clip(text, limit).replace(char::is_control, " ")
+    clip(text, limit).replace(steers, " ")
+}
+
+fn steers(character: char) -> bool {
+    let format = '\u{2028}'..='\u{202e}'; // line and paragraph separator, direction
+    let isolates = '\u{2066}'..='\u{2069}';
+    character.is_control() || format.contains(&character) || isolates.contains(&character)
 }
 
 /// Shows text in quotes, escaped, and cut if it is long.

@@ -206,6 +206,8 @@ impl PeerFsm {
             (State::Handshaking { link, .. } | State::Ready { link }, Input::Received(frame)) => {
                 link.last_heard = now;
                 self.receive(&frame, now, actions);
+                // A peer that talks without a pause may leave its driver no time for deadlines.
+                self.tick(now, actions);
             }
             (State::Handshaking { .. } | State::Ready { .. }, Input::Overran(error)) => {
                 self.fail(Reason::ProtocolError, &error.to_string(), now, actions);

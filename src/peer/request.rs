@@ -79,3 +79,6 @@ fn respond_to_answer(answer: &Answer, phase: Phase) -> Response {
 const fn is_opflex(method: &Method) -> bool {
     !matches!(method, Method::Transact | Method::Monitor | Method::Update | Method::Other(_))
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,16 +61,12 @@ impl Membership {
         let list: BTreeSet<_> = list.into_iter().collect();
         let mut orders = Vec::new();
         let learned_before = self.has_learned();
+        // They go first, so that they take no room from those that come, but it is said of them last.
+        let stale = self.forget_learned_but(&list);
         for address in &list {
             self.listed(address, by, &mut orders);
         }
-        let stale = |(address, member): (&PeerAddress, &Member)| {
-            (*member == Member::Learned && !list.contains(address)).then(|| address.clone())
-        };
-        for address in self.members.iter().filter_map(stale).collect::<Vec<_>>() {
-            self.members.remove(&address);
-            orders.push(Order::Stop(address, Reason::NotInPeerList));
-        }
+        orders.extend(stale.into_iter().map(|address| Order::Stop(address, Reason::NotInPeerList)));
         if !list.contains(by)
             && let Some(Member::Configured { parked }) = self.members.get_mut(by)
             && !mem::replace(parked, true)
@@ -91,6 +87,13 @@ impl Membership {
     /// Empties the pool.
     pub(super) fn stop_all(&mut self) -> Vec<PeerAddress> {
         mem::take(&mut self.members).into_keys().collect()
+    }
+
+    fn forget_learned_but(&mut self, list: &BTreeSet<PeerAddress>) -> Vec<PeerAddress> {
+        let stale = |address: &PeerAddress, member: &mut Member| {
+            *member == Member::Learned && !list.contains(address)
+        };
+        self.members.extract_if(.., stale).map(|(address, _)| address).collect()
     }
 
     fn listed(&mut self, address: &PeerAddress, by: &PeerAddress, orders: &mut Vec<Order>) {
@@ -130,3 +133,6 @@ impl Member {
         parked
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What a peer can answer to our identity, and what else it can say instead.
+
+use super::*;
+
+fn failure(frame: impl AsRef<[u8]>) -> (Reason, String) {
+    let mut scene = Scene::connected();
+    let report = scene.report(received(frame));
+    assert_eq!(report.status, PeerStatus::Connecting);
+    (report.reason, report.detail.to_string())
+}
+
+#[test]
+fn an_answer_that_cannot_be_followed_is_a_protocol_error_that_says_why() {
+    let peers = |peers: &str| format!(r#"{{"id":["send_identity",1],"result":{{"peers":{peers}}}}}"#);
+    let cases = [
+        (peers("{}"), "peers is not a list"),
+        (peers("[1]"), "peers[0] is not an object"),
+        (listing(&["leaf-1:8009", "leaf"]), r#"peers[1] has connectivity_info "leaf" without a port"#),
+        (listing(&["leaf-1:99999"]), r#"peers[0] has connectivity_info "leaf-1:99999" with a bad port"#),
+        (listing(&["leaf-1:0"]), r#"peers[0] has connectivity_info "leaf-1:0" with a bad port"#),
+        (listing(&["leaf-1:-5"]), r#"peers[0] has connectivity_info "leaf-1:-5" with a bad port"#),
+        (listing(&[":1"]), r#"peers[0] has connectivity_info ":1" without a host"#),
+        (
+            listing(&["le af:1"]),
+            r#"in the list of peers: host "le af" contains ' ': allowed are letters, digits, '.', '-' and '_'"#,
+        ),
+        (r#"{"id":["send_identity",1],"result":[]}"#.into(), "identity answer is not an object"),
+        (r#"{"id":["send_identity",1],"result":null}"#.into(), "identity answer is not an object"),
+        (WELCOME.replace(",1]", ",2]"), "answer to send_identity 2, but 1 was asked"),
+        (WELCOME.replace(",1]", ",0]"), "answer to send_identity 0, but 1 was asked"),
+        (WELCOME.replace(",1]", ",-1]"), "answer id is not [method, number]"),
+        (WELCOME.replace(",1]", "]"), "answer id is not [method, number]"),
+        (WELCOME.replace(r#"["send_identity",1]"#, "null"), "answer id is not [method, number]"),
+        (
+            r#"{"id":["send_identity",1]}"#.into(),
+            "frame is neither request nor answer: no method, no result, no error",
+        ),
+        (r#"{"id":["send_identity",1],"error":"no"}"#.into(), "error of an answer is not an object"),
+        (r#"{"method":"echo","params":[]}"#.into(), "request without id"),
+        ("[]".into(), "frame is not a JSON object"),
+        ("{".into(), "frame is not JSON: EOF while parsing an object at line 1 column 1"),
+        (format!("{WELCOME} x"), "frame is not JSON: trailing characters at line 1 column 117"),
+        ("[".repeat(1_000_000), "frame is nested deeper than 64 levels"),
+    ];
+    for (frame, detail) in cases {
+        let short: String = frame.chars().take(100).collect();
+        assert_eq!(failure(&frame), (Reason::ProtocolError, detail.to_owned()), "{short}");
+    }
+    let (reason, detail) = failure(b"{\"id\":\xff}");
+    assert_eq!(reason, Reason::ProtocolError);
+    assert!(detail.starts_with("frame is not UTF-8"), "{detail}");
+}
+
+#[test]
+fn white_space_around_an_answer_is_fine() {
+    let mut scene = Scene::connected();
+    assert_eq!(scene.receive(&format!(" \r\n\t{WELCOME}\n"))[0], "identified, lists itself");
+}
+
+#[test]
+fn a_peer_finds_itself_in_any_spelling_of_its_address() {
+    for (address, listed) in [
+        ("leaf-1:8009", "LEAF-1:8009"),
+        ("[2001:db8::1]:8009", "2001:DB8:0::1:8009"),
+        ("[2001:db8::1]:8009", "[2001:db8::1]:8009"),
+        ("10.0.0.30:8009", "10.0.0.30:08009"),
+    ] {
+        let mut scene = Scene::idle();
+        scene.fsm.address = address.parse().unwrap();
+        scene.feed(Input::Started);
+        scene.feed(established());
+        assert_eq!(scene.receive(&listing(&["leaf-9:1", listed]))[0], "identified, lists itself", "{listed}");
+    }
+}
+
+#[test]
+fn a_list_without_peers_does_not_list_the_peer() {
+    for result in ["{}", r#"{"peers":[]}"#, r#"{"peers":[{}]}"#, r#"{"peers":[{"connectivity_info":1}]}"#] {
+        let mut scene = Scene::connected();
+        let orders = scene.receive(&format!(r#"{{"id":["send_identity",1],"result":{result}}}"#));
+        assert_eq!(orders, ["identified, does not list itself"], "{result}");
+    }
+}
+
+#[test]
+fn identified_tells_the_pool_what_the_peer_said() {
+    let frame = r#"{"id":["send_identity",1],"result":{"your_location":"rack 7","peers":[
+        {"connectivity_info":"leaf-2:8009"},{"role":[]},{"connectivity_info":"leaf-1:8009"}]}}"#;
+    let orders = Scene::connected().orders(received(frame));
+    let Some(Action::Identified { answer, peers, lists_itself }) = orders.first() else {
+        panic!("{orders:?}");
+    };
+    assert_eq!(answer.location.as_deref(), Some("rack 7"));
+    assert_eq!(peers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["leaf-2:8009", "leaf-1:8009"]);
+    assert!(lists_itself);
+}
+
+#[test]
+fn a_second_answer_is_followed_like_the_first() {
+    let mut scene = Scene::ready();
+    assert_eq!(scene.receive(WELCOME), ["identified, lists itself", "READY HANDSHAKE_COMPLETE"]);
+    assert_eq!(scene.receive(&listing(&["leaf-2:8009"])), ["identified, does not list itself"]);
+    assert_eq!(scene.receive(&listing(&["x"])).last().unwrap(), "disconnect");
+}
+
+#[test]
+fn an_answer_from_before_a_reconnect_is_not_an_answer() {
+    let mut scene = Scene::ready();
+    scene.feed(lost());
+    scene.sleep();
+    scene.feed(established());
+    let orders = scene.receive(WELCOME);
+    assert_eq!(orders[0], "CONNECTING PROTOCOL_ERROR: answer to send_identity 1, but 2 was asked");
+}
+
+#[test]
+fn a_rejection_carries_the_peers_own_words() {
+    let error = |error: &str| format!(r#"{{"id":["send_identity",1],"error":{error}}}"#);
+    for (frame, detail) in [
+        (error(r#"{"code":"ERROR","message":"name\ttaken\r\n"}"#), "ERROR: name taken  "),
+        (error(r#"{"code":"EDOMAIN"}"#), "EDOMAIN: "),
+        (error("{}"), ": "),
+        (r#"{"id":["send_identity",1],"result":[{"error":"denied"}]}"#.into(), "denied: "),
+    ] {
+        assert_eq!(failure(&frame), (Reason::HandshakeRejected, detail.to_owned()), "{frame}");
+    }
+}
+
+#[test]
+fn a_detail_is_one_line_of_at_most_512_bytes_whoever_wrote_it() {
+    let evil = "ä\n\u{1b}[2J\u{85}\u{2028}\u{202e}\0".repeat(500);
+    let mut scene = Scene::dialing();
+    let mut inputs = vec![
+        Input::DialFailed { reason: Reason::ResolveFailed, detail: evil.clone() },
+        Input::Established { detail: evil.clone() },
+        Input::Lost { detail: evil.clone() },
+    ];
+    let quoted = serde_json::to_string(&evil).unwrap();
+    for frame in [
+        format!(r#"{{"id":["send_identity",N],"error":{{"code":{quoted},"message":{quoted}}}}}"#),
+        format!(r#"{{"id":["send_identity",N],"result":{{"peers":[{{"connectivity_info":{quoted}}}]}}}}"#),
+        format!(r#"{{"id":[{quoted},N],"result":{{}}}}"#),
+        format!(r#"{{"id":{quoted},"method":{quoted}}}"#),
+        evil,
+    ] {
+        let number = scene.fsm.next_request;
+        inputs.extend([established(), received(frame.replace('N', &number.to_string()))]);
+        for input in inputs.drain(..) {
+            for action in scene.orders(input) {
+                let Action::Publish(report) = action else { continue };
+                assert!(report.detail.len() <= 512, "{}", report.detail.len());
+                let steers = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{202e}');
+                assert!(!report.detail.contains(steers), "{:?}", report.detail);
+            }
+            if scene.deadline().is_some() && matches!(scene.fsm.state, State::Waiting { .. }) {
+                scene.sleep();
+            }
+        }
+    }
+}

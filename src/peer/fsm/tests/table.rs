@@ -1,0 +1,256 @@
+//! Every state and every fact. A pair without a row changes nothing.
+
+use super::*;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum In {
+    Idle,
+    Dialing,
+    Waiting,
+    Handshaking,
+    Ready,
+    Stopped,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fact {
+    Started,
+    Established,
+    DialFailed,
+    EmptyFrame,
+    Echo,
+    Update,
+    Welcome,
+    OthersOnly,
+    Rejection,
+    Garbage,
+    Overran,
+    Lost,
+    NotYet,
+    Due,
+    Stopped,
+}
+
+const STATES: [In; 6] = [In::Idle, In::Dialing, In::Waiting, In::Handshaking, In::Ready, In::Stopped];
+const FACTS: [Fact; 15] = [
+    Fact::Started,
+    Fact::Established,
+    Fact::DialFailed,
+    Fact::EmptyFrame,
+    Fact::Echo,
+    Fact::Update,
+    Fact::Welcome,
+    Fact::OthersOnly,
+    Fact::Rejection,
+    Fact::Garbage,
+    Fact::Overran,
+    Fact::Lost,
+    Fact::NotYet,
+    Fact::Due,
+    Fact::Stopped,
+];
+
+/// The deadline after a fact.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    Never,
+    /// So many seconds after the fact.
+    In(u64),
+    /// After a pause that is drawn: the first one, so at most 250 ms.
+    Pause,
+    /// As it was.
+    Unchanged,
+}
+
+/// What follows, for facts one second after the state was entered.
+fn expected(state: In, fact: Fact) -> (&'static [&'static str], Next) {
+    use Next::{In as Seconds, Never, Pause, Unchanged};
+    let connected = matches!(state, In::Handshaking | In::Ready);
+    match (state, fact) {
+        (In::Stopped, _) => (&[], Never),
+        (_, Fact::Stopped) => (&["disconnect"], Never),
+        (In::Idle, Fact::Started) => (&["CONNECTING DIALING", "dial"], Never),
+        (In::Dialing, Fact::Established) => (
+            &[
+                "CONNECTED TCP_ESTABLISHED: at 10.0.0.30:8009",
+                r#"send {"id":["echo",0],"method":"echo","params":[1000]}"#,
+                "send_identity 1",
+            ],
+            Seconds(15),
+        ),
+        (In::Dialing, Fact::DialFailed) => {
+            (&["CONNECTING CONNECT_FAILED: connection refused", "disconnect"], Pause)
+        }
+        (In::Waiting, Fact::Due) => (&["dial"], Never),
+        (_, Fact::EmptyFrame) if connected => (&[], Unchanged),
+        (_, Fact::Echo) if connected => (&[r#"send {"id":["echo",8],"result":[ 1.50 ]}"#], Unchanged),
+        (In::Handshaking, Fact::Update) => (
+            &[
+                r#"send {"id":["policy_update",1],"error":{"code":"ESTATE","message":"Identity handshake not complete"}}"#,
+                "CONNECTING PROTOCOL_ERROR: request policy_update before the handshake was complete",
+                "disconnect",
+            ],
+            Pause,
+        ),
+        (In::Ready, Fact::Update) => (&[], Unchanged),
+        (_, Fact::Welcome) if connected => {
+            (&["identified, lists itself", "READY HANDSHAKE_COMPLETE"], Unchanged)
+        }
+        (_, Fact::OthersOnly) if connected => (&["identified, does not list itself"], Unchanged),
+        (_, Fact::Rejection) if connected => {
+            (&["CONNECTING HANDSHAKE_REJECTED: EDOMAIN: no such domain", "disconnect"], Pause)
+        }
+        (_, Fact::Garbage) if connected => (
+            &[
+                "CONNECTING PROTOCOL_ERROR: frame is not JSON: expected value at line 1 column 1",
+                "disconnect",
+            ],
+            Pause,
+        ),
+        (_, Fact::Overran) if connected => {
+            (&["CONNECTING PROTOCOL_ERROR: frame is longer than 9 bytes", "disconnect"], Pause)
+        }
+        (_, Fact::Lost) if connected => {
+            (&["CONNECTING REMOTE_CLOSED: the peer closed the connection", "disconnect"], Pause)
+        }
+        (_, Fact::Due) if connected => {
+            (&[r#"send {"id":["echo",1],"method":"echo","params":[15000]}"#], Seconds(15))
+        }
+        _ => (&[], Unchanged),
+    }
+}
+
+fn scene(state: In) -> Scene {
+    match state {
+        In::Idle => Scene::idle(),
+        In::Dialing => Scene::dialing(),
+        In::Waiting => {
+            let mut scene = Scene::dialing();
+            scene.feed(refused());
+            scene
+        }
+        In::Handshaking => Scene::connected(),
+        In::Ready => Scene::ready(),
+        In::Stopped => {
+            let mut scene = Scene::ready();
+            scene.feed(Input::Stopped);
+            scene
+        }
+    }
+}
+
+fn input(fact: Fact) -> Input {
+    match fact {
+        Fact::Started => Input::Started,
+        Fact::Established => Input::Established { detail: "at 10.0.0.30:8009".into() },
+        Fact::DialFailed => refused(),
+        Fact::EmptyFrame => received(""),
+        Fact::Echo => received(r#"{"id":["echo",8],"method":"echo","params":[ 1.50 ]}"#),
+        Fact::Update => received(r#"{"id":["policy_update",1],"method":"policy_update","params":[{}]}"#),
+        Fact::Welcome => received(WELCOME),
+        Fact::OthersOnly => received(listing(&["leaf-2:8009"])),
+        Fact::Rejection => {
+            received(r#"{"id":["send_identity",1],"error":{"code":"EDOMAIN","message":"no such domain"}}"#)
+        }
+        Fact::Garbage => received("hello"),
+        Fact::Overran => Input::Overran(FrameError::TooLong { limit: 9 }),
+        Fact::Lost => lost(),
+        Fact::NotYet | Fact::Due => Input::DeadlinePassed,
+        Fact::Stopped => Input::Stopped,
+    }
+}
+
+/// When the fact comes about.
+fn advance(scene: &mut Scene, fact: Fact) {
+    let second = scene.now + Duration::from_secs(1);
+    scene.now = match (fact, scene.fsm.next_deadline()) {
+        (Fact::NotYet, Some(deadline)) => deadline - Duration::from_nanos(1),
+        (Fact::Due, Some(deadline)) => deadline,
+        _ => second,
+    };
+}
+
+#[test]
+fn every_fact_in_every_state_has_the_consequences_in_the_table_and_no_others() {
+    for state in STATES {
+        for fact in FACTS {
+            let place = format!("{fact:?} in {state:?}");
+            let mut scene = scene(state);
+            advance(&mut scene, fact);
+            let before = scene.fsm.next_deadline();
+            let (orders, next) = expected(state, fact);
+            assert_eq!(scene.feed(input(fact)), orders, "{place}");
+            let after = scene.fsm.next_deadline();
+            match next {
+                Next::Never => assert_eq!(after, None, "{place}"),
+                Next::In(seconds) => {
+                    assert_eq!(scene.deadline(), Some(Duration::from_secs(seconds)), "{place}")
+                }
+                Next::Pause => {
+                    let pause = scene.deadline().expect(&place);
+                    assert!(pause <= Duration::from_millis(250), "{place}: {pause:?}");
+                }
+                Next::Unchanged => assert_eq!(after, before, "{place}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_follows_once_a_peer_is_stopped_whatever_state_it_was_stopped_in() {
+    for state in STATES {
+        let mut scene = scene(state);
+        scene.feed(Input::Stopped);
+        for fact in FACTS {
+            advance(&mut scene, fact);
+            assert!(scene.feed(input(fact)).is_empty(), "{fact:?} after {state:?} was stopped");
+            assert_eq!(scene.fsm.next_deadline(), None);
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_list_itself_is_left_for_the_pool_to_decide_about() {
+    let mut scene = Scene::connected();
+    assert_eq!(scene.receive(&listing(&["leaf-2:8009"])), ["identified, does not list itself"]);
+    // Nobody decided: the handshake is not complete, and its deadline still holds.
+    let mut orders = Vec::new();
+    while !orders.iter().any(|order: &String| order.starts_with("CONNECTING")) {
+        scene.receive("");
+        orders.extend(scene.sleep());
+    }
+    assert_eq!(scene.elapsed(), Duration::from_secs(45));
+}
+
+#[test]
+fn failures_count_up_until_the_peer_is_ready() {
+    let mut scene = Scene::dialing();
+    for failures in 1..=5 {
+        assert_eq!(scene.report(refused()).failures, failures);
+        assert_eq!(scene.sleep(), ["dial"]);
+    }
+    let connected = scene.report(established());
+    assert_eq!((connected.status, connected.failures), (PeerStatus::Connected, 5));
+    let ready = scene.report(received(WELCOME));
+    assert_eq!((ready.status, ready.failures), (PeerStatus::Ready, 0));
+    assert_eq!(scene.report(lost()).failures, 1);
+}
+
+#[test]
+fn a_connection_that_comes_up_does_not_by_itself_end_a_row_of_failures() {
+    let mut scene = Scene::dialing();
+    for failures in [1, 2, 3] {
+        scene.feed(established());
+        assert_eq!(scene.report(lost()).failures, failures);
+        scene.sleep();
+    }
+}
+
+#[test]
+fn only_ready_names_the_roles_of_a_peer() {
+    let mut scene = Scene::dialing();
+    assert_eq!(scene.report(established()).roles, None);
+    let roles = scene.report(received(WELCOME)).roles.expect("roles");
+    assert_eq!(roles.iter().map(opflex::Role::as_str).collect::<Vec<_>>(), ["policy_repository"]);
+    assert_eq!(scene.report(lost()).roles, None);
+}
