@@ -261,8 +261,6 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
     #[test]
     fn whatever_peers_say_the_orders_make_sense(
         limit in 1_usize..10,

@@ -199,8 +199,6 @@ fn run(seed: u64, steps: &[Step]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
-
     #[test]
     fn whatever_happens_in_whatever_order_the_rules_hold(
         seed: u64,
