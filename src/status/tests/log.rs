@@ -1,0 +1,99 @@
+//! Every place in the ring, and every place outside of it.
+
+use super::{
+    super::{event::PeerChange, log::Log},
+    *,
+};
+
+/// An event of which only the revision matters.
+fn event(revision: u64) -> Arc<Event> {
+    let hub = hub(1);
+    add(&hub, "a");
+    let (state, _) = hub.peer("p", &peer("a")).unwrap();
+    let change = PeerChange { peer: state, kind: ChangeKind::Added, previous: None };
+    Arc::new(Event { revision, time: at(0), peer: change, health: None })
+}
+
+/// A log of 4 into which `count` events were pushed.
+fn filled(count: u64) -> Log {
+    let mut log = Log::new(4);
+    for revision in 1..=count {
+        log.push(event(revision));
+    }
+    log
+}
+
+fn read(log: &Log, after: u64, max: usize) -> Result<Vec<u64>, Gap> {
+    let mut events = Vec::new();
+    log.read_after(after, max, &mut events)?;
+    Ok(events.iter().map(|event| event.revision).collect())
+}
+
+#[test]
+fn a_reader_gets_all_that_follows_or_learns_that_it_cannot() {
+    for head in 0..=11_u64 {
+        let log = filled(head);
+        assert_eq!(log.head(), head);
+        for after in 0..=head {
+            let kept = head - after <= 4;
+            let expected = if kept { Ok((after + 1..=head).collect()) } else { Err(Gap::Compacted) };
+            assert_eq!(read(&log, after, usize::MAX), expected, "after {after} of {head}");
+            let distance = if kept { Ok((head - after) as usize) } else { Err(Gap::Compacted) };
+            assert_eq!(log.distance(after), distance, "after {after} of {head}");
+        }
+    }
+}
+
+#[test]
+fn what_was_not_published_yet_is_in_the_future_even_if_far() {
+    for head in [0, 3, 9] {
+        let log = filled(head);
+        for after in [head + 1, head + 5, u64::MAX] {
+            assert_eq!(read(&log, after, 1), Err(Gap::Future));
+            assert_eq!(log.distance(after), Err(Gap::Future));
+        }
+    }
+}
+
+#[test]
+fn a_read_stops_at_its_maximum_and_the_next_one_goes_on() {
+    let log = filled(9);
+    for max in 1..=5 {
+        let (mut cursor, mut seen) = (5, Vec::new());
+        loop {
+            let part = read(&log, cursor, max).unwrap();
+            assert!(part.len() <= max);
+            let Some(last) = part.last() else { break };
+            cursor = *last;
+            seen.extend(part);
+        }
+        assert_eq!(seen, [6, 7, 8, 9], "by {max}");
+    }
+    assert_eq!(read(&log, 5, 0), Ok(vec![]));
+}
+
+#[test]
+fn a_read_keeps_what_the_reader_has_already() {
+    let (log, mut events) = (filled(3), vec![event(99)]);
+    log.read_after(1, 9, &mut events).unwrap();
+    assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [99, 2, 3]);
+    assert_eq!(log.read_after(4, 9, &mut events), Err(Gap::Future));
+    assert_eq!(events.len(), 3, "a failed read adds nothing");
+}
+
+#[test]
+fn a_full_log_gives_back_exactly_the_oldest() {
+    let mut log = filled(4);
+    assert_eq!(log.push(event(5)).map(|event| event.revision), Some(1));
+    assert_eq!(log.push(event(6)).map(|event| event.revision), Some(2));
+    assert!(Log::new(4).push(event(1)).is_none());
+}
+
+#[test]
+fn a_log_without_capacity_still_keeps_the_newest() {
+    let mut log = Log::new(0);
+    log.push(event(1));
+    log.push(event(2));
+    assert_eq!(read(&log, 1, 9), Ok(vec![2]));
+    assert_eq!(read(&log, 0, 9), Err(Gap::Compacted));
+}
