@@ -235,6 +235,12 @@ impl Hub {
         self.waiting.lock().wakers.remove(&key);
     }
 
+    /// How many are woken after a change.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.lock().wakers.len()
+    }
+
     fn wake_all(&self) {
         for waker in self.waiting.lock().wakers.values() {
             waker.wake();

@@ -239,6 +239,8 @@ impl Subscription {
                 self.snapshot = Vec::new().into_iter();
                 self.cursor = revision;
                 self.chain = revision;
+                // That far the client has everything, it says.
+                self.attached.listener.progress.cursor.store(revision, Ordering::Relaxed);
                 self.announce(true);
                 return;
             }
@@ -256,7 +258,6 @@ impl Subscription {
     }
 
     fn announce(&mut self, resumed: bool) {
-        self.attached.listener.progress.cursor.store(self.cursor, Ordering::Relaxed);
         if let Some(listener) = self.attached.view() {
             let cursor = self.at(self.cursor);
             self.push(Delivery::Attached { listener: Box::new(listener), cursor, resumed });
@@ -383,15 +384,18 @@ impl Subscription {
 
     /// Notes what is handed out.
     fn account(&mut self, message: &Message) {
-        let progress = &self.attached.listener.progress;
-        if self.snapshot.len() == 0 {
-            let reached = if self.ready.is_empty() { self.cursor } else { message.revision };
-            progress.cursor.store(reached, Ordering::Relaxed);
-        }
-        if matches!(message.delivery, Delivery::Change { .. }) {
-            progress.delivered.fetch_add(1, Ordering::Relaxed);
-        }
         self.last_message = Instant::now();
+        let progress = &self.attached.listener.progress;
+        match message.delivery {
+            // Until a snapshot is complete, which `Synced` says, it is nothing to go on from.
+            Delivery::Attached { .. } | Delivery::Reset { .. } | Delivery::Snapshot { .. } => return,
+            Delivery::Change { .. } => {
+                progress.delivered.fetch_add(1, Ordering::Relaxed);
+            }
+            Delivery::Synced { .. } | Delivery::Heartbeat(_) | Delivery::Draining { .. } => {}
+        }
+        let reached = if self.ready.is_empty() { self.cursor } else { message.revision };
+        progress.cursor.store(reached, Ordering::Relaxed);
     }
 
     /// Ready when there has been no message for the heartbeat interval. The timer is moved only when it
