@@ -310,11 +310,6 @@ impl Subscription {
             self.push(Delivery::Snapshot { peers, pools: Vec::new() });
             return true;
         }
-        let end = *self.attached.seat.end.lock();
-        if let Some((End::TakenOver, _)) = end {
-            self.finish = Some(Some(End::TakenOver));
-            return true;
-        }
         if let Some(sync) = self.sync.filter(|sync| self.cursor >= sync.revision) {
             self.sync = None;
             let cursor = self.at(sync.revision);
@@ -324,6 +319,7 @@ impl Subscription {
             }
             return true;
         }
+        let end = *self.attached.seat.end.lock();
         if let Some((end, at)) = end
             && self.cursor >= at
         {
@@ -331,6 +327,15 @@ impl Subscription {
             return true;
         }
         self.read_log()
+    }
+
+    /// Leaves the seat to another stream at once, whatever there is left to say.
+    fn make_way(&mut self) {
+        let over = self.finish == Some(None) && self.ready.is_empty();
+        if !over && matches!(*self.attached.seat.end.lock(), Some((End::TakenOver, _))) {
+            self.ready.clear();
+            self.finish = Some(Some(End::TakenOver));
+        }
     }
 
     fn close(&mut self, end: End) {
@@ -419,6 +424,7 @@ impl Stream for Subscription {
         let this = &mut *self;
         // First the waker, then the look: what happens in between wakes.
         this.attached.seat.waker.register(cx.waker());
+        this.make_way();
         loop {
             if let Some(message) = this.ready.pop_front() {
                 this.account(&message);
