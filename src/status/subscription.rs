@@ -30,6 +30,9 @@ use super::{
 pub const SNAPSHOT_CHUNK: usize = 500;
 /// Events read from the log at a time: enough to fill a DATA frame, few enough to keep memory constant.
 const READ_AHEAD: usize = 64;
+/// Reads in which the filter let nothing pass, before others get their turn: a poll that went through the
+/// whole log would hold up its thread, and with it the peers.
+const READS_PER_POLL: usize = 8;
 /// Streams that are drained are asked to come back within this span, each at its own moment.
 const RETRY_AFTER: std::ops::Range<u64> = 500..3_000;
 
@@ -425,7 +428,7 @@ impl Stream for Subscription {
         // First the waker, then the look: what happens in between wakes.
         this.attached.seat.waker.register(cx.waker());
         this.make_way();
-        loop {
+        for _ in 0..READS_PER_POLL {
             if let Some(message) = this.ready.pop_front() {
                 this.account(&message);
                 return Poll::Ready(Some(Ok(message)));
@@ -445,6 +448,8 @@ impl Stream for Subscription {
             let cursor = this.at(this.cursor);
             this.push(Delivery::Heartbeat(cursor));
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
