@@ -261,6 +261,7 @@ impl Listeners {
     ) -> Result<Subscription, AttachError> {
         let start = self.prepare(&options)?;
         let mut registry = self.registry.lock();
+        self.check_open()?;
         self.check_streams(&registry)?;
         let listener = self.insert(&mut registry, None, ListenerSpec { idle_ttl: None, ..spec })?;
         self.take_seat(&mut registry, listener, start, options)
@@ -268,8 +269,9 @@ impl Listeners {
 
     /// Ends every stream, after it has been told what was published until now, and lets none begin.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+        // Within the lock, so that nobody is halfway through an attachment.
         let registry = self.registry.lock();
+        self.draining.store(true, Ordering::SeqCst);
         for listener in registry.listeners.values() {
             if let Attachment::Attached { seat, .. } = &*listener.attachment.lock() {
                 seat.end(End::Draining, self.hub.cursor().revision);
@@ -302,14 +304,13 @@ impl Listeners {
         spec: ListenerSpec,
     ) -> Result<Arc<Listener>, CreateError> {
         self.check_open()?;
+        if id.is_some_and(|id| registry.listeners.contains_key(id)) {
+            return Err(CreateError::Exists);
+        }
         if registry.listeners.len() >= self.limits.listeners {
             return Err(CreateError::ListenerQuota(self.limits.listeners));
         }
-        let id = match id {
-            Some(id) if registry.listeners.contains_key(id) => return Err(CreateError::Exists),
-            Some(id) => Arc::from(id),
-            None => unused_id(registry),
-        };
+        let id = id.map_or_else(|| unused_id(registry), Arc::from);
         let listener = Arc::new(Listener {
             id: Arc::clone(&id),
             created: SystemTime::now(),
