@@ -1,1 +1,547 @@
-//! To be written.
+//! What one listener is told, message by message, in the short form that [`short`] gives them:
+//! `snapshot PREVIOUS>REVISION [hosts]`, `PREVIOUS>REVISION host STATUS HEALTH` for a change.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    task::Wake,
+};
+
+use tokio::time::advance;
+
+use super::*;
+
+/// A service that remembers `history` changes, without limits that matter here.
+fn service(history: usize) -> (Arc<Hub>, Arc<Listeners>) {
+    let hub = hub(history);
+    (Arc::clone(&hub), Listeners::new(hub, Limits { listeners: 99, streams: 99 }))
+}
+
+fn attach(listeners: &Listeners, filter: FilterSpec, options: AttachOptions) -> Subscription {
+    let filter = Filter::compile(filter).unwrap();
+    listeners.attach_ephemeral(ListenerSpec { filter, ..ListenerSpec::default() }, options).unwrap()
+}
+
+fn watch(listeners: &Listeners, options: AttachOptions) -> Subscription {
+    attach(listeners, FilterSpec::default(), options)
+}
+
+/// Moves a peer to and fro, which is two changes.
+fn flap(hub: &Hub, host: &str, times: usize) {
+    for _ in 0..times {
+        set(hub, host, Ready).unwrap();
+        set(hub, host, Connecting).unwrap();
+    }
+}
+
+/// The one listener, as it is seen from outside.
+fn view(listeners: &Listeners) -> ListenerView {
+    listeners.list(None, 1).remove(0)
+}
+
+// The opening.
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_service_sends_one_empty_snapshot() {
+    let (_, listeners) = service(64);
+    let mut stream = watch(&listeners, options());
+    assert_eq!(told(&mut stream), ["attached 0", "snapshot 0>0 []", "synced 0 0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_snapshot_and_what_follows_are_cut_at_the_attachment() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, options());
+    add(&hub, "b");
+    set(&hub, "a", Ready);
+    let expected =
+        ["attached 1", "snapshot 1>1 [a]", "synced 1 1", "1>2 b CONNECTING", "2>3 a READY DEGRADED"];
+    assert_eq!(told(&mut stream), expected);
+    publish(&hub, "b", Update::Removed);
+    assert_eq!(told(&mut stream), ["3>4 b DISCONNECTED HEALTHY"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_comes_in_parts_of_at_most_500_peers() {
+    for (count, parts) in
+        [(0, vec![0]), (1, vec![1]), (500, vec![500]), (501, vec![500, 1]), (1500, vec![500; 3])]
+    {
+        let (hub, listeners) = service(64);
+        for host in 0..count {
+            add(&hub, &format!("leaf-{host}"));
+        }
+        let mut stream = watch(&listeners, options());
+        assert_eq!(next(&mut stream), format!("attached {count}"));
+        for (nth, part) in parts.iter().enumerate() {
+            let Some(Some(Ok(Message { revision, previous, delivery: Delivery::Snapshot { peers, pools } }))) =
+                now(&mut stream)
+            else {
+                panic!("part {nth} of {count} peers is missing");
+            };
+            assert_eq!((peers.len(), pools.len()), (*part, usize::from(nth == 0)), "part {nth} of {count}");
+            assert_eq!((revision, previous), (count, count));
+        }
+        assert_eq!(told(&mut stream), [format!("synced {count} {count}")]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_has_what_the_filter_lets_pass_and_counts_that() {
+    let (hub, listeners) = service(64);
+    for host in ["a", "b", "c"] {
+        add(&hub, host);
+    }
+    set(&hub, "b", Ready);
+    let filter = FilterSpec { statuses: vec![Ready], interests: vec![Interest::Peers], ..Default::default() };
+    let mut stream = attach(&listeners, filter, options());
+    assert_eq!(next(&mut stream), "attached 4");
+    let Some(Some(Ok(Message { delivery: Delivery::Snapshot { peers, pools }, .. }))) = now(&mut stream)
+    else {
+        panic!("a snapshot is missing");
+    };
+    assert_eq!((peers.len(), pools.len()), (1, 0));
+    assert_eq!(told(&mut stream), ["synced 4 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_to_stop_stops_after_synced() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let stop = |options| AttachOptions { stop_after_sync: true, ..options };
+    let mut fresh = watch(&listeners, stop(options()));
+    let mut resumed = watch(&listeners, stop(resume(EPOCH, 0)));
+    add(&hub, "b");
+    assert_eq!(told(&mut fresh), ["attached 1", "snapshot 1>1 [a]", "synced 1 1", "over"]);
+    assert_eq!(told(&mut resumed), ["attached 0 resumed", "0>1 a CONNECTING", "synced 1 1", "over"]);
+    assert_eq!(next(&mut resumed), "over", "also when asked again");
+}
+
+// Resuming.
+
+#[tokio::test(start_paused = true)]
+async fn a_resumed_stream_replays_and_is_synced_where_it_attached() {
+    for from in 0..=150 {
+        let (hub, listeners) = service(1000);
+        add(&hub, "a");
+        flap(&hub, "a", 75);
+        let mut stream = watch(&listeners, resume(EPOCH, from));
+        flap(&hub, "a", 50);
+        let told = told(&mut stream);
+        assert_eq!(told[0], format!("attached {from} resumed"));
+        let synced = told.iter().position(|message| message.starts_with("synced")).unwrap();
+        assert_eq!(told[synced], "synced 151 1");
+        assert_eq!(synced, 151 - from as usize + 1, "everything up to it, and nothing after");
+        assert_eq!(told.len(), 1 + 251 - from as usize + 1);
+        let mut chain = from;
+        for change in told.iter().filter(|message| message.contains('>')) {
+            assert!(change.starts_with(&format!("{chain}>{} ", chain + 1)), "{change} after {chain}");
+            chain += 1;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_that_is_up_to_date_has_nothing_to_replay() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, resume(EPOCH, 1));
+    set(&hub, "a", Ready);
+    assert_eq!(told(&mut stream), ["attached 1 resumed", "synced 1 1", "1>2 a READY HEALTHY"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_misses_nothing_between_its_creation_and_its_stream() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let spec = ListenerSpec { idle_ttl: Some(TTL), ..ListenerSpec::default() };
+    let Cursor { epoch, revision } = listeners.create(Some("l"), spec).unwrap().cursor;
+    set(&hub, "a", Ready);
+    let mut stream = listeners.attach("l", resume(epoch, revision)).unwrap();
+    assert_eq!(told(&mut stream), ["attached 1 resumed", "1>2 a READY HEALTHY", "synced 2 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_that_cannot_be_resumed_gets_a_reset_and_a_snapshot() {
+    let (hub, listeners) = service(4);
+    add(&hub, "a");
+    flap(&hub, "a", 5);
+    let mut oldest = watch(&listeners, resume(EPOCH, 7));
+    assert_eq!(next(&mut oldest), "attached 7 resumed");
+    let mut compacted = watch(&listeners, resume(EPOCH, 6));
+    let expected = ["attached 11", "reset Compacted 5", "snapshot 11>11 [a]", "synced 11 1"];
+    assert_eq!(told(&mut compacted), expected);
+    for revision in [0, 11, u64::MAX] {
+        let mut other = watch(&listeners, resume(EPOCH + 1, revision));
+        let expected = ["attached 11", "reset EpochChanged 0", "snapshot 11>11 [a]", "synced 11 1"];
+        assert_eq!(told(&mut other), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cursor_that_cannot_be_resumed_is_refused_if_the_client_prefers_that() {
+    let (hub, listeners) = service(4);
+    add(&hub, "a");
+    flap(&hub, "a", 5);
+    let refusal = |epoch, revision, gap_policy| {
+        let options = AttachOptions { gap_policy, ..resume(epoch, revision) };
+        listeners.attach_ephemeral(ListenerSpec::default(), options).err()
+    };
+    assert_eq!(refusal(EPOCH, 7, GapPolicy::Fail), None);
+    assert_eq!(refusal(EPOCH, 6, GapPolicy::Fail), Some(AttachError::Compacted));
+    assert_eq!(refusal(EPOCH + 1, 11, GapPolicy::Fail), Some(AttachError::EpochMismatch));
+    for policy in [GapPolicy::Fail, GapPolicy::Resnapshot] {
+        let expected = AttachError::CursorInFuture { asked: 12, head: 11 };
+        assert_eq!(refusal(EPOCH, 12, policy), Some(expected));
+    }
+    assert_eq!(listeners.count(), (0, 0));
+}
+
+// Falling behind.
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_is_told_how_much_it_missed_and_starts_over() {
+    for behind in 0..=12 {
+        let (hub, listeners) = service(8);
+        add(&hub, "a");
+        let mut stream = watch(&listeners, options());
+        told(&mut stream);
+        flap(&hub, "a", behind);
+        let (head, missed) = (1 + 2 * behind, 2 * behind);
+        let told = told(&mut stream);
+        if missed <= 8 {
+            assert_eq!(told.len(), missed, "still in the log");
+        } else {
+            let expected = [
+                format!("reset Overflow {missed}"),
+                format!("snapshot 1>{head} [a]"),
+                format!("synced {head} 1"),
+            ];
+            assert_eq!(told, expected);
+            set(&hub, "a", Ready);
+            assert_eq!(next(&mut stream), format!("{head}>{} a READY HEALTHY", head + 1));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_ahead_is_not_counted_as_missed() {
+    let (hub, listeners) = service(8);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, options());
+    told(&mut stream);
+    flap(&hub, "a", 2);
+    assert_eq!(next(&mut stream), "1>2 a READY HEALTHY");
+    flap(&hub, "a", 5);
+    let expected = ["2>3 a CONNECTING DOWN", "3>4 a READY HEALTHY", "4>5 a CONNECTING DOWN"];
+    let after = ["reset Overflow 10", "snapshot 5>15 [a]", "synced 15 1"];
+    assert_eq!(told(&mut stream), [expected, after].concat());
+    let view = view(&listeners);
+    assert_eq!((view.resets, view.missed, view.delivered), (1, 10, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_can_fall_behind_in_its_snapshot_and_in_its_replay() {
+    let (hub, listeners) = service(8);
+    for host in 0..600 {
+        add(&hub, &format!("leaf-{host}"));
+    }
+    let mut fresh = watch(&listeners, options());
+    let mut resumed = watch(&listeners, resume(EPOCH, 595));
+    assert_eq!(next(&mut resumed), "attached 595 resumed");
+    flap(&hub, "leaf-0", 6);
+    let first: Vec<_> =
+        told(&mut fresh).iter().map(|said| said.split(' ').next().unwrap().to_owned()).collect();
+    let expected = ["attached", "snapshot", "snapshot", "synced", "reset", "snapshot", "snapshot", "synced"];
+    assert_eq!(first, expected, "each snapshot is complete");
+    assert_eq!(next(&mut resumed), "reset Overflow 17");
+    assert_eq!(told(&mut resumed).last().unwrap(), "synced 612 600", "once, at the snapshot");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_that_prefers_it_is_ended() {
+    let (hub, listeners) = service(8);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, AttachOptions { gap_policy: GapPolicy::Fail, ..options() });
+    told(&mut stream);
+    flap(&hub, "a", 5);
+    assert_eq!(told(&mut stream), ["end Overflow", "over"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_of_a_destroyed_listener_is_brought_up_to_date_before_the_end() {
+    let (hub, listeners) = service(8);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, options());
+    told(&mut stream);
+    flap(&hub, "a", 5);
+    listeners.destroy(&view(&listeners).listener.id).unwrap();
+    let expected = ["reset Overflow 10", "snapshot 1>11 [a]", "synced 11 1", "end Destroyed", "over"];
+    assert_eq!(told(&mut stream), expected);
+}
+
+// The chain of previous revisions.
+
+#[tokio::test(start_paused = true)]
+async fn under_a_filter_each_change_names_the_one_delivered_before_it() {
+    let (hub, listeners) = service(8);
+    add(&hub, "a");
+    add(&hub, "b");
+    let filter =
+        FilterSpec { peers: vec!["a".into()], interests: vec![Interest::Peers], ..Default::default() };
+    let mut stream = attach(&listeners, filter, options());
+    assert_eq!(told(&mut stream), ["attached 2", "snapshot 2>2 [a]", "synced 2 1"]);
+    set(&hub, "b", Ready);
+    set(&hub, "a", Ready);
+    set(&hub, "b", Connecting);
+    assert_eq!(told(&mut stream), ["2>4 a READY"]);
+    flap(&hub, "b", 3);
+    assert!(told(&mut stream).is_empty());
+    set(&hub, "a", Connecting);
+    assert_eq!(told(&mut stream), ["4>12 a CONNECTING"]);
+    flap(&hub, "b", 5);
+    assert_eq!(told(&mut stream), ["reset Overflow 10", "snapshot 12>22 [a]", "synced 22 1"]);
+    set(&hub, "a", Ready);
+    assert_eq!(told(&mut stream), ["22>23 a READY"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_health_comes_alone_where_the_peer_is_filtered_out() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let filter = FilterSpec { peers: vec!["b".into()], ..Default::default() };
+    let mut stream = attach(&listeners, filter, options());
+    told(&mut stream);
+    set(&hub, "a", Connected);
+    set(&hub, "a", Ready);
+    assert_eq!(told(&mut stream), ["1>3 HEALTHY"]);
+}
+
+// Silence.
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_comes_after_exactly_the_interval_of_silence() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let tick = Duration::from_millis(1);
+    let mut stream = watch(&listeners, options());
+    told(&mut stream);
+    for _ in 0..3 {
+        advance(HEARTBEAT - tick).await;
+        assert_eq!(next(&mut stream), "nothing");
+        advance(tick).await;
+        assert_eq!(told(&mut stream), ["heartbeat 1"]);
+    }
+    advance(HEARTBEAT - tick).await;
+    set(&hub, "a", Ready);
+    assert_eq!(told(&mut stream), ["1>2 a READY HEALTHY"]);
+    advance(tick).await;
+    assert_eq!(next(&mut stream), "nothing", "a change is a sign of life, too");
+    advance(HEARTBEAT - tick).await;
+    assert_eq!(told(&mut stream), ["heartbeat 2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_heartbeat_while_there_is_something_to_deliver() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, options());
+    flap(&hub, "a", 1);
+    for expected in
+        ["attached 1", "snapshot 1>1 [a]", "synced 1 1", "1>2 a READY HEALTHY", "2>3 a CONNECTING DOWN"]
+    {
+        advance(HEARTBEAT * 2).await;
+        assert_eq!(next(&mut stream), expected);
+    }
+    advance(HEARTBEAT).await;
+    assert_eq!(next(&mut stream), "heartbeat 3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_stands_after_what_the_filter_held_back() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let filter = FilterSpec { pools: vec!["q".into()], ..Default::default() };
+    let mut stream = attach(&listeners, filter, options());
+    told(&mut stream);
+    flap(&hub, "a", 3);
+    assert_eq!(next(&mut stream), "nothing");
+    advance(HEARTBEAT).await;
+    assert_eq!(next(&mut stream), "heartbeat 7");
+}
+
+// Being woken.
+
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Polls until there is nothing to say, and returns the count of the wake-ups from then on.
+fn waiting(stream: &mut Subscription) -> Arc<Wakes> {
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    while Pin::new(&mut *stream).poll_next(&mut Context::from_waker(&waker)).is_ready() {}
+    wakes.0.store(0, Ordering::SeqCst);
+    wakes
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_stream_is_woken_once_by_whatever_concerns_it() {
+    type Cause = fn(&Hub, &Listeners);
+    let causes: [(&str, Cause); 4] = [
+        ("publish", |hub, _| drop(add(hub, "a"))),
+        ("destroy", |_, listeners| listeners.destroy("l").unwrap()),
+        ("drain", |_, listeners| listeners.drain()),
+        ("takeover", |_, listeners| {
+            drop(listeners.attach("l", AttachOptions { takeover: true, ..options() }).unwrap());
+        }),
+    ];
+    for (name, cause) in causes {
+        let (hub, listeners) = service(64);
+        let spec = ListenerSpec { idle_ttl: Some(TTL), ..ListenerSpec::default() };
+        listeners.create(Some("l"), spec).unwrap();
+        let mut stream = listeners.attach("l", options()).unwrap();
+        let wakes = waiting(&mut stream);
+        cause(&hub, &listeners);
+        assert_eq!(wakes.0.load(Ordering::SeqCst), 1, "{name}");
+        assert_ne!(next(&mut stream), "nothing", "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiting_stream_is_woken_for_its_heartbeat_and_not_by_what_is_no_change() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, options());
+    let wakes = waiting(&mut stream);
+    publish(&hub, "a", is(Connecting, Reason::Added));
+    hub.set_identity("p", identity());
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
+    advance(HEARTBEAT + Duration::from_millis(1)).await;
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert_eq!(told(&mut stream), ["heartbeat 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_busy_with_what_its_filter_holds_back_lets_others_run() {
+    let (hub, listeners) = service(20_000);
+    add(&hub, "a");
+    flap(&hub, "a", 9_999);
+    let filter = FilterSpec { pools: vec!["q".into()], ..Default::default() };
+    let mut stream = attach(&listeners, filter, resume(EPOCH, 0));
+    let wakes = Arc::new(Wakes::default());
+    let waker = Waker::from(Arc::clone(&wakes));
+    let mut rounds = 0;
+    let last = loop {
+        match Pin::new(&mut stream).poll_next(&mut Context::from_waker(&waker)) {
+            Poll::Ready(Some(Ok(Message { delivery: Delivery::Attached { .. }, .. }))) => {}
+            Poll::Ready(Some(Ok(message))) => break short(&message),
+            Poll::Ready(other) => panic!("{other:?}"),
+            Poll::Pending => rounds += 1,
+        }
+        assert_eq!(wakes.0.load(Ordering::SeqCst), rounds, "whoever pauses wants to go on");
+    };
+    assert_eq!(last, "synced 19999 0");
+    assert!(rounds >= 10, "{rounds} pauses");
+}
+
+// Progress, as it is seen from outside.
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_is_never_ahead_of_what_was_handed_out() {
+    let (hub, listeners) = service(700);
+    for host in 0..600 {
+        add(&hub, &format!("leaf-{host}"));
+    }
+    let spec = ListenerSpec { idle_ttl: Some(TTL), ..ListenerSpec::default() };
+    listeners.create(Some("l"), spec).unwrap();
+    flap(&hub, "leaf-0", 1);
+    let mut stream = listeners.attach("l", options()).unwrap();
+    set(&hub, "leaf-1", Ready);
+    set(&hub, "leaf-2", Ready);
+    // A client that has but a part of a snapshot has nothing to go on from.
+    for (message, cursor, lag, delivered) in [
+        ("nothing yet", 600, 4, 0),
+        ("attached", 600, 4, 0),
+        ("snapshot", 600, 4, 0),
+        ("snapshot", 600, 4, 0),
+        ("synced", 602, 2, 0),
+        ("602>603", 603, 1, 1),
+        ("603>604", 604, 0, 2),
+    ] {
+        if message != "nothing yet" {
+            assert_eq!(next(&mut stream).split(' ').next(), Some(message));
+        }
+        let view = listeners.get("l").unwrap();
+        let seen = (view.cursor, view.lag, view.delivered);
+        assert_eq!(seen, (Cursor { epoch: EPOCH, revision: cursor }, lag, delivered), "after {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_of_a_resumed_stream_is_the_clients_and_moves_with_the_replay() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    flap(&hub, "a", 2);
+    let mut stream = watch(&listeners, resume(EPOCH, 2));
+    for (message, cursor) in [("attached", 2), ("2>3", 3), ("3>4", 4), ("4>5", 5), ("synced", 5)] {
+        assert_eq!(next(&mut stream).split(' ').next(), Some(message));
+        assert_eq!(view(&listeners).cursor.revision, cursor, "after {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_stays_in_the_past_until_a_new_snapshot_is_complete() {
+    let (hub, listeners) = service(4);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, options());
+    told(&mut stream);
+    flap(&hub, "a", 5);
+    for (message, cursor) in [("reset", 1), ("snapshot", 1), ("synced", 11)] {
+        assert_eq!(next(&mut stream).split(' ').next(), Some(message));
+        let view = view(&listeners);
+        assert_eq!((view.cursor.revision, view.resets, view.missed), (cursor, 1, 10), "after {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_passes_what_the_filter_holds_back() {
+    let (hub, listeners) = service(64);
+    add(&hub, "a");
+    let filter =
+        FilterSpec { peers: vec!["a".into()], interests: vec![Interest::Peers], ..Default::default() };
+    let mut stream = attach(&listeners, filter, options());
+    told(&mut stream);
+    add(&hub, "b");
+    set(&hub, "a", Ready);
+    flap(&hub, "b", 1);
+    assert_eq!(next(&mut stream), "1>3 a READY");
+    assert_eq!(view(&listeners).cursor.revision, 5, "nothing that is read waits");
+    flap(&hub, "b", 1);
+    assert_eq!((next(&mut stream).as_str(), view(&listeners).cursor.revision), ("nothing", 7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_adds_up_over_the_streams_of_a_listener() {
+    let (hub, listeners) = service(4);
+    let spec = ListenerSpec { idle_ttl: Some(TTL), user_data: "data".into(), ..ListenerSpec::default() };
+    listeners.create(Some("l"), spec).unwrap();
+    add(&hub, "a");
+    for round in 1..=3 {
+        let mut stream = listeners.attach("l", resume(EPOCH, 0)).unwrap();
+        assert_eq!(stream.user_data(), "data");
+        told(&mut stream);
+        flap(&hub, "a", 1);
+        assert_eq!(told(&mut stream).len(), 2);
+        drop(stream);
+        let view = listeners.get("l").unwrap();
+        // The first replays one change; from the second on the log has lost the beginning: 3 + 5.
+        let expected = [(3, 0, 0), (8, 0, 0), (10, 1, 5)][round - 1];
+        assert_eq!((view.delivered, view.resets, view.missed), expected, "round {round}");
+        assert_eq!((view.cursor.revision, view.lag), (1 + 2 * round as u64, 0));
+    }
+}
