@@ -355,6 +355,15 @@ impl Listeners {
         Ok(())
     }
 
+    /// A stream that is taken over counts until its transport lets go of it, which takes a while if the client
+    /// is gone. So every stream may be taken over at once, but there is an end to it.
+    fn check_takeovers(&self, registry: &Registry) -> Result<(), AttachError> {
+        if registry.streams >= self.limits.streams.saturating_mul(2) {
+            return Err(AttachError::StreamQuota(self.limits.streams));
+        }
+        Ok(())
+    }
+
     fn take_seat(
         &self,
         registry: &mut Registry,
@@ -365,7 +374,10 @@ impl Listeners {
         self.check_open()?;
         let mut attachment = listener.attachment.lock();
         match &*attachment {
-            Attachment::Attached { seat, .. } if options.takeover => seat.end(End::TakenOver, 0),
+            Attachment::Attached { seat, .. } if options.takeover => {
+                self.check_takeovers(registry)?;
+                seat.end(End::TakenOver, 0);
+            }
             Attachment::Attached { client, .. } => return Err(AttachError::Attached(client.clone())),
             Attachment::Detached { .. } => self.check_streams(registry)?,
         }

@@ -154,6 +154,21 @@ async fn a_takeover_works_at_the_limit_of_streams() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn takeovers_cannot_pile_up_streams_that_nobody_reads() {
+    let (_, listeners) = listeners_within(10, 2);
+    listeners.create(Some("a"), lasting()).unwrap();
+    let mut streams = vec![listeners.attach("a", options()).unwrap()];
+    for _ in 0..3 {
+        streams.push(listeners.attach("a", takeover()).unwrap());
+    }
+    assert_eq!(refusal(listeners.attach("a", takeover())), AttachError::StreamQuota(2));
+    assert_eq!(told(&mut streams[3]).last().unwrap(), "synced 0 0", "undisturbed");
+    drop(streams.remove(0));
+    streams.push(listeners.attach("a", takeover()).unwrap());
+    assert_eq!(told(&mut streams[2]), ["end TakenOver", "over"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_takeover_of_nobody_is_an_ordinary_attachment() {
     let (_, listeners) = listeners_within(10, 1);
     listeners.create(Some("a"), lasting()).unwrap();
