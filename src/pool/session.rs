@@ -23,9 +23,6 @@ use crate::{
     transport::{ByteStream, Connection, Connector, DialError, Event},
 };
 
-/// Frames that are taken in before a deadline that has passed is looked at.
-const MAX_IN_A_ROW: u32 = 64;
-
 /// What sessions of one pool share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -81,10 +78,8 @@ impl Session {
         let mut fsm = PeerFsm::new(self.address.clone(), self.shared.timers, seed, now);
         let mut link = Link::Down;
         let mut input = Input::Started;
-        let mut in_a_row = 0;
         loop {
             let stopped = matches!(input, Input::Stopped);
-            in_a_row = if matches!(input, Input::Received(_)) { in_a_row + 1 } else { 0 };
             let mut actions = Vec::new();
             fsm.set_backoff_cap(Duration::from_millis(self.shared.backoff_cap_ms.load(Ordering::Relaxed)));
             fsm.handle(input, Instant::now().into_std(), &mut actions);
@@ -96,14 +91,7 @@ impl Session {
             if stopped {
                 return;
             }
-            // What a peer sends goes first, so that nobody is called silent whose words are waiting to be read;
-            // but one that never stops talking must not keep its deadlines from coming.
-            let due = fsm.next_deadline().is_some_and(|deadline| deadline <= Instant::now().into_std());
-            input = if due && in_a_row >= MAX_IN_A_ROW {
-                Input::DeadlinePassed
-            } else {
-                self.wait(&fsm, &mut link).await
-            };
+            input = self.wait(&fsm, &mut link).await;
         }
     }
 
