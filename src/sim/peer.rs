@@ -76,6 +76,8 @@ impl Default for SimConfig {
 pub struct SimPeer {
     shared: Arc<Shared>,
     running: Option<Running>,
+    /// Keeps the port from other uses while the peer is down.
+    _port: Option<TcpSocket>,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,9 @@ impl SimPeer {
     /// The address cannot be listened on.
     pub fn start(config: SimConfig) -> io::Result<Self> {
         let SimConfig { listen, domain, location, behaviour } = config;
-        let listener = bind(listen)?;
+        let port = reserve(listen)?;
+        let listen = port.as_ref().map_or(Ok(listen), TcpSocket::local_addr)?;
+        let listener = bind(listen)?.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         let settings = Settings {
             behaviour,
@@ -120,7 +124,7 @@ impl SimPeer {
         let started = Instant::now();
         let shared = Arc::new(Shared { address, domain, location, started, settings: Mutex::new(settings) });
         let running = Some(Running::start(listener, Arc::clone(&shared)));
-        Ok(Self { shared, running })
+        Ok(Self { shared, running, _port: port })
     }
 
     /// Where it listens, or listened before it was stopped.
@@ -153,7 +157,8 @@ impl SimPeer {
     /// Someone else has taken the port meanwhile.
     pub async fn restart(&mut self) -> io::Result<()> {
         self.stop().await;
-        self.running = Some(Running::start(bind(self.shared.address)?, Arc::clone(&self.shared)));
+        let listener = bind(self.shared.address)?.listen(BACKLOG)?;
+        self.running = Some(Running::start(listener, Arc::clone(&self.shared)));
         Ok(())
     }
 
@@ -224,12 +229,18 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
     connections.shutdown().await;
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// A socket that is bound and does not listen: on Linux the system gives its port to nobody who does not ask for it,
+/// refuses connections to it, and lets us listen on it beside.
+fn reserve(address: SocketAddr) -> io::Result<Option<TcpSocket>> {
+    if cfg!(target_os = "linux") { bind(address).map(Some) } else { Ok(None) }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restarted peer must not wait for the connections of its former life to time out.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Ok(socket)
 }
 
 fn host_and_port(address: SocketAddr) -> (String, u16) {

@@ -73,7 +73,8 @@ fn last_event(hub: &Hub) -> Arc<Event> {
 #[test]
 fn a_health_change_is_in_the_event_of_the_peer_that_caused_it() {
     let hub = hub(64);
-    let steps: [(&str, Option<PeerStatus>, Option<(PoolHealth, u32, u32)>); 8] = [
+    type Told = Option<(PoolHealth, u32, u32)>;
+    let steps: [(&str, Option<PeerStatus>, Told); 8] = [
         ("a", None, None),
         ("a", Some(Connected), None),
         ("a", Some(Ready), Some((PoolHealth::Healthy, 1, 1))),

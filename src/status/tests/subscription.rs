@@ -132,10 +132,9 @@ async fn a_resumed_stream_replays_and_is_synced_where_it_attached() {
         assert_eq!(told[synced], "synced 151 1");
         assert_eq!(synced, 151 - from as usize + 1, "everything up to it, and nothing after");
         assert_eq!(told.len(), 1 + 251 - from as usize + 1);
-        let mut chain = from;
-        for change in told.iter().filter(|message| message.contains('>')) {
+        let changes = told.iter().filter(|message| message.contains('>'));
+        for (chain, change) in (from..).zip(changes) {
             assert!(change.starts_with(&format!("{chain}>{} ", chain + 1)), "{change} after {chain}");
-            chain += 1;
         }
     }
 }
