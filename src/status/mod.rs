@@ -4,6 +4,7 @@
 //! [`Subscription`] is one listener being told. A listener owns no queue: it is a cursor into the log, so that
 //! publishing never waits for anyone and memory per listener is constant.
 
+mod delivery;
 mod event;
 mod filter;
 mod health;
@@ -11,17 +12,20 @@ mod hub;
 mod id;
 mod listener;
 mod log;
+mod registry;
+mod seat;
 mod subscription;
 #[cfg(test)]
 mod tests;
 
+pub use delivery::{Delivery, End, Message, ResetReason};
 pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, PoolState};
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
 pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
 pub use id::is_id;
 pub use listener::{
-    AttachError, AttachOptions, CreateError, GapPolicy, Limits, ListenerError, ListenerSpec, ListenerView,
-    Listeners,
+    AttachError, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec, ListenerView,
 };
 pub use log::Gap;
-pub use subscription::{Delivery, End, Message, ResetReason, SNAPSHOT_CHUNK, Subscription};
+pub use registry::{Limits, Listeners};
+pub use subscription::{SNAPSHOT_CHUNK, Subscription};

@@ -1,29 +1,24 @@
 //! One listener being told.
 //!
 //! A [`Subscription`] is polled by whoever carries its messages; it has no task and no queue of its own but
-//! the handful of messages it has read ahead. What it has handed out is counted in the listener's
-//! [`Progress`], and its [`Seat`] is how the service ends it.
+//! the handful of messages it has read ahead. What it has handed out is counted in the listener's `Progress`,
+//! and its `Seat` is how the service ends it.
 
 use std::{
     collections::VecDeque,
     future::Future as _,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_stream::Stream;
 
 use super::{
-    AttachOptions, Cursor, Event, Gap, GapPolicy, Hub, ListenerView, Parts, PeerState, PoolState,
-    listener::Attached,
+    AttachOptions, Cursor, Delivery, End, Event, Gap, GapPolicy, Hub, Message, PeerState, PoolState,
+    ResetReason, registry::Attached,
 };
 
 /// Peers per snapshot message: 500 × ~200 bytes stays far below the 4 MiB that clients accept by default.
@@ -35,132 +30,6 @@ const READ_AHEAD: usize = 64;
 const READS_PER_POLL: usize = 8;
 /// Streams that are drained are asked to come back within this span, each at its own moment.
 const RETRY_AFTER: std::ops::Range<u64> = 500..3_000;
-
-/// One message to a listener.
-#[derive(Debug)]
-pub struct Message {
-    /// Where it brings the client to.
-    pub revision: u64,
-    /// Revision of the last change or snapshot before it on this stream.
-    pub previous: u64,
-    /// What it says.
-    pub delivery: Delivery,
-}
-
-/// What a message says.
-#[derive(Debug)]
-pub enum Delivery {
-    /// The stream is attached.
-    Attached {
-        /// The listener as it is now.
-        listener: Box<ListenerView>,
-        /// Where the stream begins.
-        cursor: Cursor,
-        /// Whether it goes on after the client's cursor.
-        resumed: bool,
-    },
-    /// A part of the state.
-    Snapshot {
-        /// At most [`SNAPSHOT_CHUNK`] peers.
-        peers: Vec<Arc<PeerState>>,
-        /// The pools, in the first part.
-        pools: Vec<Arc<PoolState>>,
-    },
-    /// The client is up to date.
-    Synced {
-        /// Where it is.
-        cursor: Cursor,
-        /// How many peers it should have.
-        peers: usize,
-    },
-    /// Something changed.
-    Change {
-        /// What.
-        event: Arc<Event>,
-        /// The parts that the filter lets pass.
-        parts: Parts,
-    },
-    /// Changes were skipped, a snapshot follows.
-    Reset {
-        /// Why.
-        reason: ResetReason,
-        /// Revisions replaced by the snapshot; 0: unknown.
-        missed: u64,
-    },
-    /// All is well and everything has been delivered.
-    Heartbeat(Cursor),
-    /// The service is stopping.
-    Draining {
-        /// Everything up to here has been delivered.
-        cursor: Cursor,
-        /// How long to stay away.
-        retry_after: Duration,
-    },
-}
-
-/// Why a stream starts over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResetReason {
-    /// It fell behind the log.
-    Overflow,
-    /// Its cursor was older than the log.
-    Compacted,
-    /// Its cursor was from another process.
-    EpochChanged,
-}
-
-/// How a stream ends, unless it was to end once the client is up to date: then it just ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Another stream took its place.
-    TakenOver,
-    /// The listener was destroyed.
-    Destroyed,
-    /// The service is stopping.
-    Draining,
-    /// It fell behind the log and wanted to be told so.
-    Overflow,
-}
-
-/// How far a listener has been served.
-#[derive(Debug)]
-pub(super) struct Progress {
-    pub(super) cursor: AtomicU64,
-    pub(super) delivered: AtomicU64,
-    pub(super) resets: AtomicU64,
-    pub(super) missed: AtomicU64,
-}
-
-impl Progress {
-    pub(super) const fn starting_at(revision: u64) -> Self {
-        Self {
-            cursor: AtomicU64::new(revision),
-            delivered: AtomicU64::new(0),
-            resets: AtomicU64::new(0),
-            missed: AtomicU64::new(0),
-        }
-    }
-}
-
-/// A stream's place at its listener, from where it can be called away.
-#[derive(Debug, Default)]
-pub(super) struct Seat {
-    waker: Arc<AtomicWaker>,
-    end: Mutex<Option<(End, u64)>>,
-}
-
-impl Seat {
-    /// Ends the stream once it has been told everything up to `revision`. The first call wins, except that
-    /// nothing is waited for after a takeover.
-    pub(super) fn end(&self, end: End, revision: u64) {
-        let mut slot = self.end.lock();
-        if slot.is_none() || end == End::TakenOver {
-            *slot = Some((end, revision));
-        }
-        drop(slot);
-        self.waker.wake();
-    }
-}
 
 /// Where a stream starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

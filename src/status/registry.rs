@@ -1,0 +1,319 @@
+//! Every listener, and the rules of their life: names, quotas, one stream at a time, and what happens to those
+//! that nobody watches. Runs no task: somebody calls [`Listeners::expire`] now and then.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    AttachError, AttachOptions, CreateError, Cursor, End, Gap, GapPolicy, Hub, Listener, ListenerError,
+    ListenerSpec, ListenerView,
+    listener::Attachment,
+    seat::{Progress, Seat},
+    subscription::{Start, Subscription},
+};
+
+/// How many listeners and streams there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Listeners in all, ephemeral ones included.
+    pub listeners: usize,
+    /// Streams in all.
+    pub streams: usize,
+}
+
+/// Every listener of the service.
+pub struct Listeners {
+    hub: Arc<Hub>,
+    limits: Limits,
+    draining: AtomicBool,
+    registry: Mutex<Registry>,
+    /// Handed to subscriptions, which must not keep the service alive.
+    this: Weak<Self>,
+}
+
+#[derive(Default)]
+struct Registry {
+    listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    streams: usize,
+}
+
+impl Listeners {
+    /// No listeners yet, on this hub.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, limits: Limits) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            hub,
+            limits,
+            draining: AtomicBool::new(false),
+            registry: Mutex::default(),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// Creates a listener. Without an `id` one is made up. The cursor is now: a stream that resumes after it
+    /// misses nothing.
+    ///
+    /// # Errors
+    /// The name is taken, there are too many, or the service is stopping.
+    pub fn create(&self, id: Option<&str>, spec: ListenerSpec) -> Result<ListenerView, CreateError> {
+        let listener = self.insert(&mut self.registry.lock(), id, spec)?;
+        Ok(self.view(&listener))
+    }
+
+    /// One listener.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn get(&self, id: &str) -> Result<ListenerView, ListenerError> {
+        let listener = self.registry.lock().listeners.get(id).cloned().ok_or(ListenerError)?;
+        Ok(self.view(&listener))
+    }
+
+    /// Up to `max` listeners whose names come after `after`.
+    #[must_use]
+    pub fn list(&self, after: Option<&str>, max: usize) -> Vec<ListenerView> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let registry = self.registry.lock();
+        let page = registry.listeners.range::<str, _>((start, Bound::Unbounded)).take(max);
+        let page: Vec<_> = page.map(|(_, listener)| Arc::clone(listener)).collect();
+        drop(registry);
+        page.iter().map(|listener| self.view(listener)).collect()
+    }
+
+    /// Destroys a listener. Its stream is told what was published until now, and then ends.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub fn destroy(&self, id: &str) -> Result<(), ListenerError> {
+        let listener = self.registry.lock().listeners.remove(id).ok_or(ListenerError)?;
+        let attachment = listener.attachment.lock();
+        if let Attachment::Attached { seat, .. } = &*attachment {
+            seat.end(End::Destroyed, self.hub.cursor().revision);
+        }
+        Ok(())
+    }
+
+    /// Attaches a stream to a listener.
+    ///
+    /// # Errors
+    /// See [`AttachError`]. Nothing has changed then.
+    pub fn attach(&self, id: &str, options: AttachOptions) -> Result<Subscription, AttachError> {
+        let mut registry = self.registry.lock();
+        let listener = registry.listeners.get(id).cloned().ok_or(AttachError::NotFound)?;
+        let start = self.prepare(&options)?;
+        self.take_seat(&mut registry, listener, start, options)
+    }
+
+    /// Creates an ephemeral listener and attaches a stream to it.
+    ///
+    /// # Errors
+    /// See [`AttachError`]. Nothing has changed then.
+    pub fn attach_ephemeral(
+        &self,
+        spec: ListenerSpec,
+        options: AttachOptions,
+    ) -> Result<Subscription, AttachError> {
+        let start = self.prepare(&options)?;
+        let mut registry = self.registry.lock();
+        self.check_open()?;
+        self.check_streams(&registry)?;
+        let listener = self.insert(&mut registry, None, ListenerSpec { idle_ttl: None, ..spec })?;
+        self.take_seat(&mut registry, listener, start, options)
+    }
+
+    /// Ends every stream, after it has been told what was published until now, and lets none begin.
+    pub fn drain(&self) {
+        // Within the lock, so that nobody is halfway through an attachment.
+        let registry = self.registry.lock();
+        self.draining.store(true, Ordering::SeqCst);
+        for listener in registry.listeners.values() {
+            if let Attachment::Attached { seat, .. } = &*listener.attachment.lock() {
+                seat.end(End::Draining, self.hub.cursor().revision);
+            }
+        }
+    }
+
+    /// Destroys the listeners that nobody has watched for too long. Returns how many.
+    pub fn expire(&self, now: Instant) -> usize {
+        let mut registry = self.registry.lock();
+        let before = registry.listeners.len();
+        registry.listeners.retain(|_, listener| match &*listener.attachment.lock() {
+            Attachment::Attached { .. } => true,
+            Attachment::Detached { deadline, .. } => *deadline > now,
+        });
+        before - registry.listeners.len()
+    }
+
+    /// How many listeners and streams there are.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let registry = self.registry.lock();
+        (registry.listeners.len(), registry.streams)
+    }
+
+    fn insert(
+        &self,
+        registry: &mut Registry,
+        id: Option<&str>,
+        spec: ListenerSpec,
+    ) -> Result<Arc<Listener>, CreateError> {
+        self.check_open()?;
+        if id.is_some_and(|id| registry.listeners.contains_key(id)) {
+            return Err(CreateError::Exists);
+        }
+        if registry.listeners.len() >= self.limits.listeners {
+            return Err(CreateError::ListenerQuota(self.limits.listeners));
+        }
+        let id = id.map_or_else(|| unused_id(registry), Arc::from);
+        let listener = Arc::new(Listener {
+            id: Arc::clone(&id),
+            created: SystemTime::now(),
+            progress: Progress::starting_at(self.hub.cursor().revision),
+            attachment: Mutex::new(Attachment::detached(spec.idle_ttl)),
+            spec,
+        });
+        registry.listeners.insert(id, Arc::clone(&listener));
+        Ok(listener)
+    }
+
+    /// Decides where a stream would start.
+    fn prepare(&self, options: &AttachOptions) -> Result<Start, AttachError> {
+        let Some(asked) = options.resume_after else {
+            return Ok(Start::Snapshot);
+        };
+        let head = self.hub.cursor();
+        if asked.epoch != head.epoch {
+            return match options.gap_policy {
+                GapPolicy::Fail => Err(AttachError::EpochMismatch),
+                GapPolicy::Resnapshot => Ok(Start::EpochChanged),
+            };
+        }
+        match (self.hub.distance(asked.revision), options.gap_policy) {
+            (Ok(_), _) => Ok(Start::After(asked.revision)),
+            (Err(Gap::Future), _) => {
+                Err(AttachError::CursorInFuture { asked: asked.revision, head: head.revision })
+            }
+            (Err(Gap::Compacted), GapPolicy::Fail) => Err(AttachError::Compacted),
+            (Err(Gap::Compacted), GapPolicy::Resnapshot) => Ok(Start::Compacted(asked.revision)),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), CreateError> {
+        if self.draining.load(Ordering::SeqCst) { Err(CreateError::Draining) } else { Ok(()) }
+    }
+
+    fn check_streams(&self, registry: &Registry) -> Result<(), AttachError> {
+        if registry.streams >= self.limits.streams {
+            return Err(AttachError::StreamQuota(self.limits.streams));
+        }
+        Ok(())
+    }
+
+    /// A stream that is taken over counts until its transport lets go of it, which takes a while if the client
+    /// is gone. So every stream may be taken over at once, but there is an end to it.
+    fn check_takeovers(&self, registry: &Registry) -> Result<(), AttachError> {
+        if registry.streams >= self.limits.streams.saturating_mul(2) {
+            return Err(AttachError::StreamQuota(self.limits.streams));
+        }
+        Ok(())
+    }
+
+    fn take_seat(
+        &self,
+        registry: &mut Registry,
+        listener: Arc<Listener>,
+        start: Start,
+        options: AttachOptions,
+    ) -> Result<Subscription, AttachError> {
+        self.check_open()?;
+        let mut attachment = listener.attachment.lock();
+        match &*attachment {
+            Attachment::Attached { seat, .. } if options.takeover => {
+                self.check_takeovers(registry)?;
+                seat.end(End::TakenOver, 0);
+            }
+            Attachment::Attached { client, .. } => return Err(AttachError::Attached(client.clone())),
+            Attachment::Detached { .. } => self.check_streams(registry)?,
+        }
+        let seat = Arc::new(Seat::default());
+        *attachment = Attachment::Attached { seat: Arc::clone(&seat), client: options.client.clone() };
+        drop(attachment);
+        registry.streams += 1;
+        let guard = Attached { listeners: Weak::clone(&self.this), listener, seat };
+        Ok(Subscription::new(Arc::clone(&self.hub), guard, start, options))
+    }
+
+    /// The listener as it is now.
+    pub(super) fn view(&self, listener: &Arc<Listener>) -> ListenerView {
+        let (client, expires) = match &*listener.attachment.lock() {
+            Attachment::Attached { client, .. } => (Some(client.clone()), None),
+            Attachment::Detached { expires, .. } => (None, Some(*expires)),
+        };
+        let head = self.hub.cursor();
+        let progress = &listener.progress;
+        let revision = progress.cursor.load(Ordering::Relaxed);
+        ListenerView {
+            listener: Arc::clone(listener),
+            client,
+            expires,
+            cursor: Cursor { epoch: head.epoch, revision },
+            lag: head.revision.saturating_sub(revision),
+            delivered: progress.delivered.load(Ordering::Relaxed),
+            resets: progress.resets.load(Ordering::Relaxed),
+            missed: progress.missed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A stream's hold on its listener. Dropping it detaches.
+pub(super) struct Attached {
+    listeners: Weak<Listeners>,
+    pub(super) listener: Arc<Listener>,
+    pub(super) seat: Arc<Seat>,
+}
+
+impl Attached {
+    /// The listener as it is now; `None` if the service is gone.
+    pub(super) fn view(&self) -> Option<ListenerView> {
+        self.listeners.upgrade().map(|listeners| listeners.view(&self.listener))
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let Some(listeners) = self.listeners.upgrade() else {
+            return;
+        };
+        let mut registry = listeners.registry.lock();
+        registry.streams = registry.streams.saturating_sub(1);
+        let mut attachment = self.listener.attachment.lock();
+        // After a takeover the seat is somebody else's.
+        if matches!(&*attachment, Attachment::Attached { seat, .. } if Arc::ptr_eq(seat, &self.seat)) {
+            *attachment = Attachment::detached(self.listener.spec.idle_ttl);
+            let ephemeral = self.listener.spec.idle_ttl.is_none();
+            let listed = registry.listeners.get(&self.listener.id);
+            if ephemeral && listed.is_some_and(|listed| Arc::ptr_eq(listed, &self.listener)) {
+                registry.listeners.remove(&self.listener.id);
+            }
+        }
+    }
+}
+
+fn unused_id(registry: &Registry) -> Arc<str> {
+    loop {
+        let id = format!("{:016x}", fastrand::u64(..));
+        if !registry.listeners.contains_key(id.as_str()) {
+            return Arc::from(id);
+        }
+    }
+}
