@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     sync::{
         Arc,
@@ -115,7 +116,11 @@ impl Session {
     async fn perform(&self, action: Action, link: &mut Link) -> Result<(), Deserted> {
         match action {
             Action::Dial => *link = Link::Dialing(self.dial()),
-            Action::Disconnect => *link = Link::Down,
+            Action::Disconnect => {
+                if let Link::Up(connection) = mem::replace(link, Link::Down) {
+                    connection.close().await;
+                }
+            }
             Action::Send(bytes) => send(link, bytes),
             Action::SendIdentity(number) => {
                 let identity = Arc::clone(&self.shared.identity.read());

@@ -5,15 +5,17 @@
 //! waiting, and in the end has not been heard for too long. An idle connection holds no buffer.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     io, mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    task::coop,
+};
 
 use super::{ByteStream, connector::lower};
 use crate::opflex::{FrameDecoder, FrameError};
@@ -38,48 +40,73 @@ pub enum Event {
 pub struct Connection {
     stream: Box<dyn ByteStream>,
     decoder: FrameDecoder,
-    unwritten: VecDeque<Bytes>,
-    unwritten_len: usize,
+    /// A copy of what was sent: answers are slices of the frames that they answer, and could keep megabytes
+    /// alive with a few bytes. It also makes one write of a frame of many parts.
+    unwritten: BytesMut,
+    /// Why nothing can be written any more.
+    broken: Option<String>,
 }
 
 impl Connection {
     /// Carries frames of at most `frame_limit` bytes over a stream.
     #[must_use]
     pub fn new(stream: Box<dyn ByteStream>, frame_limit: usize) -> Self {
-        Self { stream, decoder: FrameDecoder::new(frame_limit), unwritten: VecDeque::new(), unwritten_len: 0 }
+        Self { stream, decoder: FrameDecoder::new(frame_limit), unwritten: BytesMut::new(), broken: None }
     }
 
     /// Puts bytes in line to be written by [`Connection::next`].
     pub fn send(&mut self, bytes: impl IntoIterator<Item = Bytes>) {
-        for part in bytes {
-            self.unwritten_len += part.len();
-            self.unwritten.push_back(part);
+        if self.broken.is_none() {
+            bytes.into_iter().for_each(|part| self.unwritten.extend_from_slice(&part));
         }
     }
 
     /// Writes what is in line, and waits for what comes. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Event {
+        // One read can hold thousands of frames: other tasks have their turn between them.
+        coop::consume_budget().await;
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// Writes as much of what is in line as goes without waiting, and hangs up.
+    pub async fn close(mut self) {
+        poll_fn(|cx| {
+            self.write(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
-            return Poll::Ready(Event::Lost(lower(&error)));
-        }
+        self.write(cx);
         loop {
             match self.decoder.next_frame() {
                 Ok(Some(frame)) => return Poll::Ready(Event::Frame(frame)),
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Event::Overran(error)),
             }
-            if self.unwritten_len > WRITE_HIGH_WATER {
+            if self.unwritten.len() > WRITE_HIGH_WATER {
                 return Poll::Pending;
             }
             match ready!(self.poll_read(cx)) {
-                Ok(0) => return Poll::Ready(Event::Lost("the peer closed the connection".into())),
+                Ok(0) => {
+                    let how = self.broken.take();
+                    return Poll::Ready(Event::Lost(
+                        how.unwrap_or_else(|| "the peer closed the connection".into()),
+                    ));
+                }
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(Event::Lost(lower(&error))),
             }
+        }
+    }
+
+    /// A failure to write is not the end: what the peer said before it went is still to be read, and after
+    /// that comes the end.
+    fn write(&mut self, cx: &mut Context<'_>) {
+        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+            self.broken.get_or_insert(lower(&error));
+            self.unwritten = BytesMut::new();
         }
     }
 
@@ -92,18 +119,14 @@ impl Connection {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(front) = self.unwritten.front_mut() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, front))?;
+        while !self.unwritten.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unwritten))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.unwritten_len = self.unwritten_len.saturating_sub(written);
-            front.advance(written);
-            if front.is_empty() {
-                self.unwritten.pop_front();
-            }
+            self.unwritten.advance(written);
         }
-        self.unwritten = VecDeque::new();
+        self.unwritten = BytesMut::new();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 }

@@ -91,6 +91,10 @@ impl Connector {
             let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
             let share = Instant::now() + left / untried;
             last = match timeout_at(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) if is_its_own_peer(&stream) => DialError {
+                    reason: Reason::ConnectFailed,
+                    detail: "nothing listens: the connection found itself".into(),
+                },
                 Ok(Ok(stream)) => return Ok((stream, *address)),
                 Ok(Err(error)) => DialError { reason: Reason::ConnectFailed, detail: lower(&error) },
                 Err(_) => DialError {
@@ -101,6 +105,12 @@ impl Connector {
         }
         Err(last)
     }
+}
+
+/// TCP connects a socket to itself when the port it is given at random is the one it dials: a matter of time
+/// where dead peers on this machine are redialled. Kept, it would also keep the peer from its port.
+fn is_its_own_peer(stream: &TcpStream) -> bool {
+    stream.local_addr().is_ok_and(|local| stream.peer_addr().is_ok_and(|peer| peer == local))
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {
@@ -114,3 +124,6 @@ pub(super) fn lower(error: &io::Error) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
+
+#[cfg(test)]
+mod tests;
