@@ -25,7 +25,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve on {address}: {source}")]
+#[error("cannot serve on {address}")]
 pub struct StartError {
     address: SocketAddr,
     #[source]

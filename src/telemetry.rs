@@ -1,6 +1,6 @@
 //! Logs: where they go and how they look.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +14,7 @@ pub fn init(log: &Log) {
     };
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let builder = if io::stderr().is_terminal() { builder } else { builder.with_ansi(false) };
     // A second initialisation is refused: the first one stays.
     let _ = if log.json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
 }

@@ -34,6 +34,10 @@ mod tests;
 /// Longest `detail` kept, in bytes: a sentence or two.
 const MAX_DETAIL: usize = 512;
 
+/// A peer may answer its identity request again, with another list. More often than this it would only churn the
+/// pool, and what it says in between is not taken in.
+const REPEATED_ANSWER: Duration = Duration::from_secs(1);
+
 /// How long a peer is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
@@ -167,6 +171,8 @@ struct Link {
     identity: u64,
     last_heard: Instant,
     echo_at: Instant,
+    /// When its answer was taken in last.
+    answered: Option<Instant>,
 }
 
 impl PeerFsm {
@@ -251,7 +257,7 @@ impl PeerFsm {
     fn greet(&mut self, detail: &str, now: Instant, actions: &mut Vec<Action>) {
         let identity = self.next_request;
         self.next_request += 1;
-        let link = Link { identity, last_heard: now, echo_at: now + self.timers.echo };
+        let link = Link { identity, last_heard: now, echo_at: now + self.timers.echo, answered: None };
         self.state = State::Handshaking { deadline: now + self.timers.handshake, link };
         actions.push(self.report(PeerStatus::Connected, Reason::TcpEstablished, detail));
         self.send_echo(now, actions);
@@ -320,6 +326,7 @@ impl PeerFsm {
                 format!("answer to send_identity {}, but {} was asked", answer.number, link.identity);
             return self.fail(Reason::ProtocolError, &detail, now, actions);
         }
+        let too_soon = link.answered.is_some_and(|last| now < last + REPEATED_ANSWER);
         let result = match answer.outcome {
             Ok(result) => result,
             Err(error) => {
@@ -328,7 +335,8 @@ impl PeerFsm {
             }
         };
         match read_answer(&result) {
-            Ok((answer, peers)) => self.accept(answer, peers, link, actions),
+            Ok(_) if too_soon => {}
+            Ok((answer, peers)) => self.accept(answer, peers, Link { answered: Some(now), ..link }, actions),
             Err(detail) => self.fail(Reason::ProtocolError, &detail, now, actions),
         }
     }

@@ -236,11 +236,12 @@ impl Supervisor {
         };
         let published = self.hub.publish(PeerUpdate { pool, address, at, what });
         if let (Some(revision), Some((status, reason, detail))) = (published, words) {
+            let detail = (!detail.is_empty()).then_some(&*detail);
             let failed = matches!(status, PeerStatus::Connecting) && !matches!(reason, Reason::Dialing);
             if failed {
-                warn!(pool = %self.name, %peer, %status, %reason, %detail, revision, "peer status");
+                warn!(pool = %self.name, %peer, %status, %reason, detail, revision, "peer status");
             } else {
-                info!(pool = %self.name, %peer, %status, %reason, %detail, revision, "peer status");
+                info!(pool = %self.name, %peer, %status, %reason, detail, revision, "peer status");
             }
         }
     }

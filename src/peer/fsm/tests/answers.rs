@@ -98,9 +98,28 @@ fn identified_tells_the_pool_what_the_peer_said() {
 #[test]
 fn a_second_answer_is_followed_like_the_first() {
     let mut scene = Scene::ready();
+    scene.wait(1);
     assert_eq!(scene.receive(WELCOME), ["identified, lists itself", "READY HANDSHAKE_COMPLETE"]);
+    scene.wait(1);
     assert_eq!(scene.receive(&listing(&["leaf-2:8009"])), ["identified, does not list itself"]);
     assert_eq!(scene.receive(&listing(&["x"])).last().unwrap(), "disconnect");
+}
+
+#[test]
+fn a_flood_of_answers_is_followed_once_a_second() {
+    let mut scene = Scene::ready();
+    for second in 0..3 {
+        for _ in 0..1000 {
+            assert!(scene.receive(&listing(&["leaf-2:8009"])).is_empty(), "second {second}");
+        }
+        scene.wait(1);
+        assert_eq!(scene.receive(WELCOME)[0], "identified, lists itself");
+    }
+    assert_eq!(
+        scene.receive(&listing(&["x"])).last().unwrap(),
+        "disconnect",
+        "what is wrong is never too soon"
+    );
 }
 
 #[test]
