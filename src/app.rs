@@ -1,6 +1,6 @@
 //! The composition root: from settings to a running service, and down again in order.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
@@ -95,15 +95,19 @@ async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> 
     let tasks = TaskTracker::new();
     let stop_pools = CancellationToken::new();
     let mut critical = JoinSet::new();
+    let mut pools = BTreeMap::new();
     for pool in config.pools {
         if pool.peers.is_empty() {
             warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
         }
-        critical.spawn(pool::open(pool, Arc::clone(&hub), tasks.clone(), stop_pools.clone()));
+        let name = Arc::clone(&pool.name);
+        let (handle, task) = pool::open(pool, Arc::clone(&hub), tasks.clone(), stop_pools.clone());
+        critical.spawn(task);
+        pools.insert(name, handle);
     }
     critical.spawn(expire(Arc::clone(&listeners), stop_pools.clone()));
     let (drain, draining) = watch::channel(false);
-    let api = Api { hub, listeners: Arc::clone(&listeners) };
+    let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools) };
     let mut server = tokio::spawn(grpc::serve(api, listener, draining, stop.clone().cancelled_owned()));
 
     let outcome = tokio::select! {

@@ -26,8 +26,8 @@ use crate::{
 
 /// Peers of the demonstration: one is configured and tells of the other two.
 const PEERS: usize = 3;
-/// Long enough to read what happened, short enough not to be bored.
-const BEFORE_EACH_START: Duration = Duration::from_millis(900);
+/// Long enough to see that nobody is there yet, short enough not to be bored.
+const BEFORE_EACH_START: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -115,7 +115,8 @@ async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Fa
 
 /// Brings the peers up, one by one, and then takes them away and brings them back.
 async fn play(mut peers: Vec<SimPeer>, seed: u64, teller: &Teller) -> Result<(), Failure> {
-    for peer in &mut peers {
+    // Last the one that the service knows, so that those that it tells of are there.
+    for peer in peers.iter_mut().rev() {
         sleep(BEFORE_EACH_START).await;
         start_again(peer, teller).await?;
     }

@@ -31,6 +31,8 @@ named!(
     Listener,
     Peer,
     Pool,
+    RemovePeerResponse,
+    ResetPeersResponse,
     Transition,
     WatchPeerStatusResponse,
 );

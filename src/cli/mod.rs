@@ -114,7 +114,7 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
     /// Follow what happens to peers and pools
     Watch(watch::WatchArgs),
-    /// Peers: list, get
+    /// Peers: list, get, add, remove, reset
     Peers(peers::PeersArgs),
     /// Pools and their health: list, get
     Pool(pool::PoolArgs),

@@ -2,7 +2,7 @@
 
 use std::{io, time::SystemTime};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::{
     cli::{
@@ -14,7 +14,11 @@ use crate::{
         table::{Cell, Table},
         text,
     },
-    grpc::pb::{GetPeerRequest, ListPeersRequest, Peer},
+    grpc::pb::{
+        AddPeerRequest, GetPeerRequest, ListPeersRequest, Peer, RemovePeerRequest, ResetPeersRequest,
+        ResetScope,
+    },
+    peer::PeerAddress,
 };
 
 const EXAMPLES: &str = "\
@@ -23,6 +27,10 @@ Examples:
   peerstatus peers list --pool fabric-a -o json
   peerstatus peers get 127.0.0.1:8009
   peerstatus peers get leaf-101:8009 --pool fabric-a
+  peerstatus peers add leaf-103:8009
+  peerstatus peers remove leaf-103:8009
+  peerstatus peers reset leaf-101:8009
+  peerstatus peers reset --learned
   peerstatus peers get 'pools/fabric-a/peers/[2001:db8::1]:8009'";
 
 /// What to do with peers.
@@ -49,6 +57,37 @@ enum PeersCommand {
         #[arg(long, value_name = "NAME")]
         pool: Option<String>,
     },
+    /// Add a peer; one that was learned becomes configured
+    Add {
+        /// `host:port`; IPv6 in brackets
+        peer: PeerAddress,
+        /// Its pool [default: default]
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
+    /// Remove a configured peer
+    Remove {
+        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
+        peer: String,
+        /// The pool of a peer given as `host:port` [default: default]
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
+    /// Close connections and start over
+    #[command(group = ArgGroup::new("what").required(true).args(["peers", "learned", "all"]))]
+    Reset {
+        /// Close and redial these: `host:port`; IPv6 in brackets
+        peers: Vec<PeerAddress>,
+        /// Drop the learned peers, and ask those that told of them again
+        #[arg(long)]
+        learned: bool,
+        /// Drop the learned peers, and close and redial all the others
+        #[arg(long)]
+        all: bool,
+        /// The pool [default: default]
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
 }
 
 /// Does it.
@@ -59,6 +98,9 @@ pub async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     match args.command {
         PeersCommand::List { pool } => list(pool.as_deref(), globals).await,
         PeersCommand::Get { peer, pool } => get(&peer, pool.as_deref(), globals).await,
+        PeersCommand::Add { peer, pool } => add(&peer, pool.as_deref(), globals).await,
+        PeersCommand::Remove { peer, pool } => remove(&peer, pool.as_deref(), globals).await,
+        PeersCommand::Reset { peers, all, pool, .. } => reset(&peers, all, pool.as_deref(), globals).await,
     }
 }
 
@@ -89,6 +131,49 @@ async fn get(peer: &str, pool: Option<&str>, globals: &GlobalArgs) -> Result<(),
     match globals.output {
         Output::Human => print(card(&peer, globals.style(&io::stdout()), SystemTime::now())),
         Output::Json => print([json::line(&peer)?]),
+    }
+}
+
+async fn add(peer: &PeerAddress, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let parent = pool.map(super::pool::full_name).unwrap_or_default();
+    let add = AddPeerRequest { parent, host: peer.host().to_owned(), port: peer.port().into() };
+    let mut client = Client::connect(&globals.server).await?.pools();
+    let peer = promised(answer(client.add_peer(request(add)).await)?.peer, "peer")?;
+    match globals.output {
+        Output::Human => print([format!("added {}", text::plain(&peer.name))]),
+        Output::Json => print([json::line(&peer)?]),
+    }
+}
+
+async fn remove(peer: &str, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let name = full_name(peer, pool)?;
+    let mut client = Client::connect(&globals.server).await?.pools();
+    let response = answer(client.remove_peer(request(RemovePeerRequest { name: name.clone() })).await)?;
+    match globals.output {
+        Output::Human => print([format!("removed {}", text::plain(&name))]),
+        Output::Json => print([json::line(&response)?]),
+    }
+}
+
+async fn reset(
+    peers: &[PeerAddress],
+    all: bool,
+    pool: Option<&str>,
+    globals: &GlobalArgs,
+) -> Result<(), Failure> {
+    let parent = super::pool::full_name(pool.unwrap_or("default"));
+    let scope = match (peers.is_empty(), all) {
+        (false, _) => ResetScope::Named,
+        (true, true) => ResetScope::All,
+        (true, false) => ResetScope::Learned,
+    };
+    let names = peers.iter().map(|peer| format!("{parent}/peers/{peer}")).collect();
+    let mut client = Client::connect(&globals.server).await?.pools();
+    let reset = ResetPeersRequest { parent, scope: scope.into(), names };
+    let response = answer(client.reset_peers(request(reset)).await)?;
+    match globals.output {
+        Output::Human => print([format!("connections closed: {}", response.reset_count)]),
+        Output::Json => print([json::line(&response)?]),
     }
 }
 

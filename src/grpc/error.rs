@@ -5,7 +5,10 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::status::{AttachError, CreateError, FilterError, ListenerError};
+use crate::{
+    pool::PoolError,
+    status::{AttachError, CreateError, FilterError, ListenerError},
+};
 
 /// Domain of every `google.rpc.ErrorInfo` of this service.
 pub(crate) const DOMAIN: &str = "opflex.peerstatus";
@@ -59,6 +62,23 @@ pub(super) fn peer_not_found(name: &str) -> Status {
 
 pub(super) fn listener_not_found(id: &str, _: ListenerError) -> Status {
     status(Code::NotFound, "LISTENER_NOT_FOUND", format!("listeners/{id}: no such listener"))
+}
+
+/// Why a pool did not do what it was asked to. `name` is the peer's, or the pool's.
+pub(super) fn pool(name: &str, error: &PoolError) -> Status {
+    match error {
+        PoolError::PeerExists => status(Code::AlreadyExists, "PEER_EXISTS", format!("{name}: {error}")),
+        PoolError::PeerNotFound(address) => {
+            status(Code::NotFound, "PEER_NOT_FOUND", format!("{address}: {error}"))
+        }
+        PoolError::PeerNotConfigured => {
+            status(Code::FailedPrecondition, "PEER_NOT_CONFIGURED", format!("{name}: {error}"))
+        }
+        PoolError::PeerQuota(_) => {
+            retry(Code::ResourceExhausted, "PEER_QUOTA", format!("{name}: {error}"), QUOTA_RETRY)
+        }
+        PoolError::Stopped => draining(None),
+    }
 }
 
 pub(super) fn bad_filter(error: &FilterError) -> Status {

@@ -5,8 +5,13 @@ use tonic::{Request, Response, Status};
 use super::{
     convert, error, names, paging,
     pb::{self, pool_service_server::PoolService},
+    request,
     server::Api,
 };
+use crate::pool::PoolHandle;
+
+/// The pool that is meant where none is named.
+const DEFAULT_POOL: &str = "default";
 
 #[tonic::async_trait]
 impl PoolService for Api {
@@ -54,7 +59,13 @@ impl PoolService for Api {
             "" => None,
             parent => Some(names::parse_pool("parent", parent)?),
         };
-        let after = paging::after(&request.page_token, names::parse_peer)?;
+        let parse = |field, token| match names::parse_peer(field, token)? {
+            (of, _) if pool.is_some_and(|pool| pool != of) => {
+                Err(Status::invalid_argument("of another list"))
+            }
+            place => Ok(place),
+        };
+        let after = paging::after(&request.page_token, parse)?;
         let after = after.as_ref().map(|(pool, address)| (*pool, address));
         let size = paging::size(request.page_size);
         let (mut peers, cursor) = self
@@ -84,23 +95,38 @@ impl PoolService for Api {
 
     async fn add_peer(
         &self,
-        _: Request<pb::AddPeerRequest>,
+        request: Request<pb::AddPeerRequest>,
     ) -> Result<Response<pb::AddPeerResponse>, Status> {
-        Err(error::not_yet("AddPeer"))
+        let request = request.into_inner();
+        let (pool, handle) = self.handle(&request.parent)?;
+        let address = request::peer_address(&request.host, request.port)?;
+        let name = names::peer(pool, &address);
+        handle.add(address.clone()).await.map_err(|error| error::pool(&name, &error))?;
+        // It may have been removed again already; then this is what it was.
+        let (peer, _) = self.hub.peer(pool, &address).ok_or_else(|| error::peer_not_found(&name))?;
+        Ok(Response::new(pb::AddPeerResponse { peer: Some(convert::peer(&peer)) }))
     }
 
     async fn remove_peer(
         &self,
-        _: Request<pb::RemovePeerRequest>,
+        request: Request<pb::RemovePeerRequest>,
     ) -> Result<Response<pb::RemovePeerResponse>, Status> {
-        Err(error::not_yet("RemovePeer"))
+        let request = request.into_inner();
+        let (pool, address) = names::parse_peer("name", &request.name)?;
+        let handle = self.pools.get(pool).ok_or_else(|| error::peer_not_found(&request.name))?;
+        handle.remove(address).await.map_err(|error| error::pool(&request.name, &error))?;
+        Ok(Response::new(pb::RemovePeerResponse {}))
     }
 
     async fn reset_peers(
         &self,
-        _: Request<pb::ResetPeersRequest>,
+        request: Request<pb::ResetPeersRequest>,
     ) -> Result<Response<pb::ResetPeersResponse>, Status> {
-        Err(error::not_yet("ResetPeers"))
+        let request = request.into_inner();
+        let (pool, handle) = self.handle(&request.parent)?;
+        let reset = request::reset(request.scope, pool, &request.names)?;
+        let count = handle.reset(reset).await.map_err(|error| error::pool(&names::pool(pool), &error))?;
+        Ok(Response::new(pb::ResetPeersResponse { reset_count: u32::try_from(count).unwrap_or(u32::MAX) }))
     }
 
     async fn list_transitions(
@@ -108,5 +134,14 @@ impl PoolService for Api {
         _: Request<pb::ListTransitionsRequest>,
     ) -> Result<Response<pb::ListTransitionsResponse>, Status> {
         Err(error::not_yet("ListTransitions"))
+    }
+}
+
+impl Api {
+    /// The pool that a request to change it means: the default one, if it names none.
+    fn handle<'a>(&self, parent: &'a str) -> Result<(&'a str, &PoolHandle), Status> {
+        let name = if parent.is_empty() { DEFAULT_POOL } else { names::parse_pool("parent", parent)? };
+        let handle = self.pools.get(name).ok_or_else(|| error::pool_not_found(name))?;
+        Ok((name, handle))
     }
 }

@@ -7,15 +7,18 @@ use tonic::Status;
 
 use super::{
     error::{bad_filter, invalid},
-    pb,
+    names, pb,
 };
 use crate::{
-    peer::{PeerOrigin, PeerStatus},
+    peer::{PeerAddress, PeerOrigin, PeerStatus},
+    pool::Reset,
     status::{Cursor, Filter, FilterSpec, GapPolicy, Interest},
 };
 
 /// Longest `user_data`: it is sent with every change.
 const MAX_USER_DATA: usize = 4096;
+/// Names in one request: more than a pod has leaves.
+const MAX_NAMES: usize = 1000;
 /// How long a listener may live unwatched.
 const IDLE_TTL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
 const DEFAULT_IDLE_TTL: Duration = Duration::from_secs(5 * 60);
@@ -108,4 +111,40 @@ pub(super) fn gap_policy(number: i32) -> Result<GapPolicy, Status> {
         Ok(pb::GapPolicy::Fail) => Ok(GapPolicy::Fail),
         Err(_) => Err(invalid("gap_policy", "BAD_FILTER", format!("{number} is not a gap policy"))),
     }
+}
+
+pub(super) fn peer_address(host: &str, port: u32) -> Result<PeerAddress, Status> {
+    let bad = |field, message: String| invalid(field, "BAD_PEER_ADDRESS", message);
+    let port = u16::try_from(port).ok().filter(|port| *port > 0);
+    let port = port.ok_or_else(|| bad("port", "1 to 65535 are allowed".to_owned()))?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    PeerAddress::new(host, port).map_err(|error| bad("host", error.to_string()))
+}
+
+/// What `ResetPeers` is about. Every name must be of a peer of this pool.
+pub(super) fn reset(scope: i32, pool: &str, names: &[String]) -> Result<Reset, Status> {
+    let scope = pb::ResetScope::try_from(scope)
+        .map_err(|_| invalid("scope", "BAD_FILTER", format!("{scope} is not a scope of a reset")))?;
+    if scope != pb::ResetScope::Named && !names.is_empty() {
+        return Err(invalid("names", "BAD_FILTER", "only with RESET_SCOPE_NAMED"));
+    }
+    match scope {
+        pb::ResetScope::Unspecified | pb::ResetScope::Learned => Ok(Reset::Learned),
+        pb::ResetScope::All => Ok(Reset::All),
+        pb::ResetScope::Named if !(1..=MAX_NAMES).contains(&names.len()) => {
+            let message = format!("{} names; 1 to {MAX_NAMES} are allowed", names.len());
+            Err(invalid("names", "BAD_NAME", message))
+        }
+        pb::ResetScope::Named => {
+            names.iter().map(|name| own_peer(pool, name)).collect::<Result<_, _>>().map(Reset::Named)
+        }
+    }
+}
+
+fn own_peer(pool: &str, name: &str) -> Result<PeerAddress, Status> {
+    let (of, address) = names::parse_peer("names", name)?;
+    if of == pool {
+        return Ok(address);
+    }
+    Err(invalid("names", "BAD_NAME", format!("{of:?} is not the pool that is to be reset, {pool:?}")))
 }

@@ -1,6 +1,6 @@
 //! The server: which services it offers, and the bounds it puts on clients.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch};
 use tonic::transport::{Server, server::TcpIncoming};
@@ -9,7 +9,10 @@ use super::{
     health::HealthService,
     pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
 };
-use crate::status::{Hub, Listeners};
+use crate::{
+    pool::PoolHandle,
+    status::{Hub, Listeners},
+};
 
 /// Longest request: `user_data` and a full filter are below 50 KiB.
 const MAX_REQUEST: usize = 64 * 1024;
@@ -38,6 +41,8 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// Who is told.
     pub listeners: Arc<Listeners>,
+    /// The pools that can be changed, by name.
+    pub pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
 }
 
 /// Serves the API until `stop`, and then until the last client has gone. `draining` is what health checks

@@ -8,7 +8,7 @@
 //!                          │   ▼                     │ silent for too long      │
 //!                         Waiting ◄──────────────────┴──────────────────────────┘
 //!
-//!   any ──Stopped──► Stopped
+//!   any ──Stopped──► Stopped        all but Idle and Stopped ──Reset──► Dialing
 //! ```
 //!
 //! It is told facts ([`Input`]) and gives orders ([`Action`]); time is an argument. It keeps no socket, no
@@ -96,6 +96,8 @@ pub enum Input {
     },
     /// The moment that [`PeerFsm::next_deadline`] named has come.
     DeadlinePassed,
+    /// Somebody wants the connection to be made anew.
+    Reset,
     /// The pool does not want this peer any more.
     Stopped,
 }
@@ -199,6 +201,16 @@ impl PeerFsm {
             (_, Input::Stopped) => {
                 self.state = State::Stopped;
                 actions.push(Action::Disconnect);
+            }
+            (
+                State::Waiting { .. } | State::Dialing | State::Handshaking { .. } | State::Ready { .. },
+                Input::Reset,
+            ) => {
+                self.failures = 0;
+                self.backoff.reset();
+                actions.push(self.report(PeerStatus::Connecting, Reason::Reset, ""));
+                actions.push(Action::Disconnect);
+                self.dial(actions);
             }
             (State::Idle, Input::Started) => {
                 actions.push(self.report(PeerStatus::Connecting, Reason::Dialing, ""));

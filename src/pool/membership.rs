@@ -18,13 +18,51 @@ pub(super) enum Order {
     Park(PeerAddress),
     /// It was parked: dial it.
     Unpark(PeerAddress),
+    /// It is configured from now on, and was learned before.
+    Adopt(PeerAddress),
+    /// Close its connection and dial it again.
+    Redial(PeerAddress),
+    /// It is no member: try now and then whether it answers, and tell nobody of it.
+    Probe(PeerAddress),
+    /// That is not wanted any more.
+    StopProbe(PeerAddress),
 }
 
 /// The members of one pool.
 #[derive(Debug)]
 pub(super) struct Membership {
     members: BTreeMap<PeerAddress, Member>,
+    /// Peers that were given up and are still on the last list: found again without anyone's help.
+    given_up: BTreeSet<PeerAddress>,
+    /// Members whose last list had others on it.
+    tellers: BTreeSet<PeerAddress>,
     limit: usize,
+}
+
+/// A failure too many in a row: a learned peer is given up. The reference gives up at the fourth, too, and
+/// says "after 3 failures".
+const GIVE_UP_AFTER: u32 = 4;
+
+/// Peers that are tried quietly at a time: a fabric has two leaves for an agent, and a list of thousands that
+/// are all dead is not to be knocked at for ever. The rest is tried when a list names them again.
+const MAX_PROBED: usize = 256;
+
+/// Why a peer can't be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AddRefused {
+    /// It is configured.
+    Exists,
+    /// The pool is full.
+    Full(usize),
+}
+
+/// Why a peer can't be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RemoveRefused {
+    /// It is not there.
+    Unknown,
+    /// It is learned: it would be learned again.
+    NotConfigured,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +74,7 @@ enum Member {
 impl Membership {
     /// An empty pool for at most `limit` peers.
     pub(super) const fn new(limit: usize) -> Self {
-        Self { members: BTreeMap::new(), limit }
+        Self { members: BTreeMap::new(), given_up: BTreeSet::new(), tellers: BTreeSet::new(), limit }
     }
 
     /// How many peers it has, parked ones included.
@@ -45,12 +83,33 @@ impl Membership {
     }
 
     /// Adds a configured peer.
-    pub(super) fn configure(&mut self, address: PeerAddress) -> Vec<Order> {
+    pub(super) fn add(&mut self, address: PeerAddress) -> Result<Vec<Order>, AddRefused> {
         let configured = Member::Configured { parked: false };
-        match self.members.insert(address.clone(), configured) {
-            None => vec![Order::Start(address, PeerOrigin::Configured)],
-            Some(Member::Configured { parked: true }) => vec![Order::Unpark(address)],
-            Some(Member::Configured { parked: false } | Member::Learned) => vec![],
+        let full = self.members.len() >= self.limit;
+        match self.members.get_mut(&address) {
+            Some(Member::Configured { .. }) => Err(AddRefused::Exists),
+            Some(member) => {
+                *member = configured;
+                Ok(vec![Order::Adopt(address)])
+            }
+            None if full => Err(AddRefused::Full(self.limit)),
+            None => {
+                let probed = self.given_up.remove(&address).then(|| Order::StopProbe(address.clone()));
+                self.members.insert(address.clone(), configured);
+                Ok(probed.into_iter().chain([Order::Start(address, PeerOrigin::Configured)]).collect())
+            }
+        }
+    }
+
+    /// Removes a configured peer.
+    pub(super) fn remove(&mut self, address: &PeerAddress) -> Result<Vec<Order>, RemoveRefused> {
+        match self.members.get(address) {
+            None => Err(RemoveRefused::Unknown),
+            Some(Member::Learned) => Err(RemoveRefused::NotConfigured),
+            Some(Member::Configured { .. }) => {
+                self.forget(address);
+                Ok(vec![Order::Stop(address.clone(), Reason::RemovedByClient)])
+            }
         }
     }
 
@@ -59,7 +118,14 @@ impl Membership {
     /// anycast bootstrap address): it is parked.
     pub(super) fn identified(&mut self, by: &PeerAddress, list: Vec<PeerAddress>) -> Vec<Order> {
         let list: BTreeSet<_> = list.into_iter().collect();
-        let mut orders = Vec::new();
+        let tells = list.iter().any(|address| address != by);
+        if tells {
+            self.tellers.insert(by.clone())
+        } else {
+            self.tellers.remove(by)
+        };
+        let mut orders: Vec<_> =
+            self.given_up.extract_if(.., |address| !list.contains(address)).map(Order::StopProbe).collect();
         let learned_before = self.has_learned();
         // They go first, so that they take no room from those that come, but it is said of them last.
         let stale = self.forget_learned_but(&list);
@@ -79,6 +145,58 @@ impl Membership {
         orders
     }
 
+    /// A peer has failed so many times in a row. A learned one is given up at last; it is tried quietly from then
+    /// on, and whoever may know of others is asked again.
+    pub(super) fn failed(&mut self, address: &PeerAddress, failures: u32) -> Vec<Order> {
+        if failures < GIVE_UP_AFTER || self.members.get(address) != Some(&Member::Learned) {
+            return Vec::new();
+        }
+        self.forget(address);
+        let mut orders = vec![Order::Stop(address.clone(), Reason::GivenUp)];
+        if self.given_up.len() < MAX_PROBED {
+            self.given_up.insert(address.clone());
+            orders.push(Order::Probe(address.clone()));
+        }
+        orders.extend(self.unpark(None));
+        orders
+    }
+
+    /// A peer that was given up takes connections again.
+    pub(super) fn answered(&mut self, address: &PeerAddress) -> Vec<Order> {
+        let mut orders = Vec::new();
+        if self.given_up.contains(address) {
+            orders.push(Order::StopProbe(address.clone()));
+            self.learn(address, &mut orders);
+        }
+        orders
+    }
+
+    /// Starts over from the configured peers: the learned ones go, and those that told of them are asked again.
+    pub(super) fn reset_learned(&mut self) -> Vec<Order> {
+        let askable: Vec<_> =
+            self.tellers.iter().filter(|address| self.is_connected(address)).cloned().collect();
+        self.start_over(askable)
+    }
+
+    /// Starts over from the configured peers: everybody is asked again.
+    pub(super) fn reset_all(&mut self) -> Vec<Order> {
+        let askable: Vec<_> =
+            self.members.keys().filter(|address| self.is_connected(address)).cloned().collect();
+        self.start_over(askable)
+    }
+
+    /// Redials these peers. Refuses, with the first that is not in the pool.
+    pub(super) fn reset_named(&mut self, names: &BTreeSet<PeerAddress>) -> Result<Vec<Order>, PeerAddress> {
+        if let Some(unknown) = names.iter().find(|name| !self.members.contains_key(*name)) {
+            return Err(unknown.clone());
+        }
+        let redial = |(address, member): (&PeerAddress, &mut Member)| match member.unpark() {
+            true => Order::Unpark(address.clone()),
+            false => Order::Redial(address.clone()),
+        };
+        Ok(self.members.iter_mut().filter(|(address, _)| names.contains(address)).map(redial).collect())
+    }
+
     /// The pool has had no ready peer for a while: whoever may know of some is asked again.
     pub(super) fn nobody_ready(&mut self) -> Vec<Order> {
         self.unpark(None)
@@ -86,7 +204,31 @@ impl Membership {
 
     /// Empties the pool.
     pub(super) fn stop_all(&mut self) -> Vec<PeerAddress> {
+        self.given_up.clear();
+        self.tellers.clear();
         mem::take(&mut self.members).into_keys().collect()
+    }
+
+    /// The learned peers go, nobody is probed any more, parked peers are dialled, and so are `askable` ones that
+    /// stay.
+    fn start_over(&mut self, askable: Vec<PeerAddress>) -> Vec<Order> {
+        let mut orders: Vec<_> = mem::take(&mut self.given_up).into_iter().map(Order::StopProbe).collect();
+        let learned = self.forget_learned_but(&BTreeSet::new());
+        orders.extend(learned.into_iter().map(|address| Order::Stop(address, Reason::Reset)));
+        orders.extend(self.unpark(None));
+        let stays = |address: &PeerAddress| self.members.contains_key(address);
+        orders.extend(askable.into_iter().filter(stays).map(Order::Redial));
+        self.tellers.clear();
+        orders
+    }
+
+    fn is_connected(&self, address: &PeerAddress) -> bool {
+        self.members.get(address).is_some_and(|member| *member != Member::Configured { parked: true })
+    }
+
+    fn forget(&mut self, address: &PeerAddress) {
+        self.members.remove(address);
+        self.tellers.remove(address);
     }
 
     fn forget_learned_but(&mut self, list: &BTreeSet<PeerAddress>) -> Vec<PeerAddress> {
@@ -97,18 +239,23 @@ impl Membership {
     }
 
     fn listed(&mut self, address: &PeerAddress, by: &PeerAddress, orders: &mut Vec<Order>) {
-        let full = self.members.len() >= self.limit;
         match self.members.get_mut(address) {
-            None if full => {}
-            None => {
-                self.members.insert(address.clone(), Member::Learned);
-                orders.push(Order::Start(address.clone(), PeerOrigin::Learned));
-            }
+            // That one peer names another does not make it answer. But it is a reason to try it at once.
+            None if self.given_up.contains(address) => orders.push(Order::Probe(address.clone())),
+            None => self.learn(address, orders),
             Some(member) => {
                 if address != by && member.unpark() {
                     orders.push(Order::Unpark(address.clone()));
                 }
             }
+        }
+    }
+
+    fn learn(&mut self, address: &PeerAddress, orders: &mut Vec<Order>) {
+        if self.members.len() < self.limit {
+            self.given_up.remove(address);
+            self.members.insert(address.clone(), Member::Learned);
+            orders.push(Order::Start(address.clone(), PeerOrigin::Learned));
         }
     }
 

@@ -3,8 +3,11 @@
 //! One owner task per pool (`supervisor`) decides who belongs to it and publishes what happens; one task
 //! per peer (`session`) drives that peer's state machine. What to decide is in pure neighbours.
 
+mod command;
 mod membership;
+mod probe;
 mod session;
 mod supervisor;
 
+pub use command::{PoolError, PoolHandle, Reset};
 pub use supervisor::{PoolConfig, open};

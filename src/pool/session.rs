@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::RwLock;
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -48,8 +48,20 @@ pub(super) struct Told {
 
 #[derive(Debug)]
 pub(super) enum What {
+    /// Somebody who was given up takes connections again.
+    Answers,
     Is(Report),
-    Identified { location: Option<String>, peers: Vec<PeerAddress>, lists_itself: bool },
+    Identified {
+        location: Option<String>,
+        peers: Vec<PeerAddress>,
+        lists_itself: bool,
+    },
+}
+
+impl Told {
+    pub(super) fn now(session: u64, address: PeerAddress, what: What) -> Self {
+        Self { session, address, at: SystemTime::now(), what }
+    }
 }
 
 type Dial = Pin<Box<dyn Future<Output = Result<(Box<dyn ByteStream>, String), DialError>> + Send>>;
@@ -65,6 +77,8 @@ pub(super) struct Session {
     pub(super) address: PeerAddress,
     pub(super) shared: Arc<Shared>,
     pub(super) tell: mpsc::Sender<Told>,
+    /// Asked to close its connection and dial again.
+    pub(super) redial: Arc<Notify>,
     pub(super) stop: CancellationToken,
 }
 
@@ -108,6 +122,7 @@ impl Session {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Input::Stopped,
+            () = self.redial.notified() => Input::Reset,
             input = next_of(link, self.shared.frame_limit) => input,
             () = due => Input::DeadlinePassed,
         }
@@ -141,7 +156,7 @@ impl Session {
     }
 
     async fn tell(&self, what: What) -> Result<(), Deserted> {
-        let told = Told { session: self.id, address: self.address.clone(), at: SystemTime::now(), what };
+        let told = Told::now(self.id, self.address.clone(), what);
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),

@@ -11,19 +11,21 @@ use std::{
 
 use parking_lot::RwLock;
 use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::{
+    command::{COMMANDS, Command, PoolHandle},
     membership::{Membership, Order},
+    probe::probe,
     session::{Session, Shared, Told, What},
 };
 use crate::{
     opflex::Identity,
-    peer::{PeerAddress, PeerStatus, Reason, Report, Timers},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report, Timers},
     status::{Hub, PeerUpdate, Update},
     transport::Connector,
 };
@@ -55,13 +57,15 @@ pub struct PoolConfig {
 }
 
 /// Adds a pool to the hub. The future is the pool's task: it starts the sessions in `tasks` and runs until
-/// `stop`, when it announces every peer as CLOSING, then as removed, and then closes the connections.
+/// `stop`, when it announces every peer as CLOSING, then as removed, and then closes the connections. The handle
+/// is for asking it to change.
 pub fn open(
     config: PoolConfig,
     hub: Arc<Hub>,
     tasks: TaskTracker,
     stop: CancellationToken,
-) -> impl Future<Output = ()> + Send {
+) -> (PoolHandle, impl Future<Output = ()> + Send) {
+    let location = config.identity.location.clone();
     let identity = Arc::new(config.identity);
     hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
     let shared = Shared {
@@ -79,10 +83,13 @@ pub fn open(
         membership: Membership::new(config.peer_limit),
         sessions: HashMap::new(),
         next_session: 0,
+        location,
+        ask_again_at: None,
         tasks,
         tell,
     };
-    supervisor.run(config.peers, told, stop)
+    let (commands, commanded) = mpsc::channel(COMMANDS);
+    (PoolHandle::new(commands), supervisor.run(config.peers, told, commanded, stop))
 }
 
 struct Supervisor {
@@ -92,32 +99,66 @@ struct Supervisor {
     membership: Membership,
     sessions: HashMap<PeerAddress, Running>,
     next_session: u64,
+    /// Where we are, as configured. What peers say of it is in the identity.
+    location: Option<String>,
+    /// When parked peers are asked again, if nobody is ready until then.
+    ask_again_at: Option<Instant>,
     tasks: TaskTracker,
     tell: mpsc::Sender<Told>,
 }
 
-/// A session that has not been stopped.
+/// A session, or a probe, that has not been stopped.
+#[derive(Clone)]
 struct Running {
     session: u64,
+    redial: Arc<Notify>,
     stop: CancellationToken,
 }
 
 impl Supervisor {
-    async fn run(mut self, peers: Vec<PeerAddress>, mut told: mpsc::Receiver<Told>, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        peers: Vec<PeerAddress>,
+        mut told: mpsc::Receiver<Told>,
+        mut commanded: mpsc::Receiver<Command>,
+        stop: CancellationToken,
+    ) {
         for peer in peers {
-            let orders = self.membership.configure(peer);
+            // They are checked when the configuration is read: none is there twice, and there is room.
+            let orders = self.membership.add(peer).unwrap_or_default();
             self.carry_out(orders, SystemTime::now());
         }
-        let mut ask_again = interval(ASK_AGAIN);
-        ask_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            self.mind_the_quiet();
+            let ask_again = self.ask_again_at;
+            let quiet_for_too_long = async {
+                match ask_again {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(told) = told.recv() => self.take_in(told),
-                _ = ask_again.tick() => self.ask_again_if_nobody_is_ready(),
+                Some(command) = commanded.recv() => self.obey(command),
+                () = quiet_for_too_long => self.ask_again(),
             }
         }
         self.stop_all();
+    }
+
+    fn obey(&mut self, command: Command) {
+        let orders = command.decide(&mut self.membership);
+        if orders.is_ok() && command.starts_over() {
+            self.locate(self.location.clone());
+        }
+        let touched = orders.map(|orders| {
+            let closes = |order: &&Order| matches!(order, Order::Stop(..) | Order::Redial(_));
+            let count = orders.iter().filter(closes).count();
+            self.carry_out(orders, SystemTime::now());
+            count
+        });
+        command.answer(touched);
     }
 
     fn take_in(&mut self, told: Told) {
@@ -126,9 +167,20 @@ impl Supervisor {
             return;
         }
         match what {
-            What::Is(report) => self.publish_report(address, at, report),
+            What::Is(report) => {
+                let failures = if report.status == PeerStatus::Connecting { report.failures } else { 0 };
+                self.publish_report(address.clone(), at, report);
+                let orders = self.membership.failed(&address, failures);
+                self.carry_out(orders, at);
+            }
+            What::Answers => {
+                let orders = self.membership.answered(&address);
+                self.carry_out(orders, at);
+            }
             What::Identified { location, peers, lists_itself } => {
-                self.learn_location(location);
+                if location.is_some() {
+                    self.locate(location);
+                }
                 let orders = self.membership.identified(&address, peers);
                 self.carry_out(orders, at);
                 debug_assert!(lists_itself || !self.sessions.contains_key(&address), "parked or stopped");
@@ -136,22 +188,24 @@ impl Supervisor {
         }
     }
 
-    fn learn_location(&self, location: Option<String>) {
-        let Some(location) = location else {
-            return;
-        };
+    fn locate(&self, location: Option<String>) {
         let mut identity = self.shared.identity.write();
-        if identity.location.as_ref() != Some(&location) {
-            Arc::make_mut(&mut identity).location = Some(location);
+        if identity.location != location {
+            Arc::make_mut(&mut identity).location = location;
             self.hub.set_identity(&self.name, Arc::clone(&identity));
         }
     }
 
-    fn ask_again_if_nobody_is_ready(&mut self) {
-        if self.hub.pool(&self.name).is_some_and(|(pool, _)| pool.ready == 0) {
-            let orders = self.membership.nobody_ready();
-            self.carry_out(orders, SystemTime::now());
-        }
+    /// Keeps the moment at which parked peers are asked again: so long after the pool last had a ready peer.
+    fn mind_the_quiet(&mut self) {
+        let quiet = self.hub.pool(&self.name).is_some_and(|(pool, _)| pool.ready == 0);
+        self.ask_again_at = quiet.then(|| self.ask_again_at.unwrap_or_else(|| Instant::now() + ASK_AGAIN));
+    }
+
+    fn ask_again(&mut self) {
+        self.ask_again_at = None;
+        let orders = self.membership.nobody_ready();
+        self.carry_out(orders, SystemTime::now());
     }
 
     fn carry_out(&mut self, orders: Vec<Order>, at: SystemTime) {
@@ -174,6 +228,16 @@ impl Supervisor {
                     self.publish(address.clone(), at, Update::Removed);
                     self.stop_session(&address);
                 }
+                Order::Adopt(address) => {
+                    self.publish(address, at, Update::Origin(PeerOrigin::Configured));
+                }
+                Order::Redial(address) => {
+                    if let Some(running) = self.sessions.get(&address) {
+                        running.redial.notify_one();
+                    }
+                }
+                Order::Probe(address) => self.start_probe(address),
+                Order::StopProbe(address) => self.stop_session(&address),
             }
         }
         let peers = u64::try_from(self.membership.len()).unwrap_or(u64::MAX);
@@ -183,17 +247,28 @@ impl Supervisor {
     }
 
     fn start_session(&mut self, address: PeerAddress) {
+        let Running { session: id, redial, stop } = self.enlist(&address);
+        let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
+        self.tasks.spawn(Session { id, address, shared, tell, redial, stop }.run());
+    }
+
+    fn start_probe(&mut self, address: PeerAddress) {
+        let Running { session: id, stop, .. } = self.enlist(&address);
+        let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
+        self.tasks.spawn(probe(id, address, shared, tell, stop));
+    }
+
+    /// Makes room for a new task for this address. The one that there is, if any, is stopped.
+    fn enlist(&mut self, address: &PeerAddress) -> Running {
+        self.stop_session(address);
         self.next_session += 1;
-        let stop = CancellationToken::new();
-        let session = Session {
-            id: self.next_session,
-            address: address.clone(),
-            shared: Arc::clone(&self.shared),
-            tell: self.tell.clone(),
-            stop: stop.clone(),
+        let running = Running {
+            session: self.next_session,
+            redial: Arc::new(Notify::new()),
+            stop: CancellationToken::new(),
         };
-        self.tasks.spawn(session.run());
-        self.sessions.insert(address, Running { session: self.next_session, stop });
+        self.sessions.insert(address.clone(), running.clone());
+        running
     }
 
     fn stop_session(&mut self, address: &PeerAddress) {
@@ -232,7 +307,7 @@ impl Supervisor {
         let (peer, pool) = (address.clone(), Arc::clone(&self.name));
         let words = match &what {
             Update::Is { status, reason, detail, .. } => Some((*status, *reason, Arc::clone(detail))),
-            Update::Added(_) | Update::Removed => None,
+            Update::Added(_) | Update::Origin(_) | Update::Removed => None,
         };
         let published = self.hub.publish(PeerUpdate { pool, address, at, what });
         if let (Some(revision), Some((status, reason, detail))) = (published, words) {

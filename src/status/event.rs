@@ -84,6 +84,8 @@ pub struct PeerChange {
     pub kind: ChangeKind,
     /// Its status before; `None` for a new one.
     pub previous: Option<PeerStatus>,
+    /// How it belonged to the pool before; `None` for a new one.
+    pub previous_origin: Option<PeerOrigin>,
 }
 
 /// What a peer change did to its pool's health.

@@ -108,7 +108,11 @@ impl Filter {
             || touches(change.peer.status)
             || change.previous.is_some_and(touches);
         Parts {
-            peer: status && self.wants(Interest::Peers) && self.admits_identity(&change.peer),
+            peer: status
+                && self.wants(Interest::Peers)
+                && (self.admits_origin(change.peer.origin)
+                    || change.previous_origin.is_some_and(|was| self.admits_origin(was)))
+                && self.admits_address(&change.peer),
             health: event.health.is_some() && self.wants(Interest::Health),
         }
     }
@@ -119,7 +123,8 @@ impl Filter {
         self.wants(Interest::Peers)
             && self.admits_pool(&peer.pool)
             && (self.spec.statuses.is_empty() || self.spec.statuses.contains(&peer.status))
-            && self.admits_identity(peer)
+            && self.admits_origin(peer.origin)
+            && self.admits_address(peer)
     }
 
     /// Whether a pool's health belongs into this listener's snapshot.
@@ -132,10 +137,11 @@ impl Filter {
         self.pools.is_empty() || self.pools.iter().any(|glob| glob.matches(pool))
     }
 
-    fn admits_identity(&self, peer: &PeerState) -> bool {
-        if !self.spec.origins.is_empty() && !self.spec.origins.contains(&peer.origin) {
-            return false;
-        }
+    fn admits_origin(&self, origin: PeerOrigin) -> bool {
+        self.spec.origins.is_empty() || self.spec.origins.contains(&origin)
+    }
+
+    fn admits_address(&self, peer: &PeerState) -> bool {
         if self.peers.is_empty() {
             return true;
         }
@@ -155,7 +161,8 @@ fn compile_globs(field: &'static str, globs: &[String]) -> Result<Vec<WildMatch>
         let message = format!("a glob of {} bytes; 1 to {MAX_GLOB} are allowed", glob.len());
         return Err(FilterError { field, message });
     }
-    Ok(globs.iter().map(|glob| WildMatch::new(glob)).collect())
+    // Names of pools have no capitals, and those of hosts mean nothing by them.
+    Ok(globs.iter().map(|glob| WildMatch::new_case_insensitive(glob)).collect())
 }
 
 fn check_count(field: &'static str, count: usize) -> Result<(), FilterError> {

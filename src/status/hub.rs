@@ -72,6 +72,8 @@ pub enum Update {
         /// What it said it is, if it said so now.
         roles: Option<Roles>,
     },
+    /// It belongs to the pool for another reason than before.
+    Origin(PeerOrigin),
     /// It has left the pool.
     Removed,
 }
@@ -254,6 +256,7 @@ impl Pool {
         let PeerUpdate { pool, address, at, what } = update;
         let before = self.peers.get(&address).cloned();
         let previous = before.as_ref().map(|peer| peer.status);
+        let previous_origin = before.as_ref().map(|peer| peer.origin);
         let (peer, kind) = match (what, before) {
             (Update::Added(origin), None) => {
                 (new_peer(pool, address, origin, at, revision), ChangeKind::Added)
@@ -268,8 +271,16 @@ impl Pool {
                 }
                 (peer, ChangeKind::Status)
             }
+            (Update::Origin(origin), Some(before)) => {
+                if before.origin == origin {
+                    return None;
+                }
+                (PeerState { origin, revision, ..PeerState::clone(&before) }, ChangeKind::Status)
+            }
             (Update::Removed, Some(before)) => (removed_peer(&before, at, revision), ChangeKind::Removed),
-            (Update::Added(_), Some(_)) | (Update::Is { .. } | Update::Removed, None) => return None,
+            (Update::Added(_), Some(_)) | (Update::Is { .. } | Update::Origin(_) | Update::Removed, None) => {
+                return None;
+            }
         };
         let peer = Arc::new(peer);
         let after = if kind == ChangeKind::Removed {
@@ -281,7 +292,7 @@ impl Pool {
         };
         self.tally.moved(previous, after);
         let health = self.recompute(at, revision);
-        let peer = PeerChange { peer, kind, previous };
+        let peer = PeerChange { peer, kind, previous, previous_origin };
         Some(Event { revision, time: at, peer, health })
     }
 

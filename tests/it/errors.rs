@@ -3,11 +3,12 @@
 use opflex_peerstatus::grpc::pb::{
     AddPeerRequest, CreateListenerRequest, Cursor, GapPolicy, GetListenerRequest, GetPeerRequest,
     GetPoolRequest, ListListenersRequest, ListPeersRequest, ListPoolsRequest, ListTransitionsRequest,
-    ListenerFilter, RemovePeerRequest, ResetPeersRequest, WaitForPoolRequest, WatchPeerStatusRequest,
+    ListenerFilter, RemovePeerRequest, ResetPeersRequest, ResetScope, WaitForPoolRequest,
+    WatchPeerStatusRequest,
 };
 use tonic::Code;
 
-use crate::support::{Server, explain};
+use crate::support::{Server, explain, settings, sims};
 
 fn invalid(reason: &str, field: &str) -> (Code, String, Vec<String>) {
     (Code::InvalidArgument, reason.into(), vec![field.into()])
@@ -143,14 +144,89 @@ async fn wrong_names_and_page_tokens_are_refused() {
 }
 
 #[tokio::test]
+async fn wrong_changes_of_a_pool_are_refused_and_change_nothing() {
+    let peers = sims(2);
+    let server = Server::start(&[peers[0].address().to_string()]).await;
+    server.watch().await.until_ready(&peers[1].address().to_string()).await;
+    let mut pools = server.pools();
+    let before = pools.list_peers(ListPeersRequest::default()).await.unwrap().into_inner().cursor;
+    let add = |parent: &str, host: &str, port: u32| AddPeerRequest {
+        parent: parent.into(),
+        host: host.into(),
+        port,
+    };
+    let cases = [
+        (add("", "leaf-101", 0), invalid("BAD_PEER_ADDRESS", "port")),
+        (add("", "leaf-101", 65_536), invalid("BAD_PEER_ADDRESS", "port")),
+        (add("", "", 8009), invalid("BAD_PEER_ADDRESS", "host")),
+        (add("", &"x".repeat(254), 8009), invalid("BAD_PEER_ADDRESS", "host")),
+        (add("", "2001:db8::g", 8009), invalid("BAD_PEER_ADDRESS", "host")),
+        (add("", "two words", 8009), invalid("BAD_PEER_ADDRESS", "host")),
+        (add("default", "leaf-101", 8009), invalid("BAD_NAME", "parent")),
+        (add("pools/other", "leaf-101", 8009), (Code::NotFound, "POOL_NOT_FOUND".into(), vec![])),
+        (
+            add("pools/default", "127.0.0.1", peers[0].address().port().into()),
+            (Code::AlreadyExists, "PEER_EXISTS".into(), vec![]),
+        ),
+    ];
+    for (request, expected) in cases {
+        let status = pools.add_peer(request.clone()).await.unwrap_err();
+        assert_eq!(explain(&status), expected, "{request:?}: {}", status.message());
+    }
+    let remove = |name: String| RemovePeerRequest { name };
+    let cases = [
+        (remove("leaf-101:8009".into()), invalid("BAD_NAME", "name")),
+        (remove("pools/default/peers/h:1".into()), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![])),
+        (remove("pools/other/peers/h:1".into()), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![])),
+        (
+            remove(format!("pools/default/peers/{}", peers[1].address())),
+            (Code::FailedPrecondition, "PEER_NOT_CONFIGURED".into(), vec![]),
+        ),
+    ];
+    for (request, expected) in cases {
+        let status = pools.remove_peer(request.clone()).await.unwrap_err();
+        assert_eq!(explain(&status), expected, "{request:?}: {}", status.message());
+    }
+    let reset = |scope: i32, names: &[&str]| ResetPeersRequest {
+        scope,
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..Default::default()
+    };
+    let named = i32::from(ResetScope::Named);
+    let cases = [
+        (reset(named, &[]), invalid("BAD_NAME", "names")),
+        (reset(named, &["h:1"]), invalid("BAD_NAME", "names")),
+        (reset(named, &["pools/other/peers/h:1"]), invalid("BAD_NAME", "names")),
+        (reset(named, &["pools/default/peers/h:1"]), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![])),
+        (reset(0, &["pools/default/peers/h:1"]), invalid("BAD_FILTER", "names")),
+        (reset(77, &[]), invalid("BAD_FILTER", "scope")),
+    ];
+    for (request, expected) in cases {
+        let status = pools.reset_peers(request.clone()).await.unwrap_err();
+        assert_eq!(explain(&status), expected, "{request:?}: {}", status.message());
+    }
+    let after = pools.list_peers(ListPeersRequest::default()).await.unwrap().into_inner().cursor;
+    assert_eq!(before, after);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_pool_takes_no_peer() {
+    let mut config = settings(&["127.0.0.1:1".into()]);
+    config.pools[0].peer_limit = 1;
+    let server = Server::start_with(config).await;
+    let request = AddPeerRequest { host: "leaf-101".into(), port: 8009, ..Default::default() };
+    let status = server.pools().add_peer(request).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::ResourceExhausted, "PEER_QUOTA".into(), vec![]));
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_not_there_yet_says_so() {
     let server = Server::start(&[]).await;
     let mut pools = server.pools();
     let answers = [
         pools.wait_for_pool(WaitForPoolRequest::default()).await.map(drop),
-        pools.add_peer(AddPeerRequest::default()).await.map(drop),
-        pools.remove_peer(RemovePeerRequest::default()).await.map(drop),
-        pools.reset_peers(ResetPeersRequest::default()).await.map(drop),
         pools.list_transitions(ListTransitionsRequest::default()).await.map(drop),
     ];
     for answer in answers {

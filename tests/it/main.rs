@@ -8,5 +8,6 @@ mod hostile;
 mod layering;
 mod lifecycle;
 mod listeners;
+mod membership;
 mod shutdown;
 mod support;

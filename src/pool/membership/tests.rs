@@ -19,6 +19,10 @@ fn in_short(orders: &[Order]) -> Vec<String> {
         Order::Stop(address, reason) => format!("stop {} {reason}", address.host()),
         Order::Park(address) => format!("park {}", address.host()),
         Order::Unpark(address) => format!("unpark {}", address.host()),
+        Order::Adopt(address) => format!("adopt {}", address.host()),
+        Order::Redial(address) => format!("redial {}", address.host()),
+        Order::Probe(address) => format!("probe {}", address.host()),
+        Order::StopProbe(address) => format!("leave {}", address.host()),
     };
     orders.iter().map(word).collect()
 }
@@ -27,7 +31,7 @@ fn in_short(orders: &[Order]) -> Vec<String> {
 fn pool(configured: &str) -> Membership {
     let mut pool = Membership::new(100);
     for address in list(configured) {
-        pool.configure(address);
+        pool.add(address).unwrap();
     }
     pool
 }
@@ -36,12 +40,112 @@ fn identified(pool: &mut Membership, by: &str, hosts: &str) -> Vec<String> {
     in_short(&pool.identified(&at(by), list(hosts)))
 }
 
+fn failed(pool: &mut Membership, host: &str, times: u32) -> Vec<String> {
+    (1..=times).flat_map(|failures| in_short(&pool.failed(&at(host), failures))).collect()
+}
+
 #[test]
 fn a_configured_peer_is_started_once() {
     let mut pool = Membership::new(1);
-    assert_eq!(in_short(&pool.configure(at("a"))), ["start a CONFIGURED"]);
-    assert!(pool.configure(at("a")).is_empty());
+    assert_eq!(in_short(&pool.add(at("a")).unwrap()), ["start a CONFIGURED"]);
+    assert_eq!(pool.add(at("a")), Err(AddRefused::Exists));
+    assert_eq!(pool.add(at("b")), Err(AddRefused::Full(1)));
     assert_eq!(pool.len(), 1);
+}
+
+#[test]
+fn only_configured_peers_can_be_removed() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    assert_eq!(pool.remove(&at("b")), Err(RemoveRefused::NotConfigured));
+    assert_eq!(pool.remove(&at("c")), Err(RemoveRefused::Unknown));
+    assert_eq!(in_short(&pool.remove(&at("a")).unwrap()), ["stop a REMOVED_BY_CLIENT"]);
+    assert_eq!(pool.remove(&at("a")), Err(RemoveRefused::Unknown));
+}
+
+#[test]
+fn a_learned_peer_is_given_up_at_the_fourth_failure_and_tried_quietly() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    assert_eq!(failed(&mut pool, "b", 4), ["stop b GIVEN_UP", "probe b"]);
+    assert_eq!(pool.len(), 1);
+    assert_eq!(in_short(&pool.answered(&at("b"))), ["leave b", "start b LEARNED"]);
+    assert!(pool.answered(&at("b")).is_empty(), "once is enough");
+}
+
+#[test]
+fn a_configured_peer_is_never_given_up() {
+    let mut pool = pool("a");
+    assert!(failed(&mut pool, "a", 100).is_empty());
+}
+
+#[test]
+fn when_a_learned_peer_is_given_up_parked_ones_are_asked_again() {
+    let mut pool = pool("anycast");
+    identified(&mut pool, "anycast", "a b");
+    assert_eq!(failed(&mut pool, "a", 4), ["stop a GIVEN_UP", "probe a", "unpark anycast"]);
+    // Its list names the peer again: that is a reason to try it at once, but no proof that it answers.
+    assert_eq!(identified(&mut pool, "anycast", "a b"), ["probe a", "park anycast"]);
+}
+
+#[test]
+fn a_peer_that_was_given_up_is_left_alone_once_no_list_names_it() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    failed(&mut pool, "b", 4);
+    assert_eq!(identified(&mut pool, "a", "a c"), ["leave b", "start c LEARNED"]);
+    assert!(pool.answered(&at("b")).is_empty());
+}
+
+#[test]
+fn a_peer_that_was_given_up_can_be_configured() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    failed(&mut pool, "b", 4);
+    assert_eq!(in_short(&pool.add(at("b")).unwrap()), ["leave b", "start b CONFIGURED"]);
+    assert!(pool.answered(&at("b")).is_empty());
+}
+
+#[test]
+fn a_reset_drops_what_was_learned_and_asks_those_who_told_of_it() {
+    let mut pool = pool("anycast a b");
+    identified(&mut pool, "anycast", "a b c d");
+    identified(&mut pool, "a", "a b c d");
+    identified(&mut pool, "b", "b");
+    identified(&mut pool, "a", "a b c d");
+    failed(&mut pool, "d", 4);
+    identified(&mut pool, "anycast", "a b c d");
+    let orders = in_short(&pool.reset_learned());
+    assert_eq!(orders, ["leave d", "stop c RESET", "unpark anycast", "redial a"]);
+    assert_eq!(pool.len(), 3);
+}
+
+#[test]
+fn a_reset_of_everything_redials_everybody_who_stays() {
+    let mut pool = pool("anycast a");
+    identified(&mut pool, "anycast", "a b");
+    assert_eq!(in_short(&pool.reset_all()), ["stop b RESET", "unpark anycast", "redial a"]);
+}
+
+#[test]
+fn a_reset_by_name_does_all_or_nothing() {
+    let mut pool = pool("anycast a");
+    identified(&mut pool, "anycast", "a b");
+    let names = |hosts| list(hosts).into_iter().collect();
+    assert_eq!(pool.reset_named(&names("a z")), Err(at("z")));
+    let orders = pool.reset_named(&names("anycast b")).unwrap();
+    assert_eq!(in_short(&orders), ["unpark anycast", "redial b"]);
+}
+
+#[test]
+fn a_list_of_thousands_that_are_dead_is_not_knocked_at_for_ever() {
+    let mut pool = Membership::new(10_000);
+    pool.add(at("a")).unwrap();
+    let dead: Vec<_> = (0..2 * MAX_PROBED).map(|number| at(&format!("dead-{number}"))).collect();
+    pool.identified(&at("a"), [&dead[..], &[at("a")]].concat());
+    let orders: Vec<_> = dead.iter().flat_map(|address| pool.failed(address, 4)).collect();
+    let probes = orders.iter().filter(|order| matches!(order, Order::Probe(_))).count();
+    assert_eq!((probes, pool.len()), (MAX_PROBED, 1));
 }
 
 #[test]
@@ -77,7 +181,7 @@ fn a_configured_peer_is_stopped_by_no_list() {
 fn a_learned_peer_that_is_configured_later_is_stopped_by_no_list() {
     let mut pool = pool("a");
     identified(&mut pool, "a", "a b");
-    assert!(pool.configure(at("b")).is_empty());
+    assert_eq!(in_short(&pool.add(at("b")).unwrap()), ["adopt b"]);
     assert!(identified(&mut pool, "a", "a").is_empty());
 }
 
@@ -107,13 +211,6 @@ fn a_parked_peer_that_another_one_lists_is_dialled() {
 }
 
 #[test]
-fn a_parked_peer_that_is_configured_again_is_dialled() {
-    let mut pool = pool("anycast");
-    identified(&mut pool, "anycast", "a");
-    assert_eq!(in_short(&pool.configure(at("anycast"))), ["unpark anycast"]);
-}
-
-#[test]
 fn one_that_knows_nobody_is_not_asked_again_on_its_own_word() {
     let mut pool = pool("first second");
     identified(&mut pool, "first", "a");
@@ -135,7 +232,7 @@ fn with_nobody_ready_all_parked_peers_are_asked_again_and_only_those() {
 #[test]
 fn a_full_pool_learns_nobody() {
     let mut pool = Membership::new(3);
-    pool.configure(at("a"));
+    pool.add(at("a")).unwrap();
     assert_eq!(identified(&mut pool, "a", "a b c d e"), ["start b LEARNED", "start c LEARNED"]);
     assert!(identified(&mut pool, "a", "a b c d e").is_empty());
 }
@@ -143,7 +240,7 @@ fn a_full_pool_learns_nobody() {
 #[test]
 fn those_that_go_make_room_for_those_that_come() {
     let mut pool = Membership::new(2);
-    pool.configure(at("a"));
+    pool.add(at("a")).unwrap();
     identified(&mut pool, "a", "a b");
     assert_eq!(identified(&mut pool, "a", "a c"), ["start c LEARNED", "stop b NOT_IN_PEER_LIST"]);
 }
@@ -159,7 +256,14 @@ fn a_pool_that_stops_names_every_peer_once_and_is_empty() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Configure(usize),
+    Add(usize),
+    Remove(usize),
+    /// Who of those that are dialled, and the how many'th time in a row.
+    Failed(usize, u32),
+    Answered(usize),
+    ResetLearned,
+    ResetAll,
+    ResetNamed(Vec<usize>),
     /// Who of those that have a connection, and whom it lists.
     Identified(usize, Vec<usize>),
     NobodyReady,
@@ -167,7 +271,13 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        2 => (0..HOSTS.len()).prop_map(Step::Configure),
+        2 => (0..HOSTS.len()).prop_map(Step::Add),
+        1 => (0..HOSTS.len()).prop_map(Step::Remove),
+        4 => (any::<usize>(), 1_u32..6).prop_map(|(who, failures)| Step::Failed(who, failures)),
+        2 => (0..HOSTS.len()).prop_map(Step::Answered),
+        1 => Just(Step::ResetLearned),
+        1 => Just(Step::ResetAll),
+        1 => vec(0..HOSTS.len(), 0..3).prop_map(Step::ResetNamed),
         6 => (any::<usize>(), vec(0..HOSTS.len(), 0..6)).prop_map(|(by, list)| Step::Identified(by, list)),
         1 => Just(Step::NobodyReady),
     ]
@@ -181,6 +291,7 @@ struct World {
     connected: BTreeSet<PeerAddress>,
     parked: BTreeSet<PeerAddress>,
     learned: BTreeSet<PeerAddress>,
+    probed: BTreeSet<PeerAddress>,
 }
 
 impl World {
@@ -192,14 +303,15 @@ impl World {
                         !self.parked.contains(address) && self.connected.insert(address.clone()),
                         "{order:?}"
                     );
+                    assert!(!self.probed.contains(address), "a member is not probed: {order:?}");
                     if *origin == PeerOrigin::Learned {
                         self.learned.insert(address.clone());
                     }
                 }
                 Order::Stop(address, reason) => {
-                    assert_eq!(*reason, Reason::NotInPeerList);
-                    assert!(self.learned.remove(address), "only learned peers go: {order:?}");
-                    assert!(self.connected.remove(address), "{order:?}");
+                    let learned = self.learned.remove(address);
+                    assert_eq!(learned, *reason != Reason::RemovedByClient, "{order:?}");
+                    assert!(self.connected.remove(address) || self.parked.remove(address), "{order:?}");
                 }
                 Order::Park(address) => {
                     assert!(!self.learned.contains(address), "{order:?}");
@@ -208,6 +320,13 @@ impl World {
                         "{order:?}"
                     );
                 }
+                Order::Adopt(address) => assert!(self.learned.remove(address), "{order:?}"),
+                Order::Redial(address) => assert!(self.connected.contains(address), "{order:?}"),
+                Order::Probe(address) => {
+                    assert!(!self.connected.contains(address) && !self.parked.contains(address), "{order:?}");
+                    self.probed.insert(address.clone());
+                }
+                Order::StopProbe(address) => assert!(self.probed.remove(address), "{order:?}"),
                 Order::Unpark(address) => {
                     assert!(
                         self.parked.remove(address) && self.connected.insert(address.clone()),
@@ -226,12 +345,54 @@ impl World {
 /// Carries out a step, and says what the world must be like then.
 fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
     match step {
-        Step::Configure(host) => {
+        Step::Add(host) => {
             let address = at(HOSTS[*host]);
-            world.carry_out(&pool.configure(address.clone()));
-            // It is the pool's from now on, not another peer's to take away.
-            world.learned.remove(&address);
-            assert!(world.connected.contains(&address));
+            let full = world.len() >= limit;
+            match pool.add(address.clone()) {
+                Ok(orders) => world.carry_out(&orders),
+                Err(AddRefused::Full(_)) => assert!(full),
+                Err(AddRefused::Exists) => assert!(!world.learned.contains(&address)),
+            }
+        }
+        Step::Remove(host) => match pool.remove(&at(HOSTS[*host])) {
+            Ok(orders) => world.carry_out(&orders),
+            Err(RemoveRefused::NotConfigured) => assert!(world.learned.contains(&at(HOSTS[*host]))),
+            Err(RemoveRefused::Unknown) => assert!(!world.connected.contains(&at(HOSTS[*host]))),
+        },
+        Step::Failed(who, failures) => {
+            let Some(who) = world.connected.iter().nth(who % world.connected.len().max(1)).cloned() else {
+                return;
+            };
+            let given_up = *failures >= GIVE_UP_AFTER && world.learned.contains(&who);
+            world.carry_out(&pool.failed(&who, *failures));
+            assert_eq!(world.connected.contains(&who), !given_up);
+            assert!(
+                !given_up || (world.parked.is_empty() && world.probed.contains(&who)),
+                "nobody looks for it"
+            );
+        }
+        Step::Answered(host) => {
+            let address = at(HOSTS[*host]);
+            let wanted = world.probed.contains(&address);
+            world.carry_out(&pool.answered(&address));
+            assert!(!wanted || world.connected.contains(&address) || world.len() >= limit);
+        }
+        Step::ResetLearned | Step::ResetAll => {
+            let all = matches!(step, Step::ResetAll);
+            let orders = if all { pool.reset_all() } else { pool.reset_learned() };
+            world.carry_out(&orders);
+            assert!(world.learned.is_empty() && world.parked.is_empty() && world.probed.is_empty());
+        }
+        Step::ResetNamed(hosts) => {
+            let names: BTreeSet<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
+            match pool.reset_named(&names) {
+                Ok(orders) => {
+                    world.carry_out(&orders);
+                    assert!(names.iter().all(|name| world.connected.contains(name)));
+                    assert_eq!(orders.len(), names.len());
+                }
+                Err(unknown) => assert!(names.contains(&unknown) && !world.connected.contains(&unknown)),
+            }
         }
         Step::Identified(by, hosts) => {
             let Some(by) = world.connected.iter().nth(by % world.connected.len().max(1)).cloned() else {
@@ -244,7 +405,9 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
             assert!(world.learned.iter().all(|address| list.contains(address)));
             assert!(world.len() <= limit.max(before));
             let is_there = |address| world.connected.contains(address) || world.parked.contains(address);
-            assert!(list.iter().all(is_there) || world.len() >= limit, "left out of a pool with room");
+            let known = |address| is_there(address) || world.probed.contains(address);
+            assert!(list.iter().all(known) || world.len() >= limit, "left out of a pool with room");
+            assert!(world.probed.iter().all(|address| list.contains(address)), "nobody names it any more");
             let stays = list.contains(&by);
             assert_eq!(world.connected.contains(&by), stays, "who lists itself stays, and nobody else");
             assert!(list.iter().all(|address| !world.parked.contains(address)), "listed and parked");

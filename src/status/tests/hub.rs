@@ -116,7 +116,7 @@ fn the_last_word_about_a_peer_is_disconnected_with_the_reason_it_closed_for() {
     publish_at(&hub, 4, Update::Removed);
     let mut events = Vec::new();
     hub.read_after(3, 9, &mut events).unwrap();
-    let PeerChange { peer, kind, previous } = &events[0].peer;
+    let PeerChange { peer, kind, previous, .. } = &events[0].peer;
     assert_eq!((*kind, *previous), (ChangeKind::Removed, Some(Closing)));
     assert_eq!((peer.status, peer.reason), (Disconnected, Reason::GivenUp));
     assert_eq!((peer.transitions, peer.status_since, peer.last_ready), (3, at(4), Some(at(3))));

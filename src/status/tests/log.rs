@@ -10,7 +10,7 @@ fn event(revision: u64) -> Arc<Event> {
     let hub = hub(1);
     add(&hub, "a");
     let (state, _) = hub.peer("p", &peer("a")).unwrap();
-    let change = PeerChange { peer: state, kind: ChangeKind::Added, previous: None };
+    let change = PeerChange { peer: state, kind: ChangeKind::Added, previous: None, previous_origin: None };
     Arc::new(Event { revision, time: at(0), peer: change, health: None })
 }
 

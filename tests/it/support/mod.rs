@@ -41,11 +41,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(peers: &[String]) -> Self {
-        let peers = peers.iter().map(|peer| peer.parse().expect("a peer address")).collect();
-        let settings = Overrides { peers, name: Some("test".into()), ..Overrides::default() };
-        let mut config = Config::load(settings).expect("settings");
-        config.listen = "127.0.0.1:0".parse().expect("an address");
-        Self::start_with(config).await
+        Self::start_with(settings(peers)).await
     }
 
     pub(crate) async fn start_with(config: Config) -> Self {
@@ -91,6 +87,17 @@ impl Server {
         service.stopper().cancel();
         within("the end of the service", service.join()).await.expect("the service stops in order");
     }
+}
+
+/// Settings for a service with these peers, on a port that the system chooses.
+pub(crate) fn settings(peers: &[String]) -> Config {
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:0".parse().expect("an address")),
+        peers: peers.iter().map(|peer| peer.parse().expect("a peer address")).collect(),
+        name: Some("test".into()),
+        ..Overrides::default()
+    };
+    Config::load(overrides).expect("settings")
 }
 
 /// A simulated peer that is up.

@@ -41,6 +41,7 @@ enum Step {
     Sleep,
     /// The driver errs: there is no deadline, or it has not come.
     DeadlinePassed,
+    Reset,
     Stopped,
 }
 
@@ -58,6 +59,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_u64..200_000).prop_map(Step::Wait),
         8 => Just(Step::Sleep),
         1 => Just(Step::DeadlinePassed),
+        1 => Just(Step::Reset),
     ]
 }
 
@@ -97,7 +99,8 @@ impl Observer {
                     self.stream = Stream::Dialing;
                 }
                 Action::Disconnect => {
-                    assert!(matches!(actions.last(), Some(Action::Disconnect)), "not last: {actions:?}");
+                    let last = actions.iter().rfind(|action| !matches!(action, Action::Dial));
+                    assert!(matches!(last, Some(Action::Disconnect)), "not last: {actions:?}");
                     self.stream = Stream::None;
                 }
                 Action::Send(parts) => self.sent(&frame(parts)),
@@ -134,7 +137,7 @@ impl Observer {
             (Some(Connecting | Connected | Ready), Connecting) => {
                 let disconnects = actions.iter().filter(|action| matches!(action, Action::Disconnect));
                 assert_eq!(disconnects.count(), 1, "{actions:?}");
-                self.failures += 1;
+                self.failures = if report.reason == Reason::Reset { 0 } else { self.failures + 1 };
             }
             (from, to) => panic!("from {from:?} to {to}"),
         }
@@ -170,6 +173,7 @@ fn input(step: &Step, scene: &mut Scene) -> Option<Input> {
             Input::DeadlinePassed
         }
         Step::DeadlinePassed => Input::DeadlinePassed,
+        Step::Reset => Input::Reset,
         Step::Stopped => Input::Stopped,
     })
 }

@@ -28,11 +28,12 @@ enum Fact {
     Lost,
     NotYet,
     Due,
+    Reset,
     Stopped,
 }
 
 const STATES: [In; 6] = [In::Idle, In::Dialing, In::Waiting, In::Handshaking, In::Ready, In::Stopped];
-const FACTS: [Fact; 15] = [
+const FACTS: [Fact; 16] = [
     Fact::Started,
     Fact::Established,
     Fact::DialFailed,
@@ -47,6 +48,7 @@ const FACTS: [Fact; 15] = [
     Fact::Lost,
     Fact::NotYet,
     Fact::Due,
+    Fact::Reset,
     Fact::Stopped,
 ];
 
@@ -69,6 +71,8 @@ fn expected(state: In, fact: Fact) -> (&'static [&'static str], Next) {
     match (state, fact) {
         (In::Stopped, _) => (&[], Never),
         (_, Fact::Stopped) => (&["disconnect"], Never),
+        (In::Idle, Fact::Reset) => (&[], Never),
+        (_, Fact::Reset) => (&["CONNECTING RESET", "disconnect", "dial"], Never),
         (In::Idle, Fact::Started) => (&["CONNECTING DIALING", "dial"], Never),
         (In::Dialing, Fact::Established) => (
             &[
@@ -156,6 +160,7 @@ fn input(fact: Fact) -> Input {
         Fact::Overran => Input::Overran(FrameError::TooLong { limit: 9 }),
         Fact::Lost => lost(),
         Fact::NotYet | Fact::Due => Input::DeadlinePassed,
+        Fact::Reset => Input::Reset,
         Fact::Stopped => Input::Stopped,
     }
 }

@@ -1,0 +1,36 @@
+//! Quiet attempts to reach a peer that was given up: nothing is published until it takes a connection again.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::session::{Shared, Told, What};
+use crate::peer::{Backoff, PeerAddress};
+
+/// Ceiling of the first pause: the peer has just failed for a second or two.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Ceiling of all pauses: how long a peer may be back before it is found, without knocking all the time.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Tries until the peer answers, and tells the pool.
+pub(super) async fn probe(
+    id: u64,
+    address: PeerAddress,
+    shared: Arc<Shared>,
+    tell: mpsc::Sender<Told>,
+    stop: CancellationToken,
+) {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, fastrand::u64(..));
+    let answered = async {
+        loop {
+            sleep(backoff.next()).await;
+            if shared.connector.dial(&address).await.is_ok() {
+                break;
+            }
+        }
+        // If the pool is gone, there is nobody to tell.
+        let _ = tell.send(Told::now(id, address.clone(), What::Answers)).await;
+    };
+    stop.run_until_cancelled(answered).await;
+}

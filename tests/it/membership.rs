@@ -1,0 +1,212 @@
+//! Who belongs to a pool: learned, parked, given up, found again, added, removed, reset.
+
+use opflex_peerstatus::{
+    grpc::pb::{
+        AddPeerRequest, ChangeKind, ListPeersRequest, Peer, PeerOrigin,
+        PeerStatus::{Closing, Connecting, Disconnected, Ready},
+        PoolHealth::Healthy,
+        Reason::{self, GivenUp, HandshakeComplete, NotInPeerList, RemovedByClient},
+        RemovePeerRequest, ResetPeersRequest, ResetScope,
+    },
+    sim::SimPeer,
+};
+
+use crate::support::{ScriptedPeer, Server, peerstatus, sim, sims};
+
+fn host_port(peer: &SimPeer) -> (String, u16) {
+    (peer.address().ip().to_string(), peer.address().port())
+}
+
+async fn listed(server: &Server) -> Vec<Peer> {
+    server.pools().list_peers(ListPeersRequest::default()).await.unwrap().into_inner().peers
+}
+
+#[tokio::test]
+async fn a_learned_peer_is_given_up_and_found_again_without_anyones_help() {
+    let mut peers = sims(2);
+    let [first, second] = [0, 1].map(|index| peers[index].address().to_string());
+    peers[1].stop().await;
+    peers[0].stop().await;
+    let server = Server::start(&[first]).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    peers[0].restart().await.unwrap();
+
+    watch.until(&second, Closing, GivenUp).await;
+    let (change, _) = watch.change().await;
+    let removed = change.peer.unwrap();
+    assert_eq!((removed.kind(), removed.peer.unwrap().status()), (ChangeKind::Removed, Disconnected));
+    let left = listed(&server).await;
+    assert_eq!(left.len(), 1, "it is no member any more: {left:?}");
+
+    peers[1].restart().await.unwrap();
+    let added = watch.until_added().await;
+    assert!(added.name.ends_with(&second));
+    watch.until(&second, Ready, HandshakeComplete).await;
+    assert_eq!(listed(&server).await.len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_health_of_a_pool_forgets_a_peer_that_was_given_up() {
+    let mut peers = sims(2);
+    let first = peers[0].address().to_string();
+    peers[1].stop().await;
+    peers[0].stop().await;
+    let server = Server::start(&[first]).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    peers[0].restart().await.unwrap();
+    // The reference stays DEGRADED for ever here.
+    watch.until_health(Healthy).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_anycast_address_is_parked_and_asked_again_when_a_leaf_is_lost() {
+    let (mut anycast, mut leaf) = (sim(), sim());
+    let (any, real) = (anycast.address().to_string(), leaf.address().to_string());
+    anycast.set_peers(vec![host_port(&leaf)]);
+    anycast.stop().await;
+    let server = Server::start(std::slice::from_ref(&any)).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    anycast.restart().await.unwrap();
+
+    watch.until(&any, Closing, NotInPeerList).await;
+    watch.until(&any, Disconnected, NotInPeerList).await;
+    watch.until(&real, Ready, HandshakeComplete).await;
+    let peers = listed(&server).await;
+    assert_eq!(peers.len(), 2, "the parked one is still listed");
+
+    // The leaf goes for good, and another one takes its place.
+    leaf.stop().await;
+    let other = sim();
+    anycast.set_peers(vec![host_port(&other)]);
+    watch.until(&real, Closing, GivenUp).await;
+    watch.until(&other.address().to_string(), Ready, HandshakeComplete).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_learned_peer_that_the_newest_list_leaves_out_goes() {
+    let mut peers = sims(3);
+    let [first, second, third] = [0, 1, 2].map(|index| peers[index].address().to_string());
+    let server = Server::start(std::slice::from_ref(&first)).await;
+    let mut watch = server.watch().await;
+    watch.until_ready(&third).await;
+    for index in [0, 1] {
+        peers[index].set_peers(vec![host_port(&peers[0]), host_port(&peers[1])]);
+    }
+    peers[0].restart().await.unwrap();
+    watch.until(&third, Closing, NotInPeerList).await;
+    let names: Vec<_> = listed(&server).await.into_iter().map(|peer| peer.name).collect();
+    assert!(names.iter().any(|name| name.ends_with(&second)) && names.len() == 2, "{names:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_is_added_and_removed_and_its_connection_closes_last() {
+    let mut peer = ScriptedPeer::listen().await;
+    let address: std::net::SocketAddr = peer.address().parse().unwrap();
+    let server = Server::start(&[]).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let add =
+        AddPeerRequest { host: address.ip().to_string(), port: address.port().into(), ..Default::default() };
+    let added = server.pools().add_peer(add.clone()).await.unwrap().into_inner().peer.unwrap();
+    assert_eq!((added.origin(), added.status()), (PeerOrigin::Configured, Connecting));
+    let id = peer.greeted().await;
+    peer.answer_well(&id).await;
+    watch.until(&peer.address(), Ready, HandshakeComplete).await;
+
+    server.pools().remove_peer(RemovePeerRequest { name: added.name }).await.unwrap();
+    watch.until(&peer.address(), Closing, RemovedByClient).await;
+    let (change, _) = watch.change().await;
+    assert_eq!(change.peer.unwrap().kind(), ChangeKind::Removed);
+    peer.closed().await;
+    assert!(listed(&server).await.is_empty());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_learned_peer_that_is_added_becomes_a_configured_one() {
+    let peers = sims(2);
+    let server = Server::start(&[peers[0].address().to_string()]).await;
+    let mut watch = server.watch().await;
+    let learned = peers[1].address();
+    watch.until_ready(&learned.to_string()).await;
+    let add =
+        AddPeerRequest { host: learned.ip().to_string(), port: learned.port().into(), ..Default::default() };
+    let peer = server.pools().add_peer(add).await.unwrap().into_inner().peer.unwrap();
+    assert_eq!((peer.origin(), peer.status()), (PeerOrigin::Configured, Ready), "and it stays connected");
+    let (change, _) = watch.change().await;
+    assert_eq!(change.peer.unwrap().peer.unwrap().origin(), PeerOrigin::Configured);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_reset_closes_and_dials_again_and_is_no_failure() {
+    let peers = sims(2);
+    let [first, second] = [0, 1].map(|index| peers[index].address().to_string());
+    let server = Server::start(std::slice::from_ref(&first)).await;
+    let mut watch = server.watch().await;
+    watch.until_ready(&second).await;
+    let name = format!("pools/default/peers/{first}");
+    let named =
+        ResetPeersRequest { scope: ResetScope::Named.into(), names: vec![name], ..Default::default() };
+    assert_eq!(server.pools().reset_peers(named).await.unwrap().into_inner().reset_count, 1);
+    assert_eq!(watch.until(&first, Connecting, Reason::Reset).await.consecutive_failures, 0);
+    watch.until(&first, Ready, HandshakeComplete).await;
+
+    let learned = server.pools().reset_peers(ResetPeersRequest::default()).await.unwrap().into_inner();
+    assert_eq!(learned.reset_count, 2, "the learned one goes, the one that told of it is asked again");
+    watch.until(&second, Closing, Reason::Reset).await;
+    watch.until(&second, Ready, HandshakeComplete).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn lists_that_disagree_come_to_rest() {
+    let peers = sims(3);
+    let [a, b, c] = [0, 1, 2].map(|index| host_port(&peers[index]));
+    peers[0].set_peers(vec![a.clone(), b.clone()]);
+    peers[1].set_peers(vec![b.clone(), c.clone()]);
+    peers[2].set_peers(vec![c]);
+    let server = Server::start(&[peers[0].address().to_string()]).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    // a tells of b, b tells of c, and c of nobody, which sends b away.
+    watch.until(&peers[1].address().to_string(), Closing, NotInPeerList).await;
+    watch.until_health(Healthy).await;
+    let names: Vec<_> = listed(&server).await.into_iter().map(|peer| peer.name).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_pool_can_be_changed_from_a_shell() {
+    let peer = sim();
+    let address = peer.address().to_string();
+    let server = Server::start(&[]).await;
+    let at = server.address().to_string();
+    let run = async |args: &[&str]| {
+        let output = peerstatus(&[args, &["--server", &at]].concat()).await;
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, told) = run(&["peers", "add", &address]).await;
+    assert!(code == Some(0) && told.contains(&address), "{told}");
+    let (code, told) = run(&["peers", "add", &address]).await;
+    assert!(code == Some(1) && told.contains("PEER_EXISTS"), "{told}");
+    server.watch().await.until_ready(&address).await;
+    let (code, told) = run(&["peers", "reset", &address]).await;
+    assert!(code == Some(0) && told.contains('1'), "{told}");
+    let (code, told) = run(&["peers", "reset", "--all"]).await;
+    assert!(code == Some(0) && told.contains('1'), "{told}");
+    let (code, told) = run(&["peers", "remove", &address]).await;
+    assert!(code == Some(0) && told.contains(&address), "{told}");
+    let (code, told) = run(&["peers", "remove", &address]).await;
+    assert!(code == Some(1) && told.contains("PEER_NOT_FOUND"), "{told}");
+    assert_eq!(run(&["peers", "reset"]).await.0, Some(64), "of what?");
+    server.stop().await;
+}
