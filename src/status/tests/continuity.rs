@@ -253,8 +253,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
-
     #[test]
     fn a_client_that_has_caught_up_knows_what_the_hub_knows(
         filter in filter(),
