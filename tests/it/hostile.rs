@@ -116,3 +116,115 @@ async fn a_peer_that_closes_at_once_is_told_apart_from_one_that_refuses() {
     assert_eq!(seen.consecutive_failures, 1);
     server.stop().await;
 }
+
+/// The eleven inputs that abort the reference (section 12 of its description), sent by a READY peer, and the
+/// status in which each leaves it here.
+const ABORTS: &[(&str, &[u8], bool)] = &[
+    ("k14: a result that is no object", b"{\"id\":[\"send_identity\",ID],\"result\":[]}\0", false),
+    ("k15: a result that is null", b"{\"id\":[\"send_identity\",ID],\"result\":null}\0", false),
+    ("k18: an empty answer id", b"{\"id\":[],\"result\":{}}\0", false),
+    ("k19: an answer id of one element", b"{\"id\":[\"send_identity\"],\"result\":{}}\0", false),
+    ("k70: a negative number in an answer id", b"{\"id\":[\"send_identity\",-1],\"result\":{}}\0", false),
+    ("k71: a string for a number", b"{\"id\":[\"send_identity\",\"1\"],\"result\":{}}\0", false),
+    (
+        "k42: an unknown method with array params",
+        b"{\"id\":[\"x\",1],\"method\":\"x\",\"params\":[{}]}\0",
+        true,
+    ),
+    ("k44: a request without params", b"{\"id\":[\"echo\",9],\"method\":\"echo\"}\0", true),
+    (
+        "k66: policy_update without array params",
+        b"{\"id\":[\"policy_update\",1],\"method\":\"policy_update\",\"params\":{}}\0",
+        true,
+    ),
+    (
+        "k69: bytes that are not UTF-8",
+        b"{\"id\":[\"echo\",1],\"method\":\"echo\",\"params\":[\"\xff\"]}\0",
+        false,
+    ),
+    (
+        "k79: a peer without a host",
+        b"{\"id\":[\"send_identity\",ID],\"result\":{\"peers\":[{\"connectivity_info\":\":1\"}]}}\0",
+        false,
+    ),
+];
+
+#[tokio::test]
+async fn what_aborts_the_reference_is_answered_or_ends_that_connection() {
+    let mut peer = ScriptedPeer::listen().await;
+    let address = peer.address();
+    let server = Server::start(std::slice::from_ref(&address)).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let mut id = peer.greeted().await;
+    peer.answer_well(&id).await;
+    watch.until(&address, Ready, HandshakeComplete).await;
+    for (name, bytes, survives) in ABORTS {
+        let number = id[1].to_string();
+        let at = bytes.windows(2).position(|pair| pair == b"ID");
+        let frame = match at {
+            Some(at) => [&bytes[..at], number.as_bytes(), &bytes[at + 2..]].concat(),
+            None => bytes.to_vec(),
+        };
+        peer.send(&frame).await;
+        if *survives {
+            // It still answers: the echo after it, and perhaps the request itself.
+            peer.send(b"{\"id\":\"alive\",\"method\":\"echo\",\"params\":[]}\0").await;
+            while peer.receive().await["id"] != "alive" {}
+            continue;
+        }
+        let told = watch.until(&address, Connecting, ProtocolError).await;
+        assert!(!told.detail.is_empty(), "{name}");
+        id = peer.greeted().await;
+        peer.answer_well(&id).await;
+        watch.until(&address, Ready, HandshakeComplete).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn deep_nesting_large_numbers_and_doubled_keys_hurt_nobody() {
+    let mut peer = ScriptedPeer::listen().await;
+    let address = peer.address();
+    let server = Server::start(std::slice::from_ref(&address)).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let id = peer.greeted().await;
+    peer.answer_well(&id).await;
+    watch.until(&address, Ready, HandshakeComplete).await;
+    let huge = "9".repeat(400);
+    let request = format!("{{\"id\":1,\"id\":2,\"method\":\"echo\",\"params\":[{huge}],\"params\":[]}}\0");
+    peer.send(request.as_bytes()).await;
+    let answer = peer.receive_text().await;
+    assert_eq!(
+        answer,
+        format!("{{\"id\":1,\"result\":[{huge}]}}"),
+        "the first key wins, and numbers are not touched"
+    );
+    let deep =
+        format!("{{\"id\":1,\"method\":\"echo\",\"params\":{}{}}}\0", "[".repeat(20_000), "]".repeat(20_000));
+    peer.send(deep.as_bytes()).await;
+    let told = watch.until(&address, Connecting, ProtocolError).await;
+    assert!(told.detail.contains("nest"), "{}", told.detail);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_and_never_reads_is_given_no_memory_and_delays_nobody() {
+    let mut deaf = ScriptedPeer::listen().await;
+    let other = crate::support::sim();
+    let server = Server::start(&[deaf.address(), other.address().to_string()]).await;
+    let mut watch = server.watch().await;
+    watch.until_ready(&other.address().to_string()).await;
+    let id = deaf.greeted().await;
+    deaf.answer_well(&id).await;
+    watch.until(&deaf.address(), Ready, HandshakeComplete).await;
+    let question =
+        [b"{\"id\":1,\"method\":\"echo\",\"params\":[\"".as_slice(), &[b'x'; 1000], b"\"]}\0"].concat();
+    let asked = deaf.ask_until_stuck(&question).await;
+    assert!(asked < 64 << 20, "the service took {asked} bytes in");
+    // Meanwhile the others are served as ever.
+    other.drop_connections();
+    watch.until(&other.address().to_string(), Ready, HandshakeComplete).await;
+    server.stop().await;
+}

@@ -9,5 +9,6 @@ mod layering;
 mod lifecycle;
 mod listeners;
 mod membership;
+mod reasons;
 mod shutdown;
 mod support;

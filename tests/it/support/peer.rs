@@ -1,5 +1,7 @@
 //! A peer that says what the test tells it to, byte for byte.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -40,15 +42,32 @@ impl ScriptedPeer {
 
     /// The next frame from the service, as JSON.
     pub(crate) async fn receive(&mut self) -> Value {
+        serde_json::from_str(&self.receive_text().await).expect("the service sends JSON")
+    }
+
+    /// The next frame from the service, as it is.
+    pub(crate) async fn receive_text(&mut self) -> String {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == 0) {
-                let frame: Vec<u8> = self.received.drain(..=end).collect();
-                return serde_json::from_slice(&frame[..end]).expect("the service sends JSON");
+                let mut frame: Vec<u8> = self.received.drain(..=end).collect();
+                frame.pop();
+                return String::from_utf8(frame).expect("the service sends UTF-8");
             }
             let stream = self.stream.as_mut().expect("a connection");
             let read = within("a frame from the service", stream.read_buf(&mut self.received)).await;
             assert_ne!(read.expect("the connection works"), 0, "the service closed the connection");
         }
+    }
+
+    /// Sends this again and again, and reads nothing, until the service takes no more. Returns how many bytes it
+    /// took, what the system has buffered included.
+    pub(crate) async fn ask_until_stuck(&mut self, question: &[u8]) -> usize {
+        let stream = self.stream.as_mut().expect("a connection");
+        let mut asked = 0;
+        while tokio::time::timeout(Duration::from_secs(1), stream.write_all(question)).await.is_ok() {
+            asked += question.len();
+        }
+        asked
     }
 
     /// Waits until the service has closed the connection.
