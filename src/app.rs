@@ -111,6 +111,7 @@ async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> 
     let mut server = tokio::spawn(grpc::serve(api, listener, draining, stop.clone().cancelled_owned()));
 
     let outcome = tokio::select! {
+        biased;
         () = stop.cancelled() => Ok(()),
         ended = &mut server => ended?.map_err(RunError::from).and(Err(RunError::Ended)),
         Some(ended) = critical.join_next() => ended.map_err(RunError::from).and(Err(RunError::Ended)),

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
 use crate::{
     opflex::Identity,
     peer::{PeerAddress, Timers},
@@ -148,9 +150,7 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
     )?;
     let level = overrides.log.unwrap_or_else(|| file.log.level.clone());
     let log = Log { json: overrides.log_json.unwrap_or(file.log.json), level };
-    log.level
-        .parse::<tracing_subscriber::EnvFilter>()
-        .map_err(|error| ConfigError::new("log.level", format!("{:?}: {error}", log.level)))?;
+    check_level(&log.level)?;
     Ok(Config {
         listen,
         drain_timeout: file.server.drain_timeout,
@@ -159,6 +159,18 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
         pools: pools(&file)?,
         log,
     })
+}
+
+/// A word by itself must be a level, though the filter would take it for the name of a module: a typo in it would
+/// silence the logs.
+fn check_level(text: &str) -> Result<(), ConfigError> {
+    let bad = |why: String| ConfigError::new("log.level", format!("{text:?}: {why}"));
+    let is_word = |directive: &&str| directive.chars().all(char::is_alphanumeric);
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = text.split(',').filter(is_word).find(|word| !is_level(word)) {
+        return Err(bad(format!("{word:?} is not a level: off, error, warn, info, debug, trace")));
+    }
+    text.parse::<EnvFilter>().map(drop).map_err(|error| bad(error.to_string()))
 }
 
 /// The flags that name no pool are about the default one, which is made if need be.

@@ -61,7 +61,7 @@ pub struct DemoArgs {
 /// # Errors
 /// Something could not be started, or the output is closed.
 pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    let peers = make_peers().await?;
+    let mut peers = make_peers().await?;
     let service = start_service(&args, &peers).await?;
     let teller = Teller { quiet: globals.output == Output::Json };
     teller.introduce(&service, &peers)?;
@@ -74,7 +74,7 @@ pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let until = async {
         tokio::select! {
-            ended = play(peers, seed, &teller) => ended,
+            ended = play(&mut peers, seed, &teller) => ended,
             () = elapse(args.duration) => Ok(()),
             () = output_closed() => Ok(()),
             signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
@@ -83,6 +83,8 @@ pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let ended = follow_until(server, WatchPeerStatusRequest::default(), printer, until).await;
     service.stopper().cancel();
     service.join().await.map_err(anyhow::Error::new)?;
+    // Last, or their end would look like a disaster.
+    drop(peers);
     ended
 }
 
@@ -114,7 +116,7 @@ async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Fa
 }
 
 /// Brings the peers up, one by one, and then takes them away and brings them back.
-async fn play(mut peers: Vec<SimPeer>, seed: u64, teller: &Teller) -> Result<(), Failure> {
+async fn play(peers: &mut [SimPeer], seed: u64, teller: &Teller) -> Result<(), Failure> {
     // Last the one that the service knows, so that those that it tells of are there.
     for peer in peers.iter_mut().rev() {
         sleep(BEFORE_EACH_START).await;

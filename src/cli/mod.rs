@@ -48,7 +48,7 @@ Exit codes:
     1  the service answered with an error, or the command failed
    64  the command line or the configuration is wrong
    69  the service cannot be reached or does not answer
-  130  ended by Ctrl-C";
+  130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
 /// Tells what happens to OpFlex peer connections.
 #[derive(Debug, Parser)]
@@ -117,6 +117,7 @@ pub enum Command {
     /// Peers: list, get, add, remove, reset
     Peers(peers::PeersArgs),
     /// Pools and their health: list, get
+    #[command(alias = "pools")]
     Pool(pool::PoolArgs),
     /// Listeners: list, get, create, destroy
     Listeners(listeners::ListenersArgs),

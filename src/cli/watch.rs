@@ -35,7 +35,7 @@ Examples:
   peerstatus watch --peer '10.0.0.*'          some peers
   peerstatus watch --status ready             peers that become READY, or stop being it
   peerstatus watch --until-synced             the state now, and done
-  peerstatus watch -o json | jq .change.peer  for machines
+  peerstatus watch -o json | jq '.change.peer // empty'  for machines
   peerstatus watch --listener noc             as a listener made by `listeners create`
 
 The first connection must succeed. A connection that is lost later is made again,

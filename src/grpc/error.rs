@@ -47,9 +47,8 @@ pub(super) fn draining(after: Option<Duration>) -> Status {
 
 /// An RPC that exists in the contract and not in the service yet.
 pub(super) fn not_yet(rpc: &str) -> Status {
-    Status::unimplemented(format!(
-        "{rpc} is part of the API, but this version of the service does not have it yet"
-    ))
+    let message = format!("{rpc} is part of the API, but this version of the service does not have it yet");
+    status(Code::Unimplemented, "NOT_IMPLEMENTED", message)
 }
 
 pub(super) fn pool_not_found(name: &str) -> Status {

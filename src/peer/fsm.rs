@@ -38,6 +38,10 @@ const MAX_DETAIL: usize = 512;
 /// pool, and what it says in between is not taken in.
 const REPEATED_ANSWER: Duration = Duration::from_secs(1);
 
+/// How long a peer must have been READY to be dialled as promptly as a new one when it is lost. One that closes
+/// right after each handshake would otherwise be dialled, and tell everyone so, many times a second for ever.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
 /// How long a peer is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
@@ -175,6 +179,8 @@ struct Link {
     echo_at: Instant,
     /// When its answer was taken in last.
     answered: Option<Instant>,
+    /// When it first was.
+    ready_since: Option<Instant>,
 }
 
 impl PeerFsm {
@@ -269,7 +275,13 @@ impl PeerFsm {
     fn greet(&mut self, detail: &str, now: Instant, actions: &mut Vec<Action>) {
         let identity = self.next_request;
         self.next_request += 1;
-        let link = Link { identity, last_heard: now, echo_at: now + self.timers.echo, answered: None };
+        let link = Link {
+            identity,
+            last_heard: now,
+            echo_at: now + self.timers.echo,
+            answered: None,
+            ready_since: None,
+        };
         self.state = State::Handshaking { deadline: now + self.timers.handshake, link };
         actions.push(self.report(PeerStatus::Connected, Reason::TcpEstablished, detail));
         self.send_echo(now, actions);
@@ -348,7 +360,12 @@ impl PeerFsm {
         };
         match read_answer(&result) {
             Ok(_) if too_soon => {}
-            Ok((answer, peers)) => self.accept(answer, peers, Link { answered: Some(now), ..link }, actions),
+            Ok((answer, peers)) => self.accept(
+                answer,
+                peers,
+                Link { answered: Some(now), ready_since: link.ready_since.or(Some(now)), ..link },
+                actions,
+            ),
             Err(detail) => self.fail(Reason::ProtocolError, &detail, now, actions),
         }
     }
@@ -366,7 +383,6 @@ impl PeerFsm {
         if lists_itself {
             self.state = State::Ready { link };
             self.failures = 0;
-            self.backoff.reset();
             let Action::Publish(report) = self.report(PeerStatus::Ready, Reason::HandshakeComplete, "")
             else {
                 return;
@@ -378,6 +394,11 @@ impl PeerFsm {
     /// Whatever went wrong: say so, hang up, and try again after a pause.
     fn fail(&mut self, reason: Reason, detail: &str, now: Instant, actions: &mut Vec<Action>) {
         self.failures = self.failures.saturating_add(1);
+        if let State::Ready { link } = self.state
+            && link.ready_since.is_some_and(|since| since + STABLE_AFTER <= now)
+        {
+            self.backoff.reset();
+        }
         self.state = State::Waiting { until: now + self.backoff.next() };
         actions.push(self.report(PeerStatus::Connecting, reason, detail));
         actions.push(Action::Disconnect);

@@ -16,6 +16,8 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["serve", "--listen", "localhost"], "--listen"),
         (&["serve", "--listen", "0.0.0.0:0"], "insecure"),
         (&["serve", "--log", "no=such=level"], "log.level"),
+        (&["serve", "--log", "loud"], "is not a level"),
+        (&["serve", "--log", ""], "is not a level"),
         (&["serve", "--config", "/no/such/file"], "/no/such/file"),
         (&["serve", "--name", ""], "identity.name"),
         (&["no-such-command"], "no-such-command"),

@@ -91,7 +91,7 @@ impl Renderer {
             1 => "1 peer".to_owned(),
             count => format!("{count} peers"),
         };
-        lines.push(self.furniture(&format!("-- live: {count} --")));
+        lines.push(self.furniture(&format!("-- live: {count}; times are UTC --")));
         lines
     }
 

@@ -47,7 +47,7 @@ pool default: DEGRADED for 3m 12s, 1 of 2 ready
 PEER             STATUS      SINCE  FAILURES  REASON
 127.0.0.1:18009  READY       5s               handshake complete
 127.0.0.1:18010  CONNECTING  5s     4         connect failed: connection refused (os error 111)
--- live: 2 peers --";
+-- live: 2 peers; times are UTC --";
     assert_eq!(rendered(&mut Renderer::new(Style::default()), &state()), expected);
 }
 
@@ -104,7 +104,7 @@ pool lab: HEALTHY for 3m 12s, 1 of 1 ready
 PEER                     STATUS  SINCE  FAILURES  REASON
 default/127.0.0.1:18009  READY   5s               handshake complete
 lab/10.0.0.1:8009        READY   5s               handshake complete
--- live: 2 peers --";
+-- live: 2 peers; times are UTC --";
     assert_eq!(rendered(&mut renderer, &messages), expected);
     let line = rendered(&mut renderer, &[change(Some(peer_change(0, first, PeerStatus::Connected)), None)]);
     assert!(line.contains("  default/127.0.0.1:18009  CONNECTED     → READY"), "{line}");
@@ -114,7 +114,7 @@ lab/10.0.0.1:8009        READY   5s               handshake complete
 fn an_empty_service_and_a_resumed_stream_say_so() {
     let mut renderer = Renderer::new(Style::default());
     let empty = [snapshot(1, vec![pool("default", PoolHealth::Down, 0, 0)], vec![]), synced(1, 0)];
-    let expected = "pool default: DOWN for 3m 12s, 0 of 0 ready\n-- live: no peers --";
+    let expected = "pool default: DOWN for 3m 12s, 0 of 0 ready\n-- live: no peers; times are UTC --";
     assert_eq!(rendered(&mut renderer, &empty), expected);
     assert_eq!(rendered(&mut renderer, &[attached(1, true), synced(1, 0)]), "-- live again --");
 }
@@ -130,7 +130,10 @@ fn half_a_snapshot_is_forgotten_when_it_starts_over() {
         snapshot(5, vec![], vec![]),
         synced(5, 0),
     ];
-    assert_eq!(rendered(&mut renderer, &messages), "-- watching as listeners/abc --\n-- live: no peers --");
+    assert_eq!(
+        rendered(&mut renderer, &messages),
+        "-- watching as listeners/abc --\n-- live: no peers; times are UTC --"
+    );
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn timers_are_those_that_were_given() {
 }
 
 #[test]
-fn pauses_grow_with_failures_up_to_the_cap_and_start_again_after_ready() {
+fn pauses_grow_with_failures_up_to_the_cap_and_start_again_once_ready_has_held() {
     let mut scene = Scene::dialing();
     scene.fsm.set_backoff_cap(Duration::from_secs(1));
     for ceiling in [250, 500, 1000, 1000, 1000] {
@@ -153,7 +153,27 @@ fn pauses_grow_with_failures_up_to_the_cap_and_start_again_after_ready() {
         scene.sleep();
     }
     assert_eq!(scene.fsm.backoff.ceiling(), Duration::from_secs(1));
-    scene.feed(established());
-    scene.receive(WELCOME);
-    assert_eq!(scene.fsm.backoff.ceiling(), Duration::from_millis(250));
+    for (held, ceiling) in [(9, 1000), (10, 500)] {
+        scene.feed(established());
+        scene.receive(&WELCOME.replace(",1]", &format!(",{}]", scene.fsm.next_request - 1)));
+        scene.wait(held);
+        assert_eq!(scene.report(lost()).failures, 1, "failures are counted from the last READY");
+        // The pause that follows has been drawn below the ceiling before this one.
+        assert_eq!(scene.fsm.backoff.ceiling(), Duration::from_millis(ceiling), "after {held} s");
+        scene.sleep();
+    }
+}
+
+#[test]
+fn a_peer_that_closes_after_each_handshake_is_dialled_less_and_less_often() {
+    let mut scene = Scene::dialing();
+    scene.fsm.set_backoff_cap(Duration::from_secs(30));
+    for _ in 0..100 {
+        scene.feed(established());
+        scene.receive(&WELCOME.replace(",1]", &format!(",{}]", scene.fsm.next_request - 1)));
+        scene.feed(lost());
+        scene.sleep();
+    }
+    // Full jitter: half of the ceiling on average, which is soon 30 s.
+    assert!(scene.elapsed() > Duration::from_secs(900), "{:?}", scene.elapsed());
 }
