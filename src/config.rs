@@ -269,13 +269,21 @@ fn timers(place: &str, given: &file::PoolTimers) -> Result<Timers, ConfigError> 
         let place = format!("{place}.timers.{key}");
         check_duration(&place, value, Duration::from_millis(10), Duration::from_secs(3600)).map(|()| value)
     };
-    Ok(Timers {
+    let timers = Timers {
         connect: get("connect", given.connect, defaults.connect)?,
         handshake: get("handshake", given.handshake, defaults.handshake)?,
         keepalive: get("keepalive", given.keepalive, defaults.keepalive)?,
         echo: get("echo", given.echo, defaults.echo)?,
         ..defaults
-    })
+    };
+    if timers.keepalive <= timers.echo {
+        let reason = format!(
+            "{:?} is not longer than echo, {:?}: a quiet peer would be taken for dead",
+            timers.keepalive, timers.echo
+        );
+        return Err(ConfigError::new(format!("{place}.timers.keepalive"), reason));
+    }
+    Ok(timers)
 }
 
 fn check_range(place: &str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {

@@ -149,6 +149,7 @@ async fn elapse(duration: Option<Duration>) {
 
 /// What the demonstration itself has to say, between the lines of the watch.
 struct Teller {
+    /// What it says goes to standard error: the output is for machines.
     quiet: bool,
 }
 
@@ -162,6 +163,10 @@ impl Teller {
     }
 
     fn say(&self, line: String) -> Result<(), Failure> {
-        if self.quiet { Ok(()) } else { cli::print([format!("# {line}")]) }
+        if self.quiet {
+            eprintln!("# {line}");
+            return Ok(());
+        }
+        cli::print([format!("# {line}")])
     }
 }

@@ -47,7 +47,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
             config.pools.len()
         )]);
     }
-    telemetry::init(&config.log);
+    let _logs = telemetry::init(&config.log);
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let service = Service::start(config).await.map_err(anyhow::Error::new)?;

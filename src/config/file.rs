@@ -77,6 +77,7 @@ impl Default for Log {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Pool {
+    #[serde(default = "default_name")]
     pub(super) name: String,
     #[serde(default)]
     pub(super) identity: Identity,
@@ -106,6 +107,10 @@ pub(super) struct PoolTimers {
     pub(super) keepalive: Option<Duration>,
     #[serde(deserialize_with = "some_duration")]
     pub(super) echo: Option<Duration>,
+}
+
+fn default_name() -> String {
+    super::DEFAULT_POOL.to_owned()
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

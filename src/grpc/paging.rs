@@ -1,13 +1,16 @@
 //! Pages of lists. A page token is the name of the last entry of the page before.
 
+use prost::Message;
 use tonic::Status;
 
 use super::error::invalid;
 
 /// Entries of a page that nobody gave a size for.
 const DEFAULT_PAGE: usize = 500;
-/// Entries of the largest page: with ~300 bytes an entry it stays below the 4 MiB that clients accept.
+/// Entries of the largest page.
 const MAX_PAGE: usize = 5_000;
+/// Bytes of the largest page: clients accept 4 MiB unless told otherwise.
+const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// How many entries a page has.
 pub(super) fn size(asked: u32) -> usize {
@@ -19,12 +22,19 @@ pub(super) fn size(asked: u32) -> usize {
 
 /// Cuts a list of up to `size + 1` entries to a page. Returns the token of the next one, which is empty if
 /// there is none.
-pub(super) fn cut<T>(entries: &mut Vec<T>, size: usize, name: impl Fn(&T) -> String) -> String {
-    if entries.len() <= size {
+pub(super) fn cut<T: Message>(entries: &mut Vec<T>, size: usize, name: impl Fn(&T) -> &str) -> String {
+    let mut bytes = 0;
+    let fits = |entry: &T| {
+        bytes += entry.encoded_len();
+        bytes <= MAX_BYTES
+    };
+    // At least one, or there would be no end to it.
+    let kept = entries.iter().take(size).map(fits).take_while(|fits| *fits).count().max(1);
+    if entries.len() <= kept {
         return String::new();
     }
-    entries.truncate(size);
-    entries.last().map(name).unwrap_or_default()
+    entries.truncate(kept);
+    entries.last().map(name).unwrap_or_default().to_owned()
 }
 
 /// Reads a token with `parse`.

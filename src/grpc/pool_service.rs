@@ -22,9 +22,9 @@ impl PoolService for Api {
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_pool)?;
         let size = paging::size(request.page_size);
-        let (mut pools, cursor) = self.hub.pools(after, size + 1);
-        let next_page_token = paging::cut(&mut pools, size, |pool| names::pool(&pool.name));
-        let pools = pools.iter().map(|pool| convert::pool(pool)).collect();
+        let (pools, cursor) = self.hub.pools(after, size + 1);
+        let mut pools = pools.iter().map(|pool| convert::pool(pool)).collect();
+        let next_page_token = paging::cut(&mut pools, size, |pool: &pb::Pool| &pool.name);
         Ok(Response::new(pb::ListPoolsResponse {
             pools,
             next_page_token,
@@ -68,12 +68,12 @@ impl PoolService for Api {
         let after = paging::after(&request.page_token, parse)?;
         let after = after.as_ref().map(|(pool, address)| (*pool, address));
         let size = paging::size(request.page_size);
-        let (mut peers, cursor) = self
+        let (peers, cursor) = self
             .hub
             .peers(pool, after, size + 1)
             .map_err(|_| error::pool_not_found(pool.unwrap_or_default()))?;
-        let next_page_token = paging::cut(&mut peers, size, |peer| names::peer(&peer.pool, &peer.address));
-        let peers = peers.iter().map(|peer| convert::peer(peer)).collect();
+        let mut peers = peers.iter().map(|peer| convert::peer(peer)).collect();
+        let next_page_token = paging::cut(&mut peers, size, |peer: &pb::Peer| &peer.name);
         Ok(Response::new(pb::ListPeersResponse {
             peers,
             next_page_token,

@@ -49,9 +49,9 @@ impl PeerStatusService for Api {
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_listener)?;
         let size = paging::size(request.page_size);
-        let mut views = self.listeners.list(after, size + 1);
-        let next_page_token = paging::cut(&mut views, size, |view| names::listener(&view.listener.id));
-        let listeners = views.iter().map(convert::listener).collect();
+        let views = self.listeners.list(after, size + 1);
+        let mut listeners = views.iter().map(convert::listener).collect();
+        let next_page_token = paging::cut(&mut listeners, size, |listener: &pb::Listener| &listener.name);
         Ok(Response::new(pb::ListListenersResponse { listeners, next_page_token }))
     }
 

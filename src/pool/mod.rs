@@ -5,6 +5,7 @@
 
 mod command;
 mod membership;
+mod pacing;
 mod probe;
 mod session;
 mod supervisor;

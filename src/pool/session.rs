@@ -14,7 +14,7 @@ use std::{
 use parking_lot::RwLock;
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +80,8 @@ pub(super) struct Session {
     /// Asked to close its connection and dial again.
     pub(super) redial: Arc<Notify>,
     pub(super) stop: CancellationToken,
+    /// How long to wait before anything is done.
+    pub(super) pause: Duration,
 }
 
 /// Nobody listens to the session any more.
@@ -88,6 +90,9 @@ struct Deserted;
 impl Session {
     /// Keeps the peer connected until it is stopped.
     pub(super) async fn run(self) {
+        if self.stop.run_until_cancelled(sleep(self.pause)).await.is_none() {
+            return;
+        }
         let seed = fastrand::u64(..);
         let now = Instant::now().into_std();
         let mut fsm = PeerFsm::new(self.address.clone(), self.shared.timers, seed, now);

@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::{
     command::{COMMANDS, Command, PoolHandle},
     membership::{Membership, Order},
+    pacing::Pacing,
     probe::probe,
     session::{Session, Shared, Told, What},
 };
@@ -83,6 +84,7 @@ pub fn open(
         membership: Membership::new(config.peer_limit),
         sessions: HashMap::new(),
         next_session: 0,
+        pacing: Pacing::default(),
         location,
         ask_again_at: None,
         tasks,
@@ -99,6 +101,7 @@ struct Supervisor {
     membership: Membership,
     sessions: HashMap<PeerAddress, Running>,
     next_session: u64,
+    pacing: Pacing,
     /// Where we are, as configured. What peers say of it is in the identity.
     location: Option<String>,
     /// When parked peers are asked again, if nobody is ready until then.
@@ -249,7 +252,8 @@ impl Supervisor {
     fn start_session(&mut self, address: PeerAddress) {
         let Running { session: id, redial, stop } = self.enlist(&address);
         let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
-        self.tasks.spawn(Session { id, address, shared, tell, redial, stop }.run());
+        let pause = self.pacing.pause(&address, Instant::now().into_std(), fastrand::u64(..));
+        self.tasks.spawn(Session { id, address, shared, tell, redial, stop, pause }.run());
     }
 
     fn start_probe(&mut self, address: PeerAddress) {

@@ -12,6 +12,10 @@ const MAX_ENTRIES: usize = 64;
 /// Bytes per glob: a host name of 253 bytes with its port and some stars.
 const MAX_GLOB: usize = 320;
 
+/// Bytes of all globs of a filter: they are matched against every change and every peer of a snapshot, and kept for
+/// as long as the listener.
+const MAX_GLOBS: usize = 4096;
+
 /// What part of a change is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
@@ -84,6 +88,12 @@ impl Filter {
     pub fn compile(spec: FilterSpec) -> Result<Self, FilterError> {
         let pools = compile_globs("pools", &spec.pools)?;
         let peers = compile_globs("peers", &spec.peers)?;
+        let total: usize = spec.pools.iter().chain(&spec.peers).map(String::len).sum();
+        if total > MAX_GLOBS {
+            let message =
+                format!("globs of {total} bytes, with those for pools; at most {MAX_GLOBS} are allowed");
+            return Err(FilterError { field: "peers", message });
+        }
         check_count("origins", spec.origins.len())?;
         check_count("statuses", spec.statuses.len())?;
         check_count("interests", spec.interests.len())?;

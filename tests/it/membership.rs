@@ -185,6 +185,29 @@ async fn lists_that_disagree_come_to_rest() {
 }
 
 #[tokio::test]
+async fn bootstrap_addresses_that_tell_only_of_each_other_are_not_dialled_without_end() {
+    let (first, second) = (sim(), sim());
+    first.set_peers(vec![host_port(&second)]);
+    second.set_peers(vec![host_port(&first)]);
+    let server = Server::start(&[first.address().to_string(), second.address().to_string()]).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    // A round is ten changes or so, and each pause longer than the one before: a second has room for a few rounds,
+    // and not for the thousands that there would be without.
+    let mut changes = 0;
+    let second_over = tokio::time::sleep(std::time::Duration::from_secs(1));
+    tokio::pin!(second_over);
+    loop {
+        tokio::select! {
+            () = &mut second_over => break,
+            _ = watch.change() => changes += 1,
+        }
+    }
+    assert!(changes < 500, "{changes} changes in a second");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_pool_can_be_changed_from_a_shell() {
     let peer = sim();
     let address = peer.address().to_string();

@@ -104,15 +104,16 @@ async fn a_reset_connection_and_a_closed_one_are_told_apart() {
     let address = listener.local_addr().unwrap().to_string();
     let server = Server::start(std::slice::from_ref(&address)).await;
     let mut watch = server.watch().await;
+    watch.synced().await;
     let mut ends = Vec::new();
     for reset in [true, false] {
         let (stream, _) = within("a connection", listener.accept()).await.unwrap();
+        stream.readable().await.unwrap();
         if reset {
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         } else {
             // Read what there is, or closing would reset.
             let mut greeting = [0; 1024];
-            stream.readable().await.unwrap();
             while stream.try_read(&mut greeting).is_ok() {}
         }
         drop(stream);

@@ -1,13 +1,14 @@
 //! The end of the service: in order, and in time.
 
 use opflex_peerstatus::grpc::pb::{
-    CreateListenerRequest, WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
+    CreateListenerRequest, ListPoolsRequest, WatchPeerStatusRequest,
+    peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     watch_peer_status_response::Event,
 };
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::support::{Process, ScriptedPeer, Server, Watch, explain};
+use crate::support::{Process, ScriptedPeer, Server, Watch, explain, within};
 
 #[tokio::test]
 async fn streams_are_told_to_come_back_later_and_then_connections_to_peers_close() {
@@ -32,6 +33,26 @@ async fn streams_are_told_to_come_back_later_and_then_connections_to_peers_close
     let refused = server.listeners().create_listener(CreateListenerRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn logs_that_nobody_reads_hold_up_nobody() {
+    let mut peer = ScriptedPeer::listen().await;
+    // More than a pipe holds, at once.
+    let args = ["serve", "--listen", "127.0.0.1:0", "--log", "trace", "--peer", &peer.address()];
+    let mut process = Process::start_with_unread_logs(&args);
+    let address = process.address().await;
+    let id = peer.greeted().await;
+    let mut client = PoolServiceClient::connect(format!("http://{address}")).await.unwrap();
+    for _ in 0..300 {
+        within("an answer", client.list_pools(ListPoolsRequest::default())).await.unwrap();
+    }
+    peer.answer_well(&id).await;
+    let mut client = PeerStatusServiceClient::connect(format!("http://{address}")).await.unwrap();
+    let stream = client.watch_peer_status(WatchPeerStatusRequest::default()).await.unwrap().into_inner();
+    Watch::new(stream).until_ready(&peer.address()).await;
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(0));
 }
 
 #[tokio::test]

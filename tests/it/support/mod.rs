@@ -14,7 +14,7 @@ use opflex_peerstatus::{
     app::Service,
     config::{Config, Overrides},
     grpc::pb::{
-        CreateListenerRequest, CreateListenerResponse, WatchPeerStatusRequest,
+        CreateListenerRequest, CreateListenerResponse, GetPoolRequest, Pool, WatchPeerStatusRequest,
         peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     },
     sim::{SimConfig, SimPeer},
@@ -66,6 +66,12 @@ impl Server {
 
     pub(crate) async fn watch_with(&self, request: WatchPeerStatusRequest) -> Result<Watch, Status> {
         Ok(Watch::new(self.listeners().watch_peer_status(request).await?.into_inner()))
+    }
+
+    /// The pool `default`.
+    pub(crate) async fn pool(&self) -> Pool {
+        let request = GetPoolRequest { name: "pools/default".into() };
+        self.pools().get_pool(request).await.expect("an answer").into_inner().pool.expect("a pool")
     }
 
     pub(crate) async fn create(&self, request: CreateListenerRequest) -> CreateListenerResponse {

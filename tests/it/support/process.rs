@@ -29,9 +29,17 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_to(args, Stdio::null())
+    }
+
+    /// With a pipe for its standard error that nobody reads.
+    pub(crate) fn start_with_unread_logs(args: &[&str]) -> Self {
+        Self::start_to(args, Stdio::piped())
+    }
+
+    fn start_to(args: &[&str], stderr: Stdio) -> Self {
         let mut command = command(args);
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the binary runs");
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
         let stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self { child, stdout }
     }

@@ -1,0 +1,84 @@
+//! How soon a peer may be started again. Pure.
+//!
+//! A session has its own patience, but peers can make the pool stop and start sessions: two bootstrap addresses that
+//! tell only of each other would have them parked and dialled thousands of times a second.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use crate::peer::{Backoff, PeerAddress};
+
+/// A peer that was started longer ago than this starts at once.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
+/// Ceilings of the first pause and of all.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// When peers were started last.
+#[derive(Debug, Default)]
+pub(super) struct Pacing {
+    starts: HashMap<PeerAddress, Start>,
+    /// With more entries than this, those that are due to be forgotten are.
+    tidy_at: usize,
+}
+
+#[derive(Debug)]
+struct Start {
+    /// When it was to begin.
+    at: Instant,
+    backoff: Backoff,
+}
+
+impl Pacing {
+    /// How long to wait before a peer is started. The seed decides it together with the past.
+    pub(super) fn pause(&mut self, address: &PeerAddress, now: Instant, seed: u64) -> Duration {
+        if self.starts.len() > self.tidy_at {
+            self.starts.retain(|_, start| start.at + FORGOTTEN_AFTER > now);
+            self.tidy_at = self.starts.len() * 2 + 64;
+        }
+        match self.starts.get_mut(address).filter(|start| start.at + FORGOTTEN_AFTER > now) {
+            Some(start) => {
+                let pause = start.backoff.next();
+                start.at = now + pause;
+                pause
+            }
+            None => {
+                let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, seed);
+                self.starts.insert(address.clone(), Start { at: now, backoff });
+                Duration::ZERO
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_started_over_and_over_waits_longer_and_longer() {
+        let (mut pacing, mut now) = (Pacing::default(), Instant::now());
+        let (peer, begun) = (PeerAddress::new("leaf-1", 8009).unwrap(), now);
+        assert_eq!(pacing.pause(&peer, now, 7), Duration::ZERO, "the first time at once");
+        for _ in 0..100 {
+            now += pacing.pause(&peer, now, 7);
+        }
+        assert!(now - begun > Duration::from_secs(900), "{:?}", now - begun);
+    }
+
+    #[test]
+    fn what_is_long_ago_is_forgotten() {
+        let (mut pacing, now) = (Pacing::default(), Instant::now());
+        for number in 0..10_000_u32 {
+            let peer = PeerAddress::new(&format!("leaf-{number}"), 8009).unwrap();
+            assert_eq!(pacing.pause(&peer, now + Duration::from_secs(u64::from(number)), 7), Duration::ZERO);
+        }
+        assert!(pacing.starts.len() < 500, "{}", pacing.starts.len());
+        let first = PeerAddress::new("leaf-0", 8009).unwrap();
+        assert_eq!(pacing.pause(&first, now + Duration::from_secs(20_000), 7), Duration::ZERO);
+    }
+}
