@@ -21,6 +21,13 @@ impl Backoff {
         Self { base, cap, attempts: 0, random: SplitMix64(seed) }
     }
 
+    /// As if this many attempts had been made already.
+    #[must_use]
+    pub const fn after(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
     /// The delay before the next attempt, which thereby counts.
     #[expect(clippy::should_implement_trait, reason = "it never ends, so callers want no Option")]
     pub fn next(&mut self) -> Duration {

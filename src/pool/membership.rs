@@ -22,8 +22,9 @@ pub(super) enum Order {
     Adopt(PeerAddress),
     /// Close its connection and dial it again.
     Redial(PeerAddress),
-    /// It is no member: try now and then whether it answers, and tell nobody of it.
-    Probe(PeerAddress),
+    /// It is no member: try now and then whether it answers, and tell nobody of it. The pauses go on from this
+    /// many that there have been already.
+    Probe(PeerAddress, u32),
     /// That is not wanted any more.
     StopProbe(PeerAddress),
 }
@@ -32,8 +33,9 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) struct Membership {
     members: BTreeMap<PeerAddress, Member>,
-    /// Peers that were given up and are still on the last list: found again without anyone's help.
-    given_up: BTreeSet<PeerAddress>,
+    /// Peers that were given up and are still on the last list: found again without anyone's help. With how many
+    /// times in a row that was.
+    given_up: BTreeMap<PeerAddress, u32>,
     /// Members whose last list had others on it.
     tellers: BTreeSet<PeerAddress>,
     limit: usize,
@@ -67,14 +69,20 @@ pub(super) enum RemoveRefused {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Member {
-    Configured { parked: bool },
-    Learned,
+    Configured {
+        parked: bool,
+    },
+    /// And how many times in a row it was given up before, without having been a peer in between: one that takes
+    /// connections and then never says who it is comes back more and more rarely.
+    Learned {
+        given_up: u32,
+    },
 }
 
 impl Membership {
     /// An empty pool for at most `limit` peers.
     pub(super) const fn new(limit: usize) -> Self {
-        Self { members: BTreeMap::new(), given_up: BTreeSet::new(), tellers: BTreeSet::new(), limit }
+        Self { members: BTreeMap::new(), given_up: BTreeMap::new(), tellers: BTreeSet::new(), limit }
     }
 
     /// How many peers it has, parked ones included.
@@ -94,7 +102,7 @@ impl Membership {
             }
             None if full => Err(AddRefused::Full(self.limit)),
             None => {
-                let probed = self.given_up.remove(&address).then(|| Order::StopProbe(address.clone()));
+                let probed = self.given_up.remove(&address).map(|_| Order::StopProbe(address.clone()));
                 self.members.insert(address.clone(), configured);
                 Ok(probed.into_iter().chain([Order::Start(address, PeerOrigin::Configured)]).collect())
             }
@@ -105,7 +113,7 @@ impl Membership {
     pub(super) fn remove(&mut self, address: &PeerAddress) -> Result<Vec<Order>, RemoveRefused> {
         match self.members.get(address) {
             None => Err(RemoveRefused::Unknown),
-            Some(Member::Learned) => Err(RemoveRefused::NotConfigured),
+            Some(Member::Learned { .. }) => Err(RemoveRefused::NotConfigured),
             Some(Member::Configured { .. }) => {
                 self.forget(address);
                 Ok(vec![Order::Stop(address.clone(), Reason::RemovedByClient)])
@@ -124,8 +132,8 @@ impl Membership {
         } else {
             self.tellers.remove(by)
         };
-        let mut orders: Vec<_> =
-            self.given_up.extract_if(.., |address| !list.contains(address)).map(Order::StopProbe).collect();
+        let unnamed = self.given_up.extract_if(.., |address, _| !list.contains(address));
+        let mut orders: Vec<_> = unnamed.map(|(address, _)| Order::StopProbe(address)).collect();
         let learned_before = self.has_learned();
         // They go first, so that they take no room from those that come, but it is said of them last.
         let stale = self.forget_learned_but(&list);
@@ -133,11 +141,13 @@ impl Membership {
             self.listed(address, by, &mut orders);
         }
         orders.extend(stale.into_iter().map(|address| Order::Stop(address, Reason::NotInPeerList)));
-        if !list.contains(by)
-            && let Some(Member::Configured { parked }) = self.members.get_mut(by)
-            && !mem::replace(parked, true)
-        {
-            orders.push(Order::Park(by.clone()));
+        match self.members.get_mut(by) {
+            Some(Member::Learned { given_up }) => *given_up = 0,
+            Some(Member::Configured { parked }) if !list.contains(by) && !*parked => {
+                *parked = true;
+                orders.push(Order::Park(by.clone()));
+            }
+            _ => {}
         }
         if learned_before && !self.has_learned() {
             orders.extend(self.unpark(Some(by)));
@@ -148,26 +158,33 @@ impl Membership {
     /// A peer has failed so many times in a row. A learned one is given up at last; it is tried quietly from then
     /// on, and whoever may know of others is asked again.
     pub(super) fn failed(&mut self, address: &PeerAddress, failures: u32) -> Vec<Order> {
-        if failures < GIVE_UP_AFTER || self.members.get(address) != Some(&Member::Learned) {
+        let Some(Member::Learned { given_up }) = self.members.get(address).copied() else {
+            return Vec::new();
+        };
+        if failures < GIVE_UP_AFTER {
             return Vec::new();
         }
         self.forget(address);
         let mut orders = vec![Order::Stop(address.clone(), Reason::GivenUp)];
         if self.given_up.len() < MAX_PROBED {
-            self.given_up.insert(address.clone());
-            orders.push(Order::Probe(address.clone()));
+            self.given_up.insert(address.clone(), given_up.saturating_add(1));
+            orders.push(Order::Probe(address.clone(), given_up));
         }
         orders.extend(self.unpark(None));
         orders
     }
 
-    /// A peer that was given up takes connections again.
+    /// A peer that was given up takes connections again. In a full pool there is no room for it yet.
     pub(super) fn answered(&mut self, address: &PeerAddress) -> Vec<Order> {
-        let mut orders = Vec::new();
-        if self.given_up.contains(address) {
-            orders.push(Order::StopProbe(address.clone()));
-            self.learn(address, &mut orders);
+        let Some(times) = self.given_up.get(address).copied() else {
+            return Vec::new();
+        };
+        if self.members.len() >= self.limit {
+            return vec![Order::Probe(address.clone(), times.saturating_sub(1))];
         }
+        self.given_up.remove(address);
+        let mut orders = vec![Order::StopProbe(address.clone())];
+        self.learn(address, times, &mut orders);
         orders
     }
 
@@ -212,7 +229,7 @@ impl Membership {
     /// The learned peers go, nobody is probed any more, parked peers are dialled, and so are `askable` ones that
     /// stay.
     fn start_over(&mut self, askable: Vec<PeerAddress>) -> Vec<Order> {
-        let mut orders: Vec<_> = mem::take(&mut self.given_up).into_iter().map(Order::StopProbe).collect();
+        let mut orders: Vec<_> = mem::take(&mut self.given_up).into_keys().map(Order::StopProbe).collect();
         let learned = self.forget_learned_but(&BTreeSet::new());
         orders.extend(learned.into_iter().map(|address| Order::Stop(address, Reason::Reset)));
         orders.extend(self.unpark(None));
@@ -233,34 +250,37 @@ impl Membership {
 
     fn forget_learned_but(&mut self, list: &BTreeSet<PeerAddress>) -> Vec<PeerAddress> {
         let stale = |address: &PeerAddress, member: &mut Member| {
-            *member == Member::Learned && !list.contains(address)
+            matches!(member, Member::Learned { .. }) && !list.contains(address)
         };
-        self.members.extract_if(.., stale).map(|(address, _)| address).collect()
+        let stale: Vec<_> = self.members.extract_if(.., stale).map(|(address, _)| address).collect();
+        for address in &stale {
+            self.tellers.remove(address);
+        }
+        stale
     }
 
     fn listed(&mut self, address: &PeerAddress, by: &PeerAddress, orders: &mut Vec<Order>) {
-        match self.members.get_mut(address) {
-            // That one peer names another does not make it answer. But it is a reason to try it at once.
-            None if self.given_up.contains(address) => orders.push(Order::Probe(address.clone())),
-            None => self.learn(address, orders),
-            Some(member) => {
-                if address != by && member.unpark() {
-                    orders.push(Order::Unpark(address.clone()));
-                }
+        if let Some(member) = self.members.get_mut(address) {
+            if address != by && member.unpark() {
+                orders.push(Order::Unpark(address.clone()));
             }
+        } else if let Some(times) = self.given_up.get(address) {
+            // That one peer names another does not make it answer. But it is a reason to try it soon.
+            orders.push(Order::Probe(address.clone(), times.saturating_sub(1)));
+        } else {
+            self.learn(address, 0, orders);
         }
     }
 
-    fn learn(&mut self, address: &PeerAddress, orders: &mut Vec<Order>) {
+    fn learn(&mut self, address: &PeerAddress, given_up: u32, orders: &mut Vec<Order>) {
         if self.members.len() < self.limit {
-            self.given_up.remove(address);
-            self.members.insert(address.clone(), Member::Learned);
+            self.members.insert(address.clone(), Member::Learned { given_up });
             orders.push(Order::Start(address.clone(), PeerOrigin::Learned));
         }
     }
 
     fn has_learned(&self) -> bool {
-        self.members.values().any(|member| *member == Member::Learned)
+        self.members.values().any(|member| matches!(member, Member::Learned { .. }))
     }
 
     fn unpark(&mut self, except: Option<&PeerAddress>) -> Vec<Order> {

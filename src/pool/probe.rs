@@ -13,15 +13,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Ceiling of all pauses: how long a peer may be back before it is found, without knocking all the time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Tries until the peer answers, and tells the pool.
+/// Tries until the peer answers, and tells the pool. The pauses go on from `pauses` that there have been.
 pub(super) async fn probe(
     id: u64,
     address: PeerAddress,
+    pauses: u32,
     shared: Arc<Shared>,
     tell: mpsc::Sender<Told>,
     stop: CancellationToken,
 ) {
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, fastrand::u64(..));
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, fastrand::u64(..)).after(pauses);
     let answered = async {
         loop {
             sleep(backoff.next()).await;

@@ -239,7 +239,7 @@ impl Supervisor {
                         running.redial.notify_one();
                     }
                 }
-                Order::Probe(address) => self.start_probe(address),
+                Order::Probe(address, pauses) => self.start_probe(address, pauses),
                 Order::StopProbe(address) => self.stop_session(&address),
             }
         }
@@ -256,10 +256,10 @@ impl Supervisor {
         self.tasks.spawn(Session { id, address, shared, tell, redial, stop, pause }.run());
     }
 
-    fn start_probe(&mut self, address: PeerAddress) {
+    fn start_probe(&mut self, address: PeerAddress, pauses: u32) {
         let Running { session: id, stop, .. } = self.enlist(&address);
         let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
-        self.tasks.spawn(probe(id, address, shared, tell, stop));
+        self.tasks.spawn(probe(id, address, pauses, shared, tell, stop));
     }
 
     /// Makes room for a new task for this address. The one that there is, if any, is stopped.

@@ -41,6 +41,13 @@ fn a_reset_starts_again_from_the_base() {
 }
 
 #[test]
+fn one_that_goes_on_waits_as_if_it_had_made_those_attempts() {
+    let after = |attempts| Backoff::new(BASE, CAP, 1).after(attempts).ceiling();
+    assert_eq!((after(0), after(3)), (BASE, BASE * 8));
+    assert_eq!(after(u32::MAX), CAP);
+}
+
+#[test]
 fn a_new_cap_holds_for_the_next_delay_even_below_the_base() {
     let mut backoff = Backoff::new(BASE, CAP, 1);
     for _ in 0..100 {

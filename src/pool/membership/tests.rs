@@ -21,7 +21,7 @@ fn in_short(orders: &[Order]) -> Vec<String> {
         Order::Unpark(address) => format!("unpark {}", address.host()),
         Order::Adopt(address) => format!("adopt {}", address.host()),
         Order::Redial(address) => format!("redial {}", address.host()),
-        Order::Probe(address) => format!("probe {}", address.host()),
+        Order::Probe(address, pauses) => format!("probe {} after {pauses}", address.host()),
         Order::StopProbe(address) => format!("leave {}", address.host()),
     };
     orders.iter().map(word).collect()
@@ -67,10 +67,51 @@ fn only_configured_peers_can_be_removed() {
 fn a_learned_peer_is_given_up_at_the_fourth_failure_and_tried_quietly() {
     let mut pool = pool("a");
     identified(&mut pool, "a", "a b");
-    assert_eq!(failed(&mut pool, "b", 4), ["stop b GIVEN_UP", "probe b"]);
+    assert_eq!(failed(&mut pool, "b", 4), ["stop b GIVEN_UP", "probe b after 0"]);
     assert_eq!(pool.len(), 1);
     assert_eq!(in_short(&pool.answered(&at("b"))), ["leave b", "start b LEARNED"]);
     assert!(pool.answered(&at("b")).is_empty(), "once is enough");
+}
+
+#[test]
+fn one_that_takes_connections_and_never_says_who_it_is_comes_back_ever_more_rarely() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    for times in 0..3 {
+        assert_eq!(
+            failed(&mut pool, "b", 4),
+            ["stop b GIVEN_UP".to_owned(), format!("probe b after {times}")]
+        );
+        assert_eq!(
+            identified(&mut pool, "a", "a b"),
+            [format!("probe b after {times}")],
+            "a list is no proof"
+        );
+        assert_eq!(in_short(&pool.answered(&at("b"))), ["leave b", "start b LEARNED"]);
+    }
+    identified(&mut pool, "b", "a b");
+    assert_eq!(failed(&mut pool, "b", 4), ["stop b GIVEN_UP", "probe b after 0"], "it was well in between");
+}
+
+#[test]
+fn one_that_answers_when_the_pool_is_full_is_tried_until_there_is_room() {
+    let mut pool = Membership::new(2);
+    pool.add(at("a")).unwrap();
+    identified(&mut pool, "a", "a b");
+    failed(&mut pool, "b", 4);
+    pool.add(at("c")).unwrap();
+    assert_eq!(in_short(&pool.answered(&at("b"))), ["probe b after 0"]);
+    pool.remove(&at("c")).unwrap();
+    assert_eq!(in_short(&pool.answered(&at("b"))), ["leave b", "start b LEARNED"]);
+}
+
+#[test]
+fn those_who_told_of_others_are_forgotten_when_they_go() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    identified(&mut pool, "b", "a b");
+    identified(&mut pool, "a", "a");
+    assert!(pool.tellers.is_empty(), "{:?}", pool.tellers);
 }
 
 #[test]
@@ -83,9 +124,9 @@ fn a_configured_peer_is_never_given_up() {
 fn when_a_learned_peer_is_given_up_parked_ones_are_asked_again() {
     let mut pool = pool("anycast");
     identified(&mut pool, "anycast", "a b");
-    assert_eq!(failed(&mut pool, "a", 4), ["stop a GIVEN_UP", "probe a", "unpark anycast"]);
+    assert_eq!(failed(&mut pool, "a", 4), ["stop a GIVEN_UP", "probe a after 0", "unpark anycast"]);
     // Its list names the peer again: that is a reason to try it at once, but no proof that it answers.
-    assert_eq!(identified(&mut pool, "anycast", "a b"), ["probe a", "park anycast"]);
+    assert_eq!(identified(&mut pool, "anycast", "a b"), ["probe a after 0", "park anycast"]);
 }
 
 #[test]
@@ -144,7 +185,7 @@ fn a_list_of_thousands_that_are_dead_is_not_knocked_at_for_ever() {
     let dead: Vec<_> = (0..2 * MAX_PROBED).map(|number| at(&format!("dead-{number}"))).collect();
     pool.identified(&at("a"), [&dead[..], &[at("a")]].concat());
     let orders: Vec<_> = dead.iter().flat_map(|address| pool.failed(address, 4)).collect();
-    let probes = orders.iter().filter(|order| matches!(order, Order::Probe(_))).count();
+    let probes = orders.iter().filter(|order| matches!(order, Order::Probe(..))).count();
     assert_eq!((probes, pool.len()), (MAX_PROBED, 1));
 }
 
@@ -322,7 +363,7 @@ impl World {
                 }
                 Order::Adopt(address) => assert!(self.learned.remove(address), "{order:?}"),
                 Order::Redial(address) => assert!(self.connected.contains(address), "{order:?}"),
-                Order::Probe(address) => {
+                Order::Probe(address, _) => {
                     assert!(!self.connected.contains(address) && !self.parked.contains(address), "{order:?}");
                     self.probed.insert(address.clone());
                 }
@@ -375,7 +416,8 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
             let address = at(HOSTS[*host]);
             let wanted = world.probed.contains(&address);
             world.carry_out(&pool.answered(&address));
-            assert!(!wanted || world.connected.contains(&address) || world.len() >= limit);
+            let still = world.probed.contains(&address) && world.len() >= limit;
+            assert!(!wanted || world.connected.contains(&address) || still, "nobody looks for it");
         }
         Step::ResetLearned | Step::ResetAll => {
             let all = matches!(step, Step::ResetAll);
@@ -421,6 +463,10 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
         }
     }
     assert_eq!(pool.len(), world.len());
+    let members: Vec<_> = world.connected.iter().chain(&world.parked).collect();
+    assert!(world.learned.iter().all(|address| world.connected.contains(address)), "learned ones never park");
+    assert!(pool.tellers.iter().all(|address| members.contains(&address)), "a stranger is remembered");
+    assert!(pool.given_up.keys().eq(&world.probed), "remembered, and nobody looks for it");
 }
 
 proptest! {
