@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use crate::{
     opflex::Identity,
     peer::{PeerAddress, Timers},
-    pool::PoolConfig,
+    pool::{ASK_AGAIN, PoolConfig},
     status::{Limits, is_id},
 };
 
@@ -217,6 +217,7 @@ fn pools(file: &file::File) -> Result<Vec<PoolConfig>, ConfigError> {
             timers: timers(&place, &pool.timers)?,
             frame_limit: file.limits.max_frame_bytes,
             peer_limit: file.limits.max_peers,
+            ask_again: ASK_AGAIN,
         });
     }
     Ok(pools)

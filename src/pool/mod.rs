@@ -11,4 +11,4 @@ mod session;
 mod supervisor;
 
 pub use command::{PoolError, PoolHandle, Reset};
-pub use supervisor::{PoolConfig, open};
+pub use supervisor::{ASK_AGAIN, PoolConfig, open};

@@ -33,8 +33,8 @@ use crate::{
 
 /// Reports of sessions on their way to the pool. Sessions wait when it is full.
 const REPORTS: usize = 1024;
-/// How long a pool may be without a ready peer before parked addresses are asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How long a pool usually may be without a ready peer before parked addresses are asked again.
+pub const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Redials per second that a pool of dead peers may make: what the ceiling of the pauses is made from.
 const REDIALS_PER_SECOND: u64 = 200;
 /// Bounds of that ceiling, in milliseconds.
@@ -55,6 +55,8 @@ pub struct PoolConfig {
     pub frame_limit: usize,
     /// How many peers it may have, learned ones included.
     pub peer_limit: usize,
+    /// How long it may be without a ready peer before parked addresses are asked again; see [`ASK_AGAIN`].
+    pub ask_again: Duration,
 }
 
 /// Adds a pool to the hub. The future is the pool's task: it starts the sessions in `tasks` and runs until
@@ -66,32 +68,10 @@ pub fn open(
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> (PoolHandle, impl Future<Output = ()> + Send) {
-    let location = config.identity.location.clone();
-    let identity = Arc::new(config.identity);
-    hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
-    let shared = Shared {
-        identity: RwLock::new(identity),
-        backoff_cap_ms: AtomicU64::new(*BACKOFF_CAP_MS.start()),
-        timers: config.timers,
-        frame_limit: config.frame_limit,
-        connector: Connector::new(config.timers.connect),
-    };
-    let (tell, told) = mpsc::channel(REPORTS);
-    let supervisor = Supervisor {
-        name: config.name,
-        hub,
-        shared: Arc::new(shared),
-        membership: Membership::new(config.peer_limit),
-        sessions: HashMap::new(),
-        next_session: 0,
-        pacing: Pacing::default(),
-        location,
-        ask_again_at: None,
-        tasks,
-        tell,
-    };
+    let peers = config.peers.clone();
+    let (supervisor, told) = Supervisor::new(config, hub, tasks);
     let (commands, commanded) = mpsc::channel(COMMANDS);
-    (PoolHandle::new(commands), supervisor.run(config.peers, told, commanded, stop))
+    (PoolHandle::new(commands), supervisor.run(peers, told, commanded, stop))
 }
 
 struct Supervisor {
@@ -104,6 +84,7 @@ struct Supervisor {
     pacing: Pacing,
     /// Where we are, as configured. What peers say of it is in the identity.
     location: Option<String>,
+    ask_again: Duration,
     /// When parked peers are asked again, if nobody is ready until then.
     ask_again_at: Option<Instant>,
     tasks: TaskTracker,
@@ -119,6 +100,36 @@ struct Running {
 }
 
 impl Supervisor {
+    /// Adds a pool without peers to the hub. What its sessions tell comes out of the receiver.
+    fn new(config: PoolConfig, hub: Arc<Hub>, tasks: TaskTracker) -> (Self, mpsc::Receiver<Told>) {
+        let location = config.identity.location.clone();
+        let identity = Arc::new(config.identity);
+        hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
+        let shared = Shared {
+            identity: RwLock::new(identity),
+            backoff_cap_ms: AtomicU64::new(*BACKOFF_CAP_MS.start()),
+            timers: config.timers,
+            frame_limit: config.frame_limit,
+            connector: Connector::new(config.timers.connect),
+        };
+        let (tell, told) = mpsc::channel(REPORTS);
+        let supervisor = Self {
+            name: config.name,
+            hub,
+            shared: Arc::new(shared),
+            membership: Membership::new(config.peer_limit),
+            sessions: HashMap::new(),
+            next_session: 0,
+            pacing: Pacing::default(),
+            location,
+            ask_again: config.ask_again,
+            ask_again_at: None,
+            tasks,
+            tell,
+        };
+        (supervisor, told)
+    }
+
     async fn run(
         mut self,
         peers: Vec<PeerAddress>,
@@ -202,7 +213,8 @@ impl Supervisor {
     /// Keeps the moment at which parked peers are asked again: so long after the pool last had a ready peer.
     fn mind_the_quiet(&mut self) {
         let quiet = self.hub.pool(&self.name).is_some_and(|(pool, _)| pool.ready == 0);
-        self.ask_again_at = quiet.then(|| self.ask_again_at.unwrap_or_else(|| Instant::now() + ASK_AGAIN));
+        self.ask_again_at =
+            quiet.then(|| self.ask_again_at.unwrap_or_else(|| Instant::now() + self.ask_again));
     }
 
     fn ask_again(&mut self) {
@@ -329,3 +341,6 @@ impl Supervisor {
 fn plain(status: PeerStatus, reason: Reason) -> Report {
     Report { status, reason, detail: Arc::from(""), failures: 0, roles: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,17 +1,19 @@
 //! Who belongs to a pool: learned, parked, given up, found again, added, removed, reset.
 
+use std::time::Duration;
+
 use opflex_peerstatus::{
     grpc::pb::{
         AddPeerRequest, ChangeKind, ListPeersRequest, Peer, PeerOrigin,
         PeerStatus::{Closing, Connecting, Disconnected, Ready},
         PoolHealth::Healthy,
-        Reason::{self, GivenUp, HandshakeComplete, NotInPeerList, RemovedByClient},
+        Reason::{self, Dialing, GivenUp, HandshakeComplete, NotInPeerList, RemovedByClient},
         RemovePeerRequest, ResetPeersRequest, ResetScope,
     },
-    sim::SimPeer,
+    sim::{Behaviour, SimPeer},
 };
 
-use crate::support::{ScriptedPeer, Server, peerstatus, sim, sims};
+use crate::support::{ScriptedPeer, Server, peerstatus, settings, sim, sims};
 
 fn host_port(peer: &SimPeer) -> (String, u16) {
     (peer.address().ip().to_string(), peer.address().port())
@@ -84,6 +86,28 @@ async fn the_anycast_address_is_parked_and_asked_again_when_a_leaf_is_lost() {
     let other = sim();
     anycast.set_peers(vec![host_port(&other)]);
     watch.until(&real, Closing, GivenUp).await;
+    watch.until(&other.address().to_string(), Ready, HandshakeComplete).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_anycast_address_is_asked_again_while_nobody_is_ready_though_nobody_fails() {
+    let (mut anycast, leaf) = (sim(), sim());
+    let any = anycast.address().to_string();
+    leaf.set_behaviour(Behaviour::Silent);
+    anycast.set_peers(vec![host_port(&leaf)]);
+    anycast.stop().await;
+    let mut config = settings(std::slice::from_ref(&any));
+    config.pools[0].ask_again = Duration::from_millis(200);
+    let server = Server::start_with(config).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    anycast.restart().await.unwrap();
+
+    watch.until(&any, Disconnected, NotInPeerList).await;
+    let other = sim();
+    anycast.set_peers(vec![host_port(&other)]);
+    watch.until(&any, Connecting, Dialing).await;
     watch.until(&other.address().to_string(), Ready, HandshakeComplete).await;
     server.stop().await;
 }
