@@ -7,6 +7,7 @@ use opflex_peerstatus::grpc::pb::{
     WatchPeerStatusRequest,
 };
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use crate::support::{Server, explain, settings, sims};
 
@@ -199,12 +200,22 @@ async fn wrong_changes_of_a_pool_are_refused_and_change_nothing() {
         (reset(named, &["pools/other/peers/h:1"]), invalid("BAD_NAME", "names")),
         (reset(named, &["pools/default/peers/h:1"]), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![])),
         (reset(0, &["pools/default/peers/h:1"]), invalid("BAD_FILTER", "names")),
+        (reset(named, &["pools/default/peers/h:1"; 1001]), invalid("BAD_NAME", "names")),
         (reset(77, &[]), invalid("BAD_FILTER", "scope")),
+        (ResetPeersRequest { parent: "default".into(), ..reset(0, &[]) }, invalid("BAD_NAME", "parent")),
+        (
+            ResetPeersRequest { parent: "pools/other".into(), ..reset(0, &[]) },
+            (Code::NotFound, "POOL_NOT_FOUND".into(), vec![]),
+        ),
     ];
     for (request, expected) in cases {
         let status = pools.reset_peers(request.clone()).await.unwrap_err();
         assert_eq!(explain(&status), expected, "{request:?}: {}", status.message());
     }
+    let known = format!("pools/default/peers/{}", peers[0].address());
+    let status = pools.reset_peers(reset(named, &[&known, "pools/default/peers/h:1"])).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![]));
+    assert!(status.message().contains("h:1"), "which one: {}", status.message());
     let after = pools.list_peers(ListPeersRequest::default()).await.unwrap().into_inner().cursor;
     assert_eq!(before, after);
     server.stop().await;
@@ -218,6 +229,7 @@ async fn a_full_pool_takes_no_peer() {
     let request = AddPeerRequest { host: "leaf-101".into(), port: 8009, ..Default::default() };
     let status = server.pools().add_peer(request).await.unwrap_err();
     assert_eq!(explain(&status), (Code::ResourceExhausted, "PEER_QUOTA".into(), vec![]));
+    assert!(status.get_details_retry_info().is_some_and(|retry| retry.retry_delay.is_some()));
     server.stop().await;
 }
 

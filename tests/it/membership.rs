@@ -12,6 +12,7 @@ use opflex_peerstatus::{
     },
     sim::{Behaviour, SimPeer},
 };
+use tonic::Code;
 
 use crate::support::{ScriptedPeer, Server, peerstatus, settings, sim, sims};
 
@@ -80,6 +81,9 @@ async fn the_anycast_address_is_parked_and_asked_again_when_a_leaf_is_lost() {
     watch.until(&real, Ready, HandshakeComplete).await;
     let peers = listed(&server).await;
     assert_eq!(peers.len(), 2, "the parked one is still listed");
+    let (host, port) = host_port(&anycast);
+    let add = AddPeerRequest { host, port: port.into(), ..Default::default() };
+    assert_eq!(server.pools().add_peer(add).await.unwrap_err().code(), Code::AlreadyExists);
 
     // The leaf goes for good, and another one takes its place.
     leaf.stop().await;
