@@ -27,7 +27,8 @@ fn update() -> impl Strategy<Value = Update> {
     let status = (prop::sample::select(PeerStatus::ALL), prop::sample::select(&Reason::ALL[..3]));
     let origin = prop::sample::select(PeerOrigin::ALL);
     prop_oneof![
-        3 => origin.prop_map(Update::Added),
+        3 => origin.clone().prop_map(Update::Added),
+        2 => origin.prop_map(Update::Origin),
         8 => status.prop_map(|(status, reason)| is(status, reason)),
         1 => Just(Update::Removed),
     ]
@@ -129,10 +130,10 @@ impl Client {
     fn apply(&mut self, event: &Event, parts: Parts) {
         let PeerChange { peer, kind, .. } = &event.peer;
         if parts.peer {
-            let statuses = &self.filter.statuses;
-            let left =
-                *kind == ChangeKind::Removed || !(statuses.is_empty() || statuses.contains(&peer.status));
-            if left {
+            let (statuses, origins) = (&self.filter.statuses, &self.filter.origins);
+            let stays = (statuses.is_empty() || statuses.contains(&peer.status))
+                && (origins.is_empty() || origins.contains(&peer.origin));
+            if *kind == ChangeKind::Removed || !stays {
                 self.peers.remove(&(Arc::clone(&peer.pool), peer.address.clone()));
             } else {
                 self.learn(peer);
