@@ -1,0 +1,194 @@
+//! What holds of the orders whatever peers say and clients ask for, against a naive model of the world.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Add(usize),
+    Remove(usize),
+    /// Who of those that are dialled, and the how many'th time in a row.
+    Failed(usize, u32),
+    Answered(usize),
+    ResetLearned,
+    ResetAll,
+    ResetNamed(Vec<usize>),
+    /// Who of those that have a connection, and whom it lists.
+    Identified(usize, Vec<usize>),
+    NobodyReady,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (0..HOSTS.len()).prop_map(Step::Add),
+        1 => (0..HOSTS.len()).prop_map(Step::Remove),
+        4 => (any::<usize>(), 1_u32..6).prop_map(|(who, failures)| Step::Failed(who, failures)),
+        2 => (0..HOSTS.len()).prop_map(Step::Answered),
+        1 => Just(Step::ResetLearned),
+        1 => Just(Step::ResetAll),
+        1 => vec(0..HOSTS.len(), 0..3).prop_map(Step::ResetNamed),
+        6 => (any::<usize>(), vec(0..HOSTS.len(), 0..6)).prop_map(|(by, list)| Step::Identified(by, list)),
+        1 => Just(Step::NobodyReady),
+    ]
+}
+
+const HOSTS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// What the orders amount to, for one who carries them out and knows nothing else.
+#[derive(Debug, Default)]
+struct World {
+    connected: BTreeSet<PeerAddress>,
+    parked: BTreeSet<PeerAddress>,
+    learned: BTreeSet<PeerAddress>,
+    probed: BTreeSet<PeerAddress>,
+}
+
+impl World {
+    fn carry_out(&mut self, orders: &[Order]) {
+        for order in orders {
+            match order {
+                Order::Start(address, origin) => {
+                    assert!(
+                        !self.parked.contains(address) && self.connected.insert(address.clone()),
+                        "{order:?}"
+                    );
+                    assert!(!self.probed.contains(address), "a member is not probed: {order:?}");
+                    if *origin == PeerOrigin::Learned {
+                        self.learned.insert(address.clone());
+                    }
+                }
+                Order::Stop(address, reason) => {
+                    let learned = self.learned.remove(address);
+                    assert_eq!(learned, *reason != Reason::RemovedByClient, "{order:?}");
+                    assert!(self.connected.remove(address) || self.parked.remove(address), "{order:?}");
+                }
+                Order::Park(address) => {
+                    assert!(!self.learned.contains(address), "{order:?}");
+                    assert!(
+                        self.connected.remove(address) && self.parked.insert(address.clone()),
+                        "{order:?}"
+                    );
+                }
+                Order::Adopt(address) => assert!(self.learned.remove(address), "{order:?}"),
+                Order::Redial(address) => assert!(self.connected.contains(address), "{order:?}"),
+                Order::Probe(address, _) => {
+                    assert!(!self.connected.contains(address) && !self.parked.contains(address), "{order:?}");
+                    self.probed.insert(address.clone());
+                }
+                Order::StopProbe(address) => assert!(self.probed.remove(address), "{order:?}"),
+                Order::Unpark(address) => {
+                    assert!(
+                        self.parked.remove(address) && self.connected.insert(address.clone()),
+                        "{order:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.connected.len() + self.parked.len()
+    }
+}
+
+/// Carries out a step, and says what the world must be like then.
+fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
+    match step {
+        Step::Add(host) => {
+            let address = at(HOSTS[*host]);
+            let full = world.len() >= limit;
+            match pool.add(address.clone()) {
+                Ok(orders) => world.carry_out(&orders),
+                Err(AddRefused::Full(_)) => assert!(full),
+                Err(AddRefused::Exists) => assert!(!world.learned.contains(&address)),
+            }
+        }
+        Step::Remove(host) => match pool.remove(&at(HOSTS[*host])) {
+            Ok(orders) => world.carry_out(&orders),
+            Err(RemoveRefused::NotConfigured) => assert!(world.learned.contains(&at(HOSTS[*host]))),
+            Err(RemoveRefused::Unknown) => assert!(!world.connected.contains(&at(HOSTS[*host]))),
+        },
+        Step::Failed(who, failures) => {
+            let Some(who) = world.connected.iter().nth(who % world.connected.len().max(1)).cloned() else {
+                return;
+            };
+            let given_up = *failures >= GIVE_UP_AFTER && world.learned.contains(&who);
+            world.carry_out(&pool.failed(&who, *failures));
+            assert_eq!(world.connected.contains(&who), !given_up);
+            assert!(
+                !given_up || (world.parked.is_empty() && world.probed.contains(&who)),
+                "nobody looks for it"
+            );
+        }
+        Step::Answered(host) => {
+            let address = at(HOSTS[*host]);
+            let wanted = world.probed.contains(&address);
+            world.carry_out(&pool.answered(&address));
+            let still = world.probed.contains(&address) && world.len() >= limit;
+            assert!(!wanted || world.connected.contains(&address) || still, "nobody looks for it");
+        }
+        Step::ResetLearned | Step::ResetAll => {
+            let all = matches!(step, Step::ResetAll);
+            let orders = if all { pool.reset_all() } else { pool.reset_learned() };
+            world.carry_out(&orders);
+            assert!(world.learned.is_empty() && world.parked.is_empty() && world.probed.is_empty());
+        }
+        Step::ResetNamed(hosts) => {
+            let names: BTreeSet<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
+            match pool.reset_named(&names) {
+                Ok(orders) => {
+                    world.carry_out(&orders);
+                    assert!(names.iter().all(|name| world.connected.contains(name)));
+                    assert_eq!(orders.len(), names.len());
+                }
+                Err(unknown) => assert!(names.contains(&unknown) && !world.connected.contains(&unknown)),
+            }
+        }
+        Step::Identified(by, hosts) => {
+            let Some(by) = world.connected.iter().nth(by % world.connected.len().max(1)).cloned() else {
+                return;
+            };
+            let list: Vec<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
+            let (before, learned_before) = (world.len(), !world.learned.is_empty());
+            let orders = pool.identified(&by, list.clone());
+            world.carry_out(&orders);
+            assert!(world.learned.iter().all(|address| list.contains(address)));
+            assert!(world.len() <= limit.max(before));
+            let is_there = |address| world.connected.contains(address) || world.parked.contains(address);
+            let known = |address| is_there(address) || world.probed.contains(address);
+            assert!(list.iter().all(known) || world.len() >= limit, "left out of a pool with room");
+            assert!(world.probed.iter().all(|address| list.contains(address)), "nobody names it any more");
+            let stays = list.contains(&by);
+            assert_eq!(world.connected.contains(&by), stays, "who lists itself stays, and nobody else");
+            assert!(list.iter().all(|address| !world.parked.contains(address)), "listed and parked");
+            if learned_before && world.learned.is_empty() {
+                assert!(world.parked.iter().all(|address| *address == by), "nobody left, and some parked");
+            }
+        }
+        Step::NobodyReady => {
+            world.carry_out(&pool.nobody_ready());
+            assert!(world.parked.is_empty());
+        }
+    }
+    assert_eq!(pool.len(), world.len());
+    let members: Vec<_> = world.connected.iter().chain(&world.parked).collect();
+    assert!(world.learned.iter().all(|address| world.connected.contains(address)), "learned ones never park");
+    assert!(pool.tellers.iter().all(|address| members.contains(&address)), "a stranger is remembered");
+    assert!(pool.given_up.keys().eq(&world.probed), "remembered, and nobody looks for it");
+}
+
+proptest! {
+    #[test]
+    fn whatever_peers_say_the_orders_make_sense(
+        limit in 1_usize..10,
+        steps in vec(step(), 0..40),
+    ) {
+        let (mut pool, mut world) = (Membership::new(limit), World::default());
+        for step in &steps {
+            take(step, &mut pool, &mut world, limit);
+        }
+        let everyone: BTreeSet<_> = world.connected.union(&world.parked).cloned().collect();
+        prop_assert_eq!(pool.stop_all(), everyone.into_iter().collect::<Vec<_>>());
+    }
+}
