@@ -90,8 +90,10 @@ struct Deserted;
 impl Session {
     /// Keeps the peer connected until it is stopped.
     pub(super) async fn run(self) {
-        if self.stop.run_until_cancelled(sleep(self.pause)).await.is_none() {
-            return;
+        tokio::select! {
+            () = self.stop.cancelled() => return,
+            () = self.redial.notified() => {}
+            () = sleep(self.pause) => {}
         }
         let seed = fastrand::u64(..);
         let now = Instant::now().into_std();
