@@ -15,10 +15,7 @@
 //! channel and no timer, so that a second of it can be simulated in a microsecond. Leaving a pool is not its
 //! business: the pool says CLOSING for a peer and then stops it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -26,7 +23,11 @@ use super::{
     Backoff, PeerAddress, PeerStatus, Reason,
     request::{Phase, Response, respond},
 };
-use crate::opflex::{self, Answer, FrameError, IdentityAnswer, Message, Method, Roles, text};
+use crate::opflex::{self, Answer, IdentityAnswer, Message, Method, text};
+
+mod words;
+
+pub use words::{Action, Input, Report, Timers};
 
 #[cfg(test)]
 mod tests;
@@ -41,109 +42,6 @@ const REPEATED_ANSWER: Duration = Duration::from_secs(1);
 /// How long a peer must have been READY to be dialled as promptly as a new one when it is lost. One that closes
 /// right after each handshake would otherwise be dialled, and tell everyone so, many times a second for ever.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
-
-/// How long a peer is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timers {
-    /// For the byte stream to come up. The machine does not use it: whoever dials does.
-    pub connect: Duration,
-    /// From the byte stream to the answer to `send_identity`.
-    pub handshake: Duration,
-    /// Since the last complete frame.
-    pub keepalive: Duration,
-    /// Between two of our echo requests.
-    pub echo: Duration,
-    /// Ceiling of the first pause before a redial; doubles with each failure.
-    pub backoff_base: Duration,
-    /// Ceiling of all pauses.
-    pub backoff_cap: Duration,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            handshake: Duration::from_secs(45),
-            keepalive: Duration::from_secs(120),
-            echo: Duration::from_secs(15),
-            backoff_base: Duration::from_millis(250),
-            backoff_cap: Duration::from_secs(30),
-        }
-    }
-}
-
-/// A fact.
-#[derive(Debug)]
-pub enum Input {
-    /// The pool wants this peer.
-    Started,
-    /// The byte stream is up; `detail` is for people.
-    Established {
-        /// Which address it is, if the peer was named.
-        detail: String,
-    },
-    /// The byte stream did not come up.
-    DialFailed {
-        /// Why.
-        reason: Reason,
-        /// For people.
-        detail: String,
-    },
-    /// A complete frame arrived, without its NUL. May be empty.
-    Received(Bytes),
-    /// The peer sent more than a frame may hold.
-    Overran(FrameError),
-    /// The byte stream ended or failed.
-    Lost {
-        /// For people.
-        detail: String,
-    },
-    /// The moment that [`PeerFsm::next_deadline`] named has come.
-    DeadlinePassed,
-    /// Somebody wants the connection to be made anew.
-    Reset,
-    /// The pool does not want this peer any more.
-    Stopped,
-}
-
-/// An order.
-#[derive(Debug)]
-pub enum Action {
-    /// Bring up the byte stream; answer with `Established` or `DialFailed`.
-    Dial,
-    /// Say who we are, in a request of this number.
-    SendIdentity(u64),
-    /// Send these bytes, in order.
-    Send(Vec<Bytes>),
-    /// Close the byte stream, or stop dialing.
-    Disconnect,
-    /// The peer is in this state now.
-    Publish(Report),
-    /// The peer answered our identity. Comes before the READY that it leads to, if it lists itself.
-    Identified {
-        /// What else it said.
-        answer: IdentityAnswer,
-        /// The peers that it lists.
-        peers: Vec<PeerAddress>,
-        /// Whether it is one of them. If not, the connection stays as it is until the pool decides.
-        lists_itself: bool,
-    },
-}
-
-/// What is to be published of a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Its status.
-    pub status: PeerStatus,
-    /// Why.
-    pub reason: Reason,
-    /// For people; at most 512 bytes, one line.
-    pub detail: Arc<str>,
-    /// Failures in a row.
-    pub failures: u32,
-    /// What it said it is, when it said so.
-    pub roles: Option<Roles>,
-}
 
 /// One peer.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ mod table;
 mod timers;
 
 use super::*;
+use crate::opflex::FrameError;
 
 const ADDRESS: &str = "leaf-1:8009";
 /// An answer of the peer under test that lists itself.
