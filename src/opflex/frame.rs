@@ -2,7 +2,7 @@
 
 use std::{ffi::CStr, mem};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use thiserror::Error;
 
 /// The bytes are not frames that we take.
@@ -18,32 +18,36 @@ pub enum FrameError {
 
 /// Cuts a byte stream into frames at the NUL bytes.
 ///
-/// Push what was read, then take frames until there is none. Between the two the decoder holds at most one
-/// frame of the limit's size and one push; once the frames are taken, it holds the bytes of the incomplete
-/// frame at most, and no buffer at all if there is none: an idle peer costs nothing.
+/// Push what was read, then take frames until there is none. Beside the last push, the decoder holds the bytes of
+/// one incomplete frame, in a buffer that never gets larger than the limit, and none if there is no such frame: an
+/// idle peer costs nothing.
 #[derive(Debug)]
 pub struct FrameDecoder {
     limit: usize,
-    buffer: BytesMut,
-    /// The first so many bytes of `buffer` are known to hold no NUL.
-    scanned: usize,
-    /// Frames were taken from `buffer`, so what is left lies in an allocation larger than it needs.
-    oversized: bool,
+    /// What there is of a frame that has begun in an earlier push. No NUL is in it.
+    begun: Vec<u8>,
+    /// What was pushed last and is not cut yet.
+    fresh: Bytes,
     failed: bool,
 }
 
 impl FrameDecoder {
     /// A decoder for frames of at most `limit` bytes, not counting the NUL.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { limit, buffer: BytesMut::new(), scanned: 0, oversized: false, failed: false }
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, begun: Vec::new(), fresh: Bytes::new(), failed: false }
     }
 
     /// Adds bytes as they came. After an error they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
-        if !self.failed {
-            self.buffer.extend_from_slice(bytes);
+        if self.failed {
+            return;
         }
+        self.fresh = if self.fresh.is_empty() {
+            Bytes::copy_from_slice(bytes)
+        } else {
+            [&self.fresh, bytes].concat().into()
+        };
     }
 
     /// The next complete frame, without its NUL; `None` until more bytes are pushed. An empty frame is legal.
@@ -53,48 +57,35 @@ impl FrameDecoder {
     /// [`FrameError::TooLong`], as soon as a frame is known to exceed the limit and after the frames before it
     /// have been returned. The stream has lost its meaning then, so the error is final.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let fresh = self.buffer.get(self.scanned..).unwrap_or_default();
         // The standard library's vectorised search for a NUL.
-        let end = CStr::from_bytes_until_nul(fresh).ok().map(|text| self.scanned + text.count_bytes());
-        let length = end.unwrap_or(self.buffer.len());
-        if self.failed || length > self.limit {
-            self.failed = true;
-            self.release();
+        let end = CStr::from_bytes_until_nul(&self.fresh).ok().map(CStr::count_bytes);
+        let length = end.unwrap_or(self.fresh.len());
+        if self.failed || length > self.limit - self.begun.len() {
+            *self = Self { failed: true, ..Self::new(self.limit) };
             return Err(FrameError::TooLong { limit: self.limit });
         }
+        let bytes = self.fresh.split_to(length);
         if end.is_some() {
-            Ok(Some(self.take(length)))
-        } else {
-            self.scanned = length;
-            self.compact();
-            Ok(None)
+            self.fresh.advance(1);
+            if self.begun.is_empty() {
+                return Ok(Some(bytes));
+            }
+            self.begin(&bytes);
+            return Ok(Some(mem::take(&mut self.begun).into()));
         }
+        self.fresh = Bytes::new();
+        self.begin(&bytes);
+        Ok(None)
     }
 
-    /// Takes the frame of `length` bytes, and the NUL behind it, off the buffer.
-    fn take(&mut self, length: usize) -> Bytes {
-        let frame = if length == 0 { Bytes::new() } else { self.buffer.split_to(length).freeze() };
-        self.buffer.advance(1);
-        self.scanned = 0;
-        self.oversized = true;
-        if self.buffer.is_empty() {
-            self.release();
+    /// Adds to the frame that has begun. The buffer doubles as it grows, but not beyond what a frame may have.
+    fn begin(&mut self, bytes: &[u8]) {
+        let length = self.begun.len() + bytes.len();
+        if length > self.begun.capacity() {
+            let capacity = length.max(self.limit.min(2 * length));
+            self.begun.reserve_exact(capacity - self.begun.len());
         }
-        frame
-    }
-
-    /// Moves the rest to a buffer of its own size, so that neither it nor the frames handed out keep the other's
-    /// memory alive. The rest lies within the last push, so no byte moves twice.
-    fn compact(&mut self) {
-        if mem::take(&mut self.oversized) {
-            self.buffer = BytesMut::from(self.buffer.as_ref());
-        }
-    }
-
-    fn release(&mut self) {
-        self.buffer = BytesMut::new();
-        self.scanned = 0;
-        self.oversized = false;
+        self.begun.extend_from_slice(bytes);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The handshake: who we say we are, and what a peer makes of it. Owns nothing, decides nothing.
 
-use std::net::Ipv4Addr;
+use std::{borrow::Cow, net::Ipv4Addr};
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -225,12 +225,12 @@ impl IdentityAnswer {
         let [location, roles, peers, data] =
             json::members(result.as_str(), ["your_location", "my_role", "peers", "data"])
                 .map_err(|_| IdentityError::NotAnObject)?;
-        let location = location.and_then(json::string);
+        let location = location.and_then(json::text);
         if location.as_ref().is_some_and(|location| location.len() > MAX_LOCATION) {
             return Err(IdentityError::LocationTooLong);
         }
         Ok(Self {
-            location,
+            location: location.map(Cow::into_owned),
             roles: roles.map(parse_roles).unwrap_or_default(),
             peers: peers.map(parse_peers).transpose()?.unwrap_or_default(),
             proxies: data.and_then(parse_proxies),
@@ -242,7 +242,7 @@ fn parse_roles(words: &RawValue) -> Roles {
     let mut roles = Roles::default();
     // Not a list: no roles, as the reference has it.
     let _ = json::each_element(words.get(), |_, word| {
-        if let Some(role) = json::string(word).and_then(|word| Role::from_word(&word)) {
+        if let Some(role) = json::text(word).and_then(|word| Role::from_word(&word)) {
             roles.insert(role);
         }
         Ok::<_, ()>(())
@@ -267,7 +267,11 @@ fn parse_peers(list: &RawValue) -> Result<Vec<ConnectivityInfo>, IdentityError> 
 /// The peer that an element of the list names, if it names one.
 fn parse_peer(peer: &RawValue) -> Result<Option<ConnectivityInfo>, String> {
     let [info] = json::members(peer.get(), ["connectivity_info"]).map_err(|_| "is not an object")?;
-    info.and_then(json::string).map(|info| parse_connectivity_info(&info)).transpose()
+    let Some(info) = info.filter(|info| info.get().starts_with('"')) else {
+        return Ok(None);
+    };
+    let info = json::text(info).ok_or("has a connectivity_info that is no text, or too long")?;
+    parse_connectivity_info(&info).map(Some)
 }
 
 fn parse_connectivity_info(info: &str) -> Result<ConnectivityInfo, String> {
@@ -287,7 +291,7 @@ fn parse_connectivity_info(info: &str) -> Result<ConnectivityInfo, String> {
 fn parse_proxies(data: &RawValue) -> Option<Proxies> {
     let [v4, v6, mac] = json::members(data.get(), ["proxy_v4", "proxy_v6", "proxy_mac"]).ok()?;
     let unicast = |value: Option<&RawValue>| {
-        let address: Ipv4Addr = json::string(value?)?.parse().ok()?;
+        let address: Ipv4Addr = json::text(value?)?.parse().ok()?;
         (!address.is_multicast() && !address.is_broadcast() && !address.is_unspecified()).then_some(address)
     };
     Some(Proxies { v4: unicast(v4)?, v6: unicast(v6)?, mac: unicast(mac)? })

@@ -3,13 +3,17 @@
 //! Every value stays the slice it is ([`RawValue`]) until someone needs it as text or number, so the cost of a
 //! document is its own length, whatever is in it.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use serde::{
-    Deserializer,
+    Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Error, value::RawValue};
+
+/// The longest string with escapes that is read, in bytes of JSON. Nothing that we look at comes near it, and to
+/// resolve the escapes of a frame full of them would take as much memory as the frame once more.
+const ESCAPED_LIMIT: usize = 8 * 1024;
 
 /// The values of the members `names` of the object `json`; of a repeated name the first, as the reference does.
 ///
@@ -38,10 +42,15 @@ pub(super) fn each_element<'de, E>(
     serde_json::Deserializer::from_str(json).deserialize_seq(Elements(visit))
 }
 
-/// The text of a JSON string, or `None` for any other value and for escapes that are no text.
-pub(super) fn string(value: &RawValue) -> Option<String> {
-    // Looked at first, because the parser's errors are dear and a list can hold a million numbers.
-    value.get().starts_with('"').then(|| serde_json::from_str(value.get()).ok())?
+/// The text of a JSON string, or `None` for any other value, for escapes that are no text, and for a string with
+/// escapes that is longer than [`ESCAPED_LIMIT`]. One without escapes is not copied.
+pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    let json = value.get();
+    let quoted = json.strip_prefix('"')?.strip_suffix('"')?;
+    if !quoted.contains('\\') {
+        return Some(Cow::Borrowed(quoted));
+    }
+    if json.len() > ESCAPED_LIMIT { None } else { serde_json::from_str(json).ok().map(Cow::Owned) }
 }
 
 /// True if arrays and objects lie deeper within each other than `limit` levels.
@@ -94,19 +103,8 @@ impl<'de> DeserializeSeed<'de> for Position<'_> {
     type Value = Option<usize>;
 
     fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Self::Value, D::Error> {
-        key.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|name| *name == key))
+        let key = text(Deserialize::deserialize(key)?);
+        Ok(key.and_then(|key| self.0.iter().position(|name| *name == key)))
     }
 }
 

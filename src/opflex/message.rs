@@ -1,6 +1,6 @@
 //! Requests and answers: reading them from frames, writing them into frames. Owns nothing.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -180,8 +180,9 @@ impl Message {
             json::members(text, ["id", "method", "params", "result", "error"]).map_err(envelope_error)?;
         let slice = |value| Raw::slice(frame, value);
         if let Some(method) = method {
-            let method = serde_json::from_str(method.get()).map_err(|_| MessageError::MethodNotString)?;
+            let method = json::text(method).ok_or(MessageError::MethodNotString)?;
             let id = id.ok_or(MessageError::RequestWithoutId)?;
+            let method = Method::from_word(&method);
             return Ok(Self::Request(Request { id: slice(id), method, params: params.map(slice) }));
         }
         let outcome = match (result, error) {
@@ -190,7 +191,7 @@ impl Message {
             (None, None) => return Err(MessageError::NoKind),
         };
         let id = id.ok_or(MessageError::AnswerWithoutId)?;
-        let (method, number) = serde_json::from_str(id.get()).map_err(|_| MessageError::BadAnswerId)?;
+        let (method, number) = parse_answer_id(id).ok_or(MessageError::BadAnswerId)?;
         Ok(Self::Answer(Answer { method, number, outcome }))
     }
 }
@@ -219,13 +220,18 @@ impl RemoteError {
     fn new(code: Option<&RawValue>, message: Option<&RawValue>) -> Self {
         // Senders that put a number where a text belongs are still understood.
         let text = |value: Option<&RawValue>, limit| {
-            value.map_or_else(String::new, |value| match json::string(value) {
-                Some(text) => printable(&text, limit),
-                None => printable(value.get(), limit),
+            value.map_or_else(String::new, |value| {
+                printable(&json::text(value).unwrap_or(Cow::Borrowed(value.get())), limit)
             })
         };
         Self { code: text(code, CODE_LIMIT), message: text(message, REASON_LIMIT) }
     }
+}
+
+/// The method and the number of `[method, number]`.
+fn parse_answer_id(id: &RawValue) -> Option<(Method, u64)> {
+    let (method, number): (&RawValue, u64) = serde_json::from_str(id.get()).ok()?;
+    Some((Method::from_word(&json::text(method)?), number))
 }
 
 /// The frame's text, if it is text and not too deep for a parser.

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, de};
-
 use super::text::printable;
 
 /// Enough of an unknown method's name to recognise it by, in bytes.
@@ -77,25 +75,5 @@ methods! {
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for Method {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = Method;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a method")
-            }
-
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<Method, E> {
-                Ok(Method::from_word(word))
-            }
-        }
-
-        deserializer.deserialize_str(Visitor)
     }
 }

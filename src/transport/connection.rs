@@ -5,6 +5,7 @@
 //! waiting, and in the end has not been heard for too long. An idle connection holds no buffer.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     io, mem,
     pin::Pin,
@@ -22,8 +23,11 @@ use crate::opflex::{FrameDecoder, FrameError};
 
 /// Bytes read at a time, on the stack of whoever polls.
 const READ_SIZE: usize = 8 * 1024;
-/// With more than this to write, nothing is read.
-const WRITE_HIGH_WATER: usize = 64 * 1024;
+/// With more than this to write, nothing is read. Together with what one more frame can add in small parts, it is
+/// what a connection holds beside one frame.
+const WRITE_HIGH_WATER: usize = 16 * 1024;
+/// Parts of more bytes than this are written from the frame that they are slices of.
+const SHARED_FROM: usize = 8 * 1024;
 
 /// What came over a connection.
 #[derive(Debug)]
@@ -40,9 +44,7 @@ pub enum Event {
 pub struct Connection {
     stream: Box<dyn ByteStream>,
     decoder: FrameDecoder,
-    /// A copy of what was sent: answers are slices of the frames that they answer, and could keep megabytes
-    /// alive with a few bytes. It also makes one write of a frame of many parts.
-    unwritten: BytesMut,
+    unwritten: Unwritten,
     /// Why nothing can be written any more.
     broken: Option<String>,
 }
@@ -51,13 +53,18 @@ impl Connection {
     /// Carries frames of at most `frame_limit` bytes over a stream.
     #[must_use]
     pub fn new(stream: Box<dyn ByteStream>, frame_limit: usize) -> Self {
-        Self { stream, decoder: FrameDecoder::new(frame_limit), unwritten: BytesMut::new(), broken: None }
+        Self {
+            stream,
+            decoder: FrameDecoder::new(frame_limit),
+            unwritten: Unwritten::default(),
+            broken: None,
+        }
     }
 
     /// Puts bytes in line to be written by [`Connection::next`].
     pub fn send(&mut self, bytes: impl IntoIterator<Item = Bytes>) {
         if self.broken.is_none() {
-            bytes.into_iter().for_each(|part| self.unwritten.extend_from_slice(&part));
+            bytes.into_iter().for_each(|part| self.unwritten.add(part));
         }
     }
 
@@ -85,7 +92,7 @@ impl Connection {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Event::Overran(error)),
             }
-            if self.unwritten.len() > WRITE_HIGH_WATER {
+            if self.unwritten.is_much() {
                 return Poll::Pending;
             }
             match ready!(self.poll_read(cx)) {
@@ -106,7 +113,7 @@ impl Connection {
     fn write(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
             self.broken.get_or_insert(lower(&error));
-            self.unwritten = BytesMut::new();
+            self.unwritten = Unwritten::default();
         }
     }
 
@@ -119,14 +126,62 @@ impl Connection {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unwritten.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unwritten))?;
+        while let Some(bytes) = self.unwritten.first() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.unwritten.advance(written);
         }
-        self.unwritten = BytesMut::new();
         Pin::new(&mut self.stream).poll_flush(cx)
+    }
+}
+
+/// What is in line to be written. Answers are slices of the frames that they answer: small parts are copied, since
+/// a few bytes could keep megabytes alive and one write is to take many of them; large ones are not, since a frame
+/// of megabytes is not to be there twice.
+#[derive(Default)]
+struct Unwritten {
+    /// What comes before `copied`.
+    parts: VecDeque<Bytes>,
+    copied: BytesMut,
+}
+
+impl Unwritten {
+    fn add(&mut self, part: Bytes) {
+        if part.len() <= SHARED_FROM {
+            self.copied.extend_from_slice(&part);
+            return;
+        }
+        if !self.copied.is_empty() {
+            self.parts.push_back(mem::take(&mut self.copied).freeze());
+        }
+        self.parts.push_back(part);
+    }
+
+    /// Whether there is so much that nothing more is to be read. A frame that is kept for its parts is much.
+    fn is_much(&self) -> bool {
+        !self.parts.is_empty() || self.copied.len() > WRITE_HIGH_WATER
+    }
+
+    fn first(&self) -> Option<&[u8]> {
+        let first = self.parts.front().map_or(self.copied.as_ref(), Bytes::as_ref);
+        (!first.is_empty()).then_some(first)
+    }
+
+    /// Takes off so many bytes of the first part.
+    fn advance(&mut self, written: usize) {
+        let Some(part) = self.parts.front_mut() else {
+            self.copied.advance(written);
+            if self.copied.is_empty() {
+                self.copied = BytesMut::new();
+            }
+            return;
+        };
+        part.advance(written);
+        if part.is_empty() {
+            self.parts.pop_front();
+            self.parts.shrink_to_fit();
+        }
     }
 }

@@ -181,6 +181,22 @@ async fn what_waits_to_be_written_keeps_no_frame_alive() {
     assert!(large.is_unique(), "eight bytes hold a megabyte");
 }
 
+#[tokio::test]
+async fn a_large_part_is_written_from_where_it_is_and_nothing_is_read_until_it_is_gone() {
+    let (mut ours, mut theirs) = wired(1 << 19);
+    let large = Bytes::from(vec![b'x'; LIMIT]);
+    ours.send([Bytes::from_static(b"{"), large.clone(), Bytes::from_static(b"}\0")]);
+    assert!(!large.is_unique(), "a megabyte was copied");
+    theirs.write_all(b"next\0").await.unwrap();
+    assert!(ours.next().now_or_never().is_none(), "it is read while a frame is kept");
+    let mut written = vec![0; LIMIT + 3];
+    let (read, next) = tokio::join!(theirs.read_exact(&mut written), frame(&mut ours));
+    assert_eq!(read.unwrap(), LIMIT + 3);
+    assert!(written.starts_with(b"{x") && written.ends_with(b"x}\0"));
+    assert_eq!(next, "next");
+    assert!(large.is_unique(), "what is written keeps nothing alive");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_asks_and_does_not_read_is_not_read_either() {
     let (ours, mut theirs) = wired(1024);
@@ -191,7 +207,7 @@ async fn a_peer_that_asks_and_does_not_read_is_not_read_either() {
         asked += question.len();
         assert!(asked < 200 * 1024, "what is not written grows without bound");
     }
-    assert!(asked > 64 * 1024, "it stopped at {asked}");
+    assert!(asked > 16 * 1024, "it stopped at {asked}");
     // It reads after all: everything that was asked is answered, and nobody sleeps through it.
     let mut answers = vec![0; asked];
     timeout(FOREVER, theirs.read_exact(&mut answers)).await.expect("a standstill").unwrap();

@@ -61,7 +61,7 @@ fn an_error_is_final_and_keeps_no_memory() {
     assert!(decoder.next_frame().is_err());
     decoder.push(b"1\0");
     assert!(decoder.next_frame().is_err());
-    assert_eq!(decoder.buffer.capacity(), 0);
+    assert_eq!(decoder.begun.capacity(), 0);
 }
 
 #[test]
@@ -76,12 +76,12 @@ fn a_limit_of_zero_lets_only_empty_frames_pass() {
 #[test]
 fn without_an_incomplete_frame_there_is_no_buffer() {
     let mut decoder = FrameDecoder::new(1 << 20);
-    assert_eq!(decoder.buffer.capacity(), 0);
+    assert_eq!(decoder.begun.capacity(), 0);
     decoder.push(&[b'x'; 100_000]);
     assert_eq!(decoder.next_frame(), Ok(None));
     decoder.push(b"\0");
     assert_eq!(drain(&mut decoder).unwrap().len(), 1);
-    assert_eq!(decoder.buffer.capacity(), 0);
+    assert_eq!(decoder.begun.capacity(), 0);
 }
 
 #[test]
@@ -91,19 +91,23 @@ fn an_incomplete_frame_does_not_keep_the_memory_of_those_before_it() {
     bytes.extend(b"\0tail");
     decoder.push(&bytes);
     assert_eq!(drain(&mut decoder).unwrap().len(), 1);
-    assert!(decoder.buffer.capacity() < 1024, "{} bytes held for four", decoder.buffer.capacity());
+    assert!(decoder.begun.capacity() < 1024, "{} bytes held for four", decoder.begun.capacity());
     decoder.push(b"!\0");
     assert_eq!(drain(&mut decoder).unwrap(), ["tail!"]);
 }
 
 #[test]
-fn bytes_without_a_nul_are_searched_once() {
-    let mut decoder = FrameDecoder::new(1 << 20);
-    for _ in 0..1000 {
+fn the_buffer_of_an_incomplete_frame_never_outgrows_the_limit() {
+    const LIMIT: usize = 1_000_000;
+    let mut decoder = FrameDecoder::new(LIMIT);
+    for _ in 0..LIMIT / 1000 {
         decoder.push(&[b'x'; 1000]);
         assert_eq!(decoder.next_frame(), Ok(None));
-        assert_eq!(decoder.scanned, decoder.buffer.len());
+        assert!(decoder.begun.capacity() <= LIMIT.min(2 * decoder.begun.len()));
+        assert!(decoder.fresh.is_empty());
     }
+    decoder.push(b"\0");
+    assert_eq!(decoder.next_frame().unwrap().unwrap().len(), LIMIT);
 }
 
 proptest! {
@@ -121,6 +125,6 @@ proptest! {
         let mut expected: Vec<_> = stream.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
         let rest = expected.pop().unwrap();
         prop_assert_eq!(frames, expected);
-        prop_assert_eq!(decoder.buffer.as_ref(), rest);
+        prop_assert_eq!(decoder.begun, rest);
     }
 }

@@ -124,8 +124,10 @@ fn a_peer_list_that_cannot_be_followed_is_refused_with_the_place() {
 
 #[test]
 fn what_an_error_quotes_is_cut_and_escaped() {
-    let reason = peers(&format!("\\u001b[2J{}", "x".repeat(100_000))).unwrap_err();
+    let reason = peers(&format!("\\u001b[2J{}", "x".repeat(1000))).unwrap_err();
     assert!(reason.len() < 200 && reason.contains("\\u{1b}[2Jxxx"), "{reason}");
+    let reason = peers(&format!("\\u001b[2J{}", "x".repeat(100_000))).unwrap_err();
+    assert_eq!(reason, "peers[0] has a connectivity_info that is no text, or too long");
 }
 
 #[test]
