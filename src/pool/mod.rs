@@ -8,6 +8,7 @@ mod membership;
 mod pacing;
 mod probe;
 mod session;
+mod steps;
 mod supervisor;
 
 pub use command::{PoolError, PoolHandle, Reset};

@@ -11,7 +11,12 @@ use crate::peer::{Backoff, PeerAddress};
 /// Ceiling of the first pause: the peer has just failed for a second or two.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Ceiling of all pauses: how long a peer may be back before it is found, without knocking all the time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// The pauses between attempts, when there have been so many already.
+pub(super) const fn patience(pauses: u32, seed: u64) -> Backoff {
+    Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, seed).after(pauses)
+}
 
 /// Tries until the peer answers, and tells the pool. The pauses go on from `pauses` that there have been.
 pub(super) async fn probe(
@@ -22,7 +27,7 @@ pub(super) async fn probe(
     tell: mpsc::Sender<Told>,
     stop: CancellationToken,
 ) {
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, fastrand::u64(..)).after(pauses);
+    let mut backoff = patience(pauses, fastrand::u64(..));
     let answered = async {
         loop {
             sleep(backoff.next()).await;

@@ -23,10 +23,11 @@ use super::{
     pacing::Pacing,
     probe::probe,
     session::{Session, Shared, Told, What},
+    steps::{self, Step, backoff_cap_ms},
 };
 use crate::{
     opflex::Identity,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report, Timers},
+    peer::{PeerAddress, PeerStatus, Reason, Timers},
     status::{Hub, PeerUpdate, Update},
     transport::Connector,
 };
@@ -35,10 +36,6 @@ use crate::{
 const REPORTS: usize = 1024;
 /// How long a pool usually may be without a ready peer before parked addresses are asked again.
 pub const ASK_AGAIN: Duration = Duration::from_secs(60);
-/// Redials per second that a pool of dead peers may make: what the ceiling of the pauses is made from.
-const REDIALS_PER_SECOND: u64 = 200;
-/// Bounds of that ceiling, in milliseconds.
-const BACKOFF_CAP_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
 
 /// What a pool is made of.
 #[derive(Clone, Debug)]
@@ -107,7 +104,7 @@ impl Supervisor {
         hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
         let shared = Shared {
             identity: RwLock::new(identity),
-            backoff_cap_ms: AtomicU64::new(*BACKOFF_CAP_MS.start()),
+            backoff_cap_ms: AtomicU64::new(backoff_cap_ms(0)),
             timers: config.timers,
             frame_limit: config.frame_limit,
             connector: Connector::new(config.timers.connect),
@@ -180,26 +177,13 @@ impl Supervisor {
         if self.sessions.get(&address).is_none_or(|running| running.session != session) {
             return;
         }
-        match what {
-            What::Is(report) => {
-                let failures = if report.status == PeerStatus::Connecting { report.failures } else { 0 };
-                self.publish_report(address.clone(), at, report);
-                let orders = self.membership.failed(&address, failures);
-                self.carry_out(orders, at);
-            }
-            What::Answers => {
-                let orders = self.membership.answered(&address);
-                self.carry_out(orders, at);
-            }
-            What::Identified { location, peers, lists_itself } => {
-                if location.is_some() {
-                    self.locate(location);
-                }
-                let orders = self.membership.identified(&address, peers);
-                self.carry_out(orders, at);
-                debug_assert!(lists_itself || !self.sessions.contains_key(&address), "parked or stopped");
-            }
+        if let What::Identified { location: Some(location), .. } = &what {
+            self.locate(Some(location.clone()));
         }
+        let asked = matches!(what, What::Identified { lists_itself: false, .. });
+        let steps = steps::told(&mut self.membership, address.clone(), what);
+        self.take(steps, at);
+        debug_assert!(!asked || !self.sessions.contains_key(&address), "parked or stopped");
     }
 
     fn locate(&self, location: Option<String>) {
@@ -224,41 +208,24 @@ impl Supervisor {
     }
 
     fn carry_out(&mut self, orders: Vec<Order>, at: SystemTime) {
-        for order in orders {
-            match order {
-                Order::Start(address, origin) => {
-                    info!(pool = %self.name, peer = %address, %origin, "peer added");
-                    self.publish(address.clone(), at, Update::Added(origin));
-                    self.start_session(address);
-                }
-                Order::Unpark(address) => self.start_session(address),
-                Order::Park(address) => {
-                    self.say_closing(&address, at, Reason::NotInPeerList);
-                    let report = plain(PeerStatus::Disconnected, Reason::NotInPeerList);
-                    self.publish_report(address.clone(), at, report);
-                    self.stop_session(&address);
-                }
-                Order::Stop(address, reason) => {
-                    self.say_closing(&address, at, reason);
-                    self.publish(address.clone(), at, Update::Removed);
-                    self.stop_session(&address);
-                }
-                Order::Adopt(address) => {
-                    self.publish(address, at, Update::Origin(PeerOrigin::Configured));
-                }
-                Order::Redial(address) => {
+        self.take(steps::ordered(orders), at);
+    }
+
+    fn take(&mut self, steps: Vec<Step>, at: SystemTime) {
+        for step in steps {
+            match step {
+                Step::Say(address, what) => self.publish(address, at, what),
+                Step::Start(address) => self.start_session(address),
+                Step::Redial(address) => {
                     if let Some(running) = self.sessions.get(&address) {
                         running.redial.notify_one();
                     }
                 }
-                Order::Probe(address, pauses) => self.start_probe(address, pauses),
-                Order::StopProbe(address) => self.stop_session(&address),
+                Step::Probe(address, pauses) => self.start_probe(address, pauses),
+                Step::End(address) => self.stop_session(&address),
             }
         }
-        let peers = u64::try_from(self.membership.len()).unwrap_or(u64::MAX);
-        let cap = peers.saturating_mul(1_000) / REDIALS_PER_SECOND;
-        let cap = cap.clamp(*BACKOFF_CAP_MS.start(), *BACKOFF_CAP_MS.end());
-        self.shared.backoff_cap_ms.store(cap, Ordering::Relaxed);
+        self.shared.backoff_cap_ms.store(backoff_cap_ms(self.membership.len()), Ordering::Relaxed);
     }
 
     fn start_session(&mut self, address: PeerAddress) {
@@ -293,37 +260,26 @@ impl Supervisor {
         }
     }
 
-    /// First it is said of every peer that it closes, then that it is gone, and only then are the
-    /// connections closed.
+    /// Only when everything has been said are the connections closed.
     fn stop_all(mut self) {
-        let at = SystemTime::now();
-        let peers = self.membership.stop_all();
-        for address in &peers {
-            self.say_closing(address, at, Reason::PoolStopping);
-        }
-        for address in &peers {
-            self.publish(address.clone(), at, Update::Removed);
-        }
+        let peers = self.membership.len();
+        let steps = steps::stopped(&mut self.membership);
+        self.take(steps, SystemTime::now());
         for running in self.sessions.values() {
             running.stop.cancel();
         }
-        info!(pool = %self.name, peers = peers.len(), "pool stopped");
-    }
-
-    fn say_closing(&self, address: &PeerAddress, at: SystemTime, reason: Reason) {
-        self.publish_report(address.clone(), at, plain(PeerStatus::Closing, reason));
-    }
-
-    fn publish_report(&self, address: PeerAddress, at: SystemTime, report: Report) {
-        let Report { status, reason, detail, failures, roles } = report;
-        self.publish(address, at, Update::Is { status, reason, detail, failures, roles });
+        info!(pool = %self.name, peers, "pool stopped");
     }
 
     fn publish(&self, address: PeerAddress, at: SystemTime, what: Update) {
         let (peer, pool) = (address.clone(), Arc::clone(&self.name));
         let words = match &what {
             Update::Is { status, reason, detail, .. } => Some((*status, *reason, Arc::clone(detail))),
-            Update::Added(_) | Update::Origin(_) | Update::Removed => None,
+            Update::Added(origin) => {
+                info!(pool = %self.name, %peer, %origin, "peer added");
+                None
+            }
+            Update::Origin(_) | Update::Removed => None,
         };
         let published = self.hub.publish(PeerUpdate { pool, address, at, what });
         if let (Some(revision), Some((status, reason, detail))) = (published, words) {
@@ -336,10 +292,6 @@ impl Supervisor {
             }
         }
     }
-}
-
-fn plain(status: PeerStatus, reason: Reason) -> Report {
-    Report { status, reason, detail: Arc::from(""), failures: 0, roles: None }
 }
 
 #[cfg(test)]

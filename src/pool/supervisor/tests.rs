@@ -10,8 +10,8 @@ use tokio::{runtime, time::advance};
 
 use super::*;
 use crate::{
-    peer::PoolHealth,
-    pool::{PoolError, Reset},
+    peer::{PeerOrigin, PoolHealth, Reason, Report},
+    pool::{PoolError, Reset, steps::plain},
     status::PeerState,
 };
 
