@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -16,6 +17,7 @@ use crate::{
     grpc::{self, Api},
     pool,
     status::{Hub, Listeners},
+    transport::Slots,
 };
 
 /// How often listeners that nobody watches are looked through.
@@ -96,12 +98,14 @@ async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> 
     let stop_pools = CancellationToken::new();
     let mut critical = JoinSet::new();
     let mut pools = BTreeMap::new();
+    let slots = Slots::for_files(raise_file_limit());
     for pool in config.pools {
         if pool.peers.is_empty() {
             warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
         }
         let name = Arc::clone(&pool.name);
-        let (handle, task) = pool::open(pool, Arc::clone(&hub), tasks.clone(), stop_pools.clone());
+        let (handle, task) =
+            pool::open(pool, slots.clone(), Arc::clone(&hub), tasks.clone(), stop_pools.clone());
         critical.spawn(task);
         pools.insert(name, handle);
     }
@@ -137,6 +141,16 @@ async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> 
     }
     info!("stopped");
     outcome
+}
+
+/// Each peer and each client takes a file descriptor, and many systems start processes with few of those that they
+/// may have. Returns how many it is now.
+fn raise_file_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    // It may not be allowed, and is no reason not to run.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let current = getrlimit(Resource::Nofile).current;
+    current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
 /// Destroys listeners that nobody has watched for too long.

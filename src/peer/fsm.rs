@@ -27,7 +27,7 @@ use crate::opflex::{self, Answer, IdentityAnswer, Message, Method, text};
 
 mod words;
 
-pub use words::{Action, Input, Report, Timers};
+pub use words::{Action, Input, Prospect, Report, Timers};
 
 #[cfg(test)]
 mod tests;
@@ -42,6 +42,9 @@ const REPEATED_ANSWER: Duration = Duration::from_secs(1);
 /// How long a peer must have been READY to be dialled as promptly as a new one when it is lost. One that closes
 /// right after each handshake would otherwise be dialled, and tell everyone so, many times a second for ever.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// A peer that has failed this often in a row, which takes it a second or two, lets others go first.
+const POOR_AFTER: u32 = 3;
 
 /// One peer.
 #[derive(Debug)]
@@ -166,7 +169,8 @@ impl PeerFsm {
 
     fn dial(&mut self, actions: &mut Vec<Action>) {
         self.state = State::Dialing;
-        actions.push(Action::Dial);
+        let poor = self.failures >= POOR_AFTER;
+        actions.push(Action::Dial(if poor { Prospect::Poor } else { Prospect::Fair }));
     }
 
     /// The byte stream is up: an echo and our identity go out at once, as the reference sends them.

@@ -6,7 +6,7 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::session::{Shared, Told, What};
-use crate::peer::{Backoff, PeerAddress};
+use crate::peer::{Backoff, PeerAddress, Prospect};
 
 /// Ceiling of the first pause: the peer has just failed for a second or two.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub(super) async fn probe(
     let answered = async {
         loop {
             sleep(backoff.next()).await;
-            if shared.connector.dial(&address).await.is_ok() {
+            if shared.connector.dial(&address, Prospect::Poor).await.is_ok() {
                 break;
             }
         }

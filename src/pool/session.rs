@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     opflex::{self, Identity},
-    peer::{Action, Input, PeerAddress, PeerFsm, Report, Timers},
+    peer::{Action, Input, PeerAddress, PeerFsm, Prospect, Report, Timers},
     transport::{ByteStream, Connection, Connector, DialError, Event},
 };
 
@@ -137,7 +137,7 @@ impl Session {
 
     async fn perform(&self, action: Action, link: &mut Link) -> Result<(), Deserted> {
         match action {
-            Action::Dial => *link = Link::Dialing(self.dial()),
+            Action::Dial(prospect) => *link = Link::Dialing(self.dial(prospect)),
             Action::Disconnect => {
                 if let Link::Up(connection) = mem::replace(link, Link::Down) {
                     connection.close().await;
@@ -156,10 +156,10 @@ impl Session {
         Ok(())
     }
 
-    fn dial(&self) -> Dial {
+    fn dial(&self, prospect: Prospect) -> Dial {
         let shared = Arc::clone(&self.shared);
         let address = self.address.clone();
-        Box::pin(async move { shared.connector.dial(&address).await })
+        Box::pin(async move { shared.connector.dial(&address, prospect).await })
     }
 
     async fn tell(&self, what: What) -> Result<(), Deserted> {

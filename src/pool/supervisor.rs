@@ -29,7 +29,7 @@ use crate::{
     opflex::Identity,
     peer::{PeerAddress, PeerStatus, Reason, Timers},
     status::{Hub, PeerUpdate, Update},
-    transport::Connector,
+    transport::{Connector, Slots},
 };
 
 /// Reports of sessions on their way to the pool. Sessions wait when it is full.
@@ -61,12 +61,13 @@ pub struct PoolConfig {
 /// is for asking it to change.
 pub fn open(
     config: PoolConfig,
+    slots: Slots,
     hub: Arc<Hub>,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> (PoolHandle, impl Future<Output = ()> + Send) {
     let peers = config.peers.clone();
-    let (supervisor, told) = Supervisor::new(config, hub, tasks);
+    let (supervisor, told) = Supervisor::new(config, slots, hub, tasks);
     let (commands, commanded) = mpsc::channel(COMMANDS);
     (PoolHandle::new(commands), supervisor.run(peers, told, commanded, stop))
 }
@@ -98,7 +99,12 @@ struct Running {
 
 impl Supervisor {
     /// Adds a pool without peers to the hub. What its sessions tell comes out of the receiver.
-    fn new(config: PoolConfig, hub: Arc<Hub>, tasks: TaskTracker) -> (Self, mpsc::Receiver<Told>) {
+    fn new(
+        config: PoolConfig,
+        slots: Slots,
+        hub: Arc<Hub>,
+        tasks: TaskTracker,
+    ) -> (Self, mpsc::Receiver<Told>) {
         let location = config.identity.location.clone();
         let identity = Arc::new(config.identity);
         hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
@@ -107,7 +113,7 @@ impl Supervisor {
             backoff_cap_ms: AtomicU64::new(backoff_cap_ms(0)),
             timers: config.timers,
             frame_limit: config.frame_limit,
-            connector: Connector::new(config.timers.connect),
+            connector: Connector::new(config.timers.connect, slots),
         };
         let (tell, told) = mpsc::channel(REPORTS);
         let supervisor = Self {

@@ -1,32 +1,30 @@
-//! Brings up byte streams. Owns the bound on how many attempts run at once; keeps no connection.
+//! Brings up byte streams. Keeps no connection.
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     time::Duration,
 };
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpStream, lookup_host},
-    sync::Semaphore,
-    time::{Instant, timeout_at},
+    net::TcpStream,
+    task::spawn_blocking,
+    time::{Instant, timeout, timeout_at},
 };
 
-use super::ByteStream;
-use crate::peer::{PeerAddress, Reason};
+use super::{ByteStream, slots::Slots};
+use crate::peer::{PeerAddress, Prospect, Reason};
 
-/// Attempts that run at once. Each may hold a socket for the whole connect timeout where packets are lost, so
-/// the bound is what keeps thousands of such peers from using up the file descriptors; it is far more than
-/// are needed for peers that answer or refuse.
-const CONCURRENT_DIALS: usize = 1024;
+/// Addresses of one name that are tried: each has its share of the time.
+const MAX_ADDRESSES: usize = 16;
 /// Idle time before the kernel probes a connection: as the reference sets it.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Dials peers.
 #[derive(Debug)]
 pub struct Connector {
-    slots: Semaphore,
+    slots: Slots,
     timeout: Duration,
 }
 
@@ -43,8 +41,8 @@ pub struct DialError {
 impl Connector {
     /// A connector that gives an attempt `timeout` to succeed, name resolution included.
     #[must_use]
-    pub fn new(timeout: Duration) -> Self {
-        Self { slots: Semaphore::new(CONCURRENT_DIALS), timeout }
+    pub const fn new(timeout: Duration, slots: Slots) -> Self {
+        Self { slots, timeout }
     }
 
     /// Connects to a peer, trying its addresses in turn. Returns the stream, and for a peer that was named the
@@ -52,30 +50,48 @@ impl Connector {
     ///
     /// # Errors
     /// See [`DialError`].
-    pub async fn dial(&self, peer: &PeerAddress) -> Result<(Box<dyn ByteStream>, String), DialError> {
-        // The semaphore is never closed, so an error can't be; going on without a slot would be harmless.
-        let _slot = self.slots.acquire().await.ok();
-        let deadline = Instant::now() + self.timeout;
-        let addresses = self.resolve(peer, deadline).await?;
-        let (stream, address) = self.connect_any(&addresses, deadline).await?;
+    pub async fn dial(
+        &self,
+        peer: &PeerAddress,
+        prospect: Prospect,
+    ) -> Result<(Box<dyn ByteStream>, String), DialError> {
+        let ip: Option<IpAddr> = peer.host().parse().ok();
+        let (addresses, left) = match ip {
+            Some(ip) => (vec![SocketAddr::new(ip, peer.port())], self.timeout),
+            None => self.resolve(peer, prospect).await?,
+        };
+        let _slot = self.slots.dials.enter(prospect).await;
+        let (stream, address) = self.connect_any(&addresses, Instant::now() + left).await?;
         // A connection that has died already says so when it is read, and better.
         let _ = set_options(&stream);
-        let named = peer.host().parse::<IpAddr>().is_err();
-        let detail = if named { format!("at {address}") } else { String::new() };
+        let detail = if ip.is_none() { format!("at {address}") } else { String::new() };
         Ok((Box::new(stream), detail))
     }
 
-    async fn resolve(&self, peer: &PeerAddress, deadline: Instant) -> Result<Vec<SocketAddr>, DialError> {
-        if let Ok(ip) = peer.host().parse::<IpAddr>() {
-            return Ok(vec![SocketAddr::new(ip, peer.port())]);
-        }
+    /// Looks a name up. Returns its addresses, and what is left of the timeout.
+    async fn resolve(
+        &self,
+        peer: &PeerAddress,
+        prospect: Prospect,
+    ) -> Result<(Vec<SocketAddr>, Duration), DialError> {
+        let slot = self.slots.lookups.enter(prospect).await;
+        let deadline = Instant::now() + self.timeout;
+        let name = (peer.host().to_owned(), peer.port());
+        let lookup = spawn_blocking(move || {
+            // Nobody can stop it. As long as it runs, it takes a slot, even if nobody waits for it any more.
+            let _slot = slot;
+            name.to_socket_addrs().map(|found| found.take(MAX_ADDRESSES).collect::<Vec<_>>())
+        });
         let failed = |detail: String| DialError { reason: Reason::ResolveFailed, detail };
-        let found = timeout_at(deadline, lookup_host((peer.host(), peer.port())))
+        let addresses = timeout_at(deadline, lookup)
             .await
             .map_err(|_| failed(format!("no answer from the resolver within {:?}", self.timeout)))?
+            .map_err(|error| failed(error.to_string()))?
             .map_err(|error| failed(lower(&error)))?;
-        let addresses: Vec<_> = found.collect();
-        if addresses.is_empty() { Err(failed("the name has no address".into())) } else { Ok(addresses) }
+        if addresses.is_empty() {
+            return Err(failed("the name has no address".into()));
+        }
+        Ok((addresses, deadline.saturating_duration_since(Instant::now())))
     }
 
     /// Gives each address its share of the time that is left, so that one that swallows packets does not use
@@ -89,8 +105,8 @@ impl Connector {
         for (tried, address) in addresses.iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
-            let share = Instant::now() + left / untried;
-            last = match timeout_at(share, TcpStream::connect(address)).await {
+            let share = left / untried;
+            last = match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) if is_its_own_peer(&stream) => DialError {
                     reason: Reason::ConnectFailed,
                     detail: "nothing listens: the connection found itself".into(),
@@ -99,7 +115,7 @@ impl Connector {
                 Ok(Err(error)) => DialError { reason: Reason::ConnectFailed, detail: lower(&error) },
                 Err(_) => DialError {
                     reason: Reason::ConnectTimeout,
-                    detail: format!("no answer from {address} within {:?}", self.timeout),
+                    detail: format!("no answer from {address} within {share:.0?}"),
                 },
             };
         }

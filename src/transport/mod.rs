@@ -2,11 +2,13 @@
 
 mod connection;
 mod connector;
+mod slots;
 #[cfg(test)]
 mod tests;
 
 pub use connection::{Connection, Event};
 pub use connector::{Connector, DialError};
+pub use slots::Slots;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

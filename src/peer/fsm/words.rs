@@ -77,7 +77,7 @@ pub enum Input {
 #[derive(Debug)]
 pub enum Action {
     /// Bring up the byte stream; answer with `Established` or `DialFailed`.
-    Dial,
+    Dial(Prospect),
     /// Say who we are, in a request of this number.
     SendIdentity(u64),
     /// Send these bytes, in order.
@@ -95,6 +95,15 @@ pub enum Action {
         /// Whether it is one of them. If not, the connection stays as it is until the pool decides.
         lists_itself: bool,
     },
+}
+
+/// How likely it is that an attempt succeeds. Where there is not room for all of them, it decides who goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prospect {
+    /// The peer is new, or was there a moment ago.
+    Fair,
+    /// It has failed several times in a row.
+    Poor,
 }
 
 /// What is to be published of a peer.

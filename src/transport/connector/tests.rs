@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -38,8 +39,12 @@ fn black_hole() -> ((Socket, std::net::TcpStream), SocketAddr) {
     ((listener, only), address)
 }
 
+fn connector() -> Connector {
+    Connector::new(TIMEOUT, Slots::for_files(0))
+}
+
 async fn failure(address: &PeerAddress) -> (Reason, String) {
-    match Connector::new(TIMEOUT).dial(address).await {
+    match connector().dial(address, Prospect::Fair).await {
         Ok(_) => panic!("{address} answered"),
         Err(DialError { reason, detail }) => (reason, detail),
     }
@@ -48,7 +53,7 @@ async fn failure(address: &PeerAddress) -> (Reason, String) {
 #[tokio::test]
 async fn a_peer_that_listens_is_reached_and_an_ip_address_needs_no_words() {
     let (_listener, address) = listener().await;
-    let (_stream, detail) = Connector::new(TIMEOUT).dial(&peer(address)).await.unwrap();
+    let (_stream, detail) = connector().dial(&peer(address), Prospect::Fair).await.unwrap();
     assert_eq!(detail, "");
 }
 
@@ -56,7 +61,7 @@ async fn a_peer_that_listens_is_reached_and_an_ip_address_needs_no_words() {
 async fn of_a_peer_with_a_name_it_is_told_which_address_answered() {
     let (_listener, address) = listener().await;
     let named = PeerAddress::new("localhost", address.port()).unwrap();
-    let (_stream, detail) = Connector::new(TIMEOUT).dial(&named).await.unwrap();
+    let (_stream, detail) = connector().dial(&named, Prospect::Fair).await.unwrap();
     assert_eq!(detail, format!("at {address}"));
 }
 
@@ -66,7 +71,7 @@ async fn an_ipv6_address_is_dialled_without_brackets() {
         return; // a machine without IPv6
     };
     let address = format!("[::1]:{}", listener.local_addr().unwrap().port()).parse().unwrap();
-    assert!(Connector::new(TIMEOUT).dial(&address).await.is_ok());
+    assert!(connector().dial(&address, Prospect::Fair).await.is_ok());
 }
 
 #[tokio::test]
@@ -100,7 +105,7 @@ async fn each_address_of_a_name_has_its_share_of_the_time() {
     let (_full, hole) = black_hole();
     let (_socket, deaf) = deaf();
     let (_listener, good) = listener().await;
-    let connector = Connector::new(TIMEOUT);
+    let connector = connector();
     for (addresses, seconds) in [
         (vec![good], 0),
         (vec![hole, good], 5),
@@ -117,7 +122,7 @@ async fn each_address_of_a_name_has_its_share_of_the_time() {
 async fn of_several_failures_the_last_is_told() {
     let (_full, hole) = black_hole();
     let (_socket, deaf) = deaf();
-    let connector = Connector::new(TIMEOUT);
+    let connector = connector();
     let start = Instant::now();
     let error = connector.connect_any(&[hole, deaf], start + TIMEOUT).await.unwrap_err();
     assert_eq!((error.reason, start.elapsed().as_secs()), (Reason::ConnectFailed, 5));
@@ -138,15 +143,16 @@ async fn a_socket_that_found_itself_is_recognised() {
 #[tokio::test(start_paused = true)]
 async fn attempts_beyond_the_bound_wait_for_a_slot_and_lose_no_time_by_it() {
     let (_full, address) = black_hole();
-    let connector = Connector::new(TIMEOUT);
-    let taken = connector.slots.acquire_many(u32::try_from(CONCURRENT_DIALS).unwrap()).await.unwrap();
+    let connector = connector();
+    let enter = || connector.slots.dials.enter(Prospect::Fair).now_or_never();
+    let taken: Vec<_> = std::iter::from_fn(enter).collect();
     let start = Instant::now();
     let later = async {
         tokio::time::sleep(TIMEOUT).await;
         drop(taken);
     };
     let address = peer(address);
-    let (dialled, ()) = tokio::join!(connector.dial(&address), later);
+    let (dialled, ()) = tokio::join!(connector.dial(&address, Prospect::Fair), later);
     assert!(matches!(dialled, Err(DialError { reason: Reason::ConnectTimeout, .. })));
     assert_eq!(start.elapsed().as_secs(), 20);
 }

@@ -39,7 +39,7 @@ impl Replay {
                 Action::Publish(report) => {
                     self.published.push(format!("{} {}", report.status, report.reason));
                 }
-                Action::Dial | Action::Disconnect => {}
+                Action::Dial(_) | Action::Disconnect => {}
             }
         }
     }

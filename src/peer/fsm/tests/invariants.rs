@@ -94,12 +94,12 @@ impl Observer {
                 assert!(matches!(action, Action::Publish(report) if report.status == PeerStatus::Ready));
             }
             match action {
-                Action::Dial => {
+                Action::Dial(_) => {
                     assert_eq!(self.stream, Stream::None, "a dial without the end of the last one");
                     self.stream = Stream::Dialing;
                 }
                 Action::Disconnect => {
-                    let last = actions.iter().rfind(|action| !matches!(action, Action::Dial));
+                    let last = actions.iter().rfind(|action| !matches!(action, Action::Dial(_)));
                     assert!(matches!(last, Some(Action::Disconnect)), "not last: {actions:?}");
                     self.stream = Stream::None;
                 }

@@ -123,7 +123,7 @@ fn frame(parts: &[Bytes]) -> String {
 
 fn in_short(action: &Action) -> String {
     match action {
-        Action::Dial => "dial".into(),
+        Action::Dial(_) => "dial".into(),
         Action::SendIdentity(number) => format!("send_identity {number}"),
         Action::Send(parts) => format!("send {}", frame(parts)),
         Action::Disconnect => "disconnect".into(),

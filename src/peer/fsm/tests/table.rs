@@ -259,3 +259,24 @@ fn only_ready_names_the_roles_of_a_peer() {
     assert_eq!(roles.iter().map(opflex::Role::as_str).collect::<Vec<_>>(), ["policy_repository"]);
     assert_eq!(scene.report(lost()).roles, None);
 }
+
+#[test]
+fn a_peer_that_fails_and_fails_lets_others_go_first_until_it_is_ready() {
+    let mut scene = Scene::dialing();
+    let redial = |scene: &mut Scene| {
+        scene.now = scene.fsm.next_deadline().unwrap();
+        match scene.orders(Input::DeadlinePassed)[..] {
+            [Action::Dial(prospect)] => prospect,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    let prospects = [(); 4].map(|()| {
+        scene.feed(refused());
+        redial(&mut scene)
+    });
+    assert_eq!(prospects, [Prospect::Fair, Prospect::Fair, Prospect::Poor, Prospect::Poor]);
+    scene.feed(established());
+    scene.receive(WELCOME);
+    scene.feed(lost());
+    assert_eq!(redial(&mut scene), Prospect::Fair);
+}
