@@ -12,7 +12,7 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
-    opflex::Identity,
+    opflex::{ElementMode, Identity, Role, Roles},
     peer::{PeerAddress, Timers},
     pool::{ASK_AGAIN, PoolConfig},
     status::{Limits, is_id},
@@ -213,6 +213,10 @@ fn pools(file: &file::File) -> Result<Vec<PoolConfig>, ConfigError> {
         pools.push(PoolConfig {
             name: Arc::from(pool.name.as_str()),
             identity: identity(&place, &pool.identity)?,
+            mode: match pool.mode {
+                file::Mode::Stitched => ElementMode::Stitched,
+                file::Mode::Transport => ElementMode::Transport,
+            },
             peers: peers(&place, &pool.peers, file.limits.max_peers)?,
             timers: timers(&place, &pool.timers)?,
             frame_limit: file.limits.max_frame_bytes,
@@ -243,7 +247,20 @@ fn identity(place: &str, given: &file::Identity) -> Result<Identity, ConfigError
         }
         identity.mac.clone_from(mac);
     }
+    if let Some(words) = &given.roles {
+        identity.roles = roles(&format!("{place}.identity.roles"), words)?;
+    }
     Ok(identity)
+}
+
+fn roles(place: &str, words: &[String]) -> Result<Roles, ConfigError> {
+    let role = |word: &String| {
+        Role::from_word(word).ok_or_else(|| {
+            let known = Role::ALL.map(Role::as_str).join(", ");
+            ConfigError::new(place, format!("{word:?} is not a role; roles are {known}"))
+        })
+    };
+    words.iter().map(role).collect()
 }
 
 fn peers(place: &str, given: &[String], limit: usize) -> Result<Vec<PeerAddress>, ConfigError> {

@@ -14,7 +14,7 @@ use crate::{
         table::{Cell, Table},
         text,
     },
-    grpc::pb::{GetPoolRequest, ListPoolsRequest, Pool},
+    grpc::pb::{GetPoolRequest, ListPoolsRequest, Pool, Proxies},
 };
 
 const EXAMPLES: &str = "\
@@ -116,6 +116,9 @@ fn card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
     row("identity", Cell::plain(&identity.name));
     row("domain", Cell::plain(&identity.domain));
     row("location", Cell::plain(&identity.location));
+    if let Some(Proxies { v4, v6, mac }) = &pool.proxies {
+        row("proxies", Cell::plain(&format!("{v4} (IPv4), {v6} (IPv6), {mac} (bridged)")));
+    }
     row("revision", Cell::plain(&pool.revision.to_string()));
     card.lines(style)
 }

@@ -80,11 +80,21 @@ pub(super) struct Pool {
     #[serde(default = "default_name")]
     pub(super) name: String,
     #[serde(default)]
+    pub(super) mode: Mode,
+    #[serde(default)]
     pub(super) identity: Identity,
     #[serde(default)]
     pub(super) peers: Vec<String>,
     #[serde(default)]
     pub(super) timers: PoolTimers,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    #[default]
+    Stitched,
+    Transport,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,6 +104,7 @@ pub(super) struct Identity {
     pub(super) domain: Option<String>,
     pub(super) location: Option<String>,
     pub(super) mac: Option<String>,
+    pub(super) roles: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

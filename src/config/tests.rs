@@ -52,3 +52,18 @@ fn plaintext_beyond_loopback_has_to_be_asked_for() {
     assert!(from_toml("[server]\nlisten = \"0.0.0.0:50051\"\ninsecure = true").is_ok());
     assert!(from_toml("[server]\nlisten = \"[::1]:50051\"").is_ok());
 }
+
+#[test]
+fn roles_and_the_element_mode_are_words_of_opflex() {
+    let file = "[[pool]]\nmode = \"transport\"\n[pool.identity]\nroles = [\"observer\", \"policy_element\"]";
+    let config = from_toml(file).unwrap();
+    assert_eq!(config.pools[0].mode, ElementMode::Transport);
+    let roles: Vec<_> = config.pools[0].identity.roles.iter().collect();
+    assert_eq!(roles, [Role::PolicyElement, Role::Observer]);
+    let refused = from_toml(&file.replace("observer", "leaf")).unwrap_err().to_string();
+    assert!(
+        refused.contains("pool[0].identity.roles: \"leaf\" is not a role; roles are policy_"),
+        "{refused}"
+    );
+    assert!(toml::from_str::<file::File>(&file.replace("transport", "bridged")).is_err());
+}

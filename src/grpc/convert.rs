@@ -124,6 +124,11 @@ pub(super) fn pool(pool: &PoolState) -> pb::Pool {
         health: pool_health(pool.health).into(),
         health_since: Some(time(pool.health_since)),
         identity: Some(identity),
+        proxies: pool.proxies.map(|proxies| pb::Proxies {
+            v4: proxies.v4.to_string(),
+            v6: proxies.v6.to_string(),
+            mac: proxies.mac.to_string(),
+        }),
         peer_count: pool.wanted,
         ready_count: pool.ready,
         revision: pool.revision,

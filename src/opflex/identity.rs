@@ -65,6 +65,16 @@ pub struct Proxies {
     pub mac: Ipv4Addr,
 }
 
+/// What kind of policy element we are, in the reference's words. It decides what we make of an identity answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ElementMode {
+    /// Traffic is handed to the fabric as it is; whom to connect to is all that matters.
+    #[default]
+    Stitched,
+    /// Traffic goes through forwarding proxies, which peers tell of.
+    Transport,
+}
+
 /// An answer to `send_identity` that cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentityError {

@@ -17,7 +17,7 @@ mod golden;
 
 pub use frame::{FrameDecoder, FrameError};
 pub use identity::{
-    ConnectivityInfo, Identity, IdentityAnswer, IdentityError, MAX_PEERS, Proxies, Role, Roles,
+    ConnectivityInfo, ElementMode, Identity, IdentityAnswer, IdentityError, MAX_PEERS, Proxies, Role, Roles,
 };
 pub use message::{
     Answer, ErrorCode, MAX_NESTING, Message, MessageError, Raw, RemoteError, Request, echo, error, result,

@@ -15,7 +15,10 @@
 //! channel and no timer, so that a second of it can be simulated in a microsecond. Leaving a pool is not its
 //! business: the pool says CLOSING for a peer and then stops it.
 
-use std::time::{Duration, Instant};
+use std::{
+    mem,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
@@ -43,6 +46,8 @@ const REPEATED_ANSWER: Duration = Duration::from_secs(1);
 /// right after each handshake would otherwise be dialled, and tell everyone so, many times a second for ever.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
+const NO_PROXIES: &str = "the identity answer lacks proxy_v4, proxy_v6 and proxy_mac, three IPv4 unicast addresses, which transport mode needs";
+
 /// A peer that has failed this often in a row, which takes it a second or two, lets others go first.
 const POOR_AFTER: u32 = 3;
 
@@ -56,6 +61,7 @@ pub struct PeerFsm {
     state: State,
     backoff: Backoff,
     failures: u32,
+    needs_proxies: bool,
     /// Both count on over reconnects, as the reference's do.
     next_echo: u64,
     next_request: u64,
@@ -95,6 +101,7 @@ impl PeerFsm {
             state: State::Idle,
             backoff: Backoff::new(timers.backoff_base, timers.backoff_cap, seed),
             failures: 0,
+            needs_proxies: false,
             next_echo: 0,
             next_request: 1,
         }
@@ -161,6 +168,11 @@ impl PeerFsm {
     /// Sets the ceiling of the pauses, which grows with the size of the pool.
     pub const fn set_backoff_cap(&mut self, cap: Duration) {
         self.backoff.set_cap(cap);
+    }
+
+    /// Whether an answer to our identity must name the forwarding proxies, as in transport mode until one has.
+    pub const fn set_needs_proxies(&mut self, needed: bool) {
+        self.needs_proxies = needed;
     }
 
     fn link_deadline(&self, link: &Link) -> Instant {
@@ -262,6 +274,9 @@ impl PeerFsm {
         };
         match read_answer(&result) {
             Ok(_) if too_soon => {}
+            Ok((answer, _)) if self.needs_proxies && answer.proxies.is_none() => {
+                self.fail(Reason::ProtocolError, NO_PROXIES, now, actions);
+            }
             Ok((answer, peers)) => self.accept(
                 answer,
                 peers,
@@ -314,10 +329,9 @@ impl PeerFsm {
 
 /// Reads an identity answer, and the addresses in it.
 fn read_answer(result: &opflex::Raw) -> Result<(IdentityAnswer, Vec<PeerAddress>), String> {
-    let answer = IdentityAnswer::parse(result).map_err(|error| error.to_string())?;
-    let peers = answer
-        .peers
-        .iter()
+    let mut answer = IdentityAnswer::parse(result).map_err(|error| error.to_string())?;
+    let peers = mem::take(&mut answer.peers)
+        .into_iter()
         .map(|peer| PeerAddress::new(&peer.host, peer.port))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("in the list of peers: {error}"))?;

@@ -5,7 +5,10 @@ use std::{
     mem,
 };
 
-use crate::peer::{PeerAddress, PeerOrigin, Reason};
+use crate::{
+    opflex::{ElementMode, Roles},
+    peer::{PeerAddress, PeerOrigin, Reason},
+};
 
 /// What to do about a peer. Orders are to be carried out in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +30,14 @@ pub(super) enum Order {
     Probe(PeerAddress, u32),
     /// That is not wanted any more.
     StopProbe(PeerAddress),
+    /// The pool is full: so many that were listed are not learned.
+    LeaveOut(usize),
 }
 
 /// The members of one pool.
 #[derive(Debug)]
 pub(super) struct Membership {
+    mode: ElementMode,
     members: BTreeMap<PeerAddress, Member>,
     /// Peers that were given up and are still on the last list: found again without anyone's help. With how many
     /// times in a row that was.
@@ -81,8 +87,8 @@ enum Member {
 
 impl Membership {
     /// An empty pool for at most `limit` peers.
-    pub(super) const fn new(limit: usize) -> Self {
-        Self { members: BTreeMap::new(), given_up: BTreeMap::new(), tellers: BTreeSet::new(), limit }
+    pub(super) const fn new(mode: ElementMode, limit: usize) -> Self {
+        Self { mode, members: BTreeMap::new(), given_up: BTreeMap::new(), tellers: BTreeSet::new(), limit }
     }
 
     /// How many peers it has, parked ones included.
@@ -121,10 +127,15 @@ impl Membership {
         }
     }
 
-    /// A peer answered our identity with this list. The last list wins: a learned peer that is not on it
-    /// goes. A configured peer that does not list itself is an address that only tells about others (the
-    /// anycast bootstrap address): it is parked.
-    pub(super) fn identified(&mut self, by: &PeerAddress, list: Vec<PeerAddress>) -> Vec<Order> {
+    /// A peer answered our identity with this list. The last list wins: a learned peer that is not on it goes; in
+    /// transport mode only the list of an address that is nothing by itself can make it go. A configured peer that
+    /// does not list itself is an address that only tells about others (the anycast bootstrap address): it is parked.
+    pub(super) fn identified(
+        &mut self,
+        by: &PeerAddress,
+        roles: Roles,
+        list: Vec<PeerAddress>,
+    ) -> Vec<Order> {
         let list: BTreeSet<_> = list.into_iter().collect();
         let tells = list.iter().any(|address| address != by);
         if tells {
@@ -132,13 +143,24 @@ impl Membership {
         } else {
             self.tellers.remove(by)
         };
-        let unnamed = self.given_up.extract_if(.., |address, _| !list.contains(address));
-        let mut orders: Vec<_> = unnamed.map(|(address, _)| Order::StopProbe(address)).collect();
+        let mut orders = Vec::new();
         let learned_before = self.has_learned();
         // They go first, so that they take no room from those that come, but it is said of them last.
-        let stale = self.forget_learned_but(&list);
+        let mut stale = Vec::new();
+        if self.mode == ElementMode::Stitched || roles.is_empty() || !list.contains(by) {
+            let unnamed = self.given_up.extract_if(.., |address, _| !list.contains(address));
+            orders.extend(unnamed.map(|(address, _)| Order::StopProbe(address)));
+            stale = self.forget_learned_but(&list);
+        }
         for address in &list {
             self.listed(address, by, &mut orders);
+        }
+        let known = |address: &&PeerAddress| {
+            self.members.contains_key(*address) || self.given_up.contains_key(*address)
+        };
+        match list.len() - list.iter().filter(known).count() {
+            0 => {}
+            left_out => orders.push(Order::LeaveOut(left_out)),
         }
         orders.extend(stale.into_iter().map(|address| Order::Stop(address, Reason::NotInPeerList)));
         match self.members.get_mut(by) {

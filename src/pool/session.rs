@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    opflex::{self, Identity},
+    opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
     peer::{Action, Input, PeerAddress, PeerFsm, Prospect, Report, Timers},
     transport::{ByteStream, Connection, Connector, DialError, Event},
 };
@@ -29,6 +29,8 @@ use crate::{
 pub(super) struct Shared {
     /// Who we say we are; the location is learned from peers.
     pub(super) identity: RwLock<Arc<Identity>>,
+    /// Whether forwarding proxies are still to be found.
+    pub(super) seeks_proxies: AtomicBool,
     /// Ceiling of the pauses between attempts, in milliseconds.
     pub(super) backoff_cap_ms: AtomicU64,
     pub(super) timers: Timers,
@@ -53,6 +55,8 @@ pub(super) enum What {
     Is(Report),
     Identified {
         location: Option<String>,
+        proxies: Option<Proxies>,
+        roles: Roles,
         peers: Vec<PeerAddress>,
         lists_itself: bool,
     },
@@ -104,6 +108,7 @@ impl Session {
             let stopped = matches!(input, Input::Stopped);
             let mut actions = Vec::new();
             fsm.set_backoff_cap(Duration::from_millis(self.shared.backoff_cap_ms.load(Ordering::Relaxed)));
+            fsm.set_needs_proxies(self.shared.seeks_proxies.load(Ordering::Relaxed));
             fsm.handle(input, Instant::now().into_std(), &mut actions);
             for action in actions {
                 if self.perform(action, &mut link).await.is_err() {
@@ -150,7 +155,8 @@ impl Session {
             }
             Action::Publish(report) => self.tell(What::Is(report)).await?,
             Action::Identified { answer, peers, lists_itself } => {
-                self.tell(What::Identified { location: answer.location, peers, lists_itself }).await?;
+                let IdentityAnswer { location, proxies, roles, .. } = answer;
+                self.tell(What::Identified { location, proxies, roles, peers, lists_itself }).await?;
             }
         }
         Ok(())

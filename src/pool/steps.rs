@@ -30,6 +30,8 @@ pub(super) enum Step {
     Probe(PeerAddress, u32),
     /// Stop its session or its probe.
     End(PeerAddress),
+    /// Mention that there was no room for so many.
+    Mention(usize),
 }
 
 /// What follows from what a session told. Its words come before what the pool makes of them.
@@ -41,7 +43,7 @@ pub(super) fn told(members: &mut Membership, address: PeerAddress, what: What) -
             [is(address, report)].into_iter().chain(ordered(orders)).collect()
         }
         What::Answers => ordered(members.answered(&address)),
-        What::Identified { peers, .. } => ordered(members.identified(&address, peers)),
+        What::Identified { roles, peers, .. } => ordered(members.identified(&address, roles, peers)),
     }
 }
 
@@ -75,6 +77,7 @@ pub(super) fn ordered(orders: Vec<Order>) -> Vec<Step> {
             Order::Redial(address) => steps.push(Step::Redial(address)),
             Order::Probe(address, pauses) => steps.push(Step::Probe(address, pauses)),
             Order::StopProbe(address) => steps.push(Step::End(address)),
+            Order::LeaveOut(count) => steps.push(Step::Mention(count)),
         }
     }
     steps

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -26,7 +26,7 @@ use super::{
     steps::{self, Step, backoff_cap_ms},
 };
 use crate::{
-    opflex::Identity,
+    opflex::{ElementMode, Identity, Proxies},
     peer::{PeerAddress, PeerStatus, Reason, Timers},
     status::{Hub, PeerUpdate, Update},
     transport::{Connector, Slots},
@@ -44,6 +44,8 @@ pub struct PoolConfig {
     pub name: Arc<str>,
     /// Who it says it is.
     pub identity: Identity,
+    /// What it makes of the answers.
+    pub mode: ElementMode,
     /// Its configured peers.
     pub peers: Vec<PeerAddress>,
     /// How long it waits.
@@ -82,6 +84,9 @@ struct Supervisor {
     pacing: Pacing,
     /// Where we are, as configured. What peers say of it is in the identity.
     location: Option<String>,
+    mode: ElementMode,
+    /// What a peer said, in transport mode.
+    proxies: Option<Proxies>,
     ask_again: Duration,
     /// When parked peers are asked again, if nobody is ready until then.
     ask_again_at: Option<Instant>,
@@ -110,6 +115,7 @@ impl Supervisor {
         hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
         let shared = Shared {
             identity: RwLock::new(identity),
+            seeks_proxies: AtomicBool::new(config.mode == ElementMode::Transport),
             backoff_cap_ms: AtomicU64::new(backoff_cap_ms(0)),
             timers: config.timers,
             frame_limit: config.frame_limit,
@@ -120,11 +126,13 @@ impl Supervisor {
             name: config.name,
             hub,
             shared: Arc::new(shared),
-            membership: Membership::new(config.peer_limit),
+            membership: Membership::new(config.mode, config.peer_limit),
             sessions: HashMap::new(),
             next_session: 0,
             pacing: Pacing::default(),
             location,
+            mode: config.mode,
+            proxies: None,
             ask_again: config.ask_again,
             ask_again_at: None,
             tasks,
@@ -167,7 +175,7 @@ impl Supervisor {
     fn obey(&mut self, command: Command) {
         let orders = command.decide(&mut self.membership);
         if orders.is_ok() && command.starts_over() {
-            self.locate(self.location.clone());
+            self.note(self.location.clone(), None);
         }
         let touched = orders.map(|orders| {
             let closes = |order: &&Order| matches!(order, Order::Stop(..) | Order::Redial(_));
@@ -183,8 +191,10 @@ impl Supervisor {
         if self.sessions.get(&address).is_none_or(|running| running.session != session) {
             return;
         }
-        if let What::Identified { location: Some(location), .. } = &what {
-            self.locate(Some(location.clone()));
+        if let What::Identified { location, proxies, .. } = &what {
+            let location = location.clone().or_else(|| self.shared.identity.read().location.clone());
+            let new = proxies.filter(|_| self.mode == ElementMode::Transport);
+            self.note(location, self.proxies.or(new));
         }
         let asked = matches!(what, What::Identified { lists_itself: false, .. });
         let steps = steps::told(&mut self.membership, address.clone(), what);
@@ -192,12 +202,17 @@ impl Supervisor {
         debug_assert!(!asked || !self.sessions.contains_key(&address), "parked or stopped");
     }
 
-    fn locate(&self, location: Option<String>) {
+    /// Notes where we are, and which proxies there are: the first that a peer names stay.
+    fn note(&mut self, location: Option<String>, proxies: Option<Proxies>) {
         let mut identity = self.shared.identity.write();
-        if identity.location != location {
-            Arc::make_mut(&mut identity).location = location;
-            self.hub.set_identity(&self.name, Arc::clone(&identity));
+        if identity.location == location && self.proxies == proxies {
+            return;
         }
+        Arc::make_mut(&mut identity).location = location;
+        self.proxies = proxies;
+        let seeks = self.mode == ElementMode::Transport && proxies.is_none();
+        self.shared.seeks_proxies.store(seeks, Ordering::Relaxed);
+        self.hub.set_identity(&self.name, Arc::clone(&identity), proxies);
     }
 
     /// Keeps the moment at which parked peers are asked again: so long after the pool last had a ready peer.
@@ -229,6 +244,9 @@ impl Supervisor {
                 }
                 Step::Probe(address, pauses) => self.start_probe(address, pauses),
                 Step::End(address) => self.stop_session(&address),
+                Step::Mention(left_out) => {
+                    warn!(pool = %self.name, left_out, "the pool is full: peers that were listed are not learned");
+                }
             }
         }
         self.shared.backoff_cap_ms.store(backoff_cap_ms(self.membership.len()), Ordering::Relaxed);

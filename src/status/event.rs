@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use crate::{
-    opflex::{Identity, Roles},
+    opflex::{Identity, Proxies, Roles},
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
 };
 
@@ -56,6 +56,8 @@ pub struct PoolState {
     pub health_since: SystemTime,
     /// Who it says it is.
     pub identity: Arc<Identity>,
+    /// The forwarding proxies that a peer told of, in transport mode.
+    pub proxies: Option<Proxies>,
     /// Peers that count in its health.
     pub wanted: u32,
     /// How many of those are READY.

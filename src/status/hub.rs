@@ -12,7 +12,7 @@ use super::{
     ChangeKind, Cursor, Event, Gap, HealthChange, PeerChange, PeerState, PoolState, health::Tally, log::Log,
 };
 use crate::{
-    opflex::{Identity, Roles},
+    opflex::{Identity, Proxies, Roles},
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
 };
 
@@ -109,6 +109,7 @@ impl Hub {
             health: PoolHealth::Down,
             health_since: at,
             identity,
+            proxies: None,
             wanted: 0,
             ready: 0,
             revision: 0,
@@ -117,10 +118,11 @@ impl Hub {
         self.state.lock().pools.insert(name, pool);
     }
 
-    /// Notes who a pool says it is now. Not a change.
-    pub fn set_identity(&self, pool: &str, identity: Arc<Identity>) {
+    /// Notes who a pool says it is now, and the forwarding proxies that it was told of. Not a change.
+    pub fn set_identity(&self, pool: &str, identity: Arc<Identity>, proxies: Option<Proxies>) {
         if let Some(pool) = self.state.lock().pools.get_mut(pool) {
-            Arc::make_mut(&mut pool.state).identity = identity;
+            let state = Arc::make_mut(&mut pool.state);
+            (state.identity, state.proxies) = (identity, proxies);
         }
     }
 

@@ -10,8 +10,10 @@ use opflex_peerstatus::{
         Reason::{self, Dialing, GivenUp, HandshakeComplete, NotInPeerList, RemovedByClient},
         RemovePeerRequest, ResetPeersRequest, ResetScope,
     },
+    opflex::ElementMode,
     sim::{Behaviour, SimPeer},
 };
+use serde_json::json;
 use tonic::Code;
 
 use crate::support::{ScriptedPeer, Server, peerstatus, settings, sim, sims};
@@ -259,5 +261,38 @@ async fn a_pool_can_be_changed_from_a_shell() {
     let (code, told) = run(&["peers", "remove", &address]).await;
     assert!(code == Some(1) && told.contains("PEER_NOT_FOUND"), "{told}");
     assert_eq!(run(&["peers", "reset"]).await.0, Some(64), "of what?");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn in_transport_mode_nobody_is_ready_until_a_peer_has_told_of_the_proxies() {
+    let (mut first, mut second) = (ScriptedPeer::listen().await, ScriptedPeer::listen().await);
+    let mut config = settings(&[first.address(), second.address()]);
+    config.pools[0].mode = ElementMode::Transport;
+    let server = Server::start_with(config).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let id = first.greeted().await;
+    first.answer_well(&id).await;
+    let refused = watch.until(&first.address(), Connecting, Reason::ProtocolError).await;
+    assert!(refused.detail.contains("proxy_v4"), "{}", refused.detail);
+    assert_eq!(server.pool().await.proxies, None);
+
+    let id = first.greeted().await;
+    let list = json!([{ "connectivity_info": first.address() }, { "connectivity_info": second.address() }]);
+    let data = json!({ "proxy_v4": "10.0.0.1", "proxy_v6": "10.0.0.2", "proxy_mac": "10.0.0.3" });
+    first.answer(&id, &json!({ "data": data, "peers": list })).await;
+    watch.until(&first.address(), Ready, Reason::HandshakeComplete).await;
+    let told = server.pool().await.proxies.expect("proxies");
+    assert_eq!([told.v4, told.v6, told.mac], ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+
+    // One is enough for the whole pool.
+    let id = second.greeted().await;
+    second.answer_well(&id).await;
+    watch.until(&second.address(), Ready, Reason::HandshakeComplete).await;
+
+    // Who starts over forgets them.
+    server.pools().reset_peers(ResetPeersRequest::default()).await.expect("an answer");
+    assert_eq!(server.pool().await.proxies, None);
     server.stop().await;
 }

@@ -63,6 +63,7 @@ pub(crate) fn pool(name: &str, health: PoolHealth, ready_count: u32, peer_count:
         peer_count,
         ready_count,
         revision: 9,
+        proxies: None,
     }
 }
 

@@ -88,7 +88,7 @@ pub enum Action {
     Publish(Report),
     /// The peer answered our identity. Comes before the READY that it leads to, if it lists itself.
     Identified {
-        /// What else it said.
+        /// What else it said; without its list.
         answer: IdentityAnswer,
         /// The peers that it lists.
         peers: Vec<PeerAddress>,

@@ -4,6 +4,7 @@
 mod properties;
 
 use super::*;
+use crate::opflex::Role;
 
 fn at(host: &str) -> PeerAddress {
     PeerAddress::new(host, 8009).unwrap()
@@ -23,13 +24,14 @@ fn in_short(orders: &[Order]) -> Vec<String> {
         Order::Redial(address) => format!("redial {}", address.host()),
         Order::Probe(address, pauses) => format!("probe {} after {pauses}", address.host()),
         Order::StopProbe(address) => format!("leave {}", address.host()),
+        Order::LeaveOut(count) => format!("leave out {count}"),
     };
     orders.iter().map(word).collect()
 }
 
 /// A pool with room, and these configured peers.
 fn pool(configured: &str) -> Membership {
-    let mut pool = Membership::new(100);
+    let mut pool = Membership::new(ElementMode::Stitched, 100);
     for address in list(configured) {
         pool.add(address).unwrap();
     }
@@ -37,7 +39,7 @@ fn pool(configured: &str) -> Membership {
 }
 
 fn identified(pool: &mut Membership, by: &str, hosts: &str) -> Vec<String> {
-    in_short(&pool.identified(&at(by), list(hosts)))
+    in_short(&pool.identified(&at(by), Roles::default(), list(hosts)))
 }
 
 fn failed(pool: &mut Membership, host: &str, times: u32) -> Vec<String> {
@@ -46,7 +48,7 @@ fn failed(pool: &mut Membership, host: &str, times: u32) -> Vec<String> {
 
 #[test]
 fn a_configured_peer_is_started_once() {
-    let mut pool = Membership::new(1);
+    let mut pool = Membership::new(ElementMode::Stitched, 1);
     assert_eq!(in_short(&pool.add(at("a")).unwrap()), ["start a CONFIGURED"]);
     assert_eq!(pool.add(at("a")), Err(AddRefused::Exists));
     assert_eq!(pool.add(at("b")), Err(AddRefused::Full(1)));
@@ -95,7 +97,7 @@ fn one_that_takes_connections_and_never_says_who_it_is_comes_back_ever_more_rare
 
 #[test]
 fn one_that_answers_when_the_pool_is_full_is_tried_until_there_is_room() {
-    let mut pool = Membership::new(2);
+    let mut pool = Membership::new(ElementMode::Stitched, 2);
     pool.add(at("a")).unwrap();
     identified(&mut pool, "a", "a b");
     failed(&mut pool, "b", 4);
@@ -180,10 +182,10 @@ fn a_reset_by_name_does_all_or_nothing() {
 
 #[test]
 fn a_list_of_thousands_that_are_dead_is_not_knocked_at_for_ever() {
-    let mut pool = Membership::new(10_000);
+    let mut pool = Membership::new(ElementMode::Stitched, 10_000);
     pool.add(at("a")).unwrap();
     let dead: Vec<_> = (0..2 * MAX_PROBED).map(|number| at(&format!("dead-{number}"))).collect();
-    pool.identified(&at("a"), [&dead[..], &[at("a")]].concat());
+    pool.identified(&at("a"), Roles::default(), [&dead[..], &[at("a")]].concat());
     let orders: Vec<_> = dead.iter().flat_map(|address| pool.failed(address, 4)).collect();
     let probes = orders.iter().filter(|order| matches!(order, Order::Probe(..))).count();
     assert_eq!((probes, pool.len()), (MAX_PROBED, 1));
@@ -272,15 +274,16 @@ fn with_nobody_ready_all_parked_peers_are_asked_again_and_only_those() {
 
 #[test]
 fn a_full_pool_learns_nobody() {
-    let mut pool = Membership::new(3);
+    let mut pool = Membership::new(ElementMode::Stitched, 3);
     pool.add(at("a")).unwrap();
-    assert_eq!(identified(&mut pool, "a", "a b c d e"), ["start b LEARNED", "start c LEARNED"]);
-    assert!(identified(&mut pool, "a", "a b c d e").is_empty());
+    let orders = identified(&mut pool, "a", "a b c d e");
+    assert_eq!(orders, ["start b LEARNED", "start c LEARNED", "leave out 2"]);
+    assert_eq!(identified(&mut pool, "a", "a b c d e"), ["leave out 2"]);
 }
 
 #[test]
 fn those_that_go_make_room_for_those_that_come() {
-    let mut pool = Membership::new(2);
+    let mut pool = Membership::new(ElementMode::Stitched, 2);
     pool.add(at("a")).unwrap();
     identified(&mut pool, "a", "a b");
     assert_eq!(identified(&mut pool, "a", "a c"), ["start c LEARNED", "stop b NOT_IN_PEER_LIST"]);
@@ -293,4 +296,16 @@ fn a_pool_that_stops_names_every_peer_once_and_is_empty() {
     assert_eq!(pool.stop_all(), list("a anycast b"));
     assert_eq!(pool.len(), 0);
     assert!(pool.nobody_ready().is_empty());
+}
+
+#[test]
+fn in_transport_mode_only_an_address_that_is_nothing_by_itself_makes_learned_peers_leave() {
+    let mut pool = Membership::new(ElementMode::Transport, 100);
+    pool.add(at("anycast")).unwrap();
+    let leaf = Roles::from_iter([Role::PolicyRepository]);
+    let mut identified = |by, roles, hosts| in_short(&pool.identified(&at(by), roles, list(hosts)));
+    assert_eq!(identified("anycast", leaf, "a b"), ["start a LEARNED", "start b LEARNED", "park anycast"]);
+    assert_eq!(identified("a", leaf, "a c"), ["start c LEARNED"], "b stays");
+    assert_eq!(identified("b", Roles::default(), "a b"), ["stop c NOT_IN_PEER_LIST"], "it has no role");
+    assert_eq!(identified("b", leaf, "a"), ["stop b NOT_IN_PEER_LIST"], "it does not list itself");
 }

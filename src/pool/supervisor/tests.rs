@@ -10,6 +10,7 @@ use tokio::{runtime, time::advance};
 
 use super::*;
 use crate::{
+    opflex::Roles,
     peer::{PeerOrigin, PoolHealth, Reason, Report},
     pool::{PoolError, Reset, steps::plain},
     status::PeerState,
@@ -73,6 +74,7 @@ impl World {
         let config = PoolConfig {
             name: "p".into(),
             identity: Identity::new("agent", "domain"),
+            mode: ElementMode::Stitched,
             peers: Vec::new(),
             timers: Timers::default(),
             frame_limit: 1024,
@@ -131,7 +133,9 @@ impl World {
                 let peers: Vec<_> = list.into_iter().map(at).collect();
                 self.last_list = peers.iter().cloned().collect();
                 let lists_itself = peers.contains(&by.0);
-                self.tell(by.clone(), What::Identified { location: None, peers, lists_itself });
+                let roles = Roles::default();
+                let what = What::Identified { location: None, proxies: None, roles, peers, lists_itself };
+                self.tell(by.clone(), what);
                 if lists_itself {
                     self.tell(by, What::Is(plain(PeerStatus::Ready, Reason::HandshakeComplete)));
                 }

@@ -177,3 +177,25 @@ fn a_detail_is_one_line_of_at_most_512_bytes_whoever_wrote_it() {
         }
     }
 }
+
+#[test]
+fn an_answer_without_proxies_is_followed_only_where_none_are_needed() {
+    let proxies = |data: &str| WELCOME.replace(r#""my_role""#, &format!(r#""data":{data},"my_role""#));
+    let good = proxies(r#"{"proxy_v4":"10.0.0.1","proxy_v6":"10.0.0.2","proxy_mac":"10.0.0.3"}"#);
+    for (answer, followed) in [
+        (WELCOME.to_owned(), false),
+        (proxies("{}"), false),
+        (proxies(r#"{"proxy_v4":"10.0.0.1","proxy_v6":"10.0.0.2"}"#), false),
+        (good.replace("10.0.0.3", "224.0.0.1"), false),
+        (good, true),
+    ] {
+        let mut scene = Scene::connected();
+        scene.fsm.set_needs_proxies(true);
+        let report = scene.report(received(&answer));
+        assert_eq!(report.reason == Reason::HandshakeComplete, followed, "{answer}");
+        assert_eq!(report.reason == Reason::ProtocolError, !followed, "{answer}");
+        assert_eq!(report.detail.contains("transport mode needs"), !followed, "{}", report.detail);
+        let mut scene = Scene::connected();
+        assert_eq!(scene.report(received(&answer)).reason, Reason::HandshakeComplete, "{answer}");
+    }
+}

@@ -14,8 +14,8 @@ enum Step {
     ResetLearned,
     ResetAll,
     ResetNamed(Vec<usize>),
-    /// Who of those that have a connection, and whom it lists.
-    Identified(usize, Vec<usize>),
+    /// Who of those that have a connection, whether it has a role, and whom it lists.
+    Identified(usize, bool, Vec<usize>),
     NobodyReady,
 }
 
@@ -28,7 +28,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::ResetLearned),
         1 => Just(Step::ResetAll),
         1 => vec(0..HOSTS.len(), 0..3).prop_map(Step::ResetNamed),
-        6 => (any::<usize>(), vec(0..HOSTS.len(), 0..6)).prop_map(|(by, list)| Step::Identified(by, list)),
+        6 => (any::<usize>(), any::<bool>(), vec(0..HOSTS.len(), 0..6))
+            .prop_map(|(by, role, list)| Step::Identified(by, role, list)),
         1 => Just(Step::NobodyReady),
     ]
 }
@@ -76,6 +77,7 @@ impl World {
                     assert!(!self.connected.contains(address) && !self.parked.contains(address), "{order:?}");
                     self.probed.insert(address.clone());
                 }
+                Order::LeaveOut(count) => assert!(*count > 0),
                 Order::StopProbe(address) => assert!(self.probed.remove(address), "{order:?}"),
                 Order::Unpark(address) => {
                     assert!(
@@ -145,20 +147,23 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
                 Err(unknown) => assert!(names.contains(&unknown) && !world.connected.contains(&unknown)),
             }
         }
-        Step::Identified(by, hosts) => {
+        Step::Identified(by, role, hosts) => {
             let Some(by) = world.connected.iter().nth(by % world.connected.len().max(1)).cloned() else {
                 return;
             };
             let list: Vec<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
             let (before, learned_before) = (world.len(), !world.learned.is_empty());
-            let orders = pool.identified(&by, list.clone());
+            let roles = role.then_some(Role::PolicyRepository).into_iter().collect();
+            let orders = pool.identified(&by, roles, list.clone());
             world.carry_out(&orders);
-            assert!(world.learned.iter().all(|address| list.contains(address)));
+            let followed = pool.mode == ElementMode::Stitched || !role || !list.contains(&by);
+            assert!(!followed || world.learned.iter().all(|address| list.contains(address)));
             assert!(world.len() <= limit.max(before));
             let is_there = |address| world.connected.contains(address) || world.parked.contains(address);
             let known = |address| is_there(address) || world.probed.contains(address);
             assert!(list.iter().all(known) || world.len() >= limit, "left out of a pool with room");
-            assert!(world.probed.iter().all(|address| list.contains(address)), "nobody names it any more");
+            let named = world.probed.iter().all(|address| list.contains(address));
+            assert!(!followed || named, "nobody names it any more");
             let stays = list.contains(&by);
             assert_eq!(world.connected.contains(&by), stays, "who lists itself stays, and nobody else");
             assert!(list.iter().all(|address| !world.parked.contains(address)), "listed and parked");
@@ -181,10 +186,11 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
 proptest! {
     #[test]
     fn whatever_peers_say_the_orders_make_sense(
+        mode in prop_oneof![Just(ElementMode::Stitched), Just(ElementMode::Transport)],
         limit in 1_usize..10,
         steps in vec(step(), 0..40),
     ) {
-        let (mut pool, mut world) = (Membership::new(limit), World::default());
+        let (mut pool, mut world) = (Membership::new(mode, limit), World::default());
         for step in &steps {
             take(step, &mut pool, &mut world, limit);
         }

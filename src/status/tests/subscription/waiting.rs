@@ -112,7 +112,7 @@ async fn a_waiting_stream_is_woken_for_its_heartbeat_and_not_by_what_is_no_chang
     let mut stream = watch(&listeners, options());
     let wakes = waiting(&mut stream);
     publish(&hub, "a", is(Connecting, Reason::Added));
-    hub.set_identity("p", identity());
+    hub.set_identity("p", identity(), None);
     assert_eq!(wakes.0.load(Ordering::SeqCst), 0);
     advance(HEARTBEAT + Duration::from_millis(1)).await;
     assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
