@@ -1,7 +1,8 @@
 # Everything that a person or CI does with this tree. `make` lists it.
 #
 # What the tests need beyond cargo, go, python3 and npm comes from the package registries, in exact
-# versions, and goes into .tools/: nothing is installed on the machine and nothing needs root.
+# versions, and goes into .tools/. Nothing needs root, and nothing is installed on the machine, but for one thing: the
+# tests in network namespaces are skipped without root and iproute2, so for root `make test` installs iproute2.
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -54,7 +55,7 @@ build: | need-CARGO ## Build the release binary, target/release/peerstatus
 test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop ## Run every test there is
 
 .PHONY: rust-test
-rust-test: | need-CARGO ## Run the Rust tests
+rust-test: | need-CARGO iproute2 ## Run the Rust tests
 	@echo '==> Running the Rust tests'
 	@$(CARGO) test --locked
 
@@ -124,6 +125,21 @@ FOR_PYTHON := Python 3.10 or newer, to run the OpFlex peer and the Python client
 
 need-%:
 	@command -v $($*) >/dev/null || { echo 'make: $($*) is missing. Install $(FOR_$*).' >&2; exit 1; }
+
+# Nothing fails for lack of it: what is skipped says so.
+.PHONY: iproute2
+iproute2:
+	@if [ "$$(id -u)" != 0 ]; then \
+	    echo '==> Not root: the tests in network namespaces will be skipped'; exit 0; \
+	fi; \
+	if command -v ip >/dev/null; then exit 0; fi; \
+	echo '==> Installing iproute2'; \
+	if command -v apt-get >/dev/null; then \
+	    { apt-get -qq install --yes iproute2 || { apt-get -qq update && apt-get -qq install --yes iproute2; }; } >/dev/null 2>&1; \
+	elif command -v dnf >/dev/null; then dnf --quiet --assumeyes install iproute; \
+	elif command -v apk >/dev/null; then apk add --quiet iproute2; \
+	else false; \
+	fi || echo '==> No iproute2: the tests in network namespaces will be skipped'
 
 # ---- what goes into .tools/ ----
 

@@ -1,10 +1,8 @@
 //! The binary as people and scripts use it.
 
-use std::{fs, path::PathBuf};
-
 use opflex_peerstatus::sim::SimPeer;
 
-use crate::support::{Process, Server, peerstatus, sim};
+use crate::support::{Folder, Process, Server, peerstatus, sim};
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
@@ -53,9 +51,8 @@ async fn mistakes_in_the_configuration_are_named_with_file_and_line() {
     ];
     let folder = Folder::new();
     for (text, told) in cases {
-        let file = folder.0.join("config.toml");
-        fs::write(&file, text).unwrap();
-        let output = peerstatus(&["serve", "--config", file.to_str().unwrap()]).await;
+        let file = folder.write("config.toml", text);
+        let output = peerstatus(&["serve", "--config", &file]).await;
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(64), "{text}: {stderr}");
         assert!(stderr.contains(told), "{text}: {stderr}");
@@ -66,9 +63,9 @@ async fn mistakes_in_the_configuration_are_named_with_file_and_line() {
 #[tokio::test]
 async fn a_right_configuration_is_checked_without_serving() {
     let folder = Folder::new();
-    let file = folder.0.join("config.toml");
-    fs::write(&file, "[[pool]]\nname = \"a\"\npeers = [\"leaf-101:8009\", \"[2001:db8::1]:8009\"]").unwrap();
-    let output = peerstatus(&["serve", "--check", "--config", file.to_str().unwrap()]).await;
+    let file = folder
+        .write("config.toml", "[[pool]]\nname = \"a\"\npeers = [\"leaf-101:8009\", \"[2001:db8::1]:8009\"]");
+    let output = peerstatus(&["serve", "--check", "--config", &file]).await;
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "configuration is right: pools: 1, peers: 2\n");
 }
@@ -124,21 +121,4 @@ async fn the_demo_shows_a_pool_that_becomes_healthy_and_ends_with_0() {
     }
     assert!(told.contains("→ HEALTHY (3/3 ready)"), "{told}");
     assert_eq!(demo.ended().await.code(), Some(0));
-}
-
-/// A folder for one test, which goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("peerstatus-{:016x}", fastrand::u64(..)));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -9,6 +9,7 @@ mod layering;
 mod lifecycle;
 mod listeners;
 mod membership;
+mod netns;
 mod reasons;
 mod shutdown;
 mod support;

@@ -1,14 +1,16 @@
 //! What the tests are written in: a service, a client, a watch, peers.
 
+mod netns;
 mod peer;
 mod process;
 mod watch;
 
+pub(crate) use netns::{Direction, Network};
 pub(crate) use peer::ScriptedPeer;
-pub(crate) use process::{Process, peerstatus};
+pub(crate) use process::{Process, peerstatus, peerstatus_in};
 pub(crate) use watch::{Health, Seen, Watch};
 
-use std::{future::Future, time::Duration};
+use std::{fs, future::Future, path::PathBuf, time::Duration};
 
 use opflex_peerstatus::{
     app::Service,
@@ -129,4 +131,28 @@ pub(crate) fn explain(status: &Status) -> (Code, String, Vec<String>) {
     let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
     let reason = info.map(|info| info.reason).unwrap_or_default();
     (status.code(), reason, fields.into_iter().map(|violation| violation.field).collect())
+}
+
+/// A folder for one test, which goes with it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("peerstatus-{:016x}", fastrand::u64(..)));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// A file in it, with this text. Returns its path.
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }

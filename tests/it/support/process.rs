@@ -9,13 +9,34 @@ use tokio::{
 
 use super::within;
 
+const BINARY: &str = env!("CARGO_BIN_EXE_peerstatus");
+
 /// Runs the binary to its end.
 pub(crate) async fn peerstatus(args: &[&str]) -> Output {
-    within("the end of the process", command(args).output()).await.expect("the binary runs")
+    output(command(args)).await
+}
+
+/// Runs the binary to its end, in a network namespace.
+pub(crate) async fn peerstatus_in(namespace: &str, args: &[&str]) -> Output {
+    output(command_in(namespace, args)).await
+}
+
+async fn output(mut command: Command) -> Output {
+    within("the end of the process", command.output()).await.expect("the binary runs")
 }
 
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_peerstatus"));
+    prepared(Command::new(BINARY), args)
+}
+
+fn command_in(namespace: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("ip");
+    // It becomes the binary, so signals reach that.
+    command.args(["netns", "exec", namespace, BINARY]);
+    prepared(command, args)
+}
+
+fn prepared(mut command: Command, args: &[&str]) -> Command {
     command.args(args).env_remove("PEERSTATUS_SERVER").env_remove("RUST_BACKTRACE");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
@@ -29,16 +50,20 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(args: &[&str]) -> Self {
-        Self::start_to(args, Stdio::null())
+        Self::start_to(command(args), Stdio::null())
+    }
+
+    /// In a network namespace.
+    pub(crate) fn start_in(namespace: &str, args: &[&str]) -> Self {
+        Self::start_to(command_in(namespace, args), Stdio::null())
     }
 
     /// With a pipe for its standard error that nobody reads.
     pub(crate) fn start_with_unread_logs(args: &[&str]) -> Self {
-        Self::start_to(args, Stdio::piped())
+        Self::start_to(command(args), Stdio::piped())
     }
 
-    fn start_to(args: &[&str], stderr: Stdio) -> Self {
-        let mut command = command(args);
+    fn start_to(mut command: Command, stderr: Stdio) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
         let stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         Self { child, stdout }

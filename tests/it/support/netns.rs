@@ -1,0 +1,219 @@
+//! A network of the test's own: a network namespace for the service and one for each peer, joined by virtual cables.
+//!
+//! Nothing leaves it, and it goes with the test. It needs root and iproute2, and nothing else: without them a test
+//! says that it is skipped.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::Command,
+};
+
+use opflex_peerstatus::grpc::pb::{PeerStatus, Reason};
+use serde_json::Value;
+
+use super::{Folder, Process, peerstatus_in};
+
+/// Where `ip netns exec` looks for files to put in the place of those in `/etc`.
+const ETC: &str = "/etc/netns";
+/// A hardware address that nobody has: what is sent there is not heard.
+const NOBODY: &str = "02:00:00:00:00:01";
+
+/// A way through a cable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Direction {
+    /// What the peer sends.
+    FromPeer,
+    /// What the service sends.
+    ToPeer,
+}
+
+/// The namespaces. Peer `n` is at the other end of the service's interface `peer{n}`.
+pub(crate) struct Network {
+    service: String,
+    peers: Vec<String>,
+}
+
+impl Network {
+    /// A network with so many peers; `None`, and a line on standard error, where there can't be one.
+    pub(crate) fn with_peers(count: usize) -> Option<Self> {
+        let id = format!("peerstatus-{:016x}", fastrand::u64(..));
+        let peers = (0..count).map(|n| format!("{id}-peer{n}")).collect();
+        let network = Self { service: format!("{id}-service"), peers };
+        match network.build() {
+            Ok(()) => Some(network),
+            Err(why) => {
+                // Past what captures the output of tests that pass.
+                let line = format!("SKIPPED: {}: needs root and iproute2: {why}\n", test_name());
+                let _ = io::stderr().write_all(line.as_bytes());
+                None
+            }
+        }
+    }
+
+    fn build(&self) -> Result<(), String> {
+        let Self { service, peers } = self;
+        ip(&format!("netns add {service}"))?;
+        ip(&format!("-n {service} link set lo up"))?;
+        for (n, peer) in peers.iter().enumerate() {
+            let (here, there) = addresses(n);
+            ip(&format!("netns add {peer}"))?;
+            ip(&format!("link add peer{n} netns {service} type veth peer name service netns {peer}"))?;
+            ip(&format!("-n {service} address add {here}/30 dev peer{n}"))?;
+            ip(&format!("-n {peer} address add {there}/30 dev service"))?;
+            ip(&format!("-n {service} link set peer{n} up"))?;
+            ip(&format!("-n {peer} link set service up"))?;
+        }
+        Ok(())
+    }
+
+    /// IP address of a peer.
+    pub(crate) fn address(&self, peer: usize) -> String {
+        addresses(peer).1
+    }
+
+    /// A simulated peer, listening on port 8009, that knows itself by this name or address.
+    pub(crate) async fn simulate(&self, peer: usize, known_as: &str) -> Process {
+        let (host, itself) = (self.address(peer), format!("{known_as}:8009"));
+        let args = ["simulate", "--host", &host, "--ports", "8009", "--peers", &itself];
+        let mut process = Process::start_in(&self.peers[peer], &args);
+        assert_eq!(process.line().await, Some(format!("{host}:8009 up")));
+        process
+    }
+
+    /// The service with this configuration, and a watch of it.
+    pub(crate) async fn observe(&self, config: &str) -> Observed {
+        let folder = Folder::new();
+        let file = folder.write("config.toml", config);
+        let args = ["serve", "--listen", "127.0.0.1:0", "--config", &file];
+        let mut service = Process::start_in(&self.service, &args);
+        let address = service.address().await;
+        let watch = Process::start_in(&self.service, &["watch", "-o", "json", "--server", &address]);
+        Observed { namespace: self.service.clone(), address, watch, told: Vec::new(), _service: service }
+    }
+
+    /// Pulls the cable out of a peer.
+    pub(crate) fn unplug(&self, peer: usize) {
+        done(&format!("-n {} link set service down", self.peers[peer]));
+    }
+
+    /// Puts it back.
+    pub(crate) fn plug(&self, peer: usize) {
+        done(&format!("-n {} link set service up", self.peers[peer]));
+    }
+
+    /// Loses all packets in one direction, without a word to anyone.
+    pub(crate) fn lose(&self, peer: usize, direction: Direction) {
+        let (namespace, interface, receiver) = self.sender(peer, direction);
+        done(&format!(
+            "-n {namespace} neigh replace {receiver} lladdr {NOBODY} dev {interface} nud permanent"
+        ));
+    }
+
+    /// Loses them no more.
+    pub(crate) fn lose_no_more(&self, peer: usize, direction: Direction) {
+        let (namespace, interface, receiver) = self.sender(peer, direction);
+        done(&format!("-n {namespace} neigh del {receiver} dev {interface}"));
+    }
+
+    /// Who sends in that direction, through which interface, and to whom.
+    fn sender(&self, peer: usize, direction: Direction) -> (&str, String, String) {
+        let (service, there) = addresses(peer);
+        match direction {
+            Direction::FromPeer => (&self.peers[peer], "service".to_owned(), service),
+            Direction::ToPeer => (&self.service, format!("peer{peer}"), there),
+        }
+    }
+
+    /// What the name stands for, for a service that starts after the first time.
+    pub(crate) fn name(&self, name: &str, peer: usize) {
+        let folder = self.etc();
+        fs::create_dir_all(&folder).expect("a folder in /etc");
+        // In its place: a file that were moved there would not be the one that the service has been given.
+        fs::write(folder.join("hosts"), format!("{} {name}\n", self.address(peer))).expect("a file in /etc");
+    }
+
+    fn etc(&self) -> PathBuf {
+        PathBuf::from(ETC).join(&self.service)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for namespace in self.peers.iter().chain([&self.service]) {
+            // With it go its ends of cables, and thereby the cables.
+            let _ = ip(&format!("netns del {namespace}"));
+        }
+        if fs::remove_dir_all(self.etc()).is_ok() {
+            // Only if it is empty.
+            let _ = fs::remove_dir(ETC);
+        }
+    }
+}
+
+/// The service's address and the peer's, on the cable between them: from the block that is for documentation.
+fn addresses(peer: usize) -> (String, String) {
+    (format!("192.0.2.{}", 4 * peer + 1), format!("192.0.2.{}", 4 * peer + 2))
+}
+
+fn done(args: &str) {
+    ip(args).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Runs `ip`.
+fn ip(args: &str) -> Result<(), String> {
+    let output = Command::new("ip").args(args.split(' ')).output().map_err(|error| format!("ip: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip {args}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+}
+
+fn test_name() -> String {
+    std::thread::current().name().unwrap_or("a test").to_owned()
+}
+
+/// A service in a namespace, and what a watch says of its peers.
+pub(crate) struct Observed {
+    namespace: String,
+    address: String,
+    watch: Process,
+    /// What was told of peers and not asked for yet, oldest first.
+    told: Vec<Value>,
+    _service: Process,
+}
+
+impl Observed {
+    /// The next that is told of a peer: in the snapshot, or a change.
+    pub(crate) async fn next(&mut self) -> Value {
+        while self.told.is_empty() {
+            let line = self.watch.line().await.expect("the watch goes on");
+            let mut message: Value = serde_json::from_str(&line).expect("JSON");
+            if let Some(peers) = message["snapshot"]["peers"].as_array() {
+                self.told.extend(peers.iter().cloned());
+            }
+            let changed = message["change"]["peer"]["peer"].take();
+            self.told.extend(changed.is_object().then_some(changed));
+        }
+        self.told.remove(0)
+    }
+
+    /// Goes on until a peer is in this status for this reason. Returns its `detail`.
+    pub(crate) async fn until(&mut self, peer: &str, status: PeerStatus, reason: Reason) -> String {
+        loop {
+            let told = self.next().await;
+            let is_it = told["name"].as_str().is_some_and(|name| name.ends_with(&format!("/{peer}")));
+            if is_it && told["status"] == status.as_str_name() && told["reason"] == reason.as_str_name() {
+                return told["detail"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+    }
+
+    /// All there is to know of a peer now.
+    pub(crate) async fn peer(&self, peer: &str) -> Value {
+        let args = ["peers", "get", peer, "-o", "json", "--server", &self.address];
+        let output = peerstatus_in(&self.namespace, &args).await;
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+}
