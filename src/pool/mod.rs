@@ -8,6 +8,8 @@ mod membership;
 mod pacing;
 mod probe;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod steps;
 mod supervisor;
 
