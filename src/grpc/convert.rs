@@ -24,7 +24,7 @@ pub(super) const fn peer_status(status: PeerStatus) -> pb::PeerStatus {
     }
 }
 
-const fn pool_health(health: PoolHealth) -> pb::PoolHealth {
+pub(super) const fn pool_health(health: PoolHealth) -> pb::PoolHealth {
     match health {
         PoolHealth::Down => pb::PoolHealth::Down,
         PoolHealth::Degraded => pb::PoolHealth::Degraded,
@@ -160,6 +160,12 @@ pub(super) fn listener(view: &ListenerView) -> pb::Listener {
         missed_count: view.missed,
         client: view.client.clone().unwrap_or_default(),
     }
+}
+
+/// All of a past change.
+pub(super) fn transition(event: &Event) -> pb::Transition {
+    let everything = Parts { peer: true, health: true };
+    pb::Transition { revision: event.revision, change: Some(change(event, everything)) }
 }
 
 fn change(event: &Event, parts: Parts) -> pb::Change {

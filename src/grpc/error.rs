@@ -1,13 +1,15 @@
 //! Errors as clients see them: a code, a sentence, and details that a program can read.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::{convert, names};
 use crate::{
+    peer::PoolHealth,
     pool::PoolError,
-    status::{AttachError, CreateError, FilterError, ListenerError},
+    status::{AttachError, CreateError, FilterError, ListenerError, PoolState},
 };
 
 /// Domain of every `google.rpc.ErrorInfo` of this service.
@@ -45,10 +47,19 @@ pub(super) fn draining(after: Option<Duration>) -> Status {
     retry(Code::Unavailable, "DRAINING", "the service is stopping", after.unwrap_or(DRAIN_RETRY))
 }
 
-/// An RPC that exists in the contract and not in the service yet.
-pub(super) fn not_yet(rpc: &str) -> Status {
-    let message = format!("{rpc} is part of the API, but this version of the service does not have it yet");
-    status(Code::Unimplemented, "NOT_IMPLEMENTED", message)
+/// Time is over and the pool, as it is now, has not had the health that was waited for.
+pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status {
+    let PoolState { name, health, ready, wanted: peers, .. } = pool;
+    let message = format!("pools/{name} is {health}, not {wanted}: {ready} of {peers} peers READY");
+    let metadata = HashMap::from([
+        ("pool".to_owned(), names::pool(name)),
+        ("health".to_owned(), convert::pool_health(*health).as_str_name().to_owned()),
+        ("ready_count".to_owned(), ready.to_string()),
+        ("peer_count".to_owned(), peers.to_string()),
+        ("revision".to_owned(), pool.revision.to_string()),
+    ]);
+    let details = ErrorDetails::with_error_info("CONDITION_NOT_MET", DOMAIN, metadata);
+    Status::with_error_details(Code::DeadlineExceeded, message, details)
 }
 
 pub(super) fn pool_not_found(name: &str) -> Status {

@@ -2,6 +2,7 @@
 //! and prost on the server's side.
 
 mod convert;
+mod deadline;
 mod error;
 mod health;
 mod names;
@@ -10,6 +11,7 @@ mod pool_service;
 mod request;
 mod server;
 mod status_service;
+mod transitions;
 mod watch;
 
 pub use server::{Api, ServeError, serve};

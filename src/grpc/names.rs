@@ -3,7 +3,10 @@
 use tonic::Status;
 
 use super::error::invalid;
-use crate::{peer::PeerAddress, status::is_id};
+use crate::{
+    peer::{AddressError, PeerAddress},
+    status::is_id,
+};
 
 pub(super) fn pool(name: &str) -> String {
     format!("pools/{name}")
@@ -30,7 +33,10 @@ pub(super) fn parse_peer<'a>(field: &str, name: &'a str) -> Result<(&'a str, Pee
     let Some((pool, address)) = parts.filter(|(pool, _)| is_id(pool)) else {
         return Err(bad(field, name, expected));
     };
-    let address = address.parse().map_err(|error| invalid(field, "BAD_NAME", format!("{error}")))?;
+    let address = address.parse().map_err(|error: AddressError| match error {
+        AddressError::NoPort { .. } => bad(field, name, expected),
+        error => invalid(field, "BAD_PEER_ADDRESS", error.to_string()),
+    })?;
     Ok((pool, address))
 }
 

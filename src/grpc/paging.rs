@@ -1,4 +1,4 @@
-//! Pages of lists. A page token is the name of the last entry of the page before.
+//! Pages of lists. A page token tells which was the last entry of the page before: its name, as a rule.
 
 use prost::Message;
 use tonic::Status;
@@ -22,7 +22,7 @@ pub(super) fn size(asked: u32) -> usize {
 
 /// Cuts a list of up to `size + 1` entries to a page. Returns the token of the next one, which is empty if
 /// there is none.
-pub(super) fn cut<T: Message>(entries: &mut Vec<T>, size: usize, name: impl Fn(&T) -> &str) -> String {
+pub(super) fn cut<T: Message>(entries: &mut Vec<T>, size: usize, token: impl Fn(&T) -> String) -> String {
     let mut bytes = 0;
     let fits = |entry: &T| {
         bytes += entry.encoded_len();
@@ -34,7 +34,7 @@ pub(super) fn cut<T: Message>(entries: &mut Vec<T>, size: usize, name: impl Fn(&
         return String::new();
     }
     entries.truncate(kept);
-    entries.last().map(name).unwrap_or_default().to_owned()
+    entries.last().map(token).unwrap_or_default()
 }
 
 /// Reads a token with `parse`.

@@ -1,14 +1,22 @@
 //! `PoolService`: pools and peers.
 
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, error, names, paging,
+    convert, deadline, error, names, paging,
     pb::{self, pool_service_server::PoolService},
     request,
     server::Api,
+    transitions,
 };
-use crate::pool::PoolHandle;
+use crate::{
+    peer::PoolHealth,
+    pool::PoolHandle,
+    status::{HealthWait, PoolState},
+};
 
 /// The pool that is meant where none is named.
 const DEFAULT_POOL: &str = "default";
@@ -24,7 +32,7 @@ impl PoolService for Api {
         let size = paging::size(request.page_size);
         let (pools, cursor) = self.hub.pools(after, size + 1);
         let mut pools = pools.iter().map(|pool| convert::pool(pool)).collect();
-        let next_page_token = paging::cut(&mut pools, size, |pool: &pb::Pool| &pool.name);
+        let next_page_token = paging::cut(&mut pools, size, |pool: &pb::Pool| pool.name.clone());
         Ok(Response::new(pb::ListPoolsResponse {
             pools,
             next_page_token,
@@ -45,9 +53,19 @@ impl PoolService for Api {
 
     async fn wait_for_pool(
         &self,
-        _: Request<pb::WaitForPoolRequest>,
+        request: Request<pb::WaitForPoolRequest>,
     ) -> Result<Response<pb::WaitForPoolResponse>, Status> {
-        Err(error::not_yet("WaitForPool"))
+        let deadline = Instant::now() + deadline::patience(request.metadata());
+        let request = request.into_inner();
+        let name = names::parse_pool("name", &request.name)?;
+        let wanted = request::health(request.health)?;
+        let wait = HealthWait::new(Arc::clone(&self.hub), name, wanted);
+        let wait = wait.ok_or_else(|| error::pool_not_found(name))?;
+        let pool = match wait.met() {
+            Some(pool) => pool,
+            None => self.wait(wait, wanted, deadline).await?,
+        };
+        Ok(Response::new(pb::WaitForPoolResponse { pool: Some(convert::pool(&pool)) }))
     }
 
     async fn list_peers(
@@ -73,7 +91,7 @@ impl PoolService for Api {
             .peers(pool, after, size + 1)
             .map_err(|_| error::pool_not_found(pool.unwrap_or_default()))?;
         let mut peers = peers.iter().map(|peer| convert::peer(peer)).collect();
-        let next_page_token = paging::cut(&mut peers, size, |peer: &pb::Peer| &peer.name);
+        let next_page_token = paging::cut(&mut peers, size, |peer: &pb::Peer| peer.name.clone());
         Ok(Response::new(pb::ListPeersResponse {
             peers,
             next_page_token,
@@ -88,7 +106,10 @@ impl PoolService for Api {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
         let found = self.hub.peer(pool, &address);
-        let (peer, cursor) = found.ok_or_else(|| error::peer_not_found(&names::peer(pool, &address)))?;
+        let (peer, cursor) = found.ok_or_else(|| match self.hub.pool(pool) {
+            Some(_) => error::peer_not_found(&names::peer(pool, &address)),
+            None => error::pool_not_found(pool),
+        })?;
         let (peer, cursor) = (Some(convert::peer(&peer)), Some(convert::cursor(cursor)));
         Ok(Response::new(pb::GetPeerResponse { peer, cursor }))
     }
@@ -113,7 +134,7 @@ impl PoolService for Api {
     ) -> Result<Response<pb::RemovePeerResponse>, Status> {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
-        let handle = self.pools.get(pool).ok_or_else(|| error::peer_not_found(&request.name))?;
+        let handle = self.pools.get(pool).ok_or_else(|| error::pool_not_found(pool))?;
         handle.remove(address).await.map_err(|error| error::pool(&request.name, &error))?;
         Ok(Response::new(pb::RemovePeerResponse {}))
     }
@@ -131,13 +152,36 @@ impl PoolService for Api {
 
     async fn list_transitions(
         &self,
-        _: Request<pb::ListTransitionsRequest>,
+        request: Request<pb::ListTransitionsRequest>,
     ) -> Result<Response<pb::ListTransitionsResponse>, Status> {
-        Err(error::not_yet("ListTransitions"))
+        let request = request.into_inner();
+        let past = request::past(&request)?;
+        if let Some(pool) = past.pool.filter(|pool| self.hub.pool(pool).is_none()) {
+            return Err(error::pool_not_found(pool));
+        }
+        let page = transitions::page(&self.hub, &past, &request.page_token, request.page_size).await?;
+        Ok(Response::new(page))
     }
 }
 
 impl Api {
+    /// Waits as a stream does: it counts as one, and ends when the service stops.
+    async fn wait(
+        &self,
+        mut wait: HealthWait,
+        wanted: PoolHealth,
+        deadline: Instant,
+    ) -> Result<Arc<PoolState>, Status> {
+        let _place = self.listeners.place().map_err(|error| error::attach("", &error))?;
+        let mut draining = self.draining.clone();
+        tokio::select! {
+            biased;
+            pool = &mut wait => Ok(pool),
+            _ = draining.wait_for(|draining| *draining) => Err(error::draining(None)),
+            () = sleep_until(deadline) => Err(error::condition_not_met(&wait.pool(), wanted)),
+        }
+    }
+
     /// The pool that a request to change it means: the default one, if it names none.
     fn handle<'a>(&self, parent: &'a str) -> Result<(&'a str, &PoolHandle), Status> {
         let name = if parent.is_empty() { DEFAULT_POOL } else { names::parse_pool("parent", parent)? };

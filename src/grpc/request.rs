@@ -1,6 +1,9 @@
 //! From the API's words to the service's: everything a client sends is checked here.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use tonic::Status;
@@ -10,9 +13,9 @@ use super::{
     names, pb,
 };
 use crate::{
-    peer::{PeerAddress, PeerOrigin, PeerStatus},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth},
     pool::Reset,
-    status::{Cursor, Filter, FilterSpec, GapPolicy, Interest},
+    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, Interest},
 };
 
 /// Longest `user_data`: it is sent with every change.
@@ -109,7 +112,64 @@ pub(super) fn gap_policy(number: i32) -> Result<GapPolicy, Status> {
     match pb::GapPolicy::try_from(number) {
         Ok(pb::GapPolicy::Unspecified | pb::GapPolicy::Resnapshot) => Ok(GapPolicy::Resnapshot),
         Ok(pb::GapPolicy::Fail) => Ok(GapPolicy::Fail),
-        Err(_) => Err(invalid("gap_policy", "BAD_FILTER", format!("{number} is not a gap policy"))),
+        Err(_) => Err(invalid("gap_policy", "BAD_ENUM", format!("{number} is not a gap policy"))),
+    }
+}
+
+/// Which of the past changes are asked for.
+pub(super) struct Past<'a> {
+    /// Only those of this pool.
+    pub(super) pool: Option<&'a str>,
+    filter: Filter,
+    start: Option<SystemTime>,
+    end: Option<SystemTime>,
+}
+
+impl Past<'_> {
+    pub(super) fn admits(&self, event: &Event) -> bool {
+        self.start.is_none_or(|start| event.time >= start)
+            && self.end.is_none_or(|end| event.time < end)
+            && self.filter.parts(event).peer
+    }
+}
+
+pub(super) fn past(request: &pb::ListTransitionsRequest) -> Result<Past<'_>, Status> {
+    let pool = match request.parent.as_str() {
+        "" => None,
+        parent => Some(names::parse_pool("parent", parent)?),
+    };
+    let spec = FilterSpec {
+        // No character of a pool's id has a meaning in a glob.
+        pools: pool.iter().map(|pool| (*pool).to_owned()).collect(),
+        peers: Some(request.peer.clone()).filter(|glob| !glob.is_empty()).into_iter().collect(),
+        ..FilterSpec::default()
+    };
+    let filter = Filter::compile(spec).map_err(|error| invalid("peer", "BAD_FILTER", error.message))?;
+    let start = moment("start_time", request.start_time)?;
+    let end = moment("end_time", request.end_time)?;
+    if start > end && end.is_some() {
+        return Err(invalid("end_time", "BAD_FILTER", "before start_time"));
+    }
+    Ok(Past { pool, filter, start, end })
+}
+
+fn moment(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>, Status> {
+    let Some(given) = given else {
+        return Ok(None);
+    };
+    let known = (0..1_000_000_000).contains(&given.nanos).then(|| SystemTime::try_from(given).ok()).flatten();
+    known.map(Some).ok_or_else(|| invalid(field, "BAD_FILTER", "not a point in time"))
+}
+
+/// The health to wait for.
+pub(super) fn health(number: i32) -> Result<PoolHealth, Status> {
+    match pb::PoolHealth::try_from(number) {
+        Ok(pb::PoolHealth::Down) => Ok(PoolHealth::Down),
+        Ok(pb::PoolHealth::Degraded) => Ok(PoolHealth::Degraded),
+        Ok(pb::PoolHealth::Healthy) => Ok(PoolHealth::Healthy),
+        Ok(pb::PoolHealth::Unspecified) | Err(_) => {
+            Err(invalid("health", "BAD_ENUM", format!("{number} is not a health that can be waited for")))
+        }
     }
 }
 
@@ -124,9 +184,9 @@ pub(super) fn peer_address(host: &str, port: u32) -> Result<PeerAddress, Status>
 /// What `ResetPeers` is about. Every name must be of a peer of this pool.
 pub(super) fn reset(scope: i32, pool: &str, names: &[String]) -> Result<Reset, Status> {
     let scope = pb::ResetScope::try_from(scope)
-        .map_err(|_| invalid("scope", "BAD_FILTER", format!("{scope} is not a scope of a reset")))?;
+        .map_err(|_| invalid("scope", "BAD_ENUM", format!("{scope} is not a scope of a reset")))?;
     if scope != pb::ResetScope::Named && !names.is_empty() {
-        return Err(invalid("names", "BAD_FILTER", "only with RESET_SCOPE_NAMED"));
+        return Err(invalid("names", "BAD_NAME", "only with RESET_SCOPE_NAMED"));
     }
     match scope {
         pb::ResetScope::Unspecified | pb::ResetScope::Learned => Ok(Reset::Learned),

@@ -43,19 +43,20 @@ pub struct Api {
     pub listeners: Arc<Listeners>,
     /// The pools that can be changed, by name.
     pub pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
+    /// Turns true when the service stops. Health checks are answered by it, and calls that wait end with it.
+    pub draining: watch::Receiver<bool>,
 }
 
-/// Serves the API until `stop`, and then until the last client has gone. `draining` is what health checks
-/// answer by.
+/// Serves the API until `stop`, and then until the last client has gone.
 ///
 /// # Errors
 /// The transport failed.
 pub async fn serve(
     api: Api,
     listener: TcpListener,
-    draining: watch::Receiver<bool>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let draining = api.draining.clone();
     let status = PeerStatusServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST);
     let pool = PoolServiceServer::new(api).max_decoding_message_size(MAX_REQUEST);
     let health = tonic_health::pb::health_server::HealthServer::new(HealthService { draining });

@@ -51,7 +51,8 @@ impl PeerStatusService for Api {
         let size = paging::size(request.page_size);
         let views = self.listeners.list(after, size + 1);
         let mut listeners = views.iter().map(convert::listener).collect();
-        let next_page_token = paging::cut(&mut listeners, size, |listener: &pb::Listener| &listener.name);
+        let next_page_token =
+            paging::cut(&mut listeners, size, |listener: &pb::Listener| listener.name.clone());
         Ok(Response::new(pb::ListListenersResponse { listeners, next_page_token }))
     }
 

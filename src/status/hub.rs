@@ -160,6 +160,11 @@ impl Hub {
         self.state.lock().log.read_after(revision, max, into)
     }
 
+    /// Appends up to `max` of the events before `revision` to `into`, newest first. Where history ends, so do they.
+    pub fn read_before(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) {
+        self.state.lock().log.read_before(revision, max, into);
+    }
+
     /// Everything, cut at one revision.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state.lock();

@@ -60,4 +60,11 @@ impl Log {
         into.extend(self.events.range(self.events.len() - behind..).take(max).cloned());
         Ok(())
     }
+
+    /// Appends up to `max` of the events before `revision` to `into`, newest first, as far back as there are any.
+    pub(super) fn read_before(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) {
+        let newer = self.head.saturating_add(1).saturating_sub(revision);
+        let newer = usize::try_from(newer).unwrap_or(usize::MAX);
+        into.extend(self.events.iter().rev().skip(newer).take(max).cloned());
+    }
 }

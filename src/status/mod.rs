@@ -17,6 +17,7 @@ mod seat;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod wait;
 
 pub use delivery::{Delivery, End, Message, ResetReason};
 pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, PoolState};
@@ -27,5 +28,6 @@ pub use listener::{
     AttachError, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec, ListenerView,
 };
 pub use log::Gap;
-pub use registry::{Limits, Listeners};
+pub use registry::{Limits, Listeners, Place};
 pub use subscription::{SNAPSHOT_CHUNK, Subscription};
+pub use wait::HealthWait;

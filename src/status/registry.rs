@@ -27,7 +27,7 @@ use super::{
 pub struct Limits {
     /// Listeners in all, ephemeral ones included.
     pub listeners: usize,
-    /// Streams in all.
+    /// Streams in all, and calls that wait.
     pub streams: usize,
 }
 
@@ -137,6 +137,18 @@ impl Listeners {
         Ok(Subscription::new(Arc::clone(&self.hub), attached, start, options))
     }
 
+    /// A place among the streams for a call that waits.
+    ///
+    /// # Errors
+    /// There are too many, or the service is stopping.
+    pub fn place(&self) -> Result<Place, AttachError> {
+        let mut registry = self.registry.lock();
+        self.check_open()?;
+        self.check_streams(&registry)?;
+        registry.streams += 1;
+        Ok(Place { listeners: Weak::clone(&self.this) })
+    }
+
     /// Ends every stream, after it has been told what was published until now, and lets none begin.
     pub fn drain(&self) {
         // Within the lock, so that nobody is halfway through an attachment.
@@ -160,7 +172,7 @@ impl Listeners {
         before - registry.listeners.len()
     }
 
-    /// How many listeners and streams there are.
+    /// How many listeners there are, and how many streams and calls that wait.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         let registry = self.registry.lock();
@@ -275,6 +287,20 @@ impl Listeners {
             delivered: progress.delivered.load(Ordering::Relaxed),
             resets: progress.resets.load(Ordering::Relaxed),
             missed: progress.missed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A place among the streams. Dropping it makes room for another.
+pub struct Place {
+    listeners: Weak<Listeners>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(listeners) = self.listeners.upgrade() {
+            let mut registry = listeners.registry.lock();
+            registry.streams = registry.streams.saturating_sub(1);
         }
     }
 }

@@ -3,7 +3,7 @@
 use opflex_peerstatus::grpc::pb::{
     AddPeerRequest, CreateListenerRequest, Cursor, GapPolicy, GetListenerRequest, GetPeerRequest,
     GetPoolRequest, ListListenersRequest, ListPeersRequest, ListPoolsRequest, ListTransitionsRequest,
-    ListenerFilter, RemovePeerRequest, ResetPeersRequest, ResetScope, WaitForPoolRequest,
+    ListenerFilter, PoolHealth, RemovePeerRequest, ResetPeersRequest, ResetScope, WaitForPoolRequest,
     WatchPeerStatusRequest,
 };
 use tonic::Code;
@@ -98,6 +98,7 @@ async fn wrong_watches_are_refused_before_anything_is_attached() {
             },
             invalid("BAD_DURATION", "heartbeat_interval"),
         ),
+        (WatchPeerStatusRequest { gap_policy: 77, ..Default::default() }, invalid("BAD_ENUM", "gap_policy")),
         (resume(later, GapPolicy::Fail), invalid("CURSOR_IN_FUTURE", "resume_after.revision")),
         (resume(elsewhere, GapPolicy::Fail), (Code::OutOfRange, "EPOCH_MISMATCH".into(), vec![])),
     ];
@@ -118,15 +119,26 @@ async fn wrong_names_and_page_tokens_are_refused() {
         let status = pools.get_pool(GetPoolRequest { name: name.into() }).await.unwrap_err();
         assert_eq!(explain(&status), invalid("BAD_NAME", "name"), "{name:?}");
     }
-    for name in ["", "pools/default/peers/", "pools/default/peers/h", "pools/default/peers/h:0", "peers/h:1"]
-    {
+    for name in ["", "pools/default/peers/", "pools/default/peers/h", "peers/h:1", "pools/No/peers/h:1"] {
         let status = pools.get_peer(GetPeerRequest { name: name.into() }).await.unwrap_err();
         assert_eq!(explain(&status), invalid("BAD_NAME", "name"), "{name:?}");
+    }
+    for address in ["h:0", "h:65536", ":1", "[::g]:1", "::1:1", "a b:1"] {
+        let name = format!("pools/default/peers/{address}");
+        let status = pools.get_peer(GetPeerRequest { name: name.clone() }).await.unwrap_err();
+        assert_eq!(explain(&status), invalid("BAD_PEER_ADDRESS", "name"), "{name}");
+        let status = pools.remove_peer(RemovePeerRequest { name: name.clone() }).await.unwrap_err();
+        assert_eq!(explain(&status), invalid("BAD_PEER_ADDRESS", "name"), "{name}");
     }
     let status = pools.get_pool(GetPoolRequest { name: "pools/other".into() }).await.unwrap_err();
     assert_eq!(explain(&status), (Code::NotFound, "POOL_NOT_FOUND".into(), vec![]));
     let status = pools.get_peer(GetPeerRequest { name: "pools/default/peers/h:1".into() }).await.unwrap_err();
     assert_eq!(explain(&status), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![]));
+    let name = "pools/other/peers/h:1";
+    let status = pools.get_peer(GetPeerRequest { name: name.into() }).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::NotFound, "POOL_NOT_FOUND".into(), vec![]));
+    let status = pools.remove_peer(RemovePeerRequest { name: name.into() }).await.unwrap_err();
+    assert_eq!(explain(&status), (Code::NotFound, "POOL_NOT_FOUND".into(), vec![]));
     let parent = |parent: &str| ListPeersRequest { parent: parent.into(), ..Default::default() };
     let status = pools.list_peers(parent("other")).await.unwrap_err();
     assert_eq!(explain(&status), invalid("BAD_NAME", "parent"));
@@ -178,7 +190,7 @@ async fn wrong_changes_of_a_pool_are_refused_and_change_nothing() {
     let cases = [
         (remove("leaf-101:8009".into()), invalid("BAD_NAME", "name")),
         (remove("pools/default/peers/h:1".into()), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![])),
-        (remove("pools/other/peers/h:1".into()), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![])),
+        (remove("pools/other/peers/h:1".into()), (Code::NotFound, "POOL_NOT_FOUND".into(), vec![])),
         (
             remove(format!("pools/default/peers/{}", peers[1].address())),
             (Code::FailedPrecondition, "PEER_NOT_CONFIGURED".into(), vec![]),
@@ -199,9 +211,10 @@ async fn wrong_changes_of_a_pool_are_refused_and_change_nothing() {
         (reset(named, &["h:1"]), invalid("BAD_NAME", "names")),
         (reset(named, &["pools/other/peers/h:1"]), invalid("BAD_NAME", "names")),
         (reset(named, &["pools/default/peers/h:1"]), (Code::NotFound, "PEER_NOT_FOUND".into(), vec![])),
-        (reset(0, &["pools/default/peers/h:1"]), invalid("BAD_FILTER", "names")),
+        (reset(0, &["pools/default/peers/h:1"]), invalid("BAD_NAME", "names")),
+        (reset(named, &["pools/default/peers/h:0"]), invalid("BAD_PEER_ADDRESS", "names")),
         (reset(named, &["pools/default/peers/h:1"; 1001]), invalid("BAD_NAME", "names")),
-        (reset(77, &[]), invalid("BAD_FILTER", "scope")),
+        (reset(77, &[]), invalid("BAD_ENUM", "scope")),
         (ResetPeersRequest { parent: "default".into(), ..reset(0, &[]) }, invalid("BAD_NAME", "parent")),
         (
             ResetPeersRequest { parent: "pools/other".into(), ..reset(0, &[]) },
@@ -234,17 +247,71 @@ async fn a_full_pool_takes_no_peer() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_yet_says_so() {
+async fn wrong_waits_are_refused_at_once() {
     let server = Server::start(&[]).await;
-    let mut pools = server.pools();
-    let answers = [
-        pools.wait_for_pool(WaitForPoolRequest::default()).await.map(drop),
-        pools.list_transitions(ListTransitionsRequest::default()).await.map(drop),
+    let wait = |name: &str, health: i32| WaitForPoolRequest { name: name.into(), health };
+    let down = i32::from(PoolHealth::Down);
+    let cases = [
+        (wait("", down), invalid("BAD_NAME", "name")),
+        (wait("default", down), invalid("BAD_NAME", "name")),
+        (wait("pools/default", 0), invalid("BAD_ENUM", "health")),
+        (wait("pools/default", 77), invalid("BAD_ENUM", "health")),
+        (wait("pools/default", -1), invalid("BAD_ENUM", "health")),
+        (wait("pools/other", down), (Code::NotFound, "POOL_NOT_FOUND".into(), vec![])),
     ];
-    for answer in answers {
-        let status = answer.unwrap_err();
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert!(status.message().contains("does not have it yet"), "{}", status.message());
+    for (request, expected) in cases {
+        let status = server.pools().wait_for_pool(request.clone()).await.unwrap_err();
+        assert_eq!(explain(&status), expected, "{request:?}: {}", status.message());
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_questions_about_the_past_are_refused() {
+    let server = Server::start(&["127.0.0.1:1".into()]).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let epoch = watch.cursor().epoch;
+    let time = |seconds, nanos| Some(prost_types::Timestamp { seconds, nanos });
+    let asked = ListTransitionsRequest::default;
+    let token = |token: String| ListTransitionsRequest { page_token: token, ..asked() };
+    let bad_token = || invalid("BAD_PAGE_TOKEN", "page_token");
+    let cases = [
+        (ListTransitionsRequest { parent: "other".into(), ..asked() }, invalid("BAD_NAME", "parent")),
+        (
+            ListTransitionsRequest { parent: "pools/other".into(), ..asked() },
+            (Code::NotFound, "POOL_NOT_FOUND".into(), vec![]),
+        ),
+        (ListTransitionsRequest { peer: "x".repeat(321), ..asked() }, invalid("BAD_FILTER", "peer")),
+        (ListTransitionsRequest { start_time: time(0, -1), ..asked() }, invalid("BAD_FILTER", "start_time")),
+        (
+            ListTransitionsRequest { start_time: time(i64::MIN, 0), ..asked() },
+            invalid("BAD_FILTER", "start_time"),
+        ),
+        (
+            ListTransitionsRequest { end_time: time(0, 1_000_000_000), ..asked() },
+            invalid("BAD_FILTER", "end_time"),
+        ),
+        (
+            ListTransitionsRequest { start_time: time(2, 0), end_time: time(1, 0), ..asked() },
+            invalid("BAD_FILTER", "end_time"),
+        ),
+        (token("?".into()), bad_token()),
+        (token(format!("{epoch:x}")), bad_token()),
+        (token(format!("{epoch:x}-0")), bad_token()),
+        (token(format!("{epoch:x}-+1")), bad_token()),
+        (token(format!("{epoch:x}-{}", u64::MAX)), bad_token()),
+        (token(format!("{:x}-1", epoch ^ 1)), bad_token()),
+    ];
+    for (request, expected) in cases {
+        let status = server.pools().list_transitions(request.clone()).await.unwrap_err();
+        assert_eq!(explain(&status), expected, "{request:?}: {}", status.message());
+    }
+    let request = token(format!("{epoch:x}-1"));
+    let answer = server.pools().list_transitions(request).await.unwrap().into_inner();
+    assert!(
+        answer.transitions.is_empty() && answer.next_page_token.is_empty(),
+        "nothing was before the first"
+    );
     server.stop().await;
 }

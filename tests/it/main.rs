@@ -4,6 +4,7 @@
 
 mod command_line;
 mod errors;
+mod history;
 mod hostile;
 mod layering;
 mod lifecycle;
@@ -13,3 +14,4 @@ mod netns;
 mod reasons;
 mod shutdown;
 mod support;
+mod waiting;

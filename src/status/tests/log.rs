@@ -97,3 +97,19 @@ fn a_log_without_capacity_still_keeps_the_newest() {
     assert_eq!(read(&log, 1, 9), Ok(vec![2]));
     assert_eq!(read(&log, 0, 9), Err(Gap::Compacted));
 }
+
+#[test]
+fn history_is_read_backwards_from_anywhere_to_where_it_ends() {
+    for head in 0..=11_u64 {
+        let log = filled(head);
+        for before in (0..=head + 2).chain([u64::MAX]) {
+            for max in [0, 1, 3, usize::MAX] {
+                let mut events = Vec::new();
+                log.read_before(before, max, &mut events);
+                let read: Vec<_> = events.iter().map(|event| event.revision).collect();
+                let kept = (1..=head).rev().take(4).filter(|revision| *revision < before);
+                assert_eq!(read, kept.take(max).collect::<Vec<_>>(), "{max} before {before} of {head}");
+            }
+        }
+    }
+}

@@ -9,6 +9,7 @@ mod hub;
 mod listener;
 mod log;
 mod subscription;
+mod wait;
 
 use std::{
     pin::Pin,

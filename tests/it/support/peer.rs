@@ -36,6 +36,11 @@ impl ScriptedPeer {
         self.received.clear();
     }
 
+    /// Closes the connection that there is.
+    pub(crate) fn hang_up(&mut self) {
+        self.stream = None;
+    }
+
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.stream.as_mut().expect("a connection").write_all(bytes).await.expect("the service reads");
     }

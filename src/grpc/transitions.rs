@@ -1,0 +1,60 @@
+//! Past changes, page by page, newest first. A page token is the run of the service and a revision: what follows is
+//! older than that, however much has happened since.
+
+use std::sync::Arc;
+
+use tonic::Status;
+
+use super::{
+    convert,
+    error::invalid,
+    paging,
+    pb::{ListTransitionsResponse, Transition},
+    request::Past,
+};
+use crate::status::{Cursor, Event, Hub};
+
+/// Events read from the log at a time: few, since nobody can publish meanwhile.
+const CHUNK: usize = 512;
+
+/// One page.
+pub(super) async fn page(
+    hub: &Hub,
+    past: &Past<'_>,
+    page_token: &str,
+    page_size: u32,
+) -> Result<ListTransitionsResponse, Status> {
+    let now = hub.cursor();
+    let mut before = paging::after(page_token, |field, token| parse(field, token, now))?.unwrap_or(u64::MAX);
+    let size = paging::size(page_size);
+    let mut transitions: Vec<Transition> = Vec::new();
+    let mut read: Vec<Arc<Event>> = Vec::new();
+    // One more than fits, to know whether there is one.
+    while transitions.len() <= size {
+        hub.read_before(before, CHUNK, &mut read);
+        let Some(last) = read.last() else { break };
+        before = last.revision;
+        transitions.extend(
+            read.drain(..).filter(|event| past.admits(event)).map(|event| convert::transition(&event)),
+        );
+        // Going through a long history is work; others are to have their turn.
+        tokio::task::yield_now().await;
+    }
+    let next_page_token = paging::cut(&mut transitions, size, |last: &Transition| {
+        token(Cursor { revision: last.revision, ..now })
+    });
+    Ok(ListTransitionsResponse { transitions, next_page_token })
+}
+
+fn token(last: Cursor) -> String {
+    format!("{:x}-{}", last.epoch, last.revision)
+}
+
+/// The revision in a token of this run of the service.
+fn parse(field: &str, given: &str, now: Cursor) -> Result<u64, Status> {
+    let revision = given.split_once('-').and_then(|(_, revision)| revision.parse().ok());
+    let known = revision.filter(|revision| (1..=now.revision).contains(revision));
+    // Spelled as we spell it, which says whose it is, too.
+    let ours = known.filter(|revision| token(Cursor { revision: *revision, ..now }) == given);
+    ours.ok_or_else(|| invalid(field, "BAD_PAGE_TOKEN", "of another list, or of another run of the service"))
+}

@@ -1,0 +1,123 @@
+//! Waiting for the health of a pool.
+//!
+//! A [`HealthWait`] is a cursor into the log, as a listener is, and woken as one: it has no task and no queue, and
+//! does not miss a health that the pool had for one revision only.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
+
+use super::{Event, Hub, PoolState};
+use crate::peer::PoolHealth;
+
+/// Events read from the log at a time: others publish in between.
+const READ_AHEAD: usize = 64;
+/// Reads before others get their turn.
+const READS_PER_POLL: usize = 8;
+
+/// Resolves to the pool, as it was when it had the health that is waited for.
+pub struct HealthWait {
+    hub: Arc<Hub>,
+    wanted: PoolHealth,
+    /// As it is at `cursor`.
+    pool: Arc<PoolState>,
+    /// Everything up to here has been read.
+    cursor: u64,
+    waker: Arc<AtomicWaker>,
+    waker_key: u64,
+    read: Vec<Arc<Event>>,
+}
+
+impl HealthWait {
+    /// Waits from now on. `None`: there is no such pool.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, pool: &str, wanted: PoolHealth) -> Option<Self> {
+        let (pool, cursor) = hub.pool(pool)?;
+        let waker = Arc::new(AtomicWaker::new());
+        let waker_key = hub.wake_on_change(Arc::clone(&waker));
+        Some(Self { hub, wanted, pool, cursor: cursor.revision, waker, waker_key, read: Vec::new() })
+    }
+
+    /// The pool as it is now.
+    #[must_use]
+    pub fn pool(&self) -> Arc<PoolState> {
+        self.hub.pool(&self.pool.name).map_or_else(|| Arc::clone(&self.pool), |(pool, _)| pool)
+    }
+
+    /// The pool, if that is the health it has.
+    #[must_use]
+    pub fn met(&self) -> Option<Arc<PoolState>> {
+        meets(self.pool.health, self.wanted).then(|| Arc::clone(&self.pool))
+    }
+
+    /// Reads on in the log, up to where the wait is over. Returns false at the log's end.
+    fn advance(&mut self) -> bool {
+        let mut read = std::mem::take(&mut self.read);
+        let progressed = match self.hub.read_after(self.cursor, READ_AHEAD, &mut read) {
+            Ok(()) => !read.is_empty(),
+            // The log moved past: what happened in between is not known, what is now is.
+            Err(_) => self.hub.pool(&self.pool.name).is_some_and(|(pool, cursor)| {
+                (self.pool, self.cursor) = (pool, cursor.revision);
+                true
+            }),
+        };
+        for event in read.drain(..) {
+            if self.met().is_some() {
+                break;
+            }
+            self.take(&event);
+        }
+        self.read = read;
+        progressed
+    }
+
+    fn take(&mut self, event: &Event) {
+        self.cursor = event.revision;
+        if event.peer.peer.pool != self.pool.name {
+            return;
+        }
+        let pool = Arc::make_mut(&mut self.pool);
+        pool.revision = event.revision;
+        if let Some(change) = event.health {
+            (pool.health, pool.health_since) = (change.health, event.time);
+            (pool.ready, pool.wanted) = (change.ready, change.wanted);
+        }
+    }
+}
+
+impl Future for HealthWait {
+    type Output = Arc<PoolState>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // First the waker, then the look: what happens in between wakes.
+        self.waker.register(cx.waker());
+        for _ in 0..READS_PER_POLL {
+            if let Some(pool) = self.met() {
+                return Poll::Ready(pool);
+            }
+            if !self.advance() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for HealthWait {
+    fn drop(&mut self) {
+        self.hub.forget(self.waker_key);
+    }
+}
+
+/// Better is good enough, except that nobody waits for DOWN to be told that all is well.
+fn meets(health: PoolHealth, wanted: PoolHealth) -> bool {
+    match wanted {
+        PoolHealth::Down => health == PoolHealth::Down,
+        PoolHealth::Degraded | PoolHealth::Healthy => health >= wanted,
+    }
+}
