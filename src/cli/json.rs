@@ -1,11 +1,12 @@
 //! The API's messages as proto3-JSON: one object, one line. Canonical: names in lowerCamelCase, enums by name, 64 bit
-//! numbers as strings, bytes in base64, fields that have their default left out.
+//! numbers as strings, bytes in base64. Fields that have their default are there, so that the keys are the same whatever
+//! happens; messages that are not set, and the events that a message is not about, are left out.
 
 use std::sync::LazyLock;
 
 use anyhow::{Context as _, anyhow};
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
 use crate::grpc::pb;
 
@@ -48,7 +49,9 @@ pub fn line<M: Named>(message: &M) -> anyhow::Result<String> {
         pool.get_message_by_name(&name).with_context(|| format!("no message {name} in the API"))?;
     let mut dynamic = DynamicMessage::new(descriptor);
     dynamic.transcode_from(message)?;
-    Ok(harmless(&serde_json::to_string(&dynamic)?))
+    let mut json = serde_json::Serializer::new(Vec::new());
+    dynamic.serialize_with_options(&mut json, &SerializeOptions::new().skip_default_fields(false))?;
+    Ok(harmless(&String::from_utf8(json.into_inner())?))
 }
 
 /// JSON escapes the control characters of ASCII; a terminal acts upon those of Latin 1 as well.
@@ -100,8 +103,10 @@ mod tests {
             line(&message).unwrap(),
             concat!(
                 r#"{"revision":"7","previousRevision":"6","userData":"aGk=","change":{"peer":{"peer":"#,
-                r#"{"name":"pools/default/peers/a:8009","port":8009,"status":"PEER_STATUS_READY","#,
-                r#""detail":"two\nlines\u009b2J","statusSince":"1970-01-01T00:00:01.500Z","revision":"7"},"#,
+                r#"{"name":"pools/default/peers/a:8009","pool":"","host":"","port":8009,"#,
+                r#""origin":"PEER_ORIGIN_UNSPECIFIED","status":"PEER_STATUS_READY","reason":"REASON_UNSPECIFIED","#,
+                r#""detail":"two\nlines\u009b2J","statusSince":"1970-01-01T00:00:01.500Z","#,
+                r#""consecutiveFailures":0,"transitionCount":"0","roles":[],"revision":"7"},"#,
                 r#""kind":"CHANGE_KIND_STATUS","previousStatus":"PEER_STATUS_CONNECTED"}}}"#
             )
         );
@@ -109,15 +114,35 @@ mod tests {
 
     #[test]
     fn every_named_message_is_in_the_api() {
-        assert_eq!(line(&pb::CreateListenerResponse::default()).unwrap(), "{}");
-        assert_eq!(line(&pb::DestroyListenerResponse::default()).unwrap(), "{}");
-        assert_eq!(line(&pb::Listener::default()).unwrap(), "{}");
-        assert_eq!(line(&pb::Pool::default()).unwrap(), "{}");
-        assert_eq!(line(&pb::Transition::default()).unwrap(), "{}");
+        for empty in [
+            line(&pb::CreateListenerResponse::default()),
+            line(&pb::DestroyListenerResponse::default()),
+            line(&pb::RemovePeerResponse::default()),
+        ] {
+            assert_eq!(empty.unwrap(), "{}");
+        }
+        assert_eq!(line(&pb::ResetPeersResponse::default()).unwrap(), r#"{"resetCount":0}"#);
+        assert_eq!(line(&pb::Transition::default()).unwrap(), r#"{"revision":"0"}"#);
+        assert!(line(&pb::Listener::default()).is_ok());
+    }
+
+    #[test]
+    fn the_keys_are_the_same_whatever_the_values() {
+        let pool = pb::Pool { identity: Some(pb::Identity::default()), ..Default::default() };
         assert_eq!(
-            line(&pb::Peer { status: 77, ..Default::default() }).unwrap(),
-            r#"{"status":77}"#,
-            "a value newer than this build is shown as its number"
+            line(&pool).unwrap(),
+            concat!(
+                r#"{"name":"","health":"POOL_HEALTH_UNSPECIFIED","identity":{"name":"","domain":"","location":""},"#,
+                r#""peerCount":0,"readyCount":0,"revision":"0"}"#
+            )
         );
+        let peer = line(&pb::Peer { status: 77, ..Default::default() }).unwrap();
+        assert!(
+            peer.contains(r#""status":77,"#),
+            "a value newer than this build is shown as its number: {peer}"
+        );
+        for key in ["consecutiveFailures", "detail", "host", "roles", "transitionCount"] {
+            assert!(peer.contains(&format!("\"{key}\":")), "{key}: {peer}");
+        }
     }
 }
