@@ -67,7 +67,7 @@ pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     teller.introduce(&service, &peers)?;
     let server: ServerAddress = service.address().to_string().parse().map_err(Failure::Usage)?;
     let form = match globals.output {
-        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()))),
+        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()).fitted())),
         Output::Json => Form::Json,
     };
     let printer = Printer::new(form, globals.style(&io::stderr()));

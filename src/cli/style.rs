@@ -1,10 +1,11 @@
 //! What looks how: the colours of statuses and of the output's furniture. Whether there is colour at all is decided
 //! once per output and handed down.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use anstyle::{AnsiColor, Style as Ansi};
 use clap::ValueEnum;
+use rustix::termios::tcgetwinsize;
 
 use crate::grpc::pb::{PeerStatus, PoolHealth, Reason};
 
@@ -37,6 +38,20 @@ pub enum ColorChoice {
 pub struct Style {
     /// Whether to use colour and other emphasis.
     pub colour: bool,
+    /// How long a line may be.
+    pub width: Width,
+}
+
+/// How long a line may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Width {
+    /// As long as it is.
+    #[default]
+    Any,
+    /// So many columns.
+    Columns(usize),
+    /// As wide as the terminal that stdout is, which may change from line to line.
+    Terminal,
 }
 
 impl Style {
@@ -48,7 +63,27 @@ impl Style {
             ColorChoice::Never => false,
             ColorChoice::Auto => output.is_terminal() && wanted_by_environment(),
         };
-        Self { colour }
+        Self { colour, width: Width::Any }
+    }
+
+    /// The same for lines on stdout that go by while somebody looks: what a terminal would wrap is cut.
+    #[must_use]
+    pub fn fitted(self) -> Self {
+        let width = if io::stdout().is_terminal() { Width::Terminal } else { Width::Any };
+        Self { width, ..self }
+    }
+
+    /// How many columns there are for a line; `None`: as many as it takes.
+    #[must_use]
+    pub fn columns(self) -> Option<usize> {
+        match self.width {
+            Width::Any => None,
+            Width::Columns(columns) => Some(columns),
+            Width::Terminal => {
+                let columns = tcgetwinsize(io::stdout()).ok()?.ws_col;
+                (columns > 0).then_some(columns.into())
+            }
+        }
     }
 
     /// Gives `text` a look, where there is colour.
@@ -118,9 +153,10 @@ mod tests {
     #[test]
     fn colour_appears_only_where_it_is_wanted() {
         let ready = status(PeerStatus::Ready as i32);
-        assert_eq!(Style { colour: false }.paint(ready, "READY"), "READY");
-        assert_eq!(Style { colour: true }.paint(ready, "READY"), "\x1b[32mREADY\x1b[0m");
-        assert_eq!(Style { colour: true }.paint(NORMAL, "x"), "x");
+        let coloured = Style { colour: true, ..Style::default() };
+        assert_eq!(Style::default().paint(ready, "READY"), "READY");
+        assert_eq!(coloured.paint(ready, "READY"), "\x1b[32mREADY\x1b[0m");
+        assert_eq!(coloured.paint(NORMAL, "x"), "x");
         assert!(Style::of(ColorChoice::Always, &std::io::stdout()).colour);
         assert!(!Style::of(ColorChoice::Never, &std::io::stdout()).colour);
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Blanks between two columns.
-const GAP: &str = "  ";
+pub const GAP: &str = "  ";
 
 /// Harmless text on one line, in pieces that look different. Measured in characters.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,6 +85,24 @@ impl Cell {
         self.pieces.iter().map(|(_, text)| text.chars().count()).sum()
     }
 
+    /// As much of it as goes into so many columns; an ellipsis stands for what does not.
+    #[must_use]
+    pub fn cut(mut self, columns: usize) -> Self {
+        if self.width() <= columns {
+            return self;
+        }
+        let mut left = columns.saturating_sub(1);
+        let mut ellipsis = (columns > 0).then_some('…');
+        for (_, text) in &mut self.pieces {
+            let length = text.chars().count();
+            if length > left {
+                *text = text.chars().take(left).chain(ellipsis.take()).collect();
+            }
+            left = left.saturating_sub(length);
+        }
+        self
+    }
+
     /// The text.
     #[must_use]
     pub fn show(&self, style: Style) -> String {
@@ -92,21 +110,19 @@ impl Cell {
     }
 }
 
-/// Joins cells with their widths to a line without blanks at its end.
+/// Joins cells with their widths to a line without blanks at its end, which is cut to the width that there is.
 #[must_use]
 pub fn line<'a>(cells: impl IntoIterator<Item = (&'a Cell, usize)>, style: Style) -> String {
-    let mut line = String::new();
+    let mut line = Cell::default();
     let mut pending = String::new();
     for (cell, width) in cells {
         if cell.width() > 0 {
-            line.push_str(&pending);
-            line.push_str(&cell.show(style));
-            pending.clear();
+            line = line.and(Cell::plain(&std::mem::take(&mut pending))).and(cell.clone());
         }
         pending.push_str(&" ".repeat(width.saturating_sub(cell.width())));
         pending.push_str(GAP);
     }
-    line
+    line.cut(style.columns().unwrap_or(usize::MAX)).show(style)
 }
 
 /// Rows under a header.
@@ -152,6 +168,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::style::Width;
 
     fn table() -> Table {
         let mut table = Table::new(&["PEER", "STATUS", "DETAIL"]);
@@ -163,7 +180,7 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_lines_have_no_blanks_at_the_end() {
         assert_eq!(
-            table().lines(Style { colour: false }),
+            table().lines(Style::default()),
             ["PEER     STATUS      DETAIL", "größe:1  READY", "a:1      CONNECTING  x·[2J y"]
         );
     }
@@ -171,13 +188,29 @@ mod tests {
     #[test]
     fn colours_do_not_move_columns() {
         assert_eq!(
-            table().lines(Style { colour: true }),
+            table().lines(Style { colour: true, ..Style::default() }),
             [
                 "\x1b[1mPEER\x1b[0m     \x1b[1mSTATUS\x1b[0m      \x1b[1mDETAIL\x1b[0m",
                 "größe:1  \x1b[32mREADY\x1b[0m",
                 "a:1      \x1b[33mCONNECTING\x1b[0m  x·[2J y"
             ]
         );
+    }
+
+    #[test]
+    fn lines_are_cut_to_the_width_that_there_is() {
+        let cut = |columns, colour| table().lines(Style { colour, width: Width::Columns(columns) });
+        assert_eq!(
+            cut(25, false),
+            ["PEER     STATUS      DET…", "größe:1  READY", "a:1      CONNECTING  x·[…"]
+        );
+        assert_eq!(cut(9, true)[1], "größe:1 …", "not a letter of what comes after");
+        assert_eq!(cut(11, true)[1], "größe:1  \x1b[32mR…\x1b[0m", "colours take no room");
+        for columns in 0..40 {
+            for line in cut(columns, false) {
+                assert!(line.chars().count() <= columns, "{columns}: {line}");
+            }
+        }
     }
 
     #[test]

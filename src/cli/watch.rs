@@ -89,7 +89,7 @@ impl WatchArgs {
 /// See [`follow()`]; [`Failure::Interrupted`] after Ctrl-C.
 pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let form = match globals.output {
-        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()))),
+        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()).fitted())),
         Output::Json => Form::Json,
     };
     let printer = Printer::new(form, globals.style(&io::stderr()));

@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use crate::{
     cli::{
         style::{self, Style},
-        table::{Cell, Table, line},
+        table::{Cell, GAP, Table, line},
         text,
     },
     grpc::pb::{
@@ -17,12 +17,18 @@ use crate::{
     },
 };
 
+/// `08:31:02.114`.
+const CLOCK_WIDTH: usize = 12;
 /// `DISCONNECTED`, the longest status.
 const STATUS_WIDTH: usize = 12;
 /// `→ ` before it.
 const MOVE_WIDTH: usize = STATUS_WIDTH + 2;
 /// `handshake complete`, with which peers become ready.
 const REASON_WIDTH_MIN: usize = 18;
+/// `HEALTHY → DEGRADED (12/34 ready)`, after the pool's name.
+const HEALTH_WIDTH: usize = 33;
+/// On a narrow terminal, what is left of a reason.
+const REASON_WIDTH_LEAST: usize = 8;
 /// The reason's column grows up to this; what is longer pushes the health to the right on its own line only.
 const REASON_WIDTH_MAX: usize = 64;
 
@@ -134,26 +140,79 @@ impl Renderer {
 
     /// Time, peer, what happened, why, and what it did to the pool.
     fn change(&mut self, change: &Change) -> String {
-        let health = change.health.as_ref().map(health).unwrap_or_default();
         let Some((event, peer)) = change.peer.as_ref().and_then(|event| Some((event, event.peer.as_ref()?)))
         else {
             let event = change.health.clone().unwrap_or_default();
+            let health = health(&event);
             let cause = self.peer_name(&event.cause).dimmed();
             return line([(&clock(event.time), 0), (&cause, self.peer_width), (&health, 0)], self.style);
         };
         self.pools.insert(peer.pool.clone());
         let name = self.peer_name(&peer.name);
+        let columns = self.style.columns().unwrap_or(usize::MAX);
+        let pool_width = self.pools.iter().map(|pool| pool.chars().count()).max().unwrap_or(0);
+        let widths = [CLOCK_WIDTH, self.peer_width, STATUS_WIDTH, MOVE_WIDTH];
+        let before_reason = widths.iter().sum::<usize>() + widths.len() * GAP.len();
+        let after_reason = GAP.len() + pool_width + ": ".len() + HEALTH_WIDTH;
+        match columns.checked_sub(before_reason + REASON_WIDTH_MIN + after_reason) {
+            Some(_) => self.wide(event, peer, &name, change.health.as_ref(), columns - before_reason),
+            None => self.narrow(event, peer, name, change.health.as_ref(), columns),
+        }
+    }
+
+    /// All there is to tell, with `room` for the reason and the health.
+    fn wide(
+        &mut self,
+        event: &PeerChange,
+        peer: &Peer,
+        name: &Cell,
+        change: Option<&HealthChange>,
+        room: usize,
+    ) -> String {
         let (before, after, why) = movement(event, peer);
+        let health = change.map(health).unwrap_or_default();
+        let room = if change.is_some() { room.saturating_sub(GAP.len() + health.width()) } else { room };
+        let why = why.cut(room);
         self.reason_width = self.reason_width.max(why.width()).min(REASON_WIDTH_MAX);
         let columns = [
             (&clock(event.time), 0),
-            (&name, self.peer_width),
+            (name, self.peer_width),
             (&before, STATUS_WIDTH),
             (&after, MOVE_WIDTH),
-            (&why, self.reason_width),
+            (&why, self.reason_width.min(room)),
             (&health, 0),
         ];
         line(columns, self.style)
+    }
+
+    /// What matters most: not where the peer was before, and the pool's new health in short.
+    fn narrow(
+        &self,
+        event: &PeerChange,
+        peer: &Peer,
+        name: Cell,
+        change: Option<&HealthChange>,
+        columns: usize,
+    ) -> String {
+        let (before, after, why) = movement(event, peer);
+        let now = if event.kind() == ChangeKind::Added { before } else { after };
+        let health = change.map(|change| self.health_in_short(change)).unwrap_or_default();
+        let peer_width = self.peer_width.min(columns / 3);
+        let widths = [CLOCK_WIDTH, peer_width, MOVE_WIDTH, health.width()];
+        let used = widths.iter().sum::<usize>() + widths.len() * GAP.len();
+        let why = why.cut(columns.saturating_sub(used).max(REASON_WIDTH_LEAST));
+        let name = name.cut(peer_width);
+        let columns =
+            [(&clock(event.time), 0), (&name, peer_width), (&now, MOVE_WIDTH), (&why, 0), (&health, 0)];
+        line(columns, self.style)
+    }
+
+    /// `DEGRADED 2/3`
+    fn health_in_short(&self, event: &HealthChange) -> Cell {
+        let pool = format!("{}: ", text::pool_name(&event.pool));
+        let counts = format!(" {}/{}", event.ready_count, event.peer_count);
+        let pool = if self.pools.len() > 1 { Cell::plain(&pool) } else { Cell::default() };
+        pool.and(Cell::health(event.health)).and(Cell::plain(&counts))
     }
 
     fn furniture(&self, text: &str) -> String {

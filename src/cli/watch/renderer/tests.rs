@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::{
-    cli::tests::samples::{
-        at, attached, draining, health_change, heartbeat, message, peer, peer_change, pool, reset, snapshot,
-        synced,
+    cli::{
+        style::Width,
+        tests::samples::{
+            at, attached, draining, health_change, heartbeat, message, peer, peer_change, pool, reset,
+            snapshot, synced,
+        },
     },
     grpc::pb::{PeerStatus, Reason, ResetReason},
 };
@@ -156,7 +159,7 @@ fn text_from_elsewhere_cannot_reach_the_terminal_raw() {
 
 #[test]
 fn colour_shows_where_it_went() {
-    let mut renderer = Renderer::new(Style { colour: true });
+    let mut renderer = Renderer::new(Style { colour: true, ..Style::default() });
     let ready = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
     let line = rendered(&mut renderer, &[change(Some(peer_change(0, ready, PeerStatus::Connected)), None)]);
     assert_eq!(
@@ -164,4 +167,65 @@ fn colour_shows_where_it_went() {
         "\x1b[2m08:31:02.114\x1b[0m  127.0.0.1:18009  \x1b[2mCONNECTED\x1b[0m     \
          \x1b[2m→ \x1b[0m\x1b[32mREADY\x1b[0m         handshake complete"
     );
+}
+
+/// A loss, the next attempt, a new peer and a recovery.
+fn changes() -> Vec<WatchPeerStatusResponse> {
+    let lost =
+        peer(B, PeerStatus::Connecting, Reason::RemoteClosed, "connection reset by peer (os error 104)");
+    let dialing = peer(B, PeerStatus::Connecting, Reason::Dialing, "");
+    let new =
+        peer("[2001:db8:1234:5678:9abc:def0:1234:5678]:8009", PeerStatus::Connecting, Reason::Added, "");
+    let ready = peer(B, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    vec![
+        change(
+            Some(peer_change(0, lost, PeerStatus::Ready)),
+            Some(health_change(PoolHealth::Healthy, PoolHealth::Degraded, 2, 3)),
+        ),
+        change(Some(peer_change(1, dialing, PeerStatus::Connecting)), None),
+        change(
+            Some(peer_change(2, ready, PeerStatus::Connected)),
+            Some(health_change(PoolHealth::Degraded, PoolHealth::Healthy, 3, 3)),
+        ),
+        change(Some(peer_change(3, new, PeerStatus::Unspecified)), None),
+    ]
+}
+
+fn renderer_for(columns: usize) -> Renderer {
+    Renderer::new(Style { width: Width::Columns(columns), ..Style::default() })
+}
+
+#[test]
+fn a_narrow_terminal_shows_what_matters_most() {
+    let mut renderer = renderer_for(80);
+    rendered(&mut renderer, &state());
+    let expected = "\
+08:31:02.114  127.0.0.1:18010  → CONNECTING    remote closed: con…  DEGRADED 2/3
+08:31:03.114  127.0.0.1:18010    CONNECTING    dialing
+08:31:04.114  127.0.0.1:18010  → READY         handshake complete  HEALTHY 3/3
+08:31:05.114  [2001:db8:1234:5678:9abc:…  + added         configured";
+    assert_eq!(rendered(&mut renderer, &changes()), expected);
+}
+
+#[test]
+fn a_wide_enough_terminal_cuts_only_the_reason() {
+    let mut renderer = renderer_for(130);
+    rendered(&mut renderer, &state());
+    let told = rendered(&mut renderer, &changes()[..3]);
+    let expected = "\
+08:31:02.114  127.0.0.1:18010  READY         → CONNECTING    remote closed: connection r…  default: HEALTHY → DEGRADED (2/3 ready)
+08:31:03.114  127.0.0.1:18010                  CONNECTING    dialing
+08:31:04.114  127.0.0.1:18010  CONNECTED     → READY         handshake complete            default: DEGRADED → HEALTHY (3/3 ready)";
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn no_line_is_longer_than_the_terminal_is_wide() {
+    for columns in 1..200 {
+        let mut renderer = renderer_for(columns);
+        rendered(&mut renderer, &state()[..3]);
+        for line in rendered(&mut renderer, &changes()).lines() {
+            assert!(line.chars().count() <= columns, "{columns}: {line}");
+        }
+    }
 }
