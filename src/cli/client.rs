@@ -7,6 +7,7 @@ use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::{
     cli::exit::{Failure, root_cause},
@@ -98,6 +99,12 @@ impl Client {
     #[must_use]
     pub fn listeners(&self) -> PeerStatusServiceClient<Channel> {
         PeerStatusServiceClient::new(self.channel.clone())
+    }
+
+    /// The call that asks whether the service takes requests.
+    #[must_use]
+    pub fn health(&self) -> HealthClient<Channel> {
+        HealthClient::new(self.channel.clone())
     }
 
     /// The calls about pools and their peers.

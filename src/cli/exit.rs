@@ -14,10 +14,12 @@ pub enum Exit {
     Success = 0,
     /// The service said no, or something here failed.
     Failed = 1,
-    /// The command line or the configuration is wrong (`EX_USAGE`).
+    /// The command line or the configuration is wrong, also if it is the service that finds so (`EX_USAGE`).
     Usage = 64,
     /// The service cannot be reached or does not answer (`EX_UNAVAILABLE`).
     Unreachable = 69,
+    /// What was waited for has not come in time (`EX_TEMPFAIL`).
+    TimedOut = 75,
     /// Ctrl-C (128 + SIGINT).
     Interrupted = 130,
 }
@@ -31,7 +33,7 @@ impl From<Exit> for ExitCode {
 /// Why a command ends early. Displays as text for people, without `error:`.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Something about the command line that its grammar cannot tell.
+    /// Something about the command line that its grammar cannot tell, or an argument that the service refused.
     #[error("{0}")]
     Usage(String),
     /// The service cannot be reached or does not answer.
@@ -40,6 +42,12 @@ pub enum Failure {
     /// The service answered with an error.
     #[error("{0}")]
     Refused(String),
+    /// What was waited for has not come in time.
+    #[error("{0}")]
+    TimedOut(String),
+    /// The answer is no, and the output says so. Nothing more to say.
+    #[error("the answer is no")]
+    Told,
     /// Ctrl-C. Nothing to say.
     #[error("interrupted")]
     Interrupted,
@@ -58,7 +66,8 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable(_) => Exit::Unreachable,
-            Self::Refused(_) | Self::Other(_) => Exit::Failed,
+            Self::Refused(_) | Self::Told | Self::Other(_) => Exit::Failed,
+            Self::TimedOut(_) => Exit::TimedOut,
             Self::Interrupted => Exit::Interrupted,
             Self::OutputClosed => Exit::Success,
         }
@@ -67,7 +76,7 @@ impl Failure {
     /// Whether there is something to tell a person.
     #[must_use]
     pub const fn is_worth_telling(&self) -> bool {
-        !matches!(self, Self::Interrupted | Self::OutputClosed)
+        !matches!(self, Self::Told | Self::Interrupted | Self::OutputClosed)
     }
 }
 
@@ -88,6 +97,8 @@ impl From<Status> for Failure {
             Self::Unreachable(format!("{text}. Is that the address of a `peerstatus serve`?"))
         } else if status.code() == Code::Unavailable {
             Self::Unreachable(text)
+        } else if status.code() == Code::InvalidArgument {
+            Self::Usage(text)
         } else {
             Self::Refused(text)
         }
@@ -198,6 +209,7 @@ mod tests {
             describe(&status),
             "bad filter (INVALID_ARGUMENT, BAD_FILTER)\n  filter.peers[0]: too long·[31m"
         );
+        assert_eq!(Failure::from(status).exit(), Exit::Usage, "the command line was wrong");
     }
 
     #[test]

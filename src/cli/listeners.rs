@@ -32,6 +32,27 @@ Examples:
   peerstatus listeners get noc -o json
   peerstatus listeners destroy noc --allow-missing";
 
+const LIST_EXAMPLES: &str = "\
+Examples:
+  peerstatus listeners list
+  peerstatus listeners list -o json | jq -r '[.name, .state, .lag] | @tsv'";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  peerstatus listeners get noc
+  peerstatus listeners get noc -o json | jq -r .lag";
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  peerstatus listeners create --id noc --ttl 1h
+  peerstatus listeners create --id noc --user-data rack-7 --peer 'leaf-1*' --status ready
+  peerstatus watch --listener noc";
+
+const DESTROY_EXAMPLES: &str = "\
+Examples:
+  peerstatus listeners destroy noc
+  peerstatus listeners destroy noc --allow-missing";
+
 /// What to do with listeners.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -43,15 +64,19 @@ pub struct ListenersArgs {
 #[derive(Debug, Subcommand)]
 enum ListenersCommand {
     /// List listeners, one a line
+    #[command(after_help = LIST_EXAMPLES)]
     List,
     /// Show all that is known about a listener
+    #[command(after_help = GET_EXAMPLES)]
     Get {
         /// Its name, with or without `listeners/`
         listener: String,
     },
     /// Make a listener that outlives its connections
+    #[command(after_help = CREATE_EXAMPLES)]
     Create(CreateArgs),
     /// Destroy a listener; a stream attached to it ends
+    #[command(after_help = DESTROY_EXAMPLES)]
     Destroy {
         /// Its name, with or without `listeners/`
         listener: String,

@@ -5,6 +5,7 @@ pub mod client;
 pub mod demo;
 pub mod exit;
 pub mod filter;
+pub mod health;
 pub mod json;
 pub mod listeners;
 pub mod peers;
@@ -22,7 +23,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    error::ErrorKind, parser::ValueSource,
+};
 use clap_complete::Shell;
 
 use self::{
@@ -39,16 +43,31 @@ Examples:
   peerstatus watch -o json               the same for machines
   peerstatus peers list                  all peers and their status
   peerstatus peers get 127.0.0.1:8009    one peer in full
+  peerstatus peers history               what happened to them before
   peerstatus pool get default            one pool and its health
+  peerstatus pool wait --timeout 30s     until it is healthy, for scripts and init containers
+  peerstatus health                      whether the service takes requests, for probes
   peerstatus listeners list              who listens, and how far behind they are
   peerstatus completions bash            a completion script for the shell
 
 Exit codes:
     0  done
-    1  the service answered with an error, or the command failed
-   64  the command line or the configuration is wrong
+    1  the service answered with an error or with no, or the command failed
+   64  the command line or the configuration is wrong, or the service refused an argument
    69  the service cannot be reached or does not answer
+   75  `pool wait`: the time was over first
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
+
+/// Common options that a command can make nothing of.
+const MEANINGLESS: [(&str, &str); 7] = [
+    ("serve", "server"),
+    ("serve", "output"),
+    ("demo", "server"),
+    ("simulate", "server"),
+    ("simulate", "output"),
+    ("completions", "server"),
+    ("completions", "output"),
+];
 
 /// Tells what happens to OpFlex peer connections.
 #[derive(Debug, Parser)]
@@ -114,16 +133,19 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
     /// Follow what happens to peers and pools
     Watch(watch::WatchArgs),
-    /// Peers: list, get, add, remove, reset
+    /// Peers: list, get, add, remove, reset, history
     Peers(peers::PeersArgs),
-    /// Pools and their health: list, get
+    /// Pools and their health: list, get, wait
     #[command(alias = "pools")]
     Pool(pool::PoolArgs),
     /// Listeners: list, get, create, destroy
     Listeners(listeners::ListenersArgs),
+    /// Ask whether the service takes requests, for probes
+    Health(health::HealthArgs),
     /// Print a completion script for a shell
     #[command(
-        after_help = "Examples:\n  source <(peerstatus completions bash)\n  peerstatus completions fish | source"
+        after_help = "Examples:\n  source <(peerstatus completions bash)\n  source <(peerstatus completions zsh)\n  \
+                      peerstatus completions fish | source"
     )]
     Completions {
         /// The shell
@@ -136,10 +158,37 @@ pub enum Command {
 /// # Errors
 /// With what to exit then: [`Exit::Success`] after help and version, [`Exit::Usage`] after a mistake.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
-    Cli::try_parse_from(args).map_err(|error| {
+    read(args).map_err(|error| {
         let _ = error.print(); // nobody to tell if that fails
         exit_of(&error)
     })
+}
+
+/// The grammar. Commands that can make nothing of a common option do not show it.
+fn grammar() -> clap::Command {
+    let mut grammar = Cli::command();
+    for (command, option) in MEANINGLESS {
+        let common = grammar.get_arguments().find(|common| common.get_id() == option).cloned();
+        grammar =
+            grammar.mut_subcommand(command, |command| command.args(common.map(|common| common.hide(true))));
+    }
+    grammar
+}
+
+fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let matches = grammar().try_get_matches_from(args)?;
+    if let Some((command, option)) = meaningless(&matches) {
+        let message = format!("--{option} means nothing to `{command}`");
+        return Err(grammar().error(ErrorKind::ArgumentConflict, message));
+    }
+    Cli::from_arg_matches(&matches)
+}
+
+/// A common option that was given to a command that would ignore it.
+fn meaningless(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
+    let (name, given) = matches.subcommand()?;
+    let typed = |option: &str| given.value_source(option) == Some(ValueSource::CommandLine);
+    MEANINGLESS.iter().copied().find(|(command, option)| *command == name && typed(option))
 }
 
 /// Clap's own code for mistakes, 2, means something else to many a script.
@@ -158,6 +207,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Peers(args) => peers::run(args, &globals).await,
         Command::Pool(args) => pool::run(args, &globals).await,
         Command::Listeners(args) => listeners::run(args, &globals).await,
+        Command::Health(args) => health::run(args, &globals).await,
         Command::Completions { shell } => completions(shell),
     };
     let Err(failure) = result else { return Exit::Success.into() };
@@ -170,7 +220,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 
 fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new(); // clap_complete panics if it cannot write
-    clap_complete::generate(shell, &mut Cli::command(), "peerstatus", &mut script);
+    clap_complete::generate(shell, &mut grammar(), "peerstatus", &mut script);
     io::stdout().write_all(&script)?;
     Ok(io::stdout().flush()?)
 }

@@ -1,5 +1,7 @@
 //! `peerstatus peers …`: the peers of a pool.
 
+mod history;
+
 use std::{io, time::SystemTime};
 
 use clap::{ArgGroup, Args, Subcommand};
@@ -31,7 +33,40 @@ Examples:
   peerstatus peers remove leaf-103:8009
   peerstatus peers reset leaf-101:8009
   peerstatus peers reset --learned
+  peerstatus peers history leaf-101:8009 --since 10m
   peerstatus peers get 'pools/fabric-a/peers/[2001:db8::1]:8009'";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  peerstatus peers list
+  peerstatus peers list --pool fabric-a
+  peerstatus peers list -o json | jq -r '[.name, .status, .reason] | @tsv'";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  peerstatus peers get leaf-101:8009
+  peerstatus peers get fabric-a/leaf-101:8009
+  peerstatus peers get 'pools/fabric-a/peers/[2001:db8::1]:8009'
+  peerstatus peers get leaf-101:8009 -o json | jq -r .status";
+
+const ADD_EXAMPLES: &str = "\
+Examples:
+  peerstatus peers add leaf-103:8009
+  peerstatus peers add '[2001:db8::1]:8009' --pool fabric-a
+
+The peer stays until it is removed or the service ends; one that is to outlive that
+belongs into the configuration.";
+
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  peerstatus peers remove leaf-103:8009
+  peerstatus peers remove fabric-a/leaf-103:8009";
+
+const RESET_EXAMPLES: &str = "\
+Examples:
+  peerstatus peers reset leaf-101:8009 leaf-102:8009
+  peerstatus peers reset --learned
+  peerstatus peers reset --all --pool fabric-a";
 
 /// What to do with peers.
 #[derive(Debug, Args)]
@@ -44,12 +79,14 @@ pub struct PeersArgs {
 #[derive(Debug, Subcommand)]
 enum PeersCommand {
     /// List peers, one a line
+    #[command(after_help = LIST_EXAMPLES)]
     List {
         /// Only the peers of this pool
         #[arg(long, value_name = "NAME")]
         pool: Option<String>,
     },
     /// Show all that is known about a peer
+    #[command(after_help = GET_EXAMPLES)]
     Get {
         /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
         peer: String,
@@ -58,6 +95,7 @@ enum PeersCommand {
         pool: Option<String>,
     },
     /// Add a peer; one that was learned becomes configured
+    #[command(after_help = ADD_EXAMPLES)]
     Add {
         /// `host:port`; IPv6 in brackets
         peer: PeerAddress,
@@ -66,6 +104,7 @@ enum PeersCommand {
         pool: Option<String>,
     },
     /// Remove a configured peer
+    #[command(after_help = REMOVE_EXAMPLES)]
     Remove {
         /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
         peer: String,
@@ -74,6 +113,7 @@ enum PeersCommand {
         pool: Option<String>,
     },
     /// Close connections and start over
+    #[command(after_help = RESET_EXAMPLES)]
     #[command(group = ArgGroup::new("what").required(true).args(["peers", "learned", "all"]))]
     Reset {
         /// Close and redial these: `host:port`; IPv6 in brackets
@@ -88,6 +128,9 @@ enum PeersCommand {
         #[arg(long, value_name = "NAME")]
         pool: Option<String>,
     },
+    /// List past changes of peers, newest first
+    #[command(after_help = history::EXAMPLES)]
+    History(history::HistoryArgs),
 }
 
 /// Does it.
@@ -101,6 +144,7 @@ pub async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
         PeersCommand::Add { peer, pool } => add(&peer, pool.as_deref(), globals).await,
         PeersCommand::Remove { peer, pool } => remove(&peer, pool.as_deref(), globals).await,
         PeersCommand::Reset { peers, all, pool, .. } => reset(&peers, all, pool.as_deref(), globals).await,
+        PeersCommand::History(args) => history::run(args, globals).await,
     }
 }
 

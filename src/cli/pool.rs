@@ -1,5 +1,7 @@
 //! `peerstatus pool …`: pools and their health.
 
+mod wait;
+
 use std::{io, time::SystemTime};
 
 use clap::{Args, Subcommand};
@@ -21,6 +23,18 @@ const EXAMPLES: &str = "\
 Examples:
   peerstatus pool list
   peerstatus pool get default
+  peerstatus pool get -o json | jq -r .health
+  peerstatus pool wait --for healthy --timeout 30s";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  peerstatus pool list
+  peerstatus pool list -o json | jq -r '[.name, .health] | @tsv'";
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  peerstatus pool get
+  peerstatus pool get fabric-a
   peerstatus pool get -o json | jq -r .health";
 
 /// What to do with pools.
@@ -34,13 +48,18 @@ pub struct PoolArgs {
 #[derive(Debug, Subcommand)]
 enum PoolCommand {
     /// List pools, one a line
+    #[command(after_help = LIST_EXAMPLES)]
     List,
     /// Show all that is known about a pool
+    #[command(after_help = GET_EXAMPLES)]
     Get {
         /// Its name, with or without `pools/`
         #[arg(default_value = "default")]
         pool: String,
     },
+    /// Wait until a pool is healthy, or at least degraded, or down
+    #[command(after_help = wait::EXAMPLES)]
+    Wait(wait::WaitArgs),
 }
 
 /// Does it.
@@ -51,6 +70,7 @@ pub async fn run(args: PoolArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     match args.command {
         PoolCommand::List => list(globals).await,
         PoolCommand::Get { pool } => get(&pool, globals).await,
+        PoolCommand::Wait(args) => wait::run(args, globals).await,
     }
 }
 

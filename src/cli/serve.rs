@@ -19,8 +19,9 @@ Examples:
   peerstatus serve --config /etc/peerstatus.toml --check
   PEERSTATUS_PEERS=10.0.0.30:8009 peerstatus serve
 
-Prints `listening on IP:PORT` on standard output when it takes requests; logs go to standard error. SIGTERM and Ctrl-C
-stop it in order: clients are sent away, then peers are closed. A second signal stops it at once.";
+Prints `listening on IP:PORT` on standard output when it takes requests; logs go to
+standard error. SIGTERM and Ctrl-C stop it in order: clients are sent away, then peers
+are closed. A second signal stops it at once.";
 
 /// How to serve.
 #[derive(Debug, Args)]

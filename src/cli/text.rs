@@ -118,9 +118,17 @@ pub fn age(since: Option<&Timestamp>, now: SystemTime) -> String {
 /// A time in full, and how long ago it was: `2026-07-30T08:31:02.114Z (3m 12s ago)`. `-` for an unset one.
 #[must_use]
 pub fn moment(time: Option<&Timestamp>, now: SystemTime) -> String {
+    match time {
+        Some(_) => format!("{} ({} ago)", stamp(time), age(time, now)),
+        None => stamp(time),
+    }
+}
+
+/// A time in full, to the millisecond: `2026-07-30T08:31:02.114Z`. `-` for an unset one.
+#[must_use]
+pub fn stamp(time: Option<&Timestamp>) -> String {
     let Some(time) = time else { return "-".to_owned() };
-    let millisecond = Timestamp { seconds: time.seconds, nanos: time.nanos / 1_000_000 * 1_000_000 };
-    format!("{millisecond} ({} ago)", age(Some(time), now))
+    Timestamp { seconds: time.seconds, nanos: time.nanos / 1_000_000 * 1_000_000 }.to_string()
 }
 
 /// How long until a time, as of `now`: `4m 10s`. `0s` once it has passed, `-` for an unset one.
@@ -140,6 +148,12 @@ pub fn duration(duration: Duration) -> String {
         (0, _, _) => format!("{hours}h {minutes}m"),
         _ => format!("{days}d {hours}h"),
     }
+}
+
+/// The same, with milliseconds below a second: `120ms`.
+#[must_use]
+pub fn span(span: Duration) -> String {
+    if span.as_secs() > 0 { duration(span) } else { format!("{}ms", span.as_millis()) }
 }
 
 fn elapsed(later: i64, earlier: i64) -> Duration {
@@ -183,6 +197,8 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(59_999)), "59s");
         assert_eq!(duration(Duration::from_secs(3600)), "1h 0m");
         assert_eq!(duration(Duration::from_secs(90_000)), "1d 1h");
+        assert_eq!(span(Duration::from_micros(999_999)), "999ms");
+        assert_eq!(span(Duration::from_millis(1_999)), "1s");
         let since = Timestamp { seconds: 100, nanos: 0 };
         assert_eq!(age(Some(&since), UNIX_EPOCH), "0s");
         assert_eq!(age(None, UNIX_EPOCH), "-");

@@ -20,6 +20,8 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["serve", "--name", ""], "identity.name"),
         (&["no-such-command"], "no-such-command"),
         (&["watch", "--status", "fine"], "--status"),
+        (&["serve", "--server", "127.0.0.1:1"], "--server"),
+        (&["serve", "-o", "json"], "--output"),
     ];
     for (args, told) in cases {
         let output = peerstatus(args).await;
@@ -72,7 +74,7 @@ async fn a_right_configuration_is_checked_without_serving() {
 
 #[tokio::test]
 async fn help_has_examples_and_a_service_that_is_not_there_is_69() {
-    for command in ["serve", "demo", "simulate", "watch", "peers", "pool", "listeners"] {
+    for command in ["serve", "demo", "simulate", "watch", "peers", "pool", "listeners", "health"] {
         let output = peerstatus(&[command, "--help"]).await;
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();
@@ -105,6 +107,48 @@ async fn the_state_can_be_read_from_a_shell() {
     assert!(run(&["listeners", "create", "--id", "noc", "--ttl", "1m"]).await.contains("listeners/noc"));
     assert!(run(&["listeners", "list"]).await.contains("noc"));
     run(&["listeners", "destroy", "noc"]).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_argument_that_the_service_refuses_is_a_mistake_on_the_command_line() {
+    let server = Server::start(&[]).await;
+    let address = server.address().to_string();
+    let cases: &[(&[&str], &str)] = &[
+        (&["peers", "get", "leaf-101:0"], "BAD_PEER_ADDRESS"),
+        (&["pool", "get", "No"], "BAD_NAME"),
+        (&["pool", "wait", "No"], "BAD_NAME"),
+        (&["listeners", "create", "--id", "Bad Name"], "BAD_NAME"),
+        (&["watch", "--peer", ""], "BAD_FILTER"),
+    ];
+    for (args, told) in cases {
+        let output = peerstatus(&[args, &["--server", &address][..]].concat()).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{args:?}: {stderr}");
+        assert!(stderr.contains(told), "{args:?}: {stderr}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn history_can_be_read_from_a_shell() {
+    let peer = sim();
+    let peer_address = peer.address().to_string();
+    let server = Server::start(std::slice::from_ref(&peer_address)).await;
+    server.watch().await.until_ready(&peer_address).await;
+    let address = server.address().to_string();
+    let run = async |args: &[&str]| {
+        let output = peerstatus(&[&["peers", "history", "--server", &address], args].concat()).await;
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = run(&[&peer_address, "--since", "10m"]).await;
+    assert!(told.contains("READY") && told.contains("so far") && told.contains("added"), "{told}");
+    let newest = run(&["--limit", "1", "-o", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&newest).unwrap();
+    assert_eq!(json["change"]["peer"]["peer"]["status"], "PEER_STATUS_READY");
+    assert_eq!(json["change"]["peer"]["peer"]["consecutiveFailures"], 0, "zero is told, too");
+    assert_eq!(run(&["10.*"]).await, "no changes\n");
     server.stop().await;
 }
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::{ScriptedPeer, Server, explain, settings, sim, within};
+use crate::support::{Process, ScriptedPeer, Server, explain, peerstatus, settings, sim, within};
 
 fn wait_for(health: PoolHealth, timeout: Option<Duration>) -> Request<WaitForPoolRequest> {
     let mut request =
@@ -103,4 +103,60 @@ async fn waits_count_as_streams() {
     server.pools().wait_for_pool(wait_for(PoolHealth::Down, None)).await.expect("no wait, no place");
     wait.abort();
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_script_can_wait_for_a_service_that_is_not_there_yet() {
+    let peer = sim();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut wait = Process::start(&["pool", "wait", "--timeout", "30s", "--server", &port]);
+    let health = peerstatus(&["health", "--server", &port]).await;
+    assert_eq!(health.status.code(), Some(69), "nobody is there");
+    let mut service = Process::start(&["serve", "--listen", &port, "--peer", &peer.address().to_string()]);
+    service.address().await;
+    assert_eq!(wait.line().await.unwrap(), "pool default is HEALTHY: 1 of 1 peers ready");
+    assert_eq!(wait.ended().await.code(), Some(0));
+    service.signal("TERM").await;
+    service.ended().await;
+}
+
+#[tokio::test]
+async fn a_script_that_waits_in_vain_is_told_what_it_waited_for() {
+    let server = Server::start(&["127.0.0.1:1".into()]).await;
+    let address = server.address().to_string();
+    let output = peerstatus(&["pool", "wait", "--timeout", "500ms", "--server", &address]).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{told}");
+    assert_eq!(told, "error: not within 500ms: pool default is DOWN: 0 of 1 peers ready\n");
+    let output = peerstatus(&["pool", "wait", "other", "--server", &address]).await;
+    assert_eq!(output.status.code(), Some(1), "waiting would not make a pool");
+    let output = peerstatus(&["pool", "wait", "--for", "down", "-o", "json", "--server", &address]).await;
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((json["health"].as_str(), json["readyCount"].as_u64()), (Some("POOL_HEALTH_DOWN"), Some(0)));
+    server.stop().await;
+    let output = peerstatus(&["pool", "wait", "--timeout", "300ms", "--server", &address]).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{told}");
+    assert!(told.contains("not within 300ms: cannot reach the service"), "{told}");
+}
+
+#[tokio::test]
+async fn a_probe_asks_whether_the_service_takes_requests() {
+    let server = Server::start(&[]).await;
+    let address = server.address().to_string();
+    let probe = async |args: &[&str]| {
+        let output = peerstatus(&[&["health", "--server", &address], args].concat()).await;
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    assert_eq!(probe(&[]).await, (Some(0), "SERVING\n".into()));
+    let json = probe(&["opflex.peerstatus.v1.PoolService", "-o", "json"]).await;
+    assert_eq!(json, (Some(0), "{\"status\":\"SERVING\"}\n".into()));
+    let (code, told) = probe(&["no.such.Service"]).await;
+    assert!(code == Some(1) && told.contains("NOT_FOUND"), "{told}");
+    server.stop().await;
+    // Somebody who takes connections and never says anything.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let output = peerstatus(&["health", "--timeout", "200ms", "--server", &address]).await;
+    assert_eq!(output.status.code(), Some(69), "{output:?}");
 }

@@ -6,12 +6,12 @@ pub(super) mod samples;
 use super::*;
 
 fn parsed(line: &str) -> Result<Cli, Exit> {
-    Cli::try_parse_from(line.split_whitespace()).map_err(|error| exit_of(&error))
+    read(line.split_whitespace().map(OsString::from)).map_err(|error| exit_of(&error))
 }
 
 #[test]
 fn the_grammar_is_consistent() {
-    Cli::command().debug_assert();
+    grammar().debug_assert();
 }
 
 #[test]
@@ -30,6 +30,17 @@ fn mistakes_exit_with_64() {
         "peerstatus listeners create --ttl soon",
         "peerstatus -o yaml watch",
         "peerstatus completions tcsh",
+        "peerstatus serve --server h:1",
+        "peerstatus --server h:1 serve",
+        "peerstatus serve -o json",
+        "peerstatus demo --server h:1",
+        "peerstatus simulate --ports 0 -o json",
+        "peerstatus -o json completions bash",
+        "peerstatus pool wait --for well",
+        "peerstatus pool wait --timeout soon",
+        "peerstatus peers history --limit 0",
+        "peerstatus peers history --since yesterday",
+        "peerstatus health --timeout 1",
     ] {
         assert_eq!(parsed(line).err(), Some(Exit::Usage), "{line}");
     }
@@ -53,15 +64,46 @@ fn common_options_may_stand_before_and_after_the_command() {
 }
 
 #[test]
+fn common_options_that_a_command_would_ignore_are_not_shown() {
+    for (command, shown) in [("serve", false), ("completions", false), ("watch", true)] {
+        let mut grammar = grammar();
+        grammar.build(); // which hands the common options down
+        let help = grammar.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+        assert_eq!(help.contains("--server"), shown, "{help}");
+        assert_eq!(help.contains("--output"), shown, "{help}");
+    }
+    assert!(parsed("peerstatus demo -o json").is_ok(), "the demonstration has two forms");
+    assert!(parsed("peerstatus serve --color never").is_ok());
+}
+
+#[test]
 fn help_has_examples_for_every_command_and_the_exit_codes() {
-    let mut cli = Cli::command();
+    let mut cli = grammar();
     let help = cli.render_long_help().to_string();
-    for exit in [Exit::Success, Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::Interrupted] {
+    let exits =
+        [Exit::Success, Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::TimedOut, Exit::Interrupted];
+    for exit in exits {
         assert!(help.contains(&format!("\n{:>5}  ", exit as u8)), "{exit:?}\n{help}");
     }
-    let own = |command: &&mut clap::Command| command.get_name() != "help";
-    for command in cli.get_subcommands_mut().filter(own) {
-        let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
-        assert!(help.contains("Examples:\n"), "{name} has none");
+    for command in cli.get_subcommands_mut() {
+        has_examples(command);
+        command.get_subcommands_mut().for_each(has_examples);
+    }
+}
+
+fn has_examples(command: &mut clap::Command) {
+    let (name, help) = (command.get_name().to_owned(), command.render_long_help().to_string());
+    assert!(name == "help" || help.contains("Examples:\n"), "{name} has none");
+}
+
+#[test]
+fn completions_know_the_commands_of_every_shell() {
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut grammar(), "peerstatus", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for word in ["history", "wait", "health", "timeout"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
     }
 }

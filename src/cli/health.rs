@@ -1,0 +1,93 @@
+//! `peerstatus health`: whether the service takes requests, for probes.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use tokio::time::timeout;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
+
+use crate::cli::{
+    GlobalArgs, Output,
+    client::{Client, answer},
+    exit::Failure,
+    print,
+    table::Cell,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  peerstatus health
+  peerstatus health opflex.peerstatus.v1.PoolService
+  peerstatus health --server 127.0.0.1:50051 --timeout 500ms
+  peerstatus health -o json
+
+In a container, as readinessProbe: exec: command: [peerstatus, health]
+
+Says whether the service takes requests, and nothing about peers: `pool wait` does.
+Exits with 0 for SERVING, with 1 for NOT_SERVING and where there is no such service,
+with 69 where nobody answers in time.";
+
+/// What to ask.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct HealthArgs {
+    /// One of the services that the server offers, by its full name [default: the server as a whole]
+    #[arg(default_value = "", hide_default_value = true)]
+    service: String,
+
+    /// How long the answer may take, connecting included
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "1s")]
+    timeout: Duration,
+}
+
+/// Asks.
+///
+/// # Errors
+/// [`Failure::Told`] if the answer is no; or there is none.
+pub async fn run(args: HealthArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let HealthArgs { service, timeout: patience } = args;
+    let asked = async {
+        let mut client = Client::connect(&globals.server).await?.health();
+        answer(client.check(HealthCheckRequest { service }).await)
+    };
+    let Ok(response) = timeout(patience, asked).await else {
+        let server = &globals.server;
+        return Err(Failure::Unreachable(format!(
+            "no answer from the service at {server} within {patience:?}"
+        )));
+    };
+    let (word, is_serving) = verdict(response?);
+    match globals.output {
+        Output::Human => print([Cell::plain(&word).show(globals.style(&std::io::stdout()))])?,
+        Output::Json => print([json!({ "status": word }).to_string()])?,
+    }
+    if is_serving { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// The answer in a word, and whether it is yes.
+fn verdict(response: HealthCheckResponse) -> (String, bool) {
+    match ServingStatus::try_from(response.status) {
+        Ok(status) => (status.as_str_name().to_owned(), status == ServingStatus::Serving),
+        Err(_) => (format!("STATUS_{}", response.status), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_serving_is_yes() {
+        for (status, expected) in [
+            (0, ("UNKNOWN", false)),
+            (1, ("SERVING", true)),
+            (2, ("NOT_SERVING", false)),
+            (3, ("SERVICE_UNKNOWN", false)),
+            (77, ("STATUS_77", false)),
+        ] {
+            let (word, is_serving) = verdict(HealthCheckResponse { status });
+            assert_eq!((word.as_str(), is_serving), expected);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::{
+    cli::{
+        exit::Exit,
+        tests::samples::{at, peer, peer_change},
+    },
+    grpc::pb::{
+        Change,
+        PeerStatus::{self, *},
+        Reason,
+    },
+};
+
+fn now() -> SystemTime {
+    at(0).unwrap().try_into().unwrap()
+}
+
+fn args(peer: Option<&str>, pool: Option<&str>, since: Option<Duration>) -> HistoryArgs {
+    HistoryArgs { peer: peer.map(str::to_owned), pool: pool.map(str::to_owned), limit: 50, since }
+}
+
+fn question(peer: Option<&str>, pool: Option<&str>) -> (String, String) {
+    let asked = asked(&args(peer, pool, None), now()).unwrap();
+    (asked.parent, asked.peer)
+}
+
+#[test]
+fn a_peer_may_be_named_in_short_or_by_a_glob() {
+    let pair = |parent: &str, peer: &str| (parent.to_owned(), peer.to_owned());
+    assert_eq!(question(None, None), pair("", ""));
+    assert_eq!(question(Some("leaf-1*"), None), pair("", "leaf-1*"));
+    assert_eq!(question(Some("[::1]:8009"), Some("lab")), pair("pools/lab", "[::1]:8009"));
+    assert_eq!(question(Some("lab/a:1"), None), pair("pools/lab", "a:1"));
+    assert_eq!(question(Some("pools/lab/peers/a:1"), None), pair("pools/lab", "a:1"));
+    for (peer, pool) in [("lab/a:1", Some("lab")), ("pools/lab", None)] {
+        assert_eq!(asked(&args(Some(peer), pool, None), now()).unwrap_err().exit(), Exit::Usage, "{peer}");
+    }
+}
+
+#[test]
+fn since_is_counted_back_from_now_and_may_be_for_ever() {
+    let start = |since| asked(&args(None, None, Some(since)), now()).unwrap().start_time;
+    assert_eq!(start(Duration::from_secs(5)), at(-5));
+    assert_eq!(start(Duration::MAX), None);
+}
+
+fn transition(
+    second: i64,
+    address: &str,
+    before: PeerStatus,
+    after: PeerStatus,
+    reason: Reason,
+) -> Transition {
+    let change = peer_change(second, peer(address, after, reason, ""), before);
+    Transition { revision: 1, change: Some(Change { peer: Some(change), health: None }) }
+}
+
+#[test]
+fn a_status_lasts_until_the_peer_takes_another() {
+    let mut removed = transition(-10, "b:1", Closing, Disconnected, Reason::GivenUp);
+    let change = removed.change.as_mut().unwrap().peer.as_mut().unwrap();
+    change.kind = ChangeKind::Removed.into();
+    change.peer.as_mut().unwrap().detail = "4 failures\x07".into();
+    let mut short = transition(-63, "a:1", Connecting, Connected, Reason::TcpEstablished);
+    short.change.as_mut().unwrap().peer.as_mut().unwrap().time.as_mut().unwrap().nanos = 994_000_000;
+    let history = [
+        transition(-3, "a:1", Connecting, Connecting, Reason::Dialing),
+        transition(-4, "a:1", Ready, Connecting, Reason::RemoteClosed),
+        removed,
+        transition(-11, "b:1", Connecting, Closing, Reason::GivenUp),
+        transition(-62, "a:1", Connected, Ready, Reason::HandshakeComplete),
+        short,
+        transition(-64, "a:1", Unspecified, Connecting, Reason::Added),
+    ];
+    assert_eq!(
+        table(&history, Style::default(), now()).join("\n"),
+        "\
+TIME                      PEER  POOL     STATUS      LASTED     REASON              DETAIL
+1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
+1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  remote closed
+1970-01-02T08:30:52.114Z  b:1   default  - removed              given up            4 failures·
+1970-01-02T08:30:51.114Z  b:1   default  CLOSING     1s         given up
+1970-01-02T08:30:00.114Z  a:1   default  READY       58s        handshake complete
+1970-01-02T08:29:59.994Z  a:1   default  CONNECTED   120ms      tcp established
+1970-01-02T08:29:58.114Z  a:1   default  CONNECTING  1s         added"
+    );
+    assert_eq!(table(&[], Style::default(), now()), ["no changes"]);
+}

@@ -1,0 +1,223 @@
+//! `peerstatus pool wait`: returns when a pool is well. Made for containers that start before the service: until the
+//! time is over, a service that is not there is only one that is not there yet.
+
+use std::{
+    cmp,
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use tokio::time::{Instant, sleep};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+use super::full_name;
+use crate::{
+    cli::{
+        GlobalArgs, Output,
+        client::{Client, ServerAddress, promised},
+        exit::{self, Failure},
+        json, print, style,
+        table::Cell,
+        text,
+    },
+    grpc::pb::{Pool, PoolHealth, WaitForPoolRequest},
+};
+
+/// Between attempts to reach a service that is not there yet: at first short, since most are nearly there…
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// …and never so long that a person would notice.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The service waits no longer in one call.
+const LONGEST_CALL: Duration = Duration::from_secs(24 * 3600);
+/// With less than this left there is no point in asking again: the service answers up to 100 ms early.
+const LAST_WORD: Duration = Duration::from_millis(200);
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  peerstatus pool wait
+  peerstatus pool wait fabric-a --for degraded --timeout 2m
+  peerstatus pool wait --for down --timeout 10s
+  peerstatus pool wait -o json | jq -r .readyCount
+
+In a pod, before what needs policy:
+  initContainers:
+    - name: wait-for-opflex
+      command: [peerstatus, pool, wait, --for, degraded, --timeout, 5m, --server, 'peerstatus:50051']
+
+Exits with 0 when the pool has the health, with 75 when the time is over. While the
+service cannot be reached it tries again; an answer that waiting would not change, such
+as that there is no such pool, ends the command at once.";
+
+/// What to wait for.
+#[derive(Debug, Args)]
+pub(super) struct WaitArgs {
+    /// The pool's name, with or without `pools/`
+    #[arg(default_value = "default")]
+    pool: String,
+
+    /// The health to wait for; `degraded` is also met by healthy
+    #[arg(long = "for", value_name = "HEALTH", ignore_case = true, default_value = "healthy")]
+    health: Health,
+
+    /// How long to wait, for example 30s or 5m
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Health {
+    /// Every wanted peer is READY
+    Healthy,
+    /// At least one is
+    Degraded,
+    /// None is
+    Down,
+}
+
+impl From<Health> for PoolHealth {
+    fn from(health: Health) -> Self {
+        match health {
+            Health::Healthy => Self::Healthy,
+            Health::Degraded => Self::Degraded,
+            Health::Down => Self::Down,
+        }
+    }
+}
+
+/// How an attempt ended that did not end the wait.
+#[derive(Debug, PartialEq)]
+enum NotYet {
+    /// The pool is there, and has another health.
+    Unmet(String),
+    /// The service is not there, or goes away.
+    Unreachable(String),
+}
+
+/// Waits.
+pub(super) async fn run(args: WaitArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let pool = wait(&globals.server, &args, &mut Progress::new(globals)).await?;
+    match globals.output {
+        Output::Human => {
+            let counts = format!(": {} of {} peers ready", pool.ready_count, pool.peer_count);
+            let line = Cell::plain(&format!("pool {} is ", text::pool_name(&pool.name)))
+                .and(Cell::health(pool.health))
+                .and(Cell::plain(&counts));
+            print([line.show(globals.style(&io::stdout()))])
+        }
+        Output::Json => print([json::line(&pool)?]),
+    }
+}
+
+async fn wait(server: &ServerAddress, args: &WaitArgs, progress: &mut Progress) -> Result<Pool, Failure> {
+    let wanted = PoolHealth::from(args.health);
+    let request = WaitForPoolRequest { name: full_name(&args.pool), health: wanted.into() };
+    let deadline = Instant::now().checked_add(args.timeout);
+    let deadline = deadline.ok_or_else(|| Failure::Usage("--timeout: nobody lives that long".to_owned()))?;
+    let mut pause = FIRST_PAUSE;
+    progress.begin(&request, args.timeout);
+    loop {
+        let cause = match attempt(server, &request, deadline).await? {
+            Ok(pool) => return Ok(pool),
+            Err(cause) => cause,
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left <= LAST_WORD {
+            return Err(Failure::TimedOut(last_word(&cause, args.timeout)));
+        }
+        progress.tell(&cause);
+        sleep(cmp::min(pause, left)).await;
+        pause = cmp::min(pause * 2, LONGEST_PAUSE);
+    }
+}
+
+/// Asks once, and until the deadline if there is somebody to ask.
+async fn attempt(
+    server: &ServerAddress,
+    request: &WaitForPoolRequest,
+    deadline: Instant,
+) -> Result<Result<Pool, NotYet>, Failure> {
+    let silence = || NotYet::Unreachable(format!("no answer from the service at {server}"));
+    let client = match tokio::time::timeout_at(deadline, Client::connect(server)).await {
+        Ok(Ok(client)) => client,
+        Ok(Err(Failure::Unreachable(cause))) => return Ok(Err(NotYet::Unreachable(cause))),
+        Ok(Err(failure)) => return Err(failure),
+        Err(_) => return Ok(Err(silence())),
+    };
+    let mut request = Request::new(request.clone());
+    request.set_timeout(cmp::min(deadline.saturating_duration_since(Instant::now()), LONGEST_CALL));
+    match tokio::time::timeout_at(deadline, client.pools().wait_for_pool(request)).await {
+        Ok(Ok(response)) => Ok(Ok(promised(response.into_inner().pool, "pool")?)),
+        Ok(Err(status)) => not_yet(status).map(Err),
+        Err(_) => Ok(Err(silence())),
+    }
+}
+
+/// Whether asking again may help.
+fn not_yet(status: Status) -> Result<NotYet, Failure> {
+    match status.code() {
+        Code::DeadlineExceeded if exit::reason(&status) == "CONDITION_NOT_MET" => {
+            Ok(NotYet::Unmet(state(&status)))
+        }
+        // The transport gave up, here or there, before the service said anything.
+        Code::DeadlineExceeded | Code::Cancelled => {
+            Ok(NotYet::Unreachable("no answer from the service".into()))
+        }
+        Code::Unavailable | Code::ResourceExhausted => Ok(NotYet::Unreachable(exit::describe(&status))),
+        _ if exit::is_local(&status) => Ok(NotYet::Unreachable(exit::describe(&status))),
+        _ => Err(status.into()),
+    }
+}
+
+/// The pool as it was when the service gave up: `pool default is DEGRADED: 1 of 2 peers ready`.
+fn state(status: &Status) -> String {
+    let told = status.get_details_error_info().map(|info| info.metadata).unwrap_or_default();
+    let field = |name: &str| text::plain(told.get(name).map_or("?", String::as_str));
+    let (pool, health) = (field("pool"), field("health"));
+    let health = health.strip_prefix("POOL_HEALTH_").unwrap_or(&health);
+    let (ready, peers) = (field("ready_count"), field("peer_count"));
+    format!("pool {} is {health}: {ready} of {peers} peers ready", text::pool_name(&pool))
+}
+
+fn last_word(cause: &NotYet, timeout: Duration) -> String {
+    let (NotYet::Unmet(cause) | NotYet::Unreachable(cause)) = cause;
+    format!("not within {}: {cause}", humantime::format_duration(timeout))
+}
+
+/// Tells a person at a terminal what is waited for; scripts hear of it at the end.
+struct Progress {
+    style: Option<style::Style>,
+    last: String,
+}
+
+impl Progress {
+    fn new(globals: &GlobalArgs) -> Self {
+        let stderr = io::stderr();
+        Self { style: stderr.is_terminal().then(|| globals.style(&stderr)), last: String::new() }
+    }
+
+    fn begin(&self, request: &WaitForPoolRequest, timeout: Duration) {
+        let health = text::health(request.health);
+        let (pool, timeout) = (text::pool_name(&request.name), humantime::format_duration(timeout));
+        self.say(&format!("waiting for pool {pool} to be {health}, at most {timeout}"));
+    }
+
+    /// Says it if it is news.
+    fn tell(&mut self, cause: &NotYet) {
+        let (NotYet::Unmet(text) | NotYet::Unreachable(text)) = cause;
+        if self.last != *text {
+            self.say(&format!("{text}; trying again"));
+            self.last.clone_from(text);
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if let Some(style) = self.style {
+            eprintln!("{}", style.paint(style::NOTICE, &text::plain(&format!("wait: {line}"))));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
