@@ -1,8 +1,9 @@
-"""What every interop test needs: the service and its OpFlex peers as processes, and waits that end.
+"""What every interop test needs: the service and its OpFlex peers as processes, a network that breaks, and waits that end.
 
 Processes are ended by the object that started them. Every wait has a deadline and says what it waited for.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 RECORDINGS = ROOT / "tests" / "golden"
@@ -34,8 +36,16 @@ def until(what, probe, timeout=PATIENCE_S):
         time.sleep(0.01)
 
 
+class TestCase(unittest.TestCase):
+    def enter(self, context):
+        """Enters a context that is left, in reverse order, when the test ends, however it ends."""
+        value = context.__enter__()
+        self.addCleanup(context.__exit__, None, None, None)
+        return value
+
+
 class Process:
-    """A child process that prints `listening on HOST:PORT` when it is ready."""
+    """A child process whose output is read line by line."""
 
     def __init__(self, name, command):
         self.name = name
@@ -44,29 +54,25 @@ class Process:
         self.lines = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        try:
-            self.address = self._wait_ready()
-        except BaseException:
-            self.kill()
-            raise
-        self.port = int(self.address.rpartition(":")[2])
 
     def _read(self):
         for line in self.process.stdout:
             self.lines.put(line.decode(errors="replace").rstrip("\n"))
         self.lines.put(None)
 
-    def _wait_ready(self):
-        deadline = time.monotonic() + PATIENCE_S
+    def until_line(self, what, condition):
+        """Reads on until a line fulfils the condition; returns all that were read."""
+        deadline, read = time.monotonic() + PATIENCE_S, []
         while True:
             try:
                 line = self.lines.get(timeout=max(0, deadline - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"{self.name} did not say `listening on …` within {PATIENCE_S} s:\n{self.log()}") from None
+                raise AssertionError(f"{self.name} did not say {what} within {PATIENCE_S} s, but {read}:\n{self.log()}") from None
             if line is None:
-                raise AssertionError(f"{self.name} ended before it was ready:\n{self.log()}")
-            if line.startswith("listening on "):
-                return line.removeprefix("listening on ").strip()
+                raise AssertionError(f"{self.name} ended before it said {what}, after {read}:\n{self.log()}")
+            read.append(line)
+            if condition(line):
+                return read
 
     def log(self):
         """The last of what the process wrote on stderr, also after its end."""
@@ -108,7 +114,21 @@ class Process:
         self.kill()
 
 
-class Service(Process):
+class Server(Process):
+    """A child process that prints `listening on HOST:PORT` when it is ready."""
+
+    def __init__(self, name, command):
+        super().__init__(name, command)
+        try:
+            ready = self.until_line("`listening on …`", lambda line: line.startswith("listening on "))[-1]
+        except BaseException:
+            self.kill()
+            raise
+        self.address = ready.removeprefix("listening on ").strip()
+        self.port = int(self.address.rpartition(":")[2])
+
+
+class Service(Server):
     """`peerstatus serve` with the given peers, on a port of the system's choice."""
 
     def __init__(self, *peers):
@@ -121,7 +141,7 @@ class Service(Process):
         super().__init__("the service", command)
 
 
-class OpflexPeer(Process):
+class OpflexPeer(Server):
     """A strict OpFlex peer. Leaving the block fails if its client has departed from the protocol."""
 
     def __init__(self, port=0, peers=()):
@@ -141,6 +161,72 @@ class OpflexPeer(Process):
             if kind is None:
                 raise
             print(self.log(), file=sys.stderr)
+
+
+class Proxy:
+    """A TCP proxy in front of `target`. `cut` breaks its connections and has new ones refused, until `mend`."""
+
+    def __init__(self, target):
+        self.target = target
+        self.server, self.writers, self.tasks = None, set(), set()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.reservation = reserved_port()
+        self.port = self.reservation.__enter__()
+        self.address = f"127.0.0.1:{self.port}"
+        self.mend()
+
+    def mend(self):
+        self._run(self._listen())
+
+    def cut(self):
+        self._run(self._break())
+
+    def _run(self, coroutine):
+        asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(PATIENCE_S)
+
+    async def _listen(self):
+        self.server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+
+    async def _break(self):
+        self.server.close()
+        for writer in self.writers:
+            writer.transport.abort()
+        while self.tasks:
+            await asyncio.wait(self.tasks)
+        self.writers.clear()
+
+    async def _connected(self, reader, writer):
+        task = asyncio.current_task()
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        self.writers.add(writer)
+        host, _, port = self.target.rpartition(":")
+        try:
+            far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            writer.close()
+            return
+        self.writers.add(far_writer)
+        await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+
+    async def _carry(self, reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cut()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(PATIENCE_S)
+        self.loop.close()
+        self.reservation.__exit__(None, None, None)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """A Python client against the real service and a real OpFlex peer.
 
-Uses stubs generated from `proto/` (on PYTHONPATH, see `make interop`) and nothing of this repository's Rust code.
+What it drives is in `client.py`.
 """
 
 import threading
@@ -11,160 +11,17 @@ import grpc
 from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from grpc_status import rpc_status
 
-from harness import PATIENCE_S, OpflexPeer, Service, reserved_port, until
+from client import CONNECTED, CONNECTING, READY, Client, detail, healths, is_status, statuses
+from harness import PATIENCE_S, OpflexPeer, Proxy, Service, TestCase, reserved_port, until
 from opflex.peerstatus.v1 import peer_status_service_pb2 as status_pb
-from opflex.peerstatus.v1 import peer_status_service_pb2_grpc as status_grpc
-from opflex.peerstatus.v1 import pool_service_pb2 as pool_pb
-from opflex.peerstatus.v1 import pool_service_pb2_grpc as pool_grpc
 from opflex.peerstatus.v1 import types_pb2 as types
 
 USER_DATA = b"\x00 opaque \xff bytes"
-CONNECTING, CONNECTED, READY = types.PEER_STATUS_CONNECTING, types.PEER_STATUS_CONNECTED, types.PEER_STATUS_READY
 DOWN, DEGRADED, HEALTHY = types.POOL_HEALTH_DOWN, types.POOL_HEALTH_DEGRADED, types.POOL_HEALTH_HEALTHY
 
 
-class Client:
-    """A channel with both stubs. Every unary call has a deadline."""
-
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address)
-        self.status = status_grpc.PeerStatusServiceStub(self.channel)
-        self.pool = pool_grpc.PoolServiceStub(self.channel)
-
-    def create(self, **fields):
-        return self.status.CreateListener(status_pb.CreateListenerRequest(**fields), timeout=PATIENCE_S)
-
-    def get_listener(self, name):
-        return self.status.GetListener(status_pb.GetListenerRequest(name=name), timeout=PATIENCE_S).listener
-
-    def destroy(self, name, allow_missing=False):
-        request = status_pb.DestroyListenerRequest(name=name, allow_missing=allow_missing)
-        return self.status.DestroyListener(request, timeout=PATIENCE_S)
-
-    def get_peer(self, port):
-        name = f"pools/default/peers/127.0.0.1:{port}"
-        return self.pool.GetPeer(pool_pb.GetPeerRequest(name=name), timeout=PATIENCE_S).peer
-
-    def wait_for_status(self, port, status):
-        until(f"peer {port} to be {types.PeerStatus.Name(status)}", lambda: self.get_peer(port).status == status)
-
-    def watch(self, **fields):
-        return Watch(self.status.WatchPeerStatus(status_pb.WatchPeerStatusRequest(**fields)))
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.channel.close()
-
-
-class Watch:
-    """A stream that checks on every message what the contract promises about all of them.
-
-    `revision` and `changes` are what a careful client would keep.
-    """
-
-    def __init__(self, call):
-        self.call = call
-        first = self.next()
-        assert first.WhichOneof("event") == "attached", f"the first message must be attached: {first}"
-        self.attached = first.attached
-        self.user_data = first.user_data
-        self.revision = first.attached.cursor.revision
-        self.changes = []
-        self.arrived = []
-
-    def next(self, timeout=PATIENCE_S):
-        """The next message; a stream that stays silent is cancelled."""
-        timer = threading.Timer(timeout, self.call.cancel)
-        timer.start()
-        try:
-            return next(self.call)
-        except grpc.RpcError as error:
-            if error.code() == grpc.StatusCode.CANCELLED and not timer.is_alive():
-                raise AssertionError(f"no message within {timeout} s") from None
-            raise
-        finally:
-            timer.cancel()
-
-    def event(self):
-        """The next event, after its place in the order was checked."""
-        message = self.next()
-        kind = message.WhichOneof("event")
-        if kind == "change":
-            assert message.previous_revision == self.revision, f"gap: had {self.revision}, got {message}"
-            assert message.revision > self.revision, f"revisions must grow: had {self.revision}, got {message}"
-            assert message.user_data == self.user_data, f"user_data must come back with every change: {message}"
-            self.changes.append((message.revision, message.change))
-            self.arrived.append(time.monotonic())
-        else:
-            assert message.user_data == b"", f"user_data on {kind}"
-        if kind in ("change", "snapshot"):
-            self.revision = message.revision
-        return kind, message
-
-    def until_synced(self):
-        while True:
-            kind, message = self.event()
-            if kind == "synced":
-                return message.synced
-            assert kind in ("change", "snapshot"), f"{kind} before synced"
-
-    def until_change(self, what, condition):
-        """Reads on until a change fulfils the condition, and returns it with its time of arrival."""
-        before = len(self.changes)
-        while True:
-            try:
-                kind, message = self.event()
-            except AssertionError as error:
-                raise AssertionError(f"waiting for {what}: {error}; since then: {[c for _, c in self.changes[before:]]}") from None
-            if kind == "change" and condition(message.change):
-                return message.change, self.arrived[-1]
-
-    def until_end(self):
-        """Reads to the end of the stream; returns the last kind of event and the error."""
-        last = None
-        try:
-            while True:
-                last, _ = self.event()
-        except StopIteration:
-            return last, None
-        except grpc.RpcError as error:
-            return last, error
-
-
-def statuses(changes):
-    """The statuses a peer went through; changes of the reason alone left out."""
-    seen = []
-    for _, change in changes:
-        if change.HasField("peer") and (not seen or seen[-1] != change.peer.peer.status):
-            seen.append(change.peer.peer.status)
-    return seen
-
-
-def healths(changes):
-    return [change.health.health for _, change in changes if change.HasField("health")]
-
-
-def is_status(status):
-    return lambda change: change.HasField("peer") and change.peer.peer.status == status
-
-
-def detail(error, kind):
-    """One detail message of an error, decoded from `grpc-status-details-bin`."""
-    status = rpc_status.from_call(error)
-    assert status is not None, f"no google.rpc.Status in {error}"
-    for packed in status.details:
-        if packed.Is(kind.DESCRIPTOR):
-            message = kind()
-            packed.Unpack(message)
-            return message
-    raise AssertionError(f"no {kind.DESCRIPTOR.full_name} in {status}")
-
-
-class Interop(unittest.TestCase):
+class Interop(TestCase):
     maxDiff = None
 
     def assert_error(self, error, code, reason):
@@ -173,28 +30,24 @@ class Interop(unittest.TestCase):
         info = detail(error, error_details_pb2.ErrorInfo)
         self.assertEqual((info.domain, info.reason), ("opflex.peerstatus", reason))
 
-    def enter(self, context):
-        """Enters a context that is left, in reverse order, when the test ends, however it ends."""
-        value = context.__enter__()
-        self.addCleanup(context.__exit__, None, None, None)
-        return value
-
 
 class ALifeOfAPeer(Interop):
     def setUp(self):
         self.port = self.enter(reserved_port())
         self.service = self.enter(Service(f"127.0.0.1:{self.port}"))
         self.client = self.enter(Client(self.service.address))
+        self.proxy = self.enter(Proxy(self.service.address))
+        self.remote = self.enter(Client(self.proxy.address))
 
     def start_peer(self):
         return self.enter(OpflexPeer(self.port))
 
-    def test_is_told_in_order_and_nothing_is_missed_when_the_channel_breaks(self):
+    def test_is_told_in_order_and_nothing_is_missed_when_the_connection_breaks(self):
         # A listener, before its peer exists.
-        created = self.client.create(user_data=USER_DATA)
+        created = self.remote.create(user_data=USER_DATA)
         name, epoch = created.listener.name, created.cursor.epoch
         self.assertRegex(name, r"^listeners/[a-z0-9-]{1,63}$")
-        watch = self.client.watch(listener=name, resume_after=created.cursor)
+        watch = self.remote.watch(listener=name, resume_after=created.cursor)
         self.assertTrue(watch.attached.resumed)
         self.assertEqual(watch.attached.cursor, created.cursor)
         self.assertEqual(watch.attached.listener.user_data, USER_DATA)
@@ -230,16 +83,18 @@ class ALifeOfAPeer(Interop):
         self.assertEqual(statuses(watch.changes)[-4:], [READY, CONNECTING, CONNECTED, READY])
         self.assertEqual(healths(watch.changes), [HEALTHY, DOWN, HEALTHY])
 
-        # The channel breaks, and things happen meanwhile.
+        # The connection breaks, and things happen meanwhile.
         last_seen = types.Cursor(epoch=epoch, revision=watch.revision)
-        self.client.channel.close()
-        self.client = self.enter(Client(self.service.address))
+        self.proxy.cut()
+        _, error = watch.until_end()
+        self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE, error)
         until("the listener to be detached", lambda: self.client.get_listener(name).state == status_pb.LISTENER_STATE_DETACHED)
         peer.kill()
         self.client.wait_for_status(self.port, CONNECTING)
         peer = self.start_peer()
         self.client.wait_for_status(self.port, READY)
-        again = self.client.watch(listener=name, resume_after=last_seen)
+        self.proxy.mend()
+        again = self.remote.watch(listener=name, resume_after=last_seen)
         self.assertTrue(again.attached.resumed)
         self.assertEqual(again.attached.cursor, last_seen)
         self.assertEqual(again.user_data, USER_DATA)

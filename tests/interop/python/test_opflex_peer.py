@@ -6,7 +6,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import PATIENCE_S, ROOT, OpflexPeer, Process, recorded_frames
+from harness import PATIENCE_S, ROOT, OpflexPeer, Server, recorded_frames
 
 SENTINEL = b'{"id":["nobody",0],"method":"nobody","params":[]}'
 
@@ -56,7 +56,7 @@ class SpeaksLikeTheReference(unittest.TestCase):
                 recording = ROOT / "tests" / "golden" / f"{name}.frames.jsonl"
                 peers = ",".join(f"127.0.0.1:{port}" for port in range(1, listed + 1))
                 command = [sys.executable, str(ROOT / "tests" / "opflex_peer.py"), "--strict", "--recording", str(recording), "--peers", peers]
-                with Process("the OpFlex peer", command) as peer, Client(peer.port) as client:
+                with Server("the OpFlex peer", command) as peer, Client(peer.port) as client:
                     client.send(*requests)
                     self.assertEqual([without_numbers(client.receive()) for _ in expected], expected)
 
@@ -76,7 +76,7 @@ class IsStrict(unittest.TestCase):
     def violation(self, *frames):
         """What the peer says to these frames before it gives up."""
         command = [sys.executable, str(ROOT / "tests" / "opflex_peer.py"), "--strict"]
-        with Process("the OpFlex peer", command) as peer, Client(peer.port) as client:
+        with Server("the OpFlex peer", command) as peer, Client(peer.port) as client:
             client.send(*frames)
             try:
                 self.assertEqual(peer.process.wait(PATIENCE_S), 3)
