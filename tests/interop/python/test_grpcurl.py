@@ -50,6 +50,8 @@ class Grpcurl(unittest.TestCase):
         assert result.returncode == 0, f"{method}: exit {result.returncode}\n{result.stderr}"
         return documents(result.stdout)
 
+    # `WaitForPool` and `ListTransitions` have no case here until the service implements them.
+
     def test_lists_and_describes_the_services(self):
         services = self.run_it(self.service.address, "list").stdout.split()
         for expected in [STATUS, POOL, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]:
@@ -61,10 +63,29 @@ class Grpcurl(unittest.TestCase):
     def test_reads_pools_and_peers(self):
         [pools] = self.call(POOL, "ListPools")
         self.assertEqual([(p["name"], p["health"]) for p in pools["pools"]], [("pools/default", "POOL_HEALTH_HEALTHY")])
+        [pool] = self.call(POOL, "GetPool", name="pools/default")
+        self.assertEqual((pool["pool"]["peer_count"], pool["pool"]["ready_count"]), (1, 1))
         [peers] = self.call(POOL, "ListPeers")
         self.assertEqual([p["name"] for p in peers["peers"]], [self.peer_name])
         [got] = self.call(POOL, "GetPeer", name=self.peer_name)
         self.assertEqual(got["peer"], peers["peers"][0])
+
+    def test_adds_resets_and_removes_peers(self):
+        with OpflexPeer() as peer, Service() as service:
+
+            def call(method, **request):
+                result = self.run_it("-d", json.dumps(request), service.address, f"{POOL}/{method}")
+                return documents(result.stdout)[0] if result.returncode == 0 else result
+
+            added = call("AddPeer", parent="pools/default", host="127.0.0.1", port=peer.port)["peer"]
+            self.assertEqual((added["name"], added["origin"]), (f"pools/default/peers/{peer.address}", "PEER_ORIGIN_CONFIGURED"))
+            until("the peer to be READY", lambda: call("GetPeer", name=added["name"])["peer"]["status"] == "PEER_STATUS_READY")
+            self.assertEqual(call("ResetPeers", scope="RESET_SCOPE_NAMED", names=[added["name"]]), {"reset_count": 1})
+            until("the peer to be READY again", lambda: call("GetPeer", name=added["name"])["peer"]["status"] == "PEER_STATUS_READY")
+            self.assertEqual(call("RemovePeer", name=added["name"]), {})
+            gone = until("the peer to be gone", lambda: (answer := call("GetPeer", name=added["name"])) and not isinstance(answer, dict) and answer)
+            self.assertEqual(gone.returncode, NOT_FOUND_EXIT_CODE, gone.stderr)
+            self.assertIn("PEER_NOT_FOUND", gone.stderr)
 
     def test_keeps_listeners(self):
         [created] = self.call(STATUS, "CreateListener", listener_id="from-grpcurl", user_data="AP8=")
