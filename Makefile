@@ -23,6 +23,7 @@ TOOLS  := $(CURDIR)/.tools
 BIN    := $(TOOLS)/bin
 PY     := tests/interop/python
 GOLANG := tests/interop/go
+BASELINE := tests/proto-baseline/v1.binpb
 
 # A finished installation leaves a stamp that names its version: a new version is a new stamp.
 cksum   = $(firstword $(shell cksum <$(1)))
@@ -60,10 +61,23 @@ rust-test: | need-CARGO iproute2 ## Run the Rust tests
 	@$(CARGO) test --locked
 
 .PHONY: proto-lint
-proto-lint: $(BUF) ## Lint the API (buf's STANDARD rules) and check its format
+proto-lint: $(BUF) ## Lint the API (buf's STANDARD rules), check its format, and that old clients go on working
 	@echo '==> Linting proto/'
 	@$(BIN)/buf lint proto
 	@$(BIN)/buf format --diff --exit-code proto
+	@echo '==> Comparing proto/ with the last release, $(BASELINE)'
+	@$(BIN)/buf breaking proto --against $(BASELINE)
+	@broken=$$(mktemp -d); trap 'rm -rf "$$broken"' EXIT; cp -r proto/. "$$broken"; \
+	sed -i.bak 's/uint32 port = 4;/uint32 port = 40;/' "$$broken"/opflex/peerstatus/v1/types.proto; code=0; \
+	$(BIN)/buf breaking "$$broken" --against $(BASELINE) >/dev/null || code=$$?; \
+	test $$code = 100 || { echo "make: buf must find that a field has another number (exit code 100, not $$code)." >&2; exit 1; }
+
+# For the commit of a release, after its other changes. Before 1.0 it is also how a break is decided on:
+# in the commit that breaks, with a line in CHANGELOG.md.
+.PHONY: proto-release
+proto-release: $(BUF) ## Make the API of this tree the one that later ones must not break
+	@echo '==> Writing $(BASELINE)'
+	@$(BIN)/buf build proto --exclude-source-info --output $(BASELINE)
 
 .PHONY: interop
 interop: interop-python interop-go ## Run clients in other languages against the release binary
