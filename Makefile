@@ -1,8 +1,9 @@
 # Everything that a person or CI does with this tree. `make` lists it.
 #
 # What the tests need beyond cargo, go, python3 and npm comes from the package registries, in exact
-# versions, and goes into .tools/. Nothing needs root, and nothing is installed on the machine, but for one thing: the
-# tests in network namespaces are skipped without root and iproute2, so for root `make test` installs iproute2.
+# versions, and goes into .tools/ (Node's into node_modules/ of the example). Nothing needs root, and nothing is
+# installed on the machine, but for one thing: the tests in network namespaces are skipped without root and
+# iproute2, so for root `make test` installs iproute2.
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -18,12 +19,15 @@ CARGO  ?= cargo
 GO     ?= go
 NPM    ?= npm
 PYTHON ?= python3
+NODE   ?= node
 
 TOOLS  := $(CURDIR)/.tools
 BIN    := $(TOOLS)/bin
 PY     := tests/interop/python
 GOLANG := tests/interop/go
-BASELINE := tests/proto-baseline/v1.binpb
+GO_EXAMPLE   := examples/go
+NODE_EXAMPLE := examples/node
+BASELINE     := tests/proto-baseline/v1.binpb
 
 # A finished installation leaves a stamp that names its version: a new version is a new stamp.
 cksum   = $(firstword $(shell cksum <$(1)))
@@ -31,10 +35,10 @@ STAMPS  := $(TOOLS)/stamps
 PIP     := $(STAMPS)/pip-$(call cksum,$(PY)/requirements.txt)
 BUF     := $(STAMPS)/buf-$(BUF_VERSION)
 GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
-PLUGINS := $(STAMPS)/go-plugins-$(call cksum,$(GOLANG)/go.sum)
+NODE_MODULES := $(NODE_EXAMPLE)/node_modules/.stamp-$(call cksum,$(NODE_EXAMPLE)/package-lock.json)
 DENY    := $(STAMPS)/cargo-deny-$(CARGO_DENY_VERSION)
 PY_GEN  := $(STAMPS)/gen-python
-GO_GEN  := $(STAMPS)/gen-go
+GO_GEN  := $(GO_EXAMPLE)/gen/.stamp
 PROTOS  := $(shell find proto -name '*.proto')
 
 # The binary that the interop tests run. PEERSTATUS_BIN=… names another one and skips the build.
@@ -82,10 +86,15 @@ proto-release: $(BUF) ## Make the API of this tree the one that later ones must 
 .PHONY: interop
 interop: interop-python interop-go ## Run clients in other languages against the release binary
 
+# Python's tests include those of the examples, in every language.
+IN_PYTHON := PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 $(BIN)/python
+
 .PHONY: interop-python
-interop-python: release-binary $(PIP) $(PY_GEN) $(GRPCURL) ## Run only those in Python and with grpcurl
-	@echo '==> Running the Python and grpcurl clients'
-	@cd $(PY) && GRPCURL=$(BIN)/grpcurl PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 $(BIN)/python -m unittest -v
+interop-python: release-binary $(PIP) $(PY_GEN) $(GRPCURL) $(GO_GEN) $(NODE_MODULES) ## Run those in Python, with grpcurl, and the examples
+	@echo '==> Building the example in Go'
+	@cd $(GO_EXAMPLE) && $(GO) build -o $(BIN)/example-go .
+	@echo '==> Running the Python and grpcurl clients, and the examples'
+	@cd $(PY) && GRPCURL=$(BIN)/grpcurl NODE=$(NODE) $(IN_PYTHON) -m unittest -v
 
 .PHONY: interop-go
 interop-go: release-binary $(GO_GEN) | need-PYTHON ## Run only the one in Go
@@ -119,7 +128,7 @@ ci: ## Run what CI runs
 
 .PHONY: clean-tools
 clean-tools: ## Remove everything that these targets installed
-	rm -rf $(TOOLS) $(GOLANG)/gen
+	rm -rf $(TOOLS) $(GO_EXAMPLE)/gen $(NODE_EXAMPLE)/node_modules
 
 # Cargo knows whether there is anything to build.
 .PHONY: release-binary
@@ -134,7 +143,7 @@ endif
 
 FOR_CARGO  := Rust from https://rustup.rs, to build the service
 FOR_GO     := Go from https://go.dev/dl, to install grpcurl and to run the Go client
-FOR_NPM    := Node.js with npm from https://nodejs.org, to install buf
+FOR_NPM    := Node.js with npm from https://nodejs.org, to install buf and to run the example in Node.js
 FOR_PYTHON := Python 3.10 or newer, to run the OpFlex peer and the Python client
 
 need-%:
@@ -187,10 +196,11 @@ $(GRPCURL): | need-GO
 	@GOBIN=$(BIN) $(GO) install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
 	@mkdir -p $(STAMPS) && touch $@
 
-$(PLUGINS): $(GOLANG)/go.mod | need-GO
-	@echo '==> Installing protoc-gen-go and protoc-gen-go-grpc'
-	@cd $(GOLANG) && GOBIN=$(BIN) $(GO) install tool
-	@mkdir -p $(STAMPS) && touch $@
+# Where Node.js looks for them. `npm ci` begins with an empty node_modules/, so the stamp is in there.
+$(NODE_MODULES): | need-NPM
+	@echo '==> Installing @grpc/grpc-js and @grpc/proto-loader'
+	@$(NPM) ci --prefix $(NODE_EXAMPLE) --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
 
 # Built without optimisation: it runs for a second, and would be built for minutes.
 $(DENY): | need-CARGO
@@ -206,8 +216,8 @@ $(PY_GEN): $(PIP) $(PROTOS)
 	@$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=$(TOOLS)/gen/python --grpc_python_out=$(TOOLS)/gen/python $(PROTOS)
 	@touch $@
 
-$(GO_GEN): $(BUF) $(PLUGINS) $(GOLANG)/buf.gen.yaml $(PROTOS)
+$(GO_GEN): $(BUF) $(GO_EXAMPLE)/buf.gen.yaml $(GO_EXAMPLE)/go.sum $(PROTOS) | need-GO
 	@echo '==> Generating the Go stubs'
-	@rm -rf $(GOLANG)/gen
-	@PATH=$(BIN):$$PATH $(BIN)/buf generate proto --template $(GOLANG)/buf.gen.yaml --output $(GOLANG)
+	@rm -rf $(GO_EXAMPLE)/gen
+	@cd $(GO_EXAMPLE) && $(BIN)/buf generate ../../proto
 	@touch $@

@@ -9,6 +9,7 @@ import (
 	"io"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	pb "peerstatus.test/interop/gen/opflex/peerstatus/v1"
+	pb "example.com/peerstatus/gen/opflex/peerstatus/v1"
 )
 
 var userData = []byte("\x00 opaque \xff bytes")
@@ -221,6 +222,7 @@ func TestALifeOfAPeerIsToldInOrderAndNothingIsMissedWhenTheChannelBreaks(t *test
 	// Up, down, up.
 	peer := startPeer(t, port)
 	ready := w.untilStatus(pb.PeerStatus_PEER_STATUS_READY)
+	assertEqual(t, "the last step", strings.HasSuffix(w.statuses(), "PEER_STATUS_CONNECTED PEER_STATUS_READY]"), true)
 	assertEqual(t, "reason", ready.Peer.Peer.Reason, pb.Reason_REASON_HANDSHAKE_COMPLETE)
 	assertEqual(t, "health", ready.Health.GetHealth(), pb.PoolHealth_POOL_HEALTH_HEALTHY)
 	assertEqual(t, "cause of the health", ready.Health.Cause, fmt.Sprintf("pools/default/peers/127.0.0.1:%d", port))

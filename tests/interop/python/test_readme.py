@@ -65,8 +65,14 @@ class Readme(unittest.TestCase):
                     self.assertTrue(self.peerstatus(*command))
 
     def test_python_client(self):
-        (program,) = blocks("python")
+        program, _ = blocks("python")
         self.first_output([sys.executable, "-u", "-c", program.replace(ADDRESS, self.service.address)], "PEER_STATUS_READY")
+
+    def test_excerpt_of_the_example(self):
+        _, excerpt = blocks("python")
+        example = (ROOT / "examples" / "python" / "watch.py").read_text(encoding="utf-8")
+        for part in excerpt.split("\n\n"):
+            self.assertIn(part, example)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,74 @@
+// Watches OpFlex peers for as long as it runs, through broken connections and restarts of the service.
+//
+//     npm ci --prefix examples/node
+//     node examples/node/watch.js 127.0.0.1:50051
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+
+const PROTO = fileURLToPath(new URL("../../proto", import.meta.url));
+// 64-bit numbers as strings: they do not fit into a number.
+const READING = { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true, includeDirs: [PROTO] };
+const { v1 } = grpc.loadPackageDefinition(loadSync("opflex/peerstatus/v1/peer_status_service.proto", READING)).opflex.peerstatus;
+const OPTIONS = {
+  "grpc.keepalive_time_ms": 20_000, // notice a connection that died without a word
+  "grpc.initial_reconnect_backoff_ms": 250,
+  "grpc.max_reconnect_backoff_ms": 10_000, // left alone it grows to two minutes
+};
+const { INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, ABORTED, ALREADY_EXISTS } = grpc.status;
+const HOPELESS = [INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, ABORTED];
+
+const client = new v1.PeerStatusService(process.argv[2] ?? "127.0.0.1:50051", grpc.credentials.createInsecure(), OPTIONS);
+const listener = "example-node"; // a name of your own: it outlives its streams, and who else uses it takes over
+let cursor = null; // what was processed last; null: nothing to go on from
+let epoch, last;
+let failures = 0;
+let retryAfter = 0;
+
+function createListener() {
+  const request = { listener_id: listener, user_data: Buffer.from("example") };
+  return new Promise((done, failed) =>
+    client.createListener(request, { deadline: Date.now() + 10_000 }, (error) => (error && error.code !== ALREADY_EXISTS ? failed(error) : done())),
+  );
+}
+
+function handle(message) {
+  const { event } = message;
+  if (event === "attached") {
+    ({ epoch, revision: last } = message.attached.cursor);
+    console.log("attached at", last, "resumed:", message.attached.resumed);
+  } else if (event === "reset") {
+    cursor = null; // what we knew is void, and a snapshot follows
+    console.log("missed", message.reset.missed_count, "changes (0: nobody knows how many):", message.reset.reason);
+  } else if (event === "snapshot") {
+    last = message.revision;
+    console.log("snapshot", last, ...message.snapshot.peers.map((peer) => `${peer.name}=${peer.status}`));
+  } else if (event === "change") {
+    if (message.previous_revision !== last) throw new Error(`a gap: ${message.previous_revision} is not ${last}`);
+    last = message.revision;
+    const { peer, health } = message.change;
+    console.log("change", last, peer?.peer.name, peer?.peer.status, peer?.peer.reason, health?.health);
+  } else if (event === "draining") {
+    retryAfter = Number(message.draining.retry_after.seconds) * 1000 + message.draining.retry_after.nanos / 1e6;
+  }
+  if (["synced", "change", "heartbeat", "draining"].includes(event)) { // not before `synced`: half a snapshot is none
+    cursor = { epoch, revision: message.revision };
+    failures = 0;
+  }
+}
+
+for (;;) {
+  try {
+    await createListener();
+    const request = { listener: `listeners/${listener}`, resume_after: cursor, takeover: true };
+    for await (const message of client.watchPeerStatus(request)) handle(message);
+  } catch (error) {
+    if (error.code === undefined || HOPELESS.includes(error.code)) throw error;
+    console.log("lost:", grpc.status[error.code], error.details);
+  }
+  // What the service asked for, or ever longer, with jitter.
+  await sleep(retryAfter || Math.random() * Math.min(10_000, 250 * 2 ** failures++));
+  retryAfter = 0;
+}

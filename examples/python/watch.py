@@ -1,0 +1,78 @@
+"""Watches OpFlex peers for as long as it runs, through broken connections and restarts of the service.
+
+    pip install grpcio==1.85.1 grpcio-tools==1.85.1
+    mkdir -p gen && python -m grpc_tools.protoc -Iproto --python_out=gen --grpc_python_out=gen proto/opflex/peerstatus/v1/*.proto
+    PYTHONPATH=gen python examples/python/watch.py 127.0.0.1:50051
+"""
+
+import random
+import sys
+import time
+
+import grpc
+from opflex.peerstatus.v1 import peer_status_service_pb2 as api, peer_status_service_pb2_grpc as rpc, types_pb2 as types
+
+LISTENER = "example-python"  # a name of your own: it outlives its streams, and who else uses it takes over
+OPTIONS = [
+    ("grpc.keepalive_time_ms", 20_000),  # notice a connection that died without a word
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.min_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 10_000),  # left alone it grows to two minutes
+]
+HOPELESS = {grpc.StatusCode[name] for name in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "ABORTED")}
+
+
+class Watcher:
+    def __init__(self, stub):
+        self.stub = stub
+        self.cursor = None  # what was processed last; None: nothing to go on from
+        self.failures, self.retry_after = 0, 0
+
+    def watch(self):
+        """One stream, to its end."""
+        try:
+            self.stub.CreateListener(api.CreateListenerRequest(listener_id=LISTENER, user_data=b"example"), timeout=10)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.ALREADY_EXISTS:
+                raise
+        request = api.WatchPeerStatusRequest(listener=f"listeners/{LISTENER}", resume_after=self.cursor, takeover=True)
+        for message in self.stub.WatchPeerStatus(request):
+            self.process(message, message.WhichOneof("event"))
+
+    def process(self, message, event):
+        if event == "attached":
+            self.epoch, self.last = message.attached.cursor.epoch, message.attached.cursor.revision
+            print("attached at", self.last, "resumed:", message.attached.resumed)
+        elif event == "reset":  # what we knew is void, and a snapshot follows
+            self.cursor = None
+            print("missed", message.reset.missed_count, "changes (0: nobody knows how many):", api.ResetReason.Name(message.reset.reason))
+        elif event == "snapshot":
+            self.last = message.revision
+            print("snapshot", self.last, *[f"{peer.name}={types.PeerStatus.Name(peer.status)}" for peer in message.snapshot.peers])
+        elif event == "change":
+            assert message.previous_revision == self.last, f"a gap: {message.previous_revision} is not {self.last}"
+            self.last = message.revision
+            peer, health = message.change.peer.peer, message.change.health
+            print("change", self.last, peer.name, types.PeerStatus.Name(peer.status), types.Reason.Name(peer.reason), types.PoolHealth.Name(health.health))
+        elif event == "draining":
+            self.retry_after = message.draining.retry_after.ToTimedelta().total_seconds()
+        if event in ("synced", "change", "heartbeat", "draining"):  # not before `synced`: half a snapshot is none
+            self.cursor, self.failures = types.Cursor(epoch=self.epoch, revision=message.revision), 0
+
+    def pause(self):
+        """How long to wait before the next attempt: what the service asked for, or ever longer, with jitter."""
+        longest, self.failures = min(10, 0.25 * 2**self.failures), min(self.failures + 1, 10)
+        asked, self.retry_after = self.retry_after, 0
+        return asked or random.uniform(0, longest)
+
+
+with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051", options=OPTIONS) as channel:
+    watcher = Watcher(rpc.PeerStatusServiceStub(channel))
+    while True:
+        try:
+            watcher.watch()
+        except grpc.RpcError as error:
+            if error.code() in HOPELESS:
+                raise
+            print("lost:", error.code().name, error.details())
+        time.sleep(watcher.pause())

@@ -1,0 +1,97 @@
+"""The examples go on, and miss nothing, when the connection breaks and when the service is restarted."""
+
+import os
+import re
+import sys
+import unittest
+
+from client import CONNECTING, READY, Client
+from harness import ROOT, OpflexPeer, Process, Proxy, Service, TestCase, reserved_port
+from opflex.peerstatus.v1 import types_pb2 as types
+
+COMMANDS = {
+    "python": [sys.executable, "-u", str(ROOT / "examples" / "python" / "watch.py")],
+    "go": [os.environ.get("EXAMPLE_GO", str(ROOT / ".tools" / "bin" / "example-go"))],
+    "node": [os.environ.get("NODE", "node"), str(ROOT / "examples" / "node" / "watch.js")],
+}
+
+
+def says(*words):
+    return lambda line: all(word in line.lower() for word in words)
+
+
+class Examples(TestCase):
+    def setUp(self):
+        self.port = self.enter(reserved_port())
+        self.service = self.enter(Service(f"127.0.0.1:{self.port}"))
+        self.proxy = self.enter(Proxy(self.service.address))
+        self.client = self.enter(Client(self.service.address))
+
+    def test_python(self):
+        self.goes_on("python")
+
+    def test_go(self):
+        self.goes_on("go")
+
+    def test_node(self):
+        self.goes_on("node")
+
+    def start_peer(self):
+        peer = self.enter(OpflexPeer(self.port))
+        self.client.wait_for_status(self.port, READY)
+        return peer
+
+    def log_after(self, revision, epoch):
+        history = self.client.watch(resume_after=types.Cursor(epoch=epoch, revision=revision), stop_after_sync=True)
+        history.until_synced()
+        return [revision for revision, _ in history.changes]
+
+    def goes_on(self, language):
+        peer = self.start_peer()
+        example = self.enter(Process(f"the example in {language}", [*COMMANDS[language], self.proxy.address]))
+        started = example.until_line("a snapshot", says("snapshot", "ready"))
+        self.assertTrue(says("attached", "resumed: false")(started[0]), started)
+        cut_at = int(started[-1].split()[1])
+
+        # Live.
+        peer.kill()
+        told = example.until_line("the loss", says("change", "remote_closed"))
+
+        # Away while things happen.
+        self.client.wait_for_status(self.port, CONNECTING)
+        self.proxy.cut()
+        told += example.until_line("that the stream is lost", says("lost:"))
+        peer = self.start_peer()
+        self.proxy.mend()
+        resumed = example.until_line("what was missed", says("change", "status_ready"))
+        self.assertTrue(any(map(says("attached", "resumed: true"), resumed)), resumed)
+        epoch = self.client.create().cursor.epoch
+        revisions = [int(line.split()[1]) for line in told + resumed if line.startswith("change ")]
+        self.assertEqual(revisions, self.log_after(cut_at, epoch), "nothing missed, nothing twice")
+
+        # Another service in the place of the first.
+        self.proxy.cut()
+        self.service.kill()
+        self.service = self.enter(Service(f"127.0.0.1:{self.port}"))
+        self.client = self.enter(Client(self.service.address))
+        self.client.wait_for_status(self.port, READY)
+        self.proxy.target = self.service.address
+        self.proxy.mend()
+        restarted = example.until_line("a snapshot", says("snapshot", "ready"))
+        self.assertTrue(re.fullmatch(r"missed 0 changes .*EPOCH_CHANGED", restarted[-2]), restarted)
+        peer.kill()
+        example.until_line("the loss", says("change", "remote_closed"))
+
+
+class WhatTheySay(unittest.TestCase):
+    def test_is_short_and_names_the_versions_that_are_tested(self):
+        pins = (ROOT / "tests" / "interop" / "python" / "requirements.txt").read_text() + (ROOT / "Makefile").read_text()
+        for path in ["python/watch.py", "go/main.go", "node/watch.js"]:
+            text = (ROOT / "examples" / path).read_text(encoding="utf-8")
+            self.assertLess(len(text.splitlines()), 80, path)
+            for package, version in re.findall(r"([\w-]+)(?:==|@)(\d+\.\d+\.\d+)", text):
+                self.assertRegex(pins, rf"(?im)^{package}(_VERSION +:|=)= *{version}$", path)
+
+
+if __name__ == "__main__":
+    unittest.main()
