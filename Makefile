@@ -1,9 +1,9 @@
 # Everything that a person or CI does with this tree. `make` lists it.
 #
 # What the tests need beyond cargo, go, python3 and npm comes from the package registries, in exact
-# versions, and goes into .tools/ (Node's into node_modules/ of the example). Nothing needs root, and nothing is
-# installed on the machine, but for one thing: the tests in network namespaces are skipped without root and
-# iproute2, so for root `make test` installs iproute2.
+# versions, and goes into .tools/ (Node's into node_modules/ of the example). Two things come from the distribution,
+# by apt and only where `make test` runs as root or may use sudo: grpc++ for the C++ client, and iproute2 for the tests
+# in network namespaces, which are skipped without root.
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -19,12 +19,14 @@ CARGO  ?= cargo
 GO     ?= go
 NPM    ?= npm
 PYTHON ?= python3
+CXX    ?= g++
 NODE   ?= node
 
 TOOLS  := $(CURDIR)/.tools
 BIN    := $(TOOLS)/bin
 PY     := tests/interop/python
 GOLANG := tests/interop/go
+CPP    := tests/interop/cpp
 GO_EXAMPLE   := examples/go
 NODE_EXAMPLE := examples/node
 BASELINE     := tests/proto-baseline/v1.binpb
@@ -39,6 +41,8 @@ NODE_MODULES := $(NODE_EXAMPLE)/node_modules/.stamp-$(call cksum,$(NODE_EXAMPLE)
 DENY    := $(STAMPS)/cargo-deny-$(CARGO_DENY_VERSION)
 PY_GEN  := $(STAMPS)/gen-python
 GO_GEN  := $(GO_EXAMPLE)/gen/.stamp
+RPC_GEN := $(STAMPS)/gen-google-rpc
+CPP_BIN := $(TOOLS)/cpp/life
 PROTOS  := $(shell find proto -name '*.proto')
 
 # The binary that the interop tests run. PEERSTATUS_BIN=… names another one and skips the build.
@@ -84,10 +88,10 @@ proto-release: $(BUF) ## Make the API of this tree the one that later ones must 
 	@$(BIN)/buf build proto --exclude-source-info --output $(BASELINE)
 
 .PHONY: interop
-interop: interop-python interop-go ## Run clients in other languages against the release binary
+interop: interop-python interop-go interop-node interop-cpp ## Run clients in other languages against the release binary
 
 # Python's tests include those of the examples, in every language.
-IN_PYTHON := PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 $(BIN)/python
+IN_PYTHON := PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 GOOGLE_RPC=$(TOOLS)/gen/google-rpc $(BIN)/python
 
 .PHONY: interop-python
 interop-python: release-binary $(PIP) $(PY_GEN) $(GRPCURL) $(GO_GEN) $(NODE_MODULES) ## Run those in Python, with grpcurl, and the examples
@@ -100,6 +104,16 @@ interop-python: release-binary $(PIP) $(PY_GEN) $(GRPCURL) $(GO_GEN) $(NODE_MODU
 interop-go: release-binary $(GO_GEN) | need-PYTHON ## Run only the one in Go
 	@echo '==> Running the Go client'
 	@cd $(GOLANG) && PYTHON=$(PYTHON) $(GO) test -count=1 -timeout 5m -v .
+
+.PHONY: interop-node
+interop-node: release-binary $(NODE_MODULES) $(PY_GEN) $(RPC_GEN) ## Run only the one in Node.js
+	@echo '==> Running the Node.js client'
+	@$(IN_PYTHON) $(PY)/stage.py $(NODE) tests/interop/node/life.js
+
+.PHONY: interop-cpp
+interop-cpp: release-binary $(CPP_BIN) $(PY_GEN) ## Run only the one in C++
+	@echo '==> Running the C++ client'
+	@$(IN_PYTHON) $(PY)/stage.py $(CPP_BIN)
 
 .PHONY: fmt
 fmt: $(BUF) | need-CARGO ## Format the Rust code and the API
@@ -143,7 +157,7 @@ endif
 
 FOR_CARGO  := Rust from https://rustup.rs, to build the service
 FOR_GO     := Go from https://go.dev/dl, to install grpcurl and to run the Go client
-FOR_NPM    := Node.js with npm from https://nodejs.org, to install buf and to run the example in Node.js
+FOR_NPM    := Node.js with npm from https://nodejs.org, to install buf and to run the Node.js client
 FOR_PYTHON := Python 3.10 or newer, to run the OpFlex peer and the Python client
 
 need-%:
@@ -221,3 +235,38 @@ $(GO_GEN): $(BUF) $(GO_EXAMPLE)/buf.gen.yaml $(GO_EXAMPLE)/go.sum $(PROTOS) | ne
 	@rm -rf $(GO_EXAMPLE)/gen
 	@cd $(GO_EXAMPLE) && $(BIN)/buf generate ../../proto
 	@touch $@
+
+# The protos of errors' details, for languages whose packages do not bring them; Python's does.
+$(RPC_GEN): $(PIP)
+	@rm -rf $(TOOLS)/gen/google-rpc && mkdir -p $(TOOLS)/gen/google-rpc/google/rpc
+	@from=$$($(BIN)/python -c 'import google.rpc.status_pb2 as m; print(m.__file__.rpartition("/")[0])'); \
+	cp "$$from"/status.proto "$$from"/error_details.proto $(TOOLS)/gen/google-rpc/google/rpc
+	@touch $@
+
+# ---- C++, with what the distribution has: that is what its users have, and grpc++ from source takes an hour ----
+
+CPP_PACKAGES := g++ pkg-config libgrpc++-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
+CPP_READY    := type $(CXX) pkg-config protoc grpc_cpp_plugin >/dev/null 2>&1 && pkg-config --exists grpc++ protobuf
+CPP_PROTOS   := $(patsubst proto/%,%,$(PROTOS)) google/rpc/status.proto google/rpc/error_details.proto
+
+.PHONY: need-grpc++
+need-grpc++:
+	@if $(CPP_READY); then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then as_root=; else as_root='sudo -n'; fi; \
+	if command -v apt-get >/dev/null && $$as_root true 2>/dev/null; then \
+	    echo '==> Installing on this machine, with apt-get: $(CPP_PACKAGES)'; \
+	    $$as_root apt-get update -qq && \
+	    $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(CPP_PACKAGES) >/dev/null || true; \
+	fi; \
+	if ! { $(CPP_READY); }; then \
+	    echo 'make: grpc++ is missing, to build the C++ client. Install, under Debian'"'"'s names: $(CPP_PACKAGES).' >&2; exit 1; \
+	fi
+
+# The stubs of the services are a part of life.cc: reading grpc++'s headers is most of the work, so it is done once.
+$(CPP_BIN): $(CPP)/life.cc $(PROTOS) $(RPC_GEN) | need-grpc++
+	@echo '==> Building the C++ client'
+	@rm -rf $(TOOLS)/cpp && mkdir -p $(TOOLS)/cpp
+	@protoc -I proto -I $(TOOLS)/gen/google-rpc --cpp_out=$(TOOLS)/cpp $(CPP_PROTOS)
+	@protoc -I proto --grpc_out=$(TOOLS)/cpp --plugin=protoc-gen-grpc="$$(command -v grpc_cpp_plugin)" $(filter %_service.proto,$(CPP_PROTOS))
+	@$(CXX) -std=c++17 -O0 -I $(TOOLS)/cpp $$(pkg-config --cflags grpc++ protobuf) $(CPP)/life.cc \
+	    $(CPP_PROTOS:%.proto=$(TOOLS)/cpp/%.pb.cc) -o $@ $$(pkg-config --libs grpc++ protobuf)
