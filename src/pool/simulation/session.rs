@@ -37,7 +37,7 @@ pub(super) struct Session {
 
 pub(super) enum Task {
     Pausing,
-    Peer(PeerFsm),
+    Peer(Box<PeerFsm>),
     Probe(Backoff),
     /// The probe was answered and has said so.
     Done,
@@ -78,7 +78,7 @@ impl World {
         let Some(session) = self.pool.sessions.get_mut(&id) else { return };
         if matches!(session.task, Task::Pausing) {
             session.begins = self.now;
-            session.task = Task::Peer(PeerFsm::new(address(session.peer), timers, seed, now));
+            session.task = Task::Peer(PeerFsm::new(address(session.peer), timers, seed, now).into());
             self.feed(id, Input::Started);
         }
     }
