@@ -115,7 +115,7 @@ impl Connector {
                 Ok(Err(error)) => DialError { reason: Reason::ConnectFailed, detail: lower(&error) },
                 Err(_) => DialError {
                     reason: Reason::ConnectTimeout,
-                    detail: format!("no answer from {address} within {share:.0?}"),
+                    detail: format!("no answer from {address} within {:?}", about(share)),
                 },
             };
         }
@@ -132,6 +132,12 @@ fn is_its_own_peer(stream: &TcpStream) -> bool {
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))
+}
+
+/// A duration as people say it: to a hundredth of a second.
+fn about(duration: Duration) -> Duration {
+    let hundredths = duration.as_millis().saturating_add(5) / 10;
+    Duration::from_millis(u64::try_from(hundredths).unwrap_or(u64::MAX).saturating_mul(10))
 }
 
 /// An error of the operating system as part of a sentence.
