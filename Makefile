@@ -14,6 +14,9 @@ MAKEFLAGS     += --no-print-directory --no-builtin-rules
 BUF_VERSION        := 1.75.0
 GRPCURL_VERSION    := v1.9.4
 CARGO_DENY_VERSION := 0.20.2
+CARGO_FUZZ_VERSION := 0.13.2
+
+FUZZ_SECONDS := 60
 
 CARGO  ?= cargo
 GO     ?= go
@@ -39,6 +42,8 @@ BUF     := $(STAMPS)/buf-$(BUF_VERSION)
 GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
 NODE_MODULES := $(NODE_EXAMPLE)/node_modules/.stamp-$(call cksum,$(NODE_EXAMPLE)/package-lock.json)
 DENY    := $(STAMPS)/cargo-deny-$(CARGO_DENY_VERSION)
+FUZZ    := $(STAMPS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)
+FUZZERS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 PY_GEN  := $(STAMPS)/gen-python
 GO_GEN  := $(GO_EXAMPLE)/gen/.stamp
 RPC_GEN := $(STAMPS)/gen-google-rpc
@@ -131,6 +136,25 @@ deny: $(DENY) ## Check the dependencies: bans, licences, sources
 	@echo '==> Checking the dependencies'
 	@$(BIN)/cargo-deny --locked --log-level error check --hide-inclusion-graph bans licenses sources
 
+# No sanitizer: there is no unsafe code in here, and the stable compiler has none.
+.PHONY: fuzz
+fuzz: $(addprefix fuzz-,$(FUZZERS)) ## Look for new inputs that break a promise, FUZZ_SECONDS=60 per target
+
+.PHONY: $(addprefix fuzz-,$(FUZZERS))
+$(addprefix fuzz-,$(FUZZERS)): fuzz-%: $(FUZZ)
+	@echo '==> Fuzzing $* for $(FUZZ_SECONDS) s, once it is built'
+	@mkdir -p fuzz/corpus/$*
+	@$(BIN)/cargo-fuzz fuzz run --sanitizer none $* fuzz/corpus/$* tests/corpus/$* -- \
+	    -max_total_time=$(FUZZ_SECONDS) -dict=fuzz/opflex.dict -timeout=10 -verbosity=0 -print_final_stats=1
+
+.PHONY: fuzz-corpus
+fuzz-corpus: $(addprefix fuzz-corpus-,$(FUZZERS)) ## Add to tests/corpus/ what `make fuzz` found that reaches new code
+
+.PHONY: $(addprefix fuzz-corpus-,$(FUZZERS))
+$(addprefix fuzz-corpus-,$(FUZZERS)): fuzz-corpus-%: $(FUZZ)
+	@mkdir -p fuzz/corpus/$*
+	@$(BIN)/cargo-fuzz fuzz run --sanitizer none $* tests/corpus/$* fuzz/corpus/$* -- -set_cover_merge=1 -use_counters=0 -verbosity=0
+
 .PHONY: docs
 docs: | need-CARGO ## Build the documentation of the crate, warnings denied
 	@echo '==> Building the documentation'
@@ -220,6 +244,11 @@ $(NODE_MODULES): | need-NPM
 $(DENY): | need-CARGO
 	@echo '==> Installing cargo-deny $(CARGO_DENY_VERSION) (takes minutes, once)'
 	@$(CARGO) install --quiet --debug --root $(TOOLS) --locked cargo-deny@$(CARGO_DENY_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(FUZZ): | need-CARGO
+	@echo '==> Installing cargo-fuzz $(CARGO_FUZZ_VERSION)'
+	@$(CARGO) install --quiet --debug --root $(TOOLS) --locked cargo-fuzz@$(CARGO_FUZZ_VERSION)
 	@mkdir -p $(STAMPS) && touch $@
 
 # ---- stubs of the API, for the tests alone ----

@@ -4,6 +4,7 @@
 
 mod command_line;
 mod errors;
+mod fuzz;
 mod history;
 mod hostile;
 mod layering;
