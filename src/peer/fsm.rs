@@ -1,12 +1,13 @@
 //! The life of one peer, as a pure state machine.
 //!
 //! ```text
-//!             Started              Established              identity answered,
-//!   Idle ───────────────► Dialing ─────────────► Handshaking ──lists itself──► Ready
-//!                          ▲   │                     │                          │
-//!          deadline passed │   │ DialFailed          │ lost, refused, bad bytes,│
-//!                          │   ▼                     │ silent for too long      │
-//!                         Waiting ◄──────────────────┴──────────────────────────┘
+//!                  ┌─────────── Established, without TLS ──────────┐
+//!        Started   │   TcpEstablished              Established     ▼      identity answered,
+//!   Idle ───────► Dialing ──────────────► Securing ───────────► Handshaking ──lists itself──► Ready
+//!                  ▲   │                      │                    │                            │
+//!  deadline passed │   │ DialFailed           │ TlsFailed,         │ lost, TlsFailed, refused,  │
+//!                  │   ▼                      │ too slow           │ bad bytes, silent, slow    │
+//!                 Waiting ◄───────────────────┴────────────────────┴────────────────────────────┘
 //!
 //!   any ──Stopped──► Stopped        all but Idle and Stopped ──Reset──► Dialing
 //! ```
@@ -51,6 +52,9 @@ const NO_PROXIES: &str = "the identity answer lacks proxy_v4, proxy_v6 and proxy
 /// A peer that has failed this often in a row, which takes it a second or two, lets others go first.
 const POOR_AFTER: u32 = 3;
 
+/// How an alert of TLS begins: what a peer that expects TLS says to our greeting.
+const TLS_ALERT: &[u8] = &[0x15, 0x03];
+
 /// One peer.
 #[derive(Debug)]
 pub struct PeerFsm {
@@ -70,10 +74,21 @@ pub struct PeerFsm {
 #[derive(Debug)]
 enum State {
     Idle,
-    Waiting { until: Instant },
+    Waiting {
+        until: Instant,
+    },
     Dialing,
-    Handshaking { deadline: Instant, link: Link },
-    Ready { link: Link },
+    /// TCP is up and TLS is not. The deadline is that of the whole handshake.
+    Securing {
+        deadline: Instant,
+    },
+    Handshaking {
+        deadline: Instant,
+        link: Link,
+    },
+    Ready {
+        link: Link,
+    },
     Stopped,
 }
 
@@ -117,7 +132,11 @@ impl PeerFsm {
                 actions.push(Action::Disconnect);
             }
             (
-                State::Waiting { .. } | State::Dialing | State::Handshaking { .. } | State::Ready { .. },
+                State::Waiting { .. }
+                | State::Dialing
+                | State::Securing { .. }
+                | State::Handshaking { .. }
+                | State::Ready { .. },
                 Input::Reset,
             ) => {
                 self.failures = 0;
@@ -131,7 +150,12 @@ impl PeerFsm {
                 self.dial(actions);
             }
             (State::Waiting { until }, Input::DeadlinePassed) if *until <= now => self.dial(actions),
-            (State::Dialing, Input::Established { detail }) => self.greet(&detail, now, actions),
+            (State::Dialing, Input::TcpEstablished) => {
+                self.state = State::Securing { deadline: now + self.timers.handshake };
+            }
+            (State::Dialing | State::Securing { .. }, Input::Established { detail }) => {
+                self.greet(&detail, now, actions);
+            }
             (State::Dialing, Input::DialFailed { reason, detail }) => {
                 self.fail(reason, &detail, now, actions)
             }
@@ -144,12 +168,17 @@ impl PeerFsm {
             (State::Handshaking { .. } | State::Ready { .. }, Input::Overran(error)) => {
                 self.fail(Reason::ProtocolError, &error.to_string(), now, actions);
             }
+            (
+                State::Securing { .. } | State::Handshaking { .. } | State::Ready { .. },
+                Input::TlsFailed { detail },
+            ) => self.fail(Reason::TlsFailed, &detail, now, actions),
             (State::Handshaking { .. } | State::Ready { .. }, Input::Lost { detail }) => {
                 self.fail(Reason::RemoteClosed, &detail, now, actions);
             }
-            (State::Handshaking { .. } | State::Ready { .. }, Input::DeadlinePassed) => {
-                self.tick(now, actions)
-            }
+            (
+                State::Securing { .. } | State::Handshaking { .. } | State::Ready { .. },
+                Input::DeadlinePassed,
+            ) => self.tick(now, actions),
             _ => {}
         }
     }
@@ -160,6 +189,7 @@ impl PeerFsm {
         match &self.state {
             State::Idle | State::Dialing | State::Stopped => None,
             State::Waiting { until } => Some(*until),
+            State::Securing { deadline } => Some(*deadline),
             State::Handshaking { deadline, link } => Some(self.link_deadline(link).min(*deadline)),
             State::Ready { link } => Some(self.link_deadline(link)),
         }
@@ -196,7 +226,11 @@ impl PeerFsm {
             answered: None,
             ready_since: None,
         };
-        self.state = State::Handshaking { deadline: now + self.timers.handshake, link };
+        let deadline = match self.state {
+            State::Securing { deadline } => deadline,
+            _ => now + self.timers.handshake,
+        };
+        self.state = State::Handshaking { deadline, link };
         actions.push(self.report(PeerStatus::Connected, Reason::TcpEstablished, detail));
         self.send_echo(now, actions);
         actions.push(Action::SendIdentity(identity));
@@ -210,6 +244,10 @@ impl PeerFsm {
 
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let (handshake_over, link) = match &mut self.state {
+            State::Securing { deadline } if *deadline <= now => {
+                let detail = format!("the TLS handshake was not complete within {:?}", self.timers.handshake);
+                return self.fail(Reason::HandshakeTimeout, &detail, now, actions);
+            }
             State::Handshaking { deadline, link } => (*deadline <= now, link),
             State::Ready { link } => (false, link),
             _ => return,
@@ -236,6 +274,10 @@ impl PeerFsm {
         }
         let message = match Message::parse(frame) {
             Ok(message) => message,
+            Err(_) if frame.starts_with(TLS_ALERT) => {
+                let detail = "the peer speaks TLS, and TLS is not on for this pool";
+                return self.fail(Reason::ProtocolError, detail, now, actions);
+            }
             Err(error) => return self.fail(Reason::ProtocolError, &error.to_string(), now, actions),
         };
         let phase = if matches!(self.state, State::Ready { .. }) { Phase::Ready } else { Phase::Handshake };

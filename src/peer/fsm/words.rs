@@ -14,7 +14,7 @@ use crate::{
 pub struct Timers {
     /// For the byte stream to come up. The machine does not use it: whoever dials does.
     pub connect: Duration,
-    /// From the byte stream to the answer to `send_identity`.
+    /// From TCP to the answer to `send_identity`, TLS included.
     pub handshake: Duration,
     /// Since the last complete frame.
     pub keepalive: Duration,
@@ -44,15 +44,22 @@ impl Default for Timers {
 pub enum Input {
     /// The pool wants this peer.
     Started,
-    /// The byte stream is up; `detail` is for people.
+    /// TCP is up, and TLS is to follow. Not told of peers without TLS.
+    TcpEstablished,
+    /// The byte stream is up, TLS included; `detail` is for people.
     Established {
         /// Which address it is, if the peer was named.
         detail: String,
     },
-    /// The byte stream did not come up.
+    /// TCP did not come up.
     DialFailed {
         /// Why.
         reason: Reason,
+        /// For people.
+        detail: String,
+    },
+    /// TLS did not come up, or the peer sent an alert or broke it later.
+    TlsFailed {
         /// For people.
         detail: String,
     },
@@ -76,7 +83,8 @@ pub enum Input {
 /// An order.
 #[derive(Debug)]
 pub enum Action {
-    /// Bring up the byte stream; answer with `Established` or `DialFailed`.
+    /// Bring up the byte stream; answer with `Established` or `DialFailed`. With TLS, answer with
+    /// `TcpEstablished` or `DialFailed` first, and then with `Established` or `TlsFailed`.
     Dial(Prospect),
     /// Say who we are, in a request of this number.
     SendIdentity(u64),

@@ -199,3 +199,10 @@ fn an_answer_without_proxies_is_followed_only_where_none_are_needed() {
         assert_eq!(scene.report(received(&answer)).reason, Reason::HandshakeComplete, "{answer}");
     }
 }
+
+#[test]
+fn a_peer_that_wants_tls_is_not_just_one_that_does_not_speak_json() {
+    let mut scene = Scene::connected();
+    let orders = scene.feed(received(b"\x15\x03\x01"));
+    assert_eq!(orders[0], "CONNECTING PROTOCOL_ERROR: the peer speaks TLS, and TLS is not on for this pool");
+}

@@ -27,8 +27,10 @@ const FRAMES: &[&str] = &[
 #[derive(Clone, Debug)]
 enum Step {
     Started,
+    TcpEstablished,
     Established,
     DialFailed,
+    TlsFailed,
     Frame(&'static str),
     /// A frame with one byte changed.
     Mutated(&'static str, usize, u8),
@@ -49,7 +51,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => Just(Step::Started),
         6 => Just(Step::Established),
+        3 => Just(Step::TcpEstablished),
         2 => Just(Step::DialFailed),
+        2 => Just(Step::TlsFailed),
         8 => select(FRAMES).prop_map(Step::Frame),
         4 => Just(Step::Frame(FRAMES[1])),
         2 => (select(FRAMES), any::<usize>(), any::<u8>()).prop_map(|(frame, at, byte)| Step::Mutated(frame, at, byte)),
@@ -67,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
 enum Stream {
     None,
     Dialing,
+    Securing,
     Up,
 }
 
@@ -152,8 +157,10 @@ fn input(step: &Step, scene: &mut Scene) -> Option<Input> {
     let fill = |frame: &str| frame.replace('N', &(scene.fsm.next_request - 1).to_string()).into_bytes();
     Some(match step {
         Step::Started => Input::Started,
+        Step::TcpEstablished => Input::TcpEstablished,
         Step::Established => established(),
         Step::DialFailed => refused(),
+        Step::TlsFailed => tls_failed(),
         Step::Frame(frame) => received(fill(frame)),
         Step::Mutated(frame, at, byte) => {
             let mut bytes = fill(frame);
@@ -184,10 +191,11 @@ fn run(seed: u64, steps: &[Step]) {
     let mut observer = Observer::new();
     for step in steps {
         let Some(input) = input(step, &mut scene) else { continue };
-        let dialing = observer.stream == Stream::Dialing;
-        match (&input, dialing) {
-            (Input::Established { .. }, true) => observer.stream = Stream::Up,
-            (Input::DialFailed { .. }, true) => observer.stream = Stream::None,
+        match (&input, observer.stream) {
+            (Input::TcpEstablished, Stream::Dialing) => observer.stream = Stream::Securing,
+            (Input::Established { .. }, Stream::Dialing | Stream::Securing) => observer.stream = Stream::Up,
+            (Input::DialFailed { .. }, Stream::Dialing) => observer.stream = Stream::None,
+            (Input::TlsFailed { .. }, Stream::Securing | Stream::Up) => observer.stream = Stream::None,
             _ => {}
         }
         let due = matches!(step, Step::Sleep);

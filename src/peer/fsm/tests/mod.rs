@@ -33,6 +33,12 @@ impl Scene {
         scene
     }
 
+    fn securing() -> Self {
+        let mut scene = Self::dialing();
+        assert!(scene.feed(Input::TcpEstablished).is_empty(), "nothing is said before TLS is up");
+        scene
+    }
+
     fn connected() -> Self {
         let mut scene = Self::dialing();
         scene.feed(established());
@@ -97,6 +103,10 @@ fn established() -> Input {
 
 fn refused() -> Input {
     Input::DialFailed { reason: Reason::ConnectFailed, detail: "connection refused".into() }
+}
+
+fn tls_failed() -> Input {
+    Input::TlsFailed { detail: "the peer refused: alert bad_certificate".into() }
 }
 
 fn lost() -> Input {

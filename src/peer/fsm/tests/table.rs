@@ -7,6 +7,7 @@ enum In {
     Idle,
     Dialing,
     Waiting,
+    Securing,
     Handshaking,
     Ready,
     Stopped,
@@ -15,8 +16,10 @@ enum In {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fact {
     Started,
+    TcpEstablished,
     Established,
     DialFailed,
+    TlsFailed,
     EmptyFrame,
     Echo,
     Update,
@@ -32,11 +35,14 @@ enum Fact {
     Stopped,
 }
 
-const STATES: [In; 6] = [In::Idle, In::Dialing, In::Waiting, In::Handshaking, In::Ready, In::Stopped];
-const FACTS: [Fact; 16] = [
+const STATES: [In; 7] =
+    [In::Idle, In::Dialing, In::Waiting, In::Securing, In::Handshaking, In::Ready, In::Stopped];
+const FACTS: [Fact; 18] = [
     Fact::Started,
+    Fact::TcpEstablished,
     Fact::Established,
     Fact::DialFailed,
+    Fact::TlsFailed,
     Fact::EmptyFrame,
     Fact::Echo,
     Fact::Update,
@@ -74,7 +80,8 @@ fn expected(state: In, fact: Fact) -> (&'static [&'static str], Next) {
         (In::Idle, Fact::Reset) => (&[], Never),
         (_, Fact::Reset) => (&["CONNECTING RESET", "disconnect", "dial"], Never),
         (In::Idle, Fact::Started) => (&["CONNECTING DIALING", "dial"], Never),
-        (In::Dialing, Fact::Established) => (
+        (In::Dialing, Fact::TcpEstablished) => (&[], Seconds(45)),
+        (In::Dialing | In::Securing, Fact::Established) => (
             &[
                 "CONNECTED TCP_ESTABLISHED: at 10.0.0.30:8009",
                 r#"send {"id":["echo",0],"method":"echo","params":[1000]}"#,
@@ -85,6 +92,13 @@ fn expected(state: In, fact: Fact) -> (&'static [&'static str], Next) {
         (In::Dialing, Fact::DialFailed) => {
             (&["CONNECTING CONNECT_FAILED: connection refused", "disconnect"], Pause)
         }
+        (_, Fact::TlsFailed) if connected || state == In::Securing => {
+            (&["CONNECTING TLS_FAILED: the peer refused: alert bad_certificate", "disconnect"], Pause)
+        }
+        (In::Securing, Fact::Due) => (
+            &["CONNECTING HANDSHAKE_TIMEOUT: the TLS handshake was not complete within 45s", "disconnect"],
+            Pause,
+        ),
         (In::Waiting, Fact::Due) => (&["dial"], Never),
         (_, Fact::EmptyFrame) if connected => (&[], Unchanged),
         (_, Fact::Echo) if connected => (&[r#"send {"id":["echo",8],"result":[ 1.50 ]}"#], Unchanged),
@@ -133,6 +147,7 @@ fn scene(state: In) -> Scene {
             scene.feed(refused());
             scene
         }
+        In::Securing => Scene::securing(),
         In::Handshaking => Scene::connected(),
         In::Ready => Scene::ready(),
         In::Stopped => {
@@ -146,8 +161,10 @@ fn scene(state: In) -> Scene {
 fn input(fact: Fact) -> Input {
     match fact {
         Fact::Started => Input::Started,
+        Fact::TcpEstablished => Input::TcpEstablished,
         Fact::Established => Input::Established { detail: "at 10.0.0.30:8009".into() },
         Fact::DialFailed => refused(),
+        Fact::TlsFailed => tls_failed(),
         Fact::EmptyFrame => received(""),
         Fact::Echo => received(r#"{"id":["echo",8],"method":"echo","params":[ 1.50 ]}"#),
         Fact::Update => received(r#"{"id":["policy_update",1],"method":"policy_update","params":[{}]}"#),

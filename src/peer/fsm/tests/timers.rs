@@ -26,6 +26,24 @@ fn a_peer_that_talks_and_never_says_who_it_is_has_45_seconds() {
 }
 
 #[test]
+fn the_45_seconds_begin_when_tcp_is_up_and_tls_is_part_of_them() {
+    let mut scene = Scene::securing();
+    scene.wait(30);
+    scene.feed(established());
+    let (order, at) = until_failure(&mut scene, |scene| drop(scene.receive("")));
+    assert_eq!(order, "CONNECTING HANDSHAKE_TIMEOUT: no answer to send_identity within 45s");
+    assert_eq!(at, Duration::from_secs(45));
+}
+
+#[test]
+fn a_tls_handshake_that_does_not_end_is_told_as_such() {
+    let mut scene = Scene::securing();
+    let (order, at) = until_failure(&mut scene, |_| {});
+    assert_eq!(order, "CONNECTING HANDSHAKE_TIMEOUT: the TLS handshake was not complete within 45s");
+    assert_eq!(at, Duration::from_secs(45));
+}
+
+#[test]
 fn a_silent_peer_is_given_120_seconds_once_it_is_ready() {
     let mut scene = Scene::ready();
     let (order, at) = until_failure(&mut scene, |_| {});
