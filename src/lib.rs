@@ -8,6 +8,7 @@
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
 //! | state | [`status`] | what listeners hear: current state and one revisioned log |
+//! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
 //! | edge | [`grpc`], [`sim`] | the API; OpFlex peers to develop and demonstrate against |
@@ -24,4 +25,5 @@ pub mod pool;
 pub mod sim;
 pub mod status;
 pub mod telemetry;
+pub mod tls;
 pub mod transport;

@@ -10,6 +10,7 @@ const RUNGS: &[&[&str]] = &[
     &["opflex"],
     &["peer"],
     &["status"],
+    &["tls"],
     &["transport"],
     &["pool"],
     &["grpc", "sim"],

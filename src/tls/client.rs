@@ -1,0 +1,113 @@
+//! The client's side: how connections to peers are secured.
+
+use std::{
+    iter,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{ClientConfig, client::Resumption, crypto::ring, pki_types::ServerName, sign::SingleCertAndKey};
+
+use super::{TlsError, pem, reload::Reloaded, verifier::PeerVerifier};
+
+/// How connections to peers are to be secured, in files and names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// Who is believed to be a peer.
+    pub trust: Trust,
+    /// Who we are, for peers that ask.
+    pub identity: Option<KeyPair>,
+    /// The name that is asked for, and that the certificate must be for if it is verified.
+    pub server_name: Option<ServerName<'static>>,
+}
+
+/// Who is believed to be a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Everybody.
+    Everybody,
+    /// Those with a certificate of an authority in this file, or in the files of this directory.
+    Authorities(PathBuf),
+}
+
+/// A certificate chain and its private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    /// PEM file with the certificates, our own first.
+    pub cert: PathBuf,
+    /// PEM file with the private key. May be the same file.
+    pub key: PathBuf,
+}
+
+/// The client's side of TLS.
+#[derive(Debug)]
+pub struct ClientTls {
+    settings: ClientSettings,
+    config: Reloaded<ClientConfig>,
+}
+
+impl ClientTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One of them is not there, or not what it should be.
+    pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
+        let config = Reloaded::new(files(&settings), || make(&settings))?;
+        Ok(Self { settings, config })
+    }
+
+    /// For a new connection: what the files hold now, or held when they were good last.
+    #[must_use]
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.current(|| make(&self.settings))
+    }
+
+    #[cfg(test)]
+    pub(super) fn look_again(&self) {
+        self.config.forget_when();
+    }
+
+    /// The name for a new connection. rustls wants one in any case; without one in the settings, it has no effect.
+    #[must_use]
+    pub fn server_name(&self) -> ServerName<'static> {
+        let any = || ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
+        self.settings.server_name.clone().unwrap_or_else(any)
+    }
+}
+
+fn files(settings: &ClientSettings) -> Vec<PathBuf> {
+    let ca = match &settings.trust {
+        Trust::Everybody => None,
+        Trust::Authorities(path) => Some(path.clone()),
+    };
+    let own = settings.identity.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
+    iter::empty().chain(ca).chain(own).collect()
+}
+
+fn make(settings: &ClientSettings) -> Result<ClientConfig, TlsError> {
+    let provider = Arc::new(ring::default_provider());
+    let authorities = match &settings.trust {
+        Trust::Everybody => None,
+        Trust::Authorities(path) => Some(Arc::new(pem::authorities(path)?)),
+    };
+    let verifier = PeerVerifier {
+        algorithms: provider.signature_verification_algorithms,
+        authorities,
+        name: settings.server_name.clone(),
+    };
+    let identity = settings.identity.as_ref().map(|files| pem::key_pair(files, &provider)).transpose()?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(rustls::DEFAULT_VERSIONS)
+        // It can't be: ring has what TLS 1.2 and 1.3 need.
+        .map_err(|error| TlsError::new("mode", Path::new("ring"), error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity))),
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    config.enable_sni = settings.server_name.is_some();
+    Ok(config)
+}

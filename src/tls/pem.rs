@@ -1,0 +1,102 @@
+//! Certificates and keys in PEM files.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use rustls::{
+    RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{Error as PemError, PemObject as _},
+    },
+    sign::CertifiedKey,
+};
+use tracing::warn;
+
+use super::{KeyPair, TlsError, public_key::PublicKey};
+
+/// A certificate chain, the end entity's first, and its private key.
+pub(super) fn key_pair(files: &KeyPair, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = certificates("cert", &files.cert)?;
+    let failed = |reason: String| TlsError::new("key", &files.key, reason);
+    let key = provider
+        .key_provider
+        .load_private_key(private_key(&files.key)?)
+        .map_err(|error| failed(format!("the private key cannot be used: {error}")))?;
+    let certified = chain.first().and_then(PublicKey::of).map(|key| key.whole);
+    // rustls would compare them too, but it cannot read certificates of version 1, and OpenSSL makes such.
+    if let (Some(certified), Some(own)) = (certified, key.public_key())
+        && own.as_ref() != certified
+    {
+        return Err(failed(format!("is not the key of the first certificate in {}", files.cert.display())));
+    }
+    Ok(Arc::new(CertifiedKey::new(chain, key)))
+}
+
+/// The authorities in a file, or in all files of a directory.
+pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let found = if path.is_dir() { in_directory(path)? } else { certificates("ca", path)? };
+    let mut roots = RootCertStore::empty();
+    let (_, ignored) = roots.add_parsable_certificates(found);
+    if roots.is_empty() {
+        return Err(TlsError::new("ca", path, "no certificate in it can be used as an authority"));
+    }
+    if ignored > 0 {
+        warn!(ca = %path.display(), ignored, "some certificates cannot be used as authorities");
+    }
+    Ok(roots)
+}
+
+/// The same certificate is often there several times: by name, by hash, and in a bundle. Files that have none are
+/// passed over.
+fn in_directory(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let entries = fs::read_dir(path).map_err(|error| TlsError::new("ca", path, error.to_string()))?;
+    let files = entries.flatten().map(|entry| entry.path()).filter(|file| file.is_file());
+    let mut found: Vec<_> = files.filter_map(|file| certificates("ca", &file).ok()).flatten().collect();
+    found.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+    found.dedup();
+    if found.is_empty() {
+        return Err(TlsError::new("ca", path, "no file in the directory holds a PEM certificate"));
+    }
+    Ok(found)
+}
+
+fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |reason: String| TlsError::new(setting, path, reason);
+    let text = read(path).map_err(|error| failed(error.to_string()))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| failed(format!("is not PEM: {error}")))?;
+    if found.is_empty() {
+        return Err(failed("holds no PEM certificate".into()));
+    }
+    match found.iter().position(|certificate| PublicKey::of(certificate).is_none()) {
+        Some(index) => Err(failed(format!("certificate {} is not X.509", index + 1))),
+        None => Ok(found),
+    }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let failed = |reason: String| TlsError::new("key", path, reason);
+    let text = read(path).map_err(|error| failed(error.to_string()))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let encrypted = text.windows(9).any(|word| word == b"ENCRYPTED");
+        failed(match error {
+            _ if encrypted => {
+                "the private key is encrypted; decrypt it, there is no place for a passphrase".into()
+            }
+            PemError::NoItemsFound => "holds no PEM private key".into(),
+            error => format!("is not PEM: {error}"),
+        })
+    })
+}
+
+/// Larger than any bundle of authorities; more is a mistake, or a device that never ends.
+const LARGEST: u64 = 16 << 20;
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    use io::Read as _;
+    let mut text = Vec::new();
+    fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST { Err(io::Error::other("is too large for PEM")) } else { Ok(text) }
+}

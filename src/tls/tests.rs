@@ -1,0 +1,182 @@
+//! Files good and bad, files that change, and what is said of errors.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::{cell::Cell, fs, io, sync::Arc};
+
+use rcgen::{CertificateParams, KeyPair as Key, PublicKeyData as _};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, pki_types::CertificateDer};
+use tempfile::TempDir;
+
+use super::{public_key::PublicKey, reload::Reloaded, *};
+
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+/// A certificate that signs itself, and its key.
+fn certified() -> (rcgen::Certificate, Key) {
+    let key = Key::generate().unwrap();
+    (CertificateParams::new(["leaf".to_owned()]).unwrap().self_signed(&key).unwrap(), key)
+}
+
+fn load(trust: Trust, identity: Option<KeyPair>) -> Result<ClientTls, TlsError> {
+    ClientTls::load(ClientSettings { trust, identity, server_name: None })
+}
+
+#[test]
+fn a_bad_file_is_named_with_its_setting_and_what_is_wrong_with_it() {
+    let files = Files::new();
+    let (certificate, key) = certified();
+    let cert = files.write("cert", &certificate.pem());
+    let good = files.write("key", &key.serialize_pem());
+    let of_another = files.write("other", &certified().1.serialize_pem());
+    let nothing = files.write("nothing", "nothing\n");
+    let cut = files.write("cut", &certificate.pem()[..200]);
+    let strange = files.write("strange", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let locked = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let locked = files.write("locked", locked);
+    let missing = files.0.path().join("missing");
+    for (cert, key, setting, words) in [
+        (&missing, &good, "cert", "missing: No such file"),
+        (&nothing, &good, "cert", "nothing: holds no PEM certificate"),
+        (&cut, &good, "cert", "cut: is not PEM: "),
+        (&strange, &good, "cert", "strange: certificate 1 is not X.509"),
+        (&cert, &missing, "key", "missing: No such file"),
+        (&cert, &nothing, "key", "nothing: holds no PEM private key"),
+        (&cert, &cert, "key", "cert: holds no PEM private key"),
+        (&cert, &locked, "key", "locked: the private key is encrypted"),
+        (&cert, &of_another, "key", "other: is not the key of the first certificate in "),
+    ] {
+        let pair = KeyPair { cert: cert.clone(), key: key.clone() };
+        let error = load(Trust::Everybody, Some(pair)).unwrap_err();
+        assert_eq!(error.setting, setting, "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    for (ca, words) in [(&nothing, "holds no PEM certificate"), (&missing, "No such file")] {
+        let error = load(Trust::Authorities(ca.clone()), None).unwrap_err();
+        assert!(error.setting == "ca" && error.to_string().contains(words), "{error}");
+    }
+    let empty = Files::new();
+    let error = load(Trust::Authorities(empty.0.path().to_owned()), None).unwrap_err();
+    assert!(error.to_string().ends_with("no file in the directory holds a PEM certificate"), "{error}");
+}
+
+#[test]
+fn one_file_may_hold_the_key_and_the_certificate_and_a_directory_the_authorities() {
+    let files = Files::new();
+    let (certificate, key) = certified();
+    let both = files.write("both", &(key.serialize_pem() + &certificate.pem()));
+    files.write("again", &certificate.pem());
+    files.write("README", "not a certificate");
+    let pair = KeyPair { cert: both.clone(), key: both };
+    assert!(load(Trust::Authorities(files.0.path().to_owned()), Some(pair)).is_ok());
+}
+
+#[test]
+fn the_key_is_found_in_a_certificate_and_in_nothing_that_is_cut_off() {
+    let (certificate, key) = certified();
+    let whole = PublicKey::of(certificate.der()).unwrap();
+    assert_eq!(whole.whole, key.subject_public_key_info());
+    assert_eq!(whole.bits, key.public_key_raw());
+    let der = certificate.der().as_ref();
+    for end in 0..der.len() {
+        assert_eq!(PublicKey::of(&CertificateDer::from(&der[..end])), None, "{end} bytes");
+    }
+}
+
+#[test]
+fn no_byte_of_a_certificate_can_break_anything() {
+    let (certificate, _) = certified();
+    let mut der = certificate.der().to_vec();
+    for index in 0..der.len() {
+        for byte in [0, 0x30, 0x7f, 0x80, 0x83, 0xff] {
+            let good = std::mem::replace(&mut der[index], byte);
+            PublicKey::of(&CertificateDer::from(&der[..]));
+            der[index] = good;
+        }
+    }
+}
+
+#[test]
+fn files_are_read_again_when_they_have_changed_and_bad_ones_are_tried_once() {
+    let files = Files::new();
+    let path = files.write("file", "one");
+    let reads = Cell::new(0);
+    let read = || {
+        reads.set(reads.get() + 1);
+        let text = fs::read_to_string(&path).unwrap();
+        if text == "bad" { Err(TlsError::new("ca", &path, "bad")) } else { Ok(text) }
+    };
+    let reloaded = Reloaded::new(vec![path.clone()], read).unwrap();
+    // What it is, and how often it has been read, when a second has gone by.
+    let later = || {
+        reloaded.forget_when();
+        (reloaded.current(read).to_string(), reads.get())
+    };
+    assert_eq!(later(), ("one".into(), 1), "nothing has changed");
+    files.write("file", "two more");
+    assert_eq!(later(), ("two more".into(), 2));
+    files.write("file", "three");
+    assert_eq!(*reloaded.current(read), "two more", "it has just looked");
+    assert_eq!(later(), ("three".into(), 3));
+    files.write("file", "bad");
+    assert_eq!(later(), ("three".into(), 4), "what was good stays");
+    assert_eq!(later(), ("three".into(), 4), "once is enough");
+    files.write("file", "good");
+    assert_eq!(later(), ("good".into(), 5));
+}
+
+#[test]
+fn a_file_that_is_new_in_a_directory_is_a_change() {
+    let files = Files::new();
+    let count = || Ok(fs::read_dir(files.0.path()).unwrap().count());
+    let reloaded = Reloaded::new(vec![files.0.path().to_owned()], count).unwrap();
+    for number in 1..3 {
+        files.write(&number.to_string(), "");
+        reloaded.forget_when();
+        assert_eq!(*reloaded.current(count), number);
+    }
+}
+
+#[test]
+fn new_files_make_a_new_configuration_and_bad_ones_leave_the_old() {
+    let files = Files::new();
+    let ca = files.write("ca", &certified().0.pem());
+    let tls = load(Trust::Authorities(ca), None).unwrap();
+    let first = tls.config();
+    files.write("ca", "nothing");
+    tls.look_again();
+    assert!(Arc::ptr_eq(&first, &tls.config()));
+    files.write("ca", &certified().0.pem());
+    tls.look_again();
+    assert!(!Arc::ptr_eq(&first, &tls.config()));
+}
+
+#[test]
+fn errors_are_told_in_words() {
+    for (error, words) in [
+        (Error::AlertReceived(AlertDescription::BadCertificate), "the peer refused: alert bad_certificate"),
+        (Error::AlertReceived(AlertDescription::UnknownCA), "the peer refused: alert unknown_ca"),
+        (Error::AlertReceived(AlertDescription::Unknown(200)), "the peer refused: alert 200"),
+        (Error::InvalidMessage(InvalidMessage::InvalidContentType), "the peer does not speak TLS"),
+        (Error::DecryptError, "the peer breaks TLS: cannot decrypt peer's message"),
+        (CertificateError::BadEncoding.into(), "the peer's certificate is not X.509"),
+        (
+            CertificateError::UnhandledCriticalExtension.into(),
+            "the peer's certificate is not accepted: UnhandledCriticalExtension",
+        ),
+    ] {
+        assert_eq!(explain(&io::Error::other(error)).as_deref(), Some(words));
+    }
+    assert_eq!(explain(&io::ErrorKind::ConnectionReset.into()), None);
+}
