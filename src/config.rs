@@ -21,6 +21,7 @@ use crate::{
 mod file;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 /// Where the API is served unless configured: only for this machine.
 const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
@@ -219,6 +220,7 @@ fn pools(file: &file::File) -> Result<Vec<PoolConfig>, ConfigError> {
             },
             peers: peers(&place, &pool.peers, file.limits.max_peers)?,
             timers: timers(&place, &pool.timers)?,
+            tls: tls::peers(&place, &pool.tls)?,
             frame_limit: file.limits.max_frame_bytes,
             peer_limit: file.limits.max_peers,
             ask_again: ASK_AGAIN,

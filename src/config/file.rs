@@ -1,6 +1,6 @@
 //! The configuration file as it is written. Every key that is not known is a mistake.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -86,6 +86,8 @@ pub(super) struct Pool {
     #[serde(default)]
     pub(super) peers: Vec<String>,
     #[serde(default)]
+    pub(super) tls: PoolTls,
+    #[serde(default)]
     pub(super) timers: PoolTimers,
 }
 
@@ -105,6 +107,25 @@ pub(super) struct Identity {
     pub(super) location: Option<String>,
     pub(super) mac: Option<String>,
     pub(super) roles: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PoolTls {
+    pub(super) mode: TlsMode,
+    pub(super) ca: Option<PathBuf>,
+    pub(super) cert: Option<PathBuf>,
+    pub(super) key: Option<PathBuf>,
+    pub(super) server_name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TlsMode {
+    #[default]
+    Disabled,
+    Encrypted,
+    Verify,
 }
 
 #[derive(Debug, Default, Deserialize)]

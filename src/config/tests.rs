@@ -17,6 +17,11 @@ fn the_documented_file_holds_the_defaults() {
     // And it leaves out nothing: what is only a comment there is known too.
     let location = text.replace("# location", "location");
     assert_eq!(from_toml(&location).unwrap().pools[0].identity.location.as_deref(), Some("rack-7"));
+    let tls = ["# ca", "# cert", "# key", "# server_name"].iter().fold(text.to_owned(), |text, key| {
+        assert!(text.contains(key));
+        text.replace(key, &key[2..])
+    });
+    assert!(toml::from_str::<file::File>(&tls).is_ok());
 }
 
 #[test]
@@ -66,4 +71,36 @@ fn roles_and_the_element_mode_are_words_of_opflex() {
         "{refused}"
     );
     assert!(toml::from_str::<file::File>(&file.replace("transport", "bridged")).is_err());
+}
+
+#[test]
+fn keys_of_tls_that_have_no_effect_or_lack_their_other_half_are_mistakes() {
+    for (keys, expected) in [
+        ("ca = \"f\"", "pool[0].tls.ca: has no effect without mode = \"verify\""),
+        ("mode = \"encrypted\"\nca = \"f\"", "pool[0].tls.ca: has no effect without mode = \"verify\""),
+        ("cert = \"f\"", "pool[0].tls.cert: has no effect without mode = \"encrypted\" or \"verify\""),
+        ("key = \"f\"", "pool[0].tls.key: has no effect without mode = \"encrypted\" or \"verify\""),
+        (
+            "mode = \"disabled\"\nserver_name = \"leaf\"",
+            "pool[0].tls.server_name: has no effect without mode = \"encrypted\" or \"verify\"",
+        ),
+        ("mode = \"encrypted\"\ncert = \"f\"", "pool[0].tls.cert: needs the private key too: key"),
+        ("mode = \"encrypted\"\nkey = \"f\"", "pool[0].tls.key: needs the certificate too: cert"),
+        (
+            "mode = \"encrypted\"\nserver_name = \"a b\"",
+            "pool[0].tls.server_name: \"a b\" is not a DNS name, nor an IP address",
+        ),
+        (
+            "mode = \"verify\"\nca = \"/no/such/file\"",
+            "pool[0].tls.ca: /no/such/file: No such file or directory (os error 2)",
+        ),
+    ] {
+        let error = from_toml(&format!("[[pool]]\n[pool.tls]\n{keys}")).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+    assert!(toml::from_str::<file::File>("[[pool]]\ntls = { mode = \"on\" }").is_err());
+    for name in ["leaf-101.example", "10.0.0.30", "2001:db8::1"] {
+        let file = format!("[[pool]]\ntls = {{ mode = \"encrypted\", server_name = {name:?} }}");
+        assert!(from_toml(&file).unwrap().pools[0].tls.is_some());
+    }
 }

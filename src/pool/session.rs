@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
     peer::{Action, Input, PeerAddress, PeerFsm, Prospect, Report, Timers},
-    transport::{ByteStream, Connection, Connector, DialError, Event},
+    tls::ClientTls,
+    transport::{ByteStream, Connection, Connector, DialError, Event, secure},
 };
 
 /// What sessions of one pool share.
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) timers: Timers,
     pub(super) frame_limit: usize,
     pub(super) connector: Connector,
+    pub(super) tls: Option<Arc<ClientTls>>,
 }
 
 /// What a session tells its pool.
@@ -69,10 +71,16 @@ impl Told {
 }
 
 type Dial = Pin<Box<dyn Future<Output = Result<(Box<dyn ByteStream>, String), DialError>> + Send>>;
+type Secure = Pin<Box<dyn Future<Output = Result<Box<dyn ByteStream>, String>> + Send>>;
 
 enum Link {
     Down,
     Dialing(Dial),
+    /// TLS is coming up. The detail is what is to be said of the connection then.
+    Securing {
+        secure: Secure,
+        detail: String,
+    },
     Up(Box<Connection>),
 }
 
@@ -135,7 +143,7 @@ impl Session {
             biased;
             () = self.stop.cancelled() => Input::Stopped,
             () = self.redial.notified() => Input::Reset,
-            input = next_of(link, self.shared.frame_limit) => input,
+            input = next_of(link, &self.shared) => input,
             () = due => Input::DeadlinePassed,
         }
     }
@@ -184,23 +192,43 @@ fn send(link: &mut Link, bytes: impl IntoIterator<Item = bytes::Bytes>) {
     }
 }
 
-async fn next_of(link: &mut Link, frame_limit: usize) -> Input {
+async fn next_of(link: &mut Link, shared: &Shared) -> Input {
     match link {
         Link::Down => std::future::pending().await,
         Link::Dialing(dial) => match dial.await {
-            Ok((stream, detail)) => {
-                *link = Link::Up(Box::new(Connection::new(stream, frame_limit)));
-                Input::Established { detail }
-            }
+            Ok((stream, detail)) => match shared.tls.clone() {
+                Some(tls) => {
+                    let secure = Box::pin(async move { secure(stream, &tls).await });
+                    *link = Link::Securing { secure, detail };
+                    Input::TcpEstablished
+                }
+                None => established(link, stream, detail, shared),
+            },
             Err(DialError { reason, detail }) => {
                 *link = Link::Down;
                 Input::DialFailed { reason, detail }
+            }
+        },
+        Link::Securing { secure, detail } => match secure.await {
+            Ok(stream) => {
+                let detail = mem::take(detail);
+                established(link, stream, detail, shared)
+            }
+            Err(detail) => {
+                *link = Link::Down;
+                Input::TlsFailed { detail }
             }
         },
         Link::Up(connection) => match connection.next().await {
             Event::Frame(frame) => Input::Received(frame),
             Event::Overran(error) => Input::Overran(error),
             Event::Lost(detail) => Input::Lost { detail },
+            Event::TlsFailed(detail) => Input::TlsFailed { detail },
         },
     }
+}
+
+fn established(link: &mut Link, stream: Box<dyn ByteStream>, detail: String, shared: &Shared) -> Input {
+    *link = Link::Up(Box::new(Connection::new(stream, shared.frame_limit)));
+    Input::Established { detail }
 }

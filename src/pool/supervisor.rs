@@ -29,6 +29,7 @@ use crate::{
     opflex::{ElementMode, Identity, Proxies},
     peer::{PeerAddress, PeerStatus, Reason, Timers},
     status::{Hub, PeerUpdate, Update},
+    tls::ClientTls,
     transport::{Connector, Slots},
 };
 
@@ -50,6 +51,8 @@ pub struct PoolConfig {
     pub peers: Vec<PeerAddress>,
     /// How long it waits.
     pub timers: Timers,
+    /// How connections to its peers are secured, if they are.
+    pub tls: Option<Arc<ClientTls>>,
     /// The longest frame that a peer may send, in bytes.
     pub frame_limit: usize,
     /// How many peers it may have, learned ones included.
@@ -120,6 +123,7 @@ impl Supervisor {
             timers: config.timers,
             frame_limit: config.frame_limit,
             connector: Connector::new(config.timers.connect, slots),
+            tls: config.tls,
         };
         let (tell, told) = mpsc::channel(REPORTS);
         let supervisor = Self {

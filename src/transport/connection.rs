@@ -19,7 +19,10 @@ use tokio::{
 };
 
 use super::{ByteStream, connector::lower};
-use crate::opflex::{FrameDecoder, FrameError};
+use crate::{
+    opflex::{FrameDecoder, FrameError},
+    tls,
+};
 
 /// Bytes read at a time, on the stack of whoever polls.
 const READ_SIZE: usize = 8 * 1024;
@@ -38,6 +41,8 @@ pub enum Event {
     Overran(FrameError),
     /// The end. The text says how, for people.
     Lost(String),
+    /// An alert of TLS, or bytes that break it. The text says which, for people.
+    TlsFailed(String),
 }
 
 /// A byte stream that carries frames.
@@ -75,10 +80,12 @@ impl Connection {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Writes as much of what is in line as goes without waiting, and hangs up.
+    /// Writes as much of what is in line as goes without waiting, and hangs up; with TLS, as TLS wants it.
     pub async fn close(mut self) {
         poll_fn(|cx| {
             self.write(cx);
+            // The peer may have gone already, or read too slowly: either way it is the end.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             Poll::Ready(())
         })
         .await;
@@ -96,16 +103,23 @@ impl Connection {
                 return Poll::Pending;
             }
             match ready!(self.poll_read(cx)) {
-                Ok(0) => {
-                    let how = self.broken.take();
-                    return Poll::Ready(Event::Lost(
-                        how.unwrap_or_else(|| "the peer closed the connection".into()),
-                    ));
-                }
+                Ok(0) => return Poll::Ready(self.ended()),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Event::Lost(lower(&error))),
+                // Without the goodbye of TLS. A frame that is cut off is noticed as without TLS.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(self.ended());
+                }
+                Err(error) => {
+                    let lost = || Event::Lost(lower(&error));
+                    return Poll::Ready(tls::explain(&error).map_or_else(lost, Event::TlsFailed));
+                }
             }
         }
+    }
+
+    fn ended(&mut self) -> Event {
+        let how = self.broken.take();
+        Event::Lost(how.unwrap_or_else(|| "the peer closed the connection".into()))
     }
 
     /// A failure to write is not the end: what the peer said before it went is still to be read, and after

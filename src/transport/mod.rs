@@ -2,12 +2,14 @@
 
 mod connection;
 mod connector;
+mod secure;
 mod slots;
 #[cfg(test)]
 mod tests;
 
 pub use connection::{Connection, Event};
 pub use connector::{Connector, DialError};
+pub use secure::secure;
 pub use slots::Slots;
 
 use tokio::io::{AsyncRead, AsyncWrite};

@@ -15,4 +15,5 @@ mod netns;
 mod reasons;
 mod shutdown;
 mod support;
+mod tls;
 mod waiting;

@@ -1,4 +1,4 @@
-//! Every reason has a real cause. Those of TLS are not there yet; those of membership are in `membership.rs`.
+//! Every reason has a real cause. Those of TLS are in `tls.rs`, those of membership in `membership.rs`.
 
 use std::time::Duration;
 

@@ -77,6 +77,7 @@ impl World {
             mode: ElementMode::Stitched,
             peers: Vec::new(),
             timers: Timers::default(),
+            tls: None,
             frame_limit: 1024,
             peer_limit,
             ask_again: ASK_AGAIN,
