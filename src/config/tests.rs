@@ -22,6 +22,9 @@ fn the_documented_file_holds_the_defaults() {
         text.replace(key, &key[2..])
     });
     assert!(toml::from_str::<file::File>(&tls).is_ok());
+    let example = page.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
+    let example: file::File = toml::from_str(example).unwrap();
+    assert_eq!(example.pool[0].tls.mode, file::TlsMode::Encrypted);
 }
 
 #[test]

@@ -175,10 +175,7 @@ impl PeerFsm {
             (State::Handshaking { .. } | State::Ready { .. }, Input::Lost { detail }) => {
                 self.fail(Reason::RemoteClosed, &detail, now, actions);
             }
-            (
-                State::Securing { .. } | State::Handshaking { .. } | State::Ready { .. },
-                Input::DeadlinePassed,
-            ) => self.tick(now, actions),
+            (_, Input::DeadlinePassed) => self.tick(now, actions),
             _ => {}
         }
     }

@@ -22,3 +22,6 @@ pub async fn secure(stream: Box<dyn ByteStream>, tls: &ClientTls) -> Result<Box<
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

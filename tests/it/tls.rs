@@ -244,7 +244,7 @@ async fn a_peer_is_connected_when_tls_is_up_and_not_before() {
 }
 
 #[tokio::test]
-async fn over_tls_a_peer_is_heard_to_its_last_word_and_told_goodbye() {
+async fn frames_of_any_length_go_over_tls_and_its_goodbye_is_an_end_like_any_other() {
     let mut behind = ScriptedPeer::listen().await;
     let front = TlsFront::start(presenting(&self_signed("leaf-101")), behind.address()).await;
     let (server, mut watch) = service(&front.address(), anybody()).await;
