@@ -40,7 +40,7 @@ mod tests;
 const MAX_DETAIL: usize = 512;
 
 /// A peer may answer its identity request again, with another list. More often than this it would only churn the
-/// pool, and what it says in between is not taken in.
+/// pool: of what it says in between, the last counts, when this time is over.
 const REPEATED_ANSWER: Duration = Duration::from_secs(1);
 
 /// How long a peer must have been READY to be dialled as promptly as a new one when it is lost. One that closes
@@ -88,9 +88,14 @@ enum State {
     },
     Ready {
         link: Link,
+        /// Its newest answer, if it came too soon after the one before.
+        withheld: Option<Box<Told>>,
     },
     Stopped,
 }
+
+/// What a peer answered: its list by itself, and the rest.
+type Told = (Vec<PeerAddress>, IdentityAnswer);
 
 /// What is known of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +108,12 @@ struct Link {
     answered: Option<Instant>,
     /// When it first was.
     ready_since: Option<Instant>,
+}
+
+impl Link {
+    fn answered_lately(&self, now: Instant) -> bool {
+        self.answered.is_some_and(|last| now < last + REPEATED_ANSWER)
+    }
 }
 
 impl PeerFsm {
@@ -159,7 +170,7 @@ impl PeerFsm {
             (State::Dialing, Input::DialFailed { reason, detail }) => {
                 self.fail(reason, &detail, now, actions)
             }
-            (State::Handshaking { link, .. } | State::Ready { link }, Input::Received(frame)) => {
+            (State::Handshaking { link, .. } | State::Ready { link, .. }, Input::Received(frame)) => {
                 link.last_heard = now;
                 self.receive(&frame, now, actions);
                 // A peer that talks without a pause may leave its driver no time for deadlines.
@@ -188,7 +199,10 @@ impl PeerFsm {
             State::Waiting { until } => Some(*until),
             State::Securing { deadline } => Some(*deadline),
             State::Handshaking { deadline, link } => Some(self.link_deadline(link).min(*deadline)),
-            State::Ready { link } => Some(self.link_deadline(link)),
+            State::Ready { link, withheld } => {
+                let due = withheld.as_ref().and(link.answered).map(|last| last + REPEATED_ANSWER);
+                Some(due.into_iter().fold(self.link_deadline(link), Instant::min))
+            }
         }
     }
 
@@ -240,13 +254,20 @@ impl PeerFsm {
     }
 
     fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let State::Ready { link, withheld } = &mut self.state
+            && !link.answered_lately(now)
+            && let Some(told) = withheld.take()
+        {
+            let link = *link;
+            self.accept(*told, link, now, actions);
+        }
         let (handshake_over, link) = match &mut self.state {
             State::Securing { deadline } if *deadline <= now => {
                 let detail = format!("the TLS handshake was not complete within {:?}", self.timers.handshake);
                 return self.fail(Reason::HandshakeTimeout, &detail, now, actions);
             }
             State::Handshaking { deadline, link } => (*deadline <= now, link),
-            State::Ready { link } => (false, link),
+            State::Ready { link, .. } => (false, link),
             _ => return,
         };
         let silent = link.last_heard + self.timers.keepalive <= now;
@@ -295,7 +316,7 @@ impl PeerFsm {
 
     /// The peer answered `send_identity`; perhaps not for the first time.
     fn identified(&mut self, answer: Answer, now: Instant, actions: &mut Vec<Action>) {
-        let (State::Handshaking { link, .. } | State::Ready { link }) = self.state else {
+        let (State::Handshaking { link, .. } | State::Ready { link, .. }) = self.state else {
             return;
         };
         if answer.number != link.identity {
@@ -303,7 +324,6 @@ impl PeerFsm {
                 format!("answer to send_identity {}, but {} was asked", answer.number, link.identity);
             return self.fail(Reason::ProtocolError, &detail, now, actions);
         }
-        let too_soon = link.answered.is_some_and(|last| now < last + REPEATED_ANSWER);
         let result = match answer.outcome {
             Ok(result) => result,
             Err(error) => {
@@ -312,32 +332,27 @@ impl PeerFsm {
             }
         };
         match read_answer(&result) {
-            Ok(_) if too_soon => {}
-            Ok((answer, _)) if self.needs_proxies && answer.proxies.is_none() => {
+            Ok(told) if link.answered_lately(now) => {
+                if let State::Ready { withheld, .. } = &mut self.state {
+                    *withheld = Some(Box::new(told));
+                }
+            }
+            Ok((_, answer)) if self.needs_proxies && answer.proxies.is_none() => {
                 self.fail(Reason::ProtocolError, NO_PROXIES, now, actions);
             }
-            Ok((answer, peers)) => self.accept(
-                answer,
-                peers,
-                Link { answered: Some(now), ready_since: link.ready_since.or(Some(now)), ..link },
-                actions,
-            ),
+            Ok(told) => self.accept(told, link, now, actions),
             Err(detail) => self.fail(Reason::ProtocolError, &detail, now, actions),
         }
     }
 
-    fn accept(
-        &mut self,
-        answer: IdentityAnswer,
-        peers: Vec<PeerAddress>,
-        link: Link,
-        actions: &mut Vec<Action>,
-    ) {
+    fn accept(&mut self, (peers, answer): Told, link: Link, now: Instant, actions: &mut Vec<Action>) {
         let lists_itself = peers.contains(&self.address);
         let roles = answer.roles;
         actions.push(Action::Identified { answer, peers, lists_itself });
         if lists_itself {
-            self.state = State::Ready { link };
+            let ready_since = link.ready_since.or(Some(now));
+            self.state =
+                State::Ready { link: Link { answered: Some(now), ready_since, ..link }, withheld: None };
             self.failures = 0;
             let Action::Publish(report) = self.report(PeerStatus::Ready, Reason::HandshakeComplete, "")
             else {
@@ -350,7 +365,7 @@ impl PeerFsm {
     /// Whatever went wrong: say so, hang up, and try again after a pause.
     fn fail(&mut self, reason: Reason, detail: &str, now: Instant, actions: &mut Vec<Action>) {
         self.failures = self.failures.saturating_add(1);
-        if let State::Ready { link } = self.state
+        if let State::Ready { link, .. } = self.state
             && link.ready_since.is_some_and(|since| since + STABLE_AFTER <= now)
         {
             self.backoff.reset();
@@ -367,12 +382,12 @@ impl PeerFsm {
 }
 
 /// Reads an identity answer, and the addresses in it.
-fn read_answer(result: &opflex::Raw) -> Result<(IdentityAnswer, Vec<PeerAddress>), String> {
+fn read_answer(result: &opflex::Raw) -> Result<Told, String> {
     let mut answer = IdentityAnswer::parse(result).map_err(|error| error.to_string())?;
     let peers = mem::take(&mut answer.peers)
         .into_iter()
         .map(|peer| PeerAddress::new(&peer.host, peer.port))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("in the list of peers: {error}"))?;
-    Ok((answer, peers))
+    Ok((peers, answer))
 }

@@ -79,8 +79,13 @@ impl Scene {
 
     /// Goes to the deadline and says so.
     fn sleep(&mut self) -> Vec<String> {
+        self.orders_when_due().iter().map(in_short).collect()
+    }
+
+    /// The same, in full.
+    fn orders_when_due(&mut self) -> Vec<Action> {
         self.now = self.fsm.next_deadline().expect("no deadline").max(self.now);
-        self.feed(Input::DeadlinePassed)
+        self.orders(Input::DeadlinePassed)
     }
 
     fn elapsed(&self) -> Duration {
