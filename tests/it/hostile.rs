@@ -1,12 +1,14 @@
 //! Peers that do not keep to the protocol.
 
+use std::time::{Duration, Instant};
+
 use opflex_peerstatus::grpc::pb::{
     PeerStatus::{Connecting, Ready},
     Reason::{HandshakeComplete, HandshakeRejected, ProtocolError, RemoteClosed},
 };
 use serde_json::json;
 
-use crate::support::{ScriptedPeer, Server};
+use crate::support::{ScriptedPeer, Server, settings};
 
 /// What a peer sends instead of a good answer to `send_identity`, and what people are told of it.
 const VIOLATIONS: &[(&str, &str)] = &[
@@ -226,5 +228,79 @@ async fn a_peer_that_asks_and_never_reads_is_given_no_memory_and_delays_nobody()
     // Meanwhile the others are served as ever.
     other.drop_connections();
     watch.until(&other.address().to_string(), Ready, HandshakeComplete).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_frame_of_exactly_the_limit_is_answered_and_empty_frames_by_the_thousand_are_nothing() {
+    let mut peer = ScriptedPeer::listen().await;
+    let mut config = settings(&[peer.address()]);
+    config.pools[0].frame_limit = 256 << 10;
+    let limit = config.pools[0].frame_limit;
+    let server = Server::start_with(config).await;
+    let id = peer.greeted().await;
+    peer.answer_well(&id).await;
+    peer.send(&[0; 64 << 10]).await;
+    let (begin, end) = ("{\"id\":1,\"method\":\"echo\",\"params\":[\"", "\"]}");
+    let filled = "x".repeat(limit - begin.len() - end.len());
+    peer.send(format!("{begin}{filled}{end}\0").as_bytes()).await;
+    let answer = peer.receive_text().await;
+    assert!(answer == format!("{{\"id\":1,\"result\":[\"{filled}\"]}}"), "{:.100}", answer);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_to_what_was_never_asked_end_a_connection_where_the_reference_ends_it_and_nowhere_else() {
+    let mut peer = ScriptedPeer::listen().await;
+    let address = peer.address();
+    let server = Server::start(std::slice::from_ref(&address)).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let id = peer.greeted().await;
+    peer.answer_well(&id).await;
+    watch.until(&address, Ready, HandshakeComplete).await;
+    for harmless in [
+        "{\"id\":[\"echo\",99],\"result\":[1]}",
+        "{\"id\":[\"no_such_method\",1],\"result\":{}}",
+        "{\"id\":[\"policy_resolve\",7],\"error\":{\"code\":\"ERROR\",\"message\":\"no\"}}",
+        "{\"id\":\"alive\",\"method\":\"echo\",\"params\":[]}",
+    ] {
+        peer.send(format!("{harmless}\0").as_bytes()).await;
+    }
+    assert_eq!(peer.receive().await["id"], "alive");
+    peer.send(b"{\"id\":[\"policy_update\",1],\"result\":{}}\0").await;
+    let told = watch.until(&address, Connecting, ProtocolError).await;
+    assert_eq!(told.detail, "result for policy_update, which was not asked");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_closes_after_every_handshake_disturbs_nobody_and_is_dialled_more_and_more_rarely() {
+    let (mut flapping, steady) = (ScriptedPeer::listen().await, crate::support::sim());
+    let address = flapping.address();
+    let server = Server::start(&[address.clone(), steady.address().to_string()]).await;
+    let mut watch = server.watch().await;
+    watch.until_ready(&steady.address().to_string()).await;
+    let mut pauses = Vec::new();
+    let mut lost = Instant::now();
+    for _ in 0..8 {
+        let id = flapping.greeted().await;
+        pauses.push(lost.elapsed());
+        flapping.answer_well(&id).await;
+        loop {
+            let (change, _) = watch.change().await;
+            let told = change.peer.and_then(|change| change.peer).expect("a peer");
+            assert!(told.name.ends_with(&address), "disturbed: {told:?}");
+            if told.status() == Ready {
+                break;
+            }
+        }
+        flapping.hang_up();
+        watch.until(&address, Connecting, RemoteClosed).await;
+        lost = Instant::now();
+    }
+    // Below a ceiling that doubles from 250 ms to 1 s, at random: together much more than eight times nothing.
+    let total: Duration = pauses.iter().sum();
+    assert!(total > Duration::from_millis(300), "{pauses:?}");
     server.stop().await;
 }
