@@ -111,3 +111,14 @@ fn is(address: PeerAddress, report: Report) -> Step {
 pub(super) fn plain(status: PeerStatus, reason: Reason) -> Report {
     Report { status, reason, detail: Arc::from(""), failures: 0, roles: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_of_pauses_grows_with_the_pool_from_one_second_to_thirty() {
+        let ceilings = [0, 1, 200, 400, 5_999, 6_000, 100_000, usize::MAX].map(backoff_cap_ms);
+        assert_eq!(ceilings, [1_000, 1_000, 1_000, 2_000, 29_995, 30_000, 30_000, 30_000]);
+    }
+}

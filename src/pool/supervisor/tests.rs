@@ -289,3 +289,57 @@ fn parked_peers_are_asked_again_a_minute_after_the_last_ready_peer_went_and_ever
         assert_eq!(world.pool.ask_again_at, Some(lost + 2 * ASK_AGAIN));
     });
 }
+
+#[test]
+fn a_pool_that_stops_says_that_all_close_then_that_all_are_gone_and_is_down_at_once() {
+    still().block_on(async {
+        let mut world = World::new(9);
+        for step in [Step::Add(0), Step::Identified(0, vec![0, 1]), Step::Identified(1, vec![0, 1])] {
+            world.take(step);
+            world.check();
+        }
+        let World { pool, hub, .. } = world;
+        let before = hub.cursor().revision;
+        assert_eq!(hub.pool("p").unwrap().0.health, PoolHealth::Healthy);
+        pool.stop_all();
+        let mut events = Vec::new();
+        hub.read_after(before, usize::MAX, &mut events).unwrap();
+        let told = events.iter().map(|event| {
+            let PeerState { address, status, reason, .. } = &*event.peer.peer;
+            let health = event.health.as_ref().map_or("", |health| health.health.as_str());
+            format!("{} {status} {reason} {health}", address.port())
+        });
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                "1 CLOSING POOL_STOPPING ",
+                "2 CLOSING POOL_STOPPING DOWN",
+                "1 DISCONNECTED POOL_STOPPING ",
+                "2 DISCONNECTED POOL_STOPPING ",
+            ]
+        );
+    });
+}
+
+#[test]
+fn where_we_are_is_what_a_peer_said_last_until_a_reset_goes_back_to_the_configuration() {
+    still().block_on(async {
+        let mut world = World::new(9);
+        world.pool.location = Some("configured".into());
+        world.take(Step::Add(0));
+        world.take(Step::Add(1));
+        world.check();
+        let said = |world: &mut World, who, location: Option<&str>| {
+            let who = world.pick(who, true).unwrap();
+            let (location, peers) = (location.map(str::to_owned), vec![at(0), at(1)]);
+            let roles = Roles::default();
+            world.tell(who, What::Identified { location, proxies: None, roles, peers, lists_itself: true });
+            world.pool.shared.identity.read().location.clone()
+        };
+        assert_eq!(said(&mut world, 0, Some("rack 7")).as_deref(), Some("rack 7"));
+        assert_eq!(said(&mut world, 1, Some("rack 8")).as_deref(), Some("rack 8"));
+        assert_eq!(said(&mut world, 0, None).as_deref(), Some("rack 8"));
+        world.take(Step::Reset(Reset::Learned));
+        assert_eq!(world.pool.shared.identity.read().location.as_deref(), Some("configured"));
+    });
+}

@@ -216,3 +216,28 @@ fn a_peer_that_wants_tls_is_not_just_one_that_does_not_speak_json() {
     let orders = scene.feed(received(b"\x15\x03\x01"));
     assert_eq!(orders[0], "CONNECTING PROTOCOL_ERROR: the peer speaks TLS, and TLS is not on for this pool");
 }
+
+#[test]
+fn an_answer_is_followed_whole_or_not_at_all() {
+    // The reference takes the location and the first peer from these, and then hangs up.
+    let told = r#""your_location":"rack 7","my_role":["observer"]"#;
+    for peers in [r#"[{"connectivity_info":"leaf-1:8009"},{"connectivity_info":"leaf"}]"#, "7"] {
+        let frame = format!(r#"{{"id":["send_identity",1],"result":{{{told},"peers":{peers}}}}}"#);
+        let orders = Scene::connected().orders(received(frame));
+        assert!(matches!(orders[..], [Action::Publish(_), Action::Disconnect]), "{peers}: {orders:?}");
+    }
+}
+
+#[test]
+fn a_peer_without_roles_and_of_another_domain_is_ready_all_the_same() {
+    for more in ["", r#""my_role":"observer","#, r#""my_role":["spine",1],"domain":"other","name":7,"#] {
+        let peers = r#""peers":[{"role":["spine"],"connectivity_info":"leaf-1:8009"}]"#;
+        let frame = format!(r#"{{"id":["send_identity",1],"result":{{{more}{peers}}}}}"#);
+        let report = Scene::connected().report(received(frame));
+        assert_eq!(
+            (report.status, report.roles),
+            (PeerStatus::Ready, Some(opflex::Roles::default())),
+            "{more}"
+        );
+    }
+}

@@ -297,3 +297,37 @@ fn a_peer_that_fails_and_fails_lets_others_go_first_until_it_is_ready() {
     scene.feed(lost());
     assert_eq!(redial(&mut scene), Prospect::Fair);
 }
+
+/// The rows of the reference's state table that end in CONNECTING. There a failure counts twice, once or not at all.
+#[test]
+fn whatever_fails_a_peer_is_connecting_for_that_reason_and_it_counts_once() {
+    let dial = |reason| Input::DialFailed { reason, detail: "no".into() };
+    let answer = |result: &str| received(format!(r#"{{"id":["send_identity",1],"result":{result}}}"#));
+    for (row, state, seconds, input, reason) in [
+        ("name lookup", In::Dialing, 1, dial(Reason::ResolveFailed), Reason::ResolveFailed),
+        ("refused", In::Dialing, 1, dial(Reason::ConnectFailed), Reason::ConnectFailed),
+        ("SYN lost", In::Dialing, 10, dial(Reason::ConnectTimeout), Reason::ConnectTimeout),
+        ("malformed peers", In::Handshaking, 1, answer(r#"{"peers":7}"#), Reason::ProtocolError),
+        ("proxies missing", In::Handshaking, 1, received(WELCOME), Reason::ProtocolError),
+        ("identity error", In::Handshaking, 1, input(Fact::Rejection), Reason::HandshakeRejected),
+        ("handshake timer", In::Handshaking, 45, Input::DeadlinePassed, Reason::HandshakeTimeout),
+        ("end of stream", In::Handshaking, 1, lost(), Reason::RemoteClosed),
+        ("end of stream", In::Ready, 1, lost(), Reason::RemoteClosed),
+        ("keepalive", In::Ready, 120, Input::DeadlinePassed, Reason::KeepaliveTimeout),
+        ("no JSON", In::Handshaking, 1, received("hello"), Reason::ProtocolError),
+        ("no JSON", In::Ready, 1, received("hello"), Reason::ProtocolError),
+        ("no message", In::Handshaking, 1, received(r#"{"id":7}"#), Reason::ProtocolError),
+        ("no message", In::Ready, 1, received(r#"{"id":7}"#), Reason::ProtocolError),
+    ] {
+        let mut scene = scene(state);
+        scene.fsm.set_needs_proxies(row == "proxies missing");
+        scene.wait(seconds);
+        let orders = scene.orders(input);
+        let [Action::Publish(report), Action::Disconnect] = &orders[..] else {
+            panic!("{row} in {state:?}: {orders:?}");
+        };
+        let told = (report.status, report.reason, report.failures, report.detail.is_empty());
+        assert_eq!(told, (PeerStatus::Connecting, reason, 1, false), "{row} in {state:?}");
+        assert!(scene.deadline().expect("a pause") <= Duration::from_millis(250), "{row} in {state:?}");
+    }
+}
