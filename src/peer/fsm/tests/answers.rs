@@ -241,3 +241,12 @@ fn a_peer_without_roles_and_of_another_domain_is_ready_all_the_same() {
         );
     }
 }
+
+#[test]
+fn a_name_and_the_address_behind_it_are_two_peers() {
+    let mut scene = Scene::idle();
+    scene.fsm.address = "127.0.0.1:8009".parse().unwrap();
+    scene.feed(Input::Started);
+    scene.feed(established());
+    assert_eq!(scene.receive(&listing(&["localhost:8009"])), ["identified, does not list itself"]);
+}
