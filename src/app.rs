@@ -112,7 +112,8 @@ async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> 
     critical.spawn(expire(Arc::clone(&listeners), stop_pools.clone()));
     let (drain, draining) = watch::channel(false);
     let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
-    let mut server = tokio::spawn(grpc::serve(api, listener, stop.clone().cancelled_owned()));
+    let mut server =
+        tokio::spawn(grpc::serve(api, config.keepalive, listener, stop.clone().cancelled_owned()));
 
     let outcome = tokio::select! {
         biased;

@@ -14,7 +14,7 @@ mod status_service;
 mod transitions;
 mod watch;
 
-pub use server::{Api, ServeError, serve};
+pub use server::{Api, Keepalive, ServeError, serve};
 
 /// Generated from `proto/opflex/peerstatus/v1`.
 #[allow(clippy::all, unreachable_pub)] // not ours to lint

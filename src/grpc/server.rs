@@ -21,10 +21,7 @@ const MAX_CONCURRENT_STREAMS: u32 = 128;
 /// Locally reset streams that a connection may run up (RUSTSEC-2024-0003). Set because tonic's default is to
 /// switch hyper's guard off.
 const MAX_LOCAL_RESETS: usize = 1024;
-/// A client that vanished without a word is noticed within the sum of these two.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// And one whose host vanished, by the kernel.
+/// A client whose host vanished is noticed by the kernel, too.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Room for headers: tokens are a few KiB at most.
 const MAX_HEADERS: u32 = 16 * 1024;
@@ -33,6 +30,23 @@ const MAX_HEADERS: u32 = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[error("the gRPC server failed")]
 pub struct ServeError(#[from] tonic::transport::Error);
+
+/// How a client that vanished without a word, or never reads what it is sent, is noticed: within the sum of the two,
+/// by the HTTP/2 ping that it does not answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Keepalive {
+    /// How long a connection may be silent before it is asked for a sign of life.
+    pub interval: Duration,
+    /// How long the answer may take.
+    pub timeout: Duration,
+}
+
+impl Default for Keepalive {
+    /// Half a minute: proxies on the way drop what is silent for longer than a minute.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(20), timeout: Duration::from_secs(10) }
+    }
+}
 
 /// What the services work on.
 #[derive(Clone)]
@@ -53,6 +67,7 @@ pub struct Api {
 /// The transport failed.
 pub async fn serve(
     api: Api,
+    keepalive: Keepalive,
     listener: TcpListener,
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
@@ -66,8 +81,8 @@ pub async fn serve(
     Server::builder()
         .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
         .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
-        .http2_keepalive_interval(Some(PING_INTERVAL))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .http2_keepalive_interval(Some(keepalive.interval))
+        .http2_keepalive_timeout(Some(keepalive.timeout))
         .http2_max_header_list_size(MAX_HEADERS)
         .add_service(status)
         .add_service(pool)

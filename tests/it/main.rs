@@ -15,6 +15,7 @@ mod membership;
 mod netns;
 mod reasons;
 mod shutdown;
+mod slow;
 mod support;
 mod tls;
 mod waiting;

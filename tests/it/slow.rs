@@ -1,0 +1,240 @@
+//! Clients that are slow, deaf or dead: nobody waits for them, nothing is kept for them, and they are let go.
+
+use std::{
+    net::SocketAddr,
+    sync::Weak,
+    time::{Duration, Instant},
+};
+
+use opflex_peerstatus::{
+    grpc::{
+        Keepalive,
+        pb::{
+            CreateListenerRequest, GetListenerRequest, Listener, ListenerState, ResetReason,
+            WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
+            watch_peer_status_response::Event as Said,
+        },
+    },
+    status::Event,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::support::{Proxy, QUICK, RawWatch, Stage, Watch, within};
+
+/// Changes that the service remembers.
+const HISTORY: usize = 256;
+/// What a stream that is stuck may have taken out of the log: what it reads at a time.
+const READ_AHEAD: usize = 64;
+/// A window so small that a client that does not read is noticed after some changes.
+const WINDOW: u32 = 4096;
+
+struct Scene {
+    stage: Stage,
+    address: SocketAddr,
+    client: PeerStatusServiceClient<Channel>,
+    /// A client like any other: it has to hear of everything, in order and one by one.
+    other: Watch,
+    heard: u64,
+}
+
+impl Scene {
+    async fn set(address: SocketAddr, stage: Stage) -> Self {
+        let mut client = connect(address).await;
+        stage.add("leaf");
+        let other = client.watch_peer_status(WatchPeerStatusRequest::default()).await.unwrap().into_inner();
+        let mut other = Watch::new(other);
+        assert_eq!(other.synced().await.len(), 1);
+        Self { stage, address, client, other, heard: 1 }
+    }
+
+    /// Lets so much happen, in steps that the other client keeps up with, and checks that it does.
+    async fn flap(&mut self, changes: usize) {
+        for _ in 0..changes.div_ceil(HISTORY / 4) {
+            self.stage.flap("leaf", HISTORY / 4);
+            while self.heard < self.stage.hub.cursor().revision {
+                let (_, message) = self.other.change().await;
+                self.heard += 1;
+                assert_eq!(message.revision, self.heard, "one after the other, and none left out");
+            }
+        }
+    }
+
+    async fn create(&mut self) -> String {
+        let created = self.client.create_listener(CreateListenerRequest::default()).await.unwrap();
+        created.into_inner().listener.unwrap().name
+    }
+
+    async fn listener(&mut self, name: &str) -> Listener {
+        let request = GetListenerRequest { name: name.to_owned() };
+        self.client.get_listener(request).await.unwrap().into_inner().listener.unwrap()
+    }
+
+    /// Waits until somebody is attached to a listener.
+    async fn until_attached(&mut self, name: &str) {
+        within("a stream", async { while self.listener(name).await.state() != ListenerState::Attached {} })
+            .await;
+    }
+
+    /// Lets things happen until nobody is attached to a listener. Returns that, as it is then.
+    async fn until_let_go(&mut self, name: &str) -> Listener {
+        let begin = Instant::now();
+        let listener = within("the end of the stream", async {
+            loop {
+                let listener = self.listener(name).await;
+                if listener.state() == ListenerState::Detached {
+                    return listener;
+                }
+                self.flap(HISTORY).await;
+            }
+        })
+        .await;
+        assert!(begin.elapsed() < Keepalive::default().interval, "what was configured counts");
+        assert_eq!(self.stage.listeners.count().1, 1, "only the other client is left");
+        listener
+    }
+}
+
+async fn connect(address: SocketAddr) -> PeerStatusServiceClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+    let windows = endpoint.initial_stream_window_size(WINDOW).initial_connection_window_size(1 << 20);
+    PeerStatusServiceClient::new(windows.connect().await.expect("a connection"))
+}
+
+fn named(name: &str) -> WatchPeerStatusRequest {
+    WatchPeerStatusRequest { listener: name.to_owned(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_holds_up_nobody_and_nothing_is_kept_for_it() {
+    let stage = Stage::new(1, HISTORY, &["default"]);
+    // It is alive, and answers pings, so it stays.
+    let served = stage.serve(QUICK).await;
+    let mut scene = Scene::set(served.address, stage).await;
+    let name = scene.create().await;
+    let mut deaf = scene.client.watch_peer_status(named(&name)).await.unwrap().into_inner();
+    let mut published: Vec<Weak<Event>> = Vec::new();
+    let mut lag = 0;
+    for _ in 0..8 {
+        let from = scene.stage.hub.cursor().revision;
+        scene.flap(HISTORY).await;
+        let mut events = Vec::new();
+        scene.stage.hub.read_after(from, HISTORY, &mut events).unwrap();
+        published.extend(events.iter().map(std::sync::Arc::downgrade));
+        drop(events);
+        let kept = published.iter().filter(|event| event.strong_count() > 0).count();
+        assert!(kept <= HISTORY + READ_AHEAD, "{kept} changes are kept, the log has {HISTORY}");
+        let listener = scene.listener(&name).await;
+        assert_eq!((listener.state(), listener.reset_count), (ListenerState::Attached, 0));
+        assert!(listener.lag > lag, "{} after {lag}", listener.lag);
+        lag = listener.lag;
+    }
+    // That is where it stood still; now it reads again.
+    let place = scene.stage.hub.cursor().revision - lag;
+    let mut chain = 0;
+    let (cut, missed) = loop {
+        let message = within("a message", deaf.message()).await.unwrap().unwrap();
+        match message.event.unwrap() {
+            Said::Change(_) => assert_eq!((message.previous_revision, message.revision), (chain, chain + 1)),
+            Said::Reset(reset) => {
+                assert_eq!(reset.reason(), ResetReason::Overflow);
+                break (message.revision, reset.missed_count);
+            }
+            _ => {}
+        }
+        chain = message.revision;
+    };
+    assert!(chain >= place, "what was handed to the transport has come");
+    assert_eq!((cut, missed), (scene.stage.hub.cursor().revision, cut - chain));
+    let mut deaf = Resynced::of(deaf).await;
+    assert_eq!(deaf.synced, cut);
+    let listener = scene.listener(&name).await;
+    assert_eq!((listener.lag, listener.reset_count, listener.missed_count), (0, 1, missed));
+    scene.flap(1).await;
+    assert_eq!(deaf.next_change().await, cut + 1);
+    drop((deaf, scene));
+    served.stop().await;
+}
+
+/// The stream after a reset.
+struct Resynced {
+    stream: tonic::Streaming<opflex_peerstatus::grpc::pb::WatchPeerStatusResponse>,
+    synced: u64,
+}
+
+impl Resynced {
+    async fn of(mut stream: tonic::Streaming<opflex_peerstatus::grpc::pb::WatchPeerStatusResponse>) -> Self {
+        loop {
+            let message = within("a message", stream.message()).await.unwrap().unwrap();
+            if matches!(message.event, Some(Said::Synced(_))) {
+                return Self { stream, synced: message.revision };
+            }
+        }
+    }
+
+    async fn next_change(&mut self) -> u64 {
+        let message = within("a change", self.stream.message()).await.unwrap().unwrap();
+        assert!(matches!(message.event, Some(Said::Change(_))), "{message:?}");
+        message.revision
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_never_read_is_let_go_within_the_keepalive() {
+    let stage = Stage::new(1, HISTORY, &["default"]);
+    let served = stage.serve(QUICK).await;
+    let mut scene = Scene::set(served.address, stage).await;
+    let name = scene.create().await;
+    let stuck = RawWatch::ask(scene.address, &named(&name)).await;
+    scene.until_attached(&name).await;
+    let listener = scene.until_let_go(&name).await;
+    assert!(listener.lag > 0, "{listener:?}");
+    drop((stuck, scene));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_a_byte_now_and_then_is_let_go_as_well() {
+    let stage = Stage::new(1, HISTORY, &["default"]);
+    let served = stage.serve(QUICK).await;
+    let mut scene = Scene::set(served.address, stage).await;
+    let name = scene.create().await;
+    let mut trickle = RawWatch::ask(scene.address, &named(&name)).await;
+    scene.until_attached(&name).await;
+    let reader = tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_millis(50));
+        while trickle.read(1).await {
+            every.tick().await;
+        }
+    });
+    let listener = scene.until_let_go(&name).await;
+    assert!(listener.lag > 0, "{listener:?}");
+    assert!(!reader.is_finished(), "it went on reading");
+    reader.abort();
+    drop(scene);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_whose_network_vanishes_is_let_go_and_comes_back_to_what_it_missed() {
+    let stage = Stage::new(1, 1 << 20, &["default"]);
+    let served = stage.serve(QUICK).await;
+    let mut scene = Scene::set(served.address, stage).await;
+    let name = scene.create().await;
+    let proxy = Proxy::to(scene.address).await;
+    let mut far = connect(proxy.address).await;
+    let mut lost = Watch::new(far.watch_peer_status(named(&name)).await.unwrap().into_inner());
+    lost.synced().await;
+    scene.flap(1).await;
+    while lost.cursor().revision < scene.heard {
+        lost.change().await;
+    }
+    proxy.cut();
+    scene.until_let_go(&name).await;
+    let resume = WatchPeerStatusRequest { resume_after: Some(lost.cursor()), ..named(&name) };
+    let mut back = Watch::new(scene.client.watch_peer_status(resume).await.unwrap().into_inner());
+    for expected in lost.cursor().revision + 1..=scene.heard {
+        assert_eq!(back.change().await.1.revision, expected);
+    }
+    drop((back, lost, far, proxy, scene));
+    served.stop().await;
+}

@@ -1,0 +1,63 @@
+//! A cable between a client and the service that can be cut, without either of them being told.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinSet,
+};
+
+/// Everything ends with it: then the connections close.
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
+    cut: watch::Sender<bool>,
+    _tasks: JoinSet<()>,
+}
+
+impl Proxy {
+    pub(crate) async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (cut, is_cut) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut cables = JoinSet::new();
+            while let Ok((client, _)) = listener.accept().await {
+                let (from_client, to_client) = client.into_split();
+                let service = TcpStream::connect(target).await.expect("the service");
+                let (from_service, to_service) = service.into_split();
+                cables.spawn(forward(from_client, to_service, is_cut.clone()));
+                cables.spawn(forward(from_service, to_client, is_cut.clone()));
+            }
+        });
+        Self { address, cut, _tasks: tasks }
+    }
+
+    /// From now on nothing gets through, either way, and nobody hears of it.
+    pub(crate) fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+}
+
+async fn forward(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut cut: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 16 * 1024];
+    let carry = async {
+        while let Ok(read @ 1..) = from.read(&mut buffer).await {
+            if to.write_all(&buffer[..read]).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = cut.wait_for(|cut| *cut) => {}
+        () = carry => return,
+    }
+    // Both ends stay open.
+    std::future::pending().await
+}
