@@ -4,6 +4,7 @@
 
 mod command_line;
 mod conformance;
+mod continuity;
 mod errors;
 mod fuzz;
 mod history;
