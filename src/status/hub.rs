@@ -244,9 +244,8 @@ impl Hub {
         self.waiting.lock().wakers.remove(&key);
     }
 
-    /// How many are woken after a change.
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
+    /// How many are woken after a change: streams, and calls that wait.
+    pub fn waiting(&self) -> usize {
         self.waiting.lock().wakers.len()
     }
 

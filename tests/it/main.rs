@@ -10,6 +10,7 @@ mod fuzz;
 mod history;
 mod hostile;
 mod layering;
+mod leaks;
 mod lifecycle;
 mod listeners;
 mod membership;

@@ -1,6 +1,10 @@
 //! The binary, as a process of its own.
 
-use std::process::{ExitStatus, Output, Stdio};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{ExitStatus, Output, Stdio},
+};
 
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -85,6 +89,25 @@ impl Process {
         let id = self.child.id().expect("it runs").to_string();
         let sent = Command::new("kill").args(["-s", name, &id]).status().await;
         assert!(sent.expect("kill runs").success());
+    }
+
+    /// Its memory, in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// How many sockets it has.
+    pub(crate) fn sockets(&self) -> usize {
+        let files = fs::read_dir(self.proc("fd")).expect("it runs");
+        let targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    fn proc(&self, file: &str) -> PathBuf {
+        let id = self.child.id().expect("it runs").to_string();
+        ["/proc", &id, file].iter().collect()
     }
 
     /// Waits for its end.

@@ -45,6 +45,11 @@ impl RawWatch {
         let mut read = vec![0; bytes];
         self.socket.read_exact(&mut read).await.is_ok()
     }
+
+    /// Goes without a word on any layer but TCP's: a reset.
+    pub(crate) fn kill(self) {
+        self.socket.set_zero_linger().expect("an option");
+    }
 }
 
 fn bytes_of(request: &WatchPeerStatusRequest) -> Vec<u8> {
