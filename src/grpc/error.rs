@@ -47,6 +47,12 @@ pub(super) fn draining(after: Option<Duration>) -> Status {
     retry(Code::Unavailable, "DRAINING", "the service is stopping", after.unwrap_or(DRAIN_RETRY))
 }
 
+/// The request is larger than any that makes sense, and was not read.
+pub(super) fn request_too_large(limit: usize) -> Status {
+    let message = format!("the request is longer than {limit} bytes");
+    status(Code::InvalidArgument, "REQUEST_TOO_LARGE", message)
+}
+
 /// Time is over and the pool, as it is now, has not had the health that was waited for.
 pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status {
     let PoolState { name, health, ready, wanted: peers, .. } = pool;

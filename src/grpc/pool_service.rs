@@ -59,6 +59,7 @@ impl PoolService for Api {
         let request = request.into_inner();
         let name = names::parse_pool("name", &request.name)?;
         let wanted = request::health(request.health)?;
+        self.check_open()?;
         let wait = HealthWait::new(Arc::clone(&self.hub), name, wanted);
         let wait = wait.ok_or_else(|| error::pool_not_found(name))?;
         let pool = match wait.met() {
@@ -121,6 +122,7 @@ impl PoolService for Api {
         let request = request.into_inner();
         let (pool, handle) = self.handle(&request.parent)?;
         let address = request::peer_address(&request.host, request.port)?;
+        self.check_open()?;
         let name = names::peer(pool, &address);
         handle.add(address.clone()).await.map_err(|error| error::pool(&name, &error))?;
         // It may have been removed again already; then this is what it was.
@@ -135,6 +137,7 @@ impl PoolService for Api {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
         let handle = self.pools.get(pool).ok_or_else(|| error::pool_not_found(pool))?;
+        self.check_open()?;
         handle.remove(address).await.map_err(|error| error::pool(&request.name, &error))?;
         Ok(Response::new(pb::RemovePeerResponse {}))
     }
@@ -146,6 +149,7 @@ impl PoolService for Api {
         let request = request.into_inner();
         let (pool, handle) = self.handle(&request.parent)?;
         let reset = request::reset(request.scope, pool, &request.names)?;
+        self.check_open()?;
         let count = handle.reset(reset).await.map_err(|error| error::pool(&names::pool(pool), &error))?;
         Ok(Response::new(pb::ResetPeersResponse { reset_count: u32::try_from(count).unwrap_or(u32::MAX) }))
     }

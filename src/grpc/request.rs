@@ -97,10 +97,19 @@ fn duration(
     let Some(given) = given else {
         return Ok(default);
     };
-    let duration = Duration::try_from(given).ok().filter(|duration| allowed.contains(duration));
-    duration.ok_or_else(|| {
-        let allowed = format!("{:?} to {:?} are allowed", allowed.start(), allowed.end());
-        invalid(field, "BAD_DURATION", format!("{given} is out of range; {allowed}"))
+    // Not by the conversion of the type: it repairs what is no duration, and overflows on the way.
+    let seconds = u64::try_from(given.seconds).ok();
+    let nanos = u32::try_from(given.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let duration = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    duration.filter(|duration| allowed.contains(duration)).ok_or_else(|| {
+        let message = format!(
+            "{} s and {} ns; {:?} to {:?} are allowed",
+            given.seconds,
+            given.nanos,
+            allowed.start(),
+            allowed.end()
+        );
+        invalid(field, "BAD_DURATION", message)
     })
 }
 

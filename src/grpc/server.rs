@@ -3,9 +3,15 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, sync::watch};
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{
+    Code, Status,
+    body::Body,
+    transport::{Server, server::TcpIncoming},
+};
+use tower::util::MapResponseLayer;
 
 use super::{
+    error,
     health::HealthService,
     pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
 };
@@ -61,6 +67,13 @@ pub struct Api {
     pub draining: watch::Receiver<bool>,
 }
 
+impl Api {
+    /// Refuses what would begin something, or change it, when the service is stopping.
+    pub(super) fn check_open(&self) -> Result<(), Status> {
+        if *self.draining.borrow() { Err(error::draining(None)) } else { Ok(()) }
+    }
+}
+
 /// Serves the API until `stop`, and then until the last client has gone.
 ///
 /// # Errors
@@ -84,6 +97,7 @@ pub async fn serve(
         .http2_keepalive_interval(Some(keepalive.interval))
         .http2_keepalive_timeout(Some(keepalive.timeout))
         .http2_max_header_list_size(MAX_HEADERS)
+        .layer(MapResponseLayer::new(explain_size))
         .add_service(status)
         .add_service(pool)
         .add_service(health.max_decoding_message_size(MAX_REQUEST))
@@ -92,6 +106,16 @@ pub async fn serve(
         .serve_with_incoming_shutdown(incoming, stop)
         .await?;
     Ok(())
+}
+
+/// tonic says OUT_OF_RANGE of a request over the limit, as we say it of cursors, and gives no details.
+fn explain_size(response: http::Response<Body>) -> http::Response<Body> {
+    let status = response.extensions().get::<Status>();
+    // Ours have details.
+    if status.is_some_and(|status| status.code() == Code::OutOfRange && status.details().is_empty()) {
+        return error::request_too_large(MAX_REQUEST).into_http();
+    }
+    response
 }
 
 /// Reflection, so that grpcurl and its like need no proto files. Older ones ask for v1alpha.

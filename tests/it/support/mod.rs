@@ -130,15 +130,29 @@ pub(crate) fn sims(count: usize) -> Vec<SimPeer> {
     peers
 }
 
-/// A status as (code, reason of its `ErrorInfo`, fields of its `BadRequest`).
+/// A status as (code, reason of its `ErrorInfo`, fields of its `BadRequest`), held against what docs/api.md says of
+/// that reason.
 pub(crate) fn explain(status: &Status) -> (Code, String, Vec<String>) {
-    let info = status.get_details_error_info();
-    if let Some(info) = &info {
-        assert_eq!(info.domain, "opflex.peerstatus");
-    }
+    let info = status.get_details_error_info().unwrap_or_else(|| panic!("no details: {status:?}"));
+    assert_eq!(info.domain, "opflex.peerstatus");
     let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
-    let reason = info.map(|info| info.reason).unwrap_or_default();
-    (status.code(), reason, fields.into_iter().map(|violation| violation.field).collect())
+    let fields: Vec<_> = fields.into_iter().map(|violation| violation.field).collect();
+    let told = documented_reasons().find(|(reason, _)| *reason == info.reason);
+    let (_, code) = told.unwrap_or_else(|| panic!("docs/api.md does not tell of {}", info.reason));
+    assert_eq!(code.replace('_', "").to_lowercase(), format!("{:?}", status.code()).to_lowercase());
+    let names_fields = status.code() == Code::InvalidArgument && info.reason != "REQUEST_TOO_LARGE";
+    assert_eq!(fields.is_empty(), !names_fields, "{status:?}");
+    let can_be_retried = matches!(status.code(), Code::ResourceExhausted | Code::Unavailable);
+    let retry = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
+    assert_eq!(retry.is_some(), can_be_retried, "{status:?}");
+    (status.code(), info.reason, fields)
+}
+
+/// The reasons for errors that docs/api.md tells of, with the code of each.
+pub(crate) fn documented_reasons() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let rows = include_str!("../../../docs/api.md").lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split_once("` | "))
+        .filter_map(|(reason, rest)| Some((reason, rest.split_once(" | ")?.0)))
 }
 
 /// A folder for one test, which goes with it.
