@@ -103,7 +103,7 @@ interop-python: release-binary $(PIP) $(PY_GEN) $(GRPCURL) $(GO_GEN) $(NODE_MODU
 	@echo '==> Building the example in Go'
 	@cd $(GO_EXAMPLE) && $(GO) build -o $(BIN)/example-go .
 	@echo '==> Running the Python and grpcurl clients, and the examples'
-	@cd $(PY) && GRPCURL=$(BIN)/grpcurl NODE=$(NODE) $(IN_PYTHON) -m unittest -v
+	@cd $(PY) && GRPCURL=$(BIN)/grpcurl NODE=$(NODE) GO=$(GO) $(IN_PYTHON) -m unittest -v
 
 .PHONY: interop-go
 interop-go: release-binary $(GO_GEN) | need-PYTHON ## Run only the one in Go

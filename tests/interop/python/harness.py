@@ -129,13 +129,13 @@ class Server(Process):
 
 
 class Service(Server):
-    """`peerstatus serve` with the given peers, on a port of the system's choice."""
+    """`peerstatus serve` with the given peers and options, on a port of the system's choice."""
 
-    def __init__(self, *peers):
+    def __init__(self, *peers, options=()):
         binary = os.environ.get("PEERSTATUS_BIN") or str(ROOT / "target" / "release" / "peerstatus")
         if not os.access(binary, os.X_OK):
             raise AssertionError(f"{binary} is not there: build it with `make build`, or name it in PEERSTATUS_BIN")
-        command = [binary, "serve", "--listen", "127.0.0.1:0"]
+        command = [binary, "serve", "--listen", "127.0.0.1:0", *options]
         for peer in peers:
             command += ["--peer", peer]
         super().__init__("the service", command)

@@ -50,8 +50,6 @@ class Grpcurl(unittest.TestCase):
         assert result.returncode == 0, f"{method}: exit {result.returncode}\n{result.stderr}"
         return documents(result.stdout)
 
-    # `WaitForPool` and `ListTransitions` have no case here until the service implements them.
-
     def test_lists_and_describes_the_services(self):
         services = self.run_it(self.service.address, "list").stdout.split()
         for expected in [STATUS, POOL, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"]:
