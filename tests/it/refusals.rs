@@ -1,6 +1,6 @@
 //! Requests that are well formed, and are refused for what is there: no room, too late, or the service is stopping.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::SystemTime};
 
 use opflex_peerstatus::{
     grpc::{
@@ -12,11 +12,13 @@ use opflex_peerstatus::{
             pool_service_server::PoolService,
         },
     },
+    peer::{PeerAddress, PeerOrigin},
     pool,
-    status::{Hub, Limits, Listeners},
+    status::{Hub, Limits, Listeners, PeerUpdate, Update},
     transport::Slots,
 };
 use tokio::sync::watch;
+use tokio_stream::StreamExt as _;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{Code, Request, Response, Status};
 
@@ -92,18 +94,43 @@ async fn a_cursor_that_the_log_has_left_behind_is_refused_if_that_is_the_policy(
     server.stop().await;
 }
 
-/// The services of a process that is stopping, as functions: once it does, no connection takes up another call, and
-/// those on their way are too quick to be caught.
-fn stopping() -> Api {
+/// The services, as functions, with the pool `default` that nobody runs: whatever got to it would wait for ever.
+fn api() -> Api {
     let hub = Arc::new(Hub::new(1, 16));
     let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 9, streams: 9 });
     let config = settings(&["127.0.0.1:1".into()]).pools.remove(0);
     let (slots, stop) = (Slots::for_files(64), CancellationToken::new());
-    // Nobody runs the pool: whatever got to it would wait for ever.
     let (handle, _) = pool::open(config, slots, Arc::clone(&hub), TaskTracker::new(), stop);
-    listeners.drain();
     let pools = Arc::new(BTreeMap::from([("default".into(), handle)]));
-    Api { hub, listeners, pools, draining: watch::channel(true).1 }
+    Api { hub, listeners, pools, draining: watch::channel(false).1 }
+}
+
+#[tokio::test]
+async fn a_stream_that_the_log_has_left_behind_ends_if_that_is_the_policy() {
+    let api = api();
+    let request = WatchPeerStatusRequest { gap_policy: GapPolicy::Fail.into(), ..Default::default() };
+    let mut stream = api.watch_peer_status(Request::new(request)).await.unwrap().into_inner();
+    for port in 1..=17 {
+        let address = PeerAddress::new("leaf-101", port).unwrap();
+        let what = Update::Added(PeerOrigin::Configured);
+        api.hub.publish(PeerUpdate { pool: "default".into(), address, at: SystemTime::now(), what }).unwrap();
+    }
+    let end = within("the end", async {
+        loop {
+            if let Err(status) = stream.next().await.expect("no end without a word") {
+                break status;
+            }
+        }
+    });
+    assert_eq!(explain(&end.await), (Code::OutOfRange, "CURSOR_COMPACTED".into(), vec![]));
+}
+
+/// Those of a process that is stopping. Once it does, no connection takes up another call, and those on their way are
+/// too quick to be caught.
+fn stopping() -> Api {
+    let api = api();
+    api.listeners.drain();
+    Api { draining: watch::channel(true).1, ..api }
 }
 
 async fn end<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Option<Status> {
