@@ -10,6 +10,7 @@
 mod chance;
 mod client;
 mod model;
+mod sockets;
 mod world;
 
 use std::{

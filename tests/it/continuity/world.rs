@@ -346,7 +346,7 @@ fn brief(message: &WatchPeerStatusResponse) -> String {
 }
 
 /// All peers, page by page, as they are at this cursor.
-async fn list_peers(stage: &Stage, at: Cursor) -> Peers {
+pub(super) async fn list_peers(stage: &Stage, at: Cursor) -> Peers {
     let mut pools = PoolServiceClient::new(PoolServiceServer::new(stage.api.clone()));
     let (mut peers, mut page_token) = (Peers::new(), String::new());
     loop {

@@ -3,19 +3,19 @@
 mod netns;
 mod peer;
 mod process;
-mod tls;
 mod proxy;
 mod raw;
 mod stage;
+mod tls;
 mod watch;
 
 pub(crate) use netns::{Direction, Network};
 pub(crate) use peer::ScriptedPeer;
 pub(crate) use process::{Process, peerstatus, peerstatus_in};
-pub(crate) use tls::{Authority, ClientFiles, Issued, TlsFront, anybody, load, self_signed, server};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawWatch;
 pub(crate) use stage::{QUICK, Stage};
+pub(crate) use tls::{Authority, ClientFiles, Issued, TlsFront, anybody, load, self_signed, server};
 pub(crate) use watch::{Health, Seen, Watch};
 
 use std::{fs, future::Future, path::PathBuf, time::Duration};
