@@ -49,7 +49,7 @@ function handle(message) {
     if (message.previous_revision !== last) throw new Error(`a gap: ${message.previous_revision} is not ${last}`);
     last = message.revision;
     const { peer, health } = message.change;
-    console.log("change", last, peer?.peer.name, peer?.peer.status, peer?.peer.reason, health?.health);
+    console.log("change", last, peer?.peer.name, peer?.peer.status, peer?.peer.reason, health?.health ?? "");
   } else if (event === "draining") {
     retryAfter = Number(message.draining.retry_after.seconds) * 1000 + message.draining.retry_after.nanos / 1e6;
   }

@@ -53,7 +53,7 @@ class Watcher:
             assert message.previous_revision == self.last, f"a gap: {message.previous_revision} is not {self.last}"
             self.last = message.revision
             peer, health = message.change.peer.peer, message.change.health
-            print("change", self.last, peer.name, types.PeerStatus.Name(peer.status), types.Reason.Name(peer.reason), types.PoolHealth.Name(health.health))
+            print("change", self.last, peer.name, types.PeerStatus.Name(peer.status), types.Reason.Name(peer.reason), types.PoolHealth.Name(health.health) if health.health else "")
         elif event == "draining":
             self.retry_after = message.draining.retry_after.ToTimedelta().total_seconds()
         if event in ("synced", "change", "heartbeat", "draining"):  # not before `synced`: half a snapshot is none

@@ -8,8 +8,9 @@ use thiserror::Error;
 
 use super::{json, message::Raw, text::Quoted};
 
-/// The most peers that one answer may list. The largest fabrics have some hundreds of leaves.
-pub const MAX_PEERS: usize = 16_384;
+/// The most peers that one answer may list. An agent is told of the two leaves it hangs on, the largest fabrics have
+/// some hundreds, and each name here becomes a member of a pool.
+pub const MAX_PEERS: usize = 1024;
 
 /// The longest location that we keep and repeat to other peers, in bytes.
 const MAX_LOCATION: usize = 1024;

@@ -40,8 +40,10 @@ mod tests;
 const MAX_DETAIL: usize = 512;
 
 /// A peer may answer its identity request again, with another list. More often than this it would only churn the
-/// pool: of what it says in between, the last counts, when this time is over.
+/// pool: of what it says in between, the last counts, when this time is over. It doubles with each such answer, up to
+/// the second one, and starts over when it has been quiet for longer.
 const REPEATED_ANSWER: Duration = Duration::from_secs(1);
+const RARELY_REPEATED: Duration = Duration::from_secs(64);
 
 /// How long a peer must have been READY to be dialled as promptly as a new one when it is lost. One that closes
 /// right after each handshake would otherwise be dialled, and tell everyone so, many times a second for ever.
@@ -49,7 +51,7 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 const NO_PROXIES: &str = "the identity answer lacks proxy_v4, proxy_v6 and proxy_mac, three IPv4 unicast addresses, which transport mode needs";
 
-/// A peer that has failed this often in a row, which takes it a second or two, lets others go first.
+/// A peer that was never READY and has failed this often in a row lets others go first.
 const POOR_AFTER: u32 = 3;
 
 /// How an alert of TLS begins: what a peer that expects TLS says to our greeting.
@@ -65,6 +67,7 @@ pub struct PeerFsm {
     state: State,
     backoff: Backoff,
     failures: u32,
+    was_ready: bool,
     needs_proxies: bool,
     /// Both count on over reconnects, as the reference's do.
     next_echo: u64,
@@ -106,13 +109,24 @@ struct Link {
     echo_at: Instant,
     /// When its answer was taken in last.
     answered: Option<Instant>,
+    /// How long the next one has to wait from then.
+    patience: Duration,
     /// When it first was.
     ready_since: Option<Instant>,
 }
 
 impl Link {
     fn answered_lately(&self, now: Instant) -> bool {
-        self.answered.is_some_and(|last| now < last + REPEATED_ANSWER)
+        self.answered.is_some_and(|last| now < last + self.patience)
+    }
+
+    /// Its answer is taken in.
+    fn answered(self, now: Instant) -> Self {
+        let patience = match self.answered {
+            Some(last) if now < last + 2 * self.patience => RARELY_REPEATED.min(2 * self.patience),
+            _ => REPEATED_ANSWER,
+        };
+        Self { answered: Some(now), patience, ready_since: self.ready_since.or(Some(now)), ..self }
     }
 }
 
@@ -127,6 +141,7 @@ impl PeerFsm {
             state: State::Idle,
             backoff: Backoff::new(timers.backoff_base, timers.backoff_cap, seed),
             failures: 0,
+            was_ready: false,
             needs_proxies: false,
             next_echo: 0,
             next_request: 1,
@@ -200,7 +215,7 @@ impl PeerFsm {
             State::Securing { deadline } => Some(*deadline),
             State::Handshaking { deadline, link } => Some(self.link_deadline(link).min(*deadline)),
             State::Ready { link, withheld } => {
-                let due = withheld.as_ref().and(link.answered).map(|last| last + REPEATED_ANSWER);
+                let due = withheld.as_ref().and(link.answered).map(|last| last + link.patience);
                 Some(due.into_iter().fold(self.link_deadline(link), Instant::min))
             }
         }
@@ -222,8 +237,11 @@ impl PeerFsm {
 
     fn dial(&mut self, actions: &mut Vec<Action>) {
         self.state = State::Dialing;
-        let poor = self.failures >= POOR_AFTER;
-        actions.push(Action::Dial(if poor { Prospect::Poor } else { Prospect::Fair }));
+        actions.push(Action::Dial(match self.failures {
+            _ if self.was_ready => Prospect::Good,
+            0..POOR_AFTER => Prospect::Fair,
+            _ => Prospect::Poor,
+        }));
     }
 
     /// The byte stream is up: an echo and our identity go out at once, as the reference sends them.
@@ -235,6 +253,7 @@ impl PeerFsm {
             last_heard: now,
             echo_at: now + self.timers.echo,
             answered: None,
+            patience: REPEATED_ANSWER,
             ready_since: None,
         };
         let deadline = match self.state {
@@ -350,9 +369,8 @@ impl PeerFsm {
         let roles = answer.roles;
         actions.push(Action::Identified { answer, peers, lists_itself });
         if lists_itself {
-            let ready_since = link.ready_since.or(Some(now));
-            self.state =
-                State::Ready { link: Link { answered: Some(now), ready_since, ..link }, withheld: None };
+            self.state = State::Ready { link: link.answered(now), withheld: None };
+            self.was_ready = true;
             self.failures = 0;
             let Action::Publish(report) = self.report(PeerStatus::Ready, Reason::HandshakeComplete, "")
             else {

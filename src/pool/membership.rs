@@ -210,8 +210,12 @@ impl Membership {
         orders
     }
 
-    /// Starts over from the configured peers: the learned ones go, and those that told of them are asked again.
+    /// Starts over from the configured peers: the learned ones go, and those that told of them are asked again. In
+    /// transport mode that is everybody, since anybody may have told of the proxies.
     pub(super) fn reset_learned(&mut self) -> Vec<Order> {
+        if self.mode == ElementMode::Transport {
+            return self.reset_all();
+        }
         let askable: Vec<_> =
             self.tellers.iter().filter(|address| self.is_connected(address)).cloned().collect();
         self.start_over(askable)

@@ -11,10 +11,11 @@ use std::{
 use crate::peer::{Backoff, PeerAddress};
 
 /// A peer that was started longer ago than this starts at once.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
-/// Ceilings of the first pause and of all.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+/// Ceilings of the first pause and of all. Who is found again after a failure or two must not be kept waiting by those
+/// that are here for the ping-pong.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// When peers were started last.
 #[derive(Debug, Default)]
@@ -32,6 +33,11 @@ struct Start {
 }
 
 impl Pacing {
+    /// Somebody wants a fresh start.
+    pub(super) fn forget(&mut self) {
+        self.starts.clear();
+    }
+
     /// How long to wait before a peer is started. The seed decides it together with the past.
     pub(super) fn pause(&mut self, address: &PeerAddress, now: Instant, seed: u64) -> Duration {
         if self.starts.len() > self.tidy_at {
@@ -67,7 +73,9 @@ mod tests {
         for _ in 0..100 {
             now += pacing.pause(&peer, now, 7);
         }
-        assert!(now - begun > Duration::from_secs(900), "{:?}", now - begun);
+        assert!(now - begun > Duration::from_secs(150), "{:?}", now - begun);
+        pacing.forget();
+        assert_eq!(pacing.pause(&peer, now, 7), Duration::ZERO, "a reset forgets it all");
     }
 
     #[test]

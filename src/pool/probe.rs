@@ -11,7 +11,7 @@ use crate::peer::{Backoff, PeerAddress, Prospect};
 /// Ceiling of the first pause: the peer has just failed for a second or two.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Ceiling of all pauses: how long a peer may be back before it is found, without knocking all the time.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The pauses between attempts, when there have been so many already.
 pub(super) const fn patience(pauses: u32, seed: u64) -> Backoff {

@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::RwLock;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) identity: RwLock<Arc<Identity>>,
     /// Whether forwarding proxies are still to be found.
     pub(super) seeks_proxies: AtomicBool,
+    /// Room for lists that the pool has not followed yet.
+    pub(super) lists: Arc<Semaphore>,
     /// Ceiling of the pauses between attempts, in milliseconds.
     pub(super) backoff_cap_ms: AtomicU64,
     pub(super) timers: Timers,
@@ -48,6 +50,8 @@ pub(super) struct Told {
     pub(super) address: PeerAddress,
     pub(super) at: SystemTime,
     pub(super) what: What,
+    /// The place that a list takes until it is followed.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -66,7 +70,7 @@ pub(super) enum What {
 
 impl Told {
     pub(super) fn now(session: u64, address: PeerAddress, what: What) -> Self {
-        Self { session, address, at: SystemTime::now(), what }
+        Self { session, address, at: SystemTime::now(), what, _place: None }
     }
 }
 
@@ -176,12 +180,21 @@ impl Session {
         Box::pin(async move { shared.connector.dial(&address, prospect).await })
     }
 
+    /// What a peer lists can be long, so that only a few wait to be followed: meanwhile their peers are not read.
     async fn tell(&self, what: What) -> Result<(), Deserted> {
-        let told = Told::now(self.id, self.address.clone(), what);
+        let lists = Arc::clone(&self.shared.lists);
+        let told = async {
+            let place = match &what {
+                What::Identified { .. } => lists.acquire_owned().await.ok(),
+                What::Is(_) | What::Answers => None,
+            };
+            let told = Told { _place: place, ..Told::now(self.id, self.address.clone(), what) };
+            self.tell.send(told).await.map_err(|_| Deserted)
+        };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
-            sent = self.tell.send(told) => sent.map_err(|_| Deserted),
+            sent = told => sent,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::RwLock;
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,6 +35,8 @@ use crate::{
 
 /// Reports of sessions on their way to the pool. Sessions wait when it is full.
 const REPORTS: usize = 1024;
+/// Lists among them: each can name a thousand peers.
+const LISTS: usize = 16;
 /// How long a pool usually may be without a ready peer before parked addresses are asked again.
 pub const ASK_AGAIN: Duration = Duration::from_secs(60);
 
@@ -118,6 +120,7 @@ impl Supervisor {
         hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
         let shared = Shared {
             identity: RwLock::new(identity),
+            lists: Arc::new(Semaphore::new(LISTS)),
             seeks_proxies: AtomicBool::new(config.mode == ElementMode::Transport),
             backoff_cap_ms: AtomicU64::new(backoff_cap_ms(0)),
             timers: config.timers,
@@ -179,6 +182,7 @@ impl Supervisor {
     fn obey(&mut self, command: Command) {
         let orders = command.decide(&mut self.membership);
         if orders.is_ok() && command.starts_over() {
+            self.pacing.forget();
             self.note(self.location.clone(), None);
         }
         let touched = orders.map(|orders| {
@@ -191,7 +195,7 @@ impl Supervisor {
     }
 
     fn take_in(&mut self, told: Told) {
-        let Told { session, address, at, what } = told;
+        let Told { session, address, at, what, .. } = told;
         if self.sessions.get(&address).is_none_or(|running| running.session != session) {
             return;
         }

@@ -48,17 +48,30 @@ pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
 }
 
 /// The same certificate is often there several times: by name, by hash, and in a bundle. Files that have none are
-/// passed over.
+/// passed over; one that begins a certificate and does not end it is a mistake.
 fn in_directory(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let entries = fs::read_dir(path).map_err(|error| TlsError::new("ca", path, error.to_string()))?;
     let files = entries.flatten().map(|entry| entry.path()).filter(|file| file.is_file());
-    let mut found: Vec<_> = files.filter_map(|file| certificates("ca", &file).ok()).flatten().collect();
+    let mut found = Vec::new();
+    for file in files {
+        match certificates("ca", &file) {
+            Ok(certificates) => found.extend(certificates),
+            // Half a certificate is one that is being replaced, or was; anything else is none of ours.
+            Err(error) if begins_certificate(&file) => return Err(error),
+            Err(_) => {}
+        }
+    }
     found.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
     found.dedup();
     if found.is_empty() {
         return Err(TlsError::new("ca", path, "no file in the directory holds a PEM certificate"));
     }
     Ok(found)
+}
+
+fn begins_certificate(file: &Path) -> bool {
+    const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
+    read(file).is_ok_and(|text| text.windows(BEGIN.len()).any(|line| line == BEGIN))
 }
 
 fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -96,6 +109,10 @@ const LARGEST: u64 = 16 << 20;
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     use io::Read as _;
+    // To open a pipe would wait for somebody to write to it.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("is not a regular file"));
+    }
     let mut text = Vec::new();
     fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
     if text.len() as u64 > LARGEST { Err(io::Error::other("is too large for PEM")) } else { Ok(text) }

@@ -83,6 +83,20 @@ fn one_file_may_hold_the_key_and_the_certificate_and_a_directory_the_authorities
 }
 
 #[test]
+fn half_an_authority_in_a_directory_is_a_mistake_and_so_is_what_is_no_file() {
+    let files = Files::new();
+    let pem = certified().0.pem();
+    files.write("whole", &pem);
+    let directory = || load(Trust::Authorities(files.0.path().to_owned()), None);
+    let half = files.write("half", &pem[..pem.len() / 2]);
+    assert!(directory().unwrap_err().to_string().contains(&half.display().to_string()));
+    fs::remove_file(half).unwrap();
+    assert!(directory().is_ok());
+    let device = load(Trust::Authorities("/dev/null".into()), None).unwrap_err().to_string();
+    assert!(device.ends_with("/dev/null: is not a regular file"), "{device}");
+}
+
+#[test]
 fn the_key_is_found_in_a_certificate_and_in_nothing_that_is_cut_off() {
     let (certificate, key) = certified();
     let whole = PublicKey::of(certificate.der()).unwrap();

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{ByteStream, slots::Slots};
+use super::{ByteStream, counted::Counted, slots::Slots};
 use crate::peer::{PeerAddress, Prospect, Reason};
 
 /// Addresses of one name that are tried: each has its share of the time.
@@ -61,11 +61,12 @@ impl Connector {
             None => self.resolve(peer, prospect).await?,
         };
         let _slot = self.slots.dials.enter(prospect).await;
+        let place = self.slots.connection()?;
         let (stream, address) = self.connect_any(&addresses, Instant::now() + left).await?;
         // A connection that has died already says so when it is read, and better.
         let _ = set_options(&stream);
         let detail = if ip.is_none() { format!("at {address}") } else { String::new() };
-        Ok((Box::new(stream), detail))
+        Ok((Box::new(Counted { stream, _place: place }), detail))
     }
 
     /// Looks a name up. Returns its addresses, and what is left of the timeout.

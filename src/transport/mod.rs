@@ -2,6 +2,7 @@
 
 mod connection;
 mod connector;
+mod counted;
 mod secure;
 mod slots;
 #[cfg(test)]

@@ -1,14 +1,16 @@
 //! How many attempts to reach peers run at once, in the whole process.
 //!
 //! An attempt takes a file descriptor for as long as packets are lost, and a name a thread for as long as the
-//! resolver is silent, so there is a bound on both. Peers that have failed for a while can't have all of it: one that
-//! was just lost is dialled at once, however many others are beyond reach.
+//! resolver is silent, so there is a bound on both. Peers that were never READY can't have all of it: one that was is
+//! dialled at once, however many others are beyond reach. Connections that are up have a bound of their own, so that
+//! peers leave clients their file descriptors.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::peer::Prospect;
+use super::connector::DialError;
+use crate::peer::{Prospect, Reason};
 
 /// How many connections may be on their way, whatever the process may open. More than the most peers that a pool has
 /// unless configured otherwise.
@@ -21,45 +23,76 @@ const LOOKUPS: usize = 256;
 pub struct Slots {
     pub(super) dials: Lane,
     pub(super) lookups: Lane,
+    connections: Arc<Semaphore>,
+    most_connections: usize,
 }
 
-/// A number of slots, of which three quarters are for everybody.
+/// A number of slots. A quarter is for peers that were READY before, half of them at most for those that keep failing.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
     all: Arc<Semaphore>,
-    /// What must be had besides by those with poor prospects.
+    /// What must be had besides by those without good prospects.
+    unproven: Arc<Semaphore>,
+    /// And by those with poor ones.
     poor: Arc<Semaphore>,
 }
 
 /// A slot in use.
 #[derive(Debug)]
 pub(super) struct Slot {
-    _all: Option<OwnedSemaphorePermit>,
-    _poor: Option<OwnedSemaphorePermit>,
+    _permits: Vec<OwnedSemaphorePermit>,
 }
 
 impl Slots {
-    /// Room for a process that may have this many files open: half of them can be connections on their way.
+    /// Room for a process that may have this many files open: half of them can be connections on their way, and three
+    /// quarters connections to peers in all.
     #[must_use]
     pub fn for_files(files: usize) -> Self {
         let dials = (files / 2).clamp(*DIALS.start(), *DIALS.end());
-        Self { dials: Lane::new(dials), lookups: Lane::new(LOOKUPS) }
+        let most_connections = (files - files / 4).clamp(*DIALS.start(), Semaphore::MAX_PERMITS);
+        Self {
+            dials: Lane::new(dials),
+            lookups: Lane::new(LOOKUPS),
+            connections: Arc::new(Semaphore::new(most_connections)),
+            most_connections,
+        }
+    }
+
+    /// A file descriptor for a connection.
+    ///
+    /// # Errors
+    /// There are as many connections as there may be.
+    pub(super) fn connection(&self) -> Result<OwnedSemaphorePermit, DialError> {
+        Arc::clone(&self.connections).try_acquire_owned().map_err(|_| DialError {
+            reason: Reason::ConnectFailed,
+            detail: format!(
+                "there are {} connections to peers, all that the limit on open files allows",
+                self.most_connections
+            ),
+        })
     }
 }
 
 impl Lane {
     fn new(size: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(size)), poor: Arc::new(Semaphore::new(size - size / 4)) }
+        let [all, unproven, poor] =
+            [size, size - size / 4, size / 2].map(|size| Arc::new(Semaphore::new(size)));
+        Self { all, unproven, poor }
     }
 
     /// Waits for a slot.
     pub(super) async fn enter(&self, prospect: Prospect) -> Slot {
-        // The semaphores are never closed, so an error can't be; going on without a slot would be harmless.
-        let poor = match prospect {
-            Prospect::Fair => None,
-            Prospect::Poor => Arc::clone(&self.poor).acquire_owned().await.ok(),
+        let wanted: &[_] = match prospect {
+            Prospect::Good => &[&self.all],
+            Prospect::Fair => &[&self.unproven, &self.all],
+            Prospect::Poor => &[&self.poor, &self.unproven, &self.all],
         };
-        Slot { _all: Arc::clone(&self.all).acquire_owned().await.ok(), _poor: poor }
+        let mut permits = Vec::with_capacity(wanted.len());
+        for semaphore in wanted {
+            // They are never closed, so an error can't be; going on without a slot would be harmless.
+            permits.extend(Arc::clone(semaphore).acquire_owned().await);
+        }
+        Slot { _permits: permits }
     }
 }
 
@@ -74,18 +107,20 @@ mod tests {
     #[test]
     fn however_many_poor_prospects_there_are_a_quarter_is_kept_for_the_others() {
         let lane = Lane::new(64);
-        let enter = |prospect| lane.enter(prospect).now_or_never();
-        let poor: Vec<_> = std::iter::from_fn(|| enter(Prospect::Poor)).collect();
-        assert_eq!(poor.len(), 48);
-        let fair: Vec<_> = std::iter::from_fn(|| enter(Prospect::Fair)).collect();
-        assert_eq!(fair.len(), 16);
-        drop(poor);
-        let more: Vec<_> = std::iter::from_fn(|| enter(Prospect::Fair)).collect();
-        assert_eq!(more.len() + fair.len(), 64, "and they may have all");
+        let fill =
+            |prospect| -> Vec<_> { std::iter::from_fn(|| lane.enter(prospect).now_or_never()).collect() };
+        let [poor, fair, good] = [Prospect::Poor, Prospect::Fair, Prospect::Good].map(fill);
+        assert_eq!([poor.len(), fair.len(), good.len()], [32, 16, 16]);
+        drop((poor, fair));
+        assert_eq!(fill(Prospect::Good).len(), 48, "and those that were READY may have all");
     }
 
     #[test]
     fn room_for_dials_follows_from_how_many_files_may_be_open() {
+        let slots = Slots::for_files(100);
+        let taken: Vec<_> = std::iter::from_fn(|| slots.connection().ok()).collect();
+        assert_eq!(taken.len(), 75);
+        assert!(slots.connection().unwrap_err().detail.starts_with("there are 75 connections"));
         for (files, dials) in [(0, 64), (1024, 512), (20_000, 10_000), (1_048_576, 16_384)] {
             assert_eq!(Slots::for_files(files).dials.all.available_permits(), dials);
         }

@@ -41,6 +41,7 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lost { cause, retry_after } => {
+                let cause = cause.trim_end_matches('.');
                 write!(f, "{cause}; trying again in {:.1} s", retry_after.as_secs_f64())
             }
             Self::Regained { resumed, attempts } => {

@@ -108,9 +108,11 @@ pub enum Action {
 /// How likely it is that an attempt succeeds. Where there is not room for all of them, it decides who goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prospect {
-    /// The peer is new, or was there a moment ago.
+    /// The peer was READY before.
+    Good,
+    /// It is new.
     Fair,
-    /// It has failed several times in a row.
+    /// It has failed several times in a row, and was never READY.
     Poor,
 }
 

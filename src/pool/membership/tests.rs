@@ -299,6 +299,16 @@ fn a_pool_that_stops_names_every_peer_once_and_is_empty() {
 }
 
 #[test]
+fn in_transport_mode_a_reset_asks_everybody_again_for_anybody_may_have_told_of_the_proxies() {
+    for (mode, orders) in [(ElementMode::Transport, &["redial a"][..]), (ElementMode::Stitched, &[])] {
+        let mut pool = Membership::new(mode, 100);
+        pool.add(at("a")).unwrap();
+        pool.identified(&at("a"), Roles::default(), list("a"));
+        assert_eq!(in_short(&pool.reset_learned()), orders);
+    }
+}
+
+#[test]
 fn in_transport_mode_only_an_address_that_is_nothing_by_itself_makes_learned_peers_leave() {
     let mut pool = Membership::new(ElementMode::Transport, 100);
     pool.add(at("anycast")).unwrap();
