@@ -7,12 +7,13 @@
 mod measure;
 mod peers;
 mod service;
+#[path = "../support/mod.rs"]
+mod support;
 
-use std::{env, error::Error, process::ExitCode, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 
 use measure::Figure;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
+use support::Outcome;
 
 const HELP: &str = "\
 How fast the pool finds its peers, misses them and finds them again, and what they cost.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::{Outcome, peers::Peers, service::Service};
+use super::{peers::Peers, service::Service, support::Outcome};
 
 /// One measured value, with what it is compared to.
 pub(crate) struct Figure {

@@ -13,7 +13,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use super::Outcome;
+use super::support::Outcome;
 
 /// Makes this program the process of the peers.
 pub(crate) const ARGUMENT: &str = "--be-the-peers";

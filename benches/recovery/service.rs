@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::Streaming;
 
-use super::Outcome;
+use super::support::{self, Outcome};
 
 /// No figure here is worth waiting longer for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -84,21 +84,12 @@ impl Service {
 
     /// Resident memory in KiB.
     pub(crate) fn resident(&self) -> Outcome<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id()?))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).ok_or("no Rss")?;
-        Ok(line.split_whitespace().next().ok_or("no Rss")?.parse()?)
+        support::resident(self.id()?)
     }
 
     /// Processor time used until now.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.id()?))?;
-        let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        // Fields 14 and 15 of proc(5), in hundredths of a second; two fields came before the parenthesis.
-        let ticks = [11, 12]
-            .iter()
-            .map(|at| fields.get(*at).map_or(Ok(0), |field| field.parse::<u64>()))
-            .sum::<Result<u64, _>>()?;
-        Ok(Duration::from_millis(ticks * 10))
+        support::cpu(self.id()?)
     }
 
     fn id(&self) -> Outcome<u32> {

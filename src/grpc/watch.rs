@@ -10,11 +10,11 @@ use tokio_stream::Stream;
 use tonic::{Code, Status};
 
 use super::{convert, error, pb};
-use crate::status::{Delivery, End, Subscription};
+use crate::status::{Delivery, End, Messages, Subscription};
 
 /// The response stream of `WatchPeerStatus`. Dropping it detaches the listener.
 pub struct WatchStream {
-    subscription: Subscription,
+    messages: Messages,
     user_data: Bytes,
     /// What the client was told before the end, so that the status says the same.
     retry_after: Option<std::time::Duration>,
@@ -23,7 +23,7 @@ pub struct WatchStream {
 impl WatchStream {
     pub(super) fn new(subscription: Subscription) -> Self {
         let user_data = subscription.user_data().clone();
-        Self { subscription, user_data, retry_after: None }
+        Self { messages: subscription.into_messages(), user_data, retry_after: None }
     }
 
     fn end(&self, end: End) -> Status {
@@ -48,7 +48,7 @@ impl Stream for WatchStream {
     type Item = Result<pb::WatchPeerStatusResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(Pin::new(&mut self.subscription).poll_next(cx));
+        let next = ready!(Pin::new(&mut self.messages).poll_next(cx));
         Poll::Ready(next.map(|item| match item {
             Ok(message) => {
                 if let Delivery::Draining { retry_after, .. } = message.delivery {

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use wildmatch::WildMatch;
-
-use super::{Event, PeerState};
+use super::{Event, PeerState, glob::Glob};
 use crate::peer::{PeerOrigin, PeerStatus};
 
 /// Entries per list of a filter: enough for every leaf of a pod by name, and a bound on the work per change.
@@ -15,6 +13,9 @@ const MAX_GLOB: usize = 320;
 /// Bytes of all globs of a filter: they are matched against every change and every peer of a snapshot, and kept for
 /// as long as the listener.
 const MAX_GLOBS: usize = 4096;
+
+/// Bytes of globs that take as long, at worst, as everything else that is done with an event.
+const BYTES_PER_EFFORT: usize = 128;
 
 /// What part of a change is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +60,9 @@ impl fmt::Display for FilterError {
 #[derive(Debug, Default)]
 pub struct Filter {
     spec: FilterSpec,
-    pools: Vec<WildMatch>,
-    peers: Vec<WildMatch>,
+    pools: Vec<Glob>,
+    peers: Vec<Glob>,
+    glob_bytes: usize,
 }
 
 /// Which parts of an event pass.
@@ -88,22 +90,27 @@ impl Filter {
     pub fn compile(spec: FilterSpec) -> Result<Self, FilterError> {
         let pools = compile_globs("pools", &spec.pools)?;
         let peers = compile_globs("peers", &spec.peers)?;
-        let total: usize = spec.pools.iter().chain(&spec.peers).map(String::len).sum();
-        if total > MAX_GLOBS {
+        let glob_bytes: usize = spec.pools.iter().chain(&spec.peers).map(String::len).sum();
+        if glob_bytes > MAX_GLOBS {
             let message =
-                format!("globs of {total} bytes, with those for pools; at most {MAX_GLOBS} are allowed");
+                format!("globs of {glob_bytes} bytes, with those for pools; at most {MAX_GLOBS} are allowed");
             return Err(FilterError { field: "peers", message });
         }
         check_count("origins", spec.origins.len())?;
         check_count("statuses", spec.statuses.len())?;
         check_count("interests", spec.interests.len())?;
-        Ok(Self { spec, pools, peers })
+        Ok(Self { spec, pools, peers, glob_bytes })
     }
 
     /// As its creator wrote it.
     #[must_use]
     pub const fn spec(&self) -> &FilterSpec {
         &self.spec
+    }
+
+    /// How much work it is to hold something against it, in that of a filter without globs.
+    pub(super) const fn effort(&self) -> usize {
+        1 + self.glob_bytes / BYTES_PER_EFFORT
     }
 
     /// Which parts of an event pass.
@@ -164,15 +171,14 @@ impl Filter {
     }
 }
 
-fn compile_globs(field: &'static str, globs: &[String]) -> Result<Vec<WildMatch>, FilterError> {
+fn compile_globs(field: &'static str, globs: &[String]) -> Result<Vec<Glob>, FilterError> {
     check_count(field, globs.len())?;
     let bad = globs.iter().find(|glob| glob.is_empty() || glob.len() > MAX_GLOB);
     if let Some(glob) = bad {
         let message = format!("a glob of {} bytes; 1 to {MAX_GLOB} are allowed", glob.len());
         return Err(FilterError { field, message });
     }
-    // Names of pools have no capitals, and those of hosts mean nothing by them.
-    Ok(globs.iter().map(|glob| WildMatch::new_case_insensitive(glob)).collect())
+    Ok(globs.iter().map(|glob| Glob::new(glob)).collect())
 }
 
 fn check_count(field: &'static str, count: usize) -> Result<(), FilterError> {

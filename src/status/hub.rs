@@ -3,7 +3,16 @@
 //! It owns both, computes the health of pools, gives out revisions, and wakes whoever waits for changes. It
 //! runs no task, reads no clock and never waits for a listener.
 
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::SystemTime,
+};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -19,8 +28,10 @@ use crate::{
 /// The state of everything, and what happened to it.
 pub struct Hub {
     epoch: u64,
+    /// That of the log, to be read without its lock.
+    head: AtomicU64,
     state: Mutex<State>,
-    /// Who waits for changes. Apart from `state`, so that waking a thousand listeners holds up nobody.
+    /// Who waits for changes. Apart from `state`, so that waking them holds up nobody.
     waiting: Mutex<Waiting>,
 }
 
@@ -99,7 +110,7 @@ impl Hub {
     #[must_use]
     pub fn new(epoch: u64, history: usize) -> Self {
         let state = State { log: Log::new(history), pools: BTreeMap::new() };
-        Self { epoch, state: Mutex::new(state), waiting: Mutex::default() }
+        Self { epoch, head: AtomicU64::new(0), state: Mutex::new(state), waiting: Mutex::default() }
     }
 
     /// Adds an empty pool, which is DOWN. Not a change.
@@ -133,7 +144,9 @@ impl Hub {
             let mut state = self.state.lock();
             let revision = state.log.head() + 1;
             let event = Arc::new(state.pools.get_mut(&update.pool)?.apply(update, revision)?);
-            (revision, state.log.push(event))
+            let oldest = state.log.push(event);
+            self.head.store(revision, Ordering::Release);
+            (revision, oldest)
         };
         self.wake_all();
         Some(revision)
@@ -141,7 +154,12 @@ impl Hub {
 
     /// Where the log ends now.
     pub fn cursor(&self) -> Cursor {
-        Cursor { epoch: self.epoch, revision: self.state.lock().log.head() }
+        Cursor { epoch: self.epoch, revision: self.head.load(Ordering::Acquire) }
+    }
+
+    /// The random id of this run of the service.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// How many changes lie after `revision`, if all of them can still be read.
@@ -230,21 +248,17 @@ impl Hub {
         Ok((peers, Cursor { epoch: self.epoch, revision: state.log.head() }))
     }
 
-    /// Has `waker` woken after every change from now on, until the key is given to [`Hub::forget`].
-    pub(super) fn wake_on_change(&self, waker: Arc<AtomicWaker>) -> u64 {
+    /// A place among those that are woken after every change from now on.
+    pub fn wakeup(self: &Arc<Self>) -> Wakeup {
+        let waker = Arc::new(AtomicWaker::new());
         let mut waiting = self.waiting.lock();
         waiting.last_key += 1;
         let key = waiting.last_key;
-        waiting.wakers.insert(key, waker);
-        key
+        waiting.wakers.insert(key, Arc::clone(&waker));
+        Wakeup { hub: Arc::clone(self), key, waker }
     }
 
-    /// Stops that.
-    pub(super) fn forget(&self, key: u64) {
-        self.waiting.lock().wakers.remove(&key);
-    }
-
-    /// How many are woken after a change: streams, and calls that wait.
+    /// How many are woken after a change.
     pub fn waiting(&self) -> usize {
         self.waiting.lock().wakers.len()
     }
@@ -253,6 +267,27 @@ impl Hub {
         for waker in self.waiting.lock().wakers.values() {
             waker.wake();
         }
+    }
+}
+
+/// A place among those that are woken after a change. Dropping it gives it up.
+pub struct Wakeup {
+    hub: Arc<Hub>,
+    key: u64,
+    waker: Arc<AtomicWaker>,
+}
+
+impl Wakeup {
+    /// Has `waker` woken, once, after the next change. Look for changes after this, not before: what happens in
+    /// between wakes.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+}
+
+impl Drop for Wakeup {
+    fn drop(&mut self) {
+        self.hub.waiting.lock().wakers.remove(&self.key);
     }
 }
 

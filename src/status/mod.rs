@@ -7,11 +7,14 @@
 mod delivery;
 mod event;
 mod filter;
+mod glob;
 mod health;
 mod hub;
 mod id;
 mod listener;
 mod log;
+mod messages;
+mod opening;
 mod registry;
 mod seat;
 mod subscription;
@@ -22,12 +25,14 @@ mod wait;
 pub use delivery::{Delivery, End, Message, ResetReason};
 pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, PoolState};
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
-pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
+pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update, Wakeup};
 pub use id::is_id;
 pub use listener::{
     AttachError, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec, ListenerView,
 };
 pub use log::Gap;
+pub use messages::Messages;
+pub use opening::SNAPSHOT_CHUNK;
 pub use registry::{Limits, Listeners, Place};
-pub use subscription::{SNAPSHOT_CHUNK, Subscription};
+pub use subscription::{READ_AHEAD, Room, Subscription, Told};
 pub use wait::HealthWait;

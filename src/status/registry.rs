@@ -98,7 +98,7 @@ impl Listeners {
         let listener = self.registry.lock().listeners.remove(id).ok_or(ListenerError)?;
         let attachment = listener.attachment.lock();
         if let Attachment::Attached { seat, .. } = &*attachment {
-            seat.end(End::Destroyed, self.hub.cursor().revision);
+            seat.call_away(End::Destroyed, self.hub.cursor().revision);
         }
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Listeners {
         let attached = self.take_seat(&mut registry, listener, &options)?;
         // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
         drop(registry);
-        Ok(Subscription::new(Arc::clone(&self.hub), attached, start, options))
+        Ok(Subscription::new(Arc::clone(&self.hub), attached, start, &options))
     }
 
     /// Creates an ephemeral listener and attaches a stream to it.
@@ -134,7 +134,7 @@ impl Listeners {
         let attached = self.take_seat(&mut registry, listener, &options)?;
         // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
         drop(registry);
-        Ok(Subscription::new(Arc::clone(&self.hub), attached, start, options))
+        Ok(Subscription::new(Arc::clone(&self.hub), attached, start, &options))
     }
 
     /// A place among the streams for a call that waits.
@@ -156,7 +156,7 @@ impl Listeners {
         self.draining.store(true, Ordering::SeqCst);
         for listener in registry.listeners.values() {
             if let Attachment::Attached { seat, .. } = &*listener.attachment.lock() {
-                seat.end(End::Draining, self.hub.cursor().revision);
+                seat.call_away(End::Draining, self.hub.cursor().revision);
             }
         }
     }
@@ -257,7 +257,7 @@ impl Listeners {
         match &*attachment {
             Attachment::Attached { seat, .. } if options.takeover => {
                 self.check_takeovers(registry)?;
-                seat.end(End::TakenOver, 0);
+                seat.call_away(End::TakenOver, 0);
             }
             Attachment::Attached { client, .. } => return Err(AttachError::Attached(client.clone())),
             Attachment::Detached { .. } => self.check_streams(registry)?,

@@ -1,6 +1,6 @@
 //! What a listener and its stream know of each other.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -30,19 +30,24 @@ impl Progress {
 /// A stream's place at its listener, from where it can be called away.
 #[derive(Debug, Default)]
 pub(super) struct Seat {
-    pub(super) waker: Arc<AtomicWaker>,
-    pub(super) end: Mutex<Option<(End, u64)>>,
+    pub(super) waker: AtomicWaker,
+    end: Mutex<Option<(End, u64)>>,
 }
 
 impl Seat {
     /// Ends the stream once it has been told everything up to `revision`. The first call wins, except that
     /// nothing is waited for after a takeover.
-    pub(super) fn end(&self, end: End, revision: u64) {
+    pub(super) fn call_away(&self, end: End, revision: u64) {
         let mut slot = self.end.lock();
         if slot.is_none() || end == End::TakenOver {
             *slot = Some((end, revision));
         }
         drop(slot);
         self.waker.wake();
+    }
+
+    /// Whether the stream is to end, and once it has been told how much.
+    pub(super) fn end(&self) -> Option<(End, u64)> {
+        *self.end.lock()
     }
 }

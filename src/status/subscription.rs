@@ -1,33 +1,28 @@
 //! One listener being told.
 //!
-//! A [`Subscription`] is polled by whoever carries its messages; it has no task and no queue of its own but
-//! the handful of messages it has read ahead. What it has handed out is counted in the listener's `Progress`,
-//! and its `Seat` is how the service ends it.
+//! A [`Subscription`] has no task, no queue and no clock: whoever carries its messages calls [`Subscription::tell`]
+//! when something may have happened, and takes as many as there is room for. What it has handed out is counted in the
+//! listener's `Progress`, and its `Seat` is how the service ends it.
 
 use std::{
-    collections::VecDeque,
-    future::Future as _,
-    pin::Pin,
     sync::{Arc, atomic::Ordering},
-    task::{Context, Poll, ready},
+    task::Waker,
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_stream::Stream;
+use tokio::time::Instant;
 
 use super::{
-    AttachOptions, Cursor, Delivery, End, Event, Gap, GapPolicy, Hub, Message, PeerState, PoolState,
-    ResetReason, registry::Attached,
+    AttachOptions, Cursor, Delivery, End, Event, Gap, GapPolicy, Hub, Message, PoolState, ResetReason,
+    opening::{Census, Opening},
+    registry::Attached,
 };
 
-/// Peers per snapshot message: 500 × ~200 bytes stays far below the 4 MiB that clients accept by default.
-pub const SNAPSHOT_CHUNK: usize = 500;
-/// Events read from the log at a time: enough to fill a DATA frame, few enough to keep memory constant.
-const READ_AHEAD: usize = 64;
-/// Reads in which the filter let nothing pass, before others get their turn: a poll that went through the
-/// whole log would hold up its thread, and with it the peers.
-const READS_PER_POLL: usize = 8;
+/// Events read from the log at a time: enough for a DATA frame or two, few enough to hold up no publisher.
+pub const READ_AHEAD: usize = 64;
+/// Events looked at, before others get their turn: going through the whole log for a filter that lets nothing pass
+/// would hold up the thread. Fewer if the filter is much work.
+const EVENTS_PER_TURN: usize = 8 * READ_AHEAD;
 /// Streams that are drained are asked to come back within this span, each at its own moment.
 const RETRY_AFTER: std::ops::Range<u64> = 500..3_000;
 
@@ -44,54 +39,76 @@ pub(super) enum Start {
     EpochChanged,
 }
 
-/// Where a client is up to date, and how many peers it has then.
-#[derive(Clone, Copy)]
-struct SyncPoint {
-    revision: u64,
-    peers: usize,
+/// Whether there is room for another message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There is.
+    More,
+    /// This was the last for now.
+    Full,
+}
+
+/// Why [`Subscription::tell`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// There may be more to say: the room or the turn is over.
+    Some,
+    /// Everything. Until something happens, or else until then, there is nothing to say.
+    All(Instant),
+    /// This is the end; `None`: the stream was to end here.
+    Ended(Option<End>),
+}
+
+/// How far the end of a stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    /// There is something to say yet.
+    Open,
+    /// There is not, and this is to be told.
+    With(End),
+    /// All is said.
+    Over,
 }
 
 /// A listener's stream of messages.
 pub struct Subscription {
-    hub: Arc<Hub>,
-    attached: Attached,
-    waker_key: u64,
-    epoch: u64,
-    options: AttachOptions,
-    /// Everything up to here has been read.
+    pub(super) hub: Arc<Hub>,
+    pub(super) attached: Attached,
+    gap_policy: GapPolicy,
+    stop_after_sync: bool,
+    heartbeat: Duration,
+    /// Everything up to here was told, or held back by the filter.
     cursor: u64,
-    /// Revision of the last change or snapshot put into `ready`.
+    /// Revision of the last change or snapshot that was told.
     chain: u64,
-    /// `Synced` is due once everything up to here has been read.
-    sync: Option<SyncPoint>,
-    /// The part of a snapshot that has not been put into `ready`.
-    snapshot: std::vec::IntoIter<Arc<PeerState>>,
-    ready: VecDeque<Message>,
-    read: Vec<Arc<Event>>,
-    heartbeat: Pin<Box<Sleep>>,
+    /// What has to be said until the client is up to date; `None`: it is.
+    opening: Option<Box<Opening>>,
     last_message: Instant,
-    finish: Option<Option<End>>,
+    finish: Finish,
+}
+
+/// What to do next.
+enum Step {
+    Say(Delivery),
+    /// Something was done, and nothing is to be said of it.
+    Done,
+    /// Only the log can have more.
+    Read,
 }
 
 impl Subscription {
-    pub(super) fn new(hub: Arc<Hub>, attached: Attached, start: Start, options: AttachOptions) -> Self {
-        let waker_key = hub.wake_on_change(Arc::clone(&attached.seat.waker));
-        let now = Instant::now();
+    pub(super) fn new(hub: Arc<Hub>, attached: Attached, start: Start, options: &AttachOptions) -> Self {
         let mut this = Self {
-            epoch: hub.cursor().epoch,
-            heartbeat: Box::pin(sleep_until(now + options.heartbeat)),
-            last_message: now,
             hub,
             attached,
-            waker_key,
-            options,
+            gap_policy: options.gap_policy,
+            stop_after_sync: options.stop_after_sync,
+            heartbeat: options.heartbeat,
             cursor: 0,
             chain: 0,
-            sync: None,
-            snapshot: Vec::new().into_iter(),
-            ready: VecDeque::new(),
-            read: Vec::new(),
-            finish: None,
+            opening: None,
+            last_message: Instant::now(),
+            finish: Finish::Open,
         };
         this.begin(start);
         this
@@ -103,227 +120,213 @@ impl Subscription {
         &self.attached.listener.spec.user_data
     }
 
-    /// Puts the opening messages into `ready`.
+    /// Has `waker` woken when the service calls the stream away. For changes, ask the [`Hub`].
+    pub fn wake_at_end(&self, waker: &Waker) {
+        self.attached.seat.waker.register(waker);
+    }
+
+    /// Says what there is to say, until `take` has no more room. `read` is for events on their way, and left empty.
+    pub fn tell(
+        &mut self,
+        now: Instant,
+        batch: usize,
+        read: &mut Vec<Arc<Event>>,
+        mut take: impl FnMut(Message) -> Room,
+    ) -> Told {
+        let (mut turn, effort) = (EVENTS_PER_TURN, self.attached.listener.spec.filter.effort());
+        self.make_way();
+        while turn > 0 {
+            match self.finish {
+                Finish::Open => {}
+                Finish::With(end) => {
+                    self.finish = Finish::Over;
+                    return Told::Ended(Some(end));
+                }
+                Finish::Over => return Told::Ended(None),
+            }
+            let room = match self.step() {
+                Step::Say(delivery) => self.say(delivery, now, &mut take),
+                Step::Done => {
+                    turn = turn.saturating_sub(READ_AHEAD);
+                    Room::More
+                }
+                Step::Read => match self.read_log(now, batch.min(turn.div_ceil(effort)), read, &mut take) {
+                    // The end of the log.
+                    (0, _) => {
+                        let due = self.last_message + self.heartbeat;
+                        if now < due {
+                            return Told::All(due);
+                        }
+                        self.say(Delivery::Heartbeat(self.at(self.cursor)), now, &mut take)
+                    }
+                    (count, room) => {
+                        turn = turn.saturating_sub(count * effort);
+                        room
+                    }
+                },
+            };
+            if room == Room::Full {
+                break;
+            }
+        }
+        Told::Some
+    }
+
+    /// Decides what has to be said first.
     fn begin(&mut self, start: Start) {
+        let (census, pools, cut) = self.cut();
+        self.cursor = cut;
+        self.chain = cut;
         let gap = match start {
             Start::After(revision) => {
-                self.cut();
-                self.snapshot = Vec::new().into_iter();
                 self.cursor = revision;
                 self.chain = revision;
                 // That far the client has everything, it says.
                 self.attached.listener.progress.cursor.store(revision, Ordering::Relaxed);
-                self.announce(true);
+                self.opening = Some(Box::new(Opening::resumed(cut, census)));
                 return;
             }
             Start::Snapshot => None,
-            Start::Compacted(revision) => Some((ResetReason::Compacted, revision)),
-            Start::EpochChanged => Some((ResetReason::EpochChanged, u64::MAX)),
+            Start::Compacted(revision) => Some((ResetReason::Compacted, cut.saturating_sub(revision))),
+            Start::EpochChanged => Some((ResetReason::EpochChanged, 0)),
         };
-        let (pools, cut) = self.cut();
-        self.chain = cut;
-        self.announce(false);
-        if let Some((reason, revision)) = gap {
-            self.reset(reason, cut.saturating_sub(revision));
-        }
-        self.open_snapshot(pools);
+        self.count_reset(gap);
+        self.opening = Some(Box::new(Opening::fresh(cut, census, pools, gap)));
     }
 
-    fn announce(&mut self, resumed: bool) {
-        if let Some(listener) = self.attached.view() {
-            let cursor = self.at(self.cursor);
-            self.push(Delivery::Attached { listener: Box::new(listener), cursor, resumed });
-        }
-    }
-
-    /// Cuts a snapshot: from here on the stream is at its revision.
-    fn cut(&mut self) -> (Vec<Arc<PoolState>>, u64) {
-        let filter = &self.attached.listener.spec.filter;
+    /// Everything as it is now, and when that is.
+    fn cut(&self) -> (Census, Vec<Arc<PoolState>>, u64) {
         let mut snapshot = self.hub.snapshot();
-        snapshot.peers.retain(|peer| filter.admits_peer(peer));
+        let filter = &self.attached.listener.spec.filter;
         snapshot.pools.retain(|pool| filter.admits_health_of(&pool.name));
-        self.cursor = snapshot.cursor.revision;
-        self.sync = Some(SyncPoint { revision: self.cursor, peers: snapshot.peers.len() });
-        self.snapshot = snapshot.peers.into_iter();
-        (snapshot.pools, self.cursor)
+        (Census::of(snapshot.peers), snapshot.pools, snapshot.cursor.revision)
     }
 
-    /// Puts the first part of the snapshot into `ready`, also if it is empty: it says that there is nothing.
-    fn open_snapshot(&mut self, pools: Vec<Arc<PoolState>>) {
-        let peers = self.snapshot.by_ref().take(SNAPSHOT_CHUNK).collect();
-        self.push(Delivery::Snapshot { peers, pools });
-        self.chain = self.cursor;
-    }
-
-    fn reset(&mut self, reason: ResetReason, missed: u64) {
-        let progress = &self.attached.listener.progress;
-        progress.resets.fetch_add(1, Ordering::Relaxed);
-        progress.missed.fetch_add(missed, Ordering::Relaxed);
-        self.push(Delivery::Reset { reason, missed });
-    }
-
-    fn push(&mut self, delivery: Delivery) {
-        let revision =
-            if let Delivery::Change { event, .. } = &delivery { event.revision } else { self.cursor };
-        self.ready.push_back(Message { revision, previous: self.chain, delivery });
-        if let Some(Message { delivery: Delivery::Change { .. }, .. }) = self.ready.back() {
-            self.chain = revision;
+    fn count_reset(&self, gap: Option<(ResetReason, u64)>) {
+        if let Some((_, missed)) = gap {
+            let progress = &self.attached.listener.progress;
+            progress.resets.fetch_add(1, Ordering::Relaxed);
+            progress.missed.fetch_add(missed, Ordering::Relaxed);
         }
     }
 
-    const fn at(&self, revision: u64) -> Cursor {
-        Cursor { epoch: self.epoch, revision }
-    }
-
-    /// Puts what comes next into `ready`. Returns false if there is nothing to say now.
-    fn advance(&mut self) -> bool {
-        if self.snapshot.len() > 0 {
-            let peers = self.snapshot.by_ref().take(SNAPSHOT_CHUNK).collect();
-            self.push(Delivery::Snapshot { peers, pools: Vec::new() });
-            return true;
-        }
-        if let Some(sync) = self.sync.filter(|sync| self.cursor >= sync.revision) {
-            self.sync = None;
-            let cursor = self.at(sync.revision);
-            self.push(Delivery::Synced { cursor, peers: sync.peers });
-            if self.options.stop_after_sync {
-                self.finish = Some(None);
-            }
-            return true;
-        }
-        let end = *self.attached.seat.end.lock();
-        if let Some((end, at)) = end
-            && self.cursor >= at
-        {
-            self.close(end);
-            return true;
-        }
-        self.read_log()
+    fn at(&self, revision: u64) -> Cursor {
+        Cursor { epoch: self.hub.epoch(), revision }
     }
 
     /// Leaves the seat to another stream at once, whatever there is left to say.
     fn make_way(&mut self) {
-        let over = self.finish == Some(None) && self.ready.is_empty();
-        if !over && matches!(*self.attached.seat.end.lock(), Some((End::TakenOver, _))) {
-            self.ready.clear();
-            self.finish = Some(Some(End::TakenOver));
+        if self.finish != Finish::Over && matches!(self.attached.seat.end(), Some((End::TakenOver, _))) {
+            self.finish = Finish::With(End::TakenOver);
         }
     }
 
-    fn close(&mut self, end: End) {
-        if end == End::Draining {
-            let retry_after = Duration::from_millis(fastrand::u64(RETRY_AFTER));
-            let cursor = self.at(self.cursor);
-            self.push(Delivery::Draining { cursor, retry_after });
-        }
-        self.finish = Some(Some(end));
-    }
-
-    /// Reads on in the log. Returns false at its end.
-    fn read_log(&mut self) -> bool {
-        let mut read = std::mem::take(&mut self.read);
-        // Not past the point at which `Synced` is due.
-        let until_sync = self.sync.map(|sync| sync.revision.saturating_sub(self.cursor));
-        let max = until_sync.and_then(|n| usize::try_from(n).ok()).map_or(READ_AHEAD, |n| n.min(READ_AHEAD));
-        let outcome = self.hub.read_after(self.cursor, max, &mut read);
-        let progressed = match outcome {
-            Ok(()) => !read.is_empty(),
-            Err(Gap::Compacted | Gap::Future) => {
-                self.overflow();
-                true
+    fn step(&mut self) -> Step {
+        if let Some(opening) = &mut self.opening {
+            if let Some(resumed) = opening.announce.take() {
+                let cursor = self.at(self.cursor);
+                let attached = |view| Delivery::Attached { listener: Box::new(view), cursor, resumed };
+                return self.attached.view().map_or(Step::Done, |view| Step::Say(attached(view)));
             }
-        };
+            if let Some((reason, missed)) = opening.reset.take() {
+                return Step::Say(Delivery::Reset { reason, missed });
+            }
+            if !opening.counted() && (opening.is_fresh() || self.cursor >= opening.revision) {
+                let part = opening.count_on(&self.attached.listener.spec.filter);
+                return part.map_or(Step::Done, Step::Say);
+            }
+            if self.cursor >= opening.revision {
+                let (revision, peers) = (opening.revision, opening.peers());
+                let synced = Delivery::Synced { cursor: self.at(revision), peers };
+                self.opening = None;
+                if self.stop_after_sync {
+                    self.finish = Finish::Over;
+                }
+                return Step::Say(synced);
+            }
+        }
+        match self.attached.seat.end() {
+            Some((end, revision)) if self.cursor >= revision => self.close(end),
+            _ => Step::Read,
+        }
+    }
+
+    fn close(&mut self, end: End) -> Step {
+        self.finish = Finish::With(end);
+        if end != End::Draining {
+            return Step::Done;
+        }
+        let retry_after = Duration::from_millis(fastrand::u64(RETRY_AFTER));
+        Step::Say(Delivery::Draining { cursor: self.at(self.cursor), retry_after })
+    }
+
+    /// Reads on in the log, and says what the filter lets pass. Returns how many events it went past: 0 is the end.
+    fn read_log(
+        &mut self,
+        now: Instant,
+        batch: usize,
+        read: &mut Vec<Arc<Event>>,
+        take: &mut impl FnMut(Message) -> Room,
+    ) -> (usize, Room) {
+        // Not past the point at which something else is due.
+        let stop = [
+            self.opening.as_ref().map(|opening| opening.revision),
+            self.attached.seat.end().map(|end| end.1),
+        ];
+        let left = stop.into_iter().flatten().min().map_or(u64::MAX, |stop| stop.saturating_sub(self.cursor));
+        let batch = usize::try_from(left).map_or(batch, |left| batch.min(left));
+        if let Err(Gap::Compacted | Gap::Future) = self.hub.read_after(self.cursor, batch, read) {
+            self.overflow();
+            return (1, Room::More);
+        }
+        let (mut count, mut room) = (0, Room::More);
         for event in read.drain(..) {
             self.cursor = event.revision;
+            count += 1;
             let parts = self.attached.listener.spec.filter.parts(&event);
             if !parts.is_empty() {
-                self.push(Delivery::Change { event, parts });
+                room = self.say(Delivery::Change { event, parts }, now, take);
+                if room == Room::Full {
+                    break;
+                }
             }
         }
-        self.read = read;
-        if self.ready.is_empty() {
+        if count > 0 {
             self.attached.listener.progress.cursor.store(self.cursor, Ordering::Relaxed);
         }
-        progressed
+        (count, room)
     }
 
     /// The log moved past this stream: it was read too slowly.
     fn overflow(&mut self) {
-        if self.options.gap_policy == GapPolicy::Fail {
-            self.finish = Some(Some(End::Overflow));
+        if self.gap_policy == GapPolicy::Fail {
+            self.finish = Finish::With(End::Overflow);
             return;
         }
-        let behind = self.cursor;
-        let (pools, cut) = self.cut();
-        self.reset(ResetReason::Overflow, cut.saturating_sub(behind));
-        self.open_snapshot(pools);
+        let (census, pools, cut) = self.cut();
+        let gap = Some((ResetReason::Overflow, cut.saturating_sub(self.cursor)));
+        self.count_reset(gap);
+        self.cursor = cut;
+        self.opening = Some(Box::new(Opening::again(cut, census, pools, gap)));
     }
 
-    /// Notes what is handed out.
-    fn account(&mut self, message: &Message) {
-        self.last_message = Instant::now();
+    /// Hands out one message, and notes that.
+    fn say(&mut self, delivery: Delivery, now: Instant, take: &mut impl FnMut(Message) -> Room) -> Room {
+        let (revision, previous) = (self.cursor, self.chain);
         let progress = &self.attached.listener.progress;
-        match message.delivery {
-            // Until a snapshot is complete, which `Synced` says, it is nothing to go on from.
-            Delivery::Attached { .. } | Delivery::Reset { .. } | Delivery::Snapshot { .. } => return,
+        match &delivery {
             Delivery::Change { .. } => {
+                self.chain = revision;
                 progress.delivered.fetch_add(1, Ordering::Relaxed);
             }
-            Delivery::Synced { .. } | Delivery::Heartbeat(_) | Delivery::Draining { .. } => {}
+            Delivery::Snapshot { .. } => self.chain = revision,
+            // Until a snapshot is complete, which `Synced` says, it is nothing to go on from.
+            Delivery::Attached { .. } | Delivery::Reset { .. } => {}
+            Delivery::Synced { .. } | Delivery::Heartbeat(_) | Delivery::Draining { .. } => {
+                progress.cursor.store(revision, Ordering::Relaxed);
+            }
         }
-        let reached = if self.ready.is_empty() { self.cursor } else { message.revision };
-        progress.cursor.store(reached, Ordering::Relaxed);
-    }
-
-    /// Ready when there has been no message for the heartbeat interval. The timer is moved only when it
-    /// fires: a busy stream leaves it alone.
-    fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.heartbeat.as_mut().poll(cx));
-            let due = self.last_message + self.options.heartbeat;
-            if due <= Instant::now() {
-                return Poll::Ready(());
-            }
-            self.heartbeat.as_mut().reset(due);
-        }
-    }
-}
-
-impl Stream for Subscription {
-    type Item = Result<Message, End>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        // First the waker, then the look: what happens in between wakes.
-        this.attached.seat.waker.register(cx.waker());
-        this.make_way();
-        for _ in 0..READS_PER_POLL {
-            if let Some(message) = this.ready.pop_front() {
-                this.account(&message);
-                return Poll::Ready(Some(Ok(message)));
-            }
-            match this.finish {
-                Some(Some(end)) => {
-                    this.finish = Some(None);
-                    return Poll::Ready(Some(Err(end)));
-                }
-                Some(None) => return Poll::Ready(None),
-                None => {}
-            }
-            if this.advance() {
-                continue;
-            }
-            ready!(this.poll_quiet(cx));
-            let cursor = this.at(this.cursor);
-            this.push(Delivery::Heartbeat(cursor));
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.hub.forget(self.waker_key);
+        self.last_message = now;
+        take(Message { revision, previous, delivery })
     }
 }

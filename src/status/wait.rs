@@ -9,13 +9,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::task::AtomicWaker;
-
-use super::{Event, Hub, PoolState};
+use super::{Event, Hub, PoolState, READ_AHEAD, hub::Wakeup};
 use crate::peer::PoolHealth;
 
-/// Events read from the log at a time: others publish in between.
-const READ_AHEAD: usize = 64;
 /// Reads before others get their turn.
 const READS_PER_POLL: usize = 8;
 
@@ -27,8 +23,7 @@ pub struct HealthWait {
     pool: Arc<PoolState>,
     /// Everything up to here has been read.
     cursor: u64,
-    waker: Arc<AtomicWaker>,
-    waker_key: u64,
+    changes: Wakeup,
     read: Vec<Arc<Event>>,
 }
 
@@ -37,9 +32,8 @@ impl HealthWait {
     #[must_use]
     pub fn new(hub: Arc<Hub>, pool: &str, wanted: PoolHealth) -> Option<Self> {
         let (pool, cursor) = hub.pool(pool)?;
-        let waker = Arc::new(AtomicWaker::new());
-        let waker_key = hub.wake_on_change(Arc::clone(&waker));
-        Some(Self { hub, wanted, pool, cursor: cursor.revision, waker, waker_key, read: Vec::new() })
+        let changes = hub.wakeup();
+        Some(Self { hub, wanted, pool, cursor: cursor.revision, changes, read: Vec::new() })
     }
 
     /// The pool as it is now.
@@ -94,7 +88,7 @@ impl Future for HealthWait {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // First the waker, then the look: what happens in between wakes.
-        self.waker.register(cx.waker());
+        self.changes.register(cx.waker());
         for _ in 0..READS_PER_POLL {
             if let Some(pool) = self.met() {
                 return Poll::Ready(pool);
@@ -105,12 +99,6 @@ impl Future for HealthWait {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-impl Drop for HealthWait {
-    fn drop(&mut self) {
-        self.hub.forget(self.waker_key);
     }
 }
 

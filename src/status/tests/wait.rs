@@ -1,8 +1,9 @@
 //! Waiting for the health of a pool: what counts, what wakes, and what is left behind.
 
 use std::{
+    pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
-    task::Wake,
+    task::{Context, Poll, Wake, Waker},
 };
 
 use super::*;

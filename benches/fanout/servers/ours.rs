@@ -1,0 +1,58 @@
+//! Ours: the hub, the listeners and the server as they are, published to by orders instead of peers.
+
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::SystemTime,
+};
+
+use opflex_peerstatus::{
+    grpc::{self, Api, Keepalive},
+    opflex::Identity,
+    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
+    status::{Hub, Limits, Listeners, PeerUpdate, Update},
+};
+use tokio::{net::TcpListener, sync::watch};
+
+use super::{obey, ready};
+use crate::support::Outcome;
+
+const HISTORY: usize = 65_536;
+const PEERS: u64 = 50;
+
+pub(super) fn serve(_options: &str) -> Outcome<()> {
+    let hub = Arc::new(Hub::new(fastrand::u64(1..), HISTORY));
+    let identity = Identity::new("bench".to_owned(), "default".to_owned());
+    hub.add_pool("default".into(), Arc::new(identity), SystemTime::now());
+    for number in 0..PEERS {
+        publish(&hub, number, Update::Added(PeerOrigin::Configured))?;
+    }
+    let (bound, address) = mpsc::sync_channel(1);
+    let served = Arc::clone(&hub);
+    thread::spawn(move || run(served, &bound));
+    ready(address.recv()?)?;
+    obey(|number| {
+        // Now refused, now timed out: always one change, and never one of the pool's health.
+        let reason =
+            if (number / PEERS).is_multiple_of(2) { Reason::ConnectFailed } else { Reason::ConnectTimeout };
+        let detail = Arc::from("connection refused (os error 111)");
+        let status = PeerStatus::Connecting;
+        publish(&hub, number, Update::Is { status, reason, detail, failures: 1, roles: None })
+    })
+}
+
+fn publish(hub: &Hub, number: u64, what: Update) -> Outcome<()> {
+    let address = PeerAddress::new(&format!("leaf-{}", 101 + number % PEERS), 8009)?;
+    let update = PeerUpdate { pool: "default".into(), address, at: SystemTime::now(), what };
+    hub.publish(update).map(drop).ok_or_else(|| "that was no change".into())
+}
+
+#[tokio::main]
+async fn run(hub: Arc<Hub>, bound: &mpsc::SyncSender<std::net::SocketAddr>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
+    let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 100_000, streams: 100_000 });
+    let (_drain, draining) = watch::channel(false);
+    let api = Api { hub, listeners, pools: Arc::default(), draining };
+    grpc::serve(api, Keepalive::default(), listener, std::future::pending()).await.expect("no error");
+}
