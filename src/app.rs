@@ -1,6 +1,6 @@
 //! The composition root: from settings to a running service, and down again in order.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    grpc::{self, Api},
+    grpc::{self, Api, Server},
     pool,
     status::{Hub, Listeners},
     transport::Slots,
@@ -27,11 +27,19 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service could not start.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve on {address}")]
-pub struct StartError {
-    address: SocketAddr,
-    #[source]
-    source: std::io::Error,
+pub enum StartError {
+    /// The address cannot be had.
+    #[error("cannot serve on {address}")]
+    Bind {
+        /// Where it was to serve.
+        address: SocketAddr,
+        /// Why it can't.
+        #[source]
+        source: io::Error,
+    },
+    /// It has nothing to run on.
+    #[error("cannot start the threads that carry clients")]
+    Threads(#[source] io::Error),
 }
 
 /// The service could not go on.
@@ -39,7 +47,7 @@ pub struct StartError {
 pub enum RunError {
     /// The server failed.
     #[error(transparent)]
-    Server(#[from] grpc::ServeError),
+    Server(#[from] grpc::ThreadEnded),
     /// A task that must not end did.
     #[error("a task that the service cannot do without has ended")]
     Task(#[from] JoinError),
@@ -59,13 +67,35 @@ impl Service {
     /// Binds, and starts serving and connecting.
     ///
     /// # Errors
-    /// The address could not be bound.
+    /// The address could not be bound, or there are no threads to be had.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let failed = |source| StartError { address: config.listen, source };
+        let failed = |source| StartError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
+        let listeners = Listeners::new(Arc::clone(&hub), config.limits);
+        let stop_pools = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let slots = Slots::for_files(raise_file_limit());
+        let open =
+            |pool| pool::open(pool, slots.clone(), Arc::clone(&hub), tasks.clone(), stop_pools.clone());
+        let (mut pools, mut owners) = (BTreeMap::new(), JoinSet::new());
+        for pool in config.pools {
+            if pool.peers.is_empty() {
+                warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
+            }
+            let name = Arc::clone(&pool.name);
+            let (handle, owner) = open(pool);
+            owners.spawn(owner);
+            pools.insert(name, handle);
+        }
+        let (drain, draining) = watch::channel(false);
+        let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
+        let server = Server::start(api, config.serving).await.map_err(StartError::Threads)?;
         let stop = CancellationToken::new();
-        let run = tokio::spawn(run(config, listener, stop.clone()));
+        let parts =
+            Parts { listeners, drain, tasks, owners, stop_pools, drain_timeout: config.drain_timeout };
+        let run = tokio::spawn(run(parts, server, listener, stop.clone()));
         Ok(Self { address, stop, run })
     }
 
@@ -91,51 +121,56 @@ impl Service {
     }
 }
 
-async fn run(config: Config, listener: TcpListener, stop: CancellationToken) -> Result<(), RunError> {
-    let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
-    let listeners = Listeners::new(Arc::clone(&hub), config.limits);
-    let tasks = TaskTracker::new();
-    let stop_pools = CancellationToken::new();
-    let mut critical = JoinSet::new();
-    let mut pools = BTreeMap::new();
-    let slots = Slots::for_files(raise_file_limit());
-    for pool in config.pools {
-        if pool.peers.is_empty() {
-            warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
-        }
-        let name = Arc::clone(&pool.name);
-        let (handle, task) =
-            pool::open(pool, slots.clone(), Arc::clone(&hub), tasks.clone(), stop_pools.clone());
-        critical.spawn(task);
-        pools.insert(name, handle);
-    }
-    critical.spawn(expire(Arc::clone(&listeners), stop_pools.clone()));
-    let (drain, draining) = watch::channel(false);
-    let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
-    let mut server =
-        tokio::spawn(grpc::serve(api, config.keepalive, listener, stop.clone().cancelled_owned()));
+/// What has to be ended in order.
+struct Parts {
+    listeners: Arc<Listeners>,
+    /// Tells calls that the service is stopping.
+    drain: watch::Sender<bool>,
+    /// Connections to peers.
+    tasks: TaskTracker,
+    /// The owners of pools.
+    owners: JoinSet<()>,
+    stop_pools: CancellationToken,
+    drain_timeout: Duration,
+}
 
+async fn run(
+    mut parts: Parts,
+    server: Server,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    parts.owners.spawn(expire(Arc::clone(&parts.listeners), parts.stop_pools.clone()));
+    let close = CancellationToken::new();
+    let mut server = tokio::spawn(server.serve(listener, close.clone().cancelled_owned()));
     let outcome = tokio::select! {
         biased;
         () = stop.cancelled() => Ok(()),
         ended = &mut server => ended?.map_err(RunError::from).and(Err(RunError::Ended)),
-        Some(ended) = critical.join_next() => ended.map_err(RunError::from).and(Err(RunError::Ended)),
+        Some(ended) = parts.owners.join_next() => ended.map_err(RunError::from).and(Err(RunError::Ended)),
     };
     info!("stopping");
     stop.cancel();
-    listeners.drain();
-    drain.send_replace(true);
-    drop(drain);
-    if outcome.is_ok() && timeout(config.drain_timeout, &mut server).await.is_err() {
-        let (_, streams) = listeners.count();
-        warn!(streams, "clients are still connected after {:?}: leaving them", config.drain_timeout);
-        server.abort();
+    parts.listeners.drain();
+    parts.drain.send_replace(true);
+    if outcome.is_ok() {
+        // Until the last stream has ended, who asks is told that the service is stopping.
+        let left = async {
+            parts.listeners.idle().await;
+            close.cancel();
+            let _ = (&mut server).await;
+        };
+        if timeout(parts.drain_timeout, left).await.is_err() {
+            let (_, streams) = parts.listeners.count();
+            warn!(streams, "clients are still connected after {:?}: leaving them", parts.drain_timeout);
+        }
     }
-    stop_pools.cancel();
-    tasks.close();
+    server.abort();
+    parts.stop_pools.cancel();
+    parts.tasks.close();
     let closed = async {
-        while critical.join_next().await.is_some() {}
-        tasks.wait().await;
+        while parts.owners.join_next().await.is_some() {}
+        parts.tasks.wait().await;
     };
     if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
         warn!("connections to peers did not close within {CLOSE_TIMEOUT:?}");

@@ -12,7 +12,7 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
-    grpc::Keepalive,
+    grpc::Serving,
     opflex::{ElementMode, Identity, Role, Roles},
     peer::{PeerAddress, Timers},
     pool::{ASK_AGAIN, PoolConfig},
@@ -38,7 +38,7 @@ pub struct Config {
     /// How long clients have to go when the service stops.
     pub drain_timeout: Duration,
     /// How clients that are gone are noticed.
-    pub keepalive: Keepalive,
+    pub serving: Serving,
     /// How many listeners and streams there may be.
     pub limits: Limits,
     /// How many changes are remembered.
@@ -158,7 +158,7 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
     Ok(Config {
         listen,
         drain_timeout: file.server.drain_timeout,
-        keepalive: Keepalive::default(),
+        serving: Serving::default(),
         limits: Limits { listeners: limits.max_listeners, streams: limits.max_streams },
         history: file.history.changes,
         pools: pools(&file)?,

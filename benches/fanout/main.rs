@@ -33,7 +33,7 @@ Usage: cargo bench --bench fanout -- [OPTIONS] [SCENARIO]...
   --rounds N   each measurement so often, in turn; the median is shown [default: 3]
   --quick      two seconds per measurement instead of six, and one round
   --soak MIN   then 10,000 watchers for so many minutes: is memory flat?
-  --ours SET   settings of ours to try, for example window=0,threads=1
+  --ours SET   settings of ours to try, for example pacing=0,threads=1
   --json       one JSON object a line instead of tables
   --help       this
 

@@ -96,7 +96,7 @@ impl Subject {
     pub(crate) async fn start(who: Who, options: &str) -> Outcome<Self> {
         Ok(match who.program() {
             Some(program) => Self::Broker(Broker::start(who, program).await?),
-            None if who == Who::Ours => Self::Server(Server::start(&format!("ours{options}")).await?),
+            None if who == Who::Ours => Self::Server(Server::start(&format!("ours,{options}")).await?),
             None => Self::Server(Server::start(who.name()).await?),
         })
     }

@@ -168,7 +168,8 @@ pub(super) fn transition(event: &Event) -> pb::Transition {
     pb::Transition { revision: event.revision, change: Some(change(event, everything)) }
 }
 
-fn change(event: &Event, parts: Parts) -> pb::Change {
+/// The parts of a change that a filter lets pass.
+pub(super) fn change(event: &Event, parts: Parts) -> pb::Change {
     let moved = &event.peer;
     let peer = parts.peer.then(|| pb::PeerChange {
         peer: Some(peer(&moved.peer)),

@@ -53,6 +53,11 @@ pub(super) fn request_too_large(limit: usize) -> Status {
     status(Code::InvalidArgument, "REQUEST_TOO_LARGE", message)
 }
 
+/// The bytes of the request are not the message that belongs there.
+pub(super) fn malformed_request() -> Status {
+    status(Code::InvalidArgument, "MALFORMED_REQUEST", "the request cannot be decoded")
+}
+
 /// Time is over and the pool, as it is now, has not had the health that was waited for.
 pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status {
     let PoolState { name, health, ready, wanted: peers, .. } = pool;

@@ -5,6 +5,7 @@ mod convert;
 mod deadline;
 mod error;
 mod health;
+mod http2;
 mod names;
 mod paging;
 mod pool_service;
@@ -13,8 +14,10 @@ mod server;
 mod status_service;
 mod transitions;
 mod watch;
+mod wire;
 
-pub use server::{Api, Keepalive, ServeError, serve};
+pub use http2::{Keepalive, ThreadEnded};
+pub use server::{Api, Server, Serving};
 
 /// Generated from `proto/opflex/peerstatus/v1`.
 #[allow(clippy::all, unreachable_pub)] // not ours to lint

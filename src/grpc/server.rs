@@ -1,18 +1,18 @@
 //! The server: which services it offers, and the bounds it puts on clients.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, io, sync::Arc, thread, time::Duration};
 
-use tokio::{net::TcpListener, sync::watch};
-use tonic::{
-    Code, Status,
-    body::Body,
-    transport::{Server, server::TcpIncoming},
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
 };
-use tower::util::MapResponseLayer;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, body::Body, service::Routes};
 
 use super::{
     error,
     health::HealthService,
+    http2::{self, Answers, Common, Ends, Keepalive, ThreadEnded, Threads},
     pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
 };
 use crate::{
@@ -22,35 +22,28 @@ use crate::{
 
 /// Longest request: `user_data` and a full filter are below 50 KiB.
 const MAX_REQUEST: usize = 64 * 1024;
-/// Streams on one connection, since the default is no bound at all.
-const MAX_CONCURRENT_STREAMS: u32 = 128;
-/// Locally reset streams that a connection may run up (RUSTSEC-2024-0003). Set because tonic's default is to
-/// switch hyper's guard off.
-const MAX_LOCAL_RESETS: usize = 1024;
-/// A client whose host vanished is noticed by the kernel, too.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// Room for headers: tokens are a few KiB at most.
-const MAX_HEADERS: u32 = 16 * 1024;
 
-/// The transport failed.
-#[derive(Debug, thiserror::Error)]
-#[error("the gRPC server failed")]
-pub struct ServeError(#[from] tonic::transport::Error);
-
-/// How a client that vanished without a word, or never reads what it is sent, is noticed: within the sum of the two,
-/// by the HTTP/2 ping that it does not answer.
+/// How clients are served.
 #[derive(Clone, Copy, Debug)]
-pub struct Keepalive {
-    /// How long a connection may be silent before it is asked for a sign of life.
-    pub interval: Duration,
-    /// How long the answer may take.
-    pub timeout: Duration,
+pub struct Serving {
+    /// How many threads carry connections. At least one.
+    pub threads: usize,
+    /// How many connections there may be. Others wait to be taken in.
+    pub connections: usize,
+    /// What follows a change within this time is told with it, in one go. Zero: everything at once.
+    pub pacing: Duration,
+    /// How clients that are gone are noticed.
+    pub keepalive: Keepalive,
 }
 
-impl Default for Keepalive {
-    /// Half a minute: proxies on the way drop what is silent for longer than a minute.
+impl Default for Serving {
     fn default() -> Self {
-        Self { interval: Duration::from_secs(20), timeout: Duration::from_secs(10) }
+        Self {
+            threads: thread::available_parallelism().map_or(1, usize::from),
+            connections: 16_384,
+            pacing: Duration::from_millis(5),
+            keepalive: Keepalive::default(),
+        }
     }
 }
 
@@ -74,48 +67,79 @@ impl Api {
     }
 }
 
-/// Serves the API until `stop`, and then until the last client has gone.
-///
-/// # Errors
-/// The transport failed.
-pub async fn serve(
-    api: Api,
-    keepalive: Keepalive,
-    listener: TcpListener,
-    stop: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    let draining = api.draining.clone();
-    let status = PeerStatusServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST);
-    let pool = PoolServiceServer::new(api).max_decoding_message_size(MAX_REQUEST);
-    let health = tonic_health::pb::health_server::HealthServer::new(HealthService { draining });
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
-    // No request timeout, no concurrency limit per connection, no connection age: see what each of them does
-    // to long streams.
-    Server::builder()
-        .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
-        .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
-        .http2_keepalive_interval(Some(keepalive.interval))
-        .http2_keepalive_timeout(Some(keepalive.timeout))
-        .http2_max_header_list_size(MAX_HEADERS)
-        .layer(MapResponseLayer::new(explain_size))
-        .add_service(status)
-        .add_service(pool)
-        .add_service(health.max_decoding_message_size(MAX_REQUEST))
-        .add_optional_service(reflection().build_v1().ok())
-        .add_optional_service(reflection().build_v1alpha().ok())
-        .serve_with_incoming_shutdown(incoming, stop)
-        .await?;
-    Ok(())
+/// The server, with nobody to serve yet. Dropping it lets go of every client.
+pub struct Server {
+    threads: Threads,
+    ends: Ends,
+    places: Arc<Semaphore>,
+    close: CancellationToken,
 }
 
-/// tonic says OUT_OF_RANGE of a request over the limit, as we say it of cursors, and gives no details.
-fn explain_size(response: http::Response<Body>) -> http::Response<Body> {
-    let status = response.extensions().get::<Status>();
-    // Ours have details.
-    if status.is_some_and(|status| status.code() == Code::OutOfRange && status.details().is_empty()) {
-        return error::request_too_large(MAX_REQUEST).into_http();
+impl Server {
+    /// Starts what will carry the clients.
+    ///
+    /// # Errors
+    /// A thread could not be had.
+    pub async fn start(api: Api, serving: Serving) -> io::Result<Self> {
+        let close = CancellationToken::new();
+        let common = Common {
+            hub: Arc::clone(&api.hub),
+            routes: routes(api),
+            keepalive: serving.keepalive,
+            pacing: serving.pacing,
+            answers: Answers::default(),
+            close: close.clone(),
+        };
+        let (threads, ends) = Threads::start(serving.threads.max(1), &common).await?;
+        let places = Arc::new(Semaphore::new(serving.connections));
+        Ok(Self { threads, ends, places, close })
     }
-    response
+
+    /// Serves the API until `stop`, and then until the last client has gone.
+    ///
+    /// # Errors
+    /// A thread has failed.
+    pub async fn serve(
+        mut self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ThreadEnded> {
+        tokio::select! {
+            () = stop => {}
+            ended = http2::accept(&listener, self.places, &self.threads) => ended?,
+            ended = self.ends.all() => ended?,
+        }
+        drop(listener);
+        self.close.cancel();
+        self.ends.all().await
+    }
+}
+
+fn routes(api: Api) -> Routes {
+    let draining = api.draining.clone();
+    let health = tonic_health::pb::health_server::HealthServer::new(HealthService { draining });
+    let mut routes = Routes::builder();
+    routes
+        .add_service(PeerStatusServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
+        .add_service(PoolServiceServer::new(api).max_decoding_message_size(MAX_REQUEST))
+        .add_service(health.max_decoding_message_size(MAX_REQUEST));
+    // Without them everything else goes on.
+    if let (Ok(v1), Ok(v1alpha)) = (reflection().build_v1(), reflection().build_v1alpha()) {
+        routes.add_service(v1).add_service(v1alpha);
+    }
+    routes.routes().prepare()
+}
+
+/// Explains refusals that are tonic's own. Ours have details.
+///
+/// It says OUT_OF_RANGE of a request over the limit, as we say it of cursors, and INTERNAL of what it can't decode.
+pub(super) fn explain(response: http::Response<Body>) -> http::Response<Body> {
+    let status = response.extensions().get::<Status>().filter(|status| status.details().is_empty());
+    match status.map(Status::code) {
+        Some(Code::OutOfRange) => error::request_too_large(MAX_REQUEST).into_http(),
+        Some(Code::Internal) => error::malformed_request().into_http(),
+        _ => response,
+    }
 }
 
 /// Reflection, so that grpcurl and its like need no proto files. Older ones ask for v1alpha.

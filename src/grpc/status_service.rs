@@ -101,6 +101,9 @@ impl PeerStatusService for Api {
             }
             self.listeners.attach(id, options).map_err(|error| error::attach(id, &error))?
         };
-        Ok(Response::new(WatchStream::new(subscription)))
+        let (stream, handover) = WatchStream::new(subscription);
+        let mut response = Response::new(stream);
+        response.extensions_mut().insert(handover);
+        Ok(response)
     }
 }

@@ -1,7 +1,11 @@
 //! The facts that are published: states and changes of them.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
+use super::Parts;
 use crate::{
     opflex::{Identity, Proxies, Roles},
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
@@ -114,4 +118,28 @@ pub struct Event {
     pub peer: PeerChange,
     /// What that did to the pool.
     pub health: Option<HealthChange>,
+    /// What clients are sent of it, made when the first of them is: with one part, the other, and both.
+    encoded: [OnceLock<Box<[u8]>>; 3],
+}
+
+impl Event {
+    pub(super) fn new(
+        revision: u64,
+        time: SystemTime,
+        peer: PeerChange,
+        health: Option<HealthChange>,
+    ) -> Self {
+        Self { revision, time, peer, health, encoded: Default::default() }
+    }
+
+    /// What clients are sent of these parts. It is the same for all of them, so `encode` is called but once.
+    pub fn encoded(&self, parts: Parts, encode: impl FnOnce() -> Vec<u8>) -> &[u8] {
+        let [peer, health, both] = &self.encoded;
+        let place = match parts {
+            Parts { peer: true, health: true } => both,
+            Parts { health: true, .. } => health,
+            Parts { .. } => peer,
+        };
+        place.get_or_init(|| encode().into_boxed_slice())
+    }
 }

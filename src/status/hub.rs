@@ -334,7 +334,7 @@ impl Pool {
         self.tally.moved(previous, after);
         let health = self.recompute(at, revision);
         let peer = PeerChange { peer, kind, previous, previous_origin };
-        Some(Event { revision, time: at, peer, health })
+        Some(Event::new(revision, at, peer, health))
     }
 
     /// Brings the pool's own state up to date with its peers'.

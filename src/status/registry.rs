@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     AttachError, AttachOptions, CreateError, Cursor, End, Gap, GapPolicy, Hub, Listener, ListenerError,
@@ -37,6 +38,8 @@ pub struct Listeners {
     limits: Limits,
     draining: AtomicBool,
     registry: Mutex<Registry>,
+    /// The last stream has ended.
+    emptied: Notify,
     /// Handed to subscriptions, which must not keep the service alive.
     this: Weak<Self>,
 }
@@ -56,6 +59,7 @@ impl Listeners {
             limits,
             draining: AtomicBool::new(false),
             registry: Mutex::default(),
+            emptied: Notify::new(),
             this: Weak::clone(this),
         })
     }
@@ -158,6 +162,20 @@ impl Listeners {
             if let Attachment::Attached { seat, .. } = &*listener.attachment.lock() {
                 seat.call_away(End::Draining, self.hub.cursor().revision);
             }
+        }
+    }
+
+    /// Waits until no stream is left, and no call that waits.
+    pub async fn idle(&self) {
+        let mut emptied = pin!(self.emptied.notified());
+        loop {
+            // First the place among those who are told, then the look.
+            emptied.as_mut().enable();
+            if self.registry.lock().streams == 0 {
+                return;
+            }
+            emptied.as_mut().await;
+            emptied.set(self.emptied.notified());
         }
     }
 
@@ -269,6 +287,14 @@ impl Listeners {
         Ok(Attached { listeners: Weak::clone(&self.this), listener, seat })
     }
 
+    /// A stream has ended, or a call that waited.
+    fn one_less(&self, registry: &mut Registry) {
+        registry.streams = registry.streams.saturating_sub(1);
+        if registry.streams == 0 {
+            self.emptied.notify_waiters();
+        }
+    }
+
     /// The listener as it is now.
     pub(super) fn view(&self, listener: &Arc<Listener>) -> ListenerView {
         let (client, expires) = match &*listener.attachment.lock() {
@@ -299,8 +325,7 @@ pub struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(listeners) = self.listeners.upgrade() {
-            let mut registry = listeners.registry.lock();
-            registry.streams = registry.streams.saturating_sub(1);
+            listeners.one_less(&mut listeners.registry.lock());
         }
     }
 }
@@ -325,7 +350,7 @@ impl Drop for Attached {
             return;
         };
         let mut registry = listeners.registry.lock();
-        registry.streams = registry.streams.saturating_sub(1);
+        listeners.one_less(&mut registry);
         let mut attachment = self.listener.attachment.lock();
         // After a takeover the seat is somebody else's.
         if matches!(&*attachment, Attachment::Attached { seat, .. } if Arc::ptr_eq(seat, &self.seat)) {

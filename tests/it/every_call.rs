@@ -182,10 +182,16 @@ async fn requests_over_the_limit_are_refused_and_the_connection_stays() {
 
 #[test]
 fn every_reason_that_there_is_is_told_of_in_docs_api_md_and_no_other() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/grpc");
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/grpc")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
     let mut used = BTreeSet::new();
-    for file in fs::read_dir(folder).unwrap() {
-        let text = fs::read_to_string(file.unwrap().path()).unwrap();
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
         let shouted =
             |text: &&str| text.len() > 3 && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'_'));
         used.extend(text.split('"').filter(shouted).map(str::to_owned));

@@ -3,11 +3,11 @@
 use std::{
     sync::{Arc, mpsc},
     thread,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use opflex_peerstatus::{
-    grpc::{self, Api, Keepalive},
+    grpc::{Api, Server, Serving},
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
@@ -20,7 +20,8 @@ use crate::support::Outcome;
 const HISTORY: usize = 65_536;
 const PEERS: u64 = 50;
 
-pub(super) fn serve(_options: &str) -> Outcome<()> {
+pub(super) fn serve(options: &str) -> Outcome<()> {
+    let serving = serving(options)?;
     let hub = Arc::new(Hub::new(fastrand::u64(1..), HISTORY));
     let identity = Identity::new("bench".to_owned(), "default".to_owned());
     hub.add_pool("default".into(), Arc::new(identity), SystemTime::now());
@@ -29,7 +30,7 @@ pub(super) fn serve(_options: &str) -> Outcome<()> {
     }
     let (bound, address) = mpsc::sync_channel(1);
     let served = Arc::clone(&hub);
-    thread::spawn(move || run(served, &bound));
+    thread::spawn(move || run(served, serving, &bound));
     ready(address.recv()?)?;
     obey(|number| {
         // Now refused, now timed out: always one change, and never one of the pool's health.
@@ -41,6 +42,19 @@ pub(super) fn serve(_options: &str) -> Outcome<()> {
     })
 }
 
+/// `,pacing=5,threads=2`, in milliseconds.
+fn serving(options: &str) -> Outcome<Serving> {
+    let mut serving = Serving::default();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=').ok_or("a setting is KEY=NUMBER")? {
+            ("pacing", window) => serving.pacing = Duration::from_millis(window.parse()?),
+            ("threads", threads) => serving.threads = threads.parse()?,
+            _ => return Err(format!("{option:?} is no setting").into()),
+        }
+    }
+    Ok(serving)
+}
+
 fn publish(hub: &Hub, number: u64, what: Update) -> Outcome<()> {
     let address = PeerAddress::new(&format!("leaf-{}", 101 + number % PEERS), 8009)?;
     let update = PeerUpdate { pool: "default".into(), address, at: SystemTime::now(), what };
@@ -48,11 +62,12 @@ fn publish(hub: &Hub, number: u64, what: Update) -> Outcome<()> {
 }
 
 #[tokio::main]
-async fn run(hub: Arc<Hub>, bound: &mpsc::SyncSender<std::net::SocketAddr>) {
+async fn run(hub: Arc<Hub>, serving: Serving, bound: &mpsc::SyncSender<std::net::SocketAddr>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
     let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 100_000, streams: 100_000 });
     let (_drain, draining) = watch::channel(false);
     let api = Api { hub, listeners, pools: Arc::default(), draining };
-    grpc::serve(api, Keepalive::default(), listener, std::future::pending()).await.expect("no error");
+    let server = Server::start(api, serving).await.expect("threads");
+    server.serve(listener, std::future::pending()).await.expect("no error");
 }

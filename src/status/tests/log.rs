@@ -11,7 +11,7 @@ fn event(revision: u64) -> Arc<Event> {
     add(&hub, "a");
     let (state, _) = hub.peer("p", &peer("a")).unwrap();
     let change = PeerChange { peer: state, kind: ChangeKind::Added, previous: None, previous_origin: None };
-    Arc::new(Event { revision, time: at(0), peer: change, health: None })
+    Arc::new(Event::new(revision, at(0), change, None))
 }
 
 /// A log of 4 into which `count` events were pushed.

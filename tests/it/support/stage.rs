@@ -7,7 +7,7 @@ use std::{
 };
 
 use opflex_peerstatus::{
-    grpc::{self, Api, Keepalive, ServeError},
+    grpc::{Api, Keepalive, Server, Serving, ThreadEnded},
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
@@ -73,7 +73,9 @@ impl Stage {
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let task = tokio::spawn(grpc::serve(self.api.clone(), keepalive, listener, stopped));
+        let serving = Serving { keepalive, ..Serving::default() };
+        let server = Server::start(self.api.clone(), serving).await.expect("threads");
+        let task = tokio::spawn(server.serve(listener, stopped));
         Served { address, task, stop: stop.drop_guard() }
     }
 }
@@ -81,7 +83,7 @@ impl Stage {
 /// A stage that is served.
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
-    task: JoinHandle<Result<(), ServeError>>,
+    task: JoinHandle<Result<(), ThreadEnded>>,
     stop: DropGuard,
 }
 

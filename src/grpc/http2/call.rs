@@ -1,0 +1,95 @@
+//! One request and its response.
+
+use std::{future::poll_fn, pin::pin, time::Duration};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
+use http::{Request, Response};
+use http_body::Body as _;
+use tokio::time::timeout;
+use tonic::{body::Body, service::Routes, transport::server::TcpConnectInfo};
+use tower::Service as _;
+
+use super::{answers::Answers, feed::Feed, received::Received};
+use crate::grpc::{server, watch::Handover};
+
+/// Bytes of an answer for which room is asked at a time: more would be kept from the other streams of the connection.
+const AT_A_TIME: usize = 16 * 1024;
+/// How long a client may leave an answer unread that it has asked for. Nothing but memory is at stake, so it is generous.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Nobody is there any more, or nobody reads: nothing more can be said on this stream.
+struct Gone;
+
+/// Has the services answer, and sends what they say. If that is a watch, it is returned, to be told from now on.
+pub(super) async fn run(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    mut routes: Routes,
+    client: TcpConnectInfo,
+    answers: Answers,
+) -> Option<Feed> {
+    let mut request = request.map(|body| Body::new(Received(body)));
+    request.extensions_mut().insert(client);
+    let response = tokio::select! {
+        biased;
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return None,
+        Ok(response) = routes.call(request) => response,
+    };
+    let (mut head, body) = server::explain(response).into_parts();
+    let watch = head.extensions.remove::<Handover>().and_then(|handover| handover.take());
+    let head = Response::from_parts(head, ());
+    let ends = watch.is_none() && body.is_end_stream();
+    let mut stream = respond.send_response(head, ends).ok()?;
+    match watch {
+        Some(subscription) => return Some(Feed::new(stream, subscription)),
+        None if ends => {}
+        None => {
+            if send(body, &mut stream, &answers).await.is_err() {
+                stream.send_reset(Reason::CANCEL);
+            }
+        }
+    }
+    None
+}
+
+/// Sends a body to its end.
+async fn send(body: Body, stream: &mut SendStream<Bytes>, answers: &Answers) -> Result<(), Gone> {
+    let mut body = pin!(body);
+    loop {
+        let frame = tokio::select! {
+            biased;
+            _ = poll_fn(|cx| stream.poll_reset(cx)) => return Err(Gone),
+            frame = poll_fn(|cx| body.as_mut().poll_frame(cx)) => frame,
+        };
+        let Some(frame) = frame else {
+            return stream.send_data(Bytes::new(), true).map_err(|_| Gone);
+        };
+        match frame.map_err(|_| Gone)?.into_data() {
+            Ok(data) => send_data(data, stream, answers).await?,
+            Err(frame) => {
+                let trailers = frame.into_trailers().map_err(|_| Gone)?;
+                return stream.send_trailers(trailers).map_err(|_| Gone);
+            }
+        }
+    }
+}
+
+async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>, answers: &Answers) -> Result<(), Gone> {
+    let mut held = None;
+    while !data.is_empty() {
+        stream.reserve_capacity(data.len().min(AT_A_TIME));
+        if stream.capacity() == 0 {
+            if held.is_none() {
+                held = Some(answers.hold(data.len()).ok_or(Gone)?);
+            }
+            let more = timeout(PATIENCE, poll_fn(|cx| stream.poll_capacity(cx))).await;
+            more.ok().flatten().and_then(Result::ok).ok_or(Gone)?;
+        }
+        let part = data.split_to(stream.capacity().min(data.len()));
+        if !part.is_empty() {
+            stream.send_data(part, false).map_err(|_| Gone)?;
+        }
+    }
+    Ok(())
+}

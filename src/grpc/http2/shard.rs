@@ -1,0 +1,185 @@
+//! The connections that one thread carries.
+//!
+//! It is told of a change once, and wakes its connections itself: at once after a quiet time; what follows within a short
+//! window is told together, which is fewer and larger writes.
+
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    future::poll_fn,
+    rc::Rc,
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use slab::Slab;
+use tokio::{
+    net::TcpStream,
+    sync::{Notify, mpsc},
+    task::spawn_local,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{service::Routes, transport::server::TcpConnectInfo};
+use tracing::debug;
+
+use super::{Keepalive, answers::Answers, connection, threads::Arrival};
+use crate::status::{Event, Hub};
+
+/// How long a client may take from its connection to the first words of HTTP/2.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What all shards work with.
+#[derive(Clone)]
+pub(in crate::grpc) struct Common {
+    pub(in crate::grpc) hub: Arc<Hub>,
+    pub(in crate::grpc) routes: Routes,
+    pub(in crate::grpc) keepalive: Keepalive,
+    /// What follows a change within this time is told with it.
+    pub(in crate::grpc) pacing: Duration,
+    pub(in crate::grpc) answers: Answers,
+    /// Every connection is asked to end.
+    pub(in crate::grpc) close: CancellationToken,
+}
+
+/// One thread's part of the connections.
+pub(super) struct Shard {
+    common: Common,
+    roster: RefCell<Slab<Entry>>,
+    scratch: RefCell<Vec<Arc<Event>>>,
+    closing: Cell<bool>,
+    /// The last connection has gone.
+    empty: Notify,
+}
+
+/// A connection, as its shard knows it.
+#[derive(Default)]
+struct Entry {
+    task: Option<Waker>,
+    watching: bool,
+}
+
+/// A connection's place in its shard. Dropping it gives it up.
+pub(super) struct Seat {
+    shard: Rc<Shard>,
+    key: usize,
+}
+
+impl Shard {
+    pub(super) fn new(common: Common) -> Rc<Self> {
+        Rc::new(Self {
+            common,
+            roster: RefCell::default(),
+            scratch: RefCell::default(),
+            closing: Cell::new(false),
+            empty: Notify::new(),
+        })
+    }
+
+    pub(super) fn keepalive(&self) -> Keepalive {
+        self.common.keepalive
+    }
+
+    pub(super) fn services(&self) -> (Routes, Answers) {
+        (self.common.routes.clone(), self.common.answers.clone())
+    }
+
+    /// For events on their way from the log to a frame.
+    pub(super) fn scratch(&self) -> RefMut<'_, Vec<Arc<Event>>> {
+        self.scratch.borrow_mut()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    pub(super) fn seat(this: &Rc<Self>) -> Seat {
+        let key = this.roster.borrow_mut().insert(Entry::default());
+        Seat { shard: Rc::clone(this), key }
+    }
+
+    fn wake(&self, which: impl Fn(&Entry) -> bool) {
+        for (_, entry) in self.roster.borrow().iter().filter(|(_, entry)| which(entry)) {
+            entry.task.iter().for_each(Waker::wake_by_ref);
+        }
+    }
+
+    /// Wakes the connections that have watches after each change.
+    pub(super) async fn pace(self: Rc<Self>) {
+        let changes = self.common.hub.wakeup();
+        let mut seen = self.common.hub.cursor().revision;
+        loop {
+            poll_fn(|cx| {
+                changes.register(cx.waker());
+                let head = self.common.hub.cursor().revision;
+                let before = std::mem::replace(&mut seen, head);
+                if before == head { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            self.wake(|entry| entry.watching);
+            if !self.common.pacing.is_zero() {
+                sleep(self.common.pacing).await;
+            }
+        }
+    }
+
+    async fn serve(self: Rc<Self>, arrival: Arrival) {
+        let Arrival { stream, client, place: _place, load: _load } = arrival;
+        let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(client) };
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let ended = match timeout(HANDSHAKE, connection::open(stream, info, self)).await {
+            Ok(Ok(connection)) => connection.await,
+            Ok(Err(error)) => Err(error),
+            Err(_) => return debug!(%client, "said nothing in HTTP/2 within {HANDSHAKE:?}"),
+        };
+        if let Err(error) = ended {
+            debug!(%client, %error, "connection ended");
+        }
+    }
+
+    /// Carries what arrives, until it is told to close and the last connection has gone.
+    pub(super) async fn run(self: Rc<Self>, mut door: mpsc::Receiver<Arrival>) {
+        spawn_local(Rc::clone(&self).pace());
+        let close = self.common.close.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = close.cancelled() => break,
+                arrival = door.recv() => match arrival {
+                    Some(arrival) => drop(spawn_local(Rc::clone(&self).serve(arrival))),
+                    None => break,
+                }
+            }
+        }
+        self.closing.set(true);
+        self.wake(|_| true);
+        while !self.roster.borrow().is_empty() {
+            self.empty.notified().await;
+        }
+    }
+}
+
+impl Seat {
+    /// Says which task the connection is.
+    pub(super) fn register(&self, task: &Waker) {
+        if let Some(entry) = self.shard.roster.borrow_mut().get_mut(self.key) {
+            entry.task = Some(task.clone());
+        }
+    }
+
+    /// Says whether it is to be woken after changes.
+    pub(super) fn watching(&self, watching: bool) {
+        if let Some(entry) = self.shard.roster.borrow_mut().get_mut(self.key) {
+            entry.watching = watching;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut roster = self.shard.roster.borrow_mut();
+        roster.try_remove(self.key);
+        if roster.is_empty() {
+            self.shard.empty.notify_one();
+        }
+    }
+}
