@@ -2,18 +2,18 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::grpc::pb;
+use crate::{cli::names::Glob, grpc::pb};
 
 /// What to hear. Options of different kinds must all match, one of those of the same kind must.
 #[derive(Debug, Default, Args)]
 pub struct FilterArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards); may be repeated
     #[arg(long = "peer", value_name = "GLOB")]
-    peers: Vec<String>,
+    peers: Vec<Glob>,
 
     /// Only pools whose name matches (* and ? are wildcards); may be repeated
     #[arg(long = "pool", value_name = "GLOB")]
-    pools: Vec<String>,
+    pools: Vec<Glob>,
 
     /// Only peers that enter or leave this status; may be repeated
     #[arg(long = "status", value_name = "STATUS", ignore_case = true)]
@@ -54,8 +54,8 @@ impl FilterArgs {
     #[must_use]
     pub fn into_filter(self) -> Option<pb::ListenerFilter> {
         let filter = pb::ListenerFilter {
-            pools: self.pools,
-            peers: self.peers,
+            pools: self.pools.into_iter().map(String::from).collect(),
+            peers: self.peers.into_iter().map(String::from).collect(),
             origins: self.origins.into_iter().map(|origin| pb::PeerOrigin::from(origin).into()).collect(),
             statuses: self.statuses.into_iter().map(|status| pb::PeerStatus::from(status).into()).collect(),
             interests: self.interests.into_iter().map(|what| pb::Interest::from(what).into()).collect(),

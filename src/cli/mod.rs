@@ -8,6 +8,7 @@ pub mod filter;
 pub mod health;
 pub mod json;
 pub mod listeners;
+pub mod names;
 pub mod peers;
 pub mod pool;
 pub mod serve;

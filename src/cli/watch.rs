@@ -19,7 +19,10 @@ use self::{
     renderer::Renderer,
 };
 use crate::{
-    cli::{GlobalArgs, Output, client::ServerAddress, exit::Failure, filter::FilterArgs, listeners},
+    cli::{
+        GlobalArgs, Output, client::ServerAddress, exit::Failure, filter::FilterArgs,
+        listeners::parse_user_data, names::ListenerName,
+    },
     grpc::pb::WatchPeerStatusRequest,
 };
 
@@ -55,14 +58,14 @@ pub struct WatchArgs {
         value_name = "NAME",
         conflicts_with_all = ["peers", "pools", "statuses", "origins", "interests", "user_data"]
     )]
-    listener: Option<String>,
+    listener: Option<ListenerName>,
 
     /// Take the listener's place from the stream that is attached to it
     #[arg(long, requires = "listener")]
     takeover: bool,
 
     /// Text that the service sends back with every change (shown with -o json, in base64)
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_user_data)]
     user_data: Option<String>,
 
     /// Print the state and end
@@ -73,7 +76,7 @@ pub struct WatchArgs {
 impl WatchArgs {
     fn request(self) -> WatchPeerStatusRequest {
         WatchPeerStatusRequest {
-            listener: self.listener.map(|name| listeners::full_name(&name)).unwrap_or_default(),
+            listener: self.listener.map(|name| name.to_string()).unwrap_or_default(),
             filter: self.filter.into_filter(),
             user_data: self.user_data.unwrap_or_default().into(),
             takeover: self.takeover,

@@ -252,11 +252,13 @@ async fn a_pool_can_be_changed_from_a_shell() {
     };
     let (code, told) = run(&["peers", "add", &address]).await;
     assert!(code == Some(0) && told.contains(&address), "{told}");
-    let (code, told) = run(&["peers", "add", &address]).await;
+    let (code, told) = run(&["peers", "add", &format!("default/{address}")]).await;
     assert!(code == Some(1) && told.contains("PEER_EXISTS"), "{told}");
     server.watch().await.until_ready(&address).await;
-    let (code, told) = run(&["peers", "reset", &address]).await;
-    assert!(code == Some(0) && told.contains('1'), "{told}");
+    for name in [address.clone(), format!("default/{address}"), format!("pools/default/peers/{address}")] {
+        let (code, told) = run(&["peers", "reset", &name]).await;
+        assert!(code == Some(0) && told.contains('1'), "{told}");
+    }
     let (code, told) = run(&["peers", "reset", "--all"]).await;
     assert!(code == Some(0) && told.contains('1'), "{told}");
     let (code, told) = run(&["peers", "remove", &address]).await;

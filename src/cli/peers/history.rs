@@ -10,13 +10,14 @@ use std::{
 use clap::Args;
 use prost_types::Timestamp;
 
-use super::full_name;
 use crate::{
     cli::{
         GlobalArgs, Output,
         client::{Client, Pages, answer, request},
         exit::Failure,
-        json, pool, print,
+        json,
+        names::{Glob, PeerName, PoolName},
+        print,
         style::{self, Style},
         table::{Cell, Table},
         text,
@@ -42,11 +43,11 @@ start.";
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards), or `pool/host:port` [default: all]
-    peer: Option<String>,
+    peer: Option<PeerName<Glob>>,
 
     /// Only the peers of this pool
     #[arg(long, value_name = "NAME")]
-    pool: Option<String>,
+    pool: Option<PoolName>,
 
     /// How many changes at most
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
@@ -84,17 +85,12 @@ pub(super) async fn run(args: HistoryArgs, globals: &GlobalArgs) -> Result<(), F
 
 /// The question, but for its pages.
 fn asked(args: &HistoryArgs, now: SystemTime) -> Result<ListTransitionsRequest, Failure> {
-    let (parent, peer) = match &args.peer {
-        Some(peer) if peer.contains('/') => {
-            let name = full_name(peer, args.pool.as_deref())?;
-            let parts = name.split_once("/peers/").map(|(pool, peer)| (pool.to_owned(), peer.to_owned()));
-            let bad = || Failure::Usage(format!("`{}` names no peer", text::plain(peer)));
-            parts.ok_or_else(bad)?
-        }
-        peer => {
-            (args.pool.as_deref().map(pool::full_name).unwrap_or_default(), peer.clone().unwrap_or_default())
-        }
+    let pool = match &args.peer {
+        Some(peer) => peer.pool_or(args.pool.as_ref())?,
+        None => args.pool.as_ref(),
     };
+    let parent = pool.map(ToString::to_string).unwrap_or_default();
+    let peer = args.peer.as_ref().map(|peer| peer.address.clone().into()).unwrap_or_default();
     // Further back than the clock goes is as far back as there is anything.
     let start = args.since.and_then(|since| now.checked_sub(since)).map(Timestamp::from);
     Ok(ListTransitionsRequest { parent, peer, start_time: start, ..ListTransitionsRequest::default() })

@@ -18,7 +18,8 @@ fn now() -> SystemTime {
 }
 
 fn args(peer: Option<&str>, pool: Option<&str>, since: Option<Duration>) -> HistoryArgs {
-    HistoryArgs { peer: peer.map(str::to_owned), pool: pool.map(str::to_owned), limit: 50, since }
+    let (peer, pool) = (peer.map(|peer| peer.parse().unwrap()), pool.map(|pool| pool.parse().unwrap()));
+    HistoryArgs { peer, pool, limit: 50, since }
 }
 
 fn question(peer: Option<&str>, pool: Option<&str>) -> (String, String) {
@@ -34,9 +35,8 @@ fn a_peer_may_be_named_in_short_or_by_a_glob() {
     assert_eq!(question(Some("[::1]:8009"), Some("lab")), pair("pools/lab", "[::1]:8009"));
     assert_eq!(question(Some("lab/a:1"), None), pair("pools/lab", "a:1"));
     assert_eq!(question(Some("pools/lab/peers/a:1"), None), pair("pools/lab", "a:1"));
-    for (peer, pool) in [("lab/a:1", Some("lab")), ("pools/lab", None)] {
-        assert_eq!(asked(&args(Some(peer), pool, None), now()).unwrap_err().exit(), Exit::Usage, "{peer}");
-    }
+    let twice = asked(&args(Some("lab/a:1"), Some("lab"), None), now());
+    assert_eq!(twice.unwrap_err().exit(), Exit::Usage);
 }
 
 #[test]
