@@ -40,6 +40,9 @@ Examples:
   peerstatus listeners get noc -o json
   peerstatus listeners destroy noc --allow-missing";
 
+/// Where a listener is not found.
+const SEE_LIST: &str = "`peerstatus listeners list` shows those that there are";
+
 const LIST_EXAMPLES: &str = "\
 Examples:
   peerstatus listeners list
@@ -133,7 +136,11 @@ fn parse_ttl(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// The call failed, or the output is closed.
 pub async fn run(args: ListenersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    match args.command {
+    obey(args.command, globals).await.map_err(|failure| failure.advise("LISTENER_NOT_FOUND", SEE_LIST))
+}
+
+async fn obey(command: ListenersCommand, globals: &GlobalArgs) -> Result<(), Failure> {
+    match command {
         ListenersCommand::List => list(globals).await,
         ListenersCommand::Get { listener } => get(&listener, globals).await,
         ListenersCommand::Create(args) => create(args, globals).await,

@@ -141,7 +141,15 @@ enum PeersCommand {
 /// # Errors
 /// The call failed, or the output is closed.
 pub async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    match args.command {
+    obey(args.command, globals).await.map_err(|failure| {
+        failure
+            .advise("POOL_NOT_FOUND", "choose one with --pool")
+            .advise("PEER_NOT_FOUND", "`peerstatus peers list` shows those that there are")
+    })
+}
+
+async fn obey(command: PeersCommand, globals: &GlobalArgs) -> Result<(), Failure> {
+    match command {
         PeersCommand::List { pool } => list(pool.as_ref(), globals).await,
         PeersCommand::Get { peer, pool } => get(&peer, pool.as_ref(), globals).await,
         PeersCommand::Add { peer, pool } => add(&peer, pool.as_ref(), globals).await,

@@ -102,7 +102,21 @@ pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
             () = output_closed() => Failure::OutputClosed,
         })
     };
-    follow_until(globals.server.clone(), args.request(), printer, until).await
+    let listener = args.listener.clone();
+    let ended = follow_until(globals.server.clone(), args.request(), printer, until).await;
+    ended.map_err(|failure| advised(failure, listener.as_ref()))
+}
+
+/// What to do where the listener cannot be attached to.
+fn advised(failure: Failure, listener: Option<&ListenerName>) -> Failure {
+    let Some(listener) = listener else { return failure };
+    let make = format!(
+        "make it with `peerstatus listeners create --id {}`; `peerstatus listeners list` shows those that there are",
+        listener.id()
+    );
+    failure
+        .advise("LISTENER_NOT_FOUND", &make)
+        .advise("LISTENER_ATTACHED", "--takeover takes the place of the other stream")
 }
 
 /// Follows a watch until it ends by itself, or `until` does.

@@ -1,6 +1,9 @@
 //! The binary as people and scripts use it.
 
-use opflex_peerstatus::sim::SimPeer;
+use opflex_peerstatus::{
+    grpc::pb::{CreateListenerRequest, WatchPeerStatusRequest},
+    sim::SimPeer,
+};
 
 use crate::support::{Folder, Process, Server, peerstatus, sim};
 
@@ -132,6 +135,35 @@ async fn an_argument_that_the_service_refuses_is_a_mistake_on_the_command_line()
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(64), "{told}: {stderr}");
         assert!(stderr.contains(told), "{stderr}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_with_what_to_do_about_it() {
+    let server = Server::start(&[]).await;
+    let address = server.address().to_string();
+    server.create(CreateListenerRequest { listener_id: "noc".into(), ..Default::default() }).await;
+    let watch = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
+    let _attached = server.watch_with(watch).await.unwrap();
+    let no_peer = "pools/default/peers/x:1: no such peer";
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["peers", "get", "x:1"], &[no_peer, "`peerstatus peers list`"]),
+        (&["peers", "remove", "x:1"], &[no_peer, "`peerstatus peers list`"]),
+        (&["peers", "reset", "x:1"], &[no_peer, "`peerstatus peers list`"]),
+        (&["peers", "list", "--pool", "lab"], &["no such pool; there is default", "choose one with --pool"]),
+        (&["peers", "add", "lab/x:1"], &["no such pool; there is default", "choose one with --pool"]),
+        (&["pool", "get", "lab"], &["no such pool; there is default"]),
+        (&["listeners", "get", "soc"], &["`peerstatus listeners list`"]),
+        (&["watch", "--listener", "soc"], &["listeners create --id soc`", "`peerstatus listeners list`"]),
+        (&["watch", "--listener", "noc"], &["--takeover"]),
+        (&["health", "nope"], &["opflex.peerstatus.v1.PeerStatusService", "v1.PoolService", "\"\""]),
+    ];
+    for (args, told) in cases {
+        let output = peerstatus(&[args, &["--server", &address][..]].concat()).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(told.iter().all(|told| stderr.contains(told)), "{args:?}: {stderr}");
     }
     server.stop().await;
 }
