@@ -43,7 +43,9 @@ Examples:
 
 The first connection must succeed. A connection that is lost later is made again,
 and the watch goes on where it was; stderr tells so, and what was missed if the
-service could not keep it.";
+service could not keep it. A listener that the service has lost by then, since it
+was restarted or nobody watched for too long, is made again as it was; one that
+somebody destroys ends the watch.";
 
 /// What to watch.
 #[derive(Debug, Args)]

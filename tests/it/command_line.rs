@@ -1,11 +1,14 @@
 //! The binary as people and scripts use it.
 
 use opflex_peerstatus::{
-    grpc::pb::{CreateListenerRequest, WatchPeerStatusRequest},
+    grpc::pb::{
+        CreateListenerRequest, GetListenerRequest, Interest, ListenerFilter, ListenerState,
+        WatchPeerStatusRequest,
+    },
     sim::SimPeer,
 };
 
-use crate::support::{Folder, Process, Server, peerstatus, sim};
+use crate::support::{Folder, Process, Proxy, Server, peerstatus, sim};
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
@@ -166,6 +169,35 @@ async fn what_is_refused_is_told_with_what_to_do_about_it() {
         assert!(told.iter().all(|told| stderr.contains(told)), "{args:?}: {stderr}");
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_as_a_listener_survives_a_restart_of_the_service() {
+    let (first, second) = (Server::start(&[]).await, Server::start(&[]).await);
+    let proxy = Proxy::to(first.address()).await;
+    let filter = ListenerFilter { interests: vec![Interest::Health.into()], ..Default::default() };
+    let create = CreateListenerRequest {
+        listener_id: "noc".into(),
+        filter: Some(filter),
+        user_data: "rack-7".into(),
+        idle_ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+    };
+    first.create(create.clone()).await;
+    let address = proxy.address.to_string();
+    let mut watch = Process::start(&["watch", "--listener", "noc", "-o", "json", "--server", &address]);
+    while !watch.line().await.expect("no end").contains("\"synced\"") {}
+
+    proxy.lead_to(second.address());
+    first.stop().await;
+    while !watch.line().await.expect("no end").contains("\"synced\"") {}
+    let request = GetListenerRequest { name: "listeners/noc".into() };
+    let again = second.listeners().get_listener(request).await.unwrap().into_inner().listener.unwrap();
+    assert_eq!(again.state(), ListenerState::Attached);
+    let CreateListenerRequest { filter, user_data, idle_ttl, .. } = create;
+    assert_eq!((again.filter, again.user_data, again.idle_ttl), (filter, user_data, idle_ttl));
+    watch.signal("INT").await;
+    assert_eq!(watch.ended().await.code(), Some(130));
+    second.stop().await;
 }
 
 #[tokio::test]

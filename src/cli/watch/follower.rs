@@ -12,7 +12,8 @@ use crate::{
         watch::notice::Notice,
     },
     grpc::pb::{
-        Attached, Cursor, WatchPeerStatusRequest, WatchPeerStatusResponse, watch_peer_status_response::Event,
+        Attached, CreateListenerRequest, Cursor, Listener, WatchPeerStatusRequest, WatchPeerStatusResponse,
+        watch_peer_status_response::Event,
     },
 };
 
@@ -91,6 +92,11 @@ pub struct Follower {
     outage: Option<String>,
     /// What the service asked for in `draining`.
     retry_after: Duration,
+    /// The listener that is watched, as it was when a stream was attached to it last; not one that goes with its
+    /// stream.
+    listener: Option<Listener>,
+    /// Whether the service has lost it: in a restart, or because nobody watched it for too long.
+    is_lost: bool,
 }
 
 impl Follower {
@@ -109,7 +115,22 @@ impl Follower {
             failures: 0,
             outage: None,
             retry_after: Duration::ZERO,
+            listener: None,
+            is_lost: false,
         }
+    }
+
+    /// What to create before that: the listener, as it was, if the service has lost it.
+    #[must_use]
+    pub fn lost_listener(&self) -> Option<CreateListenerRequest> {
+        let listener = self.listener.as_ref().filter(|_| self.is_lost)?;
+        let id = listener.name.strip_prefix("listeners/").unwrap_or(&listener.name);
+        Some(CreateListenerRequest {
+            listener_id: id.to_owned(),
+            filter: listener.filter.clone(),
+            user_data: listener.user_data.clone(),
+            idle_ttl: listener.idle_ttl,
+        })
     }
 
     /// What to ask for now: what was asked first, and then what comes after all that was processed.
@@ -171,6 +192,10 @@ impl Follower {
         self.chain = attached.cursor.map(|cursor| cursor.revision);
         self.is_synced = false;
         self.was_attached = true;
+        self.is_lost = false;
+        if !self.request.listener.is_empty() {
+            self.listener.clone_from(&attached.listener);
+        }
         if self.outage.take().is_some() {
             notices.push(Notice::Regained { resumed: attached.resumed, attempts: self.failures });
         }
@@ -226,6 +251,7 @@ impl Follower {
         match end {
             End::Closed if self.request.stop_after_sync && self.is_synced => Next::Done,
             End::Closed => self.retry("the service ended the stream".to_owned(), retry_after, jitter),
+            End::Status(status) if self.loses_listener(&status) => self.make_again(&status, jitter),
             End::Status(status) if self.can_heal(&status) => {
                 let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 let retry_after = retry_after.max(asked.unwrap_or_default());
@@ -255,6 +281,23 @@ impl Follower {
             // after a connection that broke unnoticed, our own stream is what is still attached
             Code::FailedPrecondition => exit::reason(status) == "LISTENER_ATTACHED",
             _ => exit::is_local(status),
+        }
+    }
+
+    /// Whether the service does not know any more what was watched. Were it destroyed while a stream was attached, the
+    /// stream would have been told so: this is a loss.
+    fn loses_listener(&self, status: &Status) -> bool {
+        self.listener.is_some() && exit::reason(status) == "LISTENER_NOT_FOUND"
+    }
+
+    /// At once, but for one that is gone again as soon as it was made.
+    fn make_again(&mut self, status: &Status, jitter: f64) -> Next {
+        let was_lost = std::mem::replace(&mut self.is_lost, true);
+        let retry = self.retry(exit::describe(status), Duration::ZERO, jitter);
+        let name = self.listener.as_ref().map(|listener| listener.name.clone()).unwrap_or_default();
+        match was_lost {
+            true => retry,
+            false => Next::Retry { after: Duration::ZERO, notice: Some(Notice::MakingAgain { name }) },
         }
     }
 

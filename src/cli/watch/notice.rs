@@ -21,6 +21,11 @@ pub enum Notice {
         /// How many attempts it took.
         attempts: u32,
     },
+    /// The service has lost the listener that was watched.
+    MakingAgain {
+        /// The listener.
+        name: String,
+    },
     /// The service skipped changes, and said so.
     Missed(Reset),
     /// The service skipped changes without saying so. It must not.
@@ -50,6 +55,10 @@ impl fmt::Display for Notice {
                 let outcome = if *resumed { "nothing was missed" } else { "starting over with a snapshot" };
                 write!(f, "connected again{attempts}; {outcome}")
             }
+            Self::MakingAgain { name } => write!(
+                f,
+                "the service has lost {name}: making it again, with the filter, user data and time to live that it had"
+            ),
             Self::Missed(reset) => {
                 let cause = match reset.reason() {
                     ResetReason::Overflow => "this side read too slowly",

@@ -8,7 +8,7 @@ use crate::{
         exit::Exit,
         tests::samples::{attached, change, cursor, draining, heartbeat, reset, snapshot, synced},
     },
-    grpc::pb::{Reset, ResetReason},
+    grpc::pb::{ListenerFilter, Reset, ResetReason},
 };
 
 fn follower() -> Follower {
@@ -212,6 +212,63 @@ fn what_cannot_heal_ends_the_watch() {
         let expected = if code == Code::InvalidArgument { Exit::Usage } else { Exit::Failed };
         assert_eq!(failure.exit(), expected, "{code:?}");
     }
+}
+
+/// A follower of `listeners/noc`, live, and a service that has lost it.
+fn follower_of_a_lost_listener() -> Follower {
+    let request = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
+    let mut follower = Follower::new(request);
+    for mut message in [attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)] {
+        if let Some(Event::Attached(attached)) = &mut message.event {
+            attached.listener = Some(noc());
+        }
+        follower.heard(&message);
+    }
+    retry(follower.ended(lost(), 0.0));
+    follower
+}
+
+fn noc() -> Listener {
+    Listener {
+        name: "listeners/noc".into(),
+        filter: Some(ListenerFilter { peers: vec!["10.*".into()], ..Default::default() }),
+        user_data: "rack-7".into(),
+        idle_ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_listener_that_the_service_has_lost_is_made_again_as_it_was_and_at_once() {
+    let mut follower = follower_of_a_lost_listener();
+    assert_eq!(follower.lost_listener(), None, "as long as nobody says so");
+    let (after, notice) = retry(follower.ended(status(Code::NotFound, "LISTENER_NOT_FOUND"), 1.0));
+    assert_eq!(after, Duration::ZERO);
+    assert!(notice.unwrap().to_string().starts_with("the service has lost listeners/noc: making it again"));
+    let Listener { filter, user_data, idle_ttl, .. } = noc();
+    let again = CreateListenerRequest { listener_id: "noc".into(), filter, user_data, idle_ttl };
+    assert_eq!(follower.lost_listener(), Some(again));
+    assert_eq!(follower.request().resume_after, cursor(10), "where it was, should it be the same service");
+    follower.heard(&attached(10, true));
+    assert_eq!(follower.lost_listener(), None);
+}
+
+#[test]
+fn a_listener_that_is_gone_as_soon_as_it_is_made_is_made_with_patience() {
+    let mut follower = follower_of_a_lost_listener();
+    retry(follower.ended(status(Code::NotFound, "LISTENER_NOT_FOUND"), 1.0));
+    let (after, _) = retry(follower.ended(status(Code::NotFound, "LISTENER_NOT_FOUND"), 1.0));
+    assert_eq!(after.as_millis(), 1000);
+    assert!(follower.lost_listener().is_some());
+}
+
+#[test]
+fn a_listener_that_never_was_there_or_was_destroyed_is_not_made() {
+    let request = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
+    let refused = Follower::new(request).ended(status(Code::NotFound, "LISTENER_NOT_FOUND"), 0.5);
+    assert_eq!(failure(refused).exit(), Exit::Failed);
+    let destroyed = status(Code::Cancelled, "LISTENER_DESTROYED");
+    assert_eq!(failure(follower_of_a_lost_listener().ended(destroyed, 0.5)).exit(), Exit::Failed);
 }
 
 #[test]
