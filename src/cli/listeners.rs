@@ -36,9 +36,13 @@ const EXAMPLES: &str = "\
 Examples:
   peerstatus listeners list
   peerstatus listeners create --id noc --user-data rack-7 --status ready --ttl 1h
-  peerstatus watch --listener noc
+  peerstatus watch --listener noc --resume
   peerstatus listeners get noc -o json
-  peerstatus listeners destroy noc --allow-missing";
+  peerstatus listeners destroy noc --allow-missing
+
+A listener is a filter, user data, and a place in the stream of changes that stays when
+nobody watches. `watch --listener noc --resume` goes on from that place; without --resume
+it begins with the state as it is now.";
 
 /// Where a listener is not found.
 const SEE_LIST: &str = "`peerstatus listeners list` shows those that there are";
@@ -57,7 +61,8 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   peerstatus listeners create --id noc --ttl 1h
   peerstatus listeners create --id noc --user-data rack-7 --peer 'leaf-1*' --status ready
-  peerstatus watch --listener noc";
+  peerstatus watch --listener noc             beginning with the state as it is then
+  peerstatus watch --listener noc --resume    beginning with what it missed";
 
 const DESTROY_EXAMPLES: &str = "\
 Examples:

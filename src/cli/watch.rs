@@ -20,10 +20,14 @@ use self::{
 };
 use crate::{
     cli::{
-        GlobalArgs, Output, client::ServerAddress, exit::Failure, filter::FilterArgs,
-        listeners::parse_user_data, names::ListenerName,
+        GlobalArgs, Output,
+        client::{Client, ServerAddress, answer, promised, request},
+        exit::Failure,
+        filter::FilterArgs,
+        listeners::parse_user_data,
+        names::ListenerName,
     },
-    grpc::pb::WatchPeerStatusRequest,
+    grpc::pb::{Cursor, GetListenerRequest, WatchPeerStatusRequest},
 };
 
 /// How long after Ctrl-C an output that does not take what we have may hold up the end.
@@ -40,6 +44,11 @@ Examples:
   peerstatus watch --until-synced             the state now, and done
   peerstatus watch -o json | jq '.change.peer // empty'  for machines
   peerstatus watch --listener noc             as a listener made by `listeners create`
+  peerstatus watch --listener noc --resume    the same, beginning with what it missed
+
+A listener has a place of its own: the last change that was handed to whoever watched,
+or its creation. Without --resume that does not count: the watch begins with the state
+as it is now, and what happened in between is not told.
 
 The first connection must succeed. A connection that is lost later is made again,
 and the watch goes on where it was; stderr tells so, and what was missed if the
@@ -65,6 +74,10 @@ pub struct WatchArgs {
     /// Take the listener's place from the stream that is attached to it
     #[arg(long, requires = "listener")]
     takeover: bool,
+
+    /// Begin after the last change that was delivered to the listener, and not with the state as it is now
+    #[arg(long, requires = "listener")]
+    resume: bool,
 
     /// Text that the service sends back with every change (shown with -o json, in base64)
     #[arg(long, value_name = "TEXT", value_parser = parse_user_data)]
@@ -105,8 +118,23 @@ pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
         })
     };
     let listener = args.listener.clone();
-    let ended = follow_until(globals.server.clone(), args.request(), printer, until).await;
-    ended.map_err(|failure| advised(failure, listener.as_ref()))
+    let ended = async {
+        let resume_after = match &listener {
+            Some(listener) if args.resume => place_of(listener, &globals.server).await?,
+            _ => None,
+        };
+        let request = WatchPeerStatusRequest { resume_after, ..args.request() };
+        follow_until(globals.server.clone(), request, printer, until).await
+    };
+    ended.await.map_err(|failure| advised(failure, listener.as_ref()))
+}
+
+/// How far the listener has been served.
+async fn place_of(listener: &ListenerName, server: &ServerAddress) -> Result<Option<Cursor>, Failure> {
+    let mut client = Client::connect(server).await?.listeners();
+    let asked = request(GetListenerRequest { name: listener.to_string() });
+    let response = answer(client.get_listener(asked).await)?;
+    Ok(promised(response.listener, "listener")?.cursor)
 }
 
 /// What to do where the listener cannot be attached to.

@@ -2,7 +2,7 @@
 
 use opflex_peerstatus::{
     grpc::pb::{
-        CreateListenerRequest, GetListenerRequest, Interest, ListenerFilter, ListenerState,
+        AddPeerRequest, CreateListenerRequest, GetListenerRequest, Interest, ListenerFilter, ListenerState,
         WatchPeerStatusRequest,
     },
     sim::SimPeer,
@@ -198,6 +198,35 @@ async fn a_watch_as_a_listener_survives_a_restart_of_the_service() {
     watch.signal("INT").await;
     assert_eq!(watch.ended().await.code(), Some(130));
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_can_go_on_where_its_listener_was() {
+    let peer = sim();
+    let peer_address = peer.address().to_string();
+    let server = Server::start(&[]).await;
+    server.create(CreateListenerRequest { listener_id: "noc".into(), ..Default::default() }).await;
+    let add = AddPeerRequest {
+        host: peer.address().ip().to_string(),
+        port: peer.address().port().into(),
+        ..Default::default()
+    };
+    server.pools().add_peer(add).await.unwrap();
+    server.watch().await.until_ready(&peer_address).await;
+    let address = server.address().to_string();
+    let told = async |resume: &[&str]| {
+        // The stream before may still be on its way out.
+        let watch = ["watch", "--until-synced", "--listener", "noc", "--takeover", "--server", &address];
+        let output = peerstatus(&[&watch[..], resume].concat()).await;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let missed = told(&["--resume"]).await;
+    assert!(missed.contains("+ added") && missed.contains("→ READY"), "{missed}");
+    let nothing = told(&["--resume"]).await;
+    assert!(!nothing.contains(&peer_address), "it was told already: {nothing}");
+    assert!(told(&[]).await.contains(&peer_address), "the state as it is");
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ fn mistakes_exit_with_64() {
         "peerstatus watch --frobnicate",
         "peerstatus watch --status sleepy",
         "peerstatus watch --takeover",
+        "peerstatus watch --resume",
         "peerstatus watch --listener x --peer y",
         "peerstatus --server ftp://x watch",
         "peerstatus watch --server host:99999",

@@ -42,13 +42,22 @@ pub struct Renderer {
     reason_width: usize,
     /// The snapshot that is on its way.
     snapshot: Option<Snapshot>,
+    /// How many streams there were.
+    streams: usize,
 }
 
 impl Renderer {
     /// A renderer that has seen nothing.
     #[must_use]
     pub fn new(style: Style) -> Self {
-        Self { style, pools: BTreeSet::new(), peer_width: 0, reason_width: REASON_WIDTH_MIN, snapshot: None }
+        Self {
+            style,
+            pools: BTreeSet::new(),
+            peer_width: 0,
+            reason_width: REASON_WIDTH_MIN,
+            snapshot: None,
+            streams: 0,
+        }
     }
 
     /// The lines for a message, without line breaks. `now` is for how long ago something was.
@@ -73,16 +82,21 @@ impl Renderer {
 
     fn attached(&mut self, attached: &Attached) -> Vec<String> {
         self.snapshot = None;
+        self.streams += 1;
         let listener = attached.listener.as_ref().map_or("", |listener| &listener.name);
-        if attached.resumed || listener.is_empty() {
-            return Vec::new();
-        }
-        vec![self.furniture(&format!("-- watching as {listener} --"))]
+        let line = match attached.resumed {
+            _ if listener.is_empty() => return Vec::new(),
+            true if self.streams > 1 => return Vec::new(),
+            true => format!("-- watching as {listener}, from where it was --"),
+            false => format!("-- watching as {listener} --"),
+        };
+        vec![self.furniture(&line)]
     }
 
     fn synced(&mut self, synced: &Synced, now: SystemTime) -> Vec<String> {
         let Some(snapshot) = self.snapshot.take() else {
-            return vec![self.furniture("-- live again --")];
+            let line = if self.streams > 1 { "-- live again --" } else { "-- live; times are UTC --" };
+            return vec![self.furniture(line)];
         };
         for name in snapshot.pools.iter().map(|pool| text::pool_name(&pool.name)) {
             self.pools.insert(name.to_owned());

@@ -116,10 +116,26 @@ lab/10.0.0.1:8009        READY   5s               handshake complete
 #[test]
 fn an_empty_service_and_a_resumed_stream_say_so() {
     let mut renderer = Renderer::new(Style::default());
-    let empty = [snapshot(1, vec![pool("default", PoolHealth::Down, 0, 0)], vec![]), synced(1, 0)];
-    let expected = "pool default: DOWN for 3m 12s, 0 of 0 ready\n-- live: no peers; times are UTC --";
+    let down = pool("default", PoolHealth::Down, 0, 0);
+    let empty = [attached(1, false), snapshot(1, vec![down], vec![]), synced(1, 0)];
+    let expected = "\
+-- watching as listeners/abc --
+pool default: DOWN for 3m 12s, 0 of 0 ready
+-- live: no peers; times are UTC --";
     assert_eq!(rendered(&mut renderer, &empty), expected);
     assert_eq!(rendered(&mut renderer, &[attached(1, true), synced(1, 0)]), "-- live again --");
+}
+
+#[test]
+fn a_watch_that_begins_where_its_listener_was_says_so() {
+    let mut renderer = Renderer::new(Style::default());
+    let ready = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let missed = change(Some(peer_change(0, ready, PeerStatus::Connected)), None);
+    let expected = "\
+-- watching as listeners/abc, from where it was --
+08:31:02.114  127.0.0.1:18009  CONNECTED     → READY         handshake complete
+-- live; times are UTC --";
+    assert_eq!(rendered(&mut renderer, &[attached(1, true), missed, synced(2, 1)]), expected);
 }
 
 #[test]
