@@ -2,7 +2,10 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::{cli::names::Glob, grpc::pb};
+use crate::{
+    cli::{names::Glob, text},
+    grpc::pb,
+};
 
 /// What to hear. Options of different kinds must all match, one of those of the same kind must.
 #[derive(Debug, Default, Args)]
@@ -64,6 +67,31 @@ impl FilterArgs {
     }
 }
 
+/// A filter as the options that make it: `--pool fabric-a --status ready`.
+#[must_use]
+pub fn as_options(filter: &pb::ListenerFilter) -> String {
+    let globs = |option: &'static str, globs: &[String]| -> Vec<String> {
+        globs.iter().map(|glob| format!("{option} {}", text::plain(glob))).collect()
+    };
+    let words = |option: &'static str, numbers: &[i32], word: fn(i32) -> String| -> Vec<String> {
+        numbers.iter().map(|number| format!("{option} {}", word(*number).to_lowercase())).collect()
+    };
+    let options = [
+        globs("--pool", &filter.pools),
+        globs("--peer", &filter.peers),
+        words("--status", &filter.statuses, text::status),
+        words("--origin", &filter.origins, text::origin),
+        words("--interest", &filter.interests, text::interest),
+    ];
+    options.concat().join(" ")
+}
+
+/// Whether peers are heard of, or only the health of pools.
+#[must_use]
+pub fn hears_peers(filter: &pb::ListenerFilter) -> bool {
+    filter.interests.is_empty() || filter.interests.contains(&pb::Interest::Peers.into())
+}
+
 impl From<Status> for pb::PeerStatus {
     fn from(status: Status) -> Self {
         match status {
@@ -91,5 +119,25 @@ impl From<Interest> for pb::Interest {
             Interest::Peers => Self::Peers,
             Interest::Health => Self::Health,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_told_as_the_options_that_make_it() {
+        let filter = pb::ListenerFilter {
+            pools: vec!["lab".into()],
+            peers: vec!["10.*".into(), "\x1b[2J".into()],
+            origins: vec![pb::PeerOrigin::Learned.into()],
+            statuses: vec![pb::PeerStatus::Ready.into()],
+            interests: vec![pb::Interest::Health.into()],
+        };
+        let expected = "--pool lab --peer 10.* --peer ·[2J --status ready --origin learned --interest health";
+        assert_eq!(as_options(&filter), expected);
+        assert!(!hears_peers(&filter));
+        assert!(hears_peers(&pb::ListenerFilter::default()));
     }
 }

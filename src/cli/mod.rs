@@ -237,5 +237,11 @@ fn print(lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
     Ok(stdout.flush()?)
 }
 
+/// Tells a person something beside the output.
+fn remark(globals: &GlobalArgs, text: &str) {
+    let line = globals.style(&io::stderr()).paint(style::NOTICE, &text::plain(text));
+    let _ = writeln!(io::stderr(), "{line}"); // nobody has to listen
+}
+
 #[cfg(test)]
 mod tests;

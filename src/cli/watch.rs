@@ -106,8 +106,10 @@ impl WatchArgs {
 /// # Errors
 /// See [`follow()`]; [`Failure::Interrupted`] after Ctrl-C.
 pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let renderer = Renderer::new(globals.style(&io::stdout()).fitted());
     let form = match globals.output {
-        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()).fitted())),
+        Output::Human if args.until_synced => Form::Human(renderer.until_synced()),
+        Output::Human => Form::Human(renderer),
         Output::Json => Form::Json,
     };
     let printer = Printer::new(form, globals.style(&io::stderr()));

@@ -230,6 +230,28 @@ async fn a_watch_can_go_on_where_its_listener_was() {
 }
 
 #[tokio::test]
+async fn a_question_that_nothing_answers_is_told_on_standard_error() {
+    let server = Server::start(&[]).await;
+    let address = server.address().to_string();
+    let cases: &[(&[&str], &str)] = &[
+        (&["watch", "--until-synced", "--pool", "nope"], "watch: nothing matches --pool nope now\n"),
+        (
+            &["watch", "--until-synced", "--peer", "x*", "-o", "json"],
+            "watch: nothing matches --peer x* now\n",
+        ),
+        (&["peers", "history", "x*"], "history: nothing that is remembered matches x*\n"),
+        (&["watch", "--until-synced", "--interest", "health"], ""),
+        (&["peers", "history"], ""),
+    ];
+    for (args, told) in cases {
+        let output = peerstatus(&[args, &["--server", &address][..]].concat()).await;
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), *told, "{args:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn history_can_be_read_from_a_shell() {
     let peer = sim();
     let peer_address = peer.address().to_string();

@@ -12,7 +12,7 @@ use prost_types::Timestamp;
 
 use crate::{
     cli::{
-        GlobalArgs, Output,
+        self, GlobalArgs, Output,
         client::{Client, Pages, answer, request},
         exit::Failure,
         json,
@@ -77,6 +77,9 @@ pub(super) async fn run(args: HistoryArgs, globals: &GlobalArgs) -> Result<(), F
             break;
         }
     }
+    if let Some(remark) = nothing_matches(&args, &transitions) {
+        cli::remark(globals, &remark);
+    }
     match globals.output {
         Output::Human => print(table(&transitions, globals.style(&io::stdout()), SystemTime::now())),
         Output::Json => print(transitions.iter().map(json::line).collect::<Result<Vec<_>, _>>()?),
@@ -94,6 +97,13 @@ fn asked(args: &HistoryArgs, now: SystemTime) -> Result<ListTransitionsRequest, 
     // Further back than the clock goes is as far back as there is anything.
     let start = args.since.and_then(|since| now.checked_sub(since)).map(Timestamp::from);
     Ok(ListTransitionsRequest { parent, peer, start_time: start, ..ListTransitionsRequest::default() })
+}
+
+/// A peer for whom nothing was found may be a typo, or one of whom nothing is remembered.
+fn nothing_matches(args: &HistoryArgs, found: &[Transition]) -> Option<String> {
+    let glob = String::from(args.peer.as_ref().filter(|_| found.is_empty())?.address.clone());
+    let since = args.since.map(|since| format!(" --since {}", humantime::format_duration(since)));
+    Some(format!("history: nothing that is remembered matches {glob}{}", since.unwrap_or_default()))
 }
 
 fn table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<String> {

@@ -9,6 +9,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     cli::{
         exit::{self, Failure},
+        filter,
         watch::notice::Notice,
     },
     grpc::pb::{
@@ -69,6 +70,13 @@ enum Phase {
     Complete,
 }
 
+/// How much there is in a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    pools: usize,
+    peers: usize,
+}
+
 /// Follows one watch across its streams.
 #[derive(Debug)]
 pub struct Follower {
@@ -86,14 +94,17 @@ pub struct Follower {
     was_attached: bool,
     /// Whether the present stream reached `synced`.
     is_synced: bool,
+    /// Whether any did.
+    was_synced: bool,
+    /// The snapshot that the present stream began with, if it did.
+    found: Option<Found>,
     /// Attempts that failed since the last `synced`.
     failures: u32,
     /// What ended the last stream, until the next one begins.
     outage: Option<String>,
     /// What the service asked for in `draining`.
     retry_after: Duration,
-    /// The listener that is watched, as it was when a stream was attached to it last; not one that goes with its
-    /// stream.
+    /// The listener that is watched, as it was when a stream was attached to it last.
     listener: Option<Listener>,
     /// Whether the service has lost it: in a restart, or because nobody watched it for too long.
     is_lost: bool,
@@ -112,6 +123,8 @@ impl Follower {
             shown: 0,
             was_attached: false,
             is_synced: false,
+            was_synced: false,
+            found: None,
             failures: 0,
             outage: None,
             retry_after: Duration::ZERO,
@@ -154,14 +167,20 @@ impl Follower {
         let mut show = true;
         match &message.event {
             Some(Event::Attached(attached)) => self.attached(attached, &mut notices),
-            Some(Event::Snapshot(_)) => {
+            Some(Event::Snapshot(part)) => {
+                let found = self.found.get_or_insert_default();
+                found.pools += part.pools.len();
+                found.peers += part.peers.len();
                 self.phase = Phase::Incomplete;
                 self.chain = Some(message.revision);
                 self.shown = self.shown.max(message.revision);
             }
             Some(Event::Synced(synced)) => {
                 self.move_to(synced.cursor);
-                self.is_synced = true;
+                if !self.was_synced {
+                    notices.extend(self.nothing_matches());
+                }
+                (self.is_synced, self.was_synced) = (true, true);
                 self.failures = 0;
             }
             Some(Event::Change(_)) => show = self.changed(message, &mut notices),
@@ -191,11 +210,10 @@ impl Follower {
         self.epoch = epoch;
         self.chain = attached.cursor.map(|cursor| cursor.revision);
         self.is_synced = false;
+        self.found = None;
         self.was_attached = true;
         self.is_lost = false;
-        if !self.request.listener.is_empty() {
-            self.listener.clone_from(&attached.listener);
-        }
+        self.listener.clone_from(&attached.listener);
         if self.outage.take().is_some() {
             notices.push(Notice::Regained { resumed: attached.resumed, attempts: self.failures });
         }
@@ -209,6 +227,16 @@ impl Follower {
         } else {
             self.phase = Phase::Incomplete;
         }
+    }
+
+    /// Whether the filter names pools or peers, and there are none of them in the snapshot.
+    fn nothing_matches(&self) -> Option<Notice> {
+        let filter = self.listener.as_ref()?.filter.as_ref()?;
+        let found = self.found?;
+        let no_peers = found.peers == 0 && filter::hears_peers(filter);
+        let nothing = found.pools + found.peers == 0;
+        let told = !filter.peers.is_empty() && no_peers || !filter.pools.is_empty() && nothing;
+        told.then(|| Notice::NothingMatches { filter: filter::as_options(filter) })
     }
 
     /// Takes a change; false if it was shown before.
@@ -287,7 +315,8 @@ impl Follower {
     /// Whether the service does not know any more what was watched. Were it destroyed while a stream was attached, the
     /// stream would have been told so: this is a loss.
     fn loses_listener(&self, status: &Status) -> bool {
-        self.listener.is_some() && exit::reason(status) == "LISTENER_NOT_FOUND"
+        let has_name = !self.request.listener.is_empty(); // or it goes with its stream
+        has_name && self.listener.is_some() && exit::reason(status) == "LISTENER_NOT_FOUND"
     }
 
     /// At once, but for one that is gone again as soon as it was made.

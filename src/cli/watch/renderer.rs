@@ -7,6 +7,7 @@ use prost_types::Timestamp;
 
 use crate::{
     cli::{
+        filter,
         style::{self, Style},
         table::{Cell, GAP, Table, line},
         text,
@@ -44,6 +45,16 @@ pub struct Renderer {
     snapshot: Option<Snapshot>,
     /// How many streams there were.
     streams: usize,
+    /// Whether they tell of peers.
+    hears_peers: bool,
+    after_state: AfterState,
+}
+
+/// What comes after the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterState {
+    Changes,
+    Nothing,
 }
 
 impl Renderer {
@@ -57,7 +68,15 @@ impl Renderer {
             reason_width: REASON_WIDTH_MIN,
             snapshot: None,
             streams: 0,
+            hears_peers: true,
+            after_state: AfterState::Changes,
         }
+    }
+
+    /// For a watch that ends when the state has been told.
+    #[must_use]
+    pub fn until_synced(self) -> Self {
+        Self { after_state: AfterState::Nothing, ..self }
     }
 
     /// The lines for a message, without line breaks. `now` is for how long ago something was.
@@ -83,6 +102,8 @@ impl Renderer {
     fn attached(&mut self, attached: &Attached) -> Vec<String> {
         self.snapshot = None;
         self.streams += 1;
+        let filter = attached.listener.as_ref().and_then(|listener| listener.filter.as_ref());
+        self.hears_peers = filter.is_none_or(filter::hears_peers);
         let listener = attached.listener.as_ref().map_or("", |listener| &listener.name);
         let line = match attached.resumed {
             _ if listener.is_empty() => return Vec::new(),
@@ -95,8 +116,11 @@ impl Renderer {
 
     fn synced(&mut self, synced: &Synced, now: SystemTime) -> Vec<String> {
         let Some(snapshot) = self.snapshot.take() else {
-            let line = if self.streams > 1 { "-- live again --" } else { "-- live; times are UTC --" };
-            return vec![self.furniture(line)];
+            return vec![self.furniture(match self.after_state {
+                AfterState::Nothing => "-- that is all; times are UTC --",
+                AfterState::Changes if self.streams > 1 => "-- live again --",
+                AfterState::Changes => "-- live; times are UTC --",
+            })];
         };
         for name in snapshot.pools.iter().map(|pool| text::pool_name(&pool.name)) {
             self.pools.insert(name.to_owned());
@@ -106,12 +130,14 @@ impl Renderer {
         if !snapshot.peers.is_empty() {
             lines.extend(self.peers(&snapshot.peers, now).lines(self.style));
         }
-        let count = match synced.peer_count {
-            0 => "no peers".to_owned(),
-            1 => "1 peer".to_owned(),
-            count => format!("{count} peers"),
+        let count = match self.hears_peers {
+            true => count(usize::try_from(synced.peer_count).unwrap_or(usize::MAX), "peer"),
+            false => count(snapshot.pools.len(), "pool"),
         };
-        lines.push(self.furniture(&format!("-- live: {count}; times are UTC --")));
+        lines.push(self.furniture(&match self.after_state {
+            AfterState::Changes => format!("-- live: {count}; times are UTC --"),
+            AfterState::Nothing => format!("-- as of now: {count}; times are UTC --"),
+        }));
         lines
     }
 
@@ -231,6 +257,15 @@ impl Renderer {
 
     fn furniture(&self, text: &str) -> String {
         Cell::new(style::DIM, text).show(self.style)
+    }
+}
+
+/// `no peers`, `1 peer`, `2 peers`
+fn count(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
     }
 }
 

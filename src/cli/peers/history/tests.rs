@@ -46,6 +46,17 @@ fn since_is_counted_back_from_now_and_may_be_for_ever() {
     assert_eq!(start(Duration::MAX), None);
 }
 
+#[test]
+fn a_peer_of_whom_nothing_is_found_may_be_a_typo() {
+    let remark = |peer, since, found: &[Transition]| nothing_matches(&args(peer, None, since), found);
+    let expected = "history: nothing that is remembered matches leaf-9*";
+    assert_eq!(remark(Some("leaf-9*"), None, &[]).as_deref(), Some(expected));
+    let lately = remark(Some("lab/leaf-9*"), Some(Duration::from_secs(90)), &[]);
+    assert_eq!(lately, Some(format!("{expected} --since 1m 30s")));
+    assert_eq!(remark(Some("leaf-9*"), None, &[Transition::default()]), None);
+    assert_eq!(remark(None, None, &[]), None);
+}
+
 fn transition(
     second: i64,
     address: &str,

@@ -6,9 +6,11 @@ use super::*;
 use crate::{
     cli::{
         exit::Exit,
-        tests::samples::{attached, change, cursor, draining, heartbeat, reset, snapshot, synced},
+        tests::samples::{
+            attached, change, cursor, draining, heartbeat, peer, pool, reset, snapshot, synced,
+        },
     },
-    grpc::pb::{ListenerFilter, Reset, ResetReason},
+    grpc::pb::{Interest, ListenerFilter, Peer, PeerStatus, Pool, PoolHealth, Reason, Reset, ResetReason},
 };
 
 fn follower() -> Follower {
@@ -212,6 +214,47 @@ fn what_cannot_heal_ends_the_watch() {
         let expected = if code == Code::InvalidArgument { Exit::Usage } else { Exit::Failed };
         assert_eq!(failure.exit(), expected, "{code:?}");
     }
+}
+
+/// What a watch with this filter is told when it begins with these pools and peers.
+fn begun(filter: ListenerFilter, pools: Vec<Pool>, peers: Vec<Peer>) -> Vec<Notice> {
+    let mut follower = follower();
+    let mut begin = attached(10, false);
+    if let Some(Event::Attached(attached)) = &mut begin.event {
+        attached.listener.as_mut().unwrap().filter = Some(filter);
+    }
+    let mut told = Vec::new();
+    let count = u32::try_from(peers.len()).unwrap();
+    for message in [begin, snapshot(10, pools, peers), synced(10, count)] {
+        told.extend(follower.heard(&message).notices);
+    }
+    retry(follower.ended(lost(), 0.5));
+    for message in [attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)] {
+        let again = follower.heard(&message).notices;
+        let matches = |notice: &Notice| matches!(notice, Notice::NothingMatches { .. });
+        assert!(!again.iter().any(matches), "once is enough: {again:?}");
+    }
+    told
+}
+
+#[test]
+fn a_filter_that_nothing_passes_may_be_a_typo() {
+    let nothing = |filter: &str| vec![Notice::NothingMatches { filter: filter.to_owned() }];
+    let (down, ready) = (
+        || pool("lab", PoolHealth::Down, 0, 1),
+        || peer("a:1", PeerStatus::Ready, Reason::HandshakeComplete, ""),
+    );
+    let any = ListenerFilter::default;
+    let pools = || ListenerFilter { pools: vec!["lab".into()], ..any() };
+    let peers = || ListenerFilter { peers: vec!["a*".into()], ..any() };
+    let health = || vec![Interest::Health.into()];
+    assert_eq!(begun(pools(), vec![], vec![]), nothing("--pool lab"));
+    assert_eq!(begun(pools(), vec![down()], vec![]), []);
+    assert_eq!(begun(peers(), vec![down()], vec![]), nothing("--peer a*"), "there always is a pool");
+    assert_eq!(begun(peers(), vec![down()], vec![ready()]), []);
+    let of_health = ListenerFilter { interests: health(), ..peers() };
+    assert_eq!(begun(of_health, vec![down()], vec![]), [], "who hears of health alone hears of no peers");
+    assert_eq!(begun(any(), vec![], vec![]), [], "an empty service is no typo");
 }
 
 /// A follower of `listeners/noc`, live, and a service that has lost it.

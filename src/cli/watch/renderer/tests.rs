@@ -9,7 +9,7 @@ use crate::{
             snapshot, synced,
         },
     },
-    grpc::pb::{PeerStatus, Reason, ResetReason},
+    grpc::pb::{Interest, ListenerFilter, PeerStatus, Reason, ResetReason},
 };
 
 const A: &str = "127.0.0.1:18009";
@@ -136,6 +136,29 @@ fn a_watch_that_begins_where_its_listener_was_says_so() {
 08:31:02.114  127.0.0.1:18009  CONNECTED     → READY         handshake complete
 -- live; times are UTC --";
     assert_eq!(rendered(&mut renderer, &[attached(1, true), missed, synced(2, 1)]), expected);
+}
+
+#[test]
+fn a_watch_that_ends_with_the_state_does_not_say_that_it_is_live() {
+    let mut renderer = Renderer::new(Style::default()).until_synced();
+    let told = rendered(&mut renderer, &state());
+    assert_eq!(told.lines().last(), Some("-- as of now: 2 peers; times are UTC --"));
+    let mut renderer = Renderer::new(Style::default()).until_synced();
+    let told = rendered(&mut renderer, &[attached(1, true), synced(2, 1)]);
+    assert_eq!(told.lines().last(), Some("-- that is all; times are UTC --"));
+}
+
+#[test]
+fn a_watch_of_health_alone_says_nothing_of_peers() {
+    let mut renderer = Renderer::new(Style::default());
+    let mut begin = attached(1, false);
+    if let Some(Event::Attached(attached)) = &mut begin.event {
+        let interests = vec![Interest::Health.into()];
+        attached.listener.as_mut().unwrap().filter = Some(ListenerFilter { interests, ..Default::default() });
+    }
+    let degraded = pool("default", PoolHealth::Degraded, 1, 2);
+    let told = rendered(&mut renderer, &[begin, snapshot(1, vec![degraded], vec![]), synced(1, 0)]);
+    assert_eq!(told.lines().last(), Some("-- live: 1 pool; times are UTC --"));
 }
 
 #[test]
