@@ -17,6 +17,7 @@ use crate::{
         exit::Failure,
         json,
         names::{Glob, PeerName, PoolName},
+        origins::{self, Origins},
         print,
         style::{self, Style},
         table::{Cell, Table},
@@ -107,11 +108,15 @@ fn nothing_matches(args: &HistoryArgs, found: &[Transition]) -> Option<String> {
 }
 
 fn table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<String> {
-    let changes = transitions.iter().filter_map(|it| it.change.as_ref()?.peer.as_ref());
+    let changes = || transitions.iter().filter_map(|it| it.change.as_ref()?.peer.as_ref());
+    // From the oldest on, since an origin is another one than before.
+    let mut origins = Origins::default();
+    let mut moved: Vec<_> = changes().rev().map(|change| origins.moved(change)).collect();
     let mut table = Table::new(&["TIME", "PEER", "POOL", "STATUS", "LASTED", "REASON", "DETAIL"]);
     // When each peer took the status that it has in the changes seen so far, which are the newer ones.
     let mut taken: BTreeMap<&str, Timestamp> = BTreeMap::new();
-    for change in changes {
+    for change in changes() {
+        let was = moved.pop().flatten();
         let Some(peer) = &change.peer else { continue };
         let end = taken.get(peer.name.as_str()).copied();
         if takes_status(change) {
@@ -123,14 +128,14 @@ fn table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<Strin
             Cell::plain(&peer.pool),
             status(change, peer.status),
             Cell::plain(&lasted(change, end, now)),
-            Cell::reason(peer),
+            was.map_or_else(|| Cell::reason(peer), |was| origins::cell(was, peer.origin)),
             Cell::plain(&peer.detail),
         ]);
     }
     if table.is_empty() { vec!["no changes".to_owned()] } else { table.lines(style) }
 }
 
-/// Whether the peer has another status than before, and not only another reason for it.
+/// Whether the peer has another status than before, and not only another reason for it or another origin.
 fn takes_status(change: &PeerChange) -> bool {
     change.peer.as_ref().is_some_and(|peer| peer.status != change.previous_status)
 }

@@ -8,6 +8,7 @@ use prost_types::Timestamp;
 use crate::{
     cli::{
         filter,
+        origins::{self, Origins},
         style::{self, Style},
         table::{Cell, GAP, Table, line},
         text,
@@ -48,6 +49,7 @@ pub struct Renderer {
     /// Whether they tell of peers.
     hears_peers: bool,
     after_state: AfterState,
+    origins: Origins,
 }
 
 /// What comes after the state.
@@ -70,6 +72,7 @@ impl Renderer {
             streams: 0,
             hears_peers: true,
             after_state: AfterState::Changes,
+            origins: Origins::default(),
         }
     }
 
@@ -122,6 +125,7 @@ impl Renderer {
                 AfterState::Changes => "-- live; times are UTC --",
             })];
         };
+        self.origins.replace(&snapshot.peers);
         for name in snapshot.pools.iter().map(|pool| text::pool_name(&pool.name)) {
             self.pools.insert(name.to_owned());
         }
@@ -188,6 +192,7 @@ impl Renderer {
             return line([(&clock(event.time), 0), (&cause, self.peer_width), (&health, 0)], self.style);
         };
         self.pools.insert(peer.pool.clone());
+        let moved = movement(event, peer, self.origins.moved(event));
         let name = self.peer_name(&peer.name);
         let columns = self.style.columns().unwrap_or(usize::MAX);
         let pool_width = self.pools.iter().map(|pool| pool.chars().count()).max().unwrap_or(0);
@@ -195,8 +200,8 @@ impl Renderer {
         let before_reason = widths.iter().sum::<usize>() + widths.len() * GAP.len();
         let after_reason = GAP.len() + pool_width + ": ".len() + HEALTH_WIDTH;
         match columns.checked_sub(before_reason + REASON_WIDTH_MIN + after_reason) {
-            Some(_) => self.wide(event, peer, &name, change.health.as_ref(), columns - before_reason),
-            None => self.narrow(event, peer, name, change.health.as_ref(), columns),
+            Some(_) => self.wide(event, moved, &name, change.health.as_ref(), columns - before_reason),
+            None => self.narrow(event, moved, name, change.health.as_ref(), columns),
         }
     }
 
@@ -204,12 +209,11 @@ impl Renderer {
     fn wide(
         &mut self,
         event: &PeerChange,
-        peer: &Peer,
+        (before, after, why): Movement,
         name: &Cell,
         change: Option<&HealthChange>,
         room: usize,
     ) -> String {
-        let (before, after, why) = movement(event, peer);
         let health = change.map(health).unwrap_or_default();
         let room = if change.is_some() { room.saturating_sub(GAP.len() + health.width()) } else { room };
         let why = why.cut(room);
@@ -229,12 +233,11 @@ impl Renderer {
     fn narrow(
         &self,
         event: &PeerChange,
-        peer: &Peer,
+        (before, after, why): Movement,
         name: Cell,
         change: Option<&HealthChange>,
         columns: usize,
     ) -> String {
-        let (before, after, why) = movement(event, peer);
         let now = if event.kind() == ChangeKind::Added { before } else { after };
         let health = change.map(|change| self.health_in_short(change)).unwrap_or_default();
         let peer_width = self.peer_width.min(columns / 3);
@@ -274,7 +277,9 @@ fn clock(time: Option<Timestamp>) -> Cell {
 }
 
 /// Where the peer was, where it is now, and why.
-fn movement(event: &PeerChange, peer: &Peer) -> (Cell, Cell, Cell) {
+type Movement = (Cell, Cell, Cell);
+
+fn movement(event: &PeerChange, peer: &Peer, was: Option<i32>) -> Movement {
     let to = |now: Cell| Cell::new(style::DIM, "→ ").and(now);
     let before = Cell::status(event.previous_status).dimmed();
     let now = Cell::status(peer.status);
@@ -283,10 +288,12 @@ fn movement(event: &PeerChange, peer: &Peer) -> (Cell, Cell, Cell) {
         ChangeKind::Removed => {
             (before, to(Cell::new(style::BOLD, "- removed")), Cell::reason_and_detail(peer))
         }
-        // only the reason is new: keep the eye on what moves
+        // only the reason or the origin is new: keep the eye on what moves
         _ if event.previous_status == peer.status => {
             let now = Cell::plain("  ").and(now);
-            (Cell::default(), now.dimmed(), Cell::reason_and_detail(peer).dimmed())
+            let reason = || Cell::reason_and_detail(peer).dimmed();
+            let why = was.map_or_else(reason, |was| origins::cell(was, peer.origin));
+            (Cell::default(), now.dimmed(), why)
         }
         _ => (before, to(now), Cell::reason_and_detail(peer)),
     }

@@ -7,7 +7,7 @@ use crate::{
         tests::samples::{at, peer, peer_change},
     },
     grpc::pb::{
-        Change,
+        Change, PeerOrigin,
         PeerStatus::{self, *},
         Reason,
     },
@@ -98,4 +98,29 @@ TIME                      PEER  POOL     STATUS      LASTED     REASON          
 1970-01-02T08:29:58.114Z  a:1   default  CONNECTING  1s         added"
     );
     assert_eq!(table(&[], Style::default(), now()), ["no changes"]);
+}
+
+#[test]
+fn a_learned_peer_that_was_configured_is_told_as_that() {
+    let mut dialled = transition(-3, "a:1", Connecting, Connecting, Reason::Dialing);
+    let mut added = transition(-4, "a:1", Unspecified, Connecting, Reason::Added);
+    for learned in [&mut dialled, &mut added] {
+        let change = learned.change.as_mut().unwrap().peer.as_mut().unwrap();
+        change.peer.as_mut().unwrap().origin = PeerOrigin::Learned.into();
+    }
+    let history = [
+        transition(-1, "a:1", Connecting, Connecting, Reason::ConnectFailed),
+        transition(-2, "a:1", Connecting, Connecting, Reason::Dialing),
+        dialled,
+        added,
+    ];
+    assert_eq!(
+        table(&history, Style::default(), now()).join("\n"),
+        "\
+TIME                      PEER  POOL     STATUS      LASTED     REASON                DETAIL
+1970-01-02T08:31:01.114Z  a:1   default  CONNECTING             connect failed
+1970-01-02T08:31:00.114Z  a:1   default  CONNECTING             learned → configured
+1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
+1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  added"
+    );
 }

@@ -9,7 +9,7 @@ use crate::{
             snapshot, synced,
         },
     },
-    grpc::pb::{Interest, ListenerFilter, PeerStatus, Reason, ResetReason},
+    grpc::pb::{Interest, ListenerFilter, PeerOrigin, PeerStatus, Reason, ResetReason},
 };
 
 const A: &str = "127.0.0.1:18009";
@@ -90,6 +90,26 @@ fn changes_are_one_aligned_line_each() {
 08:31:06.114  127.0.0.1:18009  CLOSING       → - removed     removed by client                                       default: DOWN (0/0 ready)
 08:31:02.114  127.0.0.1:18010  default: DOWN (0/0 ready)";
     assert_eq!(rendered(&mut renderer, &messages), expected);
+}
+
+#[test]
+fn a_learned_peer_that_is_configured_is_told_as_that() {
+    let mut renderer = Renderer::new(Style::default());
+    let learned = |reason| Peer {
+        origin: PeerOrigin::Learned.into(),
+        ..peer(A, PeerStatus::Connecting, reason, "connection refused (os error 111)")
+    };
+    let refused = learned(Reason::ConnectFailed);
+    let configured = Peer { origin: PeerOrigin::Configured.into(), ..refused.clone() };
+    let messages = [
+        change(Some(peer_change(0, learned(Reason::Dialing), PeerStatus::Unspecified)), None),
+        change(Some(peer_change(1, refused, PeerStatus::Connecting)), None),
+        change(Some(peer_change(2, configured, PeerStatus::Connecting)), None),
+    ];
+    let expected = "\
+08:31:03.114  127.0.0.1:18009                  CONNECTING    connect failed: connection refused (os error 111)
+08:31:04.114  127.0.0.1:18009                  CONNECTING    learned → configured";
+    assert!(rendered(&mut renderer, &messages).ends_with(expected));
 }
 
 #[test]
