@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use crate::{
     grpc::Keepalive,
     opflex::{ElementMode, Identity, Role, Roles},
-    peer::{PeerAddress, Timers},
+    peer::{AddressError, PeerAddress, Timers},
     pool::{ASK_AGAIN, PoolConfig},
     status::{Limits, is_id},
 };
@@ -79,7 +79,7 @@ pub struct Overrides {
     #[arg(long, env = "PEERSTATUS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address to serve gRPC on; port 0 lets the system choose [default: 127.0.0.1:50051]
-    #[arg(long, env = "PEERSTATUS_LISTEN", value_name = "IP:PORT")]
+    #[arg(long, env = "PEERSTATUS_LISTEN", value_name = "IP:PORT", value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
     /// Allow plaintext gRPC on an address that is not loopback
     #[arg(long, env = "PEERSTATUS_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
@@ -91,7 +91,13 @@ pub struct Overrides {
     #[arg(long, env = "PEERSTATUS_DOMAIN", value_name = "DOMAIN")]
     pub domain: Option<String>,
     /// OpFlex peer of the pool `default`, IPv6 in brackets; repeat for more. Replaces those of the file
-    #[arg(long = "peer", env = "PEERSTATUS_PEERS", value_delimiter = ',', value_name = "HOST:PORT")]
+    #[arg(
+        long = "peer",
+        env = "PEERSTATUS_PEERS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT",
+        value_parser = parse_peer
+    )]
     pub peers: Vec<PeerAddress>,
     /// What to log: off, error, warn, info, debug, trace, or directives per module [default: info]
     #[arg(long, env = "PEERSTATUS_LOG", value_name = "LEVEL")]
@@ -130,7 +136,11 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
     shape_default_pool(&mut file, &overrides);
     let listen = match (overrides.listen, &file.server.listen) {
         (Some(listen), _) => listen,
-        (None, text) => parse_listen(text.as_deref().unwrap_or(DEFAULT_LISTEN))?,
+        (None, text) => {
+            let text = text.as_deref().unwrap_or(DEFAULT_LISTEN);
+            let wrong = |reason| ConfigError::new("server.listen", format!("{text:?}: {reason}"));
+            parse_listen(text).map_err(wrong)?
+        }
     };
     let insecure = overrides.insecure.unwrap_or(file.server.insecure);
     if !listen.ip().is_loopback() && !insecure {
@@ -197,10 +207,21 @@ fn shape_default_pool(file: &mut file::File, overrides: &Overrides) {
     }
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+/// Where to serve.
+///
+/// # Errors
+/// It is not an address and a port; with what would be one, for the same port if there is one.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        ConfigError::new("server.listen", format!("{text:?} is not IP:PORT, for example {DEFAULT_LISTEN}"))
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        let example = port.map_or_else(|| DEFAULT_LISTEN.to_owned(), |port| format!("127.0.0.1:{port}"));
+        format!("give an IP address and a port, for example {example}")
     })
+}
+
+/// One of several peers, which may be separated by more than a comma.
+fn parse_peer(text: &str) -> Result<PeerAddress, AddressError> {
+    text.trim().parse()
 }
 
 fn pools(file: &file::File) -> Result<Vec<PoolConfig>, ConfigError> {

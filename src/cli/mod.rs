@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod demo;
+pub mod environment;
 pub mod exit;
 pub mod filter;
 pub mod health;
@@ -20,7 +21,8 @@ pub mod text;
 pub mod watch;
 
 use std::{
-    ffi::OsString,
+    env,
+    ffi::{OsStr, OsString},
     io::{self, IsTerminal, Write as _},
     process::ExitCode,
 };
@@ -87,13 +89,13 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct GlobalArgs {
-    /// Where the service is: `host:port` or `http://host:port`
+    /// Where the service is; at port 50051 unless another one is given
     #[arg(
         long,
         global = true,
         env = "PEERSTATUS_SERVER",
-        value_name = "ADDR",
-        default_value = "http://127.0.0.1:50051"
+        value_name = "HOST[:PORT]",
+        default_value = "127.0.0.1:50051"
     )]
     pub server: ServerAddress,
 
@@ -168,7 +170,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
 
 /// The grammar. Commands that can make nothing of a common option do not show it.
 fn grammar() -> clap::Command {
-    let mut grammar = Cli::command();
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    let mut grammar = environment::without_empty(Cli::command(), &is_empty);
     for (command, option) in MEANINGLESS {
         let common = grammar.get_arguments().find(|common| common.get_id() == option).cloned();
         grammar =
@@ -178,7 +181,10 @@ fn grammar() -> clap::Command {
 }
 
 fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = grammar().try_get_matches_from(args)?;
+    let args: Vec<OsString> = args.into_iter().collect();
+    let is_set = |name: &OsStr| env::var_os(name).is_some();
+    let blamed = |error| environment::blamed(error, &grammar(), &args, &is_set);
+    let matches = grammar().try_get_matches_from(&args).map_err(blamed)?;
     if let Some((command, option)) = meaningless(&matches) {
         let message = format!("--{option} means nothing to `{command}`");
         return Err(grammar().error(ErrorKind::ArgumentConflict, message));

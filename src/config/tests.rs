@@ -54,6 +54,21 @@ fn a_file_without_a_default_pool_gets_one_only_when_flags_shape_it() {
 }
 
 #[test]
+fn what_is_no_address_to_serve_on_is_refused_with_one_that_is() {
+    let expected = |example| Err(format!("give an IP address and a port, for example {example}"));
+    assert_eq!(parse_listen("50061"), expected("127.0.0.1:50061"));
+    assert_eq!(parse_listen("localhost:50061"), expected("127.0.0.1:50061"));
+    assert_eq!(parse_listen("localhost"), expected("127.0.0.1:50051"));
+    assert_eq!(parse_listen(":99999"), expected("127.0.0.1:50051"));
+    assert!(parse_listen("[::1]:0").is_ok());
+    let refused = from_toml("[server]\nlisten = \"here\"").unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "server.listen: \"here\": give an IP address and a port, for example 127.0.0.1:50051"
+    );
+}
+
+#[test]
 fn plaintext_beyond_loopback_has_to_be_asked_for() {
     let refused = from_toml("[server]\nlisten = \"0.0.0.0:50051\"").unwrap_err();
     assert!(refused.to_string().contains("insecure = true"), "{refused}");

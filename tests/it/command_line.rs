@@ -8,7 +8,7 @@ use opflex_peerstatus::{
     sim::SimPeer,
 };
 
-use crate::support::{Folder, Process, Proxy, Server, peerstatus, sim};
+use crate::support::{Folder, Process, Proxy, Server, peerstatus, peerstatus_with, sim};
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
@@ -18,6 +18,7 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["serve", "--peer", "leaf-101:0"], "port"),
         (&["serve", "--peer", "leaf-101:8009,leaf-101:8009"], "twice"),
         (&["serve", "--listen", "localhost"], "--listen"),
+        (&["serve", "--listen", "50061"], "give an IP address and a port, for example 127.0.0.1:50061"),
         (&["serve", "--listen", "0.0.0.0:0"], "insecure"),
         (&["serve", "--log", "no=such=level"], "log.level"),
         (&["serve", "--log", "loud"], "is not a level"),
@@ -44,6 +45,35 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         assert!(stderr.contains(told), "{args:?}: {stderr}");
         assert!(output.stdout.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_environment_is_blamed_on_it() {
+    for (variable, value, told) in [
+        ("PEERSTATUS_LISTEN", "50061", "--listen <IP:PORT> (or PEERSTATUS_LISTEN)"),
+        ("PEERSTATUS_PEERS", "a:1, b:0", "--peer <HOST:PORT> (or PEERSTATUS_PEERS)"),
+        ("PEERSTATUS_INSECURE", "maybe", "(or PEERSTATUS_INSECURE)"),
+    ] {
+        let output = peerstatus_with(&[(variable, value)], &["serve", "--check"]).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{stderr}");
+        assert!(stderr.contains(told), "{stderr}");
+    }
+    let output = peerstatus_with(&[("PEERSTATUS_SERVER", "h:0")], &["watch"]).await;
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("--server <HOST[:PORT]> (or PEERSTATUS_SERVER)"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_variable_that_is_empty_counts_as_unset_and_blanks_between_peers_do_not_count() {
+    let variables = [("PEERSTATUS_LISTEN", ""), ("PEERSTATUS_NAME", ""), ("PEERSTATUS_PEERS", "a:1, b:2")];
+    let output = peerstatus_with(&variables, &["serve", "--check"]).await;
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "configuration is right: pools: 1, peers: 2\n");
+    let server = Server::start(&[]).await;
+    let address = server.address().to_string();
+    let output = peerstatus_with(&[("PEERSTATUS_SERVER", "")], &["health", "--server", &address]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    server.stop().await;
 }
 
 #[tokio::test]
