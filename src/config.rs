@@ -133,7 +133,7 @@ fn read(path: &Path) -> Result<file::File, ConfigError> {
 }
 
 fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigError> {
-    shape_default_pool(&mut file, &overrides);
+    shape_default_pool(&mut file, &overrides)?;
     let listen = match (overrides.listen, &file.server.listen) {
         (Some(listen), _) => listen,
         (None, text) => {
@@ -188,23 +188,37 @@ fn check_level(text: &str) -> Result<(), ConfigError> {
     text.parse::<EnvFilter>().map(drop).map_err(|error| bad(error.to_string()))
 }
 
-/// The flags that name no pool are about the default one, which is made if need be.
-fn shape_default_pool(file: &mut file::File, overrides: &Overrides) {
+/// The flags that name no pool are about the default one. It is made if there are no pools; where there are others, a
+/// second one beside them is hardly what was meant.
+fn shape_default_pool(file: &mut file::File, overrides: &Overrides) -> Result<(), ConfigError> {
     let Overrides { name, domain, peers, .. } = overrides;
-    let shaped = name.is_some() || domain.is_some() || !peers.is_empty();
-    if !shaped && !file.pool.is_empty() {
-        return;
-    }
-    if !file.pool.iter().any(|pool| pool.name == DEFAULT_POOL) {
+    if file.pool.is_empty() {
         file.pool.push(file::Pool { name: DEFAULT_POOL.into(), ..file::Pool::default() });
     }
-    for pool in file.pool.iter_mut().filter(|pool| pool.name == DEFAULT_POOL) {
-        pool.identity.name = name.clone().or_else(|| pool.identity.name.take());
-        pool.identity.domain = domain.clone().or_else(|| pool.identity.domain.take());
-        if !peers.is_empty() {
-            pool.peers = peers.iter().map(ToString::to_string).collect();
+    let flags = [
+        ("--peer (or PEERSTATUS_PEERS)", !peers.is_empty()),
+        ("--name (or PEERSTATUS_NAME)", name.is_some()),
+        ("--domain (or PEERSTATUS_DOMAIN)", domain.is_some()),
+    ];
+    let given = flags.into_iter().find_map(|(flag, given)| given.then_some(flag));
+    let default = file.pool.iter_mut().find(|pool| pool.name == DEFAULT_POOL);
+    let pool = match (default, given) {
+        (_, None) => return Ok(()),
+        (Some(pool), Some(_)) => pool,
+        (None, Some(flag)) => {
+            let reason = format!(
+                "is about the pool {DEFAULT_POOL:?}, which the file does not have; put it into the file, at the pool \
+                 that it is for"
+            );
+            return Err(ConfigError::new(flag, reason));
         }
+    };
+    pool.identity.name = name.clone().or_else(|| pool.identity.name.take());
+    pool.identity.domain = domain.clone().or_else(|| pool.identity.domain.take());
+    if !peers.is_empty() {
+        pool.peers = peers.iter().map(ToString::to_string).collect();
     }
+    Ok(())
 }
 
 /// Where to serve.

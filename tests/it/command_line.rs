@@ -107,6 +107,16 @@ async fn mistakes_in_the_configuration_are_named_with_file_and_line() {
 }
 
 #[tokio::test]
+async fn flags_for_a_pool_that_the_file_does_not_have_are_a_mistake_in_the_configuration() {
+    let folder = Folder::new();
+    let file = folder.write("config.toml", "[[pool]]\nname = \"fabric-1\"");
+    let output = peerstatus(&["serve", "--check", "--config", &file, "--peer", "leaf-101:8009"]).await;
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    assert!(stderr.contains("config.toml: --peer (or PEERSTATUS_PEERS): is about the pool"), "{stderr}");
+}
+
+#[tokio::test]
 async fn a_right_configuration_is_checked_without_serving() {
     let folder = Folder::new();
     let file = folder
