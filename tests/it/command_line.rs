@@ -208,10 +208,12 @@ async fn what_is_refused_is_told_with_what_to_do_about_it() {
         assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
         assert!(told.iter().all(|told| stderr.contains(told)), "{args:?}: {stderr}");
     }
-    let output = peerstatus(&["serve", "--listen", &address]).await;
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("in use") && stderr.contains("--listen"), "{stderr}");
+    for command in ["serve", "demo"] {
+        let output = peerstatus(&[command, "--listen", &address]).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}: {stderr}");
+        assert!(stderr.contains("in use") && stderr.contains("--listen"), "{command}: {stderr}");
+    }
     server.stop().await;
 }
 
