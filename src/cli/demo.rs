@@ -24,7 +24,7 @@ use crate::{
             renderer::Renderer,
         },
     },
-    config::{Config, Overrides},
+    config::{Config, Overrides, parse_listen},
     grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
     sim::{Outages, SimConfig, SimPeer},
 };
@@ -52,13 +52,25 @@ pub struct DemoArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
 
-    /// Where the service listens; port 0 lets the system choose
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    /// Where the service listens, on loopback; port 0 lets the system choose
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0", value_parser = parse_loopback)]
     listen: SocketAddr,
 
     /// Seed of the outages: the same seed gives the same ones [default: a new one]
     #[arg(long)]
     seed: Option<u64>,
+}
+
+/// There is nothing in a demonstration that is worth the risk of a port that is open to the network.
+fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
+    match parse_listen(text)? {
+        listen if listen.ip().is_loopback() => Ok(listen),
+        other => Err(format!(
+            "the demo serves on loopback only, for example 127.0.0.1:{}; `peerstatus simulate` and `peerstatus serve` \
+             do the same for others",
+            other.port()
+        )),
+    }
 }
 
 /// Demonstrates until Ctrl-C, or for as long as was asked for.

@@ -26,6 +26,7 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["serve", "--config", "/no/such/file"], "/no/such/file"),
         (&["serve", "--name", ""], "identity.name"),
         (&["no-such-command"], "no-such-command"),
+        (&["demo", "--listen", "0.0.0.0:0"], "the demo serves on loopback only"),
         (&["watch", "--status", "fine"], "--status"),
         (&["serve", "--server", "127.0.0.1:1"], "--server"),
         (&["serve", "-o", "json"], "--output"),
