@@ -210,7 +210,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args).await,
         Command::Demo(args) => demo::run(args, &globals).await,
-        Command::Simulate(args) => simulate::run(args).await.map_err(Failure::from),
+        Command::Simulate(args) => simulate::run(args).await,
         Command::Watch(args) => watch::run(args, &globals).await,
         Command::Peers(args) => peers::run(args, &globals).await,
         Command::Pool(args) => pool::run(args, &globals).await,

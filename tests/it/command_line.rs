@@ -27,6 +27,8 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["serve", "--name", ""], "identity.name"),
         (&["no-such-command"], "no-such-command"),
         (&["demo", "--listen", "0.0.0.0:0"], "the demo serves on loopback only"),
+        (&["simulate", "--ports", "0", "--seed", "7"], "--seed is for the outages of --scenario restart"),
+        (&["simulate", "--ports", "0", "--host", "0.0.0.0"], "--peers"),
         (&["watch", "--status", "fine"], "--status"),
         (&["serve", "--server", "127.0.0.1:1"], "--server"),
         (&["serve", "-o", "json"], "--output"),
