@@ -62,7 +62,11 @@ belongs into the configuration.";
 const REMOVE_EXAMPLES: &str = "\
 Examples:
   peerstatus peers remove leaf-103:8009
-  peerstatus peers remove fabric-a/leaf-103:8009";
+  peerstatus peers remove fabric-a/leaf-103:8009
+
+Only configured peers can be removed; learned ones come and go with the lists of others.
+A peer that others still list does not come back at once: it is learned when a peer that
+lists it identifies itself again, which it does when its connection is made anew.";
 
 const RESET_EXAMPLES: &str = "\
 Examples:
@@ -121,10 +125,11 @@ enum PeersCommand {
         /// Close and redial these, of one pool: `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in
         /// brackets
         peers: Vec<PeerName>,
-        /// Drop the learned peers, and ask those that told of them again
+        /// Drop the learned peers, and close and redial the configured ones that told of others, so that they tell again;
+        /// the pool may be DOWN for a moment
         #[arg(long)]
         learned: bool,
-        /// Drop the learned peers, and close and redial all the others
+        /// Drop the learned peers, and close and redial all the others; the pool is DOWN for a moment
         #[arg(long)]
         all: bool,
         /// The pool [default: default]
@@ -227,7 +232,7 @@ async fn reset(
     let reset = ResetPeersRequest { parent: pool.to_string(), scope: scope.into(), names };
     let response = answer(client.reset_peers(request(reset)).await)?;
     match globals.output {
-        Output::Human => print([format!("connections closed: {}", response.reset_count)]),
+        Output::Human => print([format!("peers reset: {}", response.reset_count)]),
         Output::Json => print([json::line(&response)?]),
     }
 }
