@@ -62,7 +62,10 @@ Examples:
   peerstatus listeners create --id noc --ttl 1h
   peerstatus listeners create --id noc --user-data rack-7 --peer 'leaf-1*' --status ready
   peerstatus watch --listener noc             beginning with the state as it is then
-  peerstatus watch --listener noc --resume    beginning with what it missed";
+  peerstatus watch --listener noc --resume    beginning with what it missed
+
+With -o json the answer is told as it is, {\"listener\": …, \"cursor\": …}: a watch of any
+client that resumes after that cursor misses nothing.";
 
 const DESTROY_EXAMPLES: &str = "\
 Examples:

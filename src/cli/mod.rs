@@ -55,11 +55,14 @@ Examples:
   peerstatus completions bash            a completion script for the shell
 
 Exit codes:
-    0  done
-    1  the service answered with an error or with no, or the command failed
-   64  the command line or the configuration is wrong, or the service refused an argument
+    0  done; for `serve`, `demo` and `simulate` also: stopped in order
+    1  the service answered with an error, or, to `health`, that it does not serve;
+       or the command failed
+   64  the command line or the configuration is wrong, or the service refused an
+       argument (`INVALID_ARGUMENT`)
    69  the service cannot be reached or does not answer
-   75  `pool wait`: the time was over first
+   75  `pool wait`: the time was over before the pool had the health, or before the
+       service could be reached
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
 /// Common options that a command can make nothing of.
@@ -99,7 +102,7 @@ pub struct GlobalArgs {
     )]
     pub server: ServerAddress,
 
-    /// Text for people, or one JSON object a line
+    /// Text for people, or one JSON object a line; errors are text on standard error in either case
     #[arg(short, long, global = true, value_name = "FORM", default_value = "human")]
     pub output: Output,
 
