@@ -87,6 +87,14 @@ class Process:
             self.process.kill()
         self._reap()
 
+    def ended(self):
+        """Waits for its end; returns its exit code."""
+        try:
+            self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {PATIENCE_S} s:\n{self.log()}") from None
+        return self.process.returncode
+
     def stop(self, timeout=PATIENCE_S):
         """Ends it politely and returns its exit code."""
         if self.process.poll() is None:
