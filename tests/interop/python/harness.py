@@ -237,6 +237,16 @@ class Proxy:
         self.reservation.__exit__(None, None, None)
 
 
+def go_program(source, folder):
+    """Builds a file in Go in that folder, as if it were in the module of the example, for its dependencies."""
+    module, go = ROOT / "examples" / "go", os.environ.get("GO", "go")
+    written, overlay, program = (pathlib.Path(folder, name) for name in ("main.go", "overlay.json", "program"))
+    written.write_text(source, encoding="utf-8")
+    overlay.write_text(json.dumps({"Replace": {str(module / "quoted" / "main.go"): str(written)}}), encoding="utf-8")
+    subprocess.run([go, "build", "-overlay", overlay, "-o", program, "./quoted"], cwd=module, check=True)
+    return program
+
+
 @contextlib.contextmanager
 def reserved_port():
     """A port on which nobody listens, that stays ours while peers on it come and go.
