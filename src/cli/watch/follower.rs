@@ -96,7 +96,7 @@ pub struct Follower {
     is_synced: bool,
     /// Whether any did.
     was_synced: bool,
-    /// The snapshot that the present stream began with, if it did.
+    /// The last snapshot of the present stream, if there was one.
     found: Option<Found>,
     /// Attempts that failed since the last `synced`.
     failures: u32,
@@ -185,6 +185,7 @@ impl Follower {
             }
             Some(Event::Change(_)) => show = self.changed(message, &mut notices),
             Some(Event::Reset(reset)) => {
+                self.found = None;
                 self.phase = Phase::Incomplete;
                 notices.push(Notice::Missed(*reset));
             }

@@ -257,6 +257,22 @@ fn a_filter_that_nothing_passes_may_be_a_typo() {
     assert_eq!(begun(any(), vec![], vec![]), [], "an empty service is no typo");
 }
 
+#[test]
+fn what_a_snapshot_had_that_started_over_does_not_count() {
+    let mut follower = follower();
+    let mut begin = attached(10, false);
+    if let Some(Event::Attached(attached)) = &mut begin.event {
+        attached.listener = Some(noc());
+    }
+    let gone = peer("10.0.0.1:1", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    for message in [begin, snapshot(10, vec![], vec![gone]), reset(50, ResetReason::Overflow, 40)] {
+        follower.heard(&message);
+    }
+    follower.heard(&snapshot(50, vec![], vec![]));
+    let told = follower.heard(&synced(50, 0)).notices;
+    assert_eq!(told, [Notice::NothingMatches { filter: "--peer 10.*".into() }]);
+}
+
 /// A follower of `listeners/noc`, live, and a service that has lost it.
 fn follower_of_a_lost_listener() -> Follower {
     let request = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
