@@ -14,7 +14,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use crate::{
     grpc::Serving,
     opflex::{ElementMode, Identity, Role, Roles},
-    peer::{PeerAddress, Timers},
+    peer::{AddressError, PeerAddress, Timers},
     pool::{ASK_AGAIN, PoolConfig},
     status::{Limits, is_id},
 };
@@ -79,7 +79,7 @@ pub struct Overrides {
     #[arg(long, env = "PEERSTATUS_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Address to serve gRPC on; port 0 lets the system choose [default: 127.0.0.1:50051]
-    #[arg(long, env = "PEERSTATUS_LISTEN", value_name = "IP:PORT")]
+    #[arg(long, env = "PEERSTATUS_LISTEN", value_name = "IP:PORT", value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
     /// Allow plaintext gRPC on an address that is not loopback
     #[arg(long, env = "PEERSTATUS_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
@@ -91,7 +91,13 @@ pub struct Overrides {
     #[arg(long, env = "PEERSTATUS_DOMAIN", value_name = "DOMAIN")]
     pub domain: Option<String>,
     /// OpFlex peer of the pool `default`, IPv6 in brackets; repeat for more. Replaces those of the file
-    #[arg(long = "peer", env = "PEERSTATUS_PEERS", value_delimiter = ',', value_name = "HOST:PORT")]
+    #[arg(
+        long = "peer",
+        env = "PEERSTATUS_PEERS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT",
+        value_parser = parse_peer
+    )]
     pub peers: Vec<PeerAddress>,
     /// What to log: off, error, warn, info, debug, trace, or directives per module [default: info]
     #[arg(long, env = "PEERSTATUS_LOG", value_name = "LEVEL")]
@@ -127,10 +133,14 @@ fn read(path: &Path) -> Result<file::File, ConfigError> {
 }
 
 fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigError> {
-    shape_default_pool(&mut file, &overrides);
+    shape_default_pool(&mut file, &overrides)?;
     let listen = match (overrides.listen, &file.server.listen) {
         (Some(listen), _) => listen,
-        (None, text) => parse_listen(text.as_deref().unwrap_or(DEFAULT_LISTEN))?,
+        (None, text) => {
+            let text = text.as_deref().unwrap_or(DEFAULT_LISTEN);
+            let wrong = |reason| ConfigError::new("server.listen", format!("{text:?}: {reason}"));
+            parse_listen(text).map_err(wrong)?
+        }
     };
     let insecure = overrides.insecure.unwrap_or(file.server.insecure);
     if !listen.ip().is_loopback() && !insecure {
@@ -178,29 +188,54 @@ fn check_level(text: &str) -> Result<(), ConfigError> {
     text.parse::<EnvFilter>().map(drop).map_err(|error| bad(error.to_string()))
 }
 
-/// The flags that name no pool are about the default one, which is made if need be.
-fn shape_default_pool(file: &mut file::File, overrides: &Overrides) {
+/// The flags that name no pool are about the default one. It is made if there are no pools; where there are others, a
+/// second one beside them is hardly what was meant.
+fn shape_default_pool(file: &mut file::File, overrides: &Overrides) -> Result<(), ConfigError> {
     let Overrides { name, domain, peers, .. } = overrides;
-    let shaped = name.is_some() || domain.is_some() || !peers.is_empty();
-    if !shaped && !file.pool.is_empty() {
-        return;
-    }
-    if !file.pool.iter().any(|pool| pool.name == DEFAULT_POOL) {
+    if file.pool.is_empty() {
         file.pool.push(file::Pool { name: DEFAULT_POOL.into(), ..file::Pool::default() });
     }
-    for pool in file.pool.iter_mut().filter(|pool| pool.name == DEFAULT_POOL) {
-        pool.identity.name = name.clone().or_else(|| pool.identity.name.take());
-        pool.identity.domain = domain.clone().or_else(|| pool.identity.domain.take());
-        if !peers.is_empty() {
-            pool.peers = peers.iter().map(ToString::to_string).collect();
+    let flags = [
+        ("--peer (or PEERSTATUS_PEERS)", !peers.is_empty()),
+        ("--name (or PEERSTATUS_NAME)", name.is_some()),
+        ("--domain (or PEERSTATUS_DOMAIN)", domain.is_some()),
+    ];
+    let given = flags.into_iter().find_map(|(flag, given)| given.then_some(flag));
+    let default = file.pool.iter_mut().find(|pool| pool.name == DEFAULT_POOL);
+    let pool = match (default, given) {
+        (_, None) => return Ok(()),
+        (Some(pool), Some(_)) => pool,
+        (None, Some(flag)) => {
+            let reason = format!(
+                "is about the pool {DEFAULT_POOL:?}, which the file does not have; put it into the file, at the pool \
+                 that it is for"
+            );
+            return Err(ConfigError::new(flag, reason));
         }
+    };
+    pool.identity.name = name.clone().or_else(|| pool.identity.name.take());
+    pool.identity.domain = domain.clone().or_else(|| pool.identity.domain.take());
+    if !peers.is_empty() {
+        pool.peers = peers.iter().map(ToString::to_string).collect();
     }
+    Ok(())
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, ConfigError> {
+/// Where to serve.
+///
+/// # Errors
+/// It is not an address and a port; with what would be one, for the same port if there is one.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        ConfigError::new("server.listen", format!("{text:?} is not IP:PORT, for example {DEFAULT_LISTEN}"))
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+        let example = port.map_or_else(|| DEFAULT_LISTEN.to_owned(), |port| format!("127.0.0.1:{port}"));
+        format!("give an IP address and a port, for example {example}")
     })
+}
+
+/// One of several peers, which may be separated by more than a comma.
+fn parse_peer(text: &str) -> Result<PeerAddress, AddressError> {
+    text.trim().parse()
 }
 
 fn pools(file: &file::File) -> Result<Vec<PoolConfig>, ConfigError> {

@@ -15,26 +15,21 @@ import (
 	"log"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"time"
 )
 
-const listener = "example-go" // a name of your own: it outlives its streams, and who else uses it takes over
-var (
-	cursor                       *v1.Cursor                                  // what was processed last; nil: nothing to go on from
-	epoch, last, failures, asked = uint64(0), uint64(0), 0, time.Duration(0) // asked: a pause, by the service
-)
+const listener = "example-go"                                                // a name of your own: it outlives its streams, and who else uses it takes over
+var cursor *v1.Cursor                                                        // what was processed last; nil: nothing to go on from
+var epoch, last, failures, asked = uint64(0), uint64(0), 0, time.Duration(0) // asked: a pause, by the service
 
 func watch(ctx context.Context, stub v1.PeerStatusServiceClient) error { // one stream, to its end
-	create := &v1.CreateListenerRequest{ListenerId: listener, UserData: []byte("example")}
-	if _, err := stub.CreateListener(ctx, create); err != nil && status.Code(err) != codes.AlreadyExists {
+	if _, err := stub.CreateListener(ctx, &v1.CreateListenerRequest{ListenerId: listener, UserData: []byte("example")}); err != nil && status.Code(err) != codes.AlreadyExists {
 		return err
 	}
 	stream, err := stub.WatchPeerStatus(ctx, &v1.WatchPeerStatusRequest{Listener: "listeners/" + listener, ResumeAfter: cursor, Takeover: true})
-	for err == nil {
-		var message *v1.WatchPeerStatusResponse
-		if message, err = stream.Recv(); err == nil {
-			process(message)
-		}
+	for message := (*v1.WatchPeerStatusResponse)(nil); err == nil; message, err = stream.Recv() {
+		process(message)
 	}
 	return err
 }
@@ -50,22 +45,27 @@ func process(m *v1.WatchPeerStatusResponse) {
 		fmt.Println("missed", reset.MissedCount, "changes (0: nobody knows how many):", reset.Reason)
 	case snapshot != nil:
 		last = m.Revision
-		fmt.Println("snapshot", last, snapshot.Peers)
+		fmt.Print("snapshot ", last)
+		for _, peer := range snapshot.Peers {
+			fmt.Print(" ", peer.Name, "=", peer.Status)
+		}
+		fmt.Println()
 	case change != nil && m.PreviousRevision != last:
 		log.Fatalf("a gap: %d is not %d", m.PreviousRevision, last)
 	case change != nil:
 		last = m.Revision
-		fmt.Println("change", last, change.GetPeer().GetPeer(), change.GetHealth())
+		peer, health := change.GetPeer().GetPeer(), change.GetHealth().GetHealth().String() // unspecified: it did not change
+		fmt.Println("change", last, peer.GetName(), peer.GetStatus(), peer.GetReason(), strings.TrimSuffix(health, "POOL_HEALTH_UNSPECIFIED"))
 	}
-	if attached == nil && reset == nil && snapshot == nil { // not before `synced`: half a snapshot is none
+	if m.GetSynced() != nil || change != nil || m.GetHeartbeat() != nil || m.GetDraining() != nil { // not before `synced`: half a snapshot is none
 		cursor, failures, asked = &v1.Cursor{Epoch: epoch, Revision: m.Revision}, 0, m.GetDraining().GetRetryAfter().AsDuration()
 	}
 }
 
 func main() {
-	alive := grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second}) // notice a silent death
-	connection, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()), alive)
-	for stub := v1.NewPeerStatusServiceClient(connection); err == nil; failures++ {
+	address, alive := append(os.Args[1:], "127.0.0.1:50051")[0], keepalive.ClientParameters{Time: 20 * time.Second} // notice a silent death
+	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithKeepaliveParams(alive))
+	for stub := v1.NewPeerStatusServiceClient(connection); err == nil; failures, asked = failures+1, 0 {
 		lost := watch(context.Background(), stub)
 		fmt.Println("lost:", lost)
 		switch status.Code(lost) {

@@ -6,6 +6,7 @@
 """
 
 import random
+import signal
 import sys
 import time
 
@@ -15,8 +16,7 @@ from opflex.peerstatus.v1 import peer_status_service_pb2 as api, peer_status_ser
 LISTENER = "example-python"  # a name of your own: it outlives its streams, and who else uses it takes over
 OPTIONS = [
     ("grpc.keepalive_time_ms", 20_000),  # notice a connection that died without a word
-    ("grpc.initial_reconnect_backoff_ms", 250),
-    ("grpc.min_reconnect_backoff_ms", 250),
+    *[(f"grpc.{least}_reconnect_backoff_ms", 250) for least in ("initial", "min")],
     ("grpc.max_reconnect_backoff_ms", 10_000),  # left alone it grows to two minutes
 ]
 HOPELESS = {grpc.StatusCode[name] for name in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "ABORTED")}
@@ -24,9 +24,8 @@ HOPELESS = {grpc.StatusCode[name] for name in ("INVALID_ARGUMENT", "UNAUTHENTICA
 
 class Watcher:
     def __init__(self, stub):
-        self.stub = stub
+        self.stub, self.failures, self.retry_after = stub, 0, 0
         self.cursor = None  # what was processed last; None: nothing to go on from
-        self.failures, self.retry_after = 0, 0
 
     def watch(self):
         """One stream, to its end."""
@@ -66,13 +65,15 @@ class Watcher:
         return asked or random.uniform(0, longest)
 
 
+sys.stdout.reconfigure(line_buffering=True)  # each line at once, also into a pipe
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is an end like any other
 with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051", options=OPTIONS) as channel:
     watcher = Watcher(rpc.PeerStatusServiceStub(channel))
     while True:
         try:
             watcher.watch()
         except grpc.RpcError as error:
-            if error.code() in HOPELESS:
-                raise
             print("lost:", error.code().name, error.details())
+            if error.code() in HOPELESS:
+                sys.exit("trying again would not help")
         time.sleep(watcher.pause())

@@ -141,7 +141,7 @@ pub fn answer<M>(result: Result<Response<M>, Status>) -> Result<M, Failure> {
 /// # Errors
 /// The service did not keep the promise.
 pub fn promised<T>(field: Option<T>, name: &str) -> Result<T, Failure> {
-    field.ok_or_else(|| Failure::Refused(format!("the service's answer has no {name}")))
+    field.ok_or_else(|| Failure::nonsense(format!("the service's answer has no {name}")))
 }
 
 /// Walks through the pages of a list.
@@ -158,7 +158,7 @@ impl Pages {
     /// The token is the one that was just used: the list would never end.
     pub fn turn(&mut self, next: String) -> Result<bool, Failure> {
         if next == self.token && !next.is_empty() {
-            return Err(Failure::Refused("the service sends the same page again and again".to_owned()));
+            return Err(Failure::nonsense("the service sends the same page again and again"));
         }
         self.token = next;
         Ok(!self.token.is_empty())

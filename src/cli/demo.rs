@@ -1,11 +1,15 @@
 //! `peerstatus demo`: the whole thing in one command. Simulated OpFlex peers on real sockets, the service, and a
 //! live watch of it, in which peers go away and come back.
 
-use std::{io, time::Duration};
+mod ear;
+
+use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
+
+use self::ear::Ear;
 
 use crate::{
     app::Service,
@@ -13,14 +17,15 @@ use crate::{
         self, GlobalArgs, Output,
         client::ServerAddress,
         exit::Failure,
+        serve::not_started,
         watch::{
             follow_until, output_closed,
             printer::{Form, Printer},
             renderer::Renderer,
         },
     },
-    config::{Config, Overrides},
-    grpc::pb::WatchPeerStatusRequest,
+    config::{Config, Overrides, parse_listen},
+    grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
     sim::{Outages, SimConfig, SimPeer},
 };
 
@@ -47,13 +52,25 @@ pub struct DemoArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
 
-    /// Where the service listens; port 0 lets the system choose
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
-    listen: std::net::SocketAddr,
+    /// Where the service listens, on loopback; port 0 lets the system choose
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0", value_parser = parse_loopback)]
+    listen: SocketAddr,
 
     /// Seed of the outages: the same seed gives the same ones [default: a new one]
     #[arg(long)]
     seed: Option<u64>,
+}
+
+/// There is nothing in a demonstration that is worth the risk of a port that is open to the network.
+fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
+    match parse_listen(text)? {
+        listen if listen.ip().is_loopback() => Ok(listen),
+        other => Err(format!(
+            "the demo serves on loopback only, for example 127.0.0.1:{}; `peerstatus simulate` and `peerstatus serve` \
+             do the same for others",
+            other.port()
+        )),
+    }
 }
 
 /// Demonstrates until Ctrl-C, or for as long as was asked for.
@@ -70,11 +87,16 @@ pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
         Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()).fitted())),
         Output::Json => Form::Json,
     };
-    let printer = Printer::new(form, globals.style(&io::stderr()));
+    let (mut ear, ready) = Ear::new();
+    let hear = move |message: &WatchPeerStatusResponse| match ear.hear(message) {
+        Some(explanation) => teller.say(explanation),
+        None => Ok(()),
+    };
+    let printer = Printer::new(form, globals.style(&io::stderr())).heard_by(hear);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let until = async {
         tokio::select! {
-            ended = play(&mut peers, seed, &teller) => ended,
+            ended = play(&mut peers, ready, seed, teller) => ended,
             () = elapse(args.duration) => Ok(()),
             () = output_closed() => Ok(()),
             signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
@@ -112,11 +134,17 @@ async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Fa
         ..Overrides::default()
     };
     let config = Config::load(settings).map_err(|error| Failure::Usage(error.to_string()))?;
-    Ok(Service::start(config).await.map_err(anyhow::Error::new)?)
+    Service::start(config).await.map_err(not_started)
 }
 
-/// Brings the peers up, one by one, and then takes them away and brings them back.
-async fn play(peers: &mut [SimPeer], seed: u64, teller: &Teller) -> Result<(), Failure> {
+/// Brings the peers up, one by one, and then takes them away and brings them back. `ready` are those that the service
+/// says are READY: to take away another one would show nothing.
+async fn play(
+    peers: &mut [SimPeer],
+    mut ready: watch::Receiver<BTreeSet<String>>,
+    seed: u64,
+    teller: Teller,
+) -> Result<(), Failure> {
     // Last the one that the service knows, so that those that it tells of are there.
     for peer in peers.iter_mut().rev() {
         sleep(BEFORE_EACH_START).await;
@@ -125,8 +153,11 @@ async fn play(peers: &mut [SimPeer], seed: u64, teller: &Teller) -> Result<(), F
     for outage in Outages::new(peers.len(), seed) {
         sleep(outage.after).await;
         let Some(peer) = peers.get_mut(outage.peer) else { continue };
-        let address = peer.address();
-        teller.say(format!("the demo kills {address}, for {} s", outage.down_for.as_secs()))?;
+        let address = peer.address().to_string();
+        if ready.wait_for(|ready| ready.contains(&address)).await.is_err() {
+            return Ok(()); // the watch has ended, and says why
+        }
+        teller.say(&format!("the demo kills {address}, for {} s", outage.down_for.as_secs()))?;
         peer.stop().await;
         sleep(outage.down_for).await;
         start_again(peer, teller).await?;
@@ -134,9 +165,9 @@ async fn play(peers: &mut [SimPeer], seed: u64, teller: &Teller) -> Result<(), F
     Ok(())
 }
 
-async fn start_again(peer: &mut SimPeer, teller: &Teller) -> Result<(), Failure> {
+async fn start_again(peer: &mut SimPeer, teller: Teller) -> Result<(), Failure> {
     let address = peer.address();
-    teller.say(format!("the demo starts {address}"))?;
+    teller.say(&format!("the demo starts {address}"))?;
     Ok(peer.restart().await.with_context(|| format!("cannot listen on {address}"))?)
 }
 
@@ -148,21 +179,22 @@ async fn elapse(duration: Option<Duration>) {
 }
 
 /// What the demonstration itself has to say, between the lines of the watch.
+#[derive(Clone, Copy)]
 struct Teller {
     /// What it says goes to standard error: the output is for machines.
     quiet: bool,
 }
 
 impl Teller {
-    fn introduce(&self, service: &Service, peers: &[SimPeer]) -> Result<(), Failure> {
+    fn introduce(self, service: &Service, peers: &[SimPeer]) -> Result<(), Failure> {
         let addresses: Vec<_> = peers.iter().map(|peer| peer.address().to_string()).collect();
         let first = addresses.first().map(String::as_str).unwrap_or_default();
-        self.say(format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
-        self.say(format!("the service knows {first} and learns of the others from it"))?;
-        self.say(format!("clients may join: peerstatus --server {} watch", service.address()))
+        self.say(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
+        self.say(&format!("the service knows {first} and learns of the others from it"))?;
+        self.say(&format!("clients may join: peerstatus --server {} watch", service.address()))
     }
 
-    fn say(&self, line: String) -> Result<(), Failure> {
+    fn say(self, line: &str) -> Result<(), Failure> {
         if self.quiet {
             eprintln!("# {line}");
             return Ok(());

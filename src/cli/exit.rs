@@ -40,8 +40,13 @@ pub enum Failure {
     #[error("{0}")]
     Unreachable(String),
     /// The service answered with an error.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{text}")]
+    Refused {
+        /// What to tell.
+        text: String,
+        /// The reason in the error's details, for example `LISTENER_NOT_FOUND`; empty if it has none.
+        reason: String,
+    },
     /// What was waited for has not come in time.
     #[error("{0}")]
     TimedOut(String),
@@ -66,10 +71,27 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable(_) => Exit::Unreachable,
-            Self::Refused(_) | Self::Told | Self::Other(_) => Exit::Failed,
+            Self::Refused { .. } | Self::Told | Self::Other(_) => Exit::Failed,
             Self::TimedOut(_) => Exit::TimedOut,
             Self::Interrupted => Exit::Interrupted,
             Self::OutputClosed => Exit::Success,
+        }
+    }
+
+    /// The service's answer makes no sense; how.
+    #[must_use]
+    pub fn nonsense(text: impl Into<String>) -> Self {
+        Self::Refused { text: text.into(), reason: String::new() }
+    }
+
+    /// Adds what to do about it, if the service refused for this reason. The service cannot know: it has no options.
+    #[must_use]
+    pub fn advise(self, refused_for: &str, advice: &str) -> Self {
+        match self {
+            Self::Refused { text, reason } if reason == refused_for => {
+                Self::Refused { text: format!("{text}\n  {advice}"), reason }
+            }
+            other => other,
         }
     }
 
@@ -100,7 +122,7 @@ impl From<Status> for Failure {
         } else if status.code() == Code::InvalidArgument {
             Self::Usage(text)
         } else {
-            Self::Refused(text)
+            Self::Refused { text, reason: reason(&status) }
         }
     }
 }
@@ -198,6 +220,16 @@ mod tests {
         let status = refused(Code::NotFound, "listeners/x: no such listener", details);
         assert_eq!(describe(&status), "listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)");
         assert_eq!(Failure::from(status).exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn advice_is_given_where_the_service_refused_for_that_reason_alone() {
+        let details = ErrorDetails::with_error_info("LISTENER_ATTACHED", "opflex.peerstatus", []);
+        let failure = Failure::from(refused(Code::FailedPrecondition, "attached", details));
+        let advised = failure.advise("LISTENER_NOT_FOUND", "no").advise("LISTENER_ATTACHED", "take it over");
+        let expected = "attached (FAILED_PRECONDITION, LISTENER_ATTACHED)\n  take it over";
+        assert_eq!((advised.to_string().as_str(), advised.exit()), (expected, Exit::Failed));
+        assert_eq!(Failure::nonsense("what?").advise("LISTENER_ATTACHED", "no").to_string(), "what?");
     }
 
     #[test]

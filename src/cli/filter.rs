@@ -2,18 +2,21 @@
 
 use clap::{Args, ValueEnum};
 
-use crate::grpc::pb;
+use crate::{
+    cli::{names::Glob, text},
+    grpc::pb,
+};
 
 /// What to hear. Options of different kinds must all match, one of those of the same kind must.
 #[derive(Debug, Default, Args)]
 pub struct FilterArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards); may be repeated
     #[arg(long = "peer", value_name = "GLOB")]
-    peers: Vec<String>,
+    peers: Vec<Glob>,
 
     /// Only pools whose name matches (* and ? are wildcards); may be repeated
     #[arg(long = "pool", value_name = "GLOB")]
-    pools: Vec<String>,
+    pools: Vec<Glob>,
 
     /// Only peers that enter or leave this status; may be repeated
     #[arg(long = "status", value_name = "STATUS", ignore_case = true)]
@@ -54,14 +57,39 @@ impl FilterArgs {
     #[must_use]
     pub fn into_filter(self) -> Option<pb::ListenerFilter> {
         let filter = pb::ListenerFilter {
-            pools: self.pools,
-            peers: self.peers,
+            pools: self.pools.into_iter().map(String::from).collect(),
+            peers: self.peers.into_iter().map(String::from).collect(),
             origins: self.origins.into_iter().map(|origin| pb::PeerOrigin::from(origin).into()).collect(),
             statuses: self.statuses.into_iter().map(|status| pb::PeerStatus::from(status).into()).collect(),
             interests: self.interests.into_iter().map(|what| pb::Interest::from(what).into()).collect(),
         };
         (filter != pb::ListenerFilter::default()).then_some(filter)
     }
+}
+
+/// A filter as the options that make it: `--pool fabric-a --status ready`.
+#[must_use]
+pub fn as_options(filter: &pb::ListenerFilter) -> String {
+    let globs = |option: &'static str, globs: &[String]| -> Vec<String> {
+        globs.iter().map(|glob| format!("{option} {}", text::plain(glob))).collect()
+    };
+    let words = |option: &'static str, numbers: &[i32], word: fn(i32) -> String| -> Vec<String> {
+        numbers.iter().map(|number| format!("{option} {}", word(*number).to_lowercase())).collect()
+    };
+    let options = [
+        globs("--pool", &filter.pools),
+        globs("--peer", &filter.peers),
+        words("--status", &filter.statuses, text::status),
+        words("--origin", &filter.origins, text::origin),
+        words("--interest", &filter.interests, text::interest),
+    ];
+    options.concat().join(" ")
+}
+
+/// Whether peers are heard of, or only the health of pools.
+#[must_use]
+pub fn hears_peers(filter: &pb::ListenerFilter) -> bool {
+    filter.interests.is_empty() || filter.interests.contains(&pb::Interest::Peers.into())
 }
 
 impl From<Status> for pb::PeerStatus {
@@ -91,5 +119,25 @@ impl From<Interest> for pb::Interest {
             Interest::Peers => Self::Peers,
             Interest::Health => Self::Health,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_told_as_the_options_that_make_it() {
+        let filter = pb::ListenerFilter {
+            pools: vec!["lab".into()],
+            peers: vec!["10.*".into(), "\x1b[2J".into()],
+            origins: vec![pb::PeerOrigin::Learned.into()],
+            statuses: vec![pb::PeerStatus::Ready.into()],
+            interests: vec![pb::Interest::Health.into()],
+        };
+        let expected = "--pool lab --peer 10.* --peer ·[2J --status ready --origin learned --interest health";
+        assert_eq!(as_options(&filter), expected);
+        assert!(!hears_peers(&filter));
+        assert!(hears_peers(&pb::ListenerFilter::default()));
     }
 }

@@ -24,6 +24,8 @@ Examples:
 
 In a container, as readinessProbe: exec: command: [peerstatus, health]
 
+Can be asked for: opflex.peerstatus.v1.PeerStatusService and opflex.peerstatus.v1.PoolService.
+
 Says whether the service takes requests, and nothing about peers: `pool wait` does.
 Exits with 0 for SERVING, with 1 for NOT_SERVING and where there is no such service,
 with 69 where nobody answers in time.";

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::RangeInclusive,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +14,9 @@ use crate::{
         client::{Client, Pages, answer, promised, request},
         exit::Failure,
         filter::FilterArgs,
-        json, print,
+        json,
+        names::ListenerName,
+        print,
         style::Style,
         table::{Cell, Table},
         text,
@@ -24,13 +27,25 @@ use crate::{
     },
 };
 
+/// What the service takes as `user_data`, in bytes.
+const MAX_USER_DATA: usize = 4096;
+/// And as `idle_ttl`.
+const TTL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
+
 const EXAMPLES: &str = "\
 Examples:
   peerstatus listeners list
   peerstatus listeners create --id noc --user-data rack-7 --status ready --ttl 1h
-  peerstatus watch --listener noc
+  peerstatus watch --listener noc --resume
   peerstatus listeners get noc -o json
-  peerstatus listeners destroy noc --allow-missing";
+  peerstatus listeners destroy noc --allow-missing
+
+A listener is a filter, user data, and a place in the stream of changes that stays when
+nobody watches. `watch --listener noc --resume` goes on from that place; without --resume
+it begins with the state as it is now.";
+
+/// Where a listener is not found.
+const SEE_LIST: &str = "`peerstatus listeners list` shows those that there are";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -46,7 +61,11 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   peerstatus listeners create --id noc --ttl 1h
   peerstatus listeners create --id noc --user-data rack-7 --peer 'leaf-1*' --status ready
-  peerstatus watch --listener noc";
+  peerstatus watch --listener noc             beginning with the state as it is then
+  peerstatus watch --listener noc --resume    beginning with what it missed
+
+With -o json the answer is told as it is, {\"listener\": …, \"cursor\": …}: a watch of any
+client that resumes after that cursor misses nothing.";
 
 const DESTROY_EXAMPLES: &str = "\
 Examples:
@@ -70,7 +89,7 @@ enum ListenersCommand {
     #[command(after_help = GET_EXAMPLES)]
     Get {
         /// Its name, with or without `listeners/`
-        listener: String,
+        listener: ListenerName,
     },
     /// Make a listener that outlives its connections
     #[command(after_help = CREATE_EXAMPLES)]
@@ -79,7 +98,7 @@ enum ListenersCommand {
     #[command(after_help = DESTROY_EXAMPLES)]
     Destroy {
         /// Its name, with or without `listeners/`
-        listener: String,
+        listener: ListenerName,
         /// Succeed where there is no such listener
         #[arg(long)]
         allow_missing: bool,
@@ -90,18 +109,34 @@ enum ListenersCommand {
 struct CreateArgs {
     /// Its id, 1 to 63 of a-z, 0-9 and - [default: the service makes one up]
     #[arg(long, value_name = "ID")]
-    id: Option<String>,
+    id: Option<ListenerName>,
 
-    /// Text that the service sends back with every change
-    #[arg(long, value_name = "TEXT")]
+    /// Text that the service sends back with every change, at most 4096 bytes
+    #[arg(long, value_name = "TEXT", value_parser = parse_user_data)]
     user_data: Option<String>,
 
     /// How long it lives while nobody watches, from 10s to 24h [default: 5m]
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_ttl)]
     ttl: Option<Duration>,
 
     #[command(flatten)]
     filter: FilterArgs,
+}
+
+/// Text for `--user-data`, of a length that the service takes.
+///
+/// # Errors
+/// It is longer.
+pub fn parse_user_data(text: &str) -> Result<String, String> {
+    match text.len() {
+        0..=MAX_USER_DATA => Ok(text.to_owned()),
+        length => Err(format!("{length} bytes; at most {MAX_USER_DATA} are allowed")),
+    }
+}
+
+fn parse_ttl(text: &str) -> Result<Duration, String> {
+    let ttl = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if TTL.contains(&ttl) { Ok(ttl) } else { Err("10s to 24h are allowed".to_owned()) }
 }
 
 /// Does it.
@@ -109,7 +144,11 @@ struct CreateArgs {
 /// # Errors
 /// The call failed, or the output is closed.
 pub async fn run(args: ListenersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    match args.command {
+    obey(args.command, globals).await.map_err(|failure| failure.advise("LISTENER_NOT_FOUND", SEE_LIST))
+}
+
+async fn obey(command: ListenersCommand, globals: &GlobalArgs) -> Result<(), Failure> {
+    match command {
         ListenersCommand::List => list(globals).await,
         ListenersCommand::Get { listener } => get(&listener, globals).await,
         ListenersCommand::Create(args) => create(args, globals).await,
@@ -117,12 +156,6 @@ pub async fn run(args: ListenersArgs, globals: &GlobalArgs) -> Result<(), Failur
             destroy(&listener, allow_missing, globals).await
         }
     }
-}
-
-/// `listeners/{id}` from what a person types.
-#[must_use]
-pub fn full_name(listener: &str) -> String {
-    if listener.starts_with("listeners/") { listener.to_owned() } else { format!("listeners/{listener}") }
 }
 
 async fn list(globals: &GlobalArgs) -> Result<(), Failure> {
@@ -143,9 +176,9 @@ async fn list(globals: &GlobalArgs) -> Result<(), Failure> {
     }
 }
 
-async fn get(listener: &str, globals: &GlobalArgs) -> Result<(), Failure> {
+async fn get(listener: &ListenerName, globals: &GlobalArgs) -> Result<(), Failure> {
     let mut client = Client::connect(&globals.server).await?.listeners();
-    let name = full_name(listener);
+    let name = listener.to_string();
     let response = answer(client.get_listener(request(GetListenerRequest { name })).await)?;
     let listener = promised(response.listener, "listener")?;
     match globals.output {
@@ -156,11 +189,12 @@ async fn get(listener: &str, globals: &GlobalArgs) -> Result<(), Failure> {
 
 async fn create(args: CreateArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let idle_ttl = args.ttl.map(prost_types::Duration::try_from).transpose();
+    let idle_ttl = idle_ttl.map_err(|error| Failure::Other(error.into()))?;
     let wanted = CreateListenerRequest {
-        listener_id: args.id.unwrap_or_default(),
+        listener_id: args.id.map(|id| id.id().to_owned()).unwrap_or_default(),
         filter: args.filter.into_filter(),
         user_data: args.user_data.unwrap_or_default().into(),
-        idle_ttl: idle_ttl.map_err(|_| Failure::Usage("--ttl is far too long".to_owned()))?,
+        idle_ttl,
     };
     let mut client = Client::connect(&globals.server).await?.listeners();
     let response = answer(client.create_listener(request(wanted)).await)?;
@@ -172,9 +206,9 @@ async fn create(args: CreateArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     print([format!("created {name}; watch it with `peerstatus watch --listener {name}`")])
 }
 
-async fn destroy(listener: &str, allow_missing: bool, globals: &GlobalArgs) -> Result<(), Failure> {
+async fn destroy(listener: &ListenerName, allow_missing: bool, globals: &GlobalArgs) -> Result<(), Failure> {
     let mut client = Client::connect(&globals.server).await?.listeners();
-    let name = full_name(listener);
+    let name = listener.to_string();
     let wanted = DestroyListenerRequest { name: name.clone(), allow_missing };
     let response = answer(client.destroy_listener(request(wanted)).await)?;
     match globals.output {

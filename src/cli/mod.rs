@@ -3,11 +3,14 @@
 
 pub mod client;
 pub mod demo;
+pub mod environment;
 pub mod exit;
 pub mod filter;
 pub mod health;
 pub mod json;
 pub mod listeners;
+pub mod names;
+pub mod origins;
 pub mod peers;
 pub mod pool;
 pub mod serve;
@@ -18,7 +21,8 @@ pub mod text;
 pub mod watch;
 
 use std::{
-    ffi::OsString,
+    env,
+    ffi::{OsStr, OsString},
     io::{self, IsTerminal, Write as _},
     process::ExitCode,
 };
@@ -51,11 +55,14 @@ Examples:
   peerstatus completions bash            a completion script for the shell
 
 Exit codes:
-    0  done
-    1  the service answered with an error or with no, or the command failed
-   64  the command line or the configuration is wrong, or the service refused an argument
+    0  done; for `serve`, `demo` and `simulate` also: stopped in order
+    1  the service answered with an error, or, to `health`, that it does not serve;
+       or the command failed
+   64  the command line or the configuration is wrong, or the service refused an
+       argument (`INVALID_ARGUMENT`)
    69  the service cannot be reached or does not answer
-   75  `pool wait`: the time was over first
+   75  `pool wait`: the time was over before the pool had the health, or before the
+       service could be reached
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
 /// Common options that a command can make nothing of.
@@ -85,17 +92,17 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct GlobalArgs {
-    /// Where the service is: `host:port` or `http://host:port`
+    /// Where the service is; at port 50051 unless another one is given
     #[arg(
         long,
         global = true,
         env = "PEERSTATUS_SERVER",
-        value_name = "ADDR",
-        default_value = "http://127.0.0.1:50051"
+        value_name = "HOST[:PORT]",
+        default_value = "127.0.0.1:50051"
     )]
     pub server: ServerAddress,
 
-    /// Text for people, or one JSON object a line
+    /// Text for people, or one JSON object a line; errors are text on standard error in either case
     #[arg(short, long, global = true, value_name = "FORM", default_value = "human")]
     pub output: Output,
 
@@ -166,7 +173,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
 
 /// The grammar. Commands that can make nothing of a common option do not show it.
 fn grammar() -> clap::Command {
-    let mut grammar = Cli::command();
+    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
+    let mut grammar = environment::without_empty(Cli::command(), &is_empty);
     for (command, option) in MEANINGLESS {
         let common = grammar.get_arguments().find(|common| common.get_id() == option).cloned();
         grammar =
@@ -176,7 +184,10 @@ fn grammar() -> clap::Command {
 }
 
 fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let matches = grammar().try_get_matches_from(args)?;
+    let args: Vec<OsString> = args.into_iter().collect();
+    let is_set = |name: &OsStr| env::var_os(name).is_some();
+    let blamed = |error| environment::blamed(error, &grammar(), &args, &is_set);
+    let matches = grammar().try_get_matches_from(&args).map_err(blamed)?;
     if let Some((command, option)) = meaningless(&matches) {
         let message = format!("--{option} means nothing to `{command}`");
         return Err(grammar().error(ErrorKind::ArgumentConflict, message));
@@ -202,7 +213,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args).await,
         Command::Demo(args) => demo::run(args, &globals).await,
-        Command::Simulate(args) => simulate::run(args).await.map_err(Failure::from),
+        Command::Simulate(args) => simulate::run(args).await,
         Command::Watch(args) => watch::run(args, &globals).await,
         Command::Peers(args) => peers::run(args, &globals).await,
         Command::Pool(args) => pool::run(args, &globals).await,
@@ -234,6 +245,12 @@ fn print(lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
+}
+
+/// Tells a person something beside the output.
+fn remark(globals: &GlobalArgs, text: &str) {
+    let line = globals.style(&io::stderr()).paint(style::NOTICE, &text::plain(text));
+    let _ = writeln!(io::stderr(), "{line}"); // nobody has to listen
 }
 
 #[cfg(test)]

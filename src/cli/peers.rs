@@ -11,7 +11,9 @@ use crate::{
         GlobalArgs, Output,
         client::{Client, Pages, answer, promised, request},
         exit::Failure,
-        json, print,
+        json,
+        names::{self, PeerName, PoolName},
+        print,
         style::Style,
         table::{Cell, Table},
         text,
@@ -20,7 +22,6 @@ use crate::{
         AddPeerRequest, GetPeerRequest, ListPeersRequest, Peer, RemovePeerRequest, ResetPeersRequest,
         ResetScope,
     },
-    peer::PeerAddress,
 };
 
 const EXAMPLES: &str = "\
@@ -52,6 +53,7 @@ Examples:
 const ADD_EXAMPLES: &str = "\
 Examples:
   peerstatus peers add leaf-103:8009
+  peerstatus peers add fabric-a/leaf-103:8009
   peerstatus peers add '[2001:db8::1]:8009' --pool fabric-a
 
 The peer stays until it is removed or the service ends; one that is to outlive that
@@ -60,7 +62,11 @@ belongs into the configuration.";
 const REMOVE_EXAMPLES: &str = "\
 Examples:
   peerstatus peers remove leaf-103:8009
-  peerstatus peers remove fabric-a/leaf-103:8009";
+  peerstatus peers remove fabric-a/leaf-103:8009
+
+Only configured peers can be removed; learned ones come and go with the lists of others.
+A peer that others still list does not come back at once: it is learned when a peer that
+lists it identifies itself again, which it does when its connection is made anew.";
 
 const RESET_EXAMPLES: &str = "\
 Examples:
@@ -83,50 +89,52 @@ enum PeersCommand {
     List {
         /// Only the peers of this pool
         #[arg(long, value_name = "NAME")]
-        pool: Option<String>,
+        pool: Option<PoolName>,
     },
     /// Show all that is known about a peer
     #[command(after_help = GET_EXAMPLES)]
     Get {
         /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-        peer: String,
+        peer: PeerName,
         /// The pool of a peer given as `host:port` [default: default]
         #[arg(long, value_name = "NAME")]
-        pool: Option<String>,
+        pool: Option<PoolName>,
     },
     /// Add a peer; one that was learned becomes configured
     #[command(after_help = ADD_EXAMPLES)]
     Add {
-        /// `host:port`; IPv6 in brackets
-        peer: PeerAddress,
-        /// Its pool [default: default]
+        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
+        peer: PeerName,
+        /// The pool of a peer given as `host:port` [default: default]
         #[arg(long, value_name = "NAME")]
-        pool: Option<String>,
+        pool: Option<PoolName>,
     },
     /// Remove a configured peer
     #[command(after_help = REMOVE_EXAMPLES)]
     Remove {
         /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-        peer: String,
+        peer: PeerName,
         /// The pool of a peer given as `host:port` [default: default]
         #[arg(long, value_name = "NAME")]
-        pool: Option<String>,
+        pool: Option<PoolName>,
     },
     /// Close connections and start over
     #[command(after_help = RESET_EXAMPLES)]
     #[command(group = ArgGroup::new("what").required(true).args(["peers", "learned", "all"]))]
     Reset {
-        /// Close and redial these: `host:port`; IPv6 in brackets
-        peers: Vec<PeerAddress>,
-        /// Drop the learned peers, and ask those that told of them again
+        /// Close and redial these, of one pool: `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in
+        /// brackets
+        peers: Vec<PeerName>,
+        /// Drop the learned peers, and close and redial the configured ones that told of others, so that they tell again;
+        /// the pool may be DOWN for a moment
         #[arg(long)]
         learned: bool,
-        /// Drop the learned peers, and close and redial all the others
+        /// Drop the learned peers, and close and redial all the others; the pool is DOWN for a moment
         #[arg(long)]
         all: bool,
         /// The pool [default: default]
         #[arg(long, value_name = "NAME")]
-        pool: Option<String>,
+        pool: Option<PoolName>,
     },
     /// List past changes of peers, newest first
     #[command(after_help = history::EXAMPLES)]
@@ -138,18 +146,26 @@ enum PeersCommand {
 /// # Errors
 /// The call failed, or the output is closed.
 pub async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    match args.command {
-        PeersCommand::List { pool } => list(pool.as_deref(), globals).await,
-        PeersCommand::Get { peer, pool } => get(&peer, pool.as_deref(), globals).await,
-        PeersCommand::Add { peer, pool } => add(&peer, pool.as_deref(), globals).await,
-        PeersCommand::Remove { peer, pool } => remove(&peer, pool.as_deref(), globals).await,
-        PeersCommand::Reset { peers, all, pool, .. } => reset(&peers, all, pool.as_deref(), globals).await,
+    obey(args.command, globals).await.map_err(|failure| {
+        failure
+            .advise("POOL_NOT_FOUND", "choose one with --pool")
+            .advise("PEER_NOT_FOUND", "`peerstatus peers list` shows those that there are")
+    })
+}
+
+async fn obey(command: PeersCommand, globals: &GlobalArgs) -> Result<(), Failure> {
+    match command {
+        PeersCommand::List { pool } => list(pool.as_ref(), globals).await,
+        PeersCommand::Get { peer, pool } => get(&peer, pool.as_ref(), globals).await,
+        PeersCommand::Add { peer, pool } => add(&peer, pool.as_ref(), globals).await,
+        PeersCommand::Remove { peer, pool } => remove(&peer, pool.as_ref(), globals).await,
+        PeersCommand::Reset { peers, all, pool, .. } => reset(&peers, all, pool.as_ref(), globals).await,
         PeersCommand::History(args) => history::run(args, globals).await,
     }
 }
 
-async fn list(pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let parent = pool.map(super::pool::full_name).unwrap_or_default();
+async fn list(pool: Option<&PoolName>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let parent = pool.map(ToString::to_string).unwrap_or_default();
     let mut client = Client::connect(&globals.server).await?.pools();
     let (mut peers, mut pages) = (Vec::new(), Pages::default());
     loop {
@@ -167,8 +183,8 @@ async fn list(pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
     }
 }
 
-async fn get(peer: &str, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let name = full_name(peer, pool)?;
+async fn get(peer: &PeerName, pool: Option<&PoolName>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let name = peer.in_full(pool)?;
     let mut client = Client::connect(&globals.server).await?.pools();
     let response = answer(client.get_peer(request(GetPeerRequest { name })).await)?;
     let peer = promised(response.peer, "peer")?;
@@ -178,9 +194,10 @@ async fn get(peer: &str, pool: Option<&str>, globals: &GlobalArgs) -> Result<(),
     }
 }
 
-async fn add(peer: &PeerAddress, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let parent = pool.map(super::pool::full_name).unwrap_or_default();
-    let add = AddPeerRequest { parent, host: peer.host().to_owned(), port: peer.port().into() };
+async fn add(peer: &PeerName, pool: Option<&PoolName>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let parent = peer.pool_or(pool)?.cloned().unwrap_or_default().to_string();
+    let PeerName { address, .. } = peer;
+    let add = AddPeerRequest { parent, host: address.host().to_owned(), port: address.port().into() };
     let mut client = Client::connect(&globals.server).await?.pools();
     let peer = promised(answer(client.add_peer(request(add)).await)?.peer, "peer")?;
     match globals.output {
@@ -189,8 +206,8 @@ async fn add(peer: &PeerAddress, pool: Option<&str>, globals: &GlobalArgs) -> Re
     }
 }
 
-async fn remove(peer: &str, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let name = full_name(peer, pool)?;
+async fn remove(peer: &PeerName, pool: Option<&PoolName>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let name = peer.in_full(pool)?;
     let mut client = Client::connect(&globals.server).await?.pools();
     let response = answer(client.remove_peer(request(RemovePeerRequest { name: name.clone() })).await)?;
     match globals.output {
@@ -200,39 +217,23 @@ async fn remove(peer: &str, pool: Option<&str>, globals: &GlobalArgs) -> Result<
 }
 
 async fn reset(
-    peers: &[PeerAddress],
+    peers: &[PeerName],
     all: bool,
-    pool: Option<&str>,
+    pool: Option<&PoolName>,
     globals: &GlobalArgs,
 ) -> Result<(), Failure> {
-    let parent = super::pool::full_name(pool.unwrap_or("default"));
+    let (pool, names) = names::of_one_pool(peers, pool)?;
     let scope = match (peers.is_empty(), all) {
         (false, _) => ResetScope::Named,
         (true, true) => ResetScope::All,
         (true, false) => ResetScope::Learned,
     };
-    let names = peers.iter().map(|peer| format!("{parent}/peers/{peer}")).collect();
     let mut client = Client::connect(&globals.server).await?.pools();
-    let reset = ResetPeersRequest { parent, scope: scope.into(), names };
+    let reset = ResetPeersRequest { parent: pool.to_string(), scope: scope.into(), names };
     let response = answer(client.reset_peers(request(reset)).await)?;
     match globals.output {
-        Output::Human => print([format!("connections closed: {}", response.reset_count)]),
+        Output::Human => print([format!("peers reset: {}", response.reset_count)]),
         Output::Json => print([json::line(&response)?]),
-    }
-}
-
-/// `pools/{pool}/peers/{host}:{port}` from what a person types.
-fn full_name(peer: &str, pool: Option<&str>) -> Result<String, Failure> {
-    let has_pool = peer.contains('/');
-    match pool {
-        Some(pool) if has_pool => {
-            Err(Failure::Usage(format!("`{}` names its pool; leave out --pool {pool}", text::plain(peer))))
-        }
-        _ if peer.starts_with("pools/") => Ok(peer.to_owned()),
-        _ => {
-            let (pool, address) = peer.split_once('/').unwrap_or((pool.unwrap_or("default"), peer));
-            Ok(format!("{}/peers/{address}", super::pool::full_name(pool)))
-        }
     }
 }
 

@@ -11,7 +11,9 @@ use crate::{
         GlobalArgs, Output,
         client::{Client, Pages, answer, promised, request},
         exit::Failure,
-        json, print,
+        json,
+        names::PoolName,
+        print,
         style::Style,
         table::{Cell, Table},
         text,
@@ -55,7 +57,7 @@ enum PoolCommand {
     Get {
         /// Its name, with or without `pools/`
         #[arg(default_value = "default")]
-        pool: String,
+        pool: PoolName,
     },
     /// Wait until a pool is healthy, or at least degraded, or down
     #[command(after_help = wait::EXAMPLES)]
@@ -72,12 +74,6 @@ pub async fn run(args: PoolArgs, globals: &GlobalArgs) -> Result<(), Failure> {
         PoolCommand::Get { pool } => get(&pool, globals).await,
         PoolCommand::Wait(args) => wait::run(args, globals).await,
     }
-}
-
-/// `pools/{pool}` from what a person types.
-#[must_use]
-pub fn full_name(pool: &str) -> String {
-    if pool.starts_with("pools/") { pool.to_owned() } else { format!("pools/{pool}") }
 }
 
 async fn list(globals: &GlobalArgs) -> Result<(), Failure> {
@@ -97,9 +93,9 @@ async fn list(globals: &GlobalArgs) -> Result<(), Failure> {
     }
 }
 
-async fn get(pool: &str, globals: &GlobalArgs) -> Result<(), Failure> {
+async fn get(pool: &PoolName, globals: &GlobalArgs) -> Result<(), Failure> {
     let mut client = Client::connect(&globals.server).await?.pools();
-    let name = full_name(pool);
+    let name = pool.to_string();
     let response = answer(client.get_pool(request(GetPoolRequest { name })).await)?;
     let pool = promised(response.pool, "pool")?;
     match globals.output {

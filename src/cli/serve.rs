@@ -1,12 +1,14 @@
 //! `peerstatus serve`: the service, until it is told to stop.
 
-use anyhow::Context as _;
+use std::{error::Error as _, io};
+
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::{
-    app::Service,
+    app::{Service, StartError},
     cli::{self, exit::Failure},
     config::{Config, Overrides},
     telemetry,
@@ -51,7 +53,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let _logs = telemetry::init(&config.log);
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let service = Service::start(config).await.map_err(anyhow::Error::new)?;
+    let service = Service::start(config).await.map_err(not_started)?;
     cli::print([format!("listening on {}", service.address())])?;
     let stop = service.stopper();
     let mut end = std::pin::pin!(service.join());
@@ -66,4 +68,16 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         }
         stop.cancel();
     }
+}
+
+/// Why the service did not start; and what to do where the address is taken, by another service as a rule.
+pub fn not_started(error: StartError) -> Failure {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let is_taken = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::AddrInUse);
+    let error = anyhow::Error::new(error);
+    Failure::Other(if is_taken {
+        anyhow!("{error:#}\n  choose another address with --listen")
+    } else {
+        error
+    })
 }

@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::{select, signal, time};
 
 use crate::{
+    cli::exit::Failure,
     peer::PeerAddress,
     sim::{Behaviour, Outages, SimConfig, SimPeer},
 };
@@ -31,6 +32,13 @@ Examples:
     peerstatus simulate --ports 18012 --scenario silent --for 20s
   An anycast bootstrap address, which lists others but not itself:
     peerstatus simulate --ports 18008 --peers 127.0.0.1:18009,127.0.0.1:18010
+  Two peers that list each other, in two processes:
+    peerstatus simulate --ports 18009 --peers 127.0.0.1:18009,127.0.0.1:18010
+    peerstatus simulate --ports 18010 --peers 127.0.0.1:18009,127.0.0.1:18010
+
+Without --peers, peers list those of their own process and no others. A pool follows the
+list that came last: what it has learned from one process leaves it, NOT_IN_PEER_LIST,
+when a peer of another one lists only its own.
 
 Prints a line when a peer comes up or goes down. Ends with Ctrl-C.";
 
@@ -51,7 +59,7 @@ pub struct SimulateArgs {
     #[arg(long, value_enum, default_value_t = Scenario::Steady)]
     scenario: Scenario,
 
-    /// Peers to list in answers to identities [default: all that are simulated]
+    /// Peers to list in answers to identities [default: all that this process simulates]
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     peers: Vec<PeerAddress>,
 
@@ -59,7 +67,8 @@ pub struct SimulateArgs {
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
 
-    /// Seed of the scenario "restart": the same seed gives the same outages [default: a new one, which is printed]
+    /// Seed of the outages, for the scenario "restart" alone: the same seed gives the same ones [default: a new one,
+    /// which is printed]
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -129,7 +138,8 @@ impl FromStr for Ports {
 /// # Errors
 ///
 /// A port cannot be listened on, now or after an outage, or a setting makes no sense with the others.
-pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
+pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
+    check(&args).map_err(Failure::Usage)?;
     let mut peers = start(&args)?;
     let ended = select! {
         ended = play(&args, &mut peers) => ended,
@@ -142,22 +152,30 @@ pub async fn run(args: SimulateArgs) -> anyhow::Result<()> {
     match ended {
         // Whoever read the lines has seen enough.
         Err(error) if is_broken_pipe(&error) => Ok(()),
-        ended => ended,
+        ended => Ok(ended?),
     }
+}
+
+/// What no option by itself can know.
+fn check(args: &SimulateArgs) -> Result<(), String> {
+    let ports: usize = args.ports.iter().map(|ports| ports.0.len()).sum();
+    if ports > MAX_PORTS {
+        return Err(format!("{ports} ports are too many: at most {MAX_PORTS} peers can be simulated"));
+    }
+    if args.host.is_unspecified() && args.peers.is_empty() {
+        return Err(format!(
+            "no client can connect to {}: give the addresses that the peers shall list with --peers",
+            args.host
+        ));
+    }
+    if args.seed.is_some() && args.scenario != Scenario::Restart {
+        return Err("--seed is for the outages of --scenario restart; there are none without it".to_owned());
+    }
+    Ok(())
 }
 
 /// Starts the peers, each with its list.
 fn start(args: &SimulateArgs) -> anyhow::Result<Vec<SimPeer>> {
-    let ports: usize = args.ports.iter().map(|ports| ports.0.len()).sum();
-    anyhow::ensure!(
-        ports <= MAX_PORTS,
-        "{ports} ports are too many: at most {MAX_PORTS} peers can be simulated"
-    );
-    anyhow::ensure!(
-        !args.host.is_unspecified() || !args.peers.is_empty(),
-        "no client can connect to {}: give the addresses that the peers shall list with --peers",
-        args.host
-    );
     let peers: Vec<_> = args
         .ports
         .iter()

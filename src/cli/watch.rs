@@ -19,8 +19,15 @@ use self::{
     renderer::Renderer,
 };
 use crate::{
-    cli::{GlobalArgs, Output, client::ServerAddress, exit::Failure, filter::FilterArgs, listeners},
-    grpc::pb::WatchPeerStatusRequest,
+    cli::{
+        GlobalArgs, Output,
+        client::{Client, ServerAddress, answer, promised, request},
+        exit::Failure,
+        filter::FilterArgs,
+        listeners::parse_user_data,
+        names::ListenerName,
+    },
+    grpc::pb::{Cursor, GetListenerRequest, WatchPeerStatusRequest},
 };
 
 /// How long after Ctrl-C an output that does not take what we have may hold up the end.
@@ -37,10 +44,17 @@ Examples:
   peerstatus watch --until-synced             the state now, and done
   peerstatus watch -o json | jq '.change.peer // empty'  for machines
   peerstatus watch --listener noc             as a listener made by `listeners create`
+  peerstatus watch --listener noc --resume    the same, beginning with what it missed
+
+A listener has a place of its own: the last change that was handed to whoever watched,
+or its creation. Without --resume that does not count: the watch begins with the state
+as it is now, and what happened in between is not told.
 
 The first connection must succeed. A connection that is lost later is made again,
 and the watch goes on where it was; stderr tells so, and what was missed if the
-service could not keep it.";
+service could not keep it. A listener that the service has lost by then, since it
+was restarted or nobody watched for too long, is made again as it was; one that
+somebody destroys ends the watch.";
 
 /// What to watch.
 #[derive(Debug, Args)]
@@ -55,14 +69,18 @@ pub struct WatchArgs {
         value_name = "NAME",
         conflicts_with_all = ["peers", "pools", "statuses", "origins", "interests", "user_data"]
     )]
-    listener: Option<String>,
+    listener: Option<ListenerName>,
 
     /// Take the listener's place from the stream that is attached to it
     #[arg(long, requires = "listener")]
     takeover: bool,
 
+    /// Begin after the last change that was delivered to the listener, and not with the state as it is now
+    #[arg(long, requires = "listener")]
+    resume: bool,
+
     /// Text that the service sends back with every change (shown with -o json, in base64)
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_user_data)]
     user_data: Option<String>,
 
     /// Print the state and end
@@ -73,7 +91,7 @@ pub struct WatchArgs {
 impl WatchArgs {
     fn request(self) -> WatchPeerStatusRequest {
         WatchPeerStatusRequest {
-            listener: self.listener.map(|name| listeners::full_name(&name)).unwrap_or_default(),
+            listener: self.listener.map(|name| name.to_string()).unwrap_or_default(),
             filter: self.filter.into_filter(),
             user_data: self.user_data.unwrap_or_default().into(),
             takeover: self.takeover,
@@ -88,8 +106,10 @@ impl WatchArgs {
 /// # Errors
 /// See [`follow()`]; [`Failure::Interrupted`] after Ctrl-C.
 pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let renderer = Renderer::new(globals.style(&io::stdout()).fitted());
     let form = match globals.output {
-        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()).fitted())),
+        Output::Human if args.until_synced => Form::Human(renderer.until_synced()),
+        Output::Human => Form::Human(renderer),
         Output::Json => Form::Json,
     };
     let printer = Printer::new(form, globals.style(&io::stderr()));
@@ -99,7 +119,36 @@ pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
             () = output_closed() => Failure::OutputClosed,
         })
     };
-    follow_until(globals.server.clone(), args.request(), printer, until).await
+    let listener = args.listener.clone();
+    let ended = async {
+        let resume_after = match &listener {
+            Some(listener) if args.resume => place_of(listener, &globals.server).await?,
+            _ => None,
+        };
+        let request = WatchPeerStatusRequest { resume_after, ..args.request() };
+        follow_until(globals.server.clone(), request, printer, until).await
+    };
+    ended.await.map_err(|failure| advised(failure, listener.as_ref()))
+}
+
+/// How far the listener has been served.
+async fn place_of(listener: &ListenerName, server: &ServerAddress) -> Result<Option<Cursor>, Failure> {
+    let mut client = Client::connect(server).await?.listeners();
+    let asked = request(GetListenerRequest { name: listener.to_string() });
+    let response = answer(client.get_listener(asked).await)?;
+    Ok(promised(response.listener, "listener")?.cursor)
+}
+
+/// What to do where the listener cannot be attached to.
+fn advised(failure: Failure, listener: Option<&ListenerName>) -> Failure {
+    let Some(listener) = listener else { return failure };
+    let make = format!(
+        "make it with `peerstatus listeners create --id {}`; `peerstatus listeners list` shows those that there are",
+        listener.id()
+    );
+    failure
+        .advise("LISTENER_NOT_FOUND", &make)
+        .advise("LISTENER_ATTACHED", "--takeover takes the place of the other stream")
 }
 
 /// Follows a watch until it ends by itself, or `until` does.

@@ -46,11 +46,34 @@ fn flags_win_over_the_file_and_shape_the_default_pool_alone() {
 }
 
 #[test]
-fn a_file_without_a_default_pool_gets_one_only_when_flags_shape_it() {
+fn flags_for_the_default_pool_are_a_mistake_where_the_file_has_only_others() {
     let file = "[[pool]]\nname = \"other\"";
-    assert_eq!(from_toml(file).unwrap().pools.len(), 1);
-    let overrides = Overrides { domain: Some("d".into()), ..Overrides::default() };
-    assert_eq!(build(toml::from_str(file).unwrap(), overrides).unwrap().pools.len(), 2);
+    assert_eq!(from_toml(file).unwrap().pools.len(), 1, "nobody asked for another one");
+    for (overrides, flag) in [
+        (Overrides { peers: vec!["c:3".parse().unwrap()], ..Overrides::default() }, "--peer"),
+        (Overrides { name: Some("n".into()), ..Overrides::default() }, "--name"),
+        (Overrides { domain: Some("d".into()), ..Overrides::default() }, "--domain"),
+    ] {
+        let error = build(toml::from_str(file).unwrap(), overrides.clone()).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{flag} (or PEERSTATUS_")), "{error}");
+        assert!(error.contains("the pool \"default\", which the file does not have"), "{error}");
+        assert_eq!(build(file::File::default(), overrides).unwrap().pools.len(), 1);
+    }
+}
+
+#[test]
+fn what_is_no_address_to_serve_on_is_refused_with_one_that_is() {
+    let expected = |example| Err(format!("give an IP address and a port, for example {example}"));
+    assert_eq!(parse_listen("50061"), expected("127.0.0.1:50061"));
+    assert_eq!(parse_listen("localhost:50061"), expected("127.0.0.1:50061"));
+    assert_eq!(parse_listen("localhost"), expected("127.0.0.1:50051"));
+    assert_eq!(parse_listen(":99999"), expected("127.0.0.1:50051"));
+    assert!(parse_listen("[::1]:0").is_ok());
+    let refused = from_toml("[server]\nlisten = \"here\"").unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "server.listen: \"here\": give an IP address and a port, for example 127.0.0.1:50051"
+    );
 }
 
 #[test]

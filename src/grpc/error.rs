@@ -1,6 +1,6 @@
 //! Errors as clients see them: a code, a sentence, and details that a program can read.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -18,6 +18,8 @@ pub(crate) const DOMAIN: &str = "opflex.peerstatus";
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
 /// When to try again while the service stops: a replacement needs a moment.
 const DRAIN_RETRY: Duration = Duration::from_secs(2);
+/// Names of pools that an error tells: enough to choose from, and no list of hundreds.
+const SHOWN_POOLS: usize = 5;
 
 /// An error with a reason.
 pub(super) fn status(code: Code, reason: &str, message: impl Into<String>) -> Status {
@@ -73,8 +75,21 @@ pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status 
     Status::with_error_details(Code::DeadlineExceeded, message, details)
 }
 
-pub(super) fn pool_not_found(name: &str) -> Status {
-    status(Code::NotFound, "POOL_NOT_FOUND", format!("pools/{name}: no such pool"))
+/// No pool of that name. Which there are instead is in the configuration, which who asks may never have seen.
+pub(super) fn pool_not_found(name: &str, pools: &[Arc<PoolState>]) -> Status {
+    let message = format!("pools/{name}: no such pool; {}", there_are(pools));
+    status(Code::NotFound, "POOL_NOT_FOUND", message)
+}
+
+/// `there are fabric-1, fabric-2 and 3 more`
+fn there_are(pools: &[Arc<PoolState>]) -> String {
+    let names: Vec<&str> = pools.iter().take(SHOWN_POOLS).map(|pool| &*pool.name).collect();
+    let verb = if pools.len() == 1 { "is" } else { "are" };
+    match (names.len(), pools.len() - names.len()) {
+        (0, _) => "there are none".to_owned(),
+        (_, 0) => format!("there {verb} {}", names.join(", ")),
+        (_, more) => format!("there {verb} {} and {more} more", names.join(", ")),
+    }
 }
 
 pub(super) fn peer_not_found(name: &str) -> Status {
@@ -85,13 +100,11 @@ pub(super) fn listener_not_found(id: &str, _: ListenerError) -> Status {
     status(Code::NotFound, "LISTENER_NOT_FOUND", format!("listeners/{id}: no such listener"))
 }
 
-/// Why a pool did not do what it was asked to. `name` is the peer's, or the pool's.
-pub(super) fn pool(name: &str, error: &PoolError) -> Status {
+/// Why `pool` did not do what it was asked to. `name` is the peer's that it is about, or the pool's.
+pub(super) fn pool(pool: &str, name: &str, error: &PoolError) -> Status {
     match error {
         PoolError::PeerExists => status(Code::AlreadyExists, "PEER_EXISTS", format!("{name}: {error}")),
-        PoolError::PeerNotFound(address) => {
-            status(Code::NotFound, "PEER_NOT_FOUND", format!("{address}: {error}"))
-        }
+        PoolError::PeerNotFound(address) => peer_not_found(&names::peer(pool, address)),
         PoolError::PeerNotConfigured => {
             status(Code::FailedPrecondition, "PEER_NOT_CONFIGURED", format!("{name}: {error}"))
         }
@@ -133,5 +146,38 @@ pub(super) fn attach(id: &str, error: &AttachError) -> Status {
         }
         AttachError::Compacted => status(Code::OutOfRange, "CURSOR_COMPACTED", error.to_string()),
         AttachError::EpochMismatch => status(Code::OutOfRange, "EPOCH_MISMATCH", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opflex::Identity;
+
+    fn pools(count: usize) -> Vec<Arc<PoolState>> {
+        let pool = |number| PoolState {
+            name: format!("fabric-{number}").into(),
+            health: PoolHealth::Down,
+            health_since: std::time::SystemTime::UNIX_EPOCH,
+            identity: Arc::new(Identity::new("node", "domain")),
+            proxies: None,
+            wanted: 0,
+            ready: 0,
+            revision: 0,
+        };
+        (1..=count).map(|number| Arc::new(pool(number))).collect()
+    }
+
+    #[test]
+    fn who_asks_for_a_pool_that_is_not_there_is_told_which_are() {
+        for (count, expected) in [
+            (0, "there are none"),
+            (1, "there is fabric-1"),
+            (2, "there are fabric-1, fabric-2"),
+            (9, "there are fabric-1, fabric-2, fabric-3, fabric-4, fabric-5 and 4 more"),
+        ] {
+            let message = pool_not_found("default", &pools(count)).message().to_owned();
+            assert_eq!(message, format!("pools/default: no such pool; {expected}"));
+        }
     }
 }

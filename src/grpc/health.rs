@@ -11,6 +11,10 @@ use tonic_health::pb::{
 
 use super::pb;
 
+/// What can be asked for by name.
+const SERVICES: [&str; 2] =
+    [pb::peer_status_service_server::SERVICE_NAME, pb::pool_service_server::SERVICE_NAME];
+
 /// Answers health checks.
 pub(super) struct HealthService {
     /// Turns true when the service stops; its sender goes soon after, which ends the streams.
@@ -25,9 +29,9 @@ impl Health for HealthService {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = request.into_inner().service;
         if !is_known(&service) {
-            return Err(Status::not_found(
-                "unknown service; ask for \"\" or a service that reflection lists",
-            ));
+            let services = SERVICES.join(", ");
+            let message = format!("no such service; there are {services}, and \"\" for all of them");
+            return Err(Status::not_found(message));
         }
         Ok(Response::new(answer(serving(*self.draining.borrow()))))
     }
@@ -48,8 +52,7 @@ impl Health for HealthService {
 }
 
 fn is_known(service: &str) -> bool {
-    let ours = [pb::peer_status_service_server::SERVICE_NAME, pb::pool_service_server::SERVICE_NAME];
-    service.is_empty() || ours.contains(&service)
+    service.is_empty() || SERVICES.contains(&service)
 }
 
 const fn serving(draining: bool) -> ServingStatus {

@@ -46,7 +46,7 @@ impl PoolService for Api {
     ) -> Result<Response<pb::GetPoolResponse>, Status> {
         let request = request.into_inner();
         let name = names::parse_pool("name", &request.name)?;
-        let (pool, cursor) = self.hub.pool(name).ok_or_else(|| error::pool_not_found(name))?;
+        let (pool, cursor) = self.hub.pool(name).ok_or_else(|| self.pool_not_found(name))?;
         let (pool, cursor) = (Some(convert::pool(&pool)), Some(convert::cursor(cursor)));
         Ok(Response::new(pb::GetPoolResponse { pool, cursor }))
     }
@@ -61,7 +61,7 @@ impl PoolService for Api {
         let wanted = request::health(request.health)?;
         self.check_open()?;
         let wait = HealthWait::new(Arc::clone(&self.hub), name, wanted);
-        let wait = wait.ok_or_else(|| error::pool_not_found(name))?;
+        let wait = wait.ok_or_else(|| self.pool_not_found(name))?;
         let pool = match wait.met() {
             Some(pool) => pool,
             None => self.wait(wait, wanted, deadline).await?,
@@ -90,7 +90,7 @@ impl PoolService for Api {
         let (peers, cursor) = self
             .hub
             .peers(pool, after, size + 1)
-            .map_err(|_| error::pool_not_found(pool.unwrap_or_default()))?;
+            .map_err(|_| self.pool_not_found(pool.unwrap_or_default()))?;
         let mut peers = peers.iter().map(|peer| convert::peer(peer)).collect();
         let next_page_token = paging::cut(&mut peers, size, |peer: &pb::Peer| peer.name.clone());
         Ok(Response::new(pb::ListPeersResponse {
@@ -109,7 +109,7 @@ impl PoolService for Api {
         let found = self.hub.peer(pool, &address);
         let (peer, cursor) = found.ok_or_else(|| match self.hub.pool(pool) {
             Some(_) => error::peer_not_found(&names::peer(pool, &address)),
-            None => error::pool_not_found(pool),
+            None => self.pool_not_found(pool),
         })?;
         let (peer, cursor) = (Some(convert::peer(&peer)), Some(convert::cursor(cursor)));
         Ok(Response::new(pb::GetPeerResponse { peer, cursor }))
@@ -124,7 +124,7 @@ impl PoolService for Api {
         let address = request::peer_address(&request.host, request.port)?;
         self.check_open()?;
         let name = names::peer(pool, &address);
-        handle.add(address.clone()).await.map_err(|error| error::pool(&name, &error))?;
+        handle.add(address.clone()).await.map_err(|error| error::pool(pool, &name, &error))?;
         // It may have been removed again already; then this is what it was.
         let (peer, _) = self.hub.peer(pool, &address).ok_or_else(|| error::peer_not_found(&name))?;
         Ok(Response::new(pb::AddPeerResponse { peer: Some(convert::peer(&peer)) }))
@@ -136,9 +136,9 @@ impl PoolService for Api {
     ) -> Result<Response<pb::RemovePeerResponse>, Status> {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
-        let handle = self.pools.get(pool).ok_or_else(|| error::pool_not_found(pool))?;
+        let handle = self.pools.get(pool).ok_or_else(|| self.pool_not_found(pool))?;
         self.check_open()?;
-        handle.remove(address).await.map_err(|error| error::pool(&request.name, &error))?;
+        handle.remove(address).await.map_err(|error| error::pool(pool, &request.name, &error))?;
         Ok(Response::new(pb::RemovePeerResponse {}))
     }
 
@@ -150,7 +150,8 @@ impl PoolService for Api {
         let (pool, handle) = self.handle(&request.parent)?;
         let reset = request::reset(request.scope, pool, &request.names)?;
         self.check_open()?;
-        let count = handle.reset(reset).await.map_err(|error| error::pool(&names::pool(pool), &error))?;
+        let count = handle.reset(reset).await;
+        let count = count.map_err(|error| error::pool(pool, &names::pool(pool), &error))?;
         Ok(Response::new(pb::ResetPeersResponse { reset_count: u32::try_from(count).unwrap_or(u32::MAX) }))
     }
 
@@ -161,7 +162,7 @@ impl PoolService for Api {
         let request = request.into_inner();
         let past = request::past(&request)?;
         if let Some(pool) = past.pool.filter(|pool| self.hub.pool(pool).is_none()) {
-            return Err(error::pool_not_found(pool));
+            return Err(self.pool_not_found(pool));
         }
         let page = transitions::page(&self.hub, &past, &request.page_token, request.page_size).await?;
         Ok(Response::new(page))
@@ -186,10 +187,14 @@ impl Api {
         }
     }
 
+    fn pool_not_found(&self, name: &str) -> Status {
+        error::pool_not_found(name, &self.hub.pools(None, usize::MAX).0)
+    }
+
     /// The pool that a request to change it means: the default one, if it names none.
     fn handle<'a>(&self, parent: &'a str) -> Result<(&'a str, &PoolHandle), Status> {
         let name = if parent.is_empty() { DEFAULT_POOL } else { names::parse_pool("parent", parent)? };
-        let handle = self.pools.get(name).ok_or_else(|| error::pool_not_found(name))?;
+        let handle = self.pools.get(name).ok_or_else(|| self.pool_not_found(name))?;
         Ok((name, handle))
     }
 }

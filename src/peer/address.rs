@@ -62,6 +62,12 @@ pub enum AddressError {
         /// What was to be an address, quoted.
         text: String,
     },
+    /// It begins like a URL.
+    #[error("{text} has a scheme: a peer is host:port alone, for example leaf-101:8009")]
+    Scheme {
+        /// What was to be an address, quoted.
+        text: String,
+    },
     /// The port is not a port.
     #[error("{text} is not a port: expected a number from 1 to 65535")]
     BadPort {
@@ -120,6 +126,9 @@ impl FromStr for PeerAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.contains("://") {
+            return Err(AddressError::Scheme { text: quote(text) });
+        }
         let no_port = || AddressError::NoPort { text: quote(text) };
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (host, rest) =

@@ -30,7 +30,7 @@ pub enum PoolError {
     /// The peer is not in the pool.
     #[error("no such peer")]
     PeerNotFound(PeerAddress),
-    /// The peer is learned, and would be learned again.
+    /// The peer is learned: it comes and goes with the lists of others.
     #[error("the peer is learned from others; only configured peers can be removed")]
     PeerNotConfigured,
     /// The pool has as many peers as it may have.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
+    sync::Arc,
 };
 
 use crate::{
@@ -10,15 +11,17 @@ use crate::{
     peer::{PeerAddress, PeerOrigin, Reason},
 };
 
+mod lists;
+
 /// What to do about a peer. Orders are to be carried out in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// It is new: announce and dial it.
     Start(PeerAddress, PeerOrigin),
-    /// It leaves the pool.
-    Stop(PeerAddress, Reason),
-    /// It stays in the pool, without a connection.
-    Park(PeerAddress),
+    /// It leaves the pool, for this reason and with this detail for people.
+    Stop(PeerAddress, Reason, Arc<str>),
+    /// It stays in the pool, without a connection; the detail says what it lists instead of itself.
+    Park(PeerAddress, Arc<str>),
     /// It was parked: dial it.
     Unpark(PeerAddress),
     /// It is configured from now on, and was learned before.
@@ -69,7 +72,7 @@ pub(super) enum AddRefused {
 pub(super) enum RemoveRefused {
     /// It is not there.
     Unknown,
-    /// It is learned: it would be learned again.
+    /// It is learned: it comes and goes with the lists of others.
     NotConfigured,
 }
 
@@ -122,7 +125,7 @@ impl Membership {
             Some(Member::Learned { .. }) => Err(RemoveRefused::NotConfigured),
             Some(Member::Configured { .. }) => {
                 self.forget(address);
-                Ok(vec![Order::Stop(address.clone(), Reason::RemovedByClient)])
+                Ok(vec![stop(address.clone(), Reason::RemovedByClient)])
             }
         }
     }
@@ -162,12 +165,15 @@ impl Membership {
             0 => {}
             left_out => orders.push(Order::LeaveOut(left_out)),
         }
-        orders.extend(stale.into_iter().map(|address| Order::Stop(address, Reason::NotInPeerList)));
+        orders.extend(stale.into_iter().map(|address| {
+            let detail = lists::instead_of(&address, by, &list);
+            Order::Stop(address, Reason::NotInPeerList, detail)
+        }));
         match self.members.get_mut(by) {
             Some(Member::Learned { given_up }) => *given_up = 0,
             Some(Member::Configured { parked }) if !list.contains(by) && !*parked => {
                 *parked = true;
-                orders.push(Order::Park(by.clone()));
+                orders.push(Order::Park(by.clone(), lists::instead_of(by, by, &list)));
             }
             _ => {}
         }
@@ -187,7 +193,7 @@ impl Membership {
             return Vec::new();
         }
         self.forget(address);
-        let mut orders = vec![Order::Stop(address.clone(), Reason::GivenUp)];
+        let mut orders = vec![stop(address.clone(), Reason::GivenUp)];
         if self.given_up.len() < MAX_PROBED {
             self.given_up.insert(address.clone(), given_up.saturating_add(1));
             orders.push(Order::Probe(address.clone(), given_up));
@@ -257,7 +263,7 @@ impl Membership {
     fn start_over(&mut self, askable: Vec<PeerAddress>) -> Vec<Order> {
         let mut orders: Vec<_> = mem::take(&mut self.given_up).into_keys().map(Order::StopProbe).collect();
         let learned = self.forget_learned_but(&BTreeSet::new());
-        orders.extend(learned.into_iter().map(|address| Order::Stop(address, Reason::Reset)));
+        orders.extend(learned.into_iter().map(|address| stop(address, Reason::Reset)));
         orders.extend(self.unpark(None));
         let stays = |address: &PeerAddress| self.members.contains_key(address);
         orders.extend(askable.into_iter().filter(stays).map(Order::Redial));
@@ -314,6 +320,11 @@ impl Membership {
         let unparked = others.filter_map(|(address, member)| member.unpark().then_some(address));
         unparked.cloned().map(Order::Unpark).collect()
     }
+}
+
+/// It leaves, and the reason says it all.
+fn stop(address: PeerAddress, reason: Reason) -> Order {
+    Order::Stop(address, reason, Arc::from(""))
 }
 
 impl Member {

@@ -56,17 +56,17 @@ pub(super) fn ordered(orders: Vec<Order>) -> Vec<Step> {
                 steps.extend([Step::Say(address.clone(), Update::Added(origin)), Step::Start(address)]);
             }
             Order::Unpark(address) => steps.push(Step::Start(address)),
-            Order::Park(address) => {
+            Order::Park(address, detail) => {
                 let parked = plain(PeerStatus::Disconnected, Reason::NotInPeerList);
                 steps.extend([
-                    closing(address.clone(), Reason::NotInPeerList),
-                    is(address.clone(), parked),
+                    closing(address.clone(), Reason::NotInPeerList, Arc::clone(&detail)),
+                    is(address.clone(), Report { detail, ..parked }),
                     Step::End(address),
                 ]);
             }
-            Order::Stop(address, reason) => {
+            Order::Stop(address, reason, detail) => {
                 steps.extend([
-                    closing(address.clone(), reason),
+                    closing(address.clone(), reason, detail),
                     Step::Say(address.clone(), Update::Removed),
                     Step::End(address),
                 ]);
@@ -86,7 +86,7 @@ pub(super) fn ordered(orders: Vec<Order>) -> Vec<Step> {
 /// The end of a pool. First it is said of every peer that it closes, then that it is gone.
 pub(super) fn stopped(members: &mut Membership) -> Vec<Step> {
     let peers = members.stop_all();
-    let closing = peers.iter().map(|address| closing(address.clone(), Reason::PoolStopping));
+    let closing = peers.iter().map(|address| closing(address.clone(), Reason::PoolStopping, Arc::from("")));
     let removed = peers.iter().map(|address| Step::Say(address.clone(), Update::Removed));
     closing.chain(removed).collect()
 }
@@ -98,8 +98,8 @@ pub(super) fn backoff_cap_ms(peers: usize) -> u64 {
     cap.clamp(*BACKOFF_CAP_MS.start(), *BACKOFF_CAP_MS.end())
 }
 
-fn closing(address: PeerAddress, reason: Reason) -> Step {
-    is(address, plain(PeerStatus::Closing, reason))
+fn closing(address: PeerAddress, reason: Reason, detail: Arc<str>) -> Step {
+    is(address, Report { detail, ..plain(PeerStatus::Closing, reason) })
 }
 
 fn is(address: PeerAddress, report: Report) -> Step {

@@ -1,8 +1,14 @@
 //! The binary as people and scripts use it.
 
-use opflex_peerstatus::sim::SimPeer;
+use opflex_peerstatus::{
+    grpc::pb::{
+        AddPeerRequest, CreateListenerRequest, GetListenerRequest, Interest, ListenerFilter, ListenerState,
+        WatchPeerStatusRequest,
+    },
+    sim::SimPeer,
+};
 
-use crate::support::{Folder, Process, Server, peerstatus, sim};
+use crate::support::{Folder, Process, Proxy, Server, peerstatus, peerstatus_with, sim};
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
@@ -12,6 +18,7 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["serve", "--peer", "leaf-101:0"], "port"),
         (&["serve", "--peer", "leaf-101:8009,leaf-101:8009"], "twice"),
         (&["serve", "--listen", "localhost"], "--listen"),
+        (&["serve", "--listen", "50061"], "give an IP address and a port, for example 127.0.0.1:50061"),
         (&["serve", "--listen", "0.0.0.0:0"], "insecure"),
         (&["serve", "--log", "no=such=level"], "log.level"),
         (&["serve", "--log", "loud"], "is not a level"),
@@ -19,9 +26,20 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["serve", "--config", "/no/such/file"], "/no/such/file"),
         (&["serve", "--name", ""], "identity.name"),
         (&["no-such-command"], "no-such-command"),
+        (&["demo", "--listen", "0.0.0.0:0"], "the demo serves on loopback only"),
+        (&["simulate", "--ports", "0", "--seed", "7"], "--seed is for the outages of --scenario restart"),
+        (&["simulate", "--ports", "0", "--host", "0.0.0.0"], "--peers"),
         (&["watch", "--status", "fine"], "--status"),
         (&["serve", "--server", "127.0.0.1:1"], "--server"),
         (&["serve", "-o", "json"], "--output"),
+        (&["peers", "get", "leaf-101:0"], "<PEER>': \"0\" is not a port"),
+        (&["peers", "add", "http://127.0.0.1:1"], "a peer is host:port alone"),
+        (&["peers", "reset", "a/x:1", "b/y:1"], "of several pools, a and b"),
+        (&["peers", "get", "a/x:1", "--pool", "a"], "--pool a"),
+        (&["pool", "get", "No"], "expected 1 to 63 of a-z, 0-9 and -"),
+        (&["listeners", "create", "--id", "Bad Name"], "--id"),
+        (&["listeners", "create", "--ttl", "5s"], "10s to 24h are allowed"),
+        (&["watch", "--peer", ""], "--peer"),
     ];
     for (args, told) in cases {
         let output = peerstatus(args).await;
@@ -30,6 +48,35 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         assert!(stderr.contains(told), "{args:?}: {stderr}");
         assert!(output.stdout.is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_mistake_in_the_environment_is_blamed_on_it() {
+    for (variable, value, told) in [
+        ("PEERSTATUS_LISTEN", "50061", "--listen <IP:PORT> (or PEERSTATUS_LISTEN)"),
+        ("PEERSTATUS_PEERS", "a:1, b:0", "--peer <HOST:PORT> (or PEERSTATUS_PEERS)"),
+        ("PEERSTATUS_INSECURE", "maybe", "(or PEERSTATUS_INSECURE)"),
+    ] {
+        let output = peerstatus_with(&[(variable, value)], &["serve", "--check"]).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{stderr}");
+        assert!(stderr.contains(told), "{stderr}");
+    }
+    let output = peerstatus_with(&[("PEERSTATUS_SERVER", "h:0")], &["watch"]).await;
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("--server <HOST[:PORT]> (or PEERSTATUS_SERVER)"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_variable_that_is_empty_counts_as_unset_and_blanks_between_peers_do_not_count() {
+    let variables = [("PEERSTATUS_LISTEN", ""), ("PEERSTATUS_NAME", ""), ("PEERSTATUS_PEERS", "a:1, b:2")];
+    let output = peerstatus_with(&variables, &["serve", "--check"]).await;
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "configuration is right: pools: 1, peers: 2\n");
+    let server = Server::start(&[]).await;
+    let address = server.address().to_string();
+    let output = peerstatus_with(&[("PEERSTATUS_SERVER", "")], &["health", "--server", &address]).await;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    server.stop().await;
 }
 
 #[tokio::test]
@@ -60,6 +107,16 @@ async fn mistakes_in_the_configuration_are_named_with_file_and_line() {
         assert!(stderr.contains(told), "{text}: {stderr}");
         assert_eq!(stderr.lines().count(), 1, "one sentence: {stderr}");
     }
+}
+
+#[tokio::test]
+async fn flags_for_a_pool_that_the_file_does_not_have_are_a_mistake_in_the_configuration() {
+    let folder = Folder::new();
+    let file = folder.write("config.toml", "[[pool]]\nname = \"fabric-1\"");
+    let output = peerstatus(&["serve", "--check", "--config", &file, "--peer", "leaf-101:8009"]).await;
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    assert!(stderr.contains("config.toml: --peer (or PEERSTATUS_PEERS): is about the pool"), "{stderr}");
 }
 
 #[tokio::test]
@@ -114,18 +171,131 @@ async fn the_state_can_be_read_from_a_shell() {
 async fn an_argument_that_the_service_refuses_is_a_mistake_on_the_command_line() {
     let server = Server::start(&[]).await;
     let address = server.address().to_string();
-    let cases: &[(&[&str], &str)] = &[
-        (&["peers", "get", "leaf-101:0"], "BAD_PEER_ADDRESS"),
-        (&["pool", "get", "No"], "BAD_NAME"),
-        (&["pool", "wait", "No"], "BAD_NAME"),
-        (&["listeners", "create", "--id", "Bad Name"], "BAD_NAME"),
-        (&["watch", "--peer", ""], "BAD_FILTER"),
+    // What the command line checks does not get this far.
+    let cases = [
+        ([&["watch"][..], &["--peer=x"; 65]].concat(), "BAD_FILTER"),
+        ([&["peers", "reset"][..], &["x:1"; 1001]].concat(), "BAD_NAME"),
+    ];
+    for (args, told) in cases {
+        let output = peerstatus(&[&args[..], &["--server", &address]].concat()).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{told}: {stderr}");
+        assert!(stderr.contains(told), "{stderr}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_is_told_with_what_to_do_about_it() {
+    let server = Server::start(&[]).await;
+    let address = server.address().to_string();
+    server.create(CreateListenerRequest { listener_id: "noc".into(), ..Default::default() }).await;
+    let watch = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
+    let _attached = server.watch_with(watch).await.unwrap();
+    let no_peer = "pools/default/peers/x:1: no such peer";
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["peers", "get", "x:1"], &[no_peer, "`peerstatus peers list`"]),
+        (&["peers", "remove", "x:1"], &[no_peer, "`peerstatus peers list`"]),
+        (&["peers", "reset", "x:1"], &[no_peer, "`peerstatus peers list`"]),
+        (&["peers", "list", "--pool", "lab"], &["no such pool; there is default", "choose one with --pool"]),
+        (&["peers", "add", "lab/x:1"], &["no such pool; there is default", "choose one with --pool"]),
+        (&["pool", "get", "lab"], &["no such pool; there is default"]),
+        (&["listeners", "get", "soc"], &["`peerstatus listeners list`"]),
+        (&["watch", "--listener", "soc"], &["listeners create --id soc`", "`peerstatus listeners list`"]),
+        (&["watch", "--listener", "noc"], &["--takeover"]),
+        (&["health", "nope"], &["opflex.peerstatus.v1.PeerStatusService", "v1.PoolService", "\"\""]),
     ];
     for (args, told) in cases {
         let output = peerstatus(&[args, &["--server", &address][..]].concat()).await;
         let stderr = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(64), "{args:?}: {stderr}");
-        assert!(stderr.contains(told), "{args:?}: {stderr}");
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(told.iter().all(|told| stderr.contains(told)), "{args:?}: {stderr}");
+    }
+    for command in ["serve", "demo"] {
+        let output = peerstatus(&[command, "--listen", &address]).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}: {stderr}");
+        assert!(stderr.contains("in use") && stderr.contains("--listen"), "{command}: {stderr}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_as_a_listener_survives_a_restart_of_the_service() {
+    let (first, second) = (Server::start(&[]).await, Server::start(&[]).await);
+    let proxy = Proxy::to(first.address()).await;
+    let filter = ListenerFilter { interests: vec![Interest::Health.into()], ..Default::default() };
+    let create = CreateListenerRequest {
+        listener_id: "noc".into(),
+        filter: Some(filter),
+        user_data: "rack-7".into(),
+        idle_ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+    };
+    first.create(create.clone()).await;
+    let address = proxy.address.to_string();
+    let mut watch = Process::start(&["watch", "--listener", "noc", "-o", "json", "--server", &address]);
+    while !watch.line().await.expect("no end").contains("\"synced\"") {}
+
+    proxy.lead_to(second.address());
+    first.stop().await;
+    while !watch.line().await.expect("no end").contains("\"synced\"") {}
+    let request = GetListenerRequest { name: "listeners/noc".into() };
+    let again = second.listeners().get_listener(request).await.unwrap().into_inner().listener.unwrap();
+    assert_eq!(again.state(), ListenerState::Attached);
+    let CreateListenerRequest { filter, user_data, idle_ttl, .. } = create;
+    assert_eq!((again.filter, again.user_data, again.idle_ttl), (filter, user_data, idle_ttl));
+    watch.signal("INT").await;
+    assert_eq!(watch.ended().await.code(), Some(130));
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_can_go_on_where_its_listener_was() {
+    let peer = sim();
+    let peer_address = peer.address().to_string();
+    let server = Server::start(&[]).await;
+    server.create(CreateListenerRequest { listener_id: "noc".into(), ..Default::default() }).await;
+    let add = AddPeerRequest {
+        host: peer.address().ip().to_string(),
+        port: peer.address().port().into(),
+        ..Default::default()
+    };
+    server.pools().add_peer(add).await.unwrap();
+    server.watch().await.until_ready(&peer_address).await;
+    let address = server.address().to_string();
+    let told = async |resume: &[&str]| {
+        // The stream before may still be on its way out.
+        let watch = ["watch", "--until-synced", "--listener", "noc", "--takeover", "--server", &address];
+        let output = peerstatus(&[&watch[..], resume].concat()).await;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let missed = told(&["--resume"]).await;
+    assert!(missed.contains("+ added") && missed.contains("→ READY"), "{missed}");
+    let nothing = told(&["--resume"]).await;
+    assert!(!nothing.contains(&peer_address), "it was told already: {nothing}");
+    assert!(told(&[]).await.contains(&peer_address), "the state as it is");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_that_nothing_answers_is_told_on_standard_error() {
+    let server = Server::start(&[]).await;
+    let address = server.address().to_string();
+    let cases: &[(&[&str], &str)] = &[
+        (&["watch", "--until-synced", "--pool", "nope"], "watch: nothing matches --pool nope now\n"),
+        (
+            &["watch", "--until-synced", "--peer", "x*", "-o", "json"],
+            "watch: nothing matches --peer x* now\n",
+        ),
+        (&["peers", "history", "x*"], "history: nothing that is remembered matches x*\n"),
+        (&["watch", "--until-synced", "--interest", "health"], ""),
+        (&["peers", "history"], ""),
+    ];
+    for (args, told) in cases {
+        let output = peerstatus(&[args, &["--server", &address][..]].concat()).await;
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), *told, "{args:?}");
     }
     server.stop().await;
 }

@@ -78,8 +78,9 @@ async fn the_anycast_address_is_parked_and_asked_again_when_a_leaf_is_lost() {
     watch.synced().await;
     anycast.restart().await.unwrap();
 
-    watch.until(&any, Closing, NotInPeerList).await;
-    watch.until(&any, Disconnected, NotInPeerList).await;
+    let detail = format!("it lists {real}, not {any}");
+    assert_eq!(watch.until(&any, Closing, NotInPeerList).await.detail, detail);
+    assert_eq!(watch.until(&any, Disconnected, NotInPeerList).await.detail, detail);
     watch.until(&real, Ready, HandshakeComplete).await;
     let peers = listed(&server).await;
     assert_eq!(peers.len(), 2, "the parked one is still listed");
@@ -129,7 +130,9 @@ async fn a_learned_peer_that_the_newest_list_leaves_out_goes() {
         peers[index].set_peers(vec![host_port(&peers[0]), host_port(&peers[1])]);
     }
     peers[0].restart().await.unwrap();
-    watch.until(&third, Closing, NotInPeerList).await;
+    let gone = watch.until(&third, Closing, NotInPeerList).await;
+    let told = [&first, &second].map(|teller| gone.detail.starts_with(&format!("{teller} lists ")));
+    assert!(told.contains(&true) && gone.detail.ends_with(&format!(", not {third}")), "{}", gone.detail);
     let names: Vec<_> = listed(&server).await.into_iter().map(|peer| peer.name).collect();
     assert!(names.iter().any(|name| name.ends_with(&second)) && names.len() == 2, "{names:?}");
     server.stop().await;
@@ -249,11 +252,13 @@ async fn a_pool_can_be_changed_from_a_shell() {
     };
     let (code, told) = run(&["peers", "add", &address]).await;
     assert!(code == Some(0) && told.contains(&address), "{told}");
-    let (code, told) = run(&["peers", "add", &address]).await;
+    let (code, told) = run(&["peers", "add", &format!("default/{address}")]).await;
     assert!(code == Some(1) && told.contains("PEER_EXISTS"), "{told}");
     server.watch().await.until_ready(&address).await;
-    let (code, told) = run(&["peers", "reset", &address]).await;
-    assert!(code == Some(0) && told.contains('1'), "{told}");
+    for name in [address.clone(), format!("default/{address}"), format!("pools/default/peers/{address}")] {
+        let (code, told) = run(&["peers", "reset", &name]).await;
+        assert!(code == Some(0) && told.contains('1'), "{told}");
+    }
     let (code, told) = run(&["peers", "reset", "--all"]).await;
     assert!(code == Some(0) && told.contains('1'), "{told}");
     let (code, told) = run(&["peers", "remove", &address]).await;

@@ -48,7 +48,18 @@ fn one_listener_is_told_in_full() {
 }
 
 #[test]
-fn a_listener_may_be_named_in_short() {
-    assert_eq!(full_name("noc"), "listeners/noc");
-    assert_eq!(full_name("listeners/noc"), "listeners/noc");
+fn a_time_to_live_is_one_that_the_service_takes() {
+    assert_eq!(parse_ttl("10s"), Ok(Duration::from_secs(10)));
+    assert!(parse_ttl("24h").is_ok());
+    for bad in ["9s", "0s", "24h 1s", "9999999years"] {
+        assert_eq!(parse_ttl(bad), Err("10s to 24h are allowed".to_owned()), "{bad}");
+    }
+    assert!(parse_ttl("soon").is_err());
+}
+
+#[test]
+fn user_data_is_no_longer_than_the_service_takes() {
+    assert!(parse_user_data(&"x".repeat(4096)).is_ok());
+    let error = parse_user_data(&"ü".repeat(2049)).unwrap_err();
+    assert_eq!(error, "4098 bytes; at most 4096 are allowed");
 }

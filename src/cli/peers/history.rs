@@ -10,13 +10,15 @@ use std::{
 use clap::Args;
 use prost_types::Timestamp;
 
-use super::full_name;
 use crate::{
     cli::{
-        GlobalArgs, Output,
+        self, GlobalArgs, Output,
         client::{Client, Pages, answer, request},
         exit::Failure,
-        json, pool, print,
+        json,
+        names::{Glob, PeerName, PoolName},
+        origins::{self, Origins},
+        print,
         style::{self, Style},
         table::{Cell, Table},
         text,
@@ -42,11 +44,11 @@ start.";
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards), or `pool/host:port` [default: all]
-    peer: Option<String>,
+    peer: Option<PeerName<Glob>>,
 
     /// Only the peers of this pool
     #[arg(long, value_name = "NAME")]
-    pool: Option<String>,
+    pool: Option<PoolName>,
 
     /// How many changes at most
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
@@ -76,6 +78,9 @@ pub(super) async fn run(args: HistoryArgs, globals: &GlobalArgs) -> Result<(), F
             break;
         }
     }
+    if let Some(remark) = nothing_matches(&args, &transitions) {
+        cli::remark(globals, &remark);
+    }
     match globals.output {
         Output::Human => print(table(&transitions, globals.style(&io::stdout()), SystemTime::now())),
         Output::Json => print(transitions.iter().map(json::line).collect::<Result<Vec<_>, _>>()?),
@@ -84,28 +89,34 @@ pub(super) async fn run(args: HistoryArgs, globals: &GlobalArgs) -> Result<(), F
 
 /// The question, but for its pages.
 fn asked(args: &HistoryArgs, now: SystemTime) -> Result<ListTransitionsRequest, Failure> {
-    let (parent, peer) = match &args.peer {
-        Some(peer) if peer.contains('/') => {
-            let name = full_name(peer, args.pool.as_deref())?;
-            let parts = name.split_once("/peers/").map(|(pool, peer)| (pool.to_owned(), peer.to_owned()));
-            let bad = || Failure::Usage(format!("`{}` names no peer", text::plain(peer)));
-            parts.ok_or_else(bad)?
-        }
-        peer => {
-            (args.pool.as_deref().map(pool::full_name).unwrap_or_default(), peer.clone().unwrap_or_default())
-        }
+    let pool = match &args.peer {
+        Some(peer) => peer.pool_or(args.pool.as_ref())?,
+        None => args.pool.as_ref(),
     };
+    let parent = pool.map(ToString::to_string).unwrap_or_default();
+    let peer = args.peer.as_ref().map(|peer| peer.address.clone().into()).unwrap_or_default();
     // Further back than the clock goes is as far back as there is anything.
     let start = args.since.and_then(|since| now.checked_sub(since)).map(Timestamp::from);
     Ok(ListTransitionsRequest { parent, peer, start_time: start, ..ListTransitionsRequest::default() })
 }
 
+/// A peer for whom nothing was found may be a typo, or one of whom nothing is remembered.
+fn nothing_matches(args: &HistoryArgs, found: &[Transition]) -> Option<String> {
+    let glob = String::from(args.peer.as_ref().filter(|_| found.is_empty())?.address.clone());
+    let since = args.since.map(|since| format!(" --since {}", humantime::format_duration(since)));
+    Some(format!("history: nothing that is remembered matches {glob}{}", since.unwrap_or_default()))
+}
+
 fn table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<String> {
-    let changes = transitions.iter().filter_map(|it| it.change.as_ref()?.peer.as_ref());
+    let changes = || transitions.iter().filter_map(|it| it.change.as_ref()?.peer.as_ref());
+    // From the oldest on, since an origin is another one than before.
+    let mut origins = Origins::default();
+    let mut moved: Vec<_> = changes().rev().map(|change| origins.moved(change)).collect();
     let mut table = Table::new(&["TIME", "PEER", "POOL", "STATUS", "LASTED", "REASON", "DETAIL"]);
     // When each peer took the status that it has in the changes seen so far, which are the newer ones.
     let mut taken: BTreeMap<&str, Timestamp> = BTreeMap::new();
-    for change in changes {
+    for change in changes() {
+        let was = moved.pop().flatten();
         let Some(peer) = &change.peer else { continue };
         let end = taken.get(peer.name.as_str()).copied();
         if takes_status(change) {
@@ -117,14 +128,14 @@ fn table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<Strin
             Cell::plain(&peer.pool),
             status(change, peer.status),
             Cell::plain(&lasted(change, end, now)),
-            Cell::reason(peer),
+            was.map_or_else(|| Cell::reason(peer), |was| origins::cell(was, peer.origin)),
             Cell::plain(&peer.detail),
         ]);
     }
     if table.is_empty() { vec!["no changes".to_owned()] } else { table.lines(style) }
 }
 
-/// Whether the peer has another status than before, and not only another reason for it.
+/// Whether the peer has another status than before, and not only another reason for it or another origin.
 fn takes_status(change: &PeerChange) -> bool {
     change.peer.as_ref().is_some_and(|peer| peer.status != change.previous_status)
 }

@@ -2,26 +2,12 @@
 
 use super::*;
 use crate::{
-    cli::{
-        exit::Exit,
-        tests::samples::{at, peer},
-    },
+    cli::tests::samples::{at, peer},
     grpc::pb::{PeerStatus, Reason, Role},
 };
 
 fn now() -> SystemTime {
     at(0).unwrap().try_into().unwrap()
-}
-
-#[test]
-fn a_peer_may_be_named_in_short() {
-    let name = |peer, pool| full_name(peer, pool).unwrap();
-    assert_eq!(name("127.0.0.1:8009", None), "pools/default/peers/127.0.0.1:8009");
-    assert_eq!(name("[::1]:8009", Some("lab")), "pools/lab/peers/[::1]:8009");
-    assert_eq!(name("lab/a:1", None), "pools/lab/peers/a:1");
-    assert_eq!(name("a:1", Some("pools/lab")), "pools/lab/peers/a:1");
-    assert_eq!(name("pools/lab/peers/a:1", None), "pools/lab/peers/a:1");
-    assert_eq!(full_name("lab/a:1", Some("lab")).unwrap_err().exit(), Exit::Usage);
 }
 
 #[test]

@@ -12,13 +12,14 @@ use tokio::time::{Instant, sleep};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use super::full_name;
 use crate::{
     cli::{
         GlobalArgs, Output,
         client::{Client, ServerAddress, promised},
         exit::{self, Failure},
-        json, print, style,
+        json,
+        names::PoolName,
+        print, style,
         table::Cell,
         text,
     },
@@ -55,7 +56,7 @@ as that there is no such pool, ends the command at once.";
 pub(super) struct WaitArgs {
     /// The pool's name, with or without `pools/`
     #[arg(default_value = "default")]
-    pool: String,
+    pool: PoolName,
 
     /// The health to wait for; `degraded` is also met by healthy
     #[arg(long = "for", value_name = "HEALTH", ignore_case = true, default_value = "healthy")]
@@ -112,7 +113,7 @@ pub(super) async fn run(args: WaitArgs, globals: &GlobalArgs) -> Result<(), Fail
 
 async fn wait(server: &ServerAddress, args: &WaitArgs, progress: &mut Progress) -> Result<Pool, Failure> {
     let wanted = PoolHealth::from(args.health);
-    let request = WaitForPoolRequest { name: full_name(&args.pool), health: wanted.into() };
+    let request = WaitForPoolRequest { name: args.pool.to_string(), health: wanted.into() };
     let deadline = Instant::now().checked_add(args.timeout);
     let deadline = deadline.ok_or_else(|| Failure::Usage("--timeout: nobody lives that long".to_owned()))?;
     let mut pause = FIRST_PAUSE;

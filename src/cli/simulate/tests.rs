@@ -53,14 +53,21 @@ fn bad_peers_and_durations_are_refused_where_they_are_given() {
 
 #[test]
 fn too_many_ports_are_refused_before_any_is_opened() {
-    let error = start(&args("--ports 1-65535").unwrap()).unwrap_err();
-    assert_eq!(error.to_string(), "65535 ports are too many: at most 500 peers can be simulated");
+    let error = check(&args("--ports 1-65535").unwrap()).unwrap_err();
+    assert_eq!(error, "65535 ports are too many: at most 500 peers can be simulated");
 }
 
 #[test]
 fn peers_on_every_address_need_to_be_told_their_own() {
-    let error = start(&args("--ports 0 --host 0.0.0.0").unwrap()).unwrap_err();
-    assert!(error.to_string().contains("--peers"), "{error}");
+    let error = check(&args("--ports 0 --host 0.0.0.0").unwrap()).unwrap_err();
+    assert!(error.contains("--peers"), "{error}");
+}
+
+#[test]
+fn a_seed_without_outages_is_a_mistake() {
+    assert!(check(&args("--ports 0 --seed 7").unwrap()).unwrap_err().contains("--scenario restart"));
+    assert!(check(&args("--ports 0 --seed 7 --scenario flap").unwrap()).is_err());
+    assert!(check(&args("--ports 0 --seed 7 --scenario restart").unwrap()).is_ok());
 }
 
 #[tokio::test]

@@ -22,12 +22,22 @@ fn mistakes_exit_with_64() {
         "peerstatus watch --frobnicate",
         "peerstatus watch --status sleepy",
         "peerstatus watch --takeover",
+        "peerstatus watch --resume",
         "peerstatus watch --listener x --peer y",
         "peerstatus --server ftp://x watch",
         "peerstatus watch --server host:99999",
         "peerstatus peers",
         "peerstatus peers get",
+        "peerstatus peers get leaf-101",
+        "peerstatus peers add leaf-101:0",
+        "peerstatus peers list --pool No",
+        "peerstatus pool get No",
+        "peerstatus pool wait No",
+        "peerstatus watch --peer=",
+        "peerstatus watch --listener Bad_Name",
         "peerstatus listeners create --ttl soon",
+        "peerstatus listeners create --ttl 9s",
+        "peerstatus listeners create --id Bad_Name",
         "peerstatus -o yaml watch",
         "peerstatus completions tcsh",
         "peerstatus serve --server h:1",
@@ -89,6 +99,15 @@ fn help_has_examples_for_every_command_and_the_exit_codes() {
         has_examples(command);
         command.get_subcommands_mut().for_each(has_examples);
     }
+}
+
+#[test]
+fn exit_codes_are_told_in_the_words_of_the_documentation() {
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let page = include_str!("../../../docs/configuration.md");
+    let table = page.split("| code | meaning |\n|---|---|\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let help = EXAMPLES.split("Exit codes:").nth(1).unwrap();
+    assert_eq!(words(help), words(&table.replace('|', " ")));
 }
 
 fn has_examples(command: &mut clap::Command) {

@@ -41,11 +41,12 @@ use crate::{
 /// What one stream sends, and how it ends; `None`: it stays open.
 type Script = (Vec<WatchPeerStatusResponse>, Option<Status>);
 
-/// A service that can only be watched.
+/// A service that can only be watched, and takes every listener.
 #[derive(Clone)]
 struct Scripted {
     scripts: Arc<Mutex<VecDeque<Script>>>,
     requests: mpsc::Sender<WatchPeerStatusRequest>,
+    created: mpsc::Sender<CreateListenerRequest>,
 }
 
 #[async_trait]
@@ -67,9 +68,10 @@ impl PeerStatusService for Scripted {
 
     async fn create_listener(
         &self,
-        _: Request<CreateListenerRequest>,
+        request: Request<CreateListenerRequest>,
     ) -> Result<Response<CreateListenerResponse>, Status> {
-        Err(Status::unimplemented(""))
+        self.created.try_send(request.into_inner()).unwrap();
+        Ok(Response::new(CreateListenerResponse::default()))
     }
 
     async fn get_listener(
@@ -98,22 +100,24 @@ impl PeerStatusService for Scripted {
 struct Service {
     address: ServerAddress,
     requests: mpsc::Receiver<WatchPeerStatusRequest>,
+    created: mpsc::Receiver<CreateListenerRequest>,
     /// Ends with this.
     _tasks: JoinSet<()>,
 }
 
 impl Service {
     async fn start(scripts: impl IntoIterator<Item = Script>) -> Self {
-        let (sender, requests) = mpsc::channel(16);
-        let scripted =
-            Scripted { scripts: Arc::new(Mutex::new(scripts.into_iter().collect())), requests: sender };
+        let (asks, requests) = mpsc::channel(16);
+        let (creates, created) = mpsc::channel(16);
+        let scripts = Arc::new(Mutex::new(scripts.into_iter().collect()));
+        let scripted = Scripted { scripts, requests: asks, created: creates };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string().parse().unwrap();
         let mut tasks = JoinSet::new();
         let server = Server::builder().add_service(PeerStatusServiceServer::new(scripted));
         let serve = server.serve_with_incoming(TcpListenerStream::new(listener));
         tasks.spawn(async move { serve.await.unwrap() });
-        Self { address, requests, _tasks: tasks }
+        Self { address, requests, created, _tasks: tasks }
     }
 }
 
@@ -181,7 +185,7 @@ async fn a_watch_goes_on_where_it_was_and_shows_nothing_twice() {
     assert_eq!(revisions(&messages.text()), [r#"{"revision":"11""#, r#"{"revision":"12""#]);
     let notices = notices.text();
     let (lost, regained) = notices.split_once('\n').unwrap();
-    assert!(lost.starts_with("watch: stopping (UNAVAILABLE); trying again in 0."), "{lost}");
+    assert!(lost.starts_with("watch: stopping (UNAVAILABLE); trying again "), "{lost}");
     assert_eq!(regained, "watch: connected again; nothing was missed\n");
 }
 
@@ -209,6 +213,27 @@ async fn a_connection_that_breaks_is_made_again() {
     let notices = notices.text();
     assert!(notices.starts_with("watch: connection lost: "), "{notices}");
     assert!(notices.ends_with("watch: connected again; nothing was missed\n"), "{notices}");
+}
+
+#[tokio::test]
+async fn a_listener_that_a_restart_has_cost_is_made_again() {
+    let lost = ErrorDetails::with_error_info("LISTENER_NOT_FOUND", "opflex.peerstatus", []);
+    let lost = Status::with_error_details(Code::NotFound, "listeners/abc: no such listener", lost);
+    let first = vec![attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)];
+    let again = vec![attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0), change(11, 10)];
+    let scripts =
+        [(first, Some(Status::unavailable("stopping"))), (vec![], Some(lost)), (again, Some(destroyed()))];
+    let mut service = Service::start(scripts).await;
+    let (mut printer, messages, notices) = json_printer();
+    let request = WatchPeerStatusRequest { listener: "listeners/abc".into(), ..Default::default() };
+    let end = follow(&service.address, request, &mut printer, &CancellationToken::new()).await;
+
+    assert_eq!(end.unwrap_err().exit(), Exit::Failed, "it was destroyed at last");
+    assert_eq!(service.created.recv().await.unwrap().listener_id, "abc");
+    assert!(service.created.try_recv().is_err(), "once");
+    assert_eq!(revisions(&messages.text()), [r#"{"revision":"11""#]);
+    let told = notices.text();
+    assert!(told.contains("\nwatch: the service has lost listeners/abc: making it again"), "{told}");
 }
 
 /// Carries one connection from `proxy` to `service` until it is closed, or this is dropped.

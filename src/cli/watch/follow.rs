@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{error::Elapsed, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::{
     cli::{
@@ -15,7 +15,7 @@ use crate::{
             printer::Printer,
         },
     },
-    grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
+    grpc::pb::{CreateListenerRequest, WatchPeerStatusRequest, WatchPeerStatusResponse},
 };
 
 /// The service sends a heartbeat every 30 s unless asked otherwise. Three of them lost: something between here and
@@ -59,7 +59,7 @@ async fn attend(
     follower: &mut Follower,
     printer: &mut Printer,
 ) -> Result<End, Failure> {
-    let mut stream = match open(server, follower.request()).await {
+    let mut stream = match open(server, follower).await {
         Ok(stream) => stream,
         Err(end) => return Ok(end),
     };
@@ -80,12 +80,27 @@ async fn attend(
 
 async fn open(
     server: &ServerAddress,
-    request: WatchPeerStatusRequest,
+    follower: &Follower,
 ) -> Result<Streaming<WatchPeerStatusResponse>, End> {
     let client = Client::connect(server).await.map_err(|failure| End::Lost(failure.to_string()))?;
-    match timeout(CALL_TIMEOUT, client.listeners().watch_peer_status(request)).await {
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) => Err(End::Status(status)),
+    if let Some(listener) = follower.lost_listener() {
+        make_again(&client, listener).await?;
+    }
+    let mut listeners = client.listeners();
+    answered(timeout(CALL_TIMEOUT, listeners.watch_peer_status(follower.request())).await)
+}
+
+/// Somebody else may have made the listener meanwhile, with whom it is shared as before.
+async fn make_again(client: &Client, listener: CreateListenerRequest) -> Result<(), End> {
+    match answered(timeout(CALL_TIMEOUT, client.listeners().create_listener(listener)).await) {
+        Err(End::Status(status)) if status.code() == Code::AlreadyExists => Ok(()),
+        created => created.map(drop),
+    }
+}
+
+fn answered<M>(answer: Result<Result<Response<M>, Status>, Elapsed>) -> Result<M, End> {
+    match answer {
+        Ok(answer) => answer.map(Response::into_inner).map_err(End::Status),
         Err(_) => Err(silence(CALL_TIMEOUT)),
     }
 }

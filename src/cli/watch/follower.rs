@@ -9,10 +9,12 @@ use tonic_types::StatusExt as _;
 use crate::{
     cli::{
         exit::{self, Failure},
+        filter,
         watch::notice::Notice,
     },
     grpc::pb::{
-        Attached, Cursor, WatchPeerStatusRequest, WatchPeerStatusResponse, watch_peer_status_response::Event,
+        Attached, CreateListenerRequest, Cursor, Listener, WatchPeerStatusRequest, WatchPeerStatusResponse,
+        watch_peer_status_response::Event,
     },
 };
 
@@ -68,6 +70,13 @@ enum Phase {
     Complete,
 }
 
+/// How much there is in a snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    pools: usize,
+    peers: usize,
+}
+
 /// Follows one watch across its streams.
 #[derive(Debug)]
 pub struct Follower {
@@ -85,12 +94,20 @@ pub struct Follower {
     was_attached: bool,
     /// Whether the present stream reached `synced`.
     is_synced: bool,
+    /// Whether any did.
+    was_synced: bool,
+    /// The last snapshot of the present stream, if there was one.
+    found: Option<Found>,
     /// Attempts that failed since the last `synced`.
     failures: u32,
     /// What ended the last stream, until the next one begins.
     outage: Option<String>,
     /// What the service asked for in `draining`.
     retry_after: Duration,
+    /// The listener that is watched, as it was when a stream was attached to it last.
+    listener: Option<Listener>,
+    /// Whether the service has lost it: in a restart, or because nobody watched it for too long.
+    is_lost: bool,
 }
 
 impl Follower {
@@ -106,10 +123,27 @@ impl Follower {
             shown: 0,
             was_attached: false,
             is_synced: false,
+            was_synced: false,
+            found: None,
             failures: 0,
             outage: None,
             retry_after: Duration::ZERO,
+            listener: None,
+            is_lost: false,
         }
+    }
+
+    /// What to create before that: the listener, as it was, if the service has lost it.
+    #[must_use]
+    pub fn lost_listener(&self) -> Option<CreateListenerRequest> {
+        let listener = self.listener.as_ref().filter(|_| self.is_lost)?;
+        let id = listener.name.strip_prefix("listeners/").unwrap_or(&listener.name);
+        Some(CreateListenerRequest {
+            listener_id: id.to_owned(),
+            filter: listener.filter.clone(),
+            user_data: listener.user_data.clone(),
+            idle_ttl: listener.idle_ttl,
+        })
     }
 
     /// What to ask for now: what was asked first, and then what comes after all that was processed.
@@ -133,18 +167,25 @@ impl Follower {
         let mut show = true;
         match &message.event {
             Some(Event::Attached(attached)) => self.attached(attached, &mut notices),
-            Some(Event::Snapshot(_)) => {
+            Some(Event::Snapshot(part)) => {
+                let found = self.found.get_or_insert_default();
+                found.pools += part.pools.len();
+                found.peers += part.peers.len();
                 self.phase = Phase::Incomplete;
                 self.chain = Some(message.revision);
                 self.shown = self.shown.max(message.revision);
             }
             Some(Event::Synced(synced)) => {
                 self.move_to(synced.cursor);
-                self.is_synced = true;
+                if !self.was_synced {
+                    notices.extend(self.nothing_matches());
+                }
+                (self.is_synced, self.was_synced) = (true, true);
                 self.failures = 0;
             }
             Some(Event::Change(_)) => show = self.changed(message, &mut notices),
             Some(Event::Reset(reset)) => {
+                self.found = None;
                 self.phase = Phase::Incomplete;
                 notices.push(Notice::Missed(*reset));
             }
@@ -170,7 +211,10 @@ impl Follower {
         self.epoch = epoch;
         self.chain = attached.cursor.map(|cursor| cursor.revision);
         self.is_synced = false;
+        self.found = None;
         self.was_attached = true;
+        self.is_lost = false;
+        self.listener.clone_from(&attached.listener);
         if self.outage.take().is_some() {
             notices.push(Notice::Regained { resumed: attached.resumed, attempts: self.failures });
         }
@@ -184,6 +228,16 @@ impl Follower {
         } else {
             self.phase = Phase::Incomplete;
         }
+    }
+
+    /// Whether the filter names pools or peers, and there are none of them in the snapshot.
+    fn nothing_matches(&self) -> Option<Notice> {
+        let filter = self.listener.as_ref()?.filter.as_ref()?;
+        let found = self.found?;
+        let no_peers = found.peers == 0 && filter::hears_peers(filter);
+        let nothing = found.pools + found.peers == 0;
+        let told = !filter.peers.is_empty() && no_peers || !filter.pools.is_empty() && nothing;
+        told.then(|| Notice::NothingMatches { filter: filter::as_options(filter) })
     }
 
     /// Takes a change; false if it was shown before.
@@ -226,6 +280,7 @@ impl Follower {
         match end {
             End::Closed if self.request.stop_after_sync && self.is_synced => Next::Done,
             End::Closed => self.retry("the service ended the stream".to_owned(), retry_after, jitter),
+            End::Status(status) if self.loses_listener(&status) => self.make_again(&status, jitter),
             End::Status(status) if self.can_heal(&status) => {
                 let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 let retry_after = retry_after.max(asked.unwrap_or_default());
@@ -255,6 +310,24 @@ impl Follower {
             // after a connection that broke unnoticed, our own stream is what is still attached
             Code::FailedPrecondition => exit::reason(status) == "LISTENER_ATTACHED",
             _ => exit::is_local(status),
+        }
+    }
+
+    /// Whether the service does not know any more what was watched. Were it destroyed while a stream was attached, the
+    /// stream would have been told so: this is a loss.
+    fn loses_listener(&self, status: &Status) -> bool {
+        let has_name = !self.request.listener.is_empty(); // or it goes with its stream
+        has_name && self.listener.is_some() && exit::reason(status) == "LISTENER_NOT_FOUND"
+    }
+
+    /// At once, but for one that is gone again as soon as it was made.
+    fn make_again(&mut self, status: &Status, jitter: f64) -> Next {
+        let was_lost = std::mem::replace(&mut self.is_lost, true);
+        let retry = self.retry(exit::describe(status), Duration::ZERO, jitter);
+        let name = self.listener.as_ref().map(|listener| listener.name.clone()).unwrap_or_default();
+        match was_lost {
+            true => retry,
+            false => Next::Retry { after: Duration::ZERO, notice: Some(Notice::MakingAgain { name }) },
         }
     }
 

@@ -21,6 +21,16 @@ pub enum Notice {
         /// How many attempts it took.
         attempts: u32,
     },
+    /// The service has lost the listener that was watched.
+    MakingAgain {
+        /// The listener.
+        name: String,
+    },
+    /// Nothing that there is passes the filter: it may be a typo.
+    NothingMatches {
+        /// The filter, as options.
+        filter: String,
+    },
     /// The service skipped changes, and said so.
     Missed(Reset),
     /// The service skipped changes without saying so. It must not.
@@ -42,7 +52,10 @@ impl fmt::Display for Notice {
         match self {
             Self::Lost { cause, retry_after } => {
                 let cause = cause.trim_end_matches('.');
-                write!(f, "{cause}; trying again in {:.1} s", retry_after.as_secs_f64())
+                match retry_after.as_secs_f64() {
+                    0.0..0.05 => write!(f, "{cause}; trying again at once"), // "in 0.0 s" says no more
+                    seconds => write!(f, "{cause}; trying again in {seconds:.1} s"),
+                }
             }
             Self::Regained { resumed, attempts } => {
                 let attempts =
@@ -50,6 +63,11 @@ impl fmt::Display for Notice {
                 let outcome = if *resumed { "nothing was missed" } else { "starting over with a snapshot" };
                 write!(f, "connected again{attempts}; {outcome}")
             }
+            Self::MakingAgain { name } => write!(
+                f,
+                "the service has lost {name}: making it again, with the filter, user data and time to live that it had"
+            ),
+            Self::NothingMatches { filter } => write!(f, "nothing matches {filter} now"),
             Self::Missed(reset) => {
                 let cause = match reset.reason() {
                     ResetReason::Overflow => "this side read too slowly",
@@ -74,5 +92,22 @@ impl fmt::Display for Notice {
                 write!(f, "the service repeated revision {revision}; not shown again")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_is_none_is_told_in_words() {
+        let lost = |millis| {
+            let retry_after = Duration::from_millis(millis);
+            Notice::Lost { cause: "connection lost.".into(), retry_after }.to_string()
+        };
+        assert_eq!(lost(0), "connection lost; trying again at once");
+        assert_eq!(lost(49), lost(0));
+        assert_eq!(lost(50), "connection lost; trying again in 0.1 s");
+        assert_eq!(lost(1_240), "connection lost; trying again in 1.2 s");
     }
 }

@@ -32,7 +32,11 @@ pub struct Printer {
     messages: Box<dyn Write + Send>,
     notices: Box<dyn Write + Send>,
     notice_style: Style,
+    hear: Hear,
 }
+
+/// Somebody who hears every message after it is written.
+type Hear = Box<dyn FnMut(&WatchPeerStatusResponse) -> Result<(), Failure> + Send>;
 
 impl Printer {
     /// Messages to stdout in this form, notices to stderr in this style.
@@ -49,13 +53,22 @@ impl Printer {
         notices: Box<dyn Write + Send>,
         notice_style: Style,
     ) -> Self {
-        Self { form, messages, notices, notice_style }
+        Self { form, messages, notices, notice_style, hear: Box::new(|_| Ok(())) }
+    }
+
+    /// The same, and `hear` is told of every message when it has been written.
+    #[must_use]
+    pub fn heard_by(
+        self,
+        hear: impl FnMut(&WatchPeerStatusResponse) -> Result<(), Failure> + Send + 'static,
+    ) -> Self {
+        Self { hear: Box::new(hear), ..self }
     }
 
     /// Writes a message.
     ///
     /// # Errors
-    /// The output is closed or cannot be written.
+    /// The output is closed or cannot be written, or whoever hears it says so.
     pub fn message(&mut self, message: &WatchPeerStatusResponse) -> Result<(), Failure> {
         let mut output = String::new();
         match &mut self.form {
@@ -70,7 +83,7 @@ impl Printer {
             self.messages.write_all(output.as_bytes())?;
             self.messages.flush()?;
         }
-        Ok(())
+        (self.hear)(message)
     }
 
     /// Writes a notice. Nobody has to listen to it.

@@ -7,6 +7,8 @@ use prost_types::Timestamp;
 
 use crate::{
     cli::{
+        filter,
+        origins::{self, Origins},
         style::{self, Style},
         table::{Cell, GAP, Table, line},
         text,
@@ -42,13 +44,42 @@ pub struct Renderer {
     reason_width: usize,
     /// The snapshot that is on its way.
     snapshot: Option<Snapshot>,
+    /// How many streams there were.
+    streams: usize,
+    /// Whether they tell of peers.
+    hears_peers: bool,
+    after_state: AfterState,
+    origins: Origins,
+}
+
+/// What comes after the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AfterState {
+    Changes,
+    Nothing,
 }
 
 impl Renderer {
     /// A renderer that has seen nothing.
     #[must_use]
     pub fn new(style: Style) -> Self {
-        Self { style, pools: BTreeSet::new(), peer_width: 0, reason_width: REASON_WIDTH_MIN, snapshot: None }
+        Self {
+            style,
+            pools: BTreeSet::new(),
+            peer_width: 0,
+            reason_width: REASON_WIDTH_MIN,
+            snapshot: None,
+            streams: 0,
+            hears_peers: true,
+            after_state: AfterState::Changes,
+            origins: Origins::default(),
+        }
+    }
+
+    /// For a watch that ends when the state has been told.
+    #[must_use]
+    pub fn until_synced(self) -> Self {
+        Self { after_state: AfterState::Nothing, ..self }
     }
 
     /// The lines for a message, without line breaks. `now` is for how long ago something was.
@@ -73,17 +104,28 @@ impl Renderer {
 
     fn attached(&mut self, attached: &Attached) -> Vec<String> {
         self.snapshot = None;
+        self.streams += 1;
+        let filter = attached.listener.as_ref().and_then(|listener| listener.filter.as_ref());
+        self.hears_peers = filter.is_none_or(filter::hears_peers);
         let listener = attached.listener.as_ref().map_or("", |listener| &listener.name);
-        if attached.resumed || listener.is_empty() {
-            return Vec::new();
-        }
-        vec![self.furniture(&format!("-- watching as {listener} --"))]
+        let line = match attached.resumed {
+            _ if listener.is_empty() => return Vec::new(),
+            true if self.streams > 1 => return Vec::new(),
+            true => format!("-- watching as {listener}, from where it was --"),
+            false => format!("-- watching as {listener} --"),
+        };
+        vec![self.furniture(&line)]
     }
 
     fn synced(&mut self, synced: &Synced, now: SystemTime) -> Vec<String> {
         let Some(snapshot) = self.snapshot.take() else {
-            return vec![self.furniture("-- live again --")];
+            return vec![self.furniture(match self.after_state {
+                AfterState::Nothing => "-- that is all; times are UTC --",
+                AfterState::Changes if self.streams > 1 => "-- live again --",
+                AfterState::Changes => "-- live; times are UTC --",
+            })];
         };
+        self.origins.replace(&snapshot.peers);
         for name in snapshot.pools.iter().map(|pool| text::pool_name(&pool.name)) {
             self.pools.insert(name.to_owned());
         }
@@ -92,12 +134,14 @@ impl Renderer {
         if !snapshot.peers.is_empty() {
             lines.extend(self.peers(&snapshot.peers, now).lines(self.style));
         }
-        let count = match synced.peer_count {
-            0 => "no peers".to_owned(),
-            1 => "1 peer".to_owned(),
-            count => format!("{count} peers"),
+        let count = match self.hears_peers {
+            true => count(usize::try_from(synced.peer_count).unwrap_or(usize::MAX), "peer"),
+            false => count(snapshot.pools.len(), "pool"),
         };
-        lines.push(self.furniture(&format!("-- live: {count}; times are UTC --")));
+        lines.push(self.furniture(&match self.after_state {
+            AfterState::Changes => format!("-- live: {count}; times are UTC --"),
+            AfterState::Nothing => format!("-- as of now: {count}; times are UTC --"),
+        }));
         lines
     }
 
@@ -148,6 +192,7 @@ impl Renderer {
             return line([(&clock(event.time), 0), (&cause, self.peer_width), (&health, 0)], self.style);
         };
         self.pools.insert(peer.pool.clone());
+        let moved = movement(event, peer, self.origins.moved(event));
         let name = self.peer_name(&peer.name);
         let columns = self.style.columns().unwrap_or(usize::MAX);
         let pool_width = self.pools.iter().map(|pool| pool.chars().count()).max().unwrap_or(0);
@@ -155,8 +200,8 @@ impl Renderer {
         let before_reason = widths.iter().sum::<usize>() + widths.len() * GAP.len();
         let after_reason = GAP.len() + pool_width + ": ".len() + HEALTH_WIDTH;
         match columns.checked_sub(before_reason + REASON_WIDTH_MIN + after_reason) {
-            Some(_) => self.wide(event, peer, &name, change.health.as_ref(), columns - before_reason),
-            None => self.narrow(event, peer, name, change.health.as_ref(), columns),
+            Some(_) => self.wide(event, moved, &name, change.health.as_ref(), columns - before_reason),
+            None => self.narrow(event, moved, name, change.health.as_ref(), columns),
         }
     }
 
@@ -164,12 +209,11 @@ impl Renderer {
     fn wide(
         &mut self,
         event: &PeerChange,
-        peer: &Peer,
+        (before, after, why): Movement,
         name: &Cell,
         change: Option<&HealthChange>,
         room: usize,
     ) -> String {
-        let (before, after, why) = movement(event, peer);
         let health = change.map(health).unwrap_or_default();
         let room = if change.is_some() { room.saturating_sub(GAP.len() + health.width()) } else { room };
         let why = why.cut(room);
@@ -189,12 +233,11 @@ impl Renderer {
     fn narrow(
         &self,
         event: &PeerChange,
-        peer: &Peer,
+        (before, after, why): Movement,
         name: Cell,
         change: Option<&HealthChange>,
         columns: usize,
     ) -> String {
-        let (before, after, why) = movement(event, peer);
         let now = if event.kind() == ChangeKind::Added { before } else { after };
         let health = change.map(|change| self.health_in_short(change)).unwrap_or_default();
         let peer_width = self.peer_width.min(columns / 3);
@@ -220,12 +263,23 @@ impl Renderer {
     }
 }
 
+/// `no peers`, `1 peer`, `2 peers`
+fn count(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
 fn clock(time: Option<Timestamp>) -> Cell {
     Cell::new(style::DIM, &text::clock(time.as_ref()))
 }
 
 /// Where the peer was, where it is now, and why.
-fn movement(event: &PeerChange, peer: &Peer) -> (Cell, Cell, Cell) {
+type Movement = (Cell, Cell, Cell);
+
+fn movement(event: &PeerChange, peer: &Peer, was: Option<i32>) -> Movement {
     let to = |now: Cell| Cell::new(style::DIM, "→ ").and(now);
     let before = Cell::status(event.previous_status).dimmed();
     let now = Cell::status(peer.status);
@@ -234,10 +288,12 @@ fn movement(event: &PeerChange, peer: &Peer) -> (Cell, Cell, Cell) {
         ChangeKind::Removed => {
             (before, to(Cell::new(style::BOLD, "- removed")), Cell::reason_and_detail(peer))
         }
-        // only the reason is new: keep the eye on what moves
+        // only the reason or the origin is new: keep the eye on what moves
         _ if event.previous_status == peer.status => {
             let now = Cell::plain("  ").and(now);
-            (Cell::default(), now.dimmed(), Cell::reason_and_detail(peer).dimmed())
+            let reason = || Cell::reason_and_detail(peer).dimmed();
+            let why = was.map_or_else(reason, |was| origins::cell(was, peer.origin));
+            (Cell::default(), now.dimmed(), why)
         }
         _ => (before, to(now), Cell::reason_and_detail(peer)),
     }

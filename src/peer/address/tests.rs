@@ -40,6 +40,10 @@ fn a_bad_address_is_refused_with_what_would_be_a_good_one() {
         ("leaf: 80", r#"" 80" is not a port: expected a number from 1 to 65535"#),
         ("leaf:http", r#""http" is not a port: expected a number from 1 to 65535"#),
         (
+            "http://127.0.0.1:1",
+            r#""http://127.0.0.1:1" has a scheme: a peer is host:port alone, for example leaf-101:8009"#,
+        ),
+        (
             "2001:db8::1:8009",
             r#""2001:db8::1:8009" is ambiguous: put an IPv6 address in brackets, for example [2001:db8::1]:8009"#,
         ),

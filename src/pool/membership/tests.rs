@@ -17,8 +17,8 @@ fn list(hosts: &str) -> Vec<PeerAddress> {
 fn in_short(orders: &[Order]) -> Vec<String> {
     let word = |order: &Order| match order {
         Order::Start(address, origin) => format!("start {} {origin}", address.host()),
-        Order::Stop(address, reason) => format!("stop {} {reason}", address.host()),
-        Order::Park(address) => format!("park {}", address.host()),
+        Order::Stop(address, reason, _) => format!("stop {} {reason}", address.host()),
+        Order::Park(address, _) => format!("park {}", address.host()),
         Order::Unpark(address) => format!("unpark {}", address.host()),
         Order::Adopt(address) => format!("adopt {}", address.host()),
         Order::Redial(address) => format!("redial {}", address.host()),

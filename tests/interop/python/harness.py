@@ -87,6 +87,14 @@ class Process:
             self.process.kill()
         self._reap()
 
+    def ended(self):
+        """Waits for its end; returns its exit code."""
+        try:
+            self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {PATIENCE_S} s:\n{self.log()}") from None
+        return self.process.returncode
+
     def stop(self, timeout=PATIENCE_S):
         """Ends it politely and returns its exit code."""
         if self.process.poll() is None:
@@ -227,6 +235,16 @@ class Proxy:
         self.thread.join(PATIENCE_S)
         self.loop.close()
         self.reservation.__exit__(None, None, None)
+
+
+def go_program(source, folder):
+    """Builds a file in Go in that folder, as if it were in the module of the example, for its dependencies."""
+    module, go = ROOT / "examples" / "go", os.environ.get("GO", "go")
+    written, overlay, program = (pathlib.Path(folder, name) for name in ("main.go", "overlay.json", "program"))
+    written.write_text(source, encoding="utf-8")
+    overlay.write_text(json.dumps({"Replace": {str(module / "quoted" / "main.go"): str(written)}}), encoding="utf-8")
+    subprocess.run([go, "build", "-overlay", overlay, "-o", program, "./quoted"], cwd=module, check=True)
+    return program
 
 
 @contextlib.contextmanager

@@ -1,14 +1,19 @@
-"""docs/api.md keeps its word: its commands are run in its order, and must be answered as it shows."""
+"""docs/api.md keeps its word: its commands are run in its order, and must be answered as it shows, and its programs work."""
 
 import json
 import os
+import pathlib
 import re
 import shlex
 import subprocess
+import tempfile
 import time
 import unittest
 
-from harness import PATIENCE_S, ROOT, Process, Service, TestCase, reserved_port
+import grpc
+
+from client import Client
+from harness import PATIENCE_S, ROOT, Process, Service, TestCase, go_program, reserved_port
 from test_grpcurl import GRPCURL, POOL, STATUS
 
 # A command, and the answer that follows it, if one does: documents, or what grpcurl says of an error.
@@ -114,6 +119,75 @@ class ApiPage(TestCase):
         shown = set(re.findall(r"opflex\.peerstatus\.v1\.\w+/\w+", "".join(command for command, _, _ in self.steps)))
         listed = [self.run_it(f"grpcurl -plaintext {self.service.address} list {name}").stdout.split() for name in (STATUS, POOL)]
         self.assertEqual(shown, {"/".join(method.rsplit(".", 1)) for methods in listed for method in methods})
+
+
+GO_FRAME = """package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	v1 "example.com/peerstatus/gen/opflex/peerstatus/v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+)
+
+%s
+func main() {
+	connection, err := grpc.NewClient(os.Args[1], grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err == nil {
+		_, err = v1.NewPeerStatusServiceClient(connection).CreateListener(context.Background(), &v1.CreateListenerRequest{})
+	}
+	fmt.Println(explained(err))
+}
+"""
+NODE_FRAME = """import grpc from "@grpc/grpc-js";
+import { loadSync } from "@grpc/proto-loader";
+
+%s
+const file = loadSync("opflex/peerstatus/v1/peer_status_service.proto", { includeDirs: ["../../proto"] });
+const { PeerStatusService } = grpc.loadPackageDefinition(file).opflex.peerstatus.v1;
+const client = new PeerStatusService(process.argv[1], grpc.credentials.createInsecure());
+client.createListener({}, (error) => { console.log(...explained(error)); client.close(); });
+"""
+
+
+class ErrorsInAProgram(TestCase):
+    """Each language reads the details of an error as the page says: here of a service that has all its listeners."""
+
+    def setUp(self):
+        page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+        self.blocks = dict(re.findall(r"^```(python|go|js)\n(.*?)^```", page, re.DOTALL | re.MULTILINE))
+        folder = self.enter(tempfile.TemporaryDirectory())
+        config = pathlib.Path(folder, "config.toml")
+        config.write_text("[limits]\nmax_listeners = 1\n", encoding="utf-8")
+        self.service = self.enter(Service(options=["--config", str(config)]))
+        self.client = self.enter(Client(self.service.address))
+        self.client.create()
+
+    def said(self, command, **more):
+        command = [*command, self.service.address]
+        return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=True, **more).stdout.strip()
+
+    def test_in_python(self):
+        page = {}
+        exec(self.blocks["python"], page)
+        with self.assertRaises(grpc.RpcError) as refused:
+            self.client.create()
+        self.assertEqual(page["explained"](refused.exception), ("LISTENER_QUOTA", 5))
+
+    def test_in_go(self):
+        folder = self.enter(tempfile.TemporaryDirectory())
+        program = go_program(GO_FRAME % self.blocks["go"], folder)
+        self.assertEqual(self.said([program]), "LISTENER_QUOTA 5s")
+
+    def test_in_node(self):
+        program = [os.environ.get("NODE", "node"), "--input-type=module", "--eval", NODE_FRAME % self.blocks["js"]]
+        self.assertEqual(self.said(program, cwd=ROOT / "examples" / "node"), "LISTENER_QUOTA 5000")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import unittest
 
@@ -10,10 +11,15 @@ from harness import ROOT, OpflexPeer, Process, Proxy, Service, TestCase, reserve
 from opflex.peerstatus.v1 import types_pb2 as types
 
 COMMANDS = {
-    "python": [sys.executable, "-u", str(ROOT / "examples" / "python" / "watch.py")],
+    "python": [sys.executable, str(ROOT / "examples" / "python" / "watch.py")],
     "go": [os.environ.get("EXAMPLE_GO", str(ROOT / ".tools" / "bin" / "example-go"))],
     "node": [os.environ.get("NODE", "node"), str(ROOT / "examples" / "node" / "watch.js")],
 }
+
+
+# What all of them print, and the README shows.
+SNAPSHOT = re.compile(r"snapshot \d+( pools/default/peers/\S+=PEER_STATUS_\w+)+")
+CHANGE = re.compile(r"change \d+ pools/default/peers/\S+ PEER_STATUS_\w+ REASON_\w+( POOL_HEALTH_[HD]\w+)? ?")
 
 
 def says(*words):
@@ -36,6 +42,20 @@ class Examples(TestCase):
     def test_node(self):
         self.goes_on("node")
 
+    def start(self, language):
+        return self.enter(Process(f"the example in {language}", [*COMMANDS[language], self.proxy.address]))
+
+    def test_python_ends_without_a_traceback(self):
+        first = self.start("python")
+        first.until_line("that it is attached", says("attached"))
+        second = self.start("python")
+        second.until_line("that it is attached", says("attached"))
+        self.assertEqual(first.ended(), 1, "it was taken over")
+        second.process.send_signal(signal.SIGINT)
+        self.assertNotEqual(second.ended(), 0)
+        for example in (first, second):
+            self.assertNotIn("Traceback", example.log())
+
     def start_peer(self):
         peer = self.enter(OpflexPeer(self.port))
         self.client.wait_for_status(self.port, READY)
@@ -48,7 +68,7 @@ class Examples(TestCase):
 
     def goes_on(self, language):
         peer = self.start_peer()
-        example = self.enter(Process(f"the example in {language}", [*COMMANDS[language], self.proxy.address]))
+        example = self.start(language)
         started = example.until_line("a snapshot", says("snapshot", "ready"))
         self.assertTrue(says("attached", "resumed: false")(started[0]), started)
         cut_at = int(started[-1].split()[1])
@@ -66,6 +86,9 @@ class Examples(TestCase):
         resumed = example.until_line("what was missed", says("change", "status_ready"))
         self.assertTrue(any(map(says("attached", "resumed: true"), resumed)), resumed)
         epoch = self.client.create().cursor.epoch
+        for line in started + told + resumed:
+            form = {"snapshot": SNAPSHOT, "change": CHANGE}.get(line.split()[0])
+            self.assertTrue(form is None or form.fullmatch(line), line)
         revisions = [int(line.split()[1]) for line in told + resumed if line.startswith("change ")]
         self.assertEqual(revisions, self.log_after(cut_at, epoch), "nothing missed, nothing twice")
 

@@ -1,8 +1,6 @@
 """The README keeps its word: its commands and its clients in Python and Go are run as they stand there."""
 
-import json
 import os
-import pathlib
 import re
 import shlex
 import subprocess
@@ -10,11 +8,10 @@ import sys
 import tempfile
 import unittest
 
-from harness import PATIENCE_S, ROOT, OpflexPeer, Service, until
+from harness import PATIENCE_S, ROOT, OpflexPeer, Service, go_program, until
 from test_grpcurl import GRPCURL
 
 ADDRESS = "127.0.0.1:50051"  # as the README has it
-GO = os.environ.get("GO", "go")
 # What the README leaves out of a file in Go.
 GO_FRAME = """package main
 
@@ -91,13 +88,8 @@ class Readme(unittest.TestCase):
 
     def test_go_client(self):
         [block] = blocks("go")
-        module = ROOT / "examples" / "go"
         with tempfile.TemporaryDirectory() as folder:
-            source, overlay, program = (pathlib.Path(folder, name) for name in ("main.go", "overlay.json", "program"))
-            source.write_text(GO_FRAME % block.replace(ADDRESS, self.service.address), encoding="utf-8")
-            # In the module, for its dependencies, without a file in the tree.
-            overlay.write_text(json.dumps({"Replace": {str(module / "readme" / "main.go"): str(source)}}), encoding="utf-8")
-            subprocess.run([GO, "build", "-overlay", overlay, "-o", program, "./readme"], cwd=module, check=True)
+            program = go_program(GO_FRAME % block.replace(ADDRESS, self.service.address), folder)
             self.first_output([program], "PEER_STATUS_READY")
 
     def test_excerpt_of_the_example(self):

@@ -11,7 +11,7 @@ mod watch;
 
 pub(crate) use netns::{Direction, Network};
 pub(crate) use peer::ScriptedPeer;
-pub(crate) use process::{Process, peerstatus, peerstatus_in};
+pub(crate) use process::{Process, peerstatus, peerstatus_in, peerstatus_with};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::RawWatch;
 pub(crate) use stage::{QUICK, Stage};

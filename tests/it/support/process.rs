@@ -20,6 +20,13 @@ pub(crate) async fn peerstatus(args: &[&str]) -> Output {
     output(command(args)).await
 }
 
+/// Runs the binary to its end, with these variables in its environment.
+pub(crate) async fn peerstatus_with(variables: &[(&str, &str)], args: &[&str]) -> Output {
+    let mut command = command(args);
+    command.envs(variables.iter().copied());
+    output(command).await
+}
+
 /// Runs the binary to its end, in a network namespace.
 pub(crate) async fn peerstatus_in(namespace: &str, args: &[&str]) -> Output {
     output(command_in(namespace, args)).await

@@ -15,6 +15,7 @@ use tokio::{
 /// Everything ends with it: then the connections close.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     cut: watch::Sender<bool>,
     _tasks: JoinSet<()>,
 }
@@ -24,18 +25,25 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (cut, is_cut) = watch::channel(false);
+        let (target, targeted) = watch::channel(target);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut cables = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let (from_client, to_client) = client.into_split();
+                let target = *targeted.borrow();
                 let service = TcpStream::connect(target).await.expect("the service");
                 let (from_service, to_service) = service.into_split();
                 cables.spawn(forward(from_client, to_service, is_cut.clone()));
                 cables.spawn(forward(from_service, to_client, is_cut.clone()));
             }
         });
-        Self { address, cut, _tasks: tasks }
+        Self { address, target, cut, _tasks: tasks }
+    }
+
+    /// Where connections that are made from now on lead.
+    pub(crate) fn lead_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     /// From now on nothing gets through, either way, and nobody hears of it.

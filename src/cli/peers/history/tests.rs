@@ -7,7 +7,7 @@ use crate::{
         tests::samples::{at, peer, peer_change},
     },
     grpc::pb::{
-        Change,
+        Change, PeerOrigin,
         PeerStatus::{self, *},
         Reason,
     },
@@ -18,7 +18,8 @@ fn now() -> SystemTime {
 }
 
 fn args(peer: Option<&str>, pool: Option<&str>, since: Option<Duration>) -> HistoryArgs {
-    HistoryArgs { peer: peer.map(str::to_owned), pool: pool.map(str::to_owned), limit: 50, since }
+    let (peer, pool) = (peer.map(|peer| peer.parse().unwrap()), pool.map(|pool| pool.parse().unwrap()));
+    HistoryArgs { peer, pool, limit: 50, since }
 }
 
 fn question(peer: Option<&str>, pool: Option<&str>) -> (String, String) {
@@ -34,9 +35,8 @@ fn a_peer_may_be_named_in_short_or_by_a_glob() {
     assert_eq!(question(Some("[::1]:8009"), Some("lab")), pair("pools/lab", "[::1]:8009"));
     assert_eq!(question(Some("lab/a:1"), None), pair("pools/lab", "a:1"));
     assert_eq!(question(Some("pools/lab/peers/a:1"), None), pair("pools/lab", "a:1"));
-    for (peer, pool) in [("lab/a:1", Some("lab")), ("pools/lab", None)] {
-        assert_eq!(asked(&args(Some(peer), pool, None), now()).unwrap_err().exit(), Exit::Usage, "{peer}");
-    }
+    let twice = asked(&args(Some("lab/a:1"), Some("lab"), None), now());
+    assert_eq!(twice.unwrap_err().exit(), Exit::Usage);
 }
 
 #[test]
@@ -44,6 +44,17 @@ fn since_is_counted_back_from_now_and_may_be_for_ever() {
     let start = |since| asked(&args(None, None, Some(since)), now()).unwrap().start_time;
     assert_eq!(start(Duration::from_secs(5)), at(-5));
     assert_eq!(start(Duration::MAX), None);
+}
+
+#[test]
+fn a_peer_of_whom_nothing_is_found_may_be_a_typo() {
+    let remark = |peer, since, found: &[Transition]| nothing_matches(&args(peer, None, since), found);
+    let expected = "history: nothing that is remembered matches leaf-9*";
+    assert_eq!(remark(Some("leaf-9*"), None, &[]).as_deref(), Some(expected));
+    let lately = remark(Some("lab/leaf-9*"), Some(Duration::from_secs(90)), &[]);
+    assert_eq!(lately, Some(format!("{expected} --since 1m 30s")));
+    assert_eq!(remark(Some("leaf-9*"), None, &[Transition::default()]), None);
+    assert_eq!(remark(None, None, &[]), None);
 }
 
 fn transition(
@@ -87,4 +98,29 @@ TIME                      PEER  POOL     STATUS      LASTED     REASON          
 1970-01-02T08:29:58.114Z  a:1   default  CONNECTING  1s         added"
     );
     assert_eq!(table(&[], Style::default(), now()), ["no changes"]);
+}
+
+#[test]
+fn a_learned_peer_that_was_configured_is_told_as_that() {
+    let mut dialled = transition(-3, "a:1", Connecting, Connecting, Reason::Dialing);
+    let mut added = transition(-4, "a:1", Unspecified, Connecting, Reason::Added);
+    for learned in [&mut dialled, &mut added] {
+        let change = learned.change.as_mut().unwrap().peer.as_mut().unwrap();
+        change.peer.as_mut().unwrap().origin = PeerOrigin::Learned.into();
+    }
+    let history = [
+        transition(-1, "a:1", Connecting, Connecting, Reason::ConnectFailed),
+        transition(-2, "a:1", Connecting, Connecting, Reason::Dialing),
+        dialled,
+        added,
+    ];
+    assert_eq!(
+        table(&history, Style::default(), now()).join("\n"),
+        "\
+TIME                      PEER  POOL     STATUS      LASTED     REASON                DETAIL
+1970-01-02T08:31:01.114Z  a:1   default  CONNECTING             connect failed
+1970-01-02T08:31:00.114Z  a:1   default  CONNECTING             learned → configured
+1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
+1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  added"
+    );
 }

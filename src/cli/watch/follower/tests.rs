@@ -6,9 +6,11 @@ use super::*;
 use crate::{
     cli::{
         exit::Exit,
-        tests::samples::{attached, change, cursor, draining, heartbeat, reset, snapshot, synced},
+        tests::samples::{
+            attached, change, cursor, draining, heartbeat, peer, pool, reset, snapshot, synced,
+        },
     },
-    grpc::pb::{Reset, ResetReason},
+    grpc::pb::{Interest, ListenerFilter, Peer, PeerStatus, Pool, PoolHealth, Reason, Reset, ResetReason},
 };
 
 fn follower() -> Follower {
@@ -212,6 +214,120 @@ fn what_cannot_heal_ends_the_watch() {
         let expected = if code == Code::InvalidArgument { Exit::Usage } else { Exit::Failed };
         assert_eq!(failure.exit(), expected, "{code:?}");
     }
+}
+
+/// What a watch with this filter is told when it begins with these pools and peers.
+fn begun(filter: ListenerFilter, pools: Vec<Pool>, peers: Vec<Peer>) -> Vec<Notice> {
+    let mut follower = follower();
+    let mut begin = attached(10, false);
+    if let Some(Event::Attached(attached)) = &mut begin.event {
+        attached.listener.as_mut().unwrap().filter = Some(filter);
+    }
+    let mut told = Vec::new();
+    let count = u32::try_from(peers.len()).unwrap();
+    for message in [begin, snapshot(10, pools, peers), synced(10, count)] {
+        told.extend(follower.heard(&message).notices);
+    }
+    retry(follower.ended(lost(), 0.5));
+    for message in [attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)] {
+        let again = follower.heard(&message).notices;
+        let matches = |notice: &Notice| matches!(notice, Notice::NothingMatches { .. });
+        assert!(!again.iter().any(matches), "once is enough: {again:?}");
+    }
+    told
+}
+
+#[test]
+fn a_filter_that_nothing_passes_may_be_a_typo() {
+    let nothing = |filter: &str| vec![Notice::NothingMatches { filter: filter.to_owned() }];
+    let (down, ready) = (
+        || pool("lab", PoolHealth::Down, 0, 1),
+        || peer("a:1", PeerStatus::Ready, Reason::HandshakeComplete, ""),
+    );
+    let any = ListenerFilter::default;
+    let pools = || ListenerFilter { pools: vec!["lab".into()], ..any() };
+    let peers = || ListenerFilter { peers: vec!["a*".into()], ..any() };
+    let health = || vec![Interest::Health.into()];
+    assert_eq!(begun(pools(), vec![], vec![]), nothing("--pool lab"));
+    assert_eq!(begun(pools(), vec![down()], vec![]), []);
+    assert_eq!(begun(peers(), vec![down()], vec![]), nothing("--peer a*"), "there always is a pool");
+    assert_eq!(begun(peers(), vec![down()], vec![ready()]), []);
+    let of_health = ListenerFilter { interests: health(), ..peers() };
+    assert_eq!(begun(of_health, vec![down()], vec![]), [], "who hears of health alone hears of no peers");
+    assert_eq!(begun(any(), vec![], vec![]), [], "an empty service is no typo");
+}
+
+#[test]
+fn what_a_snapshot_had_that_started_over_does_not_count() {
+    let mut follower = follower();
+    let mut begin = attached(10, false);
+    if let Some(Event::Attached(attached)) = &mut begin.event {
+        attached.listener = Some(noc());
+    }
+    let gone = peer("10.0.0.1:1", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    for message in [begin, snapshot(10, vec![], vec![gone]), reset(50, ResetReason::Overflow, 40)] {
+        follower.heard(&message);
+    }
+    follower.heard(&snapshot(50, vec![], vec![]));
+    let told = follower.heard(&synced(50, 0)).notices;
+    assert_eq!(told, [Notice::NothingMatches { filter: "--peer 10.*".into() }]);
+}
+
+/// A follower of `listeners/noc`, live, and a service that has lost it.
+fn follower_of_a_lost_listener() -> Follower {
+    let request = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
+    let mut follower = Follower::new(request);
+    for mut message in [attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)] {
+        if let Some(Event::Attached(attached)) = &mut message.event {
+            attached.listener = Some(noc());
+        }
+        follower.heard(&message);
+    }
+    retry(follower.ended(lost(), 0.0));
+    follower
+}
+
+fn noc() -> Listener {
+    Listener {
+        name: "listeners/noc".into(),
+        filter: Some(ListenerFilter { peers: vec!["10.*".into()], ..Default::default() }),
+        user_data: "rack-7".into(),
+        idle_ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_listener_that_the_service_has_lost_is_made_again_as_it_was_and_at_once() {
+    let mut follower = follower_of_a_lost_listener();
+    assert_eq!(follower.lost_listener(), None, "as long as nobody says so");
+    let (after, notice) = retry(follower.ended(status(Code::NotFound, "LISTENER_NOT_FOUND"), 1.0));
+    assert_eq!(after, Duration::ZERO);
+    assert!(notice.unwrap().to_string().starts_with("the service has lost listeners/noc: making it again"));
+    let Listener { filter, user_data, idle_ttl, .. } = noc();
+    let again = CreateListenerRequest { listener_id: "noc".into(), filter, user_data, idle_ttl };
+    assert_eq!(follower.lost_listener(), Some(again));
+    assert_eq!(follower.request().resume_after, cursor(10), "where it was, should it be the same service");
+    follower.heard(&attached(10, true));
+    assert_eq!(follower.lost_listener(), None);
+}
+
+#[test]
+fn a_listener_that_is_gone_as_soon_as_it_is_made_is_made_with_patience() {
+    let mut follower = follower_of_a_lost_listener();
+    retry(follower.ended(status(Code::NotFound, "LISTENER_NOT_FOUND"), 1.0));
+    let (after, _) = retry(follower.ended(status(Code::NotFound, "LISTENER_NOT_FOUND"), 1.0));
+    assert_eq!(after.as_millis(), 1000);
+    assert!(follower.lost_listener().is_some());
+}
+
+#[test]
+fn a_listener_that_never_was_there_or_was_destroyed_is_not_made() {
+    let request = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
+    let refused = Follower::new(request).ended(status(Code::NotFound, "LISTENER_NOT_FOUND"), 0.5);
+    assert_eq!(failure(refused).exit(), Exit::Failed);
+    let destroyed = status(Code::Cancelled, "LISTENER_DESTROYED");
+    assert_eq!(failure(follower_of_a_lost_listener().ended(destroyed, 0.5)).exit(), Exit::Failed);
 }
 
 #[test]

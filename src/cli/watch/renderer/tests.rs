@@ -9,7 +9,7 @@ use crate::{
             snapshot, synced,
         },
     },
-    grpc::pb::{PeerStatus, Reason, ResetReason},
+    grpc::pb::{Interest, ListenerFilter, PeerOrigin, PeerStatus, Reason, ResetReason},
 };
 
 const A: &str = "127.0.0.1:18009";
@@ -93,6 +93,26 @@ fn changes_are_one_aligned_line_each() {
 }
 
 #[test]
+fn a_learned_peer_that_is_configured_is_told_as_that() {
+    let mut renderer = Renderer::new(Style::default());
+    let learned = |reason| Peer {
+        origin: PeerOrigin::Learned.into(),
+        ..peer(A, PeerStatus::Connecting, reason, "connection refused (os error 111)")
+    };
+    let refused = learned(Reason::ConnectFailed);
+    let configured = Peer { origin: PeerOrigin::Configured.into(), ..refused.clone() };
+    let messages = [
+        change(Some(peer_change(0, learned(Reason::Dialing), PeerStatus::Unspecified)), None),
+        change(Some(peer_change(1, refused, PeerStatus::Connecting)), None),
+        change(Some(peer_change(2, configured, PeerStatus::Connecting)), None),
+    ];
+    let expected = "\
+08:31:03.114  127.0.0.1:18009                  CONNECTING    connect failed: connection refused (os error 111)
+08:31:04.114  127.0.0.1:18009                  CONNECTING    learned → configured";
+    assert!(rendered(&mut renderer, &messages).ends_with(expected));
+}
+
+#[test]
 fn peers_of_several_pools_are_told_apart() {
     let mut renderer = Renderer::new(Style::default());
     let mut other = peer("10.0.0.1:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
@@ -116,10 +136,49 @@ lab/10.0.0.1:8009        READY   5s               handshake complete
 #[test]
 fn an_empty_service_and_a_resumed_stream_say_so() {
     let mut renderer = Renderer::new(Style::default());
-    let empty = [snapshot(1, vec![pool("default", PoolHealth::Down, 0, 0)], vec![]), synced(1, 0)];
-    let expected = "pool default: DOWN for 3m 12s, 0 of 0 ready\n-- live: no peers; times are UTC --";
+    let down = pool("default", PoolHealth::Down, 0, 0);
+    let empty = [attached(1, false), snapshot(1, vec![down], vec![]), synced(1, 0)];
+    let expected = "\
+-- watching as listeners/abc --
+pool default: DOWN for 3m 12s, 0 of 0 ready
+-- live: no peers; times are UTC --";
     assert_eq!(rendered(&mut renderer, &empty), expected);
     assert_eq!(rendered(&mut renderer, &[attached(1, true), synced(1, 0)]), "-- live again --");
+}
+
+#[test]
+fn a_watch_that_begins_where_its_listener_was_says_so() {
+    let mut renderer = Renderer::new(Style::default());
+    let ready = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let missed = change(Some(peer_change(0, ready, PeerStatus::Connected)), None);
+    let expected = "\
+-- watching as listeners/abc, from where it was --
+08:31:02.114  127.0.0.1:18009  CONNECTED     → READY         handshake complete
+-- live; times are UTC --";
+    assert_eq!(rendered(&mut renderer, &[attached(1, true), missed, synced(2, 1)]), expected);
+}
+
+#[test]
+fn a_watch_that_ends_with_the_state_does_not_say_that_it_is_live() {
+    let mut renderer = Renderer::new(Style::default()).until_synced();
+    let told = rendered(&mut renderer, &state());
+    assert_eq!(told.lines().last(), Some("-- as of now: 2 peers; times are UTC --"));
+    let mut renderer = Renderer::new(Style::default()).until_synced();
+    let told = rendered(&mut renderer, &[attached(1, true), synced(2, 1)]);
+    assert_eq!(told.lines().last(), Some("-- that is all; times are UTC --"));
+}
+
+#[test]
+fn a_watch_of_health_alone_says_nothing_of_peers() {
+    let mut renderer = Renderer::new(Style::default());
+    let mut begin = attached(1, false);
+    if let Some(Event::Attached(attached)) = &mut begin.event {
+        let interests = vec![Interest::Health.into()];
+        attached.listener.as_mut().unwrap().filter = Some(ListenerFilter { interests, ..Default::default() });
+    }
+    let degraded = pool("default", PoolHealth::Degraded, 1, 2);
+    let told = rendered(&mut renderer, &[begin, snapshot(1, vec![degraded], vec![]), synced(1, 0)]);
+    assert_eq!(told.lines().last(), Some("-- live: 1 pool; times are UTC --"));
 }
 
 #[test]

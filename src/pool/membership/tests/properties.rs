@@ -59,12 +59,12 @@ impl World {
                         self.learned.insert(address.clone());
                     }
                 }
-                Order::Stop(address, reason) => {
+                Order::Stop(address, reason, _) => {
                     let learned = self.learned.remove(address);
                     assert_eq!(learned, *reason != Reason::RemovedByClient, "{order:?}");
                     assert!(self.connected.remove(address) || self.parked.remove(address), "{order:?}");
                 }
-                Order::Park(address) => {
+                Order::Park(address, _) => {
                     assert!(!self.learned.contains(address), "{order:?}");
                     assert!(
                         self.connected.remove(address) && self.parked.insert(address.clone()),
