@@ -1,9 +1,12 @@
 //! The facts that are published: states and changes of them.
 
 use std::{
+    ops::Range,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
+
+use bytes::Bytes;
 
 use super::Parts;
 use crate::{
@@ -119,7 +122,16 @@ pub struct Event {
     /// What that did to the pool.
     pub health: Option<HealthChange>,
     /// What clients are sent of it, made when the first of them is: with one part, the other, and both.
-    encoded: [OnceLock<Box<[u8]>>; 3],
+    encoded: [OnceLock<Box<Encoded>>; 3],
+}
+
+/// A change as clients are sent it.
+#[derive(Debug)]
+pub struct Encoded {
+    /// All of it, for those who heard of the change before, too, and want nothing back.
+    pub whole: Bytes,
+    /// What of that is the same for everybody.
+    pub common: Range<usize>,
 }
 
 impl Event {
@@ -132,14 +144,14 @@ impl Event {
         Self { revision, time, peer, health, encoded: Default::default() }
     }
 
-    /// What clients are sent of these parts. It is the same for all of them, so `encode` is called but once.
-    pub fn encoded(&self, parts: Parts, encode: impl FnOnce() -> Vec<u8>) -> &[u8] {
+    /// What clients are sent of these parts. `encode` is called but once, whoever asks.
+    pub fn encoded(&self, parts: Parts, encode: impl FnOnce() -> Encoded) -> &Encoded {
         let [peer, health, both] = &self.encoded;
         let place = match parts {
             Parts { peer: true, health: true } => both,
             Parts { health: true, .. } => health,
             Parts { .. } => peer,
         };
-        place.get_or_init(|| encode().into_boxed_slice())
+        place.get_or_init(|| Box::new(encode()))
     }
 }

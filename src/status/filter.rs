@@ -56,14 +56,26 @@ impl fmt::Display for FilterError {
     }
 }
 
-/// A filter made ready to use.
+/// A filter made ready to use. Most let everything pass, and have nothing to keep.
 #[derive(Debug, Default)]
-pub struct Filter {
+pub struct Filter(Option<Box<Compiled>>);
+
+#[derive(Debug)]
+struct Compiled {
     spec: FilterSpec,
     pools: Vec<Glob>,
     peers: Vec<Glob>,
     glob_bytes: usize,
 }
+
+/// What one without restrictions was made of.
+static EVERYTHING: FilterSpec = FilterSpec {
+    pools: Vec::new(),
+    peers: Vec::new(),
+    origins: Vec::new(),
+    statuses: Vec::new(),
+    interests: Vec::new(),
+};
 
 /// Which parts of an event pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +100,9 @@ impl Filter {
     /// # Errors
     /// A list has too many entries, or a glob is empty or too long.
     pub fn compile(spec: FilterSpec) -> Result<Self, FilterError> {
+        if spec == EVERYTHING {
+            return Ok(Self::everything());
+        }
         let pools = compile_globs("pools", &spec.pools)?;
         let peers = compile_globs("peers", &spec.peers)?;
         let glob_bytes: usize = spec.pools.iter().chain(&spec.peers).map(String::len).sum();
@@ -99,23 +114,52 @@ impl Filter {
         check_count("origins", spec.origins.len())?;
         check_count("statuses", spec.statuses.len())?;
         check_count("interests", spec.interests.len())?;
-        Ok(Self { spec, pools, peers, glob_bytes })
+        Ok(Self(Some(Box::new(Compiled { spec, pools, peers, glob_bytes }))))
+    }
+
+    /// One that lets everything pass.
+    pub(super) const fn everything() -> Self {
+        Self(None)
+    }
+
+    /// Whether it lets everything pass.
+    pub(super) const fn is_everything(&self) -> bool {
+        self.0.is_none()
     }
 
     /// As its creator wrote it.
     #[must_use]
-    pub const fn spec(&self) -> &FilterSpec {
-        &self.spec
+    pub fn spec(&self) -> &FilterSpec {
+        self.0.as_ref().map_or(&EVERYTHING, |compiled| &compiled.spec)
     }
 
     /// How much work it is to hold something against it, in that of a filter without globs.
-    pub(super) const fn effort(&self) -> usize {
-        1 + self.glob_bytes / BYTES_PER_EFFORT
+    pub(super) fn effort(&self) -> usize {
+        1 + self.0.as_ref().map_or(0, |compiled| compiled.glob_bytes / BYTES_PER_EFFORT)
     }
 
     /// Which parts of an event pass.
     #[must_use]
     pub fn parts(&self, event: &Event) -> Parts {
+        let all = Parts { peer: true, health: event.health.is_some() };
+        self.0.as_ref().map_or(all, |compiled| compiled.parts(event))
+    }
+
+    /// Whether a peer belongs into this listener's snapshot.
+    #[must_use]
+    pub fn admits_peer(&self, peer: &PeerState) -> bool {
+        self.0.as_ref().is_none_or(|compiled| compiled.admits_peer(peer))
+    }
+
+    /// Whether a pool's health belongs into this listener's snapshot.
+    #[must_use]
+    pub fn admits_health_of(&self, pool: &str) -> bool {
+        self.0.as_ref().is_none_or(|compiled| compiled.wants(Interest::Health) && compiled.admits_pool(pool))
+    }
+}
+
+impl Compiled {
+    fn parts(&self, event: &Event) -> Parts {
         let change = &event.peer;
         if !self.admits_pool(&change.peer.pool) {
             return Parts { peer: false, health: false };
@@ -134,20 +178,12 @@ impl Filter {
         }
     }
 
-    /// Whether a peer belongs into this listener's snapshot.
-    #[must_use]
-    pub fn admits_peer(&self, peer: &PeerState) -> bool {
+    fn admits_peer(&self, peer: &PeerState) -> bool {
         self.wants(Interest::Peers)
             && self.admits_pool(&peer.pool)
             && (self.spec.statuses.is_empty() || self.spec.statuses.contains(&peer.status))
             && self.admits_origin(peer.origin)
             && self.admits_address(peer)
-    }
-
-    /// Whether a pool's health belongs into this listener's snapshot.
-    #[must_use]
-    pub fn admits_health_of(&self, pool: &str) -> bool {
-        self.wants(Interest::Health) && self.admits_pool(pool)
     }
 
     fn admits_pool(&self, pool: &str) -> bool {

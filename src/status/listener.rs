@@ -132,8 +132,25 @@ pub struct Listener {
     pub spec: ListenerSpec,
     /// When it was created.
     pub created: SystemTime,
-    pub(super) progress: Progress,
-    pub(super) attachment: Mutex<Attachment>,
+    pub(super) life: Mutex<Life>,
+}
+
+/// What changes about a listener.
+#[derive(Debug)]
+pub(super) struct Life {
+    /// What streams did that are not attached any more.
+    pub(super) past: Progress,
+    pub(super) attachment: Attachment,
+}
+
+impl Life {
+    /// What all streams did.
+    pub(super) fn progress(&self) -> Progress {
+        match &self.attachment {
+            Attachment::Attached { seat, .. } => self.past.and(seat.progress()),
+            Attachment::Detached { .. } => self.past,
+        }
+    }
 }
 
 /// Whether a stream is attached to a listener.
@@ -141,7 +158,7 @@ pub struct Listener {
 pub(super) enum Attachment {
     Attached {
         seat: Arc<Seat>,
-        client: String,
+        client: Box<str>,
     },
     /// The deadlines are the same moment, for the timer and for people.
     Detached {

@@ -23,7 +23,7 @@ mod tests;
 mod wait;
 
 pub use delivery::{Delivery, End, Message, ResetReason};
-pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, PoolState};
+pub use event::{ChangeKind, Cursor, Encoded, Event, HealthChange, PeerChange, PeerState, PoolState};
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
 pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update, Wakeup};
 pub use id::is_id;

@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     AttachError, AttachOptions, CreateError, Cursor, End, Gap, GapPolicy, Hub, Listener, ListenerError,
     ListenerSpec, ListenerView,
-    listener::Attachment,
+    listener::{Attachment, Life},
     seat::{Progress, Seat},
     subscription::{Start, Subscription},
 };
@@ -100,8 +100,8 @@ impl Listeners {
     /// There is none of that name.
     pub fn destroy(&self, id: &str) -> Result<(), ListenerError> {
         let listener = self.registry.lock().listeners.remove(id).ok_or(ListenerError)?;
-        let attachment = listener.attachment.lock();
-        if let Attachment::Attached { seat, .. } = &*attachment {
+        let life = listener.life.lock();
+        if let Attachment::Attached { seat, .. } = &life.attachment {
             seat.call_away(End::Destroyed, self.hub.cursor().revision);
         }
         Ok(())
@@ -159,7 +159,7 @@ impl Listeners {
         let registry = self.registry.lock();
         self.draining.store(true, Ordering::SeqCst);
         for listener in registry.listeners.values() {
-            if let Attachment::Attached { seat, .. } = &*listener.attachment.lock() {
+            if let Attachment::Attached { seat, .. } = &listener.life.lock().attachment {
                 seat.call_away(End::Draining, self.hub.cursor().revision);
             }
         }
@@ -183,7 +183,7 @@ impl Listeners {
     pub fn expire(&self, now: Instant) -> usize {
         let mut registry = self.registry.lock();
         let before = registry.listeners.len();
-        registry.listeners.retain(|_, listener| match &*listener.attachment.lock() {
+        registry.listeners.retain(|_, listener| match &listener.life.lock().attachment {
             Attachment::Attached { .. } => true,
             Attachment::Detached { deadline, .. } => *deadline > now,
         });
@@ -214,8 +214,10 @@ impl Listeners {
         let listener = Arc::new(Listener {
             id: Arc::clone(&id),
             created: SystemTime::now(),
-            progress: Progress::starting_at(self.hub.cursor().revision),
-            attachment: Mutex::new(Attachment::detached(spec.idle_ttl)),
+            life: Mutex::new(Life {
+                past: Progress { cursor: self.hub.cursor().revision, ..Progress::default() },
+                attachment: Attachment::detached(spec.idle_ttl),
+            }),
             spec,
         });
         registry.listeners.insert(id, Arc::clone(&listener));
@@ -271,18 +273,20 @@ impl Listeners {
         options: &AttachOptions,
     ) -> Result<Attached, AttachError> {
         self.check_open()?;
-        let mut attachment = listener.attachment.lock();
-        match &*attachment {
+        let mut life = listener.life.lock();
+        match &life.attachment {
             Attachment::Attached { seat, .. } if options.takeover => {
                 self.check_takeovers(registry)?;
                 seat.call_away(End::TakenOver, 0);
             }
-            Attachment::Attached { client, .. } => return Err(AttachError::Attached(client.clone())),
+            Attachment::Attached { client, .. } => return Err(AttachError::Attached(client.to_string())),
             Attachment::Detached { .. } => self.check_streams(registry)?,
         }
-        let seat = Arc::new(Seat::default());
-        *attachment = Attachment::Attached { seat: Arc::clone(&seat), client: options.client.clone() };
-        drop(attachment);
+        life.past = life.progress();
+        let seat = Arc::new(Seat::at(life.past.cursor));
+        life.attachment =
+            Attachment::Attached { seat: Arc::clone(&seat), client: options.client.as_str().into() };
+        drop(life);
         registry.streams += 1;
         Ok(Attached { listeners: Weak::clone(&self.this), listener, seat })
     }
@@ -297,22 +301,23 @@ impl Listeners {
 
     /// The listener as it is now.
     pub(super) fn view(&self, listener: &Arc<Listener>) -> ListenerView {
-        let (client, expires) = match &*listener.attachment.lock() {
-            Attachment::Attached { client, .. } => (Some(client.clone()), None),
+        let life = listener.life.lock();
+        let progress = life.progress();
+        let (client, expires) = match &life.attachment {
+            Attachment::Attached { client, .. } => (Some(client.to_string()), None),
             Attachment::Detached { expires, .. } => (None, Some(*expires)),
         };
-        let head = self.hub.cursor();
-        let progress = &listener.progress;
-        let revision = progress.cursor.load(Ordering::Relaxed);
+        drop(life);
+        let Cursor { epoch, revision: head } = self.hub.cursor();
         ListenerView {
             listener: Arc::clone(listener),
             client,
             expires,
-            cursor: Cursor { epoch: head.epoch, revision },
-            lag: head.revision.saturating_sub(revision),
-            delivered: progress.delivered.load(Ordering::Relaxed),
-            resets: progress.resets.load(Ordering::Relaxed),
-            missed: progress.missed.load(Ordering::Relaxed),
+            cursor: Cursor { epoch, revision: progress.cursor },
+            lag: head.saturating_sub(progress.cursor),
+            delivered: progress.delivered,
+            resets: progress.resets,
+            missed: progress.missed,
         }
     }
 }
@@ -351,10 +356,11 @@ impl Drop for Attached {
         };
         let mut registry = listeners.registry.lock();
         listeners.one_less(&mut registry);
-        let mut attachment = self.listener.attachment.lock();
+        let mut life = self.listener.life.lock();
         // After a takeover the seat is somebody else's.
-        if matches!(&*attachment, Attachment::Attached { seat, .. } if Arc::ptr_eq(seat, &self.seat)) {
-            *attachment = Attachment::detached(self.listener.spec.idle_ttl);
+        if matches!(&life.attachment, Attachment::Attached { seat, .. } if Arc::ptr_eq(seat, &self.seat)) {
+            life.past = life.progress();
+            life.attachment = Attachment::detached(self.listener.spec.idle_ttl);
             let ephemeral = self.listener.spec.idle_ttl.is_none();
             let listed = registry.listeners.get(&self.listener.id);
             if ephemeral && listed.is_some_and(|listed| Arc::ptr_eq(listed, &self.listener)) {

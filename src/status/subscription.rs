@@ -1,19 +1,17 @@
 //! One listener being told.
 //!
 //! A [`Subscription`] has no task, no queue and no clock: whoever carries its messages calls [`Subscription::tell`]
-//! when something may have happened, and takes as many as there is room for. What it has handed out is counted in the
-//! listener's `Progress`, and its `Seat` is how the service ends it.
+//! when something may have happened, and takes as many as there is room for. At its `Seat` it says how far it is, and from
+//! there the service calls it away.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    task::Waker,
-    time::Duration,
-};
+use std::{sync::Arc, task::Waker, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    AttachOptions, Cursor, Delivery, End, Event, Gap, GapPolicy, Hub, Message, PoolState, ResetReason,
+    AttachOptions, Cursor, Delivery, End, Event, Filter, Gap, GapPolicy, Hub, Message, PoolState,
+    ResetReason,
     opening::{Census, Opening},
     registry::Attached,
 };
@@ -25,6 +23,9 @@ pub const READ_AHEAD: usize = 64;
 const EVENTS_PER_TURN: usize = 8 * READ_AHEAD;
 /// Streams that are drained are asked to come back within this span, each at its own moment.
 const RETRY_AFTER: std::ops::Range<u64> = 500..3_000;
+
+static NOTHING: Bytes = Bytes::new();
+static EVERYTHING: Filter = Filter::everything();
 
 /// Where a stream starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ enum Finish {
 pub struct Subscription {
     pub(super) hub: Arc<Hub>,
     pub(super) attached: Attached,
+    /// It hears everything, and wants nothing back: there is no need to look at what it was made of.
+    plain: bool,
     gap_policy: GapPolicy,
     stop_after_sync: bool,
     heartbeat: Duration,
@@ -92,13 +95,17 @@ enum Step {
     Say(Delivery),
     /// Something was done, and nothing is to be said of it.
     Done,
-    /// Only the log can have more.
-    Read,
+    /// Only the log can have more, up to this revision: then something else is due.
+    Read {
+        to: u64,
+    },
 }
 
 impl Subscription {
     pub(super) fn new(hub: Arc<Hub>, attached: Attached, start: Start, options: &AttachOptions) -> Self {
+        let spec = &attached.listener.spec;
         let mut this = Self {
+            plain: spec.filter.is_everything() && spec.user_data.is_empty(),
             hub,
             attached,
             gap_policy: options.gap_policy,
@@ -116,8 +123,12 @@ impl Subscription {
 
     /// What the listener's creator wants back.
     #[must_use]
-    pub fn user_data(&self) -> &bytes::Bytes {
-        &self.attached.listener.spec.user_data
+    pub fn user_data(&self) -> &Bytes {
+        if self.plain { &NOTHING } else { &self.attached.listener.spec.user_data }
+    }
+
+    fn filter(&self) -> &Filter {
+        if self.plain { &EVERYTHING } else { &self.attached.listener.spec.filter }
     }
 
     /// Has `waker` woken when the service calls the stream away. For changes, ask the [`Hub`].
@@ -133,8 +144,12 @@ impl Subscription {
         read: &mut Vec<Arc<Event>>,
         mut take: impl FnMut(Message) -> Room,
     ) -> Told {
-        let (mut turn, effort) = (EVENTS_PER_TURN, self.attached.listener.spec.filter.effort());
-        self.make_way();
+        let (mut turn, effort) = (EVENTS_PER_TURN, self.filter().effort());
+        let end = self.attached.seat.end();
+        // Leaves the seat to another stream at once, whatever there is left to say.
+        if self.finish != Finish::Over && matches!(end, Some((End::TakenOver, _))) {
+            self.finish = Finish::With(End::TakenOver);
+        }
         while turn > 0 {
             match self.finish {
                 Finish::Open => {}
@@ -144,26 +159,26 @@ impl Subscription {
                 }
                 Finish::Over => return Told::Ended(None),
             }
-            let room = match self.step() {
+            let room = match self.step(end) {
                 Step::Say(delivery) => self.say(delivery, now, &mut take),
                 Step::Done => {
                     turn = turn.saturating_sub(READ_AHEAD);
                     Room::More
                 }
-                Step::Read => match self.read_log(now, batch.min(turn.div_ceil(effort)), read, &mut take) {
-                    // The end of the log.
-                    (0, _) => {
+                Step::Read { to } => {
+                    if self.cursor >= self.hub.cursor().revision {
                         let due = self.last_message + self.heartbeat;
                         if now < due {
                             return Told::All(due);
                         }
                         self.say(Delivery::Heartbeat(self.at(self.cursor)), now, &mut take)
-                    }
-                    (count, room) => {
+                    } else {
+                        let batch = batch.min(turn.div_ceil(effort));
+                        let (count, room) = self.read_log(now, batch, to, read, &mut take);
                         turn = turn.saturating_sub(count * effort);
                         room
                     }
-                },
+                }
             };
             if room == Room::Full {
                 break;
@@ -182,7 +197,7 @@ impl Subscription {
                 self.cursor = revision;
                 self.chain = revision;
                 // That far the client has everything, it says.
-                self.attached.listener.progress.cursor.store(revision, Ordering::Relaxed);
+                self.attached.seat.reached(revision);
                 self.opening = Some(Box::new(Opening::resumed(cut, census)));
                 return;
             }
@@ -197,16 +212,14 @@ impl Subscription {
     /// Everything as it is now, and when that is.
     fn cut(&self) -> (Census, Vec<Arc<PoolState>>, u64) {
         let mut snapshot = self.hub.snapshot();
-        let filter = &self.attached.listener.spec.filter;
+        let filter = self.filter();
         snapshot.pools.retain(|pool| filter.admits_health_of(&pool.name));
         (Census::of(snapshot.peers), snapshot.pools, snapshot.cursor.revision)
     }
 
     fn count_reset(&self, gap: Option<(ResetReason, u64)>) {
         if let Some((_, missed)) = gap {
-            let progress = &self.attached.listener.progress;
-            progress.resets.fetch_add(1, Ordering::Relaxed);
-            progress.missed.fetch_add(missed, Ordering::Relaxed);
+            self.attached.seat.reset(missed);
         }
     }
 
@@ -214,14 +227,7 @@ impl Subscription {
         Cursor { epoch: self.hub.epoch(), revision }
     }
 
-    /// Leaves the seat to another stream at once, whatever there is left to say.
-    fn make_way(&mut self) {
-        if self.finish != Finish::Over && matches!(self.attached.seat.end(), Some((End::TakenOver, _))) {
-            self.finish = Finish::With(End::TakenOver);
-        }
-    }
-
-    fn step(&mut self) -> Step {
+    fn step(&mut self, end: Option<(End, u64)>) -> Step {
         if let Some(opening) = &mut self.opening {
             if let Some(resumed) = opening.announce.take() {
                 let cursor = self.at(self.cursor);
@@ -245,9 +251,13 @@ impl Subscription {
                 return Step::Say(synced);
             }
         }
-        match self.attached.seat.end() {
+        match end {
             Some((end, revision)) if self.cursor >= revision => self.close(end),
-            _ => Step::Read,
+            _ => {
+                let synced = self.opening.as_ref().map(|opening| opening.revision);
+                let called_away = end.map(|(_, revision)| revision);
+                Step::Read { to: synced.into_iter().chain(called_away).min().unwrap_or(u64::MAX) }
+            }
         }
     }
 
@@ -260,20 +270,16 @@ impl Subscription {
         Step::Say(Delivery::Draining { cursor: self.at(self.cursor), retry_after })
     }
 
-    /// Reads on in the log, and says what the filter lets pass. Returns how many events it went past: 0 is the end.
+    /// Reads on in the log, and says what the filter lets pass. Returns how many events it went past.
     fn read_log(
         &mut self,
         now: Instant,
         batch: usize,
+        to: u64,
         read: &mut Vec<Arc<Event>>,
         take: &mut impl FnMut(Message) -> Room,
     ) -> (usize, Room) {
-        // Not past the point at which something else is due.
-        let stop = [
-            self.opening.as_ref().map(|opening| opening.revision),
-            self.attached.seat.end().map(|end| end.1),
-        ];
-        let left = stop.into_iter().flatten().min().map_or(u64::MAX, |stop| stop.saturating_sub(self.cursor));
+        let left = to.saturating_sub(self.cursor);
         let batch = usize::try_from(left).map_or(batch, |left| batch.min(left));
         if let Err(Gap::Compacted | Gap::Future) = self.hub.read_after(self.cursor, batch, read) {
             self.overflow();
@@ -283,7 +289,7 @@ impl Subscription {
         for event in read.drain(..) {
             self.cursor = event.revision;
             count += 1;
-            let parts = self.attached.listener.spec.filter.parts(&event);
+            let parts = self.filter().parts(&event);
             if !parts.is_empty() {
                 room = self.say(Delivery::Change { event, parts }, now, take);
                 if room == Room::Full {
@@ -292,7 +298,7 @@ impl Subscription {
             }
         }
         if count > 0 {
-            self.attached.listener.progress.cursor.store(self.cursor, Ordering::Relaxed);
+            self.attached.seat.reached(self.cursor);
         }
         (count, room)
     }
@@ -313,17 +319,17 @@ impl Subscription {
     /// Hands out one message, and notes that.
     fn say(&mut self, delivery: Delivery, now: Instant, take: &mut impl FnMut(Message) -> Room) -> Room {
         let (revision, previous) = (self.cursor, self.chain);
-        let progress = &self.attached.listener.progress;
+        let seat = &self.attached.seat;
         match &delivery {
             Delivery::Change { .. } => {
                 self.chain = revision;
-                progress.delivered.fetch_add(1, Ordering::Relaxed);
+                seat.delivered();
             }
             Delivery::Snapshot { .. } => self.chain = revision,
             // Until a snapshot is complete, which `Synced` says, it is nothing to go on from.
             Delivery::Attached { .. } | Delivery::Reset { .. } => {}
             Delivery::Synced { .. } | Delivery::Heartbeat(_) | Delivery::Draining { .. } => {
-                progress.cursor.store(revision, Ordering::Relaxed);
+                seat.reached(revision);
             }
         }
         self.last_message = now;

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use h2::Reason;
+use smallvec::SmallVec;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until},
@@ -18,12 +19,12 @@ use tokio::{
 use tonic::transport::server::TcpConnectInfo;
 
 use super::{
-    alarm::Alarm,
     call,
     feed::{Feed, Pumped},
     keepalive::Pulse,
+    line::Line,
     shard::{Seat, Shard},
-    socket::{Seen, Socket},
+    socket::Socket,
 };
 
 /// Streams that a connection may have open. HTTP/2's default is no bound at all.
@@ -45,19 +46,21 @@ type Call = Pin<Box<dyn Future<Output = Option<Feed>>>>;
 /// A connection. Resolves when it is over.
 pub(super) struct Connection<T> {
     http: h2::server::Connection<Socket<T>, Bytes>,
-    seen: Rc<Seen>,
+    line: Arc<Line>,
     client: TcpConnectInfo,
     shard: Rc<Shard>,
     seat: Seat,
     /// The task that this is.
     task: Waker,
-    alarm: Arc<Alarm>,
     ring: Waker,
     /// Requests that have not been answered to the end.
     calls: Option<Box<FuturesUnordered<Call>>>,
-    feeds: Vec<Feed>,
+    /// Its watches; mostly there is one.
+    feeds: SmallVec<[Feed; 1]>,
     /// There is more to do than was done in this round.
     more: bool,
+    /// How often something had been read when the watches were last looked at for whether anybody wants them.
+    looked: u32,
     pulse: Pulse,
     timer: Pin<Box<Sleep>>,
     leaving: bool,
@@ -69,7 +72,7 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
     client: TcpConnectInfo,
     shard: Rc<Shard>,
 ) -> Result<Connection<T>, h2::Error> {
-    let (socket, seen) = Socket::new(io);
+    let (socket, line) = Socket::new(io);
     let mut http = h2::server::Builder::new()
         .max_concurrent_streams(MAX_STREAMS)
         .max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
@@ -77,20 +80,20 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         .max_send_buffer_size(MAX_SEND_BUFFER)
         .handshake(socket)
         .await?;
-    let (alarm, ring) = Alarm::new();
+    line.set_up();
     Ok(Connection {
         pulse: Pulse::new(shard.keepalive(), http.ping_pong()),
         http,
-        seen,
+        ring: Waker::from(Arc::clone(&line)),
+        line,
         client,
         seat: Shard::seat(&shard),
         shard,
         task: Waker::noop().clone(),
-        alarm,
-        ring,
         calls: None,
-        feeds: Vec::new(),
+        feeds: SmallVec::new(),
         more: false,
+        looked: 0,
         timer: Box::pin(sleep_until(Instant::now())),
         leaving: false,
     })
@@ -104,16 +107,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
         this.be(cx.waker());
         this.leave_if_told();
         for _ in 0..ROUNDS {
-            let (now, was_blocked) = (Instant::now(), this.seen.is_blocked());
-            this.alarm.attend();
+            let (now, was_blocked, reads) = (Instant::now(), this.line.is_blocked(), this.line.reads());
+            this.line.attend();
             this.more = false;
             let heartbeat = this.pump(now)?;
             this.answer(cx);
             if let Poll::Ready(end) = this.drive() {
                 return Poll::Ready(end);
             }
-            let freed = was_blocked && !this.seen.is_blocked();
-            if !this.more && !freed && this.alarm.rest() {
+            // The client has made room, perhaps, or is tired of a watch.
+            let news = !this.feeds.is_empty()
+                && (reads != this.line.reads() || (was_blocked && !this.line.is_blocked()));
+            if !this.more && !news && this.line.rest() {
                 return this.sleep(now, heartbeat, cx);
             }
         }
@@ -127,9 +132,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn be(&mut self, task: &Waker) {
         if !self.task.will_wake(task) {
             self.task.clone_from(task);
-            self.alarm.register(task);
+            self.line.register(task);
             self.seat.register(task);
             self.feeds.iter().for_each(|feed| feed.wake_at_end(task));
+            self.timer.as_mut().reset(Instant::now());
         }
     }
 
@@ -144,11 +150,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// Lets the watches say what they have to say. Returns when the first of them will want to though nothing happens.
     fn pump(&mut self, now: Instant) -> Result<Option<Instant>, h2::Error> {
         let mut heartbeat: Option<Instant> = None;
+        let look = self.looked != self.line.reads();
+        self.looked = self.line.reads();
         let mut at = 0;
         // What cannot be sent is not even thought of: it would be old news by then.
-        while at < self.feeds.len() && !self.seen.is_blocked() {
+        while at < self.feeds.len() && !self.line.is_blocked() {
             let Some(feed) = self.feeds.get_mut(at) else { break };
-            match feed.pump(now, &mut self.shard.scratch()) {
+            let pumped = if look && feed.is_reset() {
+                Pumped::Over
+            } else {
+                feed.pump(now, &mut self.shard.scratch())
+            };
+            match pumped {
                 Pumped::Quiet(due) => {
                     heartbeat = Some(heartbeat.map_or(due, |earliest| earliest.min(due)));
                 }
@@ -157,6 +170,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 Pumped::Over => {
                     self.feeds.swap_remove(at);
                     self.seat.watching(!self.feeds.is_empty());
+                    // What was kept for it may be room for the others.
+                    self.more = true;
                     continue;
                 }
             }
@@ -178,8 +193,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 feed.wake_at_end(&self.task);
                 self.feeds.push(feed);
                 self.seat.watching(true);
-                self.more = true;
             }
+            self.more = true;
         }
         if calls.is_empty() {
             self.calls = None;
@@ -188,8 +203,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Reads, takes requests, and writes.
     fn drive(&mut self) -> Poll<Result<(), h2::Error>> {
-        self.alarm.attend();
-        self.seen.admit();
+        self.line.attend();
         loop {
             // This future holds nothing: it is how a connection is polled.
             let accepted = pin!(self.http.accept()).poll(&mut Context::from_waker(&self.ring));
@@ -214,16 +228,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), h2::Error>> {
         let mut http = Context::from_waker(&self.ring);
-        let Some(check) = self.pulse.check(now, self.seen.heard(), &mut http) else {
+        let Some(check) = self.pulse.check(now, self.line.heard(), &mut http) else {
             return Poll::Ready(Err(Reason::NO_ERROR.into()));
         };
         let due = heartbeat.map_or(check, |heartbeat| heartbeat.min(check));
         // Moved only when it has fired, or would fire too late: a busy connection leaves it alone.
-        if self.timer.is_elapsed() || self.timer.deadline() > due {
+        let set = self.timer.deadline();
+        if set <= now || set > due {
             self.timer.as_mut().reset(due);
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
+            if self.timer.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Pending
     }

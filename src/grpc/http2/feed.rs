@@ -8,18 +8,21 @@ use std::{
     task::{Context, Waker},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::SendStream;
 use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
-    grpc::{watch, wire},
+    grpc::{watch, wire::Frame},
     status::{Event, READ_AHEAD, Room, Subscription, Told},
 };
 
 /// Bytes after which a DATA frame is full: what HTTP/2 lets every client take in one frame.
-const FRAME: usize = 16 * 1024;
+const FRAME_LEN: usize = 16 * 1024;
+/// Bytes that are sent on trust once there was room: asking h2 takes longer than handing it a change. It keeps them for
+/// a client that has none, and then it is asked.
+const CREDIT: usize = 4 * 1024;
 /// Frames that one watch may send before the others on its connection.
 const FRAMES_PER_TURN: usize = 4;
 
@@ -29,9 +32,11 @@ pub(super) struct Feed {
     subscription: Subscription,
     /// What the client has no room for.
     stalled: Bytes,
+    /// Bytes that may be sent without asking whether there is room.
+    credit: usize,
     said: watch::Said,
     /// How it ends, when that was sent.
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
 }
 
 /// What there is left to do for it.
@@ -49,7 +54,14 @@ pub(super) enum Pumped {
 
 impl Feed {
     pub(super) fn new(stream: SendStream<Bytes>, subscription: Subscription) -> Self {
-        Self { stream, subscription, stalled: Bytes::new(), said: watch::Said::default(), trailers: None }
+        Self {
+            stream,
+            subscription,
+            stalled: Bytes::new(),
+            credit: 0,
+            said: watch::Said::default(),
+            trailers: None,
+        }
     }
 
     /// Has `waker` woken when the service calls the listener away.
@@ -57,12 +69,14 @@ impl Feed {
         self.subscription.wake_at_end(waker);
     }
 
+    /// Whether the client does not want it any more. That changes only when the connection has read something, so
+    /// nobody needs to be woken for it.
+    pub(super) fn is_reset(&mut self) -> bool {
+        self.stream.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
     /// Sends what there is to say, as far as there is room. `read` is scratch.
     pub(super) fn pump(&mut self, now: Instant, read: &mut Vec<Arc<Event>>) -> Pumped {
-        // Nobody needs to be woken for this: it changes only when the connection has read something.
-        if self.stream.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
-            return Pumped::Over;
-        }
         self.try_pump(now, read).unwrap_or(Pumped::Over)
     }
 
@@ -72,12 +86,12 @@ impl Feed {
                 return Ok(Pumped::Stalled);
             }
             if let Some(trailers) = self.trailers.take() {
-                self.stream.send_trailers(trailers)?;
+                self.stream.send_trailers(*trailers)?;
                 return Ok(Pumped::Over);
             }
             let told = self.compose(now, read);
             if let Told::Ended(end) = told {
-                self.trailers = Some(self.said.trailers(end));
+                self.trailers = Some(Box::new(self.said.trailers(end)));
                 continue;
             }
             if !self.send()? {
@@ -93,12 +107,12 @@ impl Feed {
 
     /// Makes a frame of what there is to say.
     fn compose(&mut self, now: Instant, read: &mut Vec<Arc<Event>>) -> Told {
-        let mut frame = BytesMut::new();
+        let mut frame = Frame::default();
         let user_data = self.subscription.user_data().clone();
         let told = self.subscription.tell(now, READ_AHEAD, read, |message| {
             self.said.note(&message);
-            wire::put(&mut frame, &message, &user_data);
-            if frame.len() < FRAME { Room::More } else { Room::Full }
+            frame.put(&message, &user_data);
+            if frame.len() < FRAME_LEN { Room::More } else { Room::Full }
         });
         self.stalled = frame.freeze();
         told
@@ -110,9 +124,14 @@ impl Feed {
         if self.stalled.is_empty() {
             return Ok(true);
         }
-        self.stream.reserve_capacity(1);
-        if self.stream.capacity() == 0 {
-            return Ok(false);
+        if let Some(left) = self.credit.checked_sub(self.stalled.len()) {
+            self.credit = left;
+        } else {
+            self.stream.reserve_capacity(1);
+            if self.stream.capacity() == 0 {
+                return Ok(false);
+            }
+            self.credit = CREDIT;
         }
         self.stream.send_data(std::mem::take(&mut self.stalled), false)?;
         Ok(true)

@@ -8,12 +8,12 @@
 //! response, or `feed`, a watch.
 
 mod acceptor;
-mod alarm;
 mod answers;
 mod call;
 mod connection;
 mod feed;
 mod keepalive;
+mod line;
 mod received;
 mod shard;
 mod socket;

@@ -1,82 +1,47 @@
-//! A client's byte stream, and what can be seen of it from outside while h2 has it.
+//! A client's byte stream, for h2.
 
 use std::{
-    cell::Cell,
     io,
     pin::Pin,
-    rc::Rc,
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::Instant,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that are taken in before what they ask for is begun: h2 keeps everything that it has read and nobody has
-/// taken, and the memory for that stays with the connection.
-const AT_A_TIME: usize = 4 * 1024;
+use super::line::{Doorbell, Line};
 
 /// The byte stream.
 pub(super) struct Socket<T> {
     inner: T,
-    seen: Rc<Seen>,
-}
-
-/// What is seen of it.
-pub(super) struct Seen {
-    heard: Cell<Instant>,
-    blocked: Cell<bool>,
-    allowed: Cell<usize>,
-}
-
-impl Seen {
-    /// When the client last said something.
-    pub(super) fn heard(&self) -> Instant {
-        self.heard.get()
-    }
-
-    /// Whether the client has left so much unread that it can't be sent more.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.blocked.get()
-    }
-
-    /// Lets the next bytes in.
-    pub(super) fn admit(&self) {
-        self.allowed.set(AT_A_TIME);
-    }
+    line: Arc<Line>,
+    doorbell: Waker,
 }
 
 impl<T> Socket<T> {
-    pub(super) fn new(inner: T) -> (Self, Rc<Seen>) {
-        let seen = Seen {
-            heard: Cell::new(Instant::now()),
-            blocked: Cell::new(false),
-            allowed: Cell::new(AT_A_TIME),
-        };
-        let seen = Rc::new(seen);
-        (Self { inner, seen: Rc::clone(&seen) }, seen)
+    pub(super) fn new(inner: T) -> (Self, Arc<Line>) {
+        let line = Line::new();
+        let doorbell = Waker::from(Arc::new(Doorbell(Arc::clone(&line))));
+        (Self { inner, line: Arc::clone(&line), doorbell }, line)
     }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let allowed = self.seen.allowed.get();
-        if allowed == 0 {
-            cx.waker().wake_by_ref();
+        let Self { inner, line, doorbell } = self.get_mut();
+        if !line.is_up() {
+            return Pin::new(inner).poll_read(cx, buffer);
+        }
+        if !line.may_read() {
             return Poll::Pending;
         }
-        let room = allowed.min(buffer.remaining());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
-        ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
-        let read = part.filled().len();
-        buffer.advance(read);
-        self.seen.allowed.set(allowed - read);
-        self.seen.heard.set(Instant::now());
+        let before = buffer.filled().len();
+        ready!(Pin::new(inner).poll_read(&mut Context::from_waker(doorbell), buffer))?;
+        line.took_in(buffer.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
@@ -86,7 +51,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.seen.blocked.set(written.is_pending());
+        self.line.set_blocked(written.is_pending());
         written
     }
 
