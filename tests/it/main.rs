@@ -18,6 +18,7 @@ mod membership;
 mod netns;
 mod reasons;
 mod refusals;
+mod serving;
 mod shutdown;
 mod slow;
 mod support;
