@@ -77,7 +77,8 @@ impl Line {
 
     /// To be called before the connection is driven: what was rung for until now will have been seen to.
     pub(super) fn attend(&self) {
-        self.state.store(AWAKE, Release);
+        // In one step with reading it: what was done before a ring is seen from here on.
+        self.state.swap(AWAKE, AcqRel);
         self.allowed.store(AT_A_TIME, Relaxed);
     }
 
@@ -157,3 +158,6 @@ impl Wake for Doorbell {
         self.0.ring();
     }
 }
+
+#[cfg(test)]
+mod tests;
