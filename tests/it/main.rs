@@ -4,6 +4,7 @@
 
 mod command_line;
 mod conformance;
+mod connections;
 mod continuity;
 mod errors;
 mod every_call;
@@ -14,6 +15,7 @@ mod layering;
 mod leaks;
 mod lifecycle;
 mod listeners;
+mod malformed;
 mod membership;
 mod netns;
 mod reasons;

@@ -50,7 +50,8 @@ pub(super) async fn run(
         None if ends => {}
         None => {
             if send(body, &mut stream, &answers).await.is_err() {
-                stream.send_reset(Reason::CANCEL);
+                // RESOURCE_EXHAUSTED, in gRPC's words.
+                stream.send_reset(Reason::ENHANCE_YOUR_CALM);
             }
         }
     }

@@ -140,7 +140,8 @@ pub(crate) fn explain(status: &Status) -> (Code, String, Vec<String>) {
     let told = documented_reasons().find(|(reason, _)| *reason == info.reason);
     let (_, code) = told.unwrap_or_else(|| panic!("docs/api.md does not tell of {}", info.reason));
     assert_eq!(code.replace('_', "").to_lowercase(), format!("{:?}", status.code()).to_lowercase());
-    let names_fields = status.code() == Code::InvalidArgument && info.reason != "REQUEST_TOO_LARGE";
+    let was_read = !matches!(&*info.reason, "REQUEST_TOO_LARGE" | "MALFORMED_REQUEST");
+    let names_fields = status.code() == Code::InvalidArgument && was_read;
     assert_eq!(fields.is_empty(), !names_fields, "{status:?}");
     let can_be_retried = matches!(status.code(), Code::ResourceExhausted | Code::Unavailable);
     let retry = status.get_details_retry_info().and_then(|retry| retry.retry_delay);
