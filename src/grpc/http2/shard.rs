@@ -126,10 +126,12 @@ impl Shard {
         let Arrival { stream, client, place: _place, load: _load } = arrival;
         let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(client) };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
-        // Who has not spoken by then has nothing to lose.
+        // In a box, for it is as large as the connection, which would have room for it for ever. Who has not spoken when
+        // the service stops has nothing to lose.
         let close = self.common.close.clone();
-        let opened = timeout(HANDSHAKE, connection::open(stream, info, self));
-        let ended = match close.run_until_cancelled_owned(opened).await {
+        let open = |shard| timeout(HANDSHAKE, connection::open(stream, info, shard));
+        let opened = Box::pin(close.run_until_cancelled_owned(open(self))).await;
+        let ended = match opened {
             None => return,
             Some(Ok(Ok(connection))) => connection.await,
             Some(Ok(Err(error))) => Err(error),
