@@ -22,6 +22,11 @@ use crate::{
 
 /// How often listeners that nobody watches are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// Files that the service itself has open: sockets that it listens on, those of its threads, logs, and whatever a
+/// resolver needs.
+const OWN_FILES: usize = 64;
+/// There is room for some clients, however few files there may be.
+const FEWEST_CLIENTS: usize = 16;
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -76,7 +81,9 @@ impl Service {
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let stop_pools = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let slots = Slots::for_files(raise_file_limit());
+        let files = raise_file_limit();
+        let slots = Slots::for_files(files);
+        let clients = room_for_clients(files, slots.most_connections());
         let open =
             |pool| pool::open(pool, slots.clone(), Arc::clone(&hub), tasks.clone(), stop_pools.clone());
         let (mut pools, mut owners) = (BTreeMap::new(), JoinSet::new());
@@ -91,7 +98,12 @@ impl Service {
         }
         let (drain, draining) = watch::channel(false);
         let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
-        let server = Server::start(api, config.serving).await.map_err(StartError::Threads)?;
+        let mut serving = config.serving;
+        if clients < serving.connections {
+            warn!(files, clients, "the limit on open files leaves room for this many clients");
+            serving.connections = clients;
+        }
+        let server = Server::start(api, serving).await.map_err(StartError::Threads)?;
         let stop = CancellationToken::new();
         let parts =
             Parts { listeners, drain, tasks, owners, stop_pools, drain_timeout: config.drain_timeout };
@@ -189,6 +201,11 @@ fn raise_file_limit() -> usize {
     current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
+/// How many clients there may be: as many as there are files that neither peers nor the service itself may need.
+fn room_for_clients(files: usize, peers: usize) -> usize {
+    files.saturating_sub(peers).saturating_sub(OWN_FILES).max(FEWEST_CLIENTS)
+}
+
 /// Destroys listeners that nobody has watched for too long.
 async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
     let mut every = interval(EXPIRE_EVERY);
@@ -201,6 +218,20 @@ async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
                     info!(expired, "listeners expired");
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_have_the_files_that_peers_leave_them() {
+        for (files, clients) in [(0, 16), (256, 16), (1024, 192), (20_000, 4_936), (1_048_576, 262_080)] {
+            let peers = Slots::for_files(files).most_connections();
+            assert_eq!(room_for_clients(files, peers), clients, "{files}");
+            assert!(files < 512 || peers + clients < files);
         }
     }
 }
