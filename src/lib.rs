@@ -8,6 +8,7 @@
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
 //! | state | [`status`] | what listeners hear: current state and one revisioned log |
+//! | files | `files` | what is made of files, made anew when they change |
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
@@ -18,6 +19,7 @@
 pub mod app;
 pub mod cli;
 pub mod config;
+mod files;
 pub mod grpc;
 pub mod opflex;
 pub mod peer;

@@ -9,7 +9,8 @@ use std::{
 
 use rustls::{ClientConfig, client::Resumption, crypto::ring, pki_types::ServerName, sign::SingleCertAndKey};
 
-use super::{TlsError, pem, reload::Reloaded, verifier::PeerVerifier};
+use super::{TlsError, pem, verifier::PeerVerifier};
+use crate::files::Reloaded;
 
 /// How connections to peers are to be secured, in files and names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ fn make(settings: &ClientSettings) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let authorities = match &settings.trust {
         Trust::Everybody => None,
-        Trust::Authorities(path) => Some(Arc::new(pem::authorities(path)?)),
+        Trust::Authorities(path) => Some(Arc::new(pem::authorities(path)?.roots)),
     };
     let verifier = PeerVerifier {
         algorithms: provider.signature_verification_algorithms,

@@ -7,7 +7,8 @@ use rcgen::{CertificateParams, KeyPair as Key, PublicKeyData as _};
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, pki_types::CertificateDer};
 use tempfile::TempDir;
 
-use super::{public_key::PublicKey, reload::Reloaded, *};
+use super::{public_key::PublicKey, *};
+use crate::files::Reloaded;
 
 struct Files(TempDir);
 

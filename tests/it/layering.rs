@@ -10,6 +10,7 @@ const RUNGS: &[&[&str]] = &[
     &["opflex"],
     &["peer"],
     &["status"],
+    &["files"],
     &["tls"],
     &["transport"],
     &["pool"],
