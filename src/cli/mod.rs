@@ -1,6 +1,7 @@
 //! The command line. Reads the arguments, runs one command, says how it ended. Commands that ask the service are its
 //! clients like any other: they know the API and nothing else of it.
 
+pub mod address;
 pub mod client;
 pub mod demo;
 pub mod environment;
@@ -17,6 +18,7 @@ pub mod serve;
 pub mod simulate;
 pub mod style;
 pub mod table;
+pub mod target;
 pub mod text;
 pub mod watch;
 
@@ -34,9 +36,9 @@ use clap::{
 use clap_complete::Shell;
 
 use self::{
-    client::ServerAddress,
     exit::{Exit, Failure},
     style::{ColorChoice, Style},
+    target::Target,
 };
 
 const EXAMPLES: &str = "\
@@ -65,16 +67,16 @@ Exit codes:
        service could be reached
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
+/// Commands that ask nobody, or their own service: options about the service mean nothing to them.
+const ASK_NOBODY: [&str; 4] = ["serve", "demo", "simulate", "completions"];
+/// Commands whose output has one form.
+const HAVE_ONE_FORM: [&str; 3] = ["serve", "simulate", "completions"];
+
 /// Common options that a command can make nothing of.
-const MEANINGLESS: [(&str, &str); 7] = [
-    ("serve", "server"),
-    ("serve", "output"),
-    ("demo", "server"),
-    ("simulate", "server"),
-    ("simulate", "output"),
-    ("completions", "server"),
-    ("completions", "output"),
-];
+fn meaningless_options() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let asking = ASK_NOBODY.iter().flat_map(|command| target::OPTIONS.map(|option| (*command, option)));
+    asking.chain(HAVE_ONE_FORM.map(|command| (command, "output")))
+}
 
 /// Tells what happens to OpFlex peer connections.
 #[derive(Debug, Parser)]
@@ -92,15 +94,9 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct GlobalArgs {
-    /// Where the service is; at port 50051 unless another one is given
-    #[arg(
-        long,
-        global = true,
-        env = "PEERSTATUS_SERVER",
-        value_name = "HOST[:PORT]",
-        default_value = "127.0.0.1:50051"
-    )]
-    pub server: ServerAddress,
+    /// The service.
+    #[command(flatten)]
+    pub server: Target,
 
     /// Text for people, or one JSON object a line; errors are text on standard error in either case
     #[arg(short, long, global = true, value_name = "FORM", default_value = "human")]
@@ -175,7 +171,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
 fn grammar() -> clap::Command {
     let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
     let mut grammar = environment::without_empty(Cli::command(), &is_empty);
-    for (command, option) in MEANINGLESS {
+    for (command, option) in meaningless_options() {
         let common = grammar.get_arguments().find(|common| common.get_id() == option).cloned();
         grammar =
             grammar.mut_subcommand(command, |command| command.args(common.map(|common| common.hide(true))));
@@ -189,6 +185,7 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let blamed = |error| environment::blamed(error, &grammar(), &args, &is_set);
     let matches = grammar().try_get_matches_from(&args).map_err(blamed)?;
     if let Some((command, option)) = meaningless(&matches) {
+        let option = option.replace('_', "-");
         let message = format!("--{option} means nothing to `{command}`");
         return Err(grammar().error(ErrorKind::ArgumentConflict, message));
     }
@@ -199,7 +196,7 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
 fn meaningless(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
     let (name, given) = matches.subcommand()?;
     let typed = |option: &str| given.value_source(option) == Some(ValueSource::CommandLine);
-    MEANINGLESS.iter().copied().find(|(command, option)| *command == name && typed(option))
+    meaningless_options().find(|(command, option)| *command == name && typed(option))
 }
 
 /// Clap's own code for mistakes, 2, means something else to many a script.

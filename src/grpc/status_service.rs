@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{
+    access::Origin,
     convert, error, names, paging,
     pb::{self, peer_status_service_server::PeerStatusService},
     request,
@@ -74,8 +75,8 @@ impl PeerStatusService for Api {
         &self,
         request: Request<pb::WatchPeerStatusRequest>,
     ) -> Result<Response<WatchStream>, Status> {
-        let client =
-            request.remote_addr().map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+        let origin = request.extensions().get::<Origin>();
+        let client = origin.map_or_else(|| "unknown".to_owned(), |origin| origin.client.to_string());
         let request = request.into_inner();
         let options = AttachOptions {
             resume_after: request.resume_after.map(request::cursor),

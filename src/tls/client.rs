@@ -46,6 +46,8 @@ pub struct KeyPair {
 pub struct ClientTls {
     settings: ClientSettings,
     config: Reloaded<ClientConfig>,
+    /// What is asked for by ALPN; empty: nothing.
+    protocols: Vec<Vec<u8>>,
 }
 
 impl ClientTls {
@@ -55,13 +57,26 @@ impl ClientTls {
     /// One of them is not there, or not what it should be.
     pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
         let config = Reloaded::new(files(&settings), || make(&settings))?;
-        Ok(Self { settings, config })
+        Ok(Self { settings, config, protocols: Vec::new() })
     }
 
     /// For a new connection: what the files hold now, or held when they were good last.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
-        self.config.current(|| make(&self.settings))
+        let config = self.config.current(|| make(&self.settings));
+        if self.protocols.is_empty() {
+            return config;
+        }
+        let mut config = ClientConfig::clone(&config);
+        config.alpn_protocols.clone_from(&self.protocols);
+        Arc::new(config)
+    }
+
+    /// Asks for this protocol, by ALPN.
+    #[must_use]
+    pub fn speaking(mut self, protocol: &[u8]) -> Self {
+        self.protocols = vec![protocol.to_vec()];
+        self
     }
 
     #[cfg(test)]

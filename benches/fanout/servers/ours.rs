@@ -68,6 +68,6 @@ async fn run(hub: Arc<Hub>, serving: Serving, bound: &mpsc::SyncSender<std::net:
     let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 100_000, streams: 100_000 });
     let (_drain, draining) = watch::channel(false);
     let api = Api { hub, listeners, pools: Arc::default(), draining };
-    let server = Server::start(api, serving).await.expect("threads");
+    let server = Server::start(api, serving, Arc::default()).await.expect("threads");
     server.serve(listener, std::future::pending()).await.expect("no error");
 }

@@ -15,12 +15,13 @@ use tonic_types::StatusExt as _;
 use crate::{
     cli::{
         GlobalArgs, Output,
-        client::{Client, ServerAddress, promised},
+        client::{Client, promised},
         exit::{self, Failure},
         json,
         names::PoolName,
         print, style,
         table::Cell,
+        target::Target,
         text,
     },
     grpc::pb::{Pool, PoolHealth, WaitForPoolRequest},
@@ -111,7 +112,7 @@ pub(super) async fn run(args: WaitArgs, globals: &GlobalArgs) -> Result<(), Fail
     }
 }
 
-async fn wait(server: &ServerAddress, args: &WaitArgs, progress: &mut Progress) -> Result<Pool, Failure> {
+async fn wait(server: &Target, args: &WaitArgs, progress: &mut Progress) -> Result<Pool, Failure> {
     let wanted = PoolHealth::from(args.health);
     let request = WaitForPoolRequest { name: args.pool.to_string(), health: wanted.into() };
     let deadline = Instant::now().checked_add(args.timeout);
@@ -135,7 +136,7 @@ async fn wait(server: &ServerAddress, args: &WaitArgs, progress: &mut Progress) 
 
 /// Asks once, and until the deadline if there is somebody to ask.
 async fn attempt(
-    server: &ServerAddress,
+    server: &Target,
     request: &WaitForPoolRequest,
     deadline: Instant,
 ) -> Result<Result<Pool, NotYet>, Failure> {

@@ -7,11 +7,11 @@ use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{Request, Response};
 use http_body::Body as _;
 use tokio::time::timeout;
-use tonic::{body::Body, service::Routes, transport::server::TcpConnectInfo};
+use tonic::{body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{answers::Answers, feed::Feed, received::Received};
-use crate::grpc::{server, watch::Handover};
+use crate::grpc::{access::Origin, server, watch::Handover};
 
 /// Bytes of an answer for which room is asked at a time: more would be kept from the other streams of the connection.
 const AT_A_TIME: usize = 16 * 1024;
@@ -26,11 +26,11 @@ pub(super) async fn run(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     mut routes: Routes,
-    client: TcpConnectInfo,
+    origin: Origin,
     answers: Answers,
 ) -> Option<Feed> {
     let mut request = request.map(|body| Body::new(Received(body)));
-    request.extensions_mut().insert(client);
+    request.extensions_mut().insert(origin);
     let response = tokio::select! {
         biased;
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return None,

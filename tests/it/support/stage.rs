@@ -74,7 +74,7 @@ impl Stage {
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let serving = Serving { keepalive, ..Serving::default() };
-        let server = Server::start(self.api.clone(), serving).await.expect("threads");
+        let server = Server::start(self.api.clone(), serving, Arc::default()).await.expect("threads");
         let task = tokio::spawn(server.serve(listener, stopped));
         Served { address, task, stop: stop.drop_guard() }
     }
