@@ -101,7 +101,10 @@ impl Service {
             owners.spawn(owner);
             pools.insert(name, handle);
         }
-        let access = Arc::new(Access::new(config.tls));
+        let access = Arc::new(Access::new(config.tls, config.auth));
+        if !address.ip().is_loopback() && !access.knows_others() {
+            warn!("nobody beyond this machine gets in: say in [server.auth] who may");
+        }
         owners.spawn(keep_fresh(Arc::clone(&access), stop_pools.clone()));
         let (drain, draining) = watch::channel(false);
         let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };

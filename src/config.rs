@@ -12,6 +12,7 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
+    auth::Auth,
     grpc::{Serving, SocketSettings},
     opflex::{ElementMode, Identity, Role, Roles},
     peer::{AddressError, PeerAddress, Timers},
@@ -21,6 +22,7 @@ use crate::{
 };
 
 mod access;
+mod auth;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -43,6 +45,8 @@ pub struct Config {
     pub serving: Serving,
     /// How the connections of clients are secured, if they are.
     pub tls: Option<Arc<ServerTls>>,
+    /// Who may do what.
+    pub auth: Arc<Auth>,
     /// The socket of this machine, if there is one.
     pub socket: Option<SocketSettings>,
     /// How many listeners and streams there may be.
@@ -159,6 +163,8 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
     }
     let limits = &file.limits;
     check_range("limits.max_listeners", limits.max_listeners, 1, 1_000_000)?;
+    let per_principal = limits.max_listeners_per_principal;
+    check_range("limits.max_listeners_per_principal", per_principal, 1, 1_000_000)?;
     check_range("limits.max_streams", limits.max_streams, 1, 1_000_000)?;
     check_range("limits.max_peers", limits.max_peers, 1, 100_000)?;
     check_range("limits.max_frame_bytes", limits.max_frame_bytes, 4 * 1024, 64 * 1024 * 1024)?;
@@ -176,9 +182,14 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
         listen,
         drain_timeout: file.server.drain_timeout,
         serving: serving(&file)?,
+        auth: auth::auth(&file.server)?,
         tls,
         socket: file.server.socket.as_ref().map(access::socket).transpose()?,
-        limits: Limits { listeners: limits.max_listeners, streams: limits.max_streams },
+        limits: Limits {
+            listeners: limits.max_listeners,
+            per_owner: limits.max_listeners_per_principal,
+            streams: limits.max_streams,
+        },
         history: file.history.changes,
         pools: pools(&file)?,
         log,

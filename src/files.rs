@@ -48,6 +48,7 @@ pub(crate) struct Reloaded<T> {
 
 struct State<T> {
     current: Arc<T>,
+    version: usize,
     /// How the files were before they were read, so that a change while they are read is one.
     seen: Seen,
     looked: Instant,
@@ -74,7 +75,7 @@ impl<T> Reloaded<T> {
     /// It cannot be made.
     pub(crate) fn new<E>(files: Vec<PathBuf>, make: impl FnOnce() -> Result<T, E>) -> Result<Self, E> {
         let seen = Seen::now(look_at(&files));
-        let state = State { current: Arc::new(make()?), seen, looked: Instant::now() };
+        let state = State { current: Arc::new(make()?), version: 0, seen, looked: Instant::now() };
         Ok(Self { files, state: Mutex::new(state) })
     }
 
@@ -96,10 +97,16 @@ impl<T> Reloaded<T> {
         Arc::clone(&state.current)
     }
 
+    /// Another number whenever it was made anew.
+    pub(crate) fn version(&self) -> usize {
+        self.state.lock().version
+    }
+
     fn make_anew<E: fmt::Display>(&self, state: &mut State<T>, make: impl FnOnce() -> Result<T, E>) {
         match make() {
             Ok(new) => {
                 state.current = Arc::new(new);
+                state.version = state.version.wrapping_add(1);
                 info!(files = ?self.files, "files have changed: what is new uses them");
             }
             Err(error) => warn!(%error, "files have changed and are bad: the old ones stay in use"),

@@ -15,7 +15,7 @@ use crate::{
 pub(super) struct Tls {
     cert: PathBuf,
     key: PathBuf,
-    client_ca: Option<PathBuf>,
+    pub(super) client_ca: Option<PathBuf>,
     client_auth: Option<WhenAsked>,
 }
 

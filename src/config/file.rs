@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::access;
+use super::{access, auth};
 
 use crate::grpc::Serving;
 
@@ -29,6 +29,7 @@ pub(super) struct Server {
     #[serde(deserialize_with = "duration")]
     pub(super) pacing: Duration,
     pub(super) tls: Option<access::Tls>,
+    pub(super) auth: auth::Settings,
     pub(super) socket: Option<access::Socket>,
 }
 
@@ -41,6 +42,7 @@ impl Default for Server {
             threads: None,
             pacing: Serving::default().pacing,
             tls: None,
+            auth: auth::Settings::default(),
             socket: None,
         }
     }
@@ -52,6 +54,7 @@ pub(super) struct Limits {
     pub(super) max_connections: usize,
     pub(super) max_handshakes: usize,
     pub(super) max_listeners: usize,
+    pub(super) max_listeners_per_principal: usize,
     pub(super) max_streams: usize,
     pub(super) max_peers: usize,
     pub(super) max_frame_bytes: usize,
@@ -63,6 +66,7 @@ impl Default for Limits {
             max_connections: Serving::default().connections,
             max_handshakes: Serving::default().handshakes,
             max_listeners: 20_000,
+            max_listeners_per_principal: 2_000,
             max_streams: 20_000,
             max_peers: 10_000,
             max_frame_bytes: 4 * 1024 * 1024,

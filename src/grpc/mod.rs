@@ -8,6 +8,7 @@ mod error;
 mod health;
 mod http2;
 mod names;
+mod needs;
 mod paging;
 mod pool_service;
 mod request;

@@ -75,6 +75,12 @@ impl ServerTls {
         Arc::clone(&self.served().config)
     }
 
+    /// Whether clients are asked for a certificate.
+    #[must_use]
+    pub const fn asks_clients(&self) -> bool {
+        self.settings.clients.is_some()
+    }
+
     /// When the certificate that is shown to clients expires, or the first of those between it and the authority.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<SystemTime> {

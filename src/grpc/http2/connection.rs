@@ -209,8 +209,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             let accepted = pin!(self.http.accept()).poll(&mut Context::from_waker(&self.ring));
             match ready!(accepted) {
                 Some(Ok((request, respond))) => {
-                    let (routes, answers) = self.shard.services();
-                    let call = call::run(request, respond, routes, self.origin.clone(), answers);
+                    let (routes, access, answers) = self.shard.services();
+                    let call = call::run(request, respond, routes, self.origin.clone(), access, answers);
                     self.calls.get_or_insert_default().push(Box::pin(call));
                     self.more = true;
                 }

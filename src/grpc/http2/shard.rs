@@ -93,8 +93,9 @@ impl Shard {
         self.common.keepalive
     }
 
-    pub(super) fn services(&self) -> (Routes, Answers) {
-        (self.common.routes.clone(), self.common.answers.clone())
+    pub(super) fn services(&self) -> (Routes, Arc<Access>, Answers) {
+        let Common { routes, access, answers, .. } = &self.common;
+        (routes.clone(), Arc::clone(access), answers.clone())
     }
 
     /// For events on their way from the log to a frame.

@@ -37,7 +37,7 @@ impl Stage {
             let identity = Identity::new("test".to_owned(), "default".to_owned());
             hub.add_pool((*pool).into(), Arc::new(identity), SystemTime::now());
         }
-        let limits = Limits { listeners: 20_000, streams: 20_000 };
+        let limits = Limits { listeners: 20_000, per_owner: 20_000, streams: 20_000 };
         let listeners = Listeners::new(Arc::clone(&hub), limits);
         let (drain, draining) = watch::channel(false);
         let api =
