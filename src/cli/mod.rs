@@ -20,6 +20,7 @@ pub mod style;
 pub mod table;
 pub mod target;
 pub mod text;
+pub mod token;
 pub mod watch;
 
 use std::{
@@ -54,6 +55,7 @@ Examples:
   peerstatus pool wait --timeout 30s     until it is healthy, for scripts and init containers
   peerstatus health                      whether the service takes requests, for probes
   peerstatus listeners list              who listens, and how far behind they are
+  peerstatus token new ci --role viewer  a token for a client, and its line for the service
   peerstatus completions bash            a completion script for the shell
 
 Exit codes:
@@ -68,7 +70,7 @@ Exit codes:
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
 /// Commands that ask nobody, or their own service: options about the service mean nothing to them.
-const ASK_NOBODY: [&str; 4] = ["serve", "demo", "simulate", "completions"];
+const ASK_NOBODY: [&str; 5] = ["serve", "demo", "simulate", "token", "completions"];
 /// Commands whose output has one form.
 const HAVE_ONE_FORM: [&str; 3] = ["serve", "simulate", "completions"];
 
@@ -145,6 +147,8 @@ pub enum Command {
     Listeners(listeners::ListenersArgs),
     /// Ask whether the service takes requests, for probes
     Health(health::HealthArgs),
+    /// Tokens for clients: new
+    Token(token::TokenArgs),
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  source <(peerstatus completions bash)\n  source <(peerstatus completions zsh)\n  \
@@ -216,6 +220,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Pool(args) => pool::run(args, &globals).await,
         Command::Listeners(args) => listeners::run(args, &globals).await,
         Command::Health(args) => health::run(args, &globals).await,
+        Command::Token(args) => token::run(args, &globals),
         Command::Completions { shell } => completions(shell),
     };
     let Err(failure) = result else { return Exit::Success.into() };
