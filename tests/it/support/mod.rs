@@ -98,10 +98,26 @@ impl Server {
         self.service.stopper().cancel();
     }
 
+    /// Hangs up.
+    pub(crate) fn without_client(self) -> Idle {
+        Idle { service: self.service }
+    }
+
     /// Stops the service and waits until it has.
     pub(crate) async fn stop(self) {
-        let Self { service, channel } = self;
-        drop(channel);
+        self.without_client().stop().await;
+    }
+}
+
+/// The same without a client of its own.
+pub(crate) struct Idle {
+    service: Service,
+}
+
+impl Idle {
+    /// Stops the service and waits until it has.
+    pub(crate) async fn stop(self) {
+        let Self { service } = self;
         service.stopper().cancel();
         within("the end of the service", service.join()).await.expect("the service stops in order");
     }
