@@ -1,14 +1,18 @@
 //! TLS on the port for clients.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use opflex_peerstatus::tls::{ClientAuth, Clients, KeyPair, ServerSettings, ServerTls};
+use opflex_peerstatus::{
+    grpc::Access,
+    tls::{ClientAuth, Clients, KeyPair, ServerSettings, ServerTls},
+};
 use rustls::pki_types::ServerName;
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_rustls::TlsConnector;
 
 use crate::support::{
-    Authority, ClientFiles, Issued, Process, SecureServer, peerstatus, self_signed, settings, within,
+    Authority, ClientFiles, Issued, Process, QUICK, SecureServer, Stage, peerstatus, self_signed, settings,
+    within,
 };
 
 /// `peerstatus health` towards it, with these options: its exit code, and what it said.
@@ -87,7 +91,7 @@ async fn who_does_not_ask_for_http2_is_hung_up_on() {
     for (protocols, refused_in_tls) in [(vec![], false), (vec![b"http/1.1".to_vec()], true)] {
         let mut config = authority.client();
         config.alpn_protocols = protocols;
-        let connector = TlsConnector::from(std::sync::Arc::new(config));
+        let connector = TlsConnector::from(Arc::new(config));
         let stream = TcpStream::connect(server.address()).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         match within("an answer", connector.connect(name, stream)).await {
@@ -148,4 +152,40 @@ fn the_end_of_the_certificates_is_known() {
     let year_2020 = std::time::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
     assert_eq!(tls.certificate_expires(), Some(year_2020));
     assert!(tls.client_ca_expires().unwrap() > std::time::SystemTime::now());
+}
+
+#[tokio::test]
+async fn a_large_snapshot_and_what_follows_go_over_tls_whole() {
+    const PEERS: usize = 3_001;
+    let authority = Authority::new();
+    let stage = Stage::new(7, 65_536, &["default"]);
+    for number in 0..PEERS {
+        stage.add(&format!("leaf-{number}"));
+    }
+    let files = ClientFiles::new();
+    let own = authority.issue("localhost");
+    let identity = KeyPair { cert: files.write("c.pem", &own.cert), key: files.write("k.pem", &own.key) };
+    let tls = ServerTls::load(ServerSettings { identity, clients: None }).unwrap();
+    let access = Access::new(Some(Arc::new(tls)), Arc::default());
+    let served = stage.serve_with(QUICK, access).await;
+    let ca = files.write("ca.pem", &authority.pem());
+    let address = format!("https://localhost:{}", served.address.port());
+    let options = ["watch", "-o", "json", "--server", &address, "--tls-ca", ca.to_str().unwrap()];
+    let mut watch = Process::start(&options);
+    let (mut found, mut synced) = (0, false);
+    while !synced {
+        let message: serde_json::Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+        found += message["snapshot"]["peers"].as_array().map_or(0, Vec::len);
+        synced = message.get("synced").is_some();
+    }
+    assert_eq!(found, PEERS);
+    // Nobody reads meanwhile, and the changes are more than any buffer on the way holds.
+    stage.flap("leaf-0", 20_000);
+    for _ in 0..20_000 {
+        let message: serde_json::Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+        assert!(message.get("change").is_some(), "{message}");
+    }
+    watch.signal("INT").await;
+    watch.ended().await;
+    served.stop().await;
 }

@@ -8,6 +8,7 @@ mod health;
 mod hub;
 mod listener;
 mod log;
+mod owners;
 mod subscription;
 mod wait;
 
