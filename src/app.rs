@@ -1,10 +1,10 @@
 //! The composition root: from settings to a running service, and down again in order.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
     time::{Instant, interval, timeout},
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    grpc::{self, Api, Server},
+    grpc::{self, Access, Api, Server, SocketError, SocketFile, SocketSettings},
     pool,
     status::{Hub, Listeners},
     transport::Slots,
@@ -27,6 +27,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 const OWN_FILES: usize = 64;
 /// There is room for some clients, however few files there may be.
 const FEWEST_CLIENTS: usize = 16;
+/// How often the files that say who gets in are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,15 @@ pub enum StartError {
         /// Why it can't.
         #[source]
         source: io::Error,
+    },
+    /// The socket cannot be had.
+    #[error("cannot serve on unix:{}", path.display())]
+    Socket {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why it can't.
+        #[source]
+        source: SocketError,
     },
     /// It has nothing to run on.
     #[error("cannot start the threads that carry clients")]
@@ -77,6 +88,7 @@ impl Service {
         let failed = |source| StartError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let (socket, socket_file) = config.socket.as_ref().map(bind_socket).transpose()?.unzip();
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let stop_pools = CancellationToken::new();
@@ -96,6 +108,11 @@ impl Service {
             owners.spawn(owner);
             pools.insert(name, handle);
         }
+        let access = Arc::new(Access::new(config.tls, config.auth));
+        if !address.ip().is_loopback() && !access.knows_others() {
+            warn!("nobody beyond this machine gets in: say in [server.auth] who may");
+        }
+        owners.spawn(keep_fresh(Arc::clone(&access), stop_pools.clone()));
         let (drain, draining) = watch::channel(false);
         let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
         let mut serving = config.serving;
@@ -103,10 +120,13 @@ impl Service {
             warn!(files, clients, "the limit on open files leaves room for this many clients");
             serving.connections = clients;
         }
-        let server = Server::start(api, serving).await.map_err(StartError::Threads)?;
+        let mut server = Server::start(api, serving, access).await.map_err(StartError::Threads)?;
+        if let Some(socket) = socket {
+            server = server.also_on(socket);
+        }
         let stop = CancellationToken::new();
-        let parts =
-            Parts { listeners, drain, tasks, owners, stop_pools, drain_timeout: config.drain_timeout };
+        let drain_timeout = config.drain_timeout;
+        let parts = Parts { listeners, drain, tasks, owners, stop_pools, socket_file, drain_timeout };
         let run = tokio::spawn(run(parts, server, listener, stop.clone()));
         Ok(Self { address, stop, run })
     }
@@ -143,7 +163,14 @@ struct Parts {
     /// The owners of pools.
     owners: JoinSet<()>,
     stop_pools: CancellationToken,
+    /// Removed when it is over.
+    socket_file: Option<SocketFile>,
     drain_timeout: Duration,
+}
+
+fn bind_socket(settings: &SocketSettings) -> Result<(UnixListener, SocketFile), StartError> {
+    let failed = |source| StartError::Socket { path: settings.path.clone(), source };
+    SocketFile::bind(settings).map_err(failed)
 }
 
 async fn run(
@@ -187,6 +214,7 @@ async fn run(
     if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
         warn!("connections to peers did not close within {CLOSE_TIMEOUT:?}");
     }
+    drop(parts.socket_file);
     info!("stopped");
     outcome
 }
@@ -218,6 +246,17 @@ async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
                     info!(expired, "listeners expired");
                 }
             }
+        }
+    }
+}
+
+/// Looks at the files that say who gets in, so that bad ones are warned of before somebody comes.
+async fn keep_fresh(access: Arc<Access>, stop: CancellationToken) {
+    let mut every = interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => access.look(),
         }
     }
 }

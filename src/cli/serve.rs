@@ -21,8 +21,8 @@ Examples:
   peerstatus serve --config /etc/peerstatus.toml --check
   PEERSTATUS_PEERS=10.0.0.30:8009 peerstatus serve
 
-Prints `listening on IP:PORT` on standard output when it takes requests; logs go to
-standard error. SIGTERM and Ctrl-C stop it in order: clients are sent away, then peers
+Prints `listening on IP:PORT`, and a line for the socket if there is one, on standard output
+when it takes requests; logs go to standard error. SIGTERM and Ctrl-C stop it in order: clients are sent away, then peers
 are closed. A second signal stops it at once.";
 
 /// How to serve.
@@ -53,8 +53,10 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let _logs = telemetry::init(&config.log);
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let socket = config.socket.as_ref().map(|socket| socket.path.clone());
     let service = Service::start(config).await.map_err(not_started)?;
-    cli::print([format!("listening on {}", service.address())])?;
+    let socket = socket.map(|path| format!("listening on unix:{}", path.display()));
+    cli::print([format!("listening on {}", service.address())].into_iter().chain(socket))?;
     let stop = service.stopper();
     let mut end = std::pin::pin!(service.join());
     loop {

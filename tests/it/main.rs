@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod access;
+mod bounds;
 mod command_line;
 mod conformance;
 mod connections;
@@ -20,9 +22,11 @@ mod membership;
 mod netns;
 mod reasons;
 mod refusals;
+mod secured;
 mod serving;
 mod shutdown;
 mod slow;
+mod socket;
 mod support;
 mod tls;
 mod waiting;

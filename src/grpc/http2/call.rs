@@ -1,13 +1,13 @@
 //! One request and its response.
 
-use std::{future::poll_fn, pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{Request, Response};
+use http::{Request, Response, header::AUTHORIZATION};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
-use tonic::{body::Body, service::Routes, transport::server::TcpConnectInfo};
+use tonic::{body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{
@@ -15,7 +15,11 @@ use super::{
     feed::Feed,
     received::Received,
 };
-use crate::grpc::{server, watch::Handover};
+use crate::grpc::{
+    access::{Access, Origin},
+    server,
+    watch::Handover,
+};
 
 /// Bytes of an answer for which room is asked at a time: more would be kept from the other streams of the connection.
 const AT_A_TIME: usize = 16 * 1024;
@@ -30,15 +34,28 @@ pub(super) async fn run(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     mut routes: Routes,
-    client: TcpConnectInfo,
+    origin: Origin,
+    access: Arc<Access>,
     answers: Answers,
 ) -> Option<Feed> {
-    let mut request = request.map(|body| Body::new(Received(body)));
-    request.extensions_mut().insert(client);
-    let response = tokio::select! {
-        biased;
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return None,
-        Ok(response) = routes.call(request) => response,
+    let admitted = access.admit(request.uri().path(), request.headers(), &origin);
+    let (response, caller) = match admitted {
+        Err(status) => (status.into_http(), None),
+        Ok(caller) => {
+            let mut request = request.map(|body| Body::new(Received(body)));
+            // It has been looked at, and is nobody else's business.
+            request.headers_mut().remove(AUTHORIZATION);
+            request.extensions_mut().insert(origin);
+            if let Some(caller) = &caller {
+                request.extensions_mut().insert(caller.clone());
+            }
+            let response = tokio::select! {
+                biased;
+                _ = poll_fn(|cx| respond.poll_reset(cx)) => return None,
+                Ok(response) = routes.call(request) => response,
+            };
+            (response, caller)
+        }
     };
     let (mut head, body) = server::explain(response).into_parts();
     let watch = head.extensions.remove::<Handover>().and_then(|handover| handover.take());
@@ -46,7 +63,12 @@ pub(super) async fn run(
     let ends = watch.is_none() && body.is_end_stream();
     let mut stream = respond.send_response(head, ends).ok()?;
     match watch {
-        Some(subscription) => return Some(Feed::new(stream, subscription)),
+        Some(subscription) => {
+            if let Some(caller) = caller {
+                access.hold(caller, &subscription);
+            }
+            return Some(Feed::new(stream, subscription));
+        }
         None if ends => {}
         None => {
             if send(body, &mut stream, &answers).await.is_err() {
