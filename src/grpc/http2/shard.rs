@@ -177,7 +177,8 @@ impl Shard {
         };
         let connection = tokio::select! {
             biased;
-            opened = timeout(HANDSHAKE, open) => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
+            // In a box, for it is as large as the connection, which would have room for it for ever.
+            opened = Box::pin(timeout(HANDSHAKE, open)) => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
             () = handshake.displaced() => return Err(Ended::Displaced),
         };
         drop(handshake);
