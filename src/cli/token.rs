@@ -22,6 +22,7 @@ own: --token-file, or PEERSTATUS_TOKEN_FILE.";
 
 /// What to do with tokens.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct TokenArgs {
     #[command(subcommand)]
     command: TokenCommand,
