@@ -1,9 +1,9 @@
 # Everything that a person or CI does with this tree. `make` lists it.
 #
 # What the tests need beyond cargo, go, python3 and npm comes from the package registries, in exact
-# versions, and goes into .tools/ (Node's into node_modules/ of the example). Two things come from the distribution,
-# by apt and only where `make test` runs as root or may use sudo: grpc++ for the C++ client, and iproute2 for the tests
-# in network namespaces, which are skipped without root.
+# versions, and goes into .tools/ (Node's into node_modules/ of the example). Three things come from the distribution,
+# by apt: promtool, which is unpacked into .tools/ too, and only where `make test` runs as root or may use sudo grpc++ for
+# the C++ client, and iproute2 for the tests in network namespaces, which are skipped without root.
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -13,6 +13,7 @@ MAKEFLAGS     += --no-print-directory --no-builtin-rules
 
 BUF_VERSION        := 1.75.0
 GRPCURL_VERSION    := v1.9.4
+HELM_VERSION       := v3.22.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
 
@@ -30,6 +31,7 @@ BIN    := $(TOOLS)/bin
 PY     := tests/interop/python
 GOLANG := tests/interop/go
 CPP    := tests/interop/cpp
+HELM_TESTS   := tests/helm
 GO_EXAMPLE   := examples/go
 NODE_EXAMPLE := examples/node
 BASELINE     := tests/proto-baseline/v1.binpb
@@ -38,6 +40,9 @@ BASELINE     := tests/proto-baseline/v1.binpb
 cksum   = $(firstword $(shell cksum <$(1)))
 STAMPS  := $(TOOLS)/stamps
 PIP     := $(STAMPS)/pip-$(call cksum,$(PY)/requirements.txt)
+HELM_PIP := $(STAMPS)/helm-pip-$(call cksum,$(HELM_TESTS)/requirements.txt)
+HELM    := $(STAMPS)/helm-$(HELM_VERSION)
+PROMTOOL := $(STAMPS)/promtool
 BUF     := $(STAMPS)/buf-$(BUF_VERSION)
 GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
 NODE_MODULES := $(NODE_EXAMPLE)/node_modules/.stamp-$(call cksum,$(NODE_EXAMPLE)/package-lock.json)
@@ -66,7 +71,7 @@ build: | need-CARGO ## Build the release binary, target/release/peerstatus
 	@$(CARGO) build --release --locked
 
 .PHONY: test
-test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop ## Run every test there is
+test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop helm-test ## Run every test there is
 
 .PHONY: rust-test
 rust-test: | need-CARGO iproute2 ## Run the Rust tests
@@ -119,6 +124,18 @@ interop-node: release-binary $(NODE_MODULES) $(PY_GEN) $(RPC_GEN) ## Run only th
 interop-cpp: release-binary $(CPP_BIN) $(PY_GEN) ## Run only the one in C++
 	@echo '==> Running the C++ client'
 	@$(IN_PYTHON) $(PY)/stage.py $(CPP_BIN)
+
+# Without a cluster: what the chart makes is held against snapshots, Kubernetes' own schemas and the service.
+IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm
+
+.PHONY: helm-test
+helm-test: release-binary $(HELM) $(PROMTOOL) $(HELM_PIP) ## Run the tests of the Helm chart, its alerts and its dashboard
+	@echo '==> Testing the Helm chart'
+	@cd $(HELM_TESTS) && $(IN_HELM) -m unittest -v
+
+.PHONY: helm-snapshots
+helm-snapshots: $(HELM) $(HELM_PIP) ## Write anew what the chart makes, and the table in its README
+	@cd $(HELM_TESTS) && $(IN_HELM) snapshots.py
 
 .PHONY: fmt
 fmt: $(BUF) | need-CARGO ## Format the Rust code and the API
@@ -180,7 +197,7 @@ endif
 # ---- what has to be on the machine ----
 
 FOR_CARGO  := Rust from https://rustup.rs, to build the service
-FOR_GO     := Go from https://go.dev/dl, to install grpcurl and to run the Go client
+FOR_GO     := Go from https://go.dev/dl, to install grpcurl and helm and to run the Go client
 FOR_NPM    := Node.js with npm from https://nodejs.org, to install buf and to run the Node.js client
 FOR_PYTHON := Python 3.10 or newer, to run the OpFlex peer and the Python client
 
@@ -205,22 +222,50 @@ iproute2:
 # ---- what goes into .tools/ ----
 
 # bin/python runs the interpreter that has the packages: that of a venv or, where python3 comes without
-# venv (Debian), the machine's with the packages in .tools/site.
+# venv (Debian), the machine's with the packages in .tools/site. bin/python-helm is the same for the chart's tests.
+# $(1): requirements, $(2): the beginning of the folders' names, $(3): the end of the program's.
+define install-python
+rm -rf $(TOOLS)/$(2)venv $(TOOLS)/$(2)site $(STAMPS)/$(2)pip-*; mkdir -p $(BIN); \
+install='-m pip --disable-pip-version-check --no-input install --quiet --requirement $(1)'; \
+if $(PYTHON) -m venv $(TOOLS)/$(2)venv >$(TOOLS)/$(2)venv.log 2>&1; then \
+    $(TOOLS)/$(2)venv/bin/python $$install; \
+    run='"$$(dirname "$$0")"/../$(2)venv/bin/python'; \
+elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+    $(PYTHON) $$install --target $(TOOLS)/$(2)site; \
+    run='env PYTHONPATH="$$(dirname "$$0")/../$(2)site:$${PYTHONPATH:-}" $(PYTHON)'; \
+else \
+    echo 'make: $(PYTHON) has neither venv nor pip. On Debian and Ubuntu: apt install python3-venv. It said:' >&2; \
+    cat $(TOOLS)/$(2)venv.log >&2; exit 1; \
+fi; \
+printf '#!/bin/sh\nexec %s "$$@"\n' "$$run" >$(BIN)/python$(3); chmod +x $(BIN)/python$(3); \
+mkdir -p $(STAMPS) && touch $@
+endef
+
 $(PIP): $(PY)/requirements.txt | need-PYTHON
 	@echo '==> Installing grpcio and its tools'
-	@rm -rf $(TOOLS)/venv $(TOOLS)/site $(STAMPS)/pip-*; mkdir -p $(BIN)
-	@install='-m pip --disable-pip-version-check --no-input install --quiet --requirement $(PY)/requirements.txt'; \
-	if $(PYTHON) -m venv $(TOOLS)/venv >$(TOOLS)/venv.log 2>&1; then \
-	    $(TOOLS)/venv/bin/python $$install; \
-	    run='"$$(dirname "$$0")"/../venv/bin/python'; \
-	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
-	    $(PYTHON) $$install --target $(TOOLS)/site; \
-	    run='env PYTHONPATH="$$(dirname "$$0")/../site:$${PYTHONPATH:-}" $(PYTHON)'; \
+	@$(call install-python,$<,,)
+
+$(HELM_PIP): $(HELM_TESTS)/requirements.txt | need-PYTHON
+	@echo "==> Installing Kubernetes' schemas"
+	@$(call install-python,$<,helm-,-helm)
+
+$(HELM): | need-GO
+	@echo '==> Installing helm $(HELM_VERSION) (takes minutes, once)'
+	@GOBIN=$(BIN) $(GO) install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+# Out of the package, without the server that it would start.
+$(PROMTOOL):
+	@mkdir -p $(BIN) $(TOOLS)/prometheus; \
+	if command -v promtool >/dev/null; then \
+	    ln -sf "$$(command -v promtool)" $(BIN)/promtool; \
+	elif type apt-get dpkg >/dev/null; then \
+	    echo "==> Unpacking promtool, from the distribution's package prometheus"; cd $(TOOLS)/prometheus; \
+	    apt-get -qq download prometheus 2>/dev/null || { apt-get -qq update && apt-get -qq download prometheus; }; \
+	    dpkg -x prometheus_*.deb . && rm prometheus_*.deb && ln -sf ../prometheus/usr/bin/promtool $(BIN)/promtool; \
 	else \
-	    echo 'make: $(PYTHON) has neither venv nor pip. On Debian and Ubuntu: apt install python3-venv. It said:' >&2; \
-	    cat $(TOOLS)/venv.log >&2; exit 1; \
-	fi; \
-	printf '#!/bin/sh\nexec %s "$$@"\n' "$$run" >$(BIN)/python; chmod +x $(BIN)/python
+	    echo 'make: promtool is missing, to test the alerts. Install Prometheus: https://prometheus.io/download' >&2; exit 1; \
+	fi
 	@mkdir -p $(STAMPS) && touch $@
 
 $(BUF): | need-NPM
