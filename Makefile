@@ -16,6 +16,7 @@ GRPCURL_VERSION    := v1.9.4
 HELM_VERSION       := v3.22.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+CYCLONEDX_VERSION  := 0.5.9
 
 FUZZ_SECONDS := 60
 
@@ -48,6 +49,7 @@ GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
 NODE_MODULES := $(NODE_EXAMPLE)/node_modules/.stamp-$(call cksum,$(NODE_EXAMPLE)/package-lock.json)
 DENY    := $(STAMPS)/cargo-deny-$(CARGO_DENY_VERSION)
 FUZZ    := $(STAMPS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)
+CYCLONEDX := $(STAMPS)/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 FUZZERS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 PY_GEN  := $(STAMPS)/gen-python
 GO_GEN  := $(GO_EXAMPLE)/gen/.stamp
@@ -169,6 +171,14 @@ image: image-root ## Make the container image IMAGE, with buildah, docker or pod
 	@$(BUILDER) $(if $(filter %podman %docker,$(BUILDER)),build,bud) --file Dockerfile.scratch --tag $(IMAGE) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) target/image \
 	    || { echo 'make: $(BUILDER) made no image. If it does not run, name another one: BUILDER=…' >&2; exit 1; }
+
+# What cargo compiles into the binary. The C library of the static one is the distribution's, and is not in there.
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## Write what the binary consists of (CycloneDX), target/opflex-peerstatus.cdx.json
+	@echo '==> Writing target/opflex-peerstatus.cdx.json'
+	@$(BIN)/cargo-cyclonedx cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps \
+	    --target $(STATIC_TARGET) --override-filename opflex-peerstatus.cdx
+	@mkdir -p target && mv opflex-peerstatus.cdx.json target/
 
 .PHONY: image-test
 image-test: $(HELM) $(HELM_PIP) | need-CARGO iproute2 ## Run what the image consists of as a container would
@@ -334,6 +344,11 @@ $(DENY): | need-CARGO
 $(FUZZ): | need-CARGO
 	@echo '==> Installing cargo-fuzz $(CARGO_FUZZ_VERSION)'
 	@$(CARGO) install --quiet --debug --root $(TOOLS) --locked cargo-fuzz@$(CARGO_FUZZ_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(CYCLONEDX): | need-CARGO
+	@echo '==> Installing cargo-cyclonedx $(CYCLONEDX_VERSION)'
+	@$(CARGO) install --quiet --debug --root $(TOOLS) --locked cargo-cyclonedx@$(CYCLONEDX_VERSION)
 	@mkdir -p $(STAMPS) && touch $@
 
 # ---- stubs of the API, for the tests alone ----

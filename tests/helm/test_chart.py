@@ -205,6 +205,7 @@ class Refusals(unittest.TestCase):
         "server.tls.secret=a,server.tls.certManager.enabled=true": ["not both"],
         "server.auth.tokens.key=a": ["server.auth.tokens", "name a secret or a configMap"],
         "server.auth.jwt.issuer=a": ["server.auth.jwt.jwks", "which secret or configMap"],
+        "test.token.key=a": ["test.token.secret"],
         "mode=daemonset,pools[0].name=fabric-1": ["pools[0].name", "one pool, `default`"],
         "mode=daemonset,pools[0].identity.name=node": ["pools[0].identity.name", "the name of the node"],
         "mode=daemonset,podDisruptionBudget.enabled=true": ["podDisruptionBudget", "daemonset"],

@@ -13,7 +13,7 @@ from chart import CHART, HERE, PATIENCE_S, ROOT, manifests, one
 ALERTS = CHART / "files" / "alerts.yaml"
 DASHBOARD = CHART / "files" / "dashboard.json"
 PROMTOOL = os.environ.get("PROMTOOL", "promtool")
-METRICS = HERE / "metrics.txt"
+METRICS = HERE / "metrics.md"
 
 
 def rules():
@@ -38,13 +38,11 @@ def queries():
 
 
 def exported():
-    """Names as Prometheus stores them."""
-    names = set()
-    for line in METRICS.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            name, kind = line.split()
-            names |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if kind == "histogram" else {name}
-    return names
+    """Names as Prometheus stores them, from the tables of the documentation: `name` | type | …"""
+    ends = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "info": ["_info"]}
+    text = METRICS.read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z_]+)` \| (gauge|counter|histogram|info)\b", text, re.MULTILINE)
+    return {name + end for name, kind in listed for end in ends.get(kind, [""])}
 
 
 def names(query):

@@ -44,6 +44,9 @@
 {{- fail "server.auth.jwt.jwks: say which secret or configMap has the keys that sign JWTs" }}
 {{- end }}
 {{- include "peerstatus.checkPools" . }}
+{{- if and .Values.test.token (not .Values.test.token.secret) }}
+{{- fail "test.token.secret: say which secret has the token" }}
+{{- end }}
 {{- if and .Values.podDisruptionBudget.enabled (eq .Values.mode "daemonset") }}
 {{- fail "podDisruptionBudget: it does nothing for a daemonset, whose pods a drain leaves alone" }}
 {{- end }}

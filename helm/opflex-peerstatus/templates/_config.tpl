@@ -93,7 +93,9 @@
 {{- $tls := include "peerstatus.tlsSecret" . }}
 {{- if and (not $tls) (not (include "peerstatus.loopback" .Values.server.listen)) }}{{ $_ := set $server "insecure" .Values.server.insecure }}{{ end }}
 {{- include "peerstatus.table" (dict "name" "server" "pairs" $server) }}
-{{- include "peerstatus.table" (dict "name" "server.socket" "pairs" .Values.server.socket) }}
+{{- with .Values.server.socket }}{{ if .path }}
+{{- include "peerstatus.table" (dict "name" "server.socket" "pairs" .) }}
+{{- end }}{{ end }}
 {{- if $tls }}{{ include "peerstatus.serverTls" . }}{{ end }}
 {{- include "peerstatus.auth" . }}
 {{- range $name := list "limits" "history" "log" }}

@@ -78,8 +78,13 @@ capabilities:
 {{- end }}
 
 {{- define "peerstatus.env" -}}
-{{- if or (eq .Values.mode "daemonset") .Values.extraEnv -}}
+{{- if or .Values.server.socket.path (eq .Values.mode "daemonset") .Values.extraEnv -}}
 env:
+  {{- with .Values.server.socket.path }}
+  # For the commands that `kubectl exec` runs here.
+  - name: PEERSTATUS_SERVER
+    value: {{ printf "unix:%s" . }}
+  {{- end }}
   {{- if eq .Values.mode "daemonset" }}
   - name: PEERSTATUS_NAME
     valueFrom:
