@@ -5,6 +5,7 @@ import functools
 import json
 import pathlib
 import re
+import shlex
 import shutil
 import tempfile
 import tomllib
@@ -237,6 +238,28 @@ class Documentation(unittest.TestCase):
         left = {name for name in names if f'"{name}"' not in full}
         # What goes with another choice; other values have these.
         self.assertEqual(left, {"global", "hostNetwork", "kind", "dnsNames", "duration", "renewBefore"})
+
+    def test_the_commands_and_values_of_the_documentation_work(self):
+        text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"^```yaml\n(# values .*?)^```", text, re.DOTALL | re.MULTILINE)
+        aci, remote, accounts = blocks
+        for values in ([aci], [aci, remote], [accounts]):
+            with self.subTest(values[-1]), tempfile.TemporaryDirectory() as folder:
+                options = []
+                for number, block in enumerate(values):
+                    path = pathlib.Path(folder, f"{number}.yaml")
+                    path.write_text(block, encoding="utf-8")
+                    options += ["--values", str(path)]
+                rendered("default", *options)
+        [install] = re.findall(r"^helm install .*", text, re.MULTILINE)
+        _, _, name, _, *options = shlex.split(install)
+        options.remove("--create-namespace")
+        result = helm("template", name, str(CHART), "--kube-version", f"{NEWEST}.0", *options)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        found = [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest]
+        self.assertEqual({m["metadata"]["name"] for m in found if m["kind"] in ("Deployment", "Service")}, {"opflex-peerstatus"})
+        peers = tomllib.loads(config(found))["pool"][0]["peers"]
+        self.assertEqual(peers, ["leaf-101:8009", "leaf-102:8009"])
 
     def test_versions_are_those_of_the_crate(self):
         crate = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))["package"]["version"]
