@@ -1,5 +1,5 @@
 # The image for who has Docker or Buildah, and no Rust: `docker build --tag opflex-peerstatus .`
-# `make image` makes the same from this machine's compiler and no base at all (Dockerfile.scratch).
+# `make image` makes the same from this machine's compiler and no base at all (image/Dockerfile).
 FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .

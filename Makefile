@@ -168,9 +168,14 @@ image-root: | need-CARGO ## Make what the image consists of, target/image/root
 .PHONY: image
 image: image-root ## Make the container image IMAGE, with buildah, docker or podman
 	@test -n '$(BUILDER)' || { echo 'make: Neither buildah nor docker nor podman is there, to make an image of target/image/root.' >&2; exit 1; }
-	@$(BUILDER) $(if $(filter %podman %docker,$(BUILDER)),build,bud) --file Dockerfile.scratch --tag $(IMAGE) \
+	@$(BUILDER) $(if $(filter %podman %docker,$(BUILDER)),build,bud) --file image/Dockerfile --tag $(IMAGE) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) target/image \
 	    || { echo 'make: $(BUILDER) made no image. If it does not run, name another one: BUILDER=…' >&2; exit 1; }
+
+.PHONY: image-archive
+image-archive: image-root | need-PYTHON ## Write the container image IMAGE to target/image/opflex-peerstatus.tar, without any of these
+	@$(PYTHON) image/archive.py --tag $(IMAGE) --arg VERSION=$(VERSION) --arg REVISION=$(REVISION) \
+	    --output target/image/opflex-peerstatus.tar target/image
 
 # What cargo compiles into the binary. The C library of the static one is the distribution's, and is not in there.
 .PHONY: sbom

@@ -3,12 +3,18 @@
 Not among `test_*.py`: it needs the static binary, which `make image-test` builds.
 """
 
+import gzip
+import hashlib
+import io
 import json
 import os
 import pathlib
 import re
 import shutil
 import struct
+import subprocess
+import sys
+import tarfile
 import tempfile
 import tomllib
 import unittest
@@ -49,14 +55,56 @@ class Contents(unittest.TestCase):
         self.assertNotIn(INTERPRETER, kinds)
 
     def test_both_dockerfiles_end_in_the_same_image(self):
-        self.assertEqual(instructions("Dockerfile"), instructions("Dockerfile.scratch"))
-        last = instructions("Dockerfile.scratch")
+        self.assertEqual(instructions("Dockerfile"), instructions("image/Dockerfile"))
+        last = instructions("image/Dockerfile")
         for line in ("USER 65532:65532", f'ENTRYPOINT ["{BINARY}"]', 'CMD ["serve"]', "ENV PATH=/usr/bin"):
             self.assertIn(line, last)
         version = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))["package"]["version"]
         self.assertIn(f"ARG VERSION={version}", last)
         rust = tomllib.loads((ROOT / "Cargo.toml").read_text(encoding="utf-8"))["package"]["rust-version"]
         self.assertIn(f"rust:{rust}-", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+
+
+class Archive(unittest.TestCase):
+    """What `make image-archive` writes."""
+
+    def test_it_is_the_folder_and_what_the_dockerfile_says(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "image.tar")
+            program = [sys.executable, str(ROOT / "image" / "archive.py"), "--tag", "peers:1", "--arg", "VERSION=7.8.9"]
+            command = [*program, "--output", str(path), str(IMAGE.parent)]
+            subprocess.run(command, check=True, capture_output=True)
+            first = path.read_bytes()
+            subprocess.run(command, check=True, capture_output=True)
+            self.assertEqual(path.read_bytes(), first, "it is not the same twice")
+        with tarfile.open(fileobj=io.BytesIO(first)) as archive:
+            files = {entry.name: archive.extractfile(entry).read() for entry in archive}
+        for name, data in files.items():
+            if name.startswith("blobs/sha256/"):
+                self.assertEqual(name.rpartition("/")[2], hashlib.sha256(data).hexdigest())
+        self.check(files)
+
+    def check(self, files):
+        def blob(part):
+            data = files[f"blobs/{part['digest'].replace(':', '/')}"]
+            self.assertEqual(len(data), part["size"])
+            return data
+
+        [entry] = json.loads(files["index.json"])["manifests"]
+        manifest = json.loads(blob(entry))
+        told = json.loads(blob(manifest["config"]))
+        self.assertEqual(told["config"]["User"], "65532:65532")
+        self.assertEqual((told["config"]["Entrypoint"], told["config"]["Cmd"]), ([BINARY], ["serve"]))
+        self.assertEqual(told["config"]["Labels"]["org.opencontainers.image.version"], "7.8.9")
+        self.assertEqual(told["config"]["Labels"]["org.opencontainers.image.licenses"], "Apache-2.0")
+        [part] = manifest["layers"]
+        content = gzip.decompress(blob(part))
+        self.assertEqual(told["rootfs"]["diff_ids"], ["sha256:" + hashlib.sha256(content).hexdigest()])
+        with tarfile.open(fileobj=io.BytesIO(content)) as layer:
+            listed = {entry.name: entry for entry in layer}
+            self.assertEqual(layer.extractfile(BINARY.lstrip("/")).read(), (IMAGE / BINARY.lstrip("/")).read_bytes())
+        self.assertEqual(sorted(listed), sorted(str(path.relative_to(IMAGE)) for path in IMAGE.rglob("*")))
+        self.assertEqual({entry.uid for name, entry in listed.items() if name != "run/peerstatus"}, {0})
 
 
 @unittest.skipUnless(os.geteuid() == 0, "SKIPPED: namespaces are root's to make")
