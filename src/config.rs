@@ -168,12 +168,22 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
     Ok(Config {
         listen,
         drain_timeout: file.server.drain_timeout,
-        serving: Serving::default(),
+        serving: serving(&file)?,
         limits: Limits { listeners: limits.max_listeners, streams: limits.max_streams },
         history: file.history.changes,
         pools: pools(&file)?,
         log,
     })
+}
+
+fn serving(file: &file::File) -> Result<Serving, ConfigError> {
+    let (server, defaults) = (&file.server, Serving::default());
+    let threads = server.threads.unwrap_or(defaults.threads);
+    check_range("server.threads", threads, 1, 256)?;
+    check_duration("server.pacing", server.pacing, Duration::ZERO, Duration::from_secs(1))?;
+    let connections = file.limits.max_connections;
+    check_range("limits.max_connections", connections, 1, 1_000_000)?;
+    Ok(Serving { threads, connections, pacing: server.pacing, ..defaults })
 }
 
 /// A word by itself must be a level, though the filter would take it for the name of a module: a typo in it would

@@ -1,6 +1,7 @@
 //! Which measurements there are, and what is made of them.
 
 use super::{
+    continuity,
     measure::{self, Sample, as_f64, median},
     report::Report,
     subject::{Subject, Who},
@@ -30,7 +31,8 @@ pub(crate) struct Load {
     pub(crate) changes: u32,
 }
 
-const NAMES: [&str; 8] = ["spread", "wide", "streams", "burst", "lone", "paced", "stuck", "memory"];
+const NAMES: [&str; 9] =
+    ["spread", "wide", "streams", "burst", "lone", "paced", "stuck", "continuity", "memory"];
 
 impl Plan {
     /// `None`: help is wanted.
@@ -99,6 +101,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome<()> {
             }
             "paced" => compare(&plan, &report, name, &paced(&plan, 1, 1, 300), &[Who::Ours]).await?,
             "stuck" => beside_a_stuck_one(&plan, &report).await?,
+            "continuity" => continuity(&plan, &report).await?,
             _ => memory(&plan, &report).await?,
         }
     }
@@ -149,6 +152,20 @@ async fn beside_a_stuck_one(plan: &Plan, report: &Report) -> Outcome<()> {
         with.push(measure::run(&mut subject, &watchers, &load).await?);
     }
     report.beside_a_stuck_one(&middle(&without), &middle(&with));
+    Ok(())
+}
+
+/// Whether a client that resumes again and again misses nothing beside a hundred others.
+async fn continuity(plan: &Plan, report: &Report) -> Outcome<()> {
+    let mut subject = Subject::start(Who::Ours, &plan.ours).await?;
+    let address = subject.address();
+    let watchers = Watchers::open(Who::Ours.protocol(), address, 100, 1).await?;
+    let load = paced(plan, 100, 1, 500);
+    // A heartbeat a second, and some of them before and after.
+    let client = continuity::watch(address, u64::from(plan.seconds) + 2);
+    let (sample, seen) = tokio::join!(measure::run(&mut subject, &watchers, &load), client);
+    sample?;
+    report.continuity(&seen?);
     Ok(())
 }
 

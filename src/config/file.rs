@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::grpc::Serving;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct File {
@@ -21,17 +23,27 @@ pub(super) struct Server {
     pub(super) insecure: bool,
     #[serde(deserialize_with = "duration")]
     pub(super) drain_timeout: Duration,
+    pub(super) threads: Option<usize>,
+    #[serde(deserialize_with = "duration")]
+    pub(super) pacing: Duration,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: None, insecure: false, drain_timeout: Duration::from_secs(5) }
+        Self {
+            listen: None,
+            insecure: false,
+            drain_timeout: Duration::from_secs(5),
+            threads: None,
+            pacing: Serving::default().pacing,
+        }
     }
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
+    pub(super) max_connections: usize,
     pub(super) max_listeners: usize,
     pub(super) max_streams: usize,
     pub(super) max_peers: usize,
@@ -41,6 +53,7 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            max_connections: Serving::default().connections,
             max_listeners: 20_000,
             max_streams: 20_000,
             max_peers: 10_000,

@@ -17,6 +17,7 @@ fn the_documented_file_holds_the_defaults() {
     // And it leaves out nothing: what is only a comment there is known too.
     let location = text.replace("# location", "location");
     assert_eq!(from_toml(&location).unwrap().pools[0].identity.location.as_deref(), Some("rack-7"));
+    assert_eq!(from_toml(&text.replace("# threads", "threads")).unwrap().serving.threads, 1);
     let tls = ["# ca", "# cert", "# key", "# server_name"].iter().fold(text.to_owned(), |text, key| {
         assert!(text.contains(key));
         text.replace(key, &key[2..])
@@ -129,4 +130,19 @@ fn keys_of_tls_that_have_no_effect_or_lack_their_other_half_are_mistakes() {
         let file = format!("[[pool]]\ntls = {{ mode = \"encrypted\", server_name = {name:?} }}");
         assert!(from_toml(&file).unwrap().pools[0].tls.is_some());
     }
+}
+
+#[test]
+fn what_is_out_of_range_is_named_with_what_is_allowed() {
+    for (file, expected) in [
+        ("[server]\nthreads = 0", "server.threads: 0 is out of range; 1 to 256 is allowed"),
+        ("[server]\npacing = \"2s\"", "server.pacing: 2s is out of range; 0ns to 1s is allowed"),
+        (
+            "[limits]\nmax_connections = 0",
+            "limits.max_connections: 0 is out of range; 1 to 1000000 is allowed",
+        ),
+    ] {
+        assert_eq!(from_toml(file).unwrap_err().to_string(), expected);
+    }
+    assert!(from_toml("[server]\npacing = \"0s\"").unwrap().serving.pacing.is_zero());
 }

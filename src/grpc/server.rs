@@ -39,7 +39,9 @@ pub struct Serving {
 impl Default for Serving {
     fn default() -> Self {
         Self {
-            threads: thread::available_parallelism().map_or(1, usize::from),
+            // What carries clients costs least on one thread: with a second one, both have half of each wake-up to
+            // share. And the clients of a change, and the kernel's part of sending it, want a core, too.
+            threads: thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
             connections: 16_384,
             pacing: Duration::from_millis(5),
             keepalive: Keepalive::default(),

@@ -126,7 +126,9 @@ impl Shard {
         let Arrival { stream, client, place: _place, load: _load } = arrival;
         let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(client) };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
-        let ended = match timeout(HANDSHAKE, connection::open(stream, info, self)).await {
+        // In a box, for it is as large as the connection, which would have room for it for ever.
+        let opened = Box::pin(timeout(HANDSHAKE, connection::open(stream, info, self))).await;
+        let ended = match opened {
             Ok(Ok(connection)) => connection.await,
             Ok(Err(error)) => Err(error),
             Err(_) => return debug!(%client, "said nothing in HTTP/2 within {HANDSHAKE:?}"),
