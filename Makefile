@@ -156,7 +156,7 @@ BUILDER     ?= $(firstword $(foreach builder,buildah docker podman,$(shell comma
 define image-root
 RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --bin peerstatus --target $(STATIC_TARGET) $(1)
 @rm -rf $(3) && install -D -m 755 $(2)/$(STATIC_TARGET)/release/peerstatus $(3)/usr/bin/peerstatus
-@install -d $(3)/etc/peerstatus && install -d -o 65532 -g 65532 $(3)/run/peerstatus 2>/dev/null || install -d -m 777 $(3)/run/peerstatus
+@install -d -m 755 $(3)/etc
 @echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' >$(3)/etc/passwd && echo 'nonroot:x:65532:' >$(3)/etc/group
 endef
 
@@ -167,10 +167,10 @@ image-root: | need-CARGO ## Make what the image consists of, target/image/root
 
 .PHONY: image
 image: image-root ## Make the container image IMAGE, with buildah, docker or podman
-	@test -n '$(BUILDER)' || { echo 'make: Neither buildah nor docker nor podman is there, to make an image of target/image/root.' >&2; exit 1; }
+	@test -n '$(BUILDER)' || { echo 'make: Neither buildah nor docker nor podman is there; make image-archive needs none of them.' >&2; exit 1; }
 	@$(BUILDER) $(if $(filter %podman %docker,$(BUILDER)),build,bud) --file image/Dockerfile --tag $(IMAGE) \
 	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) target/image \
-	    || { echo 'make: $(BUILDER) made no image. If it does not run, name another one: BUILDER=…' >&2; exit 1; }
+	    || { echo 'make: $(BUILDER) made no image. If it does not run: BUILDER=… names another one, and make image-archive needs none.' >&2; exit 1; }
 
 .PHONY: image-archive
 image-archive: image-root | need-PYTHON ## Write the container image IMAGE to target/image/opflex-peerstatus.tar, without any of these

@@ -66,14 +66,12 @@ def add(archive, name, data):
 
 
 def layer(folder):
-    """The folder as a tar: in order, without times, and root's, but for what is the user's."""
+    """The folder as a tar: in order, without times, and root's, as COPY has it."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(folder.rglob("*")):
             entry = archive.gettarinfo(path, str(path.relative_to(folder)))
-            entry.mtime, entry.uname, entry.gname = 0, "", ""
-            if entry.uid != 65532:
-                entry.uid = entry.gid = 0
+            entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, 0, "", ""
             with open(path, "rb") if entry.isfile() else io.BytesIO() as content:
                 archive.addfile(entry, content)
     return out.getvalue()
