@@ -134,6 +134,13 @@ class Promises(unittest.TestCase):
         for monitor in (m for m in found if m["kind"] == "ServiceMonitor"):
             self.assertLessEqual(monitor["spec"]["selector"]["matchLabels"].items(), one(found, "Service")["metadata"]["labels"].items())
 
+    @of_each_case
+    def test_the_network_policy_lets_helm_test_in(self, found):
+        labels = one(found, "Pod")["metadata"]["labels"]
+        for policy in (m for m in found if m["kind"] == "NetworkPolicy"):
+            [clients] = [rule["from"] for rule in policy["spec"]["ingress"] if {"port": "grpc"} in rule["ports"]]
+            self.assertLessEqual(clients[0]["podSelector"]["matchLabels"].items(), labels.items())
+
     def test_there_is_time_to_drain(self):
         for case, seconds in {"default": 5 + 5, "full": 120 + 3 + 5, "live": 2 + 5, "daemonset": 5 + 2 + 5}.items():
             with self.subTest(case):
