@@ -6,6 +6,7 @@ Needs root, to make the namespaces; nothing else of the machine is touched.
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,7 +54,7 @@ class Container:
         (self.root / "etc" / "resolv.conf").write_text(f"nameserver {nameserver}\n", encoding="utf-8")
         self.log = open(self.folder / "log", "w+b")
         listed = "".join(f"{source} {target} {options}\n" for source, target, options in mounts)
-        enter = ["unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=SIGKILL"]
+        enter = ["unshare", "--net", "--mount", "--pid", "--ipc", "--uts", "--fork"]
         # A container's environment is the image's and the pod's, and nothing of ours; `sh` needs a PATH.
         environment = {"PATH": os.environ["PATH"], **(env or {})}
         self.process = subprocess.Popen(
@@ -87,16 +88,23 @@ class Container:
         result = self.beside([sys.executable, "-c", program])
         return int(result.stdout) if result.returncode == 0 else 0
 
+    def _signal(self, number):
+        """Sends a signal to the container's first process. When that ends, the others in there do, and `unshare` with it."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text(encoding="ascii")
+        for child in children.split():
+            os.kill(int(child), number)
+
     def terminate(self):
-        """SIGTERM to the container's first process, as the kubelet sends it; returns its exit code."""
-        child = subprocess.run(["pgrep", "--parent", str(self.process.pid)], capture_output=True, text=True).stdout.split()
-        subprocess.run(["kill", "-TERM", *child], check=True)
+        """SIGTERM, as the kubelet sends it; returns the exit code."""
+        self._signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_S)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        if self.process.poll() is None:
+            self._signal(signal.SIGKILL)
         for process in [*self.helpers, self.process]:
             process.kill()
             process.wait()
