@@ -10,6 +10,7 @@ use super::{
 };
 
 /// What the command line asks for.
+#[derive(Clone)]
 pub(crate) struct Plan {
     names: Vec<String>,
     only: Vec<Who>,
@@ -31,8 +32,8 @@ pub(crate) struct Load {
     pub(crate) changes: u32,
 }
 
-const NAMES: [&str; 9] =
-    ["spread", "wide", "streams", "burst", "lone", "paced", "stuck", "continuity", "memory"];
+const NAMES: [&str; 10] =
+    ["spread", "wide", "streams", "burst", "lone", "paced", "stuck", "continuity", "growth", "memory"];
 
 impl Plan {
     /// `None`: help is wanted.
@@ -101,6 +102,7 @@ pub(crate) async fn run(plan: Plan) -> Outcome<()> {
             }
             "paced" => compare(&plan, &report, name, &paced(&plan, 1, 1, 300), &[Who::Ours]).await?,
             "stuck" => beside_a_stuck_one(&plan, &report).await?,
+            "growth" => growth(&plan, &report).await?,
             "continuity" => continuity(&plan, &report).await?,
             _ => memory(&plan, &report).await?,
         }
@@ -138,6 +140,16 @@ fn middle(samples: &[Sample]) -> Sample {
         p999: median(samples, |sample| sample.p999),
         max: median(samples, |sample| sample.max),
     }
+}
+
+/// How the cost of one delivery grows: with who listens, with how much happens, with how many peers there are.
+async fn growth(plan: &Plan, report: &Report) -> Outcome<()> {
+    for (connections, rate) in [(10, 2_000), (10, 20), (100, 200), (1_000, 20), (10_000, 2)] {
+        let load = paced(plan, connections, 1, rate);
+        compare(plan, report, "growth", &load, &[Who::Ours]).await?;
+    }
+    let plan = &Plan { ours: format!("{},peers=10000", plan.ours), ..plan.clone() };
+    compare(plan, report, "growth, 10,000 peers", &paced(plan, 100, 1, 200), &[Who::Ours]).await
 }
 
 /// A thousand clients, with and without one among them that never reads. In turn, on one server.

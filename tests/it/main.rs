@@ -4,6 +4,7 @@
 
 mod command_line;
 mod conformance;
+mod connections;
 mod continuity;
 mod errors;
 mod every_call;
@@ -14,10 +15,12 @@ mod layering;
 mod leaks;
 mod lifecycle;
 mod listeners;
+mod malformed;
 mod membership;
 mod netns;
 mod reasons;
 mod refusals;
+mod serving;
 mod shutdown;
 mod slow;
 mod support;
