@@ -24,6 +24,11 @@ use crate::{
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How often the files that say who gets in are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Files that the service itself has open: sockets that it listens on, those of its threads, logs, and whatever a
+/// resolver needs.
+const OWN_FILES: usize = 64;
+/// There is room for some clients, however few files there may be.
+const FEWEST_CLIENTS: usize = 16;
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -88,7 +93,9 @@ impl Service {
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let stop_pools = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let slots = Slots::for_files(raise_file_limit());
+        let files = raise_file_limit();
+        let slots = Slots::for_files(files);
+        let clients = room_for_clients(files, slots.most_connections());
         let open =
             |pool| pool::open(pool, slots.clone(), Arc::clone(&hub), tasks.clone(), stop_pools.clone());
         let (mut pools, mut owners) = (BTreeMap::new(), JoinSet::new());
@@ -108,7 +115,14 @@ impl Service {
         owners.spawn(keep_fresh(Arc::clone(&access), stop_pools.clone()));
         let (drain, draining) = watch::channel(false);
         let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
-        let mut server = Server::start(api, config.serving, access).await.map_err(StartError::Threads)?;
+        let mut serving = config.serving;
+        // Each way in has places of its own.
+        let clients = if socket.is_some() { clients / 2 } else { clients };
+        if clients < serving.connections {
+            warn!(files, clients, "the limit on open files leaves room for this many clients");
+            serving.connections = clients;
+        }
+        let mut server = Server::start(api, serving, access).await.map_err(StartError::Threads)?;
         if let Some(socket) = socket {
             server = server.also_on(socket);
         }
@@ -217,6 +231,11 @@ fn raise_file_limit() -> usize {
     current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
+/// How many clients there may be: as many as there are files that neither peers nor the service itself may need.
+fn room_for_clients(files: usize, peers: usize) -> usize {
+    files.saturating_sub(peers).saturating_sub(OWN_FILES).max(FEWEST_CLIENTS)
+}
+
 /// Destroys listeners that nobody has watched for too long.
 async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
     let mut every = interval(EXPIRE_EVERY);
@@ -240,6 +259,20 @@ async fn keep_fresh(access: Arc<Access>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = every.tick() => access.look(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_have_the_files_that_peers_leave_them() {
+        for (files, clients) in [(0, 16), (256, 16), (1024, 192), (20_000, 4_936), (1_048_576, 262_080)] {
+            let peers = Slots::for_files(files).most_connections();
+            assert_eq!(room_for_clients(files, peers), clients, "{files}");
+            assert!(files < 512 || peers + clients < files);
         }
     }
 }

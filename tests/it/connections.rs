@@ -120,6 +120,26 @@ async fn a_stop_does_not_wait_for_those_who_have_not_spoken_and_says_goaway_to_t
 }
 
 #[tokio::test]
+async fn those_who_have_not_spoken_are_let_go_at_the_stop_though_others_take_their_time() {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut slow = RawClient::connect(served.address, LARGEST_WINDOW).await;
+    slow.watch(1, &everything()).await;
+    slow.data(1).await;
+    let silent = connect(served.address).await;
+    let half = saying(served.address, &PREFACE[..20]).await;
+    let begin = Instant::now();
+    let stopped = tokio::spawn(served.stop());
+    for stream in [silent, half] {
+        hung_up(stream).await;
+    }
+    assert!(begin.elapsed() < HANDSHAKE / 2, "{:?}", begin.elapsed());
+    assert!(!stopped.is_finished(), "the other one is still there");
+    drop(slow);
+    stopped.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_stop_takes_no_longer_than_the_drain_whatever_clients_do() {
     let mut config = settings(&[]);
     config.drain_timeout = Duration::from_secs(1);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use opflex_peerstatus::grpc::{
     Keepalive, Serving,
-    pb::{WatchPeerStatusRequest, watch_peer_status_response::Event as Said},
+    pb::{Interest, ListenerFilter, WatchPeerStatusRequest, watch_peer_status_response::Event as Said},
 };
 use tokio::time::timeout;
 
@@ -296,6 +296,53 @@ async fn what_follows_a_change_is_told_together_but_the_first_after_a_quiet_time
 async fn without_pacing_each_change_is_told_at_once() {
     let (frames, _) = frames_for_twenty(Duration::ZERO).await;
     assert_eq!(frames, 20);
+}
+
+#[tokio::test]
+async fn filters_that_are_as_much_work_as_can_be_hold_up_nobody() {
+    let stage = stage();
+    let host = "a".repeat(250);
+    stage.flap("leaf", 1);
+    stage.add(&host);
+    let served = stage.serve(Keepalive::default()).await;
+    // As long as they may be in all, and each is wrong about the last letter only.
+    let globs =
+        ["*a".repeat(150) + "*b", "*".to_owned() + &"a".repeat(160) + "b", "*aaaaaaaaa?".repeat(25) + "b"];
+    let peers: Vec<_> = globs.iter().cycle().take(16).cloned().collect();
+    assert!((3_500..=4_096).contains(&peers.concat().len()));
+    let filter =
+        Some(ListenerFilter { peers, interests: vec![Interest::Peers.into()], ..Default::default() });
+    let hard = WatchPeerStatusRequest { filter, ..everything() };
+    let mut busy = RawClient::connect(served.address, LARGEST_WINDOW).await;
+    for stream in 0..8 {
+        busy.watch(2 * stream + 1, &hard).await;
+    }
+    let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+    client.watch(1, &everything()).await;
+    let mut told = Told::default();
+    told.until(&mut client, 1, 3).await;
+    until_streams(&stage, 9).await;
+    let mut slowest = Duration::ZERO;
+    for revision in 4..=203 {
+        let begin = Instant::now();
+        stage.flap(&host, 1);
+        told.until(&mut client, 1, revision).await;
+        slowest = slowest.max(begin.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    within("the others", async {
+        while stage
+            .listeners
+            .list(None, 9, &opflex_peerstatus::status::Reach::All)
+            .iter()
+            .any(|listener| listener.lag > 0)
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    drop((busy, client));
+    served.stop().await;
 }
 
 #[tokio::test]

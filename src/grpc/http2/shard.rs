@@ -171,6 +171,7 @@ impl Shard {
         handshake: Handshake,
         begun: impl Future<Output = Result<(T, Origin), Ended>>,
     ) -> Result<(), Ended> {
+        let close = self.common.close.clone();
         let open = async {
             let (stream, origin) = begun.await?;
             connection::open(stream, origin, self).await.map_err(Ended::from)
@@ -179,6 +180,8 @@ impl Shard {
             biased;
             // In a box, for it is as large as the connection, which would have room for it for ever.
             opened = Box::pin(timeout(HANDSHAKE, open)) => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
+            // Who has not spoken when the service stops has nothing to lose.
+            () = close.cancelled() => return Ok(()),
             () = handshake.displaced() => return Err(Ended::Displaced),
         };
         drop(handshake);
@@ -199,6 +202,8 @@ impl Shard {
                 }
             }
         }
+        // With those who have arrived and were not taken in.
+        drop(door);
         self.closing.set(true);
         self.wake(|_| true);
         while !self.roster.borrow().is_empty() {
