@@ -22,13 +22,13 @@ use crate::{
 
 /// How often listeners that nobody watches are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How often the files that say who gets in are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Files that the service itself has open: sockets that it listens on, those of its threads, logs, and whatever a
 /// resolver needs.
 const OWN_FILES: usize = 64;
 /// There is room for some clients, however few files there may be.
 const FEWEST_CLIENTS: usize = 16;
-/// How often the files that say who gets in are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -116,6 +116,8 @@ impl Service {
         let (drain, draining) = watch::channel(false);
         let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
         let mut serving = config.serving;
+        // Each way in has places of its own.
+        let clients = if socket.is_some() { clients / 2 } else { clients };
         if clients < serving.connections {
             warn!(files, clients, "the limit on open files leaves room for this many clients");
             serving.connections = clients;
