@@ -9,12 +9,17 @@ use tokio::{
     task::{JoinError, JoinHandle, JoinSet},
     time::{Instant, interval, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{info, warn};
 
 use crate::{
+    admin::{self, Exposition, Pages, Sources},
     config::Config,
-    grpc::{self, Api, Server},
+    grpc::{self, Api, Counts, Server},
+    metrics::{Peers, Reloads, Turns},
     pool,
     status::{Hub, Listeners},
     transport::Slots,
@@ -32,6 +37,15 @@ pub enum StartError {
     #[error("cannot serve on {address}")]
     Bind {
         /// Where it was to serve.
+        address: SocketAddr,
+        /// Why it can't.
+        #[source]
+        source: io::Error,
+    },
+    /// The address of the admin port cannot be had.
+    #[error("cannot have the admin port on {address}")]
+    BindAdmin {
+        /// Where it was to be.
         address: SocketAddr,
         /// Why it can't.
         #[source]
@@ -59,6 +73,7 @@ pub enum RunError {
 /// A running service.
 pub struct Service {
     address: SocketAddr,
+    admin: Option<SocketAddr>,
     stop: CancellationToken,
     run: JoinHandle<Result<(), RunError>>,
 }
@@ -72,13 +87,17 @@ impl Service {
         let failed = |source| StartError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let admin = bind_admin(config.admin).await?;
+        let effective: Arc<str> = config.effective().into();
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let stop_pools = CancellationToken::new();
         let tasks = TaskTracker::new();
         let slots = Slots::for_files(raise_file_limit());
-        let open =
-            |pool| pool::open(pool, slots.clone(), Arc::clone(&hub), tasks.clone(), stop_pools.clone());
+        let peers = Peers::default();
+        let open = |pool| {
+            pool::open(pool, slots.clone(), Arc::clone(&hub), &peers, tasks.clone(), stop_pools.clone())
+        };
         let (mut pools, mut owners) = (BTreeMap::new(), JoinSet::new());
         for pool in config.pools {
             if pool.peers.is_empty() {
@@ -90,13 +109,48 @@ impl Service {
             pools.insert(name, handle);
         }
         let (drain, draining) = watch::channel(false);
-        let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
+        let api = Api {
+            hub: Arc::clone(&hub),
+            listeners: Arc::clone(&listeners),
+            pools: Arc::new(pools),
+            draining: draining.clone(),
+        };
         let server = Server::start(api, config.serving).await.map_err(StartError::Threads)?;
+        let Counts { calls, shards, turns } = server.counts().clone();
+        let sources = Sources {
+            hub,
+            listeners: Arc::clone(&listeners),
+            peers,
+            calls,
+            shards,
+            turns: turns.clone(),
+            reloads: Reloads::default(),
+        };
+        let (_, config_in_effect) = watch::channel(effective);
+        let pages = Pages {
+            exposition: Exposition::new(sources),
+            turns: turns.clone(),
+            draining,
+            config: config_in_effect,
+        };
+        let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let stop = CancellationToken::new();
-        let parts =
-            Parts { listeners, drain, tasks, owners, stop_pools, drain_timeout: config.drain_timeout };
-        let run = tokio::spawn(run(parts, server, listener, stop.clone()));
-        Ok(Self { address, stop, run })
+        let drain_timeout = config.drain_timeout;
+        let parts = Parts { listeners, drain, turns, tasks, owners, stop_pools, drain_timeout };
+        // It ends last: until then it says what is going on.
+        let admin = admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, pages))));
+        let service = run(parts, server, listener, stop.clone());
+        let run = tokio::spawn(async move {
+            let _admin = admin;
+            service.await
+        });
+        Ok(Self { address, admin: admin_address, stop, run })
+    }
+
+    /// Where the admin port is, if there is one.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Where the API is served.
@@ -126,12 +180,19 @@ struct Parts {
     listeners: Arc<Listeners>,
     /// Tells calls that the service is stopping.
     drain: watch::Sender<bool>,
+    turns: Turns,
     /// Connections to peers.
     tasks: TaskTracker,
     /// The owners of pools.
     owners: JoinSet<()>,
     stop_pools: CancellationToken,
     drain_timeout: Duration,
+}
+
+async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = TcpListener::bind(address).await;
+    bound.map(Some).map_err(|source| StartError::BindAdmin { address, source })
 }
 
 async fn run(
@@ -141,6 +202,7 @@ async fn run(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     parts.owners.spawn(expire(Arc::clone(&parts.listeners), parts.stop_pools.clone()));
+    let _turns = AbortOnDropHandle::new(tokio::spawn(parts.turns.add().keep()));
     let close = CancellationToken::new();
     let mut server = tokio::spawn(server.serve(listener, close.clone().cancelled_owned()));
     let outcome = tokio::select! {

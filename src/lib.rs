@@ -7,18 +7,21 @@
 //! |---|---|---|
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
+//! | numbers | [`metrics`] | what is counted and measured |
 //! | state | [`status`] | what listeners hear: current state and one revisioned log |
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
-//! | edge | [`grpc`], [`sim`] | the API; OpFlex peers to develop and demonstrate against |
+//! | edge | [`grpc`], [`admin`], [`sim`] | the API; the port for operators; OpFlex peers to develop and demonstrate against |
 //! | wiring | [`config`], [`telemetry`], [`app`] | from settings to a running service |
 //! | commands | [`cli`] | the command line: the service, its clients, the demonstration |
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
 pub mod grpc;
+pub mod metrics;
 pub mod opflex;
 pub mod peer;
 pub mod pool;

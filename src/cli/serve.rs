@@ -74,10 +74,10 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
 pub fn not_started(error: StartError) -> Failure {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     let is_taken = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::AddrInUse);
+    let flag = match error {
+        StartError::BindAdmin { .. } => "another address with --admin, or --admin off",
+        _ => "another address with --listen",
+    };
     let error = anyhow::Error::new(error);
-    Failure::Other(if is_taken {
-        anyhow!("{error:#}\n  choose another address with --listen")
-    } else {
-        error
-    })
+    Failure::Other(if is_taken { anyhow!("{error:#}\n  choose {flag}") } else { error })
 }

@@ -6,6 +6,7 @@ mod deadline;
 mod error;
 mod health;
 mod http2;
+mod methods;
 mod names;
 mod paging;
 mod pool_service;
@@ -17,7 +18,7 @@ mod watch;
 mod wire;
 
 pub use http2::{Keepalive, ThreadEnded};
-pub use server::{Api, Server, Serving};
+pub use server::{Api, Counts, Server, Serving};
 
 /// Generated from `proto/opflex/peerstatus/v1`.
 #[allow(clippy::all, unreachable_pub)] // not ours to lint

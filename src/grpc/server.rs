@@ -13,9 +13,11 @@ use super::{
     error,
     health::HealthService,
     http2::{self, Answers, Common, Ends, Keepalive, ThreadEnded, Threads},
+    methods,
     pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
 };
 use crate::{
+    metrics::{Calls, Shards, Turns},
     pool::PoolHandle,
     status::{Hub, Listeners},
 };
@@ -69,11 +71,23 @@ impl Api {
     }
 }
 
+/// What a server counts and measures. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// Calls, by method.
+    pub calls: Arc<Calls>,
+    /// What the threads measure.
+    pub shards: Shards,
+    /// Whether the threads turn.
+    pub turns: Turns,
+}
+
 /// The server, with nobody to serve yet. Dropping it lets go of every client.
 pub struct Server {
     threads: Threads,
     ends: Ends,
     places: Arc<Semaphore>,
+    counts: Counts,
     close: CancellationToken,
 }
 
@@ -84,17 +98,28 @@ impl Server {
     /// A thread could not be had.
     pub async fn start(api: Api, serving: Serving) -> io::Result<Self> {
         let close = CancellationToken::new();
+        let shards = Shards::default();
+        let counts = Counts { calls: methods::calls(shards.clone()), shards, turns: Turns::default() };
         let common = Common {
             hub: Arc::clone(&api.hub),
             routes: routes(api),
             keepalive: serving.keepalive,
             pacing: serving.pacing,
             answers: Answers::default(),
+            calls: Arc::clone(&counts.calls),
+            shards: counts.shards.clone(),
+            turns: counts.turns.clone(),
             close: close.clone(),
         };
         let (threads, ends) = Threads::start(serving.threads.max(1), &common).await?;
         let places = Arc::new(Semaphore::new(serving.connections));
-        Ok(Self { threads, ends, places, close })
+        Ok(Self { threads, ends, places, counts, close })
+    }
+
+    /// What is counted of calls, and of the threads.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Serves the API until `stop`, and then until the last client has gone.
@@ -144,11 +169,16 @@ pub(super) fn explain(response: http::Response<Body>) -> http::Response<Body> {
     }
 }
 
+/// Everything that is served, or needed to understand it.
+pub(super) const DESCRIPTORS: [&[u8]; 3] = [
+    pb::DESCRIPTORS,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    // The details of errors, which clients would otherwise show as bytes.
+    tonic_types::pb::FILE_DESCRIPTOR_SET,
+];
+
 /// Reflection, so that grpcurl and its like need no proto files. Older ones ask for v1alpha.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // The details of errors, which clients would otherwise show as bytes.
-        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    let builder = tonic_reflection::server::Builder::configure();
+    DESCRIPTORS.into_iter().fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
 }

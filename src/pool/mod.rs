@@ -12,6 +12,7 @@ mod session;
 mod simulation;
 mod steps;
 mod supervisor;
+mod waits;
 
 pub use command::{PoolError, PoolHandle, Reset};
 pub use supervisor::{ASK_AGAIN, PoolConfig, open};

@@ -17,11 +17,12 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     AttachError, AttachOptions, CreateError, Cursor, End, Gap, GapPolicy, Hub, Listener, ListenerError,
-    ListenerSpec, ListenerView,
+    ListenerSpec, ListenerView, ResetReason,
     listener::{Attachment, Life},
     seat::{Progress, Seat},
     subscription::{Start, Subscription},
 };
+use crate::metrics::{Attach, Detach, Listening, Reset};
 
 /// How many listeners and streams there may be.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +33,23 @@ pub struct Limits {
     pub streams: usize,
 }
 
+/// How many there are, by whether they are watched, and how far the slowest stream is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headcount {
+    /// Listeners that are watched.
+    pub attached: usize,
+    /// Listeners that nobody watches.
+    pub detached: usize,
+    /// Streams, and calls that wait.
+    pub streams: usize,
+    /// Revisions that the slowest watched one is behind.
+    pub lag: u64,
+}
+
 /// Every listener of the service.
 pub struct Listeners {
     hub: Arc<Hub>,
+    counts: Listening,
     limits: Limits,
     draining: AtomicBool,
     registry: Mutex<Registry>,
@@ -56,6 +71,7 @@ impl Listeners {
     pub fn new(hub: Arc<Hub>, limits: Limits) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             hub,
+            counts: Listening::default(),
             limits,
             draining: AtomicBool::new(false),
             registry: Mutex::default(),
@@ -115,7 +131,7 @@ impl Listeners {
         let mut registry = self.registry.lock();
         let listener = registry.listeners.get(id).cloned().ok_or(AttachError::NotFound)?;
         let start = self.prepare(&options)?;
-        let attached = self.take_seat(&mut registry, listener, &options)?;
+        let attached = self.take_seat(&mut registry, listener, &options, start)?;
         // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
         drop(registry);
         Ok(Subscription::new(Arc::clone(&self.hub), attached, start, &options))
@@ -135,7 +151,7 @@ impl Listeners {
         self.check_open()?;
         self.check_streams(&registry)?;
         let listener = self.insert(&mut registry, None, ListenerSpec { idle_ttl: None, ..spec })?;
-        let attached = self.take_seat(&mut registry, listener, &options)?;
+        let attached = self.take_seat(&mut registry, listener, &options, start)?;
         // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
         drop(registry);
         Ok(Subscription::new(Arc::clone(&self.hub), attached, start, &options))
@@ -195,6 +211,31 @@ impl Listeners {
     pub fn count(&self) -> (usize, usize) {
         let registry = self.registry.lock();
         (registry.listeners.len(), registry.streams)
+    }
+
+    /// What is counted of them.
+    #[must_use]
+    pub const fn counts(&self) -> &Listening {
+        &self.counts
+    }
+
+    /// Goes through all of them.
+    #[must_use]
+    pub fn headcount(&self) -> Headcount {
+        let registry = self.registry.lock();
+        let streams = registry.streams;
+        // Streams come and go meanwhile; they are not to wait.
+        let listeners: Vec<_> = registry.listeners.values().cloned().collect();
+        drop(registry);
+        let head = self.hub.cursor().revision;
+        let count = |headcount: Headcount, listener: &Arc<Listener>| match &listener.life.lock().attachment {
+            Attachment::Detached { .. } => Headcount { detached: headcount.detached + 1, ..headcount },
+            Attachment::Attached { seat, .. } => {
+                let lag = headcount.lag.max(head.saturating_sub(seat.progress().cursor));
+                Headcount { attached: headcount.attached + 1, lag, ..headcount }
+            }
+        };
+        listeners.iter().fold(Headcount { streams, ..Headcount::default() }, count)
     }
 
     fn insert(
@@ -271,13 +312,20 @@ impl Listeners {
         registry: &mut Registry,
         listener: Arc<Listener>,
         options: &AttachOptions,
+        start: Start,
     ) -> Result<Attached, AttachError> {
         self.check_open()?;
         let mut life = listener.life.lock();
+        let mut how = match (start, listener.spec.idle_ttl) {
+            (Start::After(_), _) => Attach::Resumed,
+            (_, None) => Attach::Ephemeral,
+            (_, Some(_)) => Attach::New,
+        };
         match &life.attachment {
             Attachment::Attached { seat, .. } if options.takeover => {
                 self.check_takeovers(registry)?;
                 seat.call_away(End::TakenOver, 0);
+                how = Attach::Takeover;
             }
             Attachment::Attached { client, .. } => return Err(AttachError::Attached(client.to_string())),
             Attachment::Detached { .. } => self.check_streams(registry)?,
@@ -288,7 +336,8 @@ impl Listeners {
             Attachment::Attached { seat: Arc::clone(&seat), client: options.client.as_str().into() };
         drop(life);
         registry.streams += 1;
-        Ok(Attached { listeners: Weak::clone(&self.this), listener, seat })
+        self.counts.attached(how);
+        Ok(Attached { listeners: Weak::clone(&self.this), listener, seat, left: None })
     }
 
     /// A stream has ended, or a call that waited.
@@ -340,9 +389,29 @@ pub(super) struct Attached {
     listeners: Weak<Listeners>,
     pub(super) listener: Arc<Listener>,
     pub(super) seat: Arc<Seat>,
+    /// Why the stream ended, if it did by itself.
+    pub(super) left: Option<Detach>,
 }
 
 impl Attached {
+    /// Counts that the stream starts over.
+    pub(super) fn count_reset(&self, why: ResetReason, missed: u64) {
+        self.seat.reset(missed);
+        let why = match why {
+            ResetReason::Overflow => Reset::Overflow,
+            ResetReason::Compacted => Reset::Compacted,
+            ResetReason::EpochChanged => Reset::EpochChanged,
+        };
+        if let Some(listeners) = self.listeners.upgrade() {
+            listeners.counts.reset(why, missed);
+        }
+    }
+
+    fn why_it_left(&self) -> Detach {
+        let called_away = self.seat.end().map(|(end, _)| detach(end));
+        self.left.or(called_away).unwrap_or(Detach::ClientGone)
+    }
+
     /// The listener as it is now; `None` if the service is gone.
     pub(super) fn view(&self) -> Option<ListenerView> {
         self.listeners.upgrade().map(|listeners| listeners.view(&self.listener))
@@ -354,6 +423,7 @@ impl Drop for Attached {
         let Some(listeners) = self.listeners.upgrade() else {
             return;
         };
+        listeners.counts.detached(self.why_it_left());
         let mut registry = listeners.registry.lock();
         listeners.one_less(&mut registry);
         let mut life = self.listener.life.lock();
@@ -367,6 +437,16 @@ impl Drop for Attached {
                 registry.listeners.remove(&self.listener.id);
             }
         }
+    }
+}
+
+/// What the end of a stream counts as.
+pub(super) const fn detach(end: End) -> Detach {
+    match end {
+        End::TakenOver => Detach::TakenOver,
+        End::Destroyed => Detach::Destroyed,
+        End::Draining => Detach::Draining,
+        End::Overflow => Detach::Overflow,
     }
 }
 

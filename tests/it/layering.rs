@@ -9,11 +9,12 @@ use proc_macro2::{TokenStream, TokenTree};
 const RUNGS: &[&[&str]] = &[
     &["opflex"],
     &["peer"],
+    &["metrics"],
     &["status"],
     &["tls"],
     &["transport"],
     &["pool"],
-    &["grpc", "sim"],
+    &["grpc", "admin", "sim"],
     &["config"],
     &["telemetry"],
     &["app"],

@@ -1,17 +1,20 @@
 //! One request and its response.
 
-use std::{future::poll_fn, pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
 use tokio::time::timeout;
 use tonic::{body::Body, service::Routes, transport::server::TcpConnectInfo};
 use tower::Service as _;
 
-use super::{answers::Answers, feed::Feed, received::Received};
-use crate::grpc::{server, watch::Handover};
+use super::{answers::Answers, feed::Feed, framing::Framing, received::Received};
+use crate::{
+    grpc::{server, watch::Handover},
+    metrics::{Call, Method},
+};
 
 /// Bytes of an answer for which room is asked at a time: more would be kept from the other streams of the connection.
 const AT_A_TIME: usize = 16 * 1024;
@@ -28,8 +31,9 @@ pub(super) async fn run(
     mut routes: Routes,
     client: TcpConnectInfo,
     answers: Answers,
+    mut call: Call,
 ) -> Option<Feed> {
-    let mut request = request.map(|body| Body::new(Received(body)));
+    let mut request = request.map(|body| Body::new(Received::new(body, Arc::clone(call.method()))));
     request.extensions_mut().insert(client);
     let response = tokio::select! {
         biased;
@@ -40,22 +44,33 @@ pub(super) async fn run(
     let watch = head.extensions.remove::<Handover>().and_then(|handover| handover.take());
     let head = Response::from_parts(head, ());
     let ends = watch.is_none() && body.is_end_stream();
+    let code = ends.then(|| code_of(head.headers()));
     let mut stream = respond.send_response(head, ends).ok()?;
-    match watch {
-        Some(subscription) => return Some(Feed::new(stream, subscription)),
-        None if ends => {}
-        None => {
-            if send(body, &mut stream, &answers).await.is_err() {
-                stream.send_reset(Reason::CANCEL);
-            }
-        }
+    match (watch, code) {
+        (Some(subscription), _) => return Some(Feed::new(stream, subscription, call)),
+        (None, Some(code)) => call.code(code),
+        (None, None) => match send(body, &mut stream, &answers, call.method()).await {
+            Ok(code) => call.code(code),
+            Err(Gone) => stream.send_reset(Reason::CANCEL),
+        },
     }
     None
 }
 
-/// Sends a body to its end.
-async fn send(body: Body, stream: &mut SendStream<Bytes>, answers: &Answers) -> Result<(), Gone> {
-    let mut body = pin!(body);
+/// The number of the status that headers or trailers tell.
+pub(super) fn code_of(headers: &HeaderMap) -> usize {
+    let status = headers.get("grpc-status").and_then(|status| status.to_str().ok());
+    status.and_then(|status| status.parse().ok()).unwrap_or(usize::MAX)
+}
+
+/// Sends a body to its end. Returns the code in its trailers.
+async fn send(
+    body: Body,
+    stream: &mut SendStream<Bytes>,
+    answers: &Answers,
+    method: &Method,
+) -> Result<usize, Gone> {
+    let (mut body, mut framing) = (pin!(body), Framing::default());
     loop {
         let frame = tokio::select! {
             biased;
@@ -63,13 +78,18 @@ async fn send(body: Body, stream: &mut SendStream<Bytes>, answers: &Answers) -> 
             frame = poll_fn(|cx| body.as_mut().poll_frame(cx)) => frame,
         };
         let Some(frame) = frame else {
-            return stream.send_data(Bytes::new(), true).map_err(|_| Gone);
+            return stream.send_data(Bytes::new(), true).map(|()| usize::MAX).map_err(|_| Gone);
         };
         match frame.map_err(|_| Gone)?.into_data() {
-            Ok(data) => send_data(data, stream, answers).await?,
+            Ok(data) => {
+                let begun = framing.take(&data);
+                send_data(data, stream, answers).await?;
+                method.sent(begun);
+            }
             Err(frame) => {
                 let trailers = frame.into_trailers().map_err(|_| Gone)?;
-                return stream.send_trailers(trailers).map_err(|_| Gone);
+                let code = code_of(&trailers);
+                return stream.send_trailers(trailers).map(|()| code).map_err(|_| Gone);
             }
         }
     }

@@ -156,11 +156,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         // What cannot be sent is not even thought of: it would be old news by then.
         while at < self.feeds.len() && !self.line.is_blocked() {
             let Some(feed) = self.feeds.get_mut(at) else { break };
-            let pumped = if look && feed.is_reset() {
-                Pumped::Over
-            } else {
-                feed.pump(now, &mut self.shard.scratch())
-            };
+            let pumped = if look && feed.is_reset() { Pumped::Over } else { feed.pump(now, &self.shard) };
             match pumped {
                 Pumped::Quiet(due) => {
                     heartbeat = Some(heartbeat.map_or(due, |earliest| earliest.min(due)));
@@ -210,7 +206,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             match ready!(accepted) {
                 Some(Ok((request, respond))) => {
                     let (routes, answers) = self.shard.services();
-                    let call = call::run(request, respond, routes, self.client.clone(), answers);
+                    let counted = self.shard.begin(request.uri().path());
+                    let call = call::run(request, respond, routes, self.client.clone(), answers, counted);
                     self.calls.get_or_insert_default().push(Box::pin(call));
                     self.more = true;
                 }

@@ -12,6 +12,7 @@ mod answers;
 mod call;
 mod connection;
 mod feed;
+mod framing;
 mod keepalive;
 mod line;
 mod received;

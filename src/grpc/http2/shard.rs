@@ -9,7 +9,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use slab::Slab;
@@ -17,14 +17,17 @@ use tokio::{
     net::TcpStream,
     sync::{Notify, mpsc},
     task::spawn_local,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::server::TcpConnectInfo};
 use tracing::debug;
 
-use super::{Keepalive, answers::Answers, connection, threads::Arrival};
-use crate::status::{Event, Hub};
+use super::{Keepalive, answers::Answers, connection, feed::Batch, threads::Arrival};
+use crate::{
+    metrics::{self, Call, Calls, Shards, Turns},
+    status::{Event, Hub},
+};
 
 /// How long a client may take from its connection to the first words of HTTP/2.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -37,6 +40,9 @@ pub(in crate::grpc) struct Common {
     /// What follows a change within this time is told with it.
     pub(in crate::grpc) pacing: Duration,
     pub(in crate::grpc) answers: Answers,
+    pub(in crate::grpc) calls: Arc<Calls>,
+    pub(in crate::grpc) shards: Shards,
+    pub(in crate::grpc) turns: Turns,
     /// Every connection is asked to end.
     pub(in crate::grpc) close: CancellationToken,
 }
@@ -47,6 +53,9 @@ pub(super) struct Shard {
     roster: RefCell<Slab<Entry>>,
     scratch: RefCell<Vec<Arc<Event>>>,
     closing: Cell<bool>,
+    numbers: Arc<metrics::Shard>,
+    /// The same moment on two clocks.
+    clocks: Cell<(Instant, SystemTime)>,
     /// The last connection has gone.
     empty: Notify,
 }
@@ -67,6 +76,8 @@ pub(super) struct Seat {
 impl Shard {
     pub(super) fn new(common: Common) -> Rc<Self> {
         Rc::new(Self {
+            numbers: common.shards.add(),
+            clocks: Cell::new((Instant::now(), SystemTime::now())),
             common,
             roster: RefCell::default(),
             scratch: RefCell::default(),
@@ -88,12 +99,29 @@ impl Shard {
         self.scratch.borrow_mut()
     }
 
+    /// A call begins.
+    pub(super) fn begin(&self, path: &str) -> Call {
+        self.common.calls.begin(path)
+    }
+
+    /// A batch was handed out.
+    pub(super) fn count(&self, batch: &Batch, now: Instant) {
+        self.numbers.said(batch.messages);
+        if let Some(oldest) = batch.oldest {
+            // The clock of the machine is read after changes, and not for each of those who are told.
+            let (then, wall) = self.clocks.get();
+            let age = (wall + now.saturating_duration_since(then)).duration_since(oldest);
+            self.numbers.delivered(age.unwrap_or_default(), batch.changes);
+        }
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.get()
     }
 
     pub(super) fn seat(this: &Rc<Self>) -> Seat {
         let key = this.roster.borrow_mut().insert(Entry::default());
+        this.numbers.connected();
         Seat { shard: Rc::clone(this), key }
     }
 
@@ -115,6 +143,7 @@ impl Shard {
                 if before == head { Poll::Pending } else { Poll::Ready(()) }
             })
             .await;
+            self.clocks.set((Instant::now(), SystemTime::now()));
             self.wake(|entry| entry.watching);
             if !self.common.pacing.is_zero() {
                 sleep(self.common.pacing).await;
@@ -139,6 +168,7 @@ impl Shard {
     /// Carries what arrives, until it is told to close and the last connection has gone.
     pub(super) async fn run(self: Rc<Self>, mut door: mpsc::Receiver<Arrival>) {
         spawn_local(Rc::clone(&self).pace());
+        spawn_local(self.common.turns.add().keep());
         let close = self.common.close.clone();
         loop {
             tokio::select! {
@@ -178,6 +208,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut roster = self.shard.roster.borrow_mut();
         roster.try_remove(self.key);
+        self.shard.numbers.disconnected();
         if roster.is_empty() {
             self.shard.empty.notify_one();
         }

@@ -1,5 +1,6 @@
 //! What the tests are written in: a service, a client, a watch, peers.
 
+mod admin;
 mod netns;
 mod peer;
 mod process;
@@ -9,6 +10,7 @@ mod stage;
 mod tls;
 mod watch;
 
+pub(crate) use admin::{asked, numbers, page};
 pub(crate) use netns::{Direction, Network};
 pub(crate) use peer::ScriptedPeer;
 pub(crate) use process::{Process, peerstatus, peerstatus_in, peerstatus_with};
@@ -22,7 +24,7 @@ use std::{fs, future::Future, path::PathBuf, time::Duration};
 
 use opflex_peerstatus::{
     app::Service,
-    config::{Config, Overrides},
+    config::{Admin, Config, Overrides},
     grpc::pb::{
         CreateListenerRequest, CreateListenerResponse, GetPoolRequest, Pool, WatchPeerStatusRequest,
         peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
@@ -92,6 +94,10 @@ impl Server {
         self.service.address()
     }
 
+    pub(crate) fn admin(&self) -> std::net::SocketAddr {
+        self.service.admin_address().expect("an admin port")
+    }
+
     pub(crate) fn begin_stop(&self) {
         self.service.stopper().cancel();
     }
@@ -109,6 +115,7 @@ impl Server {
 pub(crate) fn settings(peers: &[String]) -> Config {
     let overrides = Overrides {
         listen: Some("127.0.0.1:0".parse().expect("an address")),
+        admin: Some(Admin::At("127.0.0.1:0".parse().expect("an address"))),
         peers: peers.iter().map(|peer| peer.parse().expect("a peer address")).collect(),
         name: Some("test".into()),
         ..Overrides::default()

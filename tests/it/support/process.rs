@@ -48,7 +48,11 @@ fn command_in(namespace: &str, args: &[&str]) -> Command {
 }
 
 fn prepared(mut command: Command, args: &[&str]) -> Command {
-    command.args(args).env_remove("PEERSTATUS_SERVER").env_remove("RUST_BACKTRACE");
+    command
+        .args(args)
+        .env("PEERSTATUS_ADMIN", "127.0.0.1:0")
+        .env_remove("PEERSTATUS_SERVER")
+        .env_remove("RUST_BACKTRACE");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
