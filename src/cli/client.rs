@@ -7,10 +7,10 @@ use tonic::{
     Request, Response, Status,
     transport::{Channel, Endpoint},
 };
-use tonic_health::pb::health_client::HealthClient;
 
 use crate::{
     cli::exit::{Failure, root_cause},
+    grpc::health_pb::health_client::HealthClient,
     grpc::pb::{peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient},
 };
 

@@ -12,6 +12,7 @@ use tonic::{Code, Status, body::Body, service::Routes};
 use super::{
     error,
     health::HealthService,
+    health_pb::health_server::HealthServer,
     http2::{self, Answers, Common, Ends, Keepalive, ThreadEnded, Threads},
     methods,
     pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
@@ -143,8 +144,7 @@ impl Server {
 }
 
 fn routes(api: Api) -> Routes {
-    let draining = api.draining.clone();
-    let health = tonic_health::pb::health_server::HealthServer::new(HealthService { draining });
+    let health = HealthServer::new(HealthService(api.clone()));
     let mut routes = Routes::builder();
     routes
         .add_service(PeerStatusServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
@@ -170,9 +170,8 @@ pub(super) fn explain(response: http::Response<Body>) -> http::Response<Body> {
 }
 
 /// Everything that is served, or needed to understand it.
-pub(super) const DESCRIPTORS: [&[u8]; 3] = [
+pub(super) const DESCRIPTORS: [&[u8]; 2] = [
     pb::DESCRIPTORS,
-    tonic_health::pb::FILE_DESCRIPTOR_SET,
     // The details of errors, which clients would otherwise show as bytes.
     tonic_types::pb::FILE_DESCRIPTOR_SET,
 ];

@@ -9,6 +9,7 @@ mod continuity;
 mod errors;
 mod every_call;
 mod fuzz;
+mod health;
 mod history;
 mod hostile;
 mod layering;
