@@ -24,12 +24,13 @@ use super::{
     probe::probe,
     session::{Session, Shared, Told, What},
     steps::{self, Step, backoff_cap_ms},
+    telling::Telling,
     waits::Waits,
 };
 use crate::{
     metrics::{self, Transition},
     opflex::{ElementMode, Identity, Proxies},
-    peer::{PeerAddress, PeerStatus, Reason, Timers},
+    peer::{PeerAddress, Timers},
     status::{Event, Hub, PeerUpdate, Update},
     tls::ClientTls,
     transport::{Connector, Slots},
@@ -101,6 +102,7 @@ struct Supervisor {
     tasks: TaskTracker,
     tell: mpsc::Sender<Told>,
     waits: Waits,
+    telling: Telling,
     counts: metrics::Pool,
 }
 
@@ -153,6 +155,7 @@ impl Supervisor {
             tasks,
             tell,
             waits: Waits::default(),
+            telling: Telling::default(),
             counts,
         };
         (supervisor, told)
@@ -172,18 +175,14 @@ impl Supervisor {
         }
         loop {
             self.mind_the_quiet();
-            let ask_again = self.ask_again_at;
-            let quiet_for_too_long = async {
-                match ask_again {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let quiet_for_too_long = at(self.ask_again_at);
+            let held_for_long_enough = at(self.telling.due().map(Instant::from_std));
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(told) = told.recv() => self.take_in(told),
                 Some(command) = commanded.recv() => self.obey(command),
                 () = quiet_for_too_long => self.ask_again(),
+                () = held_for_long_enough => self.telling.catch_up(Instant::now().into_std()),
             }
         }
         self.stop_all();
@@ -320,20 +319,15 @@ impl Supervisor {
         if let Some(waited) = self.waits.note(&event) {
             self.counts.became_ready(waited);
         }
-        self.log(&event);
+        self.telling.note(&event, Instant::now().into_std());
     }
+}
 
-    fn log(&self, event: &Event) {
-        let peer = &event.peer.peer;
-        let (status, reason, detail) = (peer.status, peer.reason, &*peer.detail);
-        let detail = (!detail.is_empty()).then_some(detail);
-        let revision = event.revision;
-        let failed = matches!(status, PeerStatus::Connecting) && !matches!(reason, Reason::Dialing);
-        if failed {
-            warn!(pool = %self.name, peer = %peer.address, %status, %reason, detail, revision, "peer status");
-        } else {
-            info!(pool = %self.name, peer = %peer.address, %status, %reason, detail, revision, "peer status");
-        }
+/// Waits until then; for ever, if that is never.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
     }
 }
 

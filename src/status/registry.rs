@@ -14,6 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
+use tracing::debug;
 
 use super::{
     AttachError, AttachOptions, CreateError, Cursor, End, Gap, GapPolicy, Hub, Listener, ListenerError,
@@ -116,6 +117,7 @@ impl Listeners {
     /// There is none of that name.
     pub fn destroy(&self, id: &str) -> Result<(), ListenerError> {
         let listener = self.registry.lock().listeners.remove(id).ok_or(ListenerError)?;
+        debug!(listener = id, "listener destroyed");
         let life = listener.life.lock();
         if let Attachment::Attached { seat, .. } = &life.attachment {
             seat.call_away(End::Destroyed, self.hub.cursor().revision);
@@ -201,7 +203,11 @@ impl Listeners {
         let before = registry.listeners.len();
         registry.listeners.retain(|_, listener| match &listener.life.lock().attachment {
             Attachment::Attached { .. } => true,
-            Attachment::Detached { deadline, .. } => *deadline > now,
+            Attachment::Detached { deadline, .. } if *deadline > now => true,
+            Attachment::Detached { .. } => {
+                debug!(listener = %listener.id, "listener expired");
+                false
+            }
         });
         before - registry.listeners.len()
     }
@@ -261,6 +267,7 @@ impl Listeners {
             }),
             spec,
         });
+        debug!(listener = %id, ephemeral = listener.spec.idle_ttl.is_none(), "listener created");
         registry.listeners.insert(id, Arc::clone(&listener));
         Ok(listener)
     }
@@ -337,6 +344,7 @@ impl Listeners {
         drop(life);
         registry.streams += 1;
         self.counts.attached(how);
+        debug!(listener = %listener.id, client = options.client, ?how, "listener attached");
         Ok(Attached { listeners: Weak::clone(&self.this), listener, seat, left: None })
     }
 
@@ -423,7 +431,9 @@ impl Drop for Attached {
         let Some(listeners) = self.listeners.upgrade() else {
             return;
         };
-        listeners.counts.detached(self.why_it_left());
+        let why = self.why_it_left();
+        listeners.counts.detached(why);
+        debug!(listener = %self.listener.id, ?why, "listener detached");
         let mut registry = listeners.registry.lock();
         listeners.one_less(&mut registry);
         let mut life = self.listener.life.lock();

@@ -16,6 +16,7 @@ mod layering;
 mod leaks;
 mod lifecycle;
 mod listeners;
+mod logs;
 mod membership;
 mod netns;
 mod reasons;

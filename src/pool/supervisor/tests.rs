@@ -11,7 +11,7 @@ use tokio::{runtime, time::advance};
 use super::*;
 use crate::{
     opflex::Roles,
-    peer::{PeerOrigin, PoolHealth, Reason, Report},
+    peer::{PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
     pool::{PoolError, Reset, steps::plain},
     status::PeerState,
 };
