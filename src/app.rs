@@ -20,10 +20,14 @@ use crate::{
     config::Config,
     grpc::{self, Api, Counts, Server},
     metrics::{Peers, Reloads, Turns},
-    pool,
+    pool::{self, PoolHandle},
     status::{Hub, Listeners},
     transport::Slots,
 };
+
+mod reload;
+
+pub use reload::Reloader;
 
 /// How often listeners that nobody watches are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
@@ -74,6 +78,8 @@ pub enum RunError {
 pub struct Service {
     address: SocketAddr,
     admin: Option<SocketAddr>,
+    reloader: Option<Reloader>,
+    turns: Turns,
     stop: CancellationToken,
     run: JoinHandle<Result<(), RunError>>,
 }
@@ -88,55 +94,48 @@ impl Service {
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let admin = bind_admin(config.admin).await?;
-        let effective: Arc<str> = config.effective().into();
+        let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
-        let stop_pools = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        let slots = Slots::for_files(raise_file_limit());
         let peers = Peers::default();
-        let open = |pool| {
-            pool::open(pool, slots.clone(), Arc::clone(&hub), &peers, tasks.clone(), stop_pools.clone())
-        };
-        let (mut pools, mut owners) = (BTreeMap::new(), JoinSet::new());
-        for pool in config.pools {
-            if pool.peers.is_empty() {
-                warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
-            }
-            let name = Arc::clone(&pool.name);
-            let (handle, owner) = open(pool);
-            owners.spawn(owner);
-            pools.insert(name, handle);
-        }
+        let pools = open_pools(&config, &hub, &peers);
+        let handles = Arc::new(pools.handles);
         let (drain, draining) = watch::channel(false);
         let api = Api {
             hub: Arc::clone(&hub),
             listeners: Arc::clone(&listeners),
-            pools: Arc::new(pools),
+            pools: Arc::clone(&handles),
             draining: draining.clone(),
         };
         let server = Server::start(api, config.serving).await.map_err(StartError::Threads)?;
         let Counts { calls, shards, turns } = server.counts().clone();
+        let (reloads, turns_of_all) = (Reloads::default(), turns.clone());
+        let (effective, config_in_effect) = watch::channel(config.effective().into());
         let sources = Sources {
             hub,
             listeners: Arc::clone(&listeners),
             peers,
             calls,
             shards,
-            turns: turns.clone(),
-            reloads: Reloads::default(),
+            turns,
+            reloads: reloads.clone(),
         };
-        let (_, config_in_effect) = watch::channel(effective);
         let pages = Pages {
             exposition: Exposition::new(sources),
-            turns: turns.clone(),
+            turns: turns_of_all.clone(),
             draining,
             config: config_in_effect,
         };
-        let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let stop = CancellationToken::new();
-        let drain_timeout = config.drain_timeout;
-        let parts = Parts { listeners, drain, turns, tasks, owners, stop_pools, drain_timeout };
+        let parts = Parts {
+            listeners: Arc::clone(&listeners),
+            drain,
+            turns: turns_of_all.clone(),
+            tasks: pools.tasks,
+            owners: pools.owners,
+            stop_pools: pools.stop,
+            drain_timeout: config.drain_timeout,
+        };
         // It ends last: until then it says what is going on.
         let admin = admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, pages))));
         let service = run(parts, server, listener, stop.clone());
@@ -144,7 +143,19 @@ impl Service {
             let _admin = admin;
             service.await
         });
-        Ok(Self { address, admin: admin_address, stop, run })
+        let reloader = Some(Reloader { running: config, listeners, pools: handles, reloads, effective });
+        Ok(Self { address, admin: admin_address, reloader, turns: turns_of_all, stop, run })
+    }
+
+    /// By which configurations that are read anew take effect. There is one: the first who asks has it.
+    pub const fn take_reloader(&mut self) -> Option<Reloader> {
+        self.reloader.take()
+    }
+
+    /// Whether its event loops turn.
+    #[must_use]
+    pub const fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Where the admin port is, if there is one.
@@ -187,6 +198,30 @@ struct Parts {
     owners: JoinSet<()>,
     stop_pools: CancellationToken,
     drain_timeout: Duration,
+}
+
+/// Pools that run.
+struct Pools {
+    handles: BTreeMap<Arc<str>, PoolHandle>,
+    owners: JoinSet<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+fn open_pools(config: &Config, hub: &Arc<Hub>, peers: &Peers) -> Pools {
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let slots = Slots::for_files(raise_file_limit());
+    let (mut handles, mut owners) = (BTreeMap::new(), JoinSet::new());
+    for pool in &config.pools {
+        if pool.peers.is_empty() {
+            warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
+        }
+        let (slots, tasks) = (slots.clone(), tasks.clone());
+        let (handle, owner) = pool::open(pool.clone(), slots, Arc::clone(hub), peers, tasks, stop.clone());
+        owners.spawn(owner);
+        handles.insert(Arc::clone(&pool.name), handle);
+    }
+    Pools { handles, owners, tasks, stop }
 }
 
 async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {

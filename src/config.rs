@@ -19,11 +19,14 @@ use crate::{
     status::{Limits, is_id},
 };
 
+mod changes;
 mod effective;
 mod file;
 #[cfg(test)]
 mod tests;
 mod tls;
+
+pub use changes::{Changes, PeerChanges, diff};
 
 /// Where the API is served unless configured: only for this machine.
 const DEFAULT_LISTEN: &str = "127.0.0.1:50051";

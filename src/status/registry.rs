@@ -26,7 +26,7 @@ use super::{
 use crate::metrics::{Attach, Detach, Listening, Reset};
 
 /// How many listeners and streams there may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Listeners in all, ephemeral ones included.
     pub listeners: usize,
@@ -51,7 +51,6 @@ pub struct Headcount {
 pub struct Listeners {
     hub: Arc<Hub>,
     counts: Listening,
-    limits: Limits,
     draining: AtomicBool,
     registry: Mutex<Registry>,
     /// The last stream has ended.
@@ -60,10 +59,10 @@ pub struct Listeners {
     this: Weak<Self>,
 }
 
-#[derive(Default)]
 struct Registry {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
     streams: usize,
+    limits: Limits,
 }
 
 impl Listeners {
@@ -73,9 +72,8 @@ impl Listeners {
         Arc::new_cyclic(|this| Self {
             hub,
             counts: Listening::default(),
-            limits,
             draining: AtomicBool::new(false),
-            registry: Mutex::default(),
+            registry: Mutex::new(Registry { listeners: BTreeMap::new(), streams: 0, limits }),
             emptied: Notify::new(),
             this: Weak::clone(this),
         })
@@ -219,6 +217,11 @@ impl Listeners {
         (registry.listeners.len(), registry.streams)
     }
 
+    /// How many there may be from now on. If there are more, they stay, and no more come.
+    pub fn set_limits(&self, limits: Limits) {
+        self.registry.lock().limits = limits;
+    }
+
     /// What is counted of them.
     #[must_use]
     pub const fn counts(&self) -> &Listening {
@@ -254,8 +257,8 @@ impl Listeners {
         if id.is_some_and(|id| registry.listeners.contains_key(id)) {
             return Err(CreateError::Exists);
         }
-        if registry.listeners.len() >= self.limits.listeners {
-            return Err(CreateError::ListenerQuota(self.limits.listeners));
+        if registry.listeners.len() >= registry.limits.listeners {
+            return Err(CreateError::ListenerQuota(registry.limits.listeners));
         }
         let id = id.map_or_else(|| unused_id(registry), Arc::from);
         let listener = Arc::new(Listener {
@@ -299,8 +302,8 @@ impl Listeners {
     }
 
     fn check_streams(&self, registry: &Registry) -> Result<(), AttachError> {
-        if registry.streams >= self.limits.streams {
-            return Err(AttachError::StreamQuota(self.limits.streams));
+        if registry.streams >= registry.limits.streams {
+            return Err(AttachError::StreamQuota(registry.limits.streams));
         }
         Ok(())
     }
@@ -308,8 +311,8 @@ impl Listeners {
     /// A stream that is taken over counts until its transport lets go of it, which takes a while if the client
     /// is gone. So every stream may be taken over at once, but there is an end to it.
     fn check_takeovers(&self, registry: &Registry) -> Result<(), AttachError> {
-        if registry.streams >= self.limits.streams.saturating_mul(2) {
-            return Err(AttachError::StreamQuota(self.limits.streams));
+        if registry.streams >= registry.limits.streams.saturating_mul(2) {
+            return Err(AttachError::StreamQuota(registry.limits.streams));
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ const RUNGS: &[&[&str]] = &[
     &["pool"],
     &["grpc", "admin", "sim"],
     &["config"],
-    &["telemetry"],
+    &["telemetry", "systemd"],
     &["app"],
     &["cli"],
 ];

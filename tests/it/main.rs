@@ -21,6 +21,7 @@ mod membership;
 mod netns;
 mod reasons;
 mod refusals;
+mod reload;
 mod shutdown;
 mod slow;
 mod support;
