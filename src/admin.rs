@@ -25,7 +25,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// Connections at a time: some scrapers, and probes. Others wait to be taken in.
-const MAX_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 /// From the connection to the end of the request's headers.
 const HEADERS: Duration = Duration::from_secs(5);
 /// A connection is for one request, and over after this: who reads a page of metrics more slowly has no use for it.

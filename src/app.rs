@@ -31,6 +31,11 @@ pub use reload::Reloader;
 
 /// How often listeners that nobody watches are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// Files that the service itself has open: sockets that it listens on, those of its threads, logs, whatever a resolver
+/// needs, and connections to the admin port.
+const OWN_FILES: usize = 64 + admin::MAX_CONNECTIONS;
+/// There is room for some clients, however few files there may be.
+const FEWEST_CLIENTS: usize = 16;
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -98,7 +103,10 @@ impl Service {
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let peers = Peers::default();
-        let pools = open_pools(&config, &hub, &peers);
+        let files = raise_file_limit();
+        let slots = Slots::for_files(files);
+        let clients = room_for_clients(files, slots.most_connections());
+        let pools = open_pools(&config, &slots, &hub, &peers);
         let handles = Arc::new(pools.handles);
         let (drain, draining) = watch::channel(false);
         let api = Api {
@@ -107,7 +115,12 @@ impl Service {
             pools: Arc::clone(&handles),
             draining: draining.clone(),
         };
-        let server = Server::start(api, config.serving).await.map_err(StartError::Threads)?;
+        let mut serving = config.serving;
+        if clients < serving.connections {
+            warn!(files, clients, "the limit on open files leaves room for this many clients");
+            serving.connections = clients;
+        }
+        let server = Server::start(api, serving).await.map_err(StartError::Threads)?;
         let Counts { calls, shards, turns } = server.counts().clone();
         let (reloads, turns_of_all) = (Reloads::default(), turns.clone());
         let (effective, config_in_effect) = watch::channel(config.effective().into());
@@ -208,9 +221,8 @@ struct Pools {
     stop: CancellationToken,
 }
 
-fn open_pools(config: &Config, hub: &Arc<Hub>, peers: &Peers) -> Pools {
+fn open_pools(config: &Config, slots: &Slots, hub: &Arc<Hub>, peers: &Peers) -> Pools {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let slots = Slots::for_files(raise_file_limit());
     let (mut handles, mut owners) = (BTreeMap::new(), JoinSet::new());
     for pool in &config.pools {
         if pool.peers.is_empty() {
@@ -286,6 +298,11 @@ fn raise_file_limit() -> usize {
     current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
+/// How many clients there may be: as many as there are files that neither peers nor the service itself may need.
+fn room_for_clients(files: usize, peers: usize) -> usize {
+    files.saturating_sub(peers).saturating_sub(OWN_FILES).max(FEWEST_CLIENTS)
+}
+
 /// Destroys listeners that nobody has watched for too long.
 async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
     let mut every = interval(EXPIRE_EVERY);
@@ -298,6 +315,20 @@ async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
                     info!(expired, "listeners expired");
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_have_the_files_that_peers_leave_them() {
+        for (files, clients) in [(0, 16), (256, 16), (1024, 128), (20_000, 4_872), (1_048_576, 262_016)] {
+            let peers = Slots::for_files(files).most_connections();
+            assert_eq!(room_for_clients(files, peers), clients, "{files}");
+            assert!(files < 512 || peers + clients < files);
         }
     }
 }

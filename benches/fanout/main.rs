@@ -8,6 +8,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing)] // what is wrong here is to end it
 
 mod child;
+mod continuity;
 mod measure;
 mod report;
 mod scenario;
@@ -27,13 +28,14 @@ What it costs to tell many clients of one change, and how long it takes.
 
 Usage: cargo bench --bench fanout -- [OPTIONS] [SCENARIO]...
 
-  SCENARIO     spread, wide, streams, burst, lone, paced, stuck, memory: those alone
+  SCENARIO     spread, wide, streams, burst, lone, paced, stuck, continuity, growth,
+               memory: those alone
   --peers      also Redis, NATS and etcd, as far as they are installed
   --only WHO   only these, for example --only raw,ours: raw, naive, ours, redis, nats, etcd
   --rounds N   each measurement so often, in turn; the median is shown [default: 3]
   --quick      two seconds per measurement instead of six, and one round
   --soak MIN   then 10,000 watchers for so many minutes: is memory flat?
-  --ours SET   settings of ours to try, for example pacing=0,threads=1
+  --ours SET   settings of ours to try, for example pacing=0,threads=1,peers=10000
   --json       one JSON object a line instead of tables
   --help       this
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{measure::Sample, scenario::Load, subject::Who};
+use super::{continuity::Seen, measure::Sample, scenario::Load, subject::Who};
 
 pub(crate) struct Report {
     pub(crate) json: bool,
@@ -65,6 +65,17 @@ impl Report {
             ms(with.p99),
             with.p99 / without.p99
         );
+    }
+
+    pub(crate) fn continuity(&self, seen: &Seen) {
+        let Seen { changes, compared, resumed } = seen;
+        if self.json {
+            return self.line(&json!({
+                "scenario": "continuity", "changes": changes, "compared": compared, "resumed": resumed, "gaps": 0,
+            }));
+        }
+        println!("\ncontinuity: 100 connections, 500 changes/s, beside a client that compares and resumes");
+        println!("  {changes} changes, {resumed} times resumed, {compared} times compared: no gap");
     }
 
     pub(crate) fn memory(&self, who: Who, own: f64, further: Option<f64>) {

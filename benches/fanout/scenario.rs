@@ -1,6 +1,7 @@
 //! Which measurements there are, and what is made of them.
 
 use super::{
+    continuity,
     measure::{self, Sample, as_f64, median},
     report::Report,
     subject::{Subject, Who},
@@ -9,6 +10,7 @@ use super::{
 };
 
 /// What the command line asks for.
+#[derive(Clone)]
 pub(crate) struct Plan {
     names: Vec<String>,
     only: Vec<Who>,
@@ -30,7 +32,8 @@ pub(crate) struct Load {
     pub(crate) changes: u32,
 }
 
-const NAMES: [&str; 8] = ["spread", "wide", "streams", "burst", "lone", "paced", "stuck", "memory"];
+const NAMES: [&str; 10] =
+    ["spread", "wide", "streams", "burst", "lone", "paced", "stuck", "continuity", "growth", "memory"];
 
 impl Plan {
     /// `None`: help is wanted.
@@ -99,6 +102,8 @@ pub(crate) async fn run(plan: Plan) -> Outcome<()> {
             }
             "paced" => compare(&plan, &report, name, &paced(&plan, 1, 1, 300), &[Who::Ours]).await?,
             "stuck" => beside_a_stuck_one(&plan, &report).await?,
+            "growth" => growth(&plan, &report).await?,
+            "continuity" => continuity(&plan, &report).await?,
             _ => memory(&plan, &report).await?,
         }
     }
@@ -137,6 +142,16 @@ fn middle(samples: &[Sample]) -> Sample {
     }
 }
 
+/// How the cost of one delivery grows: with who listens, with how much happens, with how many peers there are.
+async fn growth(plan: &Plan, report: &Report) -> Outcome<()> {
+    for (connections, rate) in [(10, 2_000), (10, 20), (100, 200), (1_000, 20), (10_000, 2)] {
+        let load = paced(plan, connections, 1, rate);
+        compare(plan, report, "growth", &load, &[Who::Ours]).await?;
+    }
+    let plan = &Plan { ours: format!("{},peers=10000", plan.ours), ..plan.clone() };
+    compare(plan, report, "growth, 10,000 peers", &paced(plan, 100, 1, 200), &[Who::Ours]).await
+}
+
 /// A thousand clients, with and without one among them that never reads. In turn, on one server.
 async fn beside_a_stuck_one(plan: &Plan, report: &Report) -> Outcome<()> {
     let load = paced(plan, 1_000, 1, 20);
@@ -149,6 +164,20 @@ async fn beside_a_stuck_one(plan: &Plan, report: &Report) -> Outcome<()> {
         with.push(measure::run(&mut subject, &watchers, &load).await?);
     }
     report.beside_a_stuck_one(&middle(&without), &middle(&with));
+    Ok(())
+}
+
+/// Whether a client that resumes again and again misses nothing beside a hundred others.
+async fn continuity(plan: &Plan, report: &Report) -> Outcome<()> {
+    let mut subject = Subject::start(Who::Ours, &plan.ours).await?;
+    let address = subject.address();
+    let watchers = Watchers::open(Who::Ours.protocol(), address, 100, 1).await?;
+    let load = paced(plan, 100, 1, 500);
+    // A heartbeat a second, and some of them before and after.
+    let client = continuity::watch(address, u64::from(plan.seconds) + 2);
+    let (sample, seen) = tokio::join!(measure::run(&mut subject, &watchers, &load), client);
+    sample?;
+    report.continuity(&seen?);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use tonic::Status;
 
 use super::error::invalid;
 use crate::{
+    opflex::text::Quoted,
     peer::{AddressError, PeerAddress},
     status::is_id,
 };
@@ -26,18 +27,22 @@ pub(super) fn parse_pool<'a>(field: &str, name: &'a str) -> Result<&'a str, Stat
     id.ok_or_else(|| bad(field, name, "pools/{pool}, for example pools/default"))
 }
 
-/// The pool and the address in `pools/{pool}/peers/{host}:{port}`.
+/// The pool and the address in `pools/{pool}/peers/{host}:{port}`. A name is compared by clients, so it has one spelling.
 pub(super) fn parse_peer<'a>(field: &str, name: &'a str) -> Result<(&'a str, PeerAddress), Status> {
     let expected = "pools/{pool}/peers/{host}:{port}, for example pools/default/peers/leaf-101:8009";
     let parts = name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/"));
     let Some((pool, address)) = parts.filter(|(pool, _)| is_id(pool)) else {
         return Err(bad(field, name, expected));
     };
-    let address = address.parse().map_err(|error: AddressError| match error {
+    let parsed: PeerAddress = address.parse().map_err(|error: AddressError| match error {
         AddressError::NoPort { .. } => bad(field, name, expected),
         error => invalid(field, "BAD_PEER_ADDRESS", error.to_string()),
     })?;
-    Ok((pool, address))
+    let own = self::peer(pool, &parsed);
+    if own != name {
+        return Err(bad(field, name, &own));
+    }
+    Ok((pool, parsed))
 }
 
 /// The id in `listeners/{id}`.
@@ -56,7 +61,5 @@ pub(super) fn parse_listener_id<'a>(field: &str, id: &'a str) -> Result<Option<&
 }
 
 fn bad(field: &str, given: &str, expected: &str) -> Status {
-    // What was sent may be long; what is said about it must not be.
-    let shown: String = given.chars().take(80).collect();
-    invalid(field, "BAD_NAME", format!("{shown:?} is not a name; expected {expected}"))
+    invalid(field, "BAD_NAME", format!("{} is not a name; expected {expected}", Quoted(given)))
 }

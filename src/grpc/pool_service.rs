@@ -6,7 +6,8 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, deadline, error, names, paging,
+    convert, deadline, error, names,
+    paging::{self, Page},
     pb::{self, pool_service_server::PoolService},
     request,
     server::Api,
@@ -29,10 +30,10 @@ impl PoolService for Api {
     ) -> Result<Response<pb::ListPoolsResponse>, Status> {
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_pool)?;
-        let size = paging::size(request.page_size);
-        let (pools, cursor) = self.hub.pools(after, size + 1);
-        let mut pools = pools.iter().map(|pool| convert::pool(pool)).collect();
-        let next_page_token = paging::cut(&mut pools, size, |pool: &pb::Pool| pool.name.clone());
+        let mut page = Page::new(request.page_size);
+        let (pools, cursor) = self.hub.pools(after, page.enough());
+        page.fill(pools.iter().map(|pool| convert::pool(pool)));
+        let (pools, next_page_token) = page.finish(|pool| pool.name.clone());
         Ok(Response::new(pb::ListPoolsResponse {
             pools,
             next_page_token,
@@ -86,13 +87,13 @@ impl PoolService for Api {
         };
         let after = paging::after(&request.page_token, parse)?;
         let after = after.as_ref().map(|(pool, address)| (*pool, address));
-        let size = paging::size(request.page_size);
+        let mut page = Page::new(request.page_size);
         let (peers, cursor) = self
             .hub
-            .peers(pool, after, size + 1)
+            .peers(pool, after, page.enough())
             .map_err(|_| self.pool_not_found(pool.unwrap_or_default()))?;
-        let mut peers = peers.iter().map(|peer| convert::peer(peer)).collect();
-        let next_page_token = paging::cut(&mut peers, size, |peer: &pb::Peer| peer.name.clone());
+        page.fill(peers.iter().map(|peer| convert::peer(peer)));
+        let (peers, next_page_token) = page.finish(|peer| peer.name.clone());
         Ok(Response::new(pb::ListPeersResponse {
             peers,
             next_page_token,
@@ -138,7 +139,8 @@ impl PoolService for Api {
         let (pool, address) = names::parse_peer("name", &request.name)?;
         let handle = self.pools.get(pool).ok_or_else(|| self.pool_not_found(pool))?;
         self.check_open()?;
-        handle.remove(address).await.map_err(|error| error::pool(pool, &request.name, &error))?;
+        let name = names::peer(pool, &address);
+        handle.remove(address).await.map_err(|error| error::pool(pool, &name, &error))?;
         Ok(Response::new(pb::RemovePeerResponse {}))
     }
 

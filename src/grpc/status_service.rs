@@ -3,7 +3,8 @@
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert, error, names, paging,
+    convert, error, names,
+    paging::{self, Page},
     pb::{self, peer_status_service_server::PeerStatusService},
     request,
     server::Api,
@@ -48,11 +49,10 @@ impl PeerStatusService for Api {
     ) -> Result<Response<pb::ListListenersResponse>, Status> {
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_listener)?;
-        let size = paging::size(request.page_size);
-        let views = self.listeners.list(after, size + 1);
-        let mut listeners = views.iter().map(convert::listener).collect();
-        let next_page_token =
-            paging::cut(&mut listeners, size, |listener: &pb::Listener| listener.name.clone());
+        let mut page = Page::new(request.page_size);
+        let views = self.listeners.list(after, page.enough());
+        page.fill(views.iter().map(convert::listener));
+        let (listeners, next_page_token) = page.finish(|listener| listener.name.clone());
         Ok(Response::new(pb::ListListenersResponse { listeners, next_page_token }))
     }
 

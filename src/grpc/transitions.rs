@@ -8,7 +8,7 @@ use tonic::Status;
 use super::{
     convert,
     error::invalid,
-    paging,
+    paging::{self, Page},
     pb::{ListTransitionsResponse, Transition},
     request::Past,
 };
@@ -26,23 +26,19 @@ pub(super) async fn page(
 ) -> Result<ListTransitionsResponse, Status> {
     let now = hub.cursor();
     let mut before = paging::after(page_token, |field, token| parse(field, token, now))?.unwrap_or(u64::MAX);
-    let size = paging::size(page_size);
-    let mut transitions: Vec<Transition> = Vec::new();
+    let mut page = Page::new(page_size);
     let mut read: Vec<Arc<Event>> = Vec::new();
-    // One more than fits, to know whether there is one.
-    while transitions.len() <= size {
+    while !page.is_full() {
         hub.read_before(before, CHUNK, &mut read);
         let Some(last) = read.last() else { break };
         before = last.revision;
-        transitions.extend(
-            read.drain(..).filter(|event| past.admits(event)).map(|event| convert::transition(&event)),
-        );
+        let asked = read.drain(..).filter(|event| past.admits(event));
+        page.fill(asked.map(|event| convert::transition(&event)));
         // Going through a long history is work; others are to have their turn.
         tokio::task::yield_now().await;
     }
-    let next_page_token = paging::cut(&mut transitions, size, |last: &Transition| {
-        token(Cursor { revision: last.revision, ..now })
-    });
+    let token = |last: &Transition| token(Cursor { revision: last.revision, ..now });
+    let (transitions, next_page_token) = page.finish(token);
     Ok(ListTransitionsResponse { transitions, next_page_token })
 }
 

@@ -42,7 +42,7 @@ impl Frame {
             return self.own(|own| put(own, &convert::message(message, user_data)));
         };
         let Encoded { whole, common } = event.encoded(*parts, || encode(event, *parts));
-        if user_data.is_empty() && message.previous + 1 == message.revision {
+        if user_data.is_empty() && message.revision.checked_sub(1) == Some(message.previous) {
             if self.len() == 0 {
                 self.shared = whole.clone();
             } else {
@@ -102,3 +102,6 @@ fn put_header(frame: &mut BytesMut, length: usize) {
     // A snapshot's part has 500 peers at most, each far below 8 MiB.
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }
+
+#[cfg(test)]
+mod tests;

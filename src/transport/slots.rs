@@ -58,6 +58,12 @@ impl Slots {
         }
     }
 
+    /// How many file descriptors connections to peers may take.
+    #[must_use]
+    pub const fn most_connections(&self) -> usize {
+        self.most_connections
+    }
+
     /// A file descriptor for a connection.
     ///
     /// # Errors

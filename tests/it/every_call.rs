@@ -200,3 +200,24 @@ fn every_reason_that_there_is_is_told_of_in_docs_api_md_and_no_other() {
     let told: BTreeSet<_> = documented_reasons().map(|(reason, _)| reason.to_owned()).collect();
     assert_eq!(used, told);
 }
+
+#[tokio::test]
+async fn the_name_of_a_peer_has_one_spelling_and_who_uses_another_is_told_which() {
+    let server = Server::start(&[]).await;
+    let long = format!("pools/default/peers/leaf-101:{}8009", "0".repeat(5000));
+    for (name, own) in [
+        ("pools/default/peers/leaf-101:08009", "pools/default/peers/leaf-101:8009"),
+        (&long, "pools/default/peers/leaf-101:8009"),
+        ("pools/default/peers/LEAF-101:8009", "pools/default/peers/leaf-101:8009"),
+        ("pools/default/peers/[2001:db8:0::0:1]:8009", "pools/default/peers/[2001:db8::1]:8009"),
+    ] {
+        for (field, refusal) in naming_peer(&server, name).await {
+            assert_eq!(refusal, invalid("BAD_NAME", field), "{name}");
+        }
+        let request = RemovePeerRequest { name: name.to_owned() };
+        let message = server.pools().remove_peer(request).await.unwrap_err().message().to_owned();
+        assert!(message.ends_with(&format!("expected {own}")), "{message}");
+        assert!(message.len() < 250, "what was sent may be long, what is said of it is not: {message}");
+    }
+    server.stop().await;
+}

@@ -141,6 +141,26 @@ async fn a_script_that_waits_in_vain_is_told_what_it_waited_for() {
 }
 
 #[tokio::test]
+async fn a_script_that_has_no_time_is_told_how_it_is() {
+    let server = Server::start(&["127.0.0.1:1".into()]).await;
+    let address = server.address().to_string();
+    let wait = async |health: &str| {
+        let args = ["pool", "wait", "--timeout", "0s", "--for", health, "--server", &address];
+        let output = peerstatus(&args).await;
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    for _ in 0..3 {
+        assert_eq!(wait("down").await, (Some(0), "pool default is DOWN: 0 of 1 peers ready\n".into()));
+        let no = "error: not within 0s: pool default is DOWN: 0 of 1 peers ready\n".to_owned();
+        assert_eq!(wait("healthy").await, (Some(75), no.clone()));
+        assert_eq!(wait("degraded").await, (Some(75), no));
+    }
+    server.stop().await;
+    let (code, told) = wait("down").await;
+    assert!(code == Some(75) && told.contains("not within 0s: cannot reach the service"), "{told}");
+}
+
+#[tokio::test]
 async fn a_probe_asks_whether_the_service_takes_requests() {
     let server = Server::start(&[]).await;
     let address = server.address().to_string();

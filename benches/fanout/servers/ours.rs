@@ -21,12 +21,12 @@ const HISTORY: usize = 65_536;
 const PEERS: u64 = 50;
 
 pub(super) fn serve(options: &str) -> Outcome<()> {
-    let serving = serving(options)?;
+    let (serving, peers) = settings(options)?;
     let hub = Arc::new(Hub::new(fastrand::u64(1..), HISTORY));
     let identity = Identity::new("bench".to_owned(), "default".to_owned());
     hub.add_pool("default".into(), Arc::new(identity), SystemTime::now());
-    for number in 0..PEERS {
-        publish(&hub, number, Update::Added(PeerOrigin::Configured))?;
+    for number in 0..peers {
+        publish(&hub, peers, number, Update::Added(PeerOrigin::Configured))?;
     }
     let (bound, address) = mpsc::sync_channel(1);
     let served = Arc::clone(&hub);
@@ -35,28 +35,29 @@ pub(super) fn serve(options: &str) -> Outcome<()> {
     obey(|number| {
         // Now refused, now timed out: always one change, and never one of the pool's health.
         let reason =
-            if (number / PEERS).is_multiple_of(2) { Reason::ConnectFailed } else { Reason::ConnectTimeout };
+            if (number / peers).is_multiple_of(2) { Reason::ConnectFailed } else { Reason::ConnectTimeout };
         let detail = Arc::from("connection refused (os error 111)");
         let status = PeerStatus::Connecting;
-        publish(&hub, number, Update::Is { status, reason, detail, failures: 1, roles: None })
+        publish(&hub, peers, number, Update::Is { status, reason, detail, failures: 1, roles: None })
     })
 }
 
-/// `,pacing=5,threads=2`, in milliseconds.
-fn serving(options: &str) -> Outcome<Serving> {
-    let mut serving = Serving::default();
+/// `,pacing=5,threads=2,peers=10000`, in milliseconds.
+fn settings(options: &str) -> Outcome<(Serving, u64)> {
+    let (mut serving, mut peers) = (Serving::default(), PEERS);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=').ok_or("a setting is KEY=NUMBER")? {
             ("pacing", window) => serving.pacing = Duration::from_millis(window.parse()?),
             ("threads", threads) => serving.threads = threads.parse()?,
+            ("peers", count) => peers = count.parse()?,
             _ => return Err(format!("{option:?} is no setting").into()),
         }
     }
-    Ok(serving)
+    Ok((serving, peers))
 }
 
-fn publish(hub: &Hub, number: u64, what: Update) -> Outcome<()> {
-    let address = PeerAddress::new(&format!("leaf-{}", 101 + number % PEERS), 8009)?;
+fn publish(hub: &Hub, peers: u64, number: u64, what: Update) -> Outcome<()> {
+    let address = PeerAddress::new(&format!("leaf-{}", 101 + number % peers), 8009)?;
     let update = PeerUpdate { pool: "default".into(), address, at: SystemTime::now(), what };
     hub.publish(update).map(drop).ok_or_else(|| "that was no change".into())
 }

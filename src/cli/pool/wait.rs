@@ -15,7 +15,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     cli::{
         GlobalArgs, Output,
-        client::{Client, ServerAddress, promised},
+        client::{Client, ServerAddress, promised, request},
         exit::{self, Failure},
         json,
         names::PoolName,
@@ -23,7 +23,7 @@ use crate::{
         table::Cell,
         text,
     },
-    grpc::pb::{Pool, PoolHealth, WaitForPoolRequest},
+    grpc::pb::{GetPoolRequest, Pool, PoolHealth, WaitForPoolRequest},
 };
 
 /// Between attempts to reach a service that is not there yet: at first short, since most are nearly there…
@@ -62,7 +62,7 @@ pub(super) struct WaitArgs {
     #[arg(long = "for", value_name = "HEALTH", ignore_case = true, default_value = "healthy")]
     health: Health,
 
-    /// How long to wait, for example 30s or 5m
+    /// How long to wait, for example 30s or 5m; 0s asks once
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
     timeout: Duration,
 }
@@ -75,6 +75,12 @@ enum Health {
     Degraded,
     /// None is
     Down,
+}
+
+impl Health {
+    fn is_met_by(self, health: PoolHealth) -> bool {
+        health == self.into() || (self == Self::Degraded && health == PoolHealth::Healthy)
+    }
 }
 
 impl From<Health> for PoolHealth {
@@ -114,6 +120,9 @@ pub(super) async fn run(args: WaitArgs, globals: &GlobalArgs) -> Result<(), Fail
 async fn wait(server: &ServerAddress, args: &WaitArgs, progress: &mut Progress) -> Result<Pool, Failure> {
     let wanted = PoolHealth::from(args.health);
     let request = WaitForPoolRequest { name: args.pool.to_string(), health: wanted.into() };
+    if args.timeout.is_zero() {
+        return check(server, args).await;
+    }
     let deadline = Instant::now().checked_add(args.timeout);
     let deadline = deadline.ok_or_else(|| Failure::Usage("--timeout: nobody lives that long".to_owned()))?;
     let mut pause = FIRST_PAUSE;
@@ -131,6 +140,33 @@ async fn wait(server: &ServerAddress, args: &WaitArgs, progress: &mut Progress) 
         sleep(cmp::min(pause, left)).await;
         pause = cmp::min(pause * 2, LONGEST_PAUSE);
     }
+}
+
+/// Asks how it is now, and waits for nothing but the answer.
+async fn check(server: &ServerAddress, args: &WaitArgs) -> Result<Pool, Failure> {
+    let question = GetPoolRequest { name: args.pool.to_string() };
+    let answered = match Client::connect(server).await {
+        Ok(client) => client.pools().get_pool(request(question)).await,
+        Err(Failure::Unreachable(cause)) => {
+            return Err(Failure::TimedOut(last_word(&NotYet::Unreachable(cause), args.timeout)));
+        }
+        Err(failure) => return Err(failure),
+    };
+    let cause = match answered {
+        Err(status) => not_yet(status)?,
+        Ok(response) => {
+            let pool = promised(response.into_inner().pool, "pool")?;
+            if args.health.is_met_by(pool.health()) {
+                return Ok(pool);
+            }
+            let (name, health) = (text::pool_name(&pool.name), text::health(pool.health));
+            NotYet::Unmet(format!(
+                "pool {name} is {health}: {} of {} peers ready",
+                pool.ready_count, pool.peer_count
+            ))
+        }
+    };
+    Err(Failure::TimedOut(last_word(&cause, args.timeout)))
 }
 
 /// Asks once, and until the deadline if there is somebody to ask.

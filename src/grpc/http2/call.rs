@@ -6,11 +6,16 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, Request, Response};
 use http_body::Body as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tonic::{body::Body, service::Routes, transport::server::TcpConnectInfo};
 use tower::Service as _;
 
-use super::{answers::Answers, feed::Feed, framing::Framing, received::Received};
+use super::{
+    answers::{Answers, Held},
+    feed::Feed,
+    framing::Framing,
+    received::Received,
+};
 use crate::{
     grpc::{server, watch::Handover},
     metrics::{Call, Method},
@@ -51,7 +56,8 @@ pub(super) async fn run(
         (None, Some(code)) => call.code(code),
         (None, None) => match send(body, &mut stream, &answers, call.method()).await {
             Ok(code) => call.code(code),
-            Err(Gone) => stream.send_reset(Reason::CANCEL),
+            // RESOURCE_EXHAUSTED, in gRPC's words.
+            Err(Gone) => stream.send_reset(Reason::ENHANCE_YOUR_CALM),
         },
     }
     None
@@ -95,19 +101,23 @@ async fn send(
     }
 }
 
+/// Sends what there is room for, and holds the rest until the client makes room, which must not take forever. h2 then
+/// gets copies: of the answer itself it would keep all for the sake of the last bytes.
 async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>, answers: &Answers) -> Result<(), Gone> {
-    let mut held = None;
+    let mut waits: Option<(Held, Instant)> = None;
     while !data.is_empty() {
         stream.reserve_capacity(data.len().min(AT_A_TIME));
         if stream.capacity() == 0 {
-            if held.is_none() {
-                held = Some(answers.hold(data.len()).ok_or(Gone)?);
+            if waits.is_none() {
+                waits = Some((answers.hold(data.len()).ok_or(Gone)?, Instant::now() + PATIENCE));
             }
-            let more = timeout(PATIENCE, poll_fn(|cx| stream.poll_capacity(cx))).await;
+            let until = waits.as_ref().map_or_else(Instant::now, |(_, until)| *until);
+            let more = timeout_at(until, poll_fn(|cx| stream.poll_capacity(cx))).await;
             more.ok().flatten().and_then(Result::ok).ok_or(Gone)?;
         }
         let part = data.split_to(stream.capacity().min(data.len()));
         if !part.is_empty() {
+            let part = if waits.is_some() { Bytes::copy_from_slice(&part) } else { part };
             stream.send_data(part, false).map_err(|_| Gone)?;
         }
     }

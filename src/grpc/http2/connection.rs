@@ -149,15 +149,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Lets the watches say what they have to say. Returns when the first of them will want to though nothing happens.
     fn pump(&mut self, now: Instant) -> Result<Option<Instant>, h2::Error> {
+        if self.looked != self.line.reads() {
+            self.looked = self.line.reads();
+            self.let_go();
+        }
         let mut heartbeat: Option<Instant> = None;
-        let look = self.looked != self.line.reads();
-        self.looked = self.line.reads();
         let mut at = 0;
         // What cannot be sent is not even thought of: it would be old news by then.
         while at < self.feeds.len() && !self.line.is_blocked() {
             let Some(feed) = self.feeds.get_mut(at) else { break };
-            let pumped = if look && feed.is_reset() { Pumped::Over } else { feed.pump(now, &self.shard) };
-            match pumped {
+            match feed.pump(now, &self.shard) {
                 Pumped::Quiet(due) => {
                     heartbeat = Some(heartbeat.map_or(due, |earliest| earliest.min(due)));
                 }
@@ -178,7 +179,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 end?;
             }
         }
+        // A client that reads less than there is to say hears of each in turn.
+        if at < self.feeds.len() {
+            self.feeds.rotate_left(at);
+        }
         Ok(heartbeat)
+    }
+
+    /// Ends the watches that the client does not want any more, also where it reads nothing of what it is sent.
+    fn let_go(&mut self) {
+        let before = self.feeds.len();
+        self.feeds.retain(|feed| !feed.is_reset());
+        if self.feeds.len() < before {
+            self.seat.watching(!self.feeds.is_empty());
+            // What was kept for them may be room for the others.
+            self.more = true;
+        }
     }
 
     /// Goes on with the requests. Some become watches.

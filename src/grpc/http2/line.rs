@@ -41,7 +41,7 @@ pub(super) struct Line {
     blocked: AtomicBool,
     reads: AtomicU32,
     allowed: AtomicUsize,
-    /// Milliseconds after `opened`.
+    /// Nanoseconds after `opened`: an answer comes within less than a millisecond, and has to be later than the question.
     heard: AtomicU64,
     opened: Instant,
     task: Mutex<Waker>,
@@ -77,7 +77,8 @@ impl Line {
 
     /// To be called before the connection is driven: what was rung for until now will have been seen to.
     pub(super) fn attend(&self) {
-        self.state.store(AWAKE, Release);
+        // In one step with reading it: what was done before a ring is seen from here on.
+        self.state.swap(AWAKE, AcqRel);
         self.allowed.store(AT_A_TIME, Relaxed);
     }
 
@@ -94,7 +95,7 @@ impl Line {
 
     /// When the client last said something.
     pub(super) fn heard(&self) -> Instant {
-        self.opened + Duration::from_millis(self.heard.load(Relaxed))
+        self.opened + Duration::from_nanos(self.heard.load(Relaxed))
     }
 
     /// How often it has, more or less: the number starts over.
@@ -127,7 +128,7 @@ impl Line {
         self.readable.store(true, Release);
         // h2 reads 8 KiB at most, so it is never much more than was allowed.
         self.allowed.store(self.allowed.load(Relaxed).saturating_sub(bytes), Relaxed);
-        let since = self.opened.elapsed().as_millis();
+        let since = self.opened.elapsed().as_nanos();
         self.heard.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
         self.reads.store(self.reads.load(Relaxed).wrapping_add(1), Relaxed);
     }
@@ -157,3 +158,6 @@ impl Wake for Doorbell {
         self.0.ring();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,10 +155,16 @@ impl Shard {
         let Arrival { stream, client, place: _place, load: _load } = arrival;
         let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(client) };
         let Ok(stream) = TcpStream::from_std(stream) else { return };
-        let ended = match timeout(HANDSHAKE, connection::open(stream, info, self)).await {
-            Ok(Ok(connection)) => connection.await,
-            Ok(Err(error)) => Err(error),
-            Err(_) => return debug!(%client, "said nothing in HTTP/2 within {HANDSHAKE:?}"),
+        // In a box, for it is as large as the connection, which would have room for it for ever. Who has not spoken when
+        // the service stops has nothing to lose.
+        let close = self.common.close.clone();
+        let open = |shard| timeout(HANDSHAKE, connection::open(stream, info, shard));
+        let opened = Box::pin(close.run_until_cancelled_owned(open(self))).await;
+        let ended = match opened {
+            None => return,
+            Some(Ok(Ok(connection))) => connection.await,
+            Some(Ok(Err(error))) => Err(error),
+            Some(Err(_)) => return debug!(%client, "said nothing in HTTP/2 within {HANDSHAKE:?}"),
         };
         if let Err(error) = ended {
             debug!(%client, %error, "connection ended");
@@ -180,6 +186,8 @@ impl Shard {
                 }
             }
         }
+        // With those who have arrived and were not taken in.
+        drop(door);
         self.closing.set(true);
         self.wake(|_| true);
         while !self.roster.borrow().is_empty() {

@@ -1,9 +1,9 @@
-//! A client down to its bytes: it asks for a watch in HTTP/2, and then does what no library does.
+//! A client down to its frames: it speaks HTTP/2, and does what no library does.
 
 use std::net::SocketAddr;
 
-use opflex_peerstatus::grpc::pb::WatchPeerStatusRequest;
-use prost::Message as _;
+use opflex_peerstatus::grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse};
+use prost::Message;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -11,33 +11,155 @@ use tokio::{
 
 use super::within;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const PATH: &str = "/opflex.peerstatus.v1.PeerStatusService/WatchPeerStatus";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const WATCH: &str = "/opflex.peerstatus.v1.PeerStatusService/WatchPeerStatus";
 /// Kinds of frames, and their flags.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 /// The setting of how much may be sent on a stream before it is asked for more, and the most that can be.
 const INITIAL_WINDOW_SIZE: u16 = 4;
-const LARGEST_WINDOW: u32 = (1 << 31) - 1;
-/// What its kernel keeps for it, so that not reading is noticed soon.
+pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+/// What the kernel of a deaf client keeps for it, so that not reading is noticed soon.
 const RECEIVE_BUFFER: u32 = 4096;
 
-/// A client that answers nothing and is given everything at once.
-pub(crate) struct RawWatch {
-    socket: TcpStream,
+/// A frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
-impl RawWatch {
-    pub(crate) async fn ask(address: SocketAddr, request: &WatchPeerStatusRequest) -> Self {
+impl Frame {
+    pub(crate) fn new(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Self {
+        Self { kind, flags, stream, payload: payload.to_vec() }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let length = u32::try_from(self.payload.len()).expect("short").to_be_bytes();
+        [&length[1..], &[self.kind, self.flags], &self.stream.to_be_bytes(), &self.payload].concat()
+    }
+}
+
+/// A client that says nothing by itself, except that it acknowledges.
+pub(crate) struct RawClient {
+    socket: TcpStream,
+    read: Vec<u8>,
+}
+
+impl RawClient {
+    /// Connects. The window is that of each stream; the connection's is as large as can be.
+    pub(crate) async fn connect(address: SocketAddr, window: u32) -> Self {
+        let socket = within("a connection", TcpStream::connect(address)).await.expect("a connection");
+        Self::greet(socket, window).await
+    }
+
+    /// The same with next to no room in its kernel.
+    async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("a smaller buffer");
-        let mut socket = within("a connection", socket.connect(address)).await.expect("a connection");
-        within("the request", socket.write_all(&bytes_of(request))).await.expect("it is taken");
-        Self { socket }
+        let socket = within("a connection", socket.connect(address)).await.expect("a connection");
+        Self::greet(socket, LARGEST_WINDOW).await
+    }
+
+    async fn greet(socket: TcpStream, window: u32) -> Self {
+        let mut this = Self { socket, read: Vec::new() };
+        let setting = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &window.to_be_bytes()].concat();
+        let room = (LARGEST_WINDOW - 65_535).to_be_bytes();
+        let frames = [Frame::new(SETTINGS, 0, 0, &setting), Frame::new(WINDOW_UPDATE, 0, 0, &room)];
+        let frames = frames.map(|frame| frame.bytes()).concat();
+        this.write(&[PREFACE, &frames].concat()).await;
+        this
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
+        within("the bytes", self.socket.write_all(bytes)).await.expect("they are taken");
+    }
+
+    pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+        self.write(&Frame::new(kind, flags, stream, payload).bytes()).await;
+    }
+
+    /// Asks for something, on a stream of its own: 1, 3, 5 and so on.
+    pub(crate) async fn ask(&mut self, stream: u32, path: &str, message: &impl Message) {
+        let message = message.encode_to_vec();
+        let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+        let body = [&[0], &length[..], &message].concat();
+        let frames = [
+            Frame::new(HEADERS, END_HEADERS, stream, &headers(path)),
+            Frame::new(DATA, END_STREAM, stream, &body),
+        ];
+        self.write(&frames.map(|frame| frame.bytes()).concat()).await;
+    }
+
+    /// Begins to ask for something, and leaves it at that.
+    pub(crate) async fn begin(&mut self, stream: u32, path: &str) {
+        self.send(HEADERS, END_HEADERS, stream, &headers(path)).await;
+    }
+
+    pub(crate) async fn watch(&mut self, stream: u32, request: &WatchPeerStatusRequest) {
+        self.ask(stream, WATCH, request).await;
+    }
+
+    /// Makes room for so many bytes more on a stream.
+    pub(crate) async fn make_room(&mut self, stream: u32, bytes: u32) {
+        self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await;
+    }
+
+    /// The next frame that asks for nothing; `None` at the end of the connection.
+    pub(crate) async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            let frame = within("a frame", self.any_frame()).await?;
+            match frame {
+                Frame { kind: SETTINGS | PING, flags, .. } if flags & ACK != 0 => {}
+                Frame { kind: kind @ (SETTINGS | PING), payload, .. } => {
+                    let payload = if kind == PING { &payload[..] } else { &[] };
+                    let _ = self.socket.write_all(&Frame::new(kind, ACK, 0, payload).bytes()).await;
+                }
+                frame => return Some(frame),
+            }
+        }
+    }
+
+    /// The next frame, whatever it is. A future of this that is dropped loses nothing.
+    pub(crate) async fn any_frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = self.take_frame() {
+                return Some(frame);
+            }
+            match self.socket.read_buf(&mut self.read).await {
+                Ok(1..) => {}
+                _ => return None,
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> Option<Frame> {
+        let [a, b, c, kind, flags, d, e, f, g] = *self.read.first_chunk::<9>()?;
+        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).expect("24 bits");
+        let payload = self.read.get(9..9 + length)?.to_vec();
+        self.read.drain(..9 + length);
+        Some(Frame { kind, flags, stream: u32::from_be_bytes([d, e, f, g]), payload })
+    }
+
+    /// The next DATA of a stream. Others are read over; the end of the stream, or of the connection, is not there yet.
+    pub(crate) async fn data(&mut self, stream: u32) -> Vec<u8> {
+        loop {
+            let frame = self.frame().await.expect("the connection goes on");
+            assert!(frame.kind != RST_STREAM || frame.stream != stream, "{frame:?}");
+            if frame.kind == DATA && frame.stream == stream {
+                return frame.payload;
+            }
+        }
     }
 
     /// Reads so many bytes. False at the end of the connection.
@@ -46,39 +168,62 @@ impl RawWatch {
         self.socket.read_exact(&mut read).await.is_ok()
     }
 
-    /// Goes without a word on any layer but TCP's: a reset.
-    pub(crate) fn kill(self) {
-        self.socket.set_zero_linger().expect("an option");
+    /// Reads to the end of the connection.
+    pub(crate) async fn ended(mut self) {
+        within("the end of the connection", async { while self.any_frame().await.is_some() {} }).await;
     }
 }
 
-fn bytes_of(request: &WatchPeerStatusRequest) -> Vec<u8> {
-    let mut setting = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
-    setting.extend(LARGEST_WINDOW.to_be_bytes());
-    let window = (LARGEST_WINDOW - 65_535).to_be_bytes();
-    let message = request.encode_to_vec();
-    let mut body = vec![0];
-    body.extend(u32::try_from(message.len()).expect("short").to_be_bytes());
-    body.extend(message);
-    let frames = [
-        frame(SETTINGS, 0, 0, &setting),
-        frame(WINDOW_UPDATE, 0, 0, &window),
-        frame(HEADERS, END_HEADERS, 1, &headers()),
-        frame(DATA, END_STREAM, 1, &body),
-    ];
-    [PREFACE.to_vec(), frames.concat()].concat()
+/// The messages of a stream, put together from its DATA.
+#[derive(Default)]
+pub(crate) struct Messages(Vec<u8>);
+
+impl Messages {
+    /// Those that are complete with these bytes.
+    pub(crate) fn take(&mut self, data: &[u8]) -> Vec<WatchPeerStatusResponse> {
+        self.0.extend_from_slice(data);
+        let mut complete = Vec::new();
+        while let Some([0, length @ ..]) = self.0.first_chunk::<5>() {
+            let end = 5 + usize::try_from(u32::from_be_bytes(*length)).expect("it fits");
+            let Some(message) = self.0.get(5..end) else { break };
+            complete.push(WatchPeerStatusResponse::decode(message).expect("a message"));
+            self.0.drain(..end);
+        }
+        complete
+    }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+/// A client that watches, answers nothing and is given everything at once.
+pub(crate) struct RawWatch(RawClient);
+
+impl RawWatch {
+    pub(crate) async fn ask(address: SocketAddr, request: &WatchPeerStatusRequest) -> Self {
+        let mut client = RawClient::connect_narrow(address).await;
+        client.watch(1, request).await;
+        Self(client)
+    }
+
+    /// Reads so many bytes. False at the end of the connection.
+    pub(crate) async fn read(&mut self, bytes: usize) -> bool {
+        self.0.read(bytes).await
+    }
+
+    /// The client behind it.
+    pub(crate) fn client(&mut self) -> &mut RawClient {
+        &mut self.0
+    }
+
+    /// Goes without a word on any layer but TCP's: a reset.
+    pub(crate) fn kill(self) {
+        self.0.socket.set_zero_linger().expect("an option");
+    }
 }
 
 /// POST over http, by the numbers in HPACK's table; the rest is written out.
-fn headers() -> Vec<u8> {
+fn headers(path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86];
     for (name, value) in [
-        (&[0x04_u8][..], PATH),
+        (&[0x04_u8][..], path),
         (&[0x01], "test"),
         (&[0x0f, 0x10], "application/grpc"),
         (b"\0\x02te", "trailers"),

@@ -69,11 +69,15 @@ impl Stage {
 
     /// Serves it on a port that the system chooses, until what is returned is dropped.
     pub(crate) async fn serve(&self, keepalive: Keepalive) -> Served {
+        self.serve_with(Serving { keepalive, ..Serving::default() }).await
+    }
+
+    /// The same, in another way than usual.
+    pub(crate) async fn serve_with(&self, serving: Serving) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let serving = Serving { keepalive, ..Serving::default() };
         let server = Server::start(self.api.clone(), serving).await.expect("threads");
         let task = tokio::spawn(server.serve(listener, stopped));
         Served { address, task, stop: stop.drop_guard() }

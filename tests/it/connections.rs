@@ -1,0 +1,285 @@
+//! Connections of clients: those that never become one, those that are too many, those that nobody reads, and their end.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use opflex_peerstatus::{
+    grpc::{
+        Keepalive, Serving,
+        pb::{
+            GetPoolRequest, ListPeersRequest, WatchPeerStatusRequest, pool_service_client::PoolServiceClient,
+        },
+    },
+    peer::PeerOrigin,
+    status::Update,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::support::{
+    RawClient, RawWatch, Server, Stage,
+    raw::{DATA, GOAWAY, LARGEST_WINDOW, PREFACE, RST_STREAM},
+    settings, within,
+};
+
+/// How long a client may take to speak HTTP/2.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const LIST_PEERS: &str = "/opflex.peerstatus.v1.PoolService/ListPeers";
+/// Clients of gRPC make RESOURCE_EXHAUSTED of it.
+const ENHANCE_YOUR_CALM: [u8; 4] = 11_u32.to_be_bytes();
+/// What may wait to be read in all.
+const ANSWERS: usize = 64 << 20;
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    within("a connection", TcpStream::connect(address)).await.expect("a connection")
+}
+
+/// A connection that has said this and says nothing more.
+async fn saying(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = connect(address).await;
+    stream.write_all(bytes).await.expect("it is taken");
+    stream
+}
+
+/// How long it takes until the service hangs up. What it says until then is read.
+async fn hung_up(mut stream: TcpStream) -> Duration {
+    let begin = Instant::now();
+    let mut read = Vec::new();
+    let _ = within("the end of the connection", stream.read_to_end(&mut read)).await;
+    begin.elapsed()
+}
+
+fn everything() -> WatchPeerStatusRequest {
+    WatchPeerStatusRequest::default()
+}
+
+#[tokio::test]
+async fn whoever_does_not_speak_http2_is_let_go_in_time_and_holds_up_nobody() {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    stage.add("leaf");
+    // What can't become HTTP/2 is refused at once.
+    for wrong in [
+        &b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        &[0xff; 4096],
+        &[0; 24],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\r",
+    ] {
+        let lasted = hung_up(saying(served.address, wrong).await).await;
+        assert!(lasted < HANDSHAKE / 2, "{wrong:?}: {lasted:?}");
+    }
+    let silent = tokio::spawn(hung_up(connect(served.address).await));
+    let half = tokio::spawn(hung_up(saying(served.address, &PREFACE[..12]).await));
+    let mut other = RawClient::connect(served.address, LARGEST_WINDOW).await;
+    other.watch(1, &everything()).await;
+    other.data(1).await;
+    for ended in [silent, half] {
+        let lasted = ended.await.unwrap();
+        assert!(lasted > HANDSHAKE / 2 && lasted < 2 * HANDSHAKE, "{lasted:?}");
+    }
+    stage.flap("leaf", 1);
+    other.data(1).await;
+    drop(other);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_those_who_have_not_spoken_and_says_goaway_to_those_who_have() {
+    let mut config = settings(&[]);
+    config.drain_timeout = Duration::from_secs(25);
+    let server = Server::start_with(config).await;
+    let silent = connect(server.address()).await;
+    let half = saying(server.address(), &PREFACE[..20]).await;
+    let mut idle = RawClient::connect(server.address(), LARGEST_WINDOW).await;
+    let mut watching = RawClient::connect(server.address(), LARGEST_WINDOW).await;
+    watching.watch(1, &everything()).await;
+    watching.data(1).await;
+    // It has been taken in when the one after it is served.
+    server.pool().await;
+    let begin = Instant::now();
+    server.begin_stop();
+    let ended = tokio::spawn(server.stop());
+    for client in [&mut idle, &mut watching] {
+        let mut said_goaway = false;
+        while let Some(frame) = client.frame().await {
+            said_goaway |= frame.kind == GOAWAY;
+        }
+        assert!(said_goaway);
+    }
+    within("the end of the service", ended).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(12), "{:?}", begin.elapsed());
+    for stream in [silent, half] {
+        hung_up(stream).await;
+    }
+}
+
+#[tokio::test]
+async fn those_who_have_not_spoken_are_let_go_at_the_stop_though_others_take_their_time() {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut slow = RawClient::connect(served.address, LARGEST_WINDOW).await;
+    slow.watch(1, &everything()).await;
+    slow.data(1).await;
+    let silent = connect(served.address).await;
+    let half = saying(served.address, &PREFACE[..20]).await;
+    let begin = Instant::now();
+    let stopped = tokio::spawn(served.stop());
+    for stream in [silent, half] {
+        hung_up(stream).await;
+    }
+    assert!(begin.elapsed() < HANDSHAKE / 2, "{:?}", begin.elapsed());
+    assert!(!stopped.is_finished(), "the other one is still there");
+    drop(slow);
+    stopped.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_takes_no_longer_than_the_drain_whatever_clients_do() {
+    let mut config = settings(&[]);
+    config.drain_timeout = Duration::from_secs(1);
+    let server = Server::start_with(config).await;
+    let address = server.address();
+    let mut greeted = Vec::new();
+    for _ in 0..3 {
+        greeted.push(RawClient::connect(address, 0).await);
+    }
+    // One stays silent, one has a watch without room, and one a request that is not complete.
+    greeted[1].watch(1, &everything()).await;
+    greeted[2].begin(1, LIST_PEERS).await;
+    let deaf = RawWatch::ask(address, &everything()).await;
+    let others = [connect(address).await, saying(address, &PREFACE[..1]).await, saying(address, b"no").await];
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let begin = Instant::now();
+    server.begin_stop();
+    let end = watch.end().await.unwrap_err();
+    assert_eq!(end.code(), tonic::Code::Unavailable);
+    server.stop().await;
+    let lasted = begin.elapsed();
+    assert!(lasted < Duration::from_secs(10), "{lasted:?}");
+    for client in greeted {
+        client.ended().await;
+    }
+    drop((deaf, others));
+}
+
+#[tokio::test]
+async fn one_connection_more_than_there_may_be_waits_until_another_ends() {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    let served = stage.serve_with(Serving { connections: 2, ..Serving::default() }).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+        client.watch(1, &everything()).await;
+        clients.push(client);
+    }
+    let mut waits = clients.pop().unwrap();
+    for client in &mut clients {
+        client.data(1).await;
+    }
+    assert!(timeout(Duration::from_millis(300), waits.any_frame()).await.is_err(), "it is not taken in yet");
+    assert_eq!(stage.listeners.count().1, 2);
+    drop(clients.pop());
+    waits.data(1).await;
+    drop((clients, waits));
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused_and_the_connection_stays() {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let (mut http, connection) =
+        h2::client::Builder::new().handshake(connect(served.address).await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for (length, accepted) in [(8 << 10, true), (20 << 10, false), (100, true)] {
+        let request = http::Request::post(format!("http://test{LIST_PEERS}"))
+            .header("content-type", "application/grpc")
+            .header("long", "x".repeat(length))
+            .body(())
+            .unwrap();
+        http = http.ready().await.unwrap();
+        let (response, mut body) = http.send_request(request, false).unwrap();
+        // Too late, if it was refused already.
+        let _ = body.send_data(bytes::Bytes::from_static(&[0; 5]), true);
+        let response = within("an answer", response).await;
+        let status = response.map(|response| response.status().as_u16());
+        if accepted {
+            assert_eq!(status.unwrap(), 200);
+        } else {
+            assert_eq!(status.unwrap(), 431);
+        }
+    }
+    drop(http);
+    within("the end of the connection", connection).await.unwrap().unwrap();
+    served.stop().await;
+}
+
+/// A pool of which a page is as large as pages are.
+fn crowded() -> Stage {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    for number in 0..700 {
+        let host = format!("leaf-{number}");
+        stage.publish("default", &host, Update::Added(PeerOrigin::Configured));
+        stage.flap(&host, 1);
+    }
+    stage
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_bounded_and_others_are_answered() {
+    let stage = crowded();
+    let served = stage.serve(Keepalive::default()).await;
+    let url = format!("http://{}", served.address);
+    let mut other = PoolServiceClient::connect(url).await.unwrap();
+    let page = other.list_peers(ListPeersRequest::default()).await.unwrap().into_inner();
+    let length = prost::Message::encoded_len(&page);
+    assert!((200 << 10..=257 << 10).contains(&length), "{length}");
+    assert!(!page.next_page_token.is_empty());
+    let mut deaf = Vec::new();
+    let most = ANSWERS / length;
+    let (mut asked, mut refused) = (0, 0);
+    while asked < most + 100 {
+        let mut client = RawClient::connect(served.address, 0).await;
+        for stream in 0..128 {
+            client.ask(2 * stream + 1, LIST_PEERS, &ListPeersRequest::default()).await;
+        }
+        asked += 128;
+        let mut answered = 0;
+        while answered < 128 {
+            let frame = client.frame().await.expect("the connection goes on");
+            assert!(frame.kind != DATA, "there is no room for it");
+            answered += 1;
+            if frame.kind == RST_STREAM {
+                assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
+                refused += 1;
+            }
+        }
+        deaf.push(client);
+    }
+    assert!(
+        (asked - most).abs_diff(refused) <= 1,
+        "{asked} asked, there is room for {most}, {refused} refused"
+    );
+    // What fits in the window is answered all the same.
+    let request = GetPoolRequest { name: "pools/default".to_owned() };
+    within("an answer", other.get_pool(request)).await.unwrap();
+    let few = ListPeersRequest { page_size: 50, ..Default::default() };
+    within("an answer", other.list_peers(few)).await.unwrap();
+    // And all is well again when they have gone.
+    drop(deaf);
+    within("room", async {
+        while other.list_peers(ListPeersRequest::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    drop(other);
+    served.stop().await;
+}

@@ -1,0 +1,145 @@
+//! Requests that are no requests: each gets an answer that says so, and the connection goes on.
+
+use opflex_peerstatus::grpc::Keepalive;
+use tokio::net::TcpStream;
+use tonic::{Code, Status};
+
+use crate::support::{Stage, explain, within};
+
+const PACKAGE: &str = "opflex.peerstatus.v1";
+
+/// A client in HTTP/2, which sends what it is told.
+struct Client {
+    http: h2::client::SendRequest<bytes::Bytes>,
+}
+
+impl Client {
+    async fn connect(address: std::net::SocketAddr) -> Self {
+        let socket = within("a connection", TcpStream::connect(address)).await.unwrap();
+        let (http, connection) = h2::client::handshake(socket).await.unwrap();
+        tokio::spawn(connection);
+        Self { http }
+    }
+
+    /// What it is answered, in gRPC: from the head, if that is all, or from the trailers.
+    async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Status {
+        let mut request = http::Request::builder().method(method).uri(format!("http://test{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut http = self.http.clone().ready().await.unwrap();
+        let (response, mut stream) = http.send_request(request.body(()).unwrap(), false).unwrap();
+        stream.send_data(bytes::Bytes::copy_from_slice(body), true).unwrap();
+        let response = within("an answer", response).await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            return status;
+        }
+        let mut answer = response.into_body();
+        while let Some(data) = within("data", answer.data()).await {
+            let length = data.unwrap().len();
+            answer.flow_control().release_capacity(length).unwrap();
+        }
+        let trailers = within("trailers", answer.trailers()).await.unwrap().expect("trailers");
+        Status::from_header_map(&trailers).expect("a status")
+    }
+
+    async fn call(&mut self, path: &str, body: &[u8]) -> Status {
+        let headers = [("content-type", "application/grpc"), ("te", "trailers")];
+        self.send("POST", &format!("/{PACKAGE}.{path}"), &headers, body).await
+    }
+}
+
+/// What is wrong with a body, and the body. The first field of every request that has fields is no number.
+const BODIES: &[(&str, &[u8])] = &[
+    ("nothing", b""),
+    ("less than a header", &[0, 0, 0]),
+    ("a header alone", &[0, 0, 0, 0, 5]),
+    ("a message cut short", &[0, 0, 0, 0, 5, 1, 2]),
+    ("compressed, and not said how", &[1, 0, 0, 0, 2, 8, 1]),
+    ("neither compressed nor not", &[2, 0, 0, 0, 2, 8, 1]),
+    ("text", b"{\"name\": \"pools/default\"}"),
+    ("a tag without a value", &[0, 0, 0, 0, 1, 8]),
+    ("a number where a text belongs", &[0, 0, 0, 0, 2, 8, 1]),
+    ("a text that is longer than its message", &[0, 0, 0, 0, 3, 0x0a, 0x7f, b'x']),
+    ("a text that is none", &[0, 0, 0, 0, 3, 0x0a, 1, 0xff]),
+    ("a tag that never ends", &[0, 0, 0, 0, 11, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255]),
+    ("a group that never ends", &[0, 0, 0, 0, 2, 0xfb, 0x07]),
+];
+
+const METHODS: &[&str] = &[
+    "PoolService/GetPool",
+    "PoolService/AddPeer",
+    "PoolService/WaitForPool",
+    "PeerStatusService/CreateListener",
+    "PeerStatusService/GetListener",
+    "PeerStatusService/WatchPeerStatus",
+];
+
+#[tokio::test]
+async fn a_body_that_is_no_message_is_answered_with_what_it_is() {
+    let stage = Stage::new(1, 16, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = Client::connect(served.address).await;
+    for method in METHODS {
+        for (what, body) in BODIES {
+            let status = client.call(method, body).await;
+            let expected = (Code::InvalidArgument, "MALFORMED_REQUEST".to_owned(), vec![]);
+            assert_eq!(explain(&status), expected, "{what} to {method}");
+        }
+        let long = [&[0, 0, 1, 0, 1][..], &[0; 65_537]].concat();
+        let status = client.call(method, &long).await;
+        assert_eq!(explain(&status), (Code::InvalidArgument, "REQUEST_TOO_LARGE".to_owned(), vec![]));
+        let longest = client.call(method, &[0, 255, 255, 255, 255]).await;
+        assert_eq!(explain(&longest), explain(&status), "refused before it comes");
+    }
+    assert_eq!(stage.listeners.count(), (0, 0), "nothing has begun");
+    let status = client.call("PoolService/ListPools", &[0; 5]).await;
+    assert_eq!(status.code(), Code::Ok, "and the connection is as good as ever");
+    drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_unimplemented() {
+    let stage = Stage::new(1, 16, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = Client::connect(served.address).await;
+    for path in
+        ["NoService/GetPool", "PoolService/NoMethod", "PoolService/", "PoolService", "PoolService/GetPool/x"]
+    {
+        let status = client.call(path, &[0; 5]).await;
+        assert_eq!(status.code(), Code::Unimplemented, "{path}: {status:?}");
+    }
+    let headers = [("content-type", "application/grpc")];
+    for path in ["/", "//", "/*", "/x?y=z", "/%00"] {
+        let status = client.send("POST", path, &headers, &[0; 5]).await;
+        assert_eq!(status.code(), Code::Unimplemented, "{path}: {status:?}");
+    }
+    drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn heads_that_are_odd_are_answered() {
+    let stage = Stage::new(1, 16, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = Client::connect(served.address).await;
+    let path = format!("/{PACKAGE}.PoolService/ListPools");
+    let json = [("content-type", "application/json")];
+    let status = client.send("POST", &path, &json, b"{}").await;
+    assert_eq!(explain(&status).1, "MALFORMED_REQUEST");
+    let status = client.send("GET", &path, &[], b"").await;
+    assert_eq!(explain(&status).1, "MALFORMED_REQUEST");
+    let gzip = [("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
+    let status = client.send("POST", &path, &gzip, &[1, 0, 0, 0, 2, 8, 1]).await;
+    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
+    assert!(status.message().contains("gzip"), "{status:?}");
+    for timeout in ["", "0", "1", "99999999999S", "-1S", "5 S", "1n"] {
+        let headers = [("content-type", "application/grpc"), ("grpc-timeout", timeout)];
+        let status = client.send("POST", &path, &headers, &[0; 5]).await;
+        assert_eq!(status.code(), Code::Ok, "{timeout:?}: {status:?}");
+    }
+    drop(client);
+    served.stop().await;
+}
