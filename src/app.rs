@@ -1,10 +1,10 @@
 //! The composition root: from settings to a running service, and down again in order.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
     time::{Instant, interval, timeout},
@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::{
     admin::{self, Exposition, Pages, Sources},
     config::Config,
-    grpc::{self, Api, Counts, Server},
+    grpc::{self, Access, Api, Counts, Server, SocketError, SocketFile, SocketSettings},
     metrics::{Peers, Reloads, Turns},
     pool::{self, PoolHandle},
     status::{Hub, Listeners},
@@ -36,6 +36,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 const OWN_FILES: usize = 64 + admin::MAX_CONNECTIONS;
 /// There is room for some clients, however few files there may be.
 const FEWEST_CLIENTS: usize = 16;
+/// How often the files that say who gets in are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -59,6 +61,15 @@ pub enum StartError {
         /// Why it can't.
         #[source]
         source: io::Error,
+    },
+    /// The socket cannot be had.
+    #[error("cannot serve on unix:{}", path.display())]
+    Socket {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why it can't.
+        #[source]
+        source: SocketError,
     },
     /// It has nothing to run on.
     #[error("cannot start the threads that carry clients")]
@@ -100,14 +111,20 @@ impl Service {
         let address = listener.local_addr().map_err(failed)?;
         let admin = bind_admin(config.admin).await?;
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
+        let (socket, socket_file) = config.socket.as_ref().map(bind_socket).transpose()?.unzip();
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let peers = Peers::default();
         let files = raise_file_limit();
         let slots = Slots::for_files(files);
         let clients = room_for_clients(files, slots.most_connections());
-        let pools = open_pools(&config, &slots, &hub, &peers);
+        let mut pools = open_pools(&config, &slots, &hub, &peers);
         let handles = Arc::new(pools.handles);
+        let access = Arc::new(Access::new(config.tls.clone(), Arc::clone(&config.auth)));
+        if !address.ip().is_loopback() && !access.knows_others() {
+            warn!("nobody beyond this machine gets in: say in [server.auth] who may");
+        }
+        pools.owners.spawn(keep_fresh(Arc::clone(&access), pools.stop.clone()));
         let (drain, draining) = watch::channel(false);
         let api = Api {
             hub: Arc::clone(&hub),
@@ -120,7 +137,11 @@ impl Service {
             warn!(files, clients, "the limit on open files leaves room for this many clients");
             serving.connections = clients;
         }
-        let server = Server::start(api, serving).await.map_err(StartError::Threads)?;
+        let mut server =
+            Server::start(api, serving, Arc::clone(&access)).await.map_err(StartError::Threads)?;
+        if let Some(socket) = socket {
+            server = server.also_on(socket);
+        }
         let Counts { calls, shards, turns } = server.counts().clone();
         let (reloads, turns_of_all) = (Reloads::default(), turns.clone());
         let (effective, config_in_effect) = watch::channel(config.effective().into());
@@ -147,6 +168,7 @@ impl Service {
             tasks: pools.tasks,
             owners: pools.owners,
             stop_pools: pools.stop,
+            socket_file,
             drain_timeout: config.drain_timeout,
         };
         // It ends last: until then it says what is going on.
@@ -156,7 +178,8 @@ impl Service {
             let _admin = admin;
             service.await
         });
-        let reloader = Some(Reloader { running: config, listeners, pools: handles, reloads, effective });
+        let reloader =
+            Some(Reloader { running: config, listeners, pools: handles, access, reloads, effective });
         Ok(Self { address, admin: admin_address, reloader, turns: turns_of_all, stop, run })
     }
 
@@ -210,6 +233,8 @@ struct Parts {
     /// The owners of pools.
     owners: JoinSet<()>,
     stop_pools: CancellationToken,
+    /// Removed when it is over.
+    socket_file: Option<SocketFile>,
     drain_timeout: Duration,
 }
 
@@ -240,6 +265,11 @@ async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, 
     let Some(address) = address else { return Ok(None) };
     let bound = TcpListener::bind(address).await;
     bound.map(Some).map_err(|source| StartError::BindAdmin { address, source })
+}
+
+fn bind_socket(settings: &SocketSettings) -> Result<(UnixListener, SocketFile), StartError> {
+    let failed = |source| StartError::Socket { path: settings.path.clone(), source };
+    SocketFile::bind(settings).map_err(failed)
 }
 
 async fn run(
@@ -284,6 +314,7 @@ async fn run(
     if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
         warn!("connections to peers did not close within {CLOSE_TIMEOUT:?}");
     }
+    drop(parts.socket_file);
     info!("stopped");
     outcome
 }
@@ -315,6 +346,17 @@ async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
                     info!(expired, "listeners expired");
                 }
             }
+        }
+    }
+}
+
+/// Looks at the files that say who gets in, so that bad ones are warned of before somebody comes.
+async fn keep_fresh(access: Arc<Access>, stop: CancellationToken) {
+    let mut every = interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = every.tick() => access.look(),
         }
     }
 }

@@ -12,13 +12,17 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
-    grpc::Serving,
+    auth::Auth,
+    grpc::{Serving, SocketSettings},
     opflex::{ElementMode, Identity, Role, Roles},
     peer::{AddressError, PeerAddress, Timers},
     pool::{ASK_AGAIN, PoolConfig},
     status::{Limits, is_id},
+    tls::ServerTls,
 };
 
+mod access;
+mod auth;
 mod changes;
 mod effective;
 mod file;
@@ -47,6 +51,12 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// How clients that are gone are noticed.
     pub serving: Serving,
+    /// How the connections of clients are secured, if they are.
+    pub tls: Option<Arc<ServerTls>>,
+    /// Who may do what.
+    pub auth: Arc<Auth>,
+    /// The socket of this machine, if there is one.
+    pub socket: Option<SocketSettings>,
     /// How many listeners and streams there may be.
     pub limits: Limits,
     /// How many changes are remembered.
@@ -171,15 +181,18 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
         }
     };
     let insecure = overrides.insecure.unwrap_or(file.server.insecure);
-    if !listen.ip().is_loopback() && !insecure {
+    let tls = file.server.tls.as_ref().map(access::tls).transpose()?;
+    if !listen.ip().is_loopback() && tls.is_none() && !insecure {
         let reason = format!(
-            "plaintext gRPC on {listen} is open to the network; serve on a loopback address, or say insecure = true \
-             (--insecure) if something else protects it"
+            "plaintext gRPC on {listen} is open to the network; serve on a loopback address, set up [server.tls], or \
+             say insecure = true (--insecure) if something else protects it"
         );
         return Err(ConfigError::new("server.listen", reason));
     }
     let limits = &file.limits;
     check_range("limits.max_listeners", limits.max_listeners, 1, 1_000_000)?;
+    let per_principal = limits.max_listeners_per_principal;
+    check_range("limits.max_listeners_per_principal", per_principal, 1, 1_000_000)?;
     check_range("limits.max_streams", limits.max_streams, 1, 1_000_000)?;
     check_range("limits.max_peers", limits.max_peers, 1, 100_000)?;
     check_range("limits.max_frame_bytes", limits.max_frame_bytes, 4 * 1024, 64 * 1024 * 1024)?;
@@ -201,7 +214,14 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
         },
         drain_timeout: file.server.drain_timeout,
         serving: serving(&file)?,
-        limits: Limits { listeners: limits.max_listeners, streams: limits.max_streams },
+        auth: auth::auth(&file.server)?,
+        tls,
+        socket: file.server.socket.as_ref().map(access::socket).transpose()?,
+        limits: Limits {
+            listeners: limits.max_listeners,
+            per_owner: limits.max_listeners_per_principal,
+            streams: limits.max_streams,
+        },
         history: file.history.changes,
         pools: pools(&file)?,
         log,
@@ -215,7 +235,9 @@ fn serving(file: &file::File) -> Result<Serving, ConfigError> {
     check_duration("server.pacing", server.pacing, Duration::ZERO, Duration::from_secs(1))?;
     let connections = file.limits.max_connections;
     check_range("limits.max_connections", connections, 1, 1_000_000)?;
-    Ok(Serving { threads, connections, pacing: server.pacing, ..defaults })
+    let handshakes = file.limits.max_handshakes;
+    check_range("limits.max_handshakes", handshakes, 1, 100_000)?;
+    Ok(Serving { threads, connections, handshakes, pacing: server.pacing, ..defaults })
 }
 
 /// A word by itself must be a level, though the filter would take it for the name of a module: a typo in it would

@@ -5,10 +5,13 @@
 //!
 //! | layer | module | what it is |
 //! |---|---|---|
+//! | pure | `glob` | patterns for names |
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
 //! | numbers | [`metrics`] | what is counted and measured |
 //! | state | [`status`] | what listeners hear: current state and one revisioned log |
+//! | files | `files` | what is made of files, made anew when they change |
+//! | files | [`auth`] | who may do what |
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
@@ -18,8 +21,11 @@
 
 pub mod admin;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod config;
+mod files;
+mod glob;
 pub mod grpc;
 pub mod metrics;
 pub mod opflex;

@@ -3,16 +3,20 @@
 //! It owns what was read and when it was looked at last; it opens no socket and runs no task. Sessions are never
 //! resumed: a new connection always sees the files that there are.
 
+mod certificate;
 mod client;
+mod der;
 mod pem;
 mod public_key;
-mod reload;
+mod server;
 #[cfg(test)]
 mod tests;
 mod verifier;
 mod words;
 
+pub use certificate::{holder, not_after};
 pub use client::{ClientSettings, ClientTls, KeyPair, Trust};
+pub use server::{ClientAuth, Clients, ServerSettings, ServerTls};
 pub use words::explain;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The configuration, anew, while the service runs.
 //!
-//! What can be changed is: configured peers, limits, the level of the logs. What can't is named in the log and stays as it
+//! What can be changed is: configured peers, limits, who gets in and how, the level of the logs. What can't is named in the log and stays as it
 //! was. Whoever makes another setting changeable adds it to `config::Changes` and here.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::{
-    config::{Changes, Config, ConfigError, PeerChanges, diff},
+    config::{Config, ConfigError, PeerChanges, diff},
+    grpc::Access,
     metrics::{Reload, Reloads},
     pool::{PoolError, PoolHandle},
     status::Listeners,
@@ -21,6 +22,7 @@ pub struct Reloader {
     pub(super) running: Config,
     pub(super) listeners: Arc<Listeners>,
     pub(super) pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
+    pub(super) access: Arc<Access>,
     pub(super) reloads: Reloads,
     /// Where the configuration in effect is told.
     pub(super) effective: watch::Sender<Arc<str>>,
@@ -30,7 +32,7 @@ impl Reloader {
     /// Does what is different. A configuration that is wrong changes nothing.
     pub async fn reload(&mut self, read: Result<Config, ConfigError>, level: Option<&Level>) -> Reload {
         let how = match read {
-            Ok(new) => self.take_in(diff(&self.running, &new), level).await,
+            Ok(new) => self.take_in(&new, level).await,
             Err(error) => {
                 error!(%error, "the configuration is wrong: nothing was changed");
                 Reload::Refused
@@ -40,7 +42,8 @@ impl Reloader {
         how
     }
 
-    async fn take_in(&mut self, changes: Changes, level: Option<&Level>) -> Reload {
+    async fn take_in(&mut self, new: &Config, level: Option<&Level>) -> Reload {
+        let changes = diff(&self.running, new);
         if !changes.fixed.is_empty() {
             let keys = changes.fixed.join(", ");
             warn!(keys, "these settings are different, and stay as they were until a restart");
@@ -58,13 +61,16 @@ impl Reloader {
                 let _ = pool.set_limit(limit).await;
             }
         }
+        if changes.access {
+            self.access.replace(new.tls.clone(), Arc::clone(&new.auth));
+        }
         for change in &changes.peers {
             self.change_peers(change).await;
         }
         if let (Some(text), Some(level)) = (&changes.level, level) {
             level.set(text);
         }
-        self.running.apply(&changes);
+        self.running.apply(&changes, new);
         self.effective.send_replace(self.running.effective().into());
         let count = |number: fn(&PeerChanges) -> usize| changes.peers.iter().map(number).sum::<usize>();
         let (added, removed) = (count(|change| change.added.len()), count(|change| change.removed.len()));

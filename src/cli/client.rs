@@ -1,21 +1,28 @@
-//! The way to the service: its address, a connection, one call. Does not retry; `watch` does.
+//! The way to the service: a connection, one call. Does not retry; `watch` does.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use http::Uri;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
 use tonic::{
     Request, Response, Status,
-    transport::{Channel, Endpoint},
+    service::interceptor::InterceptedService,
+    transport::{self, Channel, Endpoint},
 };
+use tower::service_fn;
 
 use crate::{
-    cli::exit::{Failure, root_cause},
+    cli::{
+        address::ServerAddress,
+        exit::{Failure, root_cause},
+        target::{Bearer, Target},
+    },
     grpc::health_pb::health_client::HealthClient,
     grpc::pb::{peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient},
+    tls::ClientTls,
+    transport::{ByteStream, secure},
 };
-
-/// The service's port unless configured.
-const DEFAULT_PORT: u16 = 50051;
 
 /// A service on the same network answers in milliseconds; after this a person wants to know.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,56 +35,25 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// …this long after the probe. Both are those of the service towards us.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the service is. Reads `host:port`, `host` and `http://host:port`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerAddress(Uri);
-
-impl FromStr for ServerAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
-        if !scheme.eq_ignore_ascii_case("http") {
-            return Err(format!("scheme `{scheme}` is not supported; use `host:port` or `http://host:port`"));
-        }
-        let authority: http::uri::Authority = rest
-            .strip_suffix('/')
-            .unwrap_or(rest)
-            .parse()
-            .map_err(|_| "expected `host:port`, an IPv6 address in brackets".to_owned())?;
-        let host = authority.host();
-        let authority = match authority.as_str().strip_prefix(host) {
-            Some("") if !host.is_empty() => format!("{host}:{DEFAULT_PORT}"),
-            Some(_) if !host.is_empty() && authority.port_u16().is_some_and(|port| port > 0) => {
-                authority.to_string()
-            }
-            _ => return Err("expected `host:port` with a port from 1 to 65535".to_owned()),
-        };
-        let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/").build();
-        uri.map(Self).map_err(|error| error.to_string())
-    }
-}
-
-impl fmt::Display for ServerAddress {
-    /// As `host:port`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.authority().map_or("", |authority| authority.as_str()))
-    }
-}
-
 /// A connection to the service.
 #[derive(Clone, Debug)]
 pub struct Client {
     channel: Channel,
+    bearer: Bearer,
 }
+
+/// What carries a call: with it goes what we show.
+pub type Transport = InterceptedService<Channel, Bearer>;
 
 impl Client {
     /// Connects now.
     ///
     /// # Errors
-    /// [`Failure::Unreachable`], with what to do about it.
-    pub async fn connect(server: &ServerAddress) -> Result<Self, Failure> {
-        let endpoint = Endpoint::from(server.0.clone())
+    /// [`Failure::Unreachable`], with what to do about it; or what is wrong with what we have to show.
+    pub async fn connect(server: &Target) -> Result<Self, Failure> {
+        let (tls, bearer) = (server.tls()?, server.bearer()?);
+        let uri = server.address().uri().map_err(|error| Failure::Other(error.into()))?;
+        let endpoint = Endpoint::from(uri)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -85,32 +61,62 @@ impl Client {
             .keep_alive_while_idle(true)
             .user_agent(concat!("peerstatus/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| Failure::Other(error.into()))?;
-        let channel = endpoint.connect().await.map_err(|error| {
+        let channel = open(&endpoint, server.address(), tls).await.map_err(|error| {
             Failure::Unreachable(format!(
                 "cannot reach the service at {server}: {}. Is `peerstatus serve` running? Use --server or \
                  PEERSTATUS_SERVER.",
                 root_cause(&error)
             ))
         })?;
-        Ok(Self { channel })
+        Ok(Self { channel, bearer })
     }
 
     /// The calls about listeners.
     #[must_use]
-    pub fn listeners(&self) -> PeerStatusServiceClient<Channel> {
-        PeerStatusServiceClient::new(self.channel.clone())
+    pub fn listeners(&self) -> PeerStatusServiceClient<Transport> {
+        PeerStatusServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     /// The call that asks whether the service takes requests.
     #[must_use]
-    pub fn health(&self) -> HealthClient<Channel> {
-        HealthClient::new(self.channel.clone())
+    pub fn health(&self) -> HealthClient<Transport> {
+        HealthClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     /// The calls about pools and their peers.
     #[must_use]
-    pub fn pools(&self) -> PoolServiceClient<Channel> {
-        PoolServiceClient::new(self.channel.clone())
+    pub fn pools(&self) -> PoolServiceClient<Transport> {
+        PoolServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+}
+
+/// Connects over whatever leads to the address.
+async fn open(
+    endpoint: &Endpoint,
+    address: &ServerAddress,
+    tls: Option<ClientTls>,
+) -> Result<Channel, transport::Error> {
+    if let (ServerAddress::Plain(_), None) = (address, &tls) {
+        return endpoint.connect().await;
+    }
+    let (address, tls) = (address.clone(), tls.map(Arc::new));
+    let connector = service_fn(move |_: Uri| {
+        let (address, tls) = (address.clone(), tls.clone());
+        async move { dial(&address, tls.as_deref()).await.map(TokioIo::new) }
+    });
+    endpoint.connect_with_connector(connector).await
+}
+
+async fn dial(address: &ServerAddress, tls: Option<&ClientTls>) -> io::Result<Box<dyn ByteStream>> {
+    let authority = match address {
+        ServerAddress::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+        ServerAddress::Plain(authority) | ServerAddress::Tls(authority) => authority,
+    };
+    let stream = TcpStream::connect(authority.as_str()).await?;
+    stream.set_nodelay(true)?;
+    match tls {
+        Some(tls) => secure(Box::new(stream), tls).await.map_err(io::Error::other),
+        None => Ok(Box::new(stream)),
     }
 }
 
@@ -170,38 +176,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-
-    fn shown(text: &str) -> String {
-        text.parse::<ServerAddress>().unwrap().to_string()
-    }
-
-    #[test]
-    fn an_address_may_have_a_scheme_and_a_port() {
-        assert_eq!(shown("127.0.0.1:50051"), "127.0.0.1:50051");
-        assert_eq!(shown("http://leaf-gw:1234/"), "leaf-gw:1234");
-        assert_eq!(shown("localhost"), "localhost:50051");
-        assert_eq!(shown("[::1]:9"), "[::1]:9");
-        assert_eq!(shown("HTTP://[::1]"), "[::1]:50051");
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused() {
-        for bad in [
-            "",
-            ":1",
-            "host:",
-            "host:0",
-            "host:65536",
-            "host:x",
-            "https://host:1",
-            "a b:1",
-            "u@h:1",
-            "h/p",
-            "::1",
-        ] {
-            assert!(bad.parse::<ServerAddress>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_list_that_never_ends_is_noticed() {

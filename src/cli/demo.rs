@@ -15,9 +15,9 @@ use crate::{
     app::Service,
     cli::{
         self, GlobalArgs, Output,
-        client::ServerAddress,
         exit::Failure,
         serve::not_started,
+        target::Target,
         watch::{
             follow_until, output_closed,
             printer::{Form, Printer},
@@ -82,7 +82,7 @@ pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let service = start_service(&args, &peers).await?;
     let teller = Teller { quiet: globals.output == Output::Json };
     teller.introduce(&service, &peers)?;
-    let server: ServerAddress = service.address().to_string().parse().map_err(Failure::Usage)?;
+    let server: Target = service.address().to_string().parse().map_err(Failure::Usage)?;
     let form = match globals.output {
         Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()).fitted())),
         Output::Json => Form::Json,

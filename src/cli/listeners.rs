@@ -222,6 +222,7 @@ fn table(listeners: &[Listener], style: Style, now: SystemTime) -> Vec<String> {
         "LISTENER",
         "STATE",
         "CLIENT",
+        "OWNER",
         "LAG",
         "DELIVERED",
         "RESETS",
@@ -234,6 +235,7 @@ fn table(listeners: &[Listener], style: Style, now: SystemTime) -> Vec<String> {
             Cell::plain(listener.name.strip_prefix("listeners/").unwrap_or(&listener.name)),
             Cell::plain(&text::listener_state(listener.state)),
             Cell::plain(if listener.client.is_empty() { "-" } else { &listener.client }),
+            Cell::plain(&listener.owner),
             Cell::plain(&listener.lag.to_string()),
             Cell::plain(&listener.delivered_count.to_string()),
             Cell::plain(&listener.reset_count.to_string()),
@@ -251,6 +253,7 @@ fn card(listener: &Listener, style: Style, now: SystemTime) -> Vec<String> {
     row("name", &listener.name);
     row("state", &text::listener_state(listener.state));
     row("client", &listener.client);
+    row("owner", &listener.owner);
     row("filter", &filter(listener.filter.as_ref()));
     row("user data", &user_data(listener));
     row("created", &text::moment(listener.create_time.as_ref(), now));

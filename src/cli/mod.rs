@@ -1,6 +1,7 @@
 //! The command line. Reads the arguments, runs one command, says how it ended. Commands that ask the service are its
 //! clients like any other: they know the API and nothing else of it.
 
+pub mod address;
 pub mod client;
 pub mod demo;
 pub mod environment;
@@ -17,7 +18,9 @@ pub mod serve;
 pub mod simulate;
 pub mod style;
 pub mod table;
+pub mod target;
 pub mod text;
+pub mod token;
 pub mod watch;
 
 use std::{
@@ -34,9 +37,9 @@ use clap::{
 use clap_complete::Shell;
 
 use self::{
-    client::ServerAddress,
     exit::{Exit, Failure},
     style::{ColorChoice, Style},
+    target::Target,
 };
 
 const EXAMPLES: &str = "\
@@ -52,6 +55,7 @@ Examples:
   peerstatus pool wait --timeout 30s     until it is healthy, for scripts and init containers
   peerstatus health                      whether the service takes requests, for probes
   peerstatus listeners list              who listens, and how far behind they are
+  peerstatus token new ci --role viewer  a token for a client, and its line for the service
   peerstatus completions bash            a completion script for the shell
 
 Exit codes:
@@ -65,16 +69,16 @@ Exit codes:
        service could be reached
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
+/// Commands that ask nobody, or their own service: options about the service mean nothing to them.
+const ASK_NOBODY: [&str; 5] = ["serve", "demo", "simulate", "token", "completions"];
+/// Commands whose output has one form.
+const HAVE_ONE_FORM: [&str; 3] = ["serve", "simulate", "completions"];
+
 /// Common options that a command can make nothing of.
-const MEANINGLESS: [(&str, &str); 7] = [
-    ("serve", "server"),
-    ("serve", "output"),
-    ("demo", "server"),
-    ("simulate", "server"),
-    ("simulate", "output"),
-    ("completions", "server"),
-    ("completions", "output"),
-];
+fn meaningless_options() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let asking = ASK_NOBODY.iter().flat_map(|command| target::OPTIONS.map(|option| (*command, option)));
+    asking.chain(HAVE_ONE_FORM.map(|command| (command, "output")))
+}
 
 /// Tells what happens to OpFlex peer connections.
 #[derive(Debug, Parser)]
@@ -92,15 +96,9 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct GlobalArgs {
-    /// Where the service is; at port 50051 unless another one is given
-    #[arg(
-        long,
-        global = true,
-        env = "PEERSTATUS_SERVER",
-        value_name = "HOST[:PORT]",
-        default_value = "127.0.0.1:50051"
-    )]
-    pub server: ServerAddress,
+    /// The service.
+    #[command(flatten)]
+    pub server: Target,
 
     /// Text for people, or one JSON object a line; errors are text on standard error in either case
     #[arg(short, long, global = true, value_name = "FORM", default_value = "human")]
@@ -149,6 +147,8 @@ pub enum Command {
     Listeners(listeners::ListenersArgs),
     /// Ask whether the service takes requests, for probes
     Health(health::HealthArgs),
+    /// Tokens for clients: new
+    Token(token::TokenArgs),
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  source <(peerstatus completions bash)\n  source <(peerstatus completions zsh)\n  \
@@ -175,7 +175,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
 fn grammar() -> clap::Command {
     let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
     let mut grammar = environment::without_empty(Cli::command(), &is_empty);
-    for (command, option) in MEANINGLESS {
+    for (command, option) in meaningless_options() {
         let common = grammar.get_arguments().find(|common| common.get_id() == option).cloned();
         grammar =
             grammar.mut_subcommand(command, |command| command.args(common.map(|common| common.hide(true))));
@@ -189,6 +189,7 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let blamed = |error| environment::blamed(error, &grammar(), &args, &is_set);
     let matches = grammar().try_get_matches_from(&args).map_err(blamed)?;
     if let Some((command, option)) = meaningless(&matches) {
+        let option = option.replace('_', "-");
         let message = format!("--{option} means nothing to `{command}`");
         return Err(grammar().error(ErrorKind::ArgumentConflict, message));
     }
@@ -199,7 +200,7 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
 fn meaningless(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
     let (name, given) = matches.subcommand()?;
     let typed = |option: &str| given.value_source(option) == Some(ValueSource::CommandLine);
-    MEANINGLESS.iter().copied().find(|(command, option)| *command == name && typed(option))
+    meaningless_options().find(|(command, option)| *command == name && typed(option))
 }
 
 /// Clap's own code for mistakes, 2, means something else to many a script.
@@ -219,6 +220,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Pool(args) => pool::run(args, &globals).await,
         Command::Listeners(args) => listeners::run(args, &globals).await,
         Command::Health(args) => health::run(args, &globals).await,
+        Command::Token(args) => token::run(args, &globals),
         Command::Completions { shell } => completions(shell),
     };
     let Err(failure) = result else { return Exit::Success.into() };

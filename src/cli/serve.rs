@@ -29,10 +29,11 @@ Examples:
   peerstatus serve --config /etc/peerstatus.toml --check
   PEERSTATUS_PEERS=10.0.0.30:8009 peerstatus serve
 
-Prints `listening on IP:PORT` on standard output when it takes requests; logs go to
-standard error. SIGTERM and Ctrl-C stop it in order: clients are sent away, then peers
-are closed. A second signal stops it at once. SIGHUP has it read its configuration
-anew, as it does when the file changes: peers, limits and the log level take effect.";
+Prints `listening on IP:PORT`, and a line for the socket if there is one, on standard output
+when it takes requests; logs go to standard error. SIGTERM and Ctrl-C stop it in order: clients
+are sent away, then peers are closed. A second signal stops it at once. SIGHUP has it read its
+configuration anew, as it does when the file changes: peers, limits, who gets in and the log
+level take effect.";
 
 /// How to serve.
 #[derive(Debug, Args)]
@@ -66,8 +67,10 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
     let systemd = Arc::new(Systemd::at(env::var_os("NOTIFY_SOCKET").as_deref()));
+    let socket = config.socket.as_ref().map(|socket| socket.path.clone());
     let mut service = Service::start(config).await.map_err(not_started)?;
-    cli::print([format!("listening on {}", service.address())])?;
+    let socket = socket.map(|path| format!("listening on unix:{}", path.display()));
+    cli::print([format!("listening on {}", service.address())].into_iter().chain(socket))?;
     systemd.ready();
     let _watchdog =
         watchdog().map(|every| run_beside(keep_alive(every, service.turns().clone(), Arc::clone(&systemd))));

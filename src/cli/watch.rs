@@ -21,11 +21,12 @@ use self::{
 use crate::{
     cli::{
         GlobalArgs, Output,
-        client::{Client, ServerAddress, answer, promised, request},
+        client::{Client, answer, promised, request},
         exit::Failure,
         filter::FilterArgs,
         listeners::parse_user_data,
         names::ListenerName,
+        target::Target,
     },
     grpc::pb::{Cursor, GetListenerRequest, WatchPeerStatusRequest},
 };
@@ -132,7 +133,7 @@ pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
 }
 
 /// How far the listener has been served.
-async fn place_of(listener: &ListenerName, server: &ServerAddress) -> Result<Option<Cursor>, Failure> {
+async fn place_of(listener: &ListenerName, server: &Target) -> Result<Option<Cursor>, Failure> {
     let mut client = Client::connect(server).await?.listeners();
     let asked = request(GetListenerRequest { name: listener.to_string() });
     let response = answer(client.get_listener(asked).await)?;
@@ -156,7 +157,7 @@ fn advised(failure: Failure, listener: Option<&ListenerName>) -> Failure {
 /// # Errors
 /// Those of [`follow()`] and of `until`.
 pub async fn follow_until(
-    server: ServerAddress,
+    server: Target,
     request: WatchPeerStatusRequest,
     mut printer: Printer,
     until: impl Future<Output = Result<(), Failure>>,

@@ -14,6 +14,8 @@ pub struct Changes {
     pub limits: Option<Limits>,
     /// How many peers a pool may have now.
     pub peer_limit: Option<usize>,
+    /// Whether others get in now, or otherwise.
+    pub access: bool,
     /// What is logged now.
     pub level: Option<String>,
     /// Keys that differ, and take a restart.
@@ -35,8 +37,8 @@ impl Changes {
     /// Whether there is nothing that can be done now.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self { peers, limits, peer_limit, level, fixed: _ } = self;
-        peers.is_empty() && limits.is_none() && peer_limit.is_none() && level.is_none()
+        let Self { peers, limits, peer_limit, access, level, fixed: _ } = self;
+        peers.is_empty() && limits.is_none() && peer_limit.is_none() && !*access && level.is_none()
     }
 }
 
@@ -61,11 +63,13 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
             old.pools.iter().filter(is_gone).map(|pool| format!("pool {:?}, which is gone", &*pool.name)),
         );
     }
+    let tls = |config: &Config| config.tls.as_ref().map(|tls| tls.settings().clone());
     let peer_limit = |config: &Config| config.pools.first().map(|pool| pool.peer_limit);
     Changes {
         peers,
         limits: (old.limits != new.limits).then_some(new.limits),
         peer_limit: peer_limit(new).filter(|limit| Some(*limit) != peer_limit(old)),
+        access: tls(old) != tls(new) || old.auth.settings() != new.auth.settings(),
         level: (old.log.level != new.log.level).then(|| new.log.level.clone()),
         fixed,
     }
@@ -77,9 +81,11 @@ fn fixed(old: &Config, new: &Config) -> impl Iterator<Item = &'static str> {
         ("server.listen", old.listen != new.listen),
         ("server.admin", old.admin != new.admin),
         ("server.drain_timeout", old.drain_timeout != new.drain_timeout),
+        ("server.socket", old.socket != new.socket),
         ("server.threads", old.serving.threads != new.serving.threads),
         ("server.pacing", old.serving.pacing != new.serving.pacing),
         ("limits.max_connections", old.serving.connections != new.serving.connections),
+        ("limits.max_handshakes", old.serving.handshakes != new.serving.handshakes),
         ("limits.max_frame_bytes", frame_limit(old) != frame_limit(new)),
         ("history.changes", old.history != new.history),
         ("log.json", old.log.json != new.log.json),
@@ -110,8 +116,12 @@ fn peers_of(old: &PoolConfig, new: &PoolConfig) -> Option<PeerChanges> {
 }
 
 impl Config {
-    /// Notes what was done.
-    pub fn apply(&mut self, changes: &Changes) {
+    /// Notes what was done of what is different in `new`.
+    pub fn apply(&mut self, changes: &Changes, new: &Self) {
+        if changes.access {
+            self.tls.clone_from(&new.tls);
+            self.auth = Arc::clone(&new.auth);
+        }
         for pool in &mut self.pools {
             pool.peer_limit = changes.peer_limit.unwrap_or(pool.peer_limit);
             if let Some(change) = changes.peers.iter().find(|change| change.pool == pool.name) {

@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::Config;
 use crate::{
-    opflex::{ElementMode, Role},
+    auth::{AuthSettings, Role},
+    opflex::{self, ElementMode},
     pool::PoolConfig,
-    tls::{ClientSettings, Trust},
+    tls::{ClientAuth, ClientSettings, ServerSettings, Trust},
 };
 
 impl Config {
@@ -22,10 +23,15 @@ impl Config {
                 "admin": admin,
                 "drain_timeout": humantime::format_duration(self.drain_timeout).to_string(),
                 "threads": self.serving.threads,
+                "socket": self.socket.as_ref().map(|socket| socket.path.display().to_string()),
+                "tls": self.tls.as_ref().map(|tls| clients(tls.settings())),
+                "auth": auth(self.auth.settings()),
                 "pacing": humantime::format_duration(self.serving.pacing).to_string(),
             },
             "limits": {
                 "max_connections": self.serving.connections,
+                "max_handshakes": self.serving.handshakes,
+                "max_listeners_per_principal": self.limits.per_owner,
                 "max_listeners": self.limits.listeners,
                 "max_streams": self.limits.streams,
                 "max_peers": self.pools.first().map(|pool| pool.peer_limit),
@@ -55,7 +61,7 @@ fn pool(pool: &PoolConfig) -> Value {
             "domain": identity.domain,
             "location": identity.location,
             "mac": identity.mac,
-            "roles": identity.roles.iter().map(Role::as_str).collect::<Vec<_>>(),
+            "roles": identity.roles.iter().map(opflex::Role::as_str).collect::<Vec<_>>(),
         },
         "tls": pool.tls.as_ref().map_or_else(|| json!({ "mode": "disabled" }), |tls| secured(tls.settings())),
         "timers": {
@@ -64,6 +70,31 @@ fn pool(pool: &PoolConfig) -> Value {
             "keepalive": time(pool.timers.keepalive),
             "echo": time(pool.timers.echo),
         },
+    })
+}
+
+fn clients(tls: &ServerSettings) -> Value {
+    let clients = tls.clients.as_ref();
+    json!({
+        "cert": tls.identity.cert,
+        "key": tls.identity.key,
+        "client_ca": clients.map(|clients| &clients.ca),
+        "client_auth": clients.map(|clients| match clients.auth {
+            ClientAuth::Required => "required",
+            ClientAuth::Optional => "optional",
+        }),
+    })
+}
+
+fn auth(auth: &AuthSettings) -> Value {
+    let role = |role: Option<Role>| role.map_or_else(|| "none".to_owned(), |role| role.to_string());
+    json!({
+        "tokens": auth.tokens,
+        "jwt": auth.jwt.as_ref().map(|jwt| json!({ "jwks": jwt.jwks, "issuer": jwt.issuer, "audience": jwt.audience })),
+        "local": role(auth.local),
+        "anonymous": role(auth.anonymous),
+        "authenticated": role(auth.authenticated),
+        "grants": auth.grants.len(),
     })
 }
 

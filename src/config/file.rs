@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use super::{access, auth};
+
 use crate::grpc::Serving;
 
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +29,9 @@ pub(super) struct Server {
     pub(super) threads: Option<usize>,
     #[serde(deserialize_with = "duration")]
     pub(super) pacing: Duration,
+    pub(super) tls: Option<access::Tls>,
+    pub(super) auth: auth::Settings,
+    pub(super) socket: Option<access::Socket>,
 }
 
 impl Default for Server {
@@ -38,6 +43,9 @@ impl Default for Server {
             drain_timeout: Duration::from_secs(5),
             threads: None,
             pacing: Serving::default().pacing,
+            tls: None,
+            auth: auth::Settings::default(),
+            socket: None,
         }
     }
 }
@@ -46,7 +54,9 @@ impl Default for Server {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
     pub(super) max_connections: usize,
+    pub(super) max_handshakes: usize,
     pub(super) max_listeners: usize,
+    pub(super) max_listeners_per_principal: usize,
     pub(super) max_streams: usize,
     pub(super) max_peers: usize,
     pub(super) max_frame_bytes: usize,
@@ -56,7 +66,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: Serving::default().connections,
+            max_handshakes: Serving::default().handshakes,
             max_listeners: 20_000,
+            max_listeners_per_principal: 2_000,
             max_streams: 20_000,
             max_peers: 10_000,
             max_frame_bytes: 4 * 1024 * 1024,

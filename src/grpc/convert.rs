@@ -159,6 +159,7 @@ pub(super) fn listener(view: &ListenerView) -> pb::Listener {
         reset_count: view.resets,
         missed_count: view.missed,
         client: view.client.clone().unwrap_or_default(),
+        owner: spec.owner.name.to_string(),
     }
 }
 

@@ -7,6 +7,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{convert, names};
 use crate::{
+    auth::Refusal,
     peer::PoolHealth,
     pool::PoolError,
     status::{AttachError, CreateError, FilterError, ListenerError, PoolState},
@@ -75,6 +76,25 @@ pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status 
     Status::with_error_details(Code::DeadlineExceeded, message, details)
 }
 
+/// Who asks is not known, or may not.
+pub(super) fn refused(refusal: &Refusal) -> Status {
+    let (code, reason) = match refusal {
+        Refusal::Missing => (Code::Unauthenticated, "CREDENTIALS_MISSING"),
+        Refusal::Invalid(_) => (Code::Unauthenticated, "CREDENTIALS_INVALID"),
+        Refusal::Expired => (Code::Unauthenticated, "TOKEN_EXPIRED"),
+        Refusal::Role { .. } => (Code::PermissionDenied, "ROLE_REQUIRED"),
+    };
+    let metadata = match refusal {
+        Refusal::Role { principal, needed, .. } => HashMap::from([
+            ("principal".to_owned(), principal.to_string()),
+            ("role".to_owned(), needed.to_string()),
+        ]),
+        Refusal::Missing | Refusal::Invalid(_) | Refusal::Expired => HashMap::new(),
+    };
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    Status::with_error_details(code, refusal.to_string(), details)
+}
+
 /// No pool of that name. Which there are instead is in the configuration, which who asks may never have seen.
 pub(super) fn pool_not_found(name: &str, pools: &[Arc<PoolState>]) -> Status {
     let message = format!("pools/{name}: no such pool; {}", there_are(pools));
@@ -124,7 +144,7 @@ pub(super) fn create(id: &str, error: &CreateError) -> Status {
         CreateError::Exists => {
             status(Code::AlreadyExists, "LISTENER_EXISTS", format!("listeners/{id}: {error}"))
         }
-        CreateError::ListenerQuota(_) => {
+        CreateError::ListenerQuota(_) | CreateError::OwnerQuota { .. } => {
             retry(Code::ResourceExhausted, "LISTENER_QUOTA", error.to_string(), QUOTA_RETRY)
         }
         CreateError::Draining => draining(None),

@@ -1,6 +1,7 @@
 //! The gRPC edge: conversions between the service and its clients, and nothing else. The only user of tonic
 //! and prost on the server's side.
 
+mod access;
 mod convert;
 mod deadline;
 mod error;
@@ -8,17 +9,21 @@ mod health;
 mod http2;
 mod methods;
 mod names;
+mod needs;
 mod paging;
 mod pool_service;
 mod request;
 mod server;
+mod socket;
 mod status_service;
 mod transitions;
 mod watch;
 mod wire;
 
+pub use access::Access;
 pub use http2::{Keepalive, ThreadEnded};
 pub use server::{Api, Counts, Server, Serving};
+pub use socket::{SocketError, SocketFile, SocketSettings};
 
 /// Generated from `proto/grpc/health/v1`.
 #[allow(clippy::all, unreachable_pub, missing_docs)] // not ours to lint

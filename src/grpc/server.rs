@@ -1,19 +1,27 @@
 //! The server: which services it offers, and the bounds it puts on clients.
 
-use std::{collections::BTreeMap, future::Future, io, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::{Future, pending},
+    io,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     sync::{Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, body::Body, service::Routes};
 
 use super::{
+    access::Access,
     error,
     health::HealthService,
     health_pb::health_server::HealthServer,
-    http2::{self, Answers, Common, Ends, Keepalive, ThreadEnded, Threads},
+    http2::{self, Answers, Bounds, Common, Ends, Handshakes, Incoming, Keepalive, ThreadEnded, Threads},
     methods,
     pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
 };
@@ -33,6 +41,8 @@ pub struct Serving {
     pub threads: usize,
     /// How many connections there may be. Others wait to be taken in.
     pub connections: usize,
+    /// How many of them may be at their beginning, TLS and the first words of HTTP/2. Others wait.
+    pub handshakes: usize,
     /// What follows a change within this time is told with it, in one go. Zero: everything at once.
     pub pacing: Duration,
     /// How clients that are gone are noticed.
@@ -46,6 +56,7 @@ impl Default for Serving {
             // share. And the clients of a change, and the kernel's part of sending it, want a core, too.
             threads: thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
             connections: 16_384,
+            handshakes: 256,
             pacing: Duration::from_millis(5),
             keepalive: Keepalive::default(),
         }
@@ -87,8 +98,9 @@ pub struct Counts {
 pub struct Server {
     threads: Threads,
     ends: Ends,
-    places: Arc<Semaphore>,
+    serving: Serving,
     counts: Counts,
+    socket: Option<UnixListener>,
     close: CancellationToken,
 }
 
@@ -97,7 +109,7 @@ impl Server {
     ///
     /// # Errors
     /// A thread could not be had.
-    pub async fn start(api: Api, serving: Serving) -> io::Result<Self> {
+    pub async fn start(api: Api, serving: Serving, access: Arc<Access>) -> io::Result<Self> {
         let close = CancellationToken::new();
         let shards = Shards::default();
         let counts = Counts { calls: methods::calls(shards.clone()), shards, turns: Turns::default() };
@@ -107,20 +119,27 @@ impl Server {
             keepalive: serving.keepalive,
             pacing: serving.pacing,
             answers: Answers::default(),
+            access,
             calls: Arc::clone(&counts.calls),
             shards: counts.shards.clone(),
             turns: counts.turns.clone(),
             close: close.clone(),
         };
         let (threads, ends) = Threads::start(serving.threads.max(1), &common).await?;
-        let places = Arc::new(Semaphore::new(serving.connections));
-        Ok(Self { threads, ends, places, counts, close })
+        Ok(Self { threads, ends, serving, counts, socket: None, close })
     }
 
     /// What is counted of calls, and of the threads.
     #[must_use]
     pub const fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// Clients may come in here, too.
+    #[must_use]
+    pub fn also_on(mut self, socket: UnixListener) -> Self {
+        self.socket = Some(socket);
+        self
     }
 
     /// Serves the API until `stop`, and then until the last client has gone.
@@ -132,14 +151,32 @@ impl Server {
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ThreadEnded> {
+        let incoming = Incoming::Tcp(listener);
+        let socket = self.socket.take().map(Incoming::Unix);
+        let network = http2::accept(&incoming, bounds(self.serving), &self.threads);
+        let local = async {
+            match &socket {
+                Some(socket) => http2::accept(socket, bounds(self.serving), &self.threads).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             () = stop => {}
-            ended = http2::accept(&listener, self.places, &self.threads) => ended?,
+            ended = network => ended?,
+            ended = local => ended?,
             ended = self.ends.all() => ended?,
         }
-        drop(listener);
+        drop((incoming, socket));
         self.close.cancel();
         self.ends.all().await
+    }
+}
+
+/// For one way in: what comes over the network cannot shut out who looks after the service from its own machine.
+fn bounds(serving: Serving) -> Bounds {
+    Bounds {
+        places: Arc::new(Semaphore::new(serving.connections)),
+        handshakes: Handshakes::new(serving.handshakes),
     }
 }
 

@@ -1,8 +1,11 @@
 //! `PeerStatusService`: listeners and watches.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
 use super::{
+    access::Origin,
     convert, error, names,
     paging::{self, Page},
     pb::{self, peer_status_service_server::PeerStatusService},
@@ -10,7 +13,26 @@ use super::{
     server::Api,
     watch::WatchStream,
 };
-use crate::status::{AttachOptions, ListenerSpec};
+use crate::{
+    auth::Caller,
+    status::{AttachOptions, ListenerSpec, Owner, Quota, Reach},
+};
+
+/// Whose a listener is that this request makes. Only a request that came over no connection is nobody's.
+fn owner<T>(request: &Request<T>) -> Owner {
+    let Some(caller) = request.extensions().get::<Caller>() else { return Owner::default() };
+    let quota = if caller.is_local() { Quota::Exempt } else { Quota::Limited };
+    Owner { name: Arc::clone(&caller.principal), quota }
+}
+
+/// Whose listeners this request may be about.
+fn reach<T>(request: &Request<T>) -> Reach {
+    match request.extensions().get::<Caller>() {
+        Some(caller) if caller.is_operator() => Reach::All,
+        Some(caller) => Reach::Own(Arc::clone(&caller.principal)),
+        None => Reach::Own(Owner::default().name),
+    }
+}
 
 #[tonic::async_trait]
 impl PeerStatusService for Api {
@@ -18,12 +40,14 @@ impl PeerStatusService for Api {
         &self,
         request: Request<pb::CreateListenerRequest>,
     ) -> Result<Response<pb::CreateListenerResponse>, Status> {
+        let owner = owner(&request);
         let request = request.into_inner();
         let id = names::parse_listener_id("listener_id", &request.listener_id)?;
         let spec = ListenerSpec {
             filter: request::filter(request.filter)?,
             user_data: request::user_data(request.user_data)?,
             idle_ttl: Some(request::idle_ttl(request.idle_ttl)?),
+            owner,
         };
         let view =
             self.listeners.create(id, spec).map_err(|error| error::create(&request.listener_id, &error))?;
@@ -37,9 +61,10 @@ impl PeerStatusService for Api {
         &self,
         request: Request<pb::GetListenerRequest>,
     ) -> Result<Response<pb::GetListenerResponse>, Status> {
+        let reach = reach(&request);
         let request = request.into_inner();
         let id = names::parse_listener("name", &request.name)?;
-        let view = self.listeners.get(id).map_err(|error| error::listener_not_found(id, error))?;
+        let view = self.listeners.get(id, &reach).map_err(|error| error::listener_not_found(id, error))?;
         Ok(Response::new(pb::GetListenerResponse { listener: Some(convert::listener(&view)) }))
     }
 
@@ -47,10 +72,11 @@ impl PeerStatusService for Api {
         &self,
         request: Request<pb::ListListenersRequest>,
     ) -> Result<Response<pb::ListListenersResponse>, Status> {
+        let reach = reach(&request);
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_listener)?;
         let mut page = Page::new(request.page_size);
-        let views = self.listeners.list(after, page.enough());
+        let views = self.listeners.list(after, page.enough(), &reach);
         page.fill(views.iter().map(convert::listener));
         let (listeners, next_page_token) = page.finish(|listener| listener.name.clone());
         Ok(Response::new(pb::ListListenersResponse { listeners, next_page_token }))
@@ -60,9 +86,10 @@ impl PeerStatusService for Api {
         &self,
         request: Request<pb::DestroyListenerRequest>,
     ) -> Result<Response<pb::DestroyListenerResponse>, Status> {
+        let reach = reach(&request);
         let request = request.into_inner();
         let id = names::parse_listener("name", &request.name)?;
-        match self.listeners.destroy(id) {
+        match self.listeners.destroy(id, &reach) {
             Err(error) if !request.allow_missing => Err(error::listener_not_found(id, error)),
             Ok(()) | Err(_) => Ok(Response::new(pb::DestroyListenerResponse {})),
         }
@@ -74,8 +101,9 @@ impl PeerStatusService for Api {
         &self,
         request: Request<pb::WatchPeerStatusRequest>,
     ) -> Result<Response<WatchStream>, Status> {
-        let client =
-            request.remote_addr().map_or_else(|| "unknown".to_owned(), |address| address.to_string());
+        let origin = request.extensions().get::<Origin>();
+        let client = origin.map_or_else(|| "unknown".to_owned(), |origin| origin.client.to_string());
+        let (owner, reach) = (owner(&request), reach(&request));
         let request = request.into_inner();
         let options = AttachOptions {
             resume_after: request.resume_after.map(request::cursor),
@@ -84,12 +112,14 @@ impl PeerStatusService for Api {
             stop_after_sync: request.stop_after_sync,
             heartbeat: request::heartbeat(request.heartbeat_interval)?,
             client,
+            reach,
         };
         let subscription = if request.listener.is_empty() {
             let spec = ListenerSpec {
                 filter: request::filter(request.filter)?,
                 user_data: request::user_data(request.user_data)?,
                 idle_ttl: None,
+                owner,
             };
             self.listeners.attach_ephemeral(spec, options).map_err(|error| error::attach("", &error))?
         } else {

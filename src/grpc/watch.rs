@@ -14,7 +14,10 @@ use tokio_stream::Stream;
 use tonic::{Code, Status};
 
 use super::{convert, error, pb};
-use crate::status::{Delivery, End, Message, Messages, Subscription};
+use crate::{
+    auth::Refusal,
+    status::{Delivery, End, Message, Messages, Subscription},
+};
 
 /// The subscription behind a response. Our own connections take it, and tell it in their own way; any other transport
 /// reads the [`WatchStream`].
@@ -88,6 +91,8 @@ impl Said {
                 error::status(Code::Cancelled, "LISTENER_DESTROYED", "the listener was destroyed")
             }
             End::Draining => error::draining(self.retry_after),
+            End::Expired => error::refused(&Refusal::Expired),
+            End::Revoked => error::refused(&Refusal::Invalid("the credentials are not accepted any more")),
             End::Overflow => error::status(
                 Code::OutOfRange,
                 "CURSOR_COMPACTED",

@@ -54,6 +54,10 @@ words! {
         Synced = "synced",
         /// It fell behind the log, and the client wanted it to end then.
         Overflow = "overflow",
+        /// What the client was let in with has run out.
+        Expired = "expired",
+        /// What the client was let in with is not accepted any more.
+        Revoked = "revoked",
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
-use super::{Event, PeerState, glob::Glob};
-use crate::peer::{PeerOrigin, PeerStatus};
+use super::{Event, PeerState};
+use crate::{
+    glob::Glob,
+    peer::{PeerOrigin, PeerStatus},
+};
 
 /// Entries per list of a filter: enough for every leaf of a pod by name, and a bound on the work per change.
 const MAX_ENTRIES: usize = 64;
@@ -214,7 +217,7 @@ fn compile_globs(field: &'static str, globs: &[String]) -> Result<Vec<Glob>, Fil
         let message = format!("a glob of {} bytes; 1 to {MAX_GLOB} are allowed", glob.len());
         return Err(FilterError { field, message });
     }
-    Ok(globs.iter().map(|glob| Glob::new(glob)).collect())
+    Ok(globs.iter().map(|glob| Glob::lower_case(glob)).collect())
 }
 
 fn check_count(field: &'static str, count: usize) -> Result<(), FilterError> {

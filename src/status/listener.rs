@@ -14,9 +14,54 @@ use super::{
     seat::{Progress, Seat},
 };
 
+/// Who made a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it may have only so many.
+    pub quota: Quota,
+}
+
+/// Whether somebody may have only so many listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// As many as there may be for one.
+    Limited,
+    /// As many as there may be in all.
+    Exempt,
+}
+
+impl Default for Owner {
+    /// Nobody in particular.
+    fn default() -> Self {
+        Self { name: Arc::from(""), quota: Quota::Exempt }
+    }
+}
+
+/// Whose listeners somebody gets to see, and may do something to. For all others it is as if they were not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Everybody's.
+    All,
+    /// Those of this owner.
+    Own(Arc<str>),
+}
+
+impl Reach {
+    pub(super) fn includes(&self, listener: &Listener) -> bool {
+        match self {
+            Self::All => true,
+            Self::Own(name) => *name == listener.spec.owner.name,
+        }
+    }
+}
+
 /// What a listener is made of.
 #[derive(Debug, Default)]
 pub struct ListenerSpec {
+    /// Who makes it.
+    pub owner: Owner,
     /// What it hears.
     pub filter: Filter,
     /// What its creator wants back with every change.
@@ -40,6 +85,8 @@ pub struct AttachOptions {
     pub heartbeat: Duration,
     /// Who attaches, for people.
     pub client: String,
+    /// To whose listeners it may.
+    pub reach: Reach,
 }
 
 /// What to do when changes can't be delivered one by one.
@@ -66,6 +113,14 @@ pub enum CreateError {
     /// There are as many as there may be.
     #[error("there are {0} listeners, which is the limit")]
     ListenerQuota(usize),
+    /// The owner has as many as it may have.
+    #[error("{owner} has {limit} listeners, which is the limit for one principal")]
+    OwnerQuota {
+        /// Who.
+        owner: Arc<str>,
+        /// How many that is.
+        limit: usize,
+    },
     /// The service is stopping.
     #[error("the service is stopping")]
     Draining,

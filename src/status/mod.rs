@@ -7,7 +7,6 @@
 mod delivery;
 mod event;
 mod filter;
-mod glob;
 mod health;
 mod hub;
 mod id;
@@ -29,10 +28,11 @@ pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update, Wakeup};
 pub use id::is_id;
 pub use listener::{
     AttachError, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec, ListenerView,
+    Owner, Quota, Reach,
 };
 pub use log::Gap;
 pub use messages::Messages;
 pub use opening::SNAPSHOT_CHUNK;
 pub use registry::{Headcount, Limits, Listeners, Place};
-pub use subscription::{READ_AHEAD, Room, Subscription, Told};
+pub use subscription::{Leash, READ_AHEAD, Room, Subscription, Told};
 pub use wait::HealthWait;

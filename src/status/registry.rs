@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::{
     AttachError, AttachOptions, CreateError, Cursor, End, Gap, GapPolicy, Hub, Listener, ListenerError,
-    ListenerSpec, ListenerView, ResetReason,
+    ListenerSpec, ListenerView, Owner, Quota, Reach, ResetReason,
     listener::{Attachment, Life},
     seat::{Progress, Seat},
     subscription::{Start, Subscription},
@@ -30,6 +30,8 @@ use crate::metrics::{Attach, Detach, Listening, Reset};
 pub struct Limits {
     /// Listeners in all, ephemeral ones included.
     pub listeners: usize,
+    /// Listeners of one owner, unless it is exempt.
+    pub per_owner: usize,
     /// Streams in all, and calls that wait.
     pub streams: usize,
 }
@@ -61,8 +63,52 @@ pub struct Listeners {
 
 struct Registry {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
+    /// How many each of those owners has that may have only so many.
+    owners: BTreeMap<Arc<str>, usize>,
     streams: usize,
     limits: Limits,
+}
+
+impl Registry {
+    /// The listener of this name, for somebody who may know of it.
+    fn find(&self, id: &str, reach: &Reach) -> Option<&Arc<Listener>> {
+        self.listeners.get(id).filter(|listener| reach.includes(listener))
+    }
+
+    /// Lets the owner of a listener have another one.
+    fn disown(&mut self, listener: &Listener) {
+        let owner = &listener.spec.owner;
+        if owner.quota == Quota::Limited
+            && let Some(count) = self.owners.get_mut(&owner.name)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.owners.remove(&owner.name);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: &str) -> Option<Arc<Listener>> {
+        let listener = self.listeners.remove(id)?;
+        self.disown(&listener);
+        Some(listener)
+    }
+
+    /// One more for this owner, if it may. Its name is kept once for all of its listeners.
+    fn own(&mut self, owner: &mut Owner, limit: usize) -> Result<(), CreateError> {
+        if owner.quota == Quota::Exempt {
+            return Ok(());
+        }
+        if let Some((name, _)) = self.owners.get_key_value(&owner.name) {
+            owner.name = Arc::clone(name);
+        }
+        let count = self.owners.entry(Arc::clone(&owner.name)).or_default();
+        if *count >= limit {
+            return Err(CreateError::OwnerQuota { owner: Arc::clone(&owner.name), limit });
+        }
+        *count += 1;
+        Ok(())
+    }
 }
 
 impl Listeners {
@@ -73,7 +119,12 @@ impl Listeners {
             hub,
             counts: Listening::default(),
             draining: AtomicBool::new(false),
-            registry: Mutex::new(Registry { listeners: BTreeMap::new(), streams: 0, limits }),
+            registry: Mutex::new(Registry {
+                listeners: BTreeMap::new(),
+                owners: BTreeMap::new(),
+                streams: 0,
+                limits,
+            }),
             emptied: Notify::new(),
             this: Weak::clone(this),
         })
@@ -93,18 +144,19 @@ impl Listeners {
     ///
     /// # Errors
     /// There is none of that name.
-    pub fn get(&self, id: &str) -> Result<ListenerView, ListenerError> {
-        let listener = self.registry.lock().listeners.get(id).cloned().ok_or(ListenerError)?;
+    pub fn get(&self, id: &str, reach: &Reach) -> Result<ListenerView, ListenerError> {
+        let listener = self.registry.lock().find(id, reach).cloned().ok_or(ListenerError)?;
         Ok(self.view(&listener))
     }
 
     /// Up to `max` listeners whose names come after `after`.
     #[must_use]
-    pub fn list(&self, after: Option<&str>, max: usize) -> Vec<ListenerView> {
+    pub fn list(&self, after: Option<&str>, max: usize, reach: &Reach) -> Vec<ListenerView> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let registry = self.registry.lock();
-        let page = registry.listeners.range::<str, _>((start, Bound::Unbounded)).take(max);
-        let page: Vec<_> = page.map(|(_, listener)| Arc::clone(listener)).collect();
+        let page =
+            registry.listeners.range::<str, _>((start, Bound::Unbounded)).map(|(_, listener)| listener);
+        let page: Vec<_> = page.filter(|listener| reach.includes(listener)).take(max).cloned().collect();
         drop(registry);
         page.iter().map(|listener| self.view(listener)).collect()
     }
@@ -113,8 +165,11 @@ impl Listeners {
     ///
     /// # Errors
     /// There is none of that name.
-    pub fn destroy(&self, id: &str) -> Result<(), ListenerError> {
-        let listener = self.registry.lock().listeners.remove(id).ok_or(ListenerError)?;
+    pub fn destroy(&self, id: &str, reach: &Reach) -> Result<(), ListenerError> {
+        let mut registry = self.registry.lock();
+        registry.find(id, reach).ok_or(ListenerError)?;
+        let listener = registry.remove(id).ok_or(ListenerError)?;
+        drop(registry);
         debug!(listener = id, "listener destroyed");
         let life = listener.life.lock();
         if let Attachment::Attached { seat, .. } = &life.attachment {
@@ -129,7 +184,7 @@ impl Listeners {
     /// See [`AttachError`]. Nothing has changed then.
     pub fn attach(&self, id: &str, options: AttachOptions) -> Result<Subscription, AttachError> {
         let mut registry = self.registry.lock();
-        let listener = registry.listeners.get(id).cloned().ok_or(AttachError::NotFound)?;
+        let listener = registry.find(id, &options.reach).cloned().ok_or(AttachError::NotFound)?;
         let start = self.prepare(&options)?;
         let attached = self.take_seat(&mut registry, listener, &options, start)?;
         // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
@@ -198,16 +253,16 @@ impl Listeners {
     /// Destroys the listeners that nobody has watched for too long. Returns how many.
     pub fn expire(&self, now: Instant) -> usize {
         let mut registry = self.registry.lock();
-        let before = registry.listeners.len();
-        registry.listeners.retain(|_, listener| match &listener.life.lock().attachment {
-            Attachment::Attached { .. } => true,
-            Attachment::Detached { deadline, .. } if *deadline > now => true,
-            Attachment::Detached { .. } => {
-                debug!(listener = %listener.id, "listener expired");
-                false
-            }
-        });
-        before - registry.listeners.len()
+        let is_over = |listener: &Listener| match &listener.life.lock().attachment {
+            Attachment::Attached { .. } => false,
+            Attachment::Detached { deadline, .. } => *deadline <= now,
+        };
+        let over: Vec<_> = registry.listeners.extract_if(.., |_, listener| is_over(listener)).collect();
+        for (id, listener) in &over {
+            debug!(listener = %id, "listener expired");
+            registry.disown(listener);
+        }
+        over.len()
     }
 
     /// How many listeners there are, and how many streams and calls that wait.
@@ -251,7 +306,7 @@ impl Listeners {
         &self,
         registry: &mut Registry,
         id: Option<&str>,
-        spec: ListenerSpec,
+        mut spec: ListenerSpec,
     ) -> Result<Arc<Listener>, CreateError> {
         self.check_open()?;
         if id.is_some_and(|id| registry.listeners.contains_key(id)) {
@@ -260,6 +315,7 @@ impl Listeners {
         if registry.listeners.len() >= registry.limits.listeners {
             return Err(CreateError::ListenerQuota(registry.limits.listeners));
         }
+        registry.own(&mut spec.owner, registry.limits.per_owner)?;
         let id = id.map_or_else(|| unused_id(registry), Arc::from);
         let listener = Arc::new(Listener {
             id: Arc::clone(&id),
@@ -447,7 +503,7 @@ impl Drop for Attached {
             let ephemeral = self.listener.spec.idle_ttl.is_none();
             let listed = registry.listeners.get(&self.listener.id);
             if ephemeral && listed.is_some_and(|listed| Arc::ptr_eq(listed, &self.listener)) {
-                registry.listeners.remove(&self.listener.id);
+                registry.remove(&self.listener.id);
             }
         }
     }
@@ -460,6 +516,8 @@ pub(super) const fn detach(end: End) -> Detach {
         End::Destroyed => Detach::Destroyed,
         End::Draining => Detach::Draining,
         End::Overflow => Detach::Overflow,
+        End::Expired => Detach::Expired,
+        End::Revoked => Detach::Revoked,
     }
 }
 

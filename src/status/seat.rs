@@ -72,10 +72,10 @@ impl Seat {
     }
 
     /// Ends the stream once it has been told everything up to `revision`. The first call wins, except that
-    /// nothing is waited for after a takeover.
+    /// nothing is waited for after one that is immediate.
     pub(super) fn call_away(&self, end: End, revision: u64) {
         let mut slot = self.end.lock();
-        if slot.is_none() || end == End::TakenOver {
+        if slot.is_none() || end.is_immediate() {
             *slot = Some((end, revision));
         }
         drop(slot);

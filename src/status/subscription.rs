@@ -4,7 +4,11 @@
 //! when something may have happened, and takes as many as there is room for. At its `Seat` it says how far it is, and from
 //! there the service calls it away.
 
-use std::{sync::Arc, task::Waker, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    task::Waker,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -14,6 +18,7 @@ use super::{
     ResetReason,
     opening::{Census, Opening},
     registry::{Attached, detach},
+    seat::Seat,
 };
 use crate::metrics::Detach;
 
@@ -70,6 +75,25 @@ enum Finish {
     With(End),
     /// All is said.
     Over,
+}
+
+/// By which a stream can be ended. It keeps nothing of it alive.
+#[derive(Debug)]
+pub struct Leash(Weak<Seat>);
+
+impl Leash {
+    /// Whether the stream has ended.
+    #[must_use]
+    pub fn is_loose(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
+    /// Ends the stream, with no more than it has been told.
+    pub fn end(&self, end: End) {
+        if let Some(seat) = self.0.upgrade() {
+            seat.call_away(end, 0);
+        }
+    }
 }
 
 /// A listener's stream of messages.
@@ -132,6 +156,12 @@ impl Subscription {
         if self.plain { &EVERYTHING } else { &self.attached.listener.spec.filter }
     }
 
+    /// To end it from elsewhere.
+    #[must_use]
+    pub fn leash(&self) -> Leash {
+        Leash(Arc::downgrade(&self.attached.seat))
+    }
+
     /// Has `waker` woken when the service calls the stream away. For changes, ask the [`Hub`].
     pub fn wake_at_end(&self, waker: &Waker) {
         self.attached.seat.waker.register(waker);
@@ -147,9 +177,11 @@ impl Subscription {
     ) -> Told {
         let (mut turn, effort) = (EVENTS_PER_TURN, self.filter().effort());
         let end = self.attached.seat.end();
-        // Leaves the seat to another stream at once, whatever there is left to say.
-        if self.finish != Finish::Over && matches!(end, Some((End::TakenOver, _))) {
-            self.finish = Finish::With(End::TakenOver);
+        // Leaves the seat to another stream at once, or tells nothing more to who may not hear it, whatever there is left.
+        if self.finish != Finish::Over
+            && let Some((end, _)) = end.filter(|(end, _)| end.is_immediate())
+        {
+            self.finish = Finish::With(end);
         }
         while turn > 0 {
             match self.finish {

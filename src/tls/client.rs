@@ -9,7 +9,8 @@ use std::{
 
 use rustls::{ClientConfig, client::Resumption, crypto::ring, pki_types::ServerName, sign::SingleCertAndKey};
 
-use super::{TlsError, pem, reload::Reloaded, verifier::PeerVerifier};
+use super::{TlsError, pem, verifier::PeerVerifier};
+use crate::files::Reloaded;
 
 /// How connections to peers are to be secured, in files and names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct KeyPair {
 pub struct ClientTls {
     settings: ClientSettings,
     config: Reloaded<ClientConfig>,
+    /// What is asked for by ALPN; empty: nothing.
+    protocols: Vec<Vec<u8>>,
 }
 
 impl ClientTls {
@@ -54,7 +57,7 @@ impl ClientTls {
     /// One of them is not there, or not what it should be.
     pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
         let config = Reloaded::new(files(&settings), || make(&settings))?;
-        Ok(Self { settings, config })
+        Ok(Self { settings, config, protocols: Vec::new() })
     }
 
     /// What it was made from.
@@ -66,7 +69,20 @@ impl ClientTls {
     /// For a new connection: what the files hold now, or held when they were good last.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
-        self.config.current(|| make(&self.settings))
+        let config = self.config.current(|| make(&self.settings));
+        if self.protocols.is_empty() {
+            return config;
+        }
+        let mut config = ClientConfig::clone(&config);
+        config.alpn_protocols.clone_from(&self.protocols);
+        Arc::new(config)
+    }
+
+    /// Asks for this protocol, by ALPN.
+    #[must_use]
+    pub fn speaking(mut self, protocol: &[u8]) -> Self {
+        self.protocols = vec![protocol.to_vec()];
+        self
     }
 
     #[cfg(test)]
@@ -95,7 +111,7 @@ fn make(settings: &ClientSettings) -> Result<ClientConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let authorities = match &settings.trust {
         Trust::Everybody => None,
-        Trust::Authorities(path) => Some(Arc::new(pem::authorities(path)?)),
+        Trust::Authorities(path) => Some(Arc::new(pem::authorities(path)?.roots)),
     };
     let verifier = PeerVerifier {
         algorithms: provider.signature_verification_algorithms,

@@ -1,6 +1,6 @@
 //! Certificates and keys in PEM files.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::SystemTime};
 
 use rustls::{
     RootCertStore,
@@ -13,7 +13,8 @@ use rustls::{
 };
 use tracing::warn;
 
-use super::{KeyPair, TlsError, public_key::PublicKey};
+use super::{KeyPair, TlsError, certificate::not_after, public_key::PublicKey};
+use crate::files::read;
 
 /// A certificate chain, the end entity's first, and its private key.
 pub(super) fn key_pair(files: &KeyPair, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
@@ -33,9 +34,17 @@ pub(super) fn key_pair(files: &KeyPair, provider: &CryptoProvider) -> Result<Arc
     Ok(Arc::new(CertifiedKey::new(chain, key)))
 }
 
+/// Those whose word is good.
+pub(super) struct Authorities {
+    pub(super) roots: RootCertStore,
+    /// When the first of their certificates expires.
+    pub(super) expires: Option<SystemTime>,
+}
+
 /// The authorities in a file, or in all files of a directory.
-pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+pub(super) fn authorities(path: &Path) -> Result<Authorities, TlsError> {
     let found = if path.is_dir() { in_directory(path)? } else { certificates("ca", path)? };
+    let expires = first_to_expire(&found);
     let mut roots = RootCertStore::empty();
     let (_, ignored) = roots.add_parsable_certificates(found);
     if roots.is_empty() {
@@ -44,7 +53,12 @@ pub(super) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     if ignored > 0 {
         warn!(ca = %path.display(), ignored, "some certificates cannot be used as authorities");
     }
-    Ok(roots)
+    Ok(Authorities { roots, expires })
+}
+
+/// When the first of them expires.
+pub(super) fn first_to_expire(certificates: &[CertificateDer<'_>]) -> Option<SystemTime> {
+    certificates.iter().filter_map(not_after).min()
 }
 
 /// The same certificate is often there several times: by name, by hash, and in a bundle. Files that have none are
@@ -102,18 +116,4 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
             error => format!("is not PEM: {error}"),
         })
     })
-}
-
-/// Larger than any bundle of authorities; more is a mistake, or a device that never ends.
-const LARGEST: u64 = 16 << 20;
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    use io::Read as _;
-    // To open a pipe would wait for somebody to write to it.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("is not a regular file"));
-    }
-    let mut text = Vec::new();
-    fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > LARGEST { Err(io::Error::other("is too large for PEM")) } else { Ok(text) }
 }

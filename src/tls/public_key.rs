@@ -5,8 +5,8 @@
 
 use rustls::pki_types::CertificateDer;
 
-const BIT_STRING: u8 = 0x03;
-const SEQUENCE: u8 = 0x30;
+use super::der::{BIT_STRING, SEQUENCE, element, expect};
+
 /// The context's tag 0, of the version in a certificate.
 const VERSION: u8 = 0xa0;
 
@@ -41,33 +41,4 @@ impl<'a> PublicKey<'a> {
         let bits = bits.content.strip_prefix(&[0])?;
         Some(Self { whole: info.whole, algorithm: algorithm.content, bits })
     }
-}
-
-struct Element<'a> {
-    tag: u8,
-    content: &'a [u8],
-    whole: &'a [u8],
-}
-
-fn expect(tag: u8, input: &[u8]) -> Option<(Element<'_>, &[u8])> {
-    element(input).filter(|(element, _)| element.tag == tag)
-}
-
-/// The first DER element, and what follows it.
-fn element(input: &[u8]) -> Option<(Element<'_>, &[u8])> {
-    let (tag, after_tag) = input.split_first()?;
-    let (first, after_first) = after_tag.split_first()?;
-    let (length, after_length) = if *first < 0x80 {
-        (usize::from(*first), after_first)
-    } else {
-        let (digits, rest) = after_first.split_at_checked(usize::from(*first & 0x7f))?;
-        // No certificate is longer than three bytes can say; four could overflow nothing, but say too much.
-        if digits.is_empty() || digits.len() > 3 {
-            return None;
-        }
-        (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-    };
-    let (content, rest) = after_length.split_at_checked(length)?;
-    let whole = input.get(..input.len() - rest.len())?;
-    Some((Element { tag: *tag, content, whole }, rest))
 }

@@ -7,7 +7,8 @@ use rcgen::{CertificateParams, KeyPair as Key, PublicKeyData as _};
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, pki_types::CertificateDer};
 use tempfile::TempDir;
 
-use super::{public_key::PublicKey, reload::Reloaded, *};
+use super::{public_key::PublicKey, *};
+use crate::files::Reloaded;
 
 struct Files(TempDir);
 
@@ -153,7 +154,7 @@ fn files_are_read_again_when_they_have_changed_and_bad_ones_are_tried_once() {
 #[test]
 fn a_file_that_is_new_in_a_directory_is_a_change() {
     let files = Files::new();
-    let count = || Ok(fs::read_dir(files.0.path()).unwrap().count());
+    let count = || Ok::<_, TlsError>(fs::read_dir(files.0.path()).unwrap().count());
     let reloaded = Reloaded::new(vec![files.0.path().to_owned()], count).unwrap();
     for number in 1..3 {
         files.write(&number.to_string(), "");

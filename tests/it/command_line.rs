@@ -64,7 +64,7 @@ async fn a_mistake_in_the_environment_is_blamed_on_it() {
     }
     let output = peerstatus_with(&[("PEERSTATUS_SERVER", "h:0")], &["watch"]).await;
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("--server <HOST[:PORT]> (or PEERSTATUS_SERVER)"), "{stderr}");
+    assert!(stderr.contains("--server <ADDRESS> (or PEERSTATUS_SERVER)"), "{stderr}");
 }
 
 #[tokio::test]

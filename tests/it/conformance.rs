@@ -1,4 +1,5 @@
-//! Holds `docs/opflex-conformance.md` to its promises: no row is open, and each names a test that there is.
+//! Holds `docs/opflex-conformance.md` to its promises: no row is open, and each names a test that there is. The same for the
+//! ways in that `docs/security.md` tells of.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -21,6 +22,21 @@ fn every_row_of_the_page_has_a_verdict_and_a_test_that_exists() {
     let source = |file: &str| fs::read_to_string(root.join(file)).ok();
     let found = violations(&page, &required(), source);
     assert!(found.is_empty(), "\ndocs/opflex-conformance.md\n{}", found.join("\n"));
+}
+
+#[test]
+fn every_way_in_that_docs_security_md_tells_of_names_a_test_that_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let source = |file: &str| fs::read_to_string(root.join(file)).ok();
+    let rows = page.lines().skip_while(|line| !line.starts_with("| way |")).skip(2);
+    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 10);
+    let tests =
+        rows.iter().filter_map(|row| row.trim_end_matches(" |").rsplit_once("| ")).map(|(_, tests)| tests);
+    let found: Vec<_> =
+        tests.flat_map(|tests| tests.split(", ")).filter_map(|name| missing(name, source)).collect();
+    assert!(found.is_empty(), "\ndocs/security.md\n{}", found.join("\n"));
 }
 
 /// What is wrong with a page, a line for each. `source` gives the text of a file, if there is one.

@@ -7,11 +7,13 @@ use proc_macro2::{TokenStream, TokenTree};
 
 /// The rungs of `src/lib.rs`, lowest first. A module may name those on lower rungs, not its neighbours.
 const RUNGS: &[&[&str]] = &[
+    &["glob"],
     &["opflex"],
     &["peer"],
     &["metrics"],
     &["status"],
-    &["tls"],
+    &["files"],
+    &["auth", "tls"],
     &["transport"],
     &["pool"],
     &["grpc", "admin", "sim"],
@@ -23,7 +25,7 @@ const RUNGS: &[&[&str]] = &[
 
 /// The modules that may name tonic and prost, and those that must not name tokio; `tonic_health` counts as tonic.
 const EDGE: &[&str] = &["grpc", "cli"];
-const PURE: &[&str] = &["opflex", "peer"];
+const PURE: &[&str] = &["glob", "opflex", "peer", "auth"];
 
 /// Words and marks with their lines.
 type Words = [(usize, String)];

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod access;
 mod admin;
+mod bounds;
 mod command_line;
 mod conformance;
 mod connections;
@@ -24,9 +26,11 @@ mod netns;
 mod reasons;
 mod refusals;
 mod reload;
+mod secured;
 mod serving;
 mod shutdown;
 mod slow;
+mod socket;
 mod support;
 mod tls;
 mod waiting;

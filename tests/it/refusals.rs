@@ -98,7 +98,7 @@ async fn a_cursor_that_the_log_has_left_behind_is_refused_if_that_is_the_policy(
 /// The services, as functions, with the pool `default` that nobody runs: whatever got to it would wait for ever.
 fn api() -> Api {
     let hub = Arc::new(Hub::new(1, 16));
-    let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 9, streams: 9 });
+    let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 9, per_owner: 9, streams: 9 });
     let config = settings(&["127.0.0.1:1".into()]).pools.remove(0);
     let (slots, stop) = (Slots::for_files(64), CancellationToken::new());
     let (handle, _) =

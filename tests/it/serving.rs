@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use opflex_peerstatus::grpc::{
-    Keepalive, Serving,
-    pb::{Interest, ListenerFilter, WatchPeerStatusRequest, watch_peer_status_response::Event as Said},
+use opflex_peerstatus::{
+    grpc::{
+        Keepalive, Serving,
+        pb::{Interest, ListenerFilter, WatchPeerStatusRequest, watch_peer_status_response::Event as Said},
+    },
+    status::Reach,
 };
 use tokio::time::timeout;
 
@@ -168,7 +171,7 @@ async fn a_stream_is_reset_though_its_client_reads_nothing_any_more() {
     let mut deaf = RawWatch::ask(served.address, &everything()).await;
     until_streams(&stage, 1).await;
     // Until what is sent is stuck.
-    let reached = || stage.listeners.list(None, 1).pop().expect("a listener").cursor.revision;
+    let reached = || stage.listeners.list(None, 1, &Reach::All).pop().expect("a listener").cursor.revision;
     within("a full socket", async {
         let (mut last, mut still) = (0, 0);
         while still < 10 {
@@ -323,7 +326,7 @@ async fn filters_that_are_as_much_work_as_can_be_hold_up_nobody() {
     }
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     within("the others", async {
-        while stage.listeners.list(None, 9).iter().any(|listener| listener.lag > 0) {
+        while stage.listeners.list(None, 9, &Reach::All).iter().any(|listener| listener.lag > 0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })

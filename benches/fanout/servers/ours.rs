@@ -66,9 +66,10 @@ fn publish(hub: &Hub, peers: u64, number: u64, what: Update) -> Outcome<()> {
 async fn run(hub: Arc<Hub>, serving: Serving, bound: &mpsc::SyncSender<std::net::SocketAddr>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
-    let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 100_000, streams: 100_000 });
+    let listeners =
+        Listeners::new(Arc::clone(&hub), Limits { listeners: 100_000, per_owner: 100_000, streams: 100_000 });
     let (_drain, draining) = watch::channel(false);
     let api = Api { hub, listeners, pools: Arc::default(), draining };
-    let server = Server::start(api, serving).await.expect("threads");
+    let server = Server::start(api, serving, Arc::default()).await.expect("threads");
     server.serve(listener, std::future::pending()).await.expect("no error");
 }

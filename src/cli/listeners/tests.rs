@@ -17,6 +17,7 @@ fn listener() -> Listener {
         state: ListenerState::Detached.into(),
         expire_time: at(250),
         cursor: cursor(12),
+        owner: "token:ci".into(),
         lag: 3,
         delivered_count: 40,
         filter: Some(ListenerFilter {
@@ -33,8 +34,8 @@ fn listeners_are_a_table_that_shows_who_is_behind() {
     assert_eq!(
         table(&[listener()], Style::default(), now()).join("\n"),
         "\
-LISTENER  STATE     CLIENT  LAG  DELIVERED  RESETS  MISSED  EXPIRES IN  USER DATA
-noc       detached  -       3    40         0       0       4m 10s      rack·-7\u{fffd}"
+LISTENER  STATE     CLIENT  OWNER     LAG  DELIVERED  RESETS  MISSED  EXPIRES IN  USER DATA
+noc       detached  -       token:ci  3    40         0       0       4m 10s      rack·-7\u{fffd}"
     );
     assert_eq!(table(&[], Style::default(), now()), ["no listeners"]);
 }

@@ -15,12 +15,13 @@ use tonic_types::StatusExt as _;
 use crate::{
     cli::{
         GlobalArgs, Output,
-        client::{Client, ServerAddress, promised, request},
+        client::{Client, promised, request},
         exit::{self, Failure},
         json,
         names::PoolName,
         print, style,
         table::Cell,
+        target::Target,
         text,
     },
     grpc::pb::{GetPoolRequest, Pool, PoolHealth, WaitForPoolRequest},
@@ -117,7 +118,7 @@ pub(super) async fn run(args: WaitArgs, globals: &GlobalArgs) -> Result<(), Fail
     }
 }
 
-async fn wait(server: &ServerAddress, args: &WaitArgs, progress: &mut Progress) -> Result<Pool, Failure> {
+async fn wait(server: &Target, args: &WaitArgs, progress: &mut Progress) -> Result<Pool, Failure> {
     let wanted = PoolHealth::from(args.health);
     let request = WaitForPoolRequest { name: args.pool.to_string(), health: wanted.into() };
     if args.timeout.is_zero() {
@@ -143,7 +144,7 @@ async fn wait(server: &ServerAddress, args: &WaitArgs, progress: &mut Progress) 
 }
 
 /// Asks how it is now, and waits for nothing but the answer.
-async fn check(server: &ServerAddress, args: &WaitArgs) -> Result<Pool, Failure> {
+async fn check(server: &Target, args: &WaitArgs) -> Result<Pool, Failure> {
     let question = GetPoolRequest { name: args.pool.to_string() };
     let answered = match Client::connect(server).await {
         Ok(client) => client.pools().get_pool(request(question)).await,
@@ -171,7 +172,7 @@ async fn check(server: &ServerAddress, args: &WaitArgs) -> Result<Pool, Failure>
 
 /// Asks once, and until the deadline if there is somebody to ask.
 async fn attempt(
-    server: &ServerAddress,
+    server: &Target,
     request: &WaitForPoolRequest,
     deadline: Instant,
 ) -> Result<Result<Pool, NotYet>, Failure> {

@@ -22,9 +22,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::samples::{attached, change, cursor, snapshot, synced};
 use crate::{
     cli::{
-        client::ServerAddress,
         exit::{Exit, Failure},
         style::Style,
+        target::Target,
         watch::{
             follow::follow,
             printer::{Form, Printer},
@@ -98,7 +98,7 @@ impl PeerStatusService for Scripted {
 
 /// The service on a port of its own.
 struct Service {
-    address: ServerAddress,
+    address: Target,
     requests: mpsc::Receiver<WatchPeerStatusRequest>,
     created: mpsc::Receiver<CreateListenerRequest>,
     /// Ends with this.
@@ -195,7 +195,7 @@ async fn a_connection_that_breaks_is_made_again() {
     let second = vec![attached(10, true), synced(10, 0)];
     let mut service = Service::start([(first, None), (second, Some(destroyed()))]).await;
     let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address: ServerAddress = proxy.local_addr().unwrap().to_string().parse().unwrap();
+    let address: Target = proxy.local_addr().unwrap().to_string().parse().unwrap();
     let (mut printer, messages, notices) = json_printer();
     let (request, stop) = (WatchPeerStatusRequest::default(), CancellationToken::new());
     let script = async {
@@ -237,7 +237,7 @@ async fn a_listener_that_a_restart_has_cost_is_made_again() {
 }
 
 /// Carries one connection from `proxy` to `service` until it is closed, or this is dropped.
-async fn relay(proxy: &TcpListener, service: &ServerAddress) {
+async fn relay(proxy: &TcpListener, service: &Target) {
     let (mut client, _) = proxy.accept().await.unwrap();
     let mut server = TcpStream::connect(service.to_string()).await.unwrap();
     let _ = copy_bidirectional(&mut client, &mut server).await;
@@ -246,7 +246,7 @@ async fn relay(proxy: &TcpListener, service: &ServerAddress) {
 #[tokio::test]
 async fn a_watch_of_nobody_says_whom_it_cannot_reach() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address: ServerAddress = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let address: Target = listener.local_addr().unwrap().to_string().parse().unwrap();
     drop(listener);
     let (mut printer, ..) = json_printer();
     let end = follow(&address, Default::default(), &mut printer, &CancellationToken::new()).await;

@@ -8,8 +8,9 @@ use tonic::{Code, Response, Status, Streaming};
 
 use crate::{
     cli::{
-        client::{CALL_TIMEOUT, Client, ServerAddress},
+        client::{CALL_TIMEOUT, Client},
         exit::Failure,
+        target::Target,
         watch::{
             follower::{End, Follower, Next},
             printer::Printer,
@@ -28,7 +29,7 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(100);
 /// The first connection failed, the service said something that trying again would not change, or the output is
 /// closed.
 pub async fn follow(
-    server: &ServerAddress,
+    server: &Target,
     request: WatchPeerStatusRequest,
     printer: &mut Printer,
     stop: &CancellationToken,
@@ -54,11 +55,7 @@ pub async fn follow(
 }
 
 /// One stream, from the connection to its end.
-async fn attend(
-    server: &ServerAddress,
-    follower: &mut Follower,
-    printer: &mut Printer,
-) -> Result<End, Failure> {
+async fn attend(server: &Target, follower: &mut Follower, printer: &mut Printer) -> Result<End, Failure> {
     let mut stream = match open(server, follower).await {
         Ok(stream) => stream,
         Err(end) => return Ok(end),
@@ -78,10 +75,7 @@ async fn attend(
     }
 }
 
-async fn open(
-    server: &ServerAddress,
-    follower: &Follower,
-) -> Result<Streaming<WatchPeerStatusResponse>, End> {
+async fn open(server: &Target, follower: &Follower) -> Result<Streaming<WatchPeerStatusResponse>, End> {
     let client = Client::connect(server).await.map_err(|failure| End::Lost(failure.to_string()))?;
     if let Some(listener) = follower.lost_listener() {
         make_again(&client, listener).await?;

@@ -309,6 +309,8 @@ impl Follower {
             Code::Aborted => exit::reason(status) != "LISTENER_TAKEN_OVER",
             // after a connection that broke unnoticed, our own stream is what is still attached
             Code::FailedPrecondition => exit::reason(status) == "LISTENER_ATTACHED",
+            // the file may hold another token by now
+            Code::Unauthenticated => exit::reason(status) == "TOKEN_EXPIRED",
             _ => exit::is_local(status),
         }
     }

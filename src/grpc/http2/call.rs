@@ -4,10 +4,10 @@ use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
-use tonic::{body::Body, service::Routes, transport::server::TcpConnectInfo};
+use tonic::{body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{
@@ -17,7 +17,11 @@ use super::{
     received::Received,
 };
 use crate::{
-    grpc::{server, watch::Handover},
+    grpc::{
+        access::{Access, Origin},
+        server,
+        watch::Handover,
+    },
     metrics::{Call, Method},
 };
 
@@ -34,16 +38,29 @@ pub(super) async fn run(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     mut routes: Routes,
-    client: TcpConnectInfo,
+    origin: Origin,
+    access: Arc<Access>,
     answers: Answers,
     mut call: Call,
 ) -> Option<Feed> {
-    let mut request = request.map(|body| Body::new(Received::new(body, Arc::clone(call.method()))));
-    request.extensions_mut().insert(client);
-    let response = tokio::select! {
-        biased;
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return None,
-        Ok(response) = routes.call(request) => response,
+    let admitted = access.admit(request.uri().path(), request.headers(), &origin);
+    let (response, caller) = match admitted {
+        Err(status) => (status.into_http(), None),
+        Ok(caller) => {
+            let mut request = request.map(|body| Body::new(Received::new(body, Arc::clone(call.method()))));
+            // It has been looked at, and is nobody else's business.
+            request.headers_mut().remove(AUTHORIZATION);
+            request.extensions_mut().insert(origin);
+            if let Some(caller) = &caller {
+                request.extensions_mut().insert(caller.clone());
+            }
+            let response = tokio::select! {
+                biased;
+                _ = poll_fn(|cx| respond.poll_reset(cx)) => return None,
+                Ok(response) = routes.call(request) => response,
+            };
+            (response, caller)
+        }
     };
     let (mut head, body) = server::explain(response).into_parts();
     let watch = head.extensions.remove::<Handover>().and_then(|handover| handover.take());
@@ -52,7 +69,12 @@ pub(super) async fn run(
     let code = ends.then(|| code_of(head.headers()));
     let mut stream = respond.send_response(head, ends).ok()?;
     match (watch, code) {
-        (Some(subscription), _) => return Some(Feed::new(stream, subscription, call)),
+        (Some(subscription), _) => {
+            if let Some(caller) = caller {
+                access.hold(caller, &subscription);
+            }
+            return Some(Feed::new(stream, subscription, call));
+        }
         (None, Some(code)) => call.code(code),
         (None, None) => match send(body, &mut stream, &answers, call.method()).await {
             Ok(code) => call.code(code),

@@ -16,7 +16,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep_until},
 };
-use tonic::transport::server::TcpConnectInfo;
 
 use super::{
     call,
@@ -26,6 +25,7 @@ use super::{
     shard::{Seat, Shard},
     socket::Socket,
 };
+use crate::grpc::access::Origin;
 
 /// Streams that a connection may have open. HTTP/2's default is no bound at all.
 const MAX_STREAMS: u32 = 128;
@@ -47,7 +47,7 @@ type Call = Pin<Box<dyn Future<Output = Option<Feed>>>>;
 pub(super) struct Connection<T> {
     http: h2::server::Connection<Socket<T>, Bytes>,
     line: Arc<Line>,
-    client: TcpConnectInfo,
+    origin: Origin,
     shard: Rc<Shard>,
     seat: Seat,
     /// The task that this is.
@@ -69,7 +69,7 @@ pub(super) struct Connection<T> {
 /// Takes up HTTP/2 with a client that has connected.
 pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
     io: T,
-    client: TcpConnectInfo,
+    origin: Origin,
     shard: Rc<Shard>,
 ) -> Result<Connection<T>, h2::Error> {
     let (socket, line) = Socket::new(io);
@@ -86,7 +86,7 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         http,
         ring: Waker::from(Arc::clone(&line)),
         line,
-        client,
+        origin,
         seat: Shard::seat(&shard),
         shard,
         task: Waker::noop().clone(),
@@ -221,9 +221,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             let accepted = pin!(self.http.accept()).poll(&mut Context::from_waker(&self.ring));
             match ready!(accepted) {
                 Some(Ok((request, respond))) => {
-                    let (routes, answers) = self.shard.services();
-                    let counted = self.shard.begin(request.uri().path());
-                    let call = call::run(request, respond, routes, self.client.clone(), answers, counted);
+                    let (routes, access, answers) = self.shard.services();
+                    let (counted, origin) = (self.shard.begin(request.uri().path()), self.origin.clone());
+                    let call = call::run(request, respond, routes, origin, access, answers, counted);
                     self.calls.get_or_insert_default().push(Box::pin(call));
                     self.more = true;
                 }

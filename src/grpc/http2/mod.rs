@@ -4,7 +4,7 @@
 //! very many streams of one change. Here a connection is one task, and everything on it is done there in turn: a
 //! watch is not a task of its own but an entry in its connection's list, without buffer, waker or timer.
 //!
-//! `acceptor` → `threads` → `shard`, the connections of one thread → `connection` → `call`, an ordinary request and its
+//! `acceptor` → `threads` → `shard`, the connections of one thread → `secure`, TLS if there is any → `connection` → `call`, an ordinary request and its
 //! response, or `feed`, a watch.
 
 mod acceptor;
@@ -13,9 +13,11 @@ mod call;
 mod connection;
 mod feed;
 mod framing;
+mod handshakes;
 mod keepalive;
 mod line;
 mod received;
+mod secure;
 mod shard;
 mod socket;
 mod threads;
@@ -23,8 +25,9 @@ mod threads;
 pub use keepalive::Keepalive;
 pub use threads::ThreadEnded;
 pub(super) use {
-    acceptor::accept,
+    acceptor::{Bounds, Incoming, accept},
     answers::Answers,
+    handshakes::Handshakes,
     shard::Common,
     threads::{Ends, Threads},
 };

@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell, RefMut},
-    future::poll_fn,
+    future::{Future, poll_fn},
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
@@ -14,23 +14,35 @@ use std::{
 
 use slab::Slab;
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
     sync::{Notify, mpsc},
     task::spawn_local,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::server::TcpConnectInfo};
+use tonic::service::Routes;
 use tracing::debug;
 
-use super::{Keepalive, answers::Answers, connection, feed::Batch, threads::Arrival};
+use super::{
+    Keepalive,
+    acceptor::{Stream, Visitor},
+    answers::Answers,
+    connection,
+    feed::Batch,
+    handshakes::Handshake,
+    secure::{Ended, secure},
+    threads::Arrival,
+};
 use crate::{
+    grpc::access::{Access, Origin},
     metrics::{self, Call, Calls, Shards, Turns},
     status::{Event, Hub},
 };
 
-/// How long a client may take from its connection to the first words of HTTP/2.
+/// How long a client may take from its connection to the first words of HTTP/2, through TLS if there is any.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
 /// What all shards work with.
 #[derive(Clone)]
 pub(in crate::grpc) struct Common {
@@ -40,6 +52,7 @@ pub(in crate::grpc) struct Common {
     /// What follows a change within this time is told with it.
     pub(in crate::grpc) pacing: Duration,
     pub(in crate::grpc) answers: Answers,
+    pub(in crate::grpc) access: Arc<Access>,
     pub(in crate::grpc) calls: Arc<Calls>,
     pub(in crate::grpc) shards: Shards,
     pub(in crate::grpc) turns: Turns,
@@ -90,8 +103,9 @@ impl Shard {
         self.common.keepalive
     }
 
-    pub(super) fn services(&self) -> (Routes, Answers) {
-        (self.common.routes.clone(), self.common.answers.clone())
+    pub(super) fn services(&self) -> (Routes, Arc<Access>, Answers) {
+        let Common { routes, access, answers, .. } = &self.common;
+        (routes.clone(), Arc::clone(access), answers.clone())
     }
 
     /// For events on their way from the log to a frame.
@@ -152,23 +166,56 @@ impl Shard {
     }
 
     async fn serve(self: Rc<Self>, arrival: Arrival) {
-        let Arrival { stream, client, place: _place, load: _load } = arrival;
-        let info = TcpConnectInfo { local_addr: stream.local_addr().ok(), remote_addr: Some(client) };
-        let Ok(stream) = TcpStream::from_std(stream) else { return };
-        // In a box, for it is as large as the connection, which would have room for it for ever. Who has not spoken when
-        // the service stops has nothing to lose.
-        let close = self.common.close.clone();
-        let open = |shard| timeout(HANDSHAKE, connection::open(stream, info, shard));
-        let opened = Box::pin(close.run_until_cancelled_owned(open(self))).await;
-        let ended = match opened {
-            None => return,
-            Some(Ok(Ok(connection))) => connection.await,
-            Some(Ok(Err(error))) => Err(error),
-            Some(Err(_)) => return debug!(%client, "said nothing in HTTP/2 within {HANDSHAKE:?}"),
+        let Arrival { visitor: Visitor { stream, place: _place, handshake }, load: _load } = arrival;
+        let (client, ended) = match stream {
+            Stream::Tcp(stream, client) => {
+                let (origin, stream) = (Origin::tcp(client), TcpStream::from_std(stream));
+                let client = Arc::clone(&origin.client);
+                let ended = match (stream, self.common.access.tls()) {
+                    (Err(error), _) => Err(error.into()),
+                    (Ok(stream), None) => self.carry(handshake, async { Ok((stream, origin)) }).await,
+                    // TLS takes memory that those without it are not to take as well.
+                    (Ok(stream), Some(tls)) => {
+                        Box::pin(self.carry(handshake, secure(stream, origin, tls))).await
+                    }
+                };
+                (client, ended)
+            }
+            Stream::Unix(stream, who) => {
+                let origin = Origin::unix(&who);
+                let client = Arc::clone(&origin.client);
+                let begun = async { Ok((UnixStream::from_std(stream)?, origin)) };
+                (client, self.carry(handshake, begun).await)
+            }
         };
-        if let Err(error) = ended {
-            debug!(%client, %error, "connection ended");
+        if let Err(reason) = ended {
+            debug!(%client, %reason, "connection ended");
         }
+    }
+
+    /// One client, from its first word to its last.
+    async fn carry<T: AsyncRead + AsyncWrite + Unpin>(
+        self: Rc<Self>,
+        handshake: Handshake,
+        begun: impl Future<Output = Result<(T, Origin), Ended>>,
+    ) -> Result<(), Ended> {
+        let close = self.common.close.clone();
+        let open = async {
+            let (stream, origin) = begun.await?;
+            connection::open(stream, origin, self).await.map_err(Ended::from)
+        };
+        // In a box, for it is as large as the connection, which would have room for it for ever.
+        let mut open = Box::pin(timeout(HANDSHAKE, open));
+        let connection = tokio::select! {
+            biased;
+            opened = &mut open => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
+            () = handshake.displaced() => return Err(Ended::Displaced),
+            // Who has not spoken when the service stops has nothing to lose.
+            () = close.cancelled() => return Ok(()),
+        };
+        drop((open, close));
+        drop(handshake);
+        Ok(connection.await?)
     }
 
     /// Carries what arrives, until it is told to close and the last connection has gone.

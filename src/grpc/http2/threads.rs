@@ -4,7 +4,6 @@
 use std::{
     future::Future,
     io,
-    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,21 +13,21 @@ use std::{
 
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{mpsc, oneshot},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::shard::{Common, Shard};
+use super::{
+    acceptor::Visitor,
+    shard::{Common, Shard},
+};
 
 /// Connections on their way to a thread. It takes them as fast as it can.
 const WAITING: usize = 64;
 
-/// A client that has connected.
+/// A client that has connected, and its thread.
 pub(super) struct Arrival {
-    pub(super) stream: TcpStream,
-    pub(super) client: SocketAddr,
-    /// Its place among the connections that there may be.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) visitor: Visitor,
     pub(super) load: Load,
 }
 
@@ -100,16 +99,10 @@ impl Threads {
     ///
     /// # Errors
     /// That thread has ended.
-    pub(super) async fn admit(
-        &self,
-        stream: TcpStream,
-        client: SocketAddr,
-        place: OwnedSemaphorePermit,
-    ) -> Result<(), ThreadEnded> {
+    pub(super) async fn admit(&self, visitor: Visitor) -> Result<(), ThreadEnded> {
         let member = self.members.iter().min_by_key(|member| member.load.load(Ordering::Relaxed));
         let Some(Member { door, load, .. }) = member else { return Err(ThreadEnded) };
-        let arrival = Arrival { stream, client, place, load: Load::on(load) };
-        door.send(arrival).await.map_err(|_| ThreadEnded)
+        door.send(Arrival { visitor, load: Load::on(load) }).await.map_err(|_| ThreadEnded)
     }
 }
 

@@ -122,7 +122,7 @@ impl Choice {
     }
 
     fn attached(&self, hub: &Arc<Hub>, cursor: Cursor) -> Delivery {
-        let listeners = Listeners::new(Arc::clone(hub), Limits { listeners: 1, streams: 1 });
+        let listeners = Listeners::new(Arc::clone(hub), Limits { listeners: 1, per_owner: 1, streams: 1 });
         let filter = FilterSpec {
             peers: vec!["leaf-*".to_owned()],
             interests: vec![Interest::Health],
@@ -130,7 +130,12 @@ impl Choice {
         };
         let filter = Filter::compile(filter).unwrap();
         let user_data = self.number.to_be_bytes().to_vec().into();
-        let spec = ListenerSpec { filter, user_data, idle_ttl: Some(Duration::from_secs(600)) };
+        let spec = ListenerSpec {
+            filter,
+            user_data,
+            idle_ttl: Some(Duration::from_secs(600)),
+            ..ListenerSpec::default()
+        };
         let view = listeners.create(Some("id"), spec).unwrap();
         Delivery::Attached { listener: Box::new(view), cursor, resumed: self.parts == 1 }
     }

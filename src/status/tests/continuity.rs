@@ -175,7 +175,7 @@ impl World {
     fn new(filter: FilterSpec) -> Self {
         let hub = hub(HISTORY);
         hub.add_pool("q".into(), identity(), at(0));
-        let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 1, streams: 1 });
+        let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 1, per_owner: 2, streams: 1 });
         let client = Client { filter: filter.clone(), ..Client::default() };
         let filter = Filter::compile(filter).unwrap();
         let spec = ListenerSpec { filter, idle_ttl: Some(TTL), ..ListenerSpec::default() };
@@ -229,7 +229,7 @@ impl World {
         if self.poll(usize::MAX) {
             assert!(!self.client.syncing, "nothing more to say, and not synced");
             self.client.check(&self.hub);
-            let view = self.listeners.get("l").unwrap();
+            let view = self.listeners.get("l", &Reach::All).unwrap();
             assert_eq!((view.cursor, view.lag), (self.hub.cursor(), 0));
         }
     }
@@ -237,7 +237,7 @@ impl World {
     /// What is seen from outside is never ahead of the client, but for what its filter holds back.
     fn check_progress(&self) {
         let (Some(_), Some(known)) = (&self.stream, self.client.cursor) else { return };
-        let shown = self.listeners.get("l").unwrap().cursor.revision;
+        let shown = self.listeners.get("l", &Reach::All).unwrap().cursor.revision;
         let filter = Filter::compile(self.client.filter.clone()).unwrap();
         let mut between = Vec::new();
         if self

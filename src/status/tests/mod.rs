@@ -8,6 +8,7 @@ mod health;
 mod hub;
 mod listener;
 mod log;
+mod owners;
 mod subscription;
 mod wait;
 
@@ -69,7 +70,8 @@ fn set(hub: &Hub, host: &str, status: PeerStatus) -> Option<u64> {
 fn options() -> AttachOptions {
     let (gap_policy, client) = (GapPolicy::Resnapshot, "client".into());
     let (resume_after, takeover, stop_after_sync, heartbeat) = (None, false, false, HEARTBEAT);
-    AttachOptions { resume_after, gap_policy, takeover, stop_after_sync, heartbeat, client }
+    let reach = Reach::All;
+    AttachOptions { resume_after, gap_policy, takeover, stop_after_sync, heartbeat, client, reach }
 }
 
 fn resume(epoch: u64, revision: u64) -> AttachOptions {

@@ -9,7 +9,7 @@ use super::*;
 /// A service that remembers `history` changes, without limits that matter here.
 fn service(history: usize) -> (Arc<Hub>, Arc<Listeners>) {
     let hub = hub(history);
-    (Arc::clone(&hub), Listeners::new(hub, Limits { listeners: 99, streams: 99 }))
+    (Arc::clone(&hub), Listeners::new(hub, Limits { listeners: 99, per_owner: 2, streams: 99 }))
 }
 
 fn attach(listeners: &Listeners, filter: FilterSpec, options: AttachOptions) -> Subscription {
@@ -31,7 +31,7 @@ fn flap(hub: &Hub, host: &str, times: usize) {
 
 /// The one listener, as it is seen from outside.
 fn view(listeners: &Listeners) -> ListenerView {
-    listeners.list(None, 1).remove(0)
+    listeners.list(None, 1, &Reach::All).remove(0)
 }
 
 // The opening.
@@ -272,7 +272,7 @@ async fn what_is_published_after_the_end_is_not_told() {
         if name == "Draining" {
             listeners.drain();
         } else {
-            listeners.destroy(&view(&listeners).listener.id).unwrap();
+            listeners.destroy(&view(&listeners).listener.id, &Reach::All).unwrap();
         }
         flap(&hub, "a", 5);
         let mut said = Vec::new();
@@ -321,7 +321,7 @@ async fn a_slow_reader_of_a_destroyed_listener_is_brought_up_to_date_before_the_
     let mut stream = watch(&listeners, options());
     told(&mut stream);
     flap(&hub, "a", 5);
-    listeners.destroy(&view(&listeners).listener.id).unwrap();
+    listeners.destroy(&view(&listeners).listener.id, &Reach::All).unwrap();
     let expected = ["reset Overflow 10", "snapshot 1>11 [a]", "synced 11 1", "end Destroyed", "over"];
     assert_eq!(told(&mut stream), expected);
 }

@@ -138,7 +138,7 @@ fn a_long_log_is_read_in_turns_with_others() {
 
 #[test]
 fn a_call_that_waits_takes_a_place_among_the_streams() {
-    let limits = Limits { listeners: 9, streams: 1 };
+    let limits = Limits { listeners: 9, per_owner: 2, streams: 1 };
     let listeners = Listeners::new(hub(64), limits);
     let place = listeners.place().unwrap();
     assert_eq!(listeners.place().err(), Some(AttachError::StreamQuota(1)));

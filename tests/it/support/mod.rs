@@ -6,6 +6,7 @@ mod peer;
 mod process;
 mod proxy;
 pub(crate) mod raw;
+mod secure;
 mod stage;
 mod tls;
 mod watch;
@@ -16,6 +17,7 @@ pub(crate) use peer::ScriptedPeer;
 pub(crate) use process::{Process, peerstatus, peerstatus_in, peerstatus_with};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{RawClient, RawWatch};
+pub(crate) use secure::SecureServer;
 pub(crate) use stage::{QUICK, Stage};
 pub(crate) use tls::{Authority, ClientFiles, Issued, TlsFront, anybody, load, self_signed, server};
 pub(crate) use watch::{Health, Seen, Watch};
@@ -102,10 +104,26 @@ impl Server {
         self.service.stopper().cancel();
     }
 
+    /// Hangs up.
+    pub(crate) fn without_client(self) -> Idle {
+        Idle { service: self.service }
+    }
+
     /// Stops the service and waits until it has.
     pub(crate) async fn stop(self) {
-        let Self { service, channel } = self;
-        drop(channel);
+        self.without_client().stop().await;
+    }
+}
+
+/// The same without a client of its own.
+pub(crate) struct Idle {
+    service: Service,
+}
+
+impl Idle {
+    /// Stops the service and waits until it has.
+    pub(crate) async fn stop(self) {
+        let Self { service } = self;
         service.stopper().cancel();
         within("the end of the service", service.join()).await.expect("the service stops in order");
     }

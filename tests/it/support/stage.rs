@@ -7,7 +7,7 @@ use std::{
 };
 
 use opflex_peerstatus::{
-    grpc::{Api, Keepalive, Server, Serving, ThreadEnded},
+    grpc::{Access, Api, Keepalive, Server, Serving, ThreadEnded},
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
@@ -37,7 +37,7 @@ impl Stage {
             let identity = Identity::new("test".to_owned(), "default".to_owned());
             hub.add_pool((*pool).into(), Arc::new(identity), SystemTime::now());
         }
-        let limits = Limits { listeners: 20_000, streams: 20_000 };
+        let limits = Limits { listeners: 20_000, per_owner: 20_000, streams: 20_000 };
         let listeners = Listeners::new(Arc::clone(&hub), limits);
         let (drain, draining) = watch::channel(false);
         let api =
@@ -74,11 +74,16 @@ impl Stage {
 
     /// The same, in another way than usual.
     pub(crate) async fn serve_with(&self, serving: Serving) -> Served {
+        self.serve_for(serving, Access::default()).await
+    }
+
+    /// The same for those who get in.
+    pub(crate) async fn serve_for(&self, serving: Serving, access: Access) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let server = Server::start(self.api.clone(), serving).await.expect("threads");
+        let server = Server::start(self.api.clone(), serving, Arc::new(access)).await.expect("threads");
         let task = tokio::spawn(server.serve(listener, stopped));
         Served { address, task, stop: stop.drop_guard() }
     }

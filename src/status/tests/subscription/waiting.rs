@@ -94,7 +94,7 @@ async fn a_waiting_stream_is_woken_once_by_whatever_concerns_it() {
     type Cause = fn(&Hub, &Listeners);
     let causes: [(&str, Cause); 4] = [
         ("publish", |hub, _| assert!(add(hub, "a").is_some())),
-        ("destroy", |_, listeners| listeners.destroy("l").unwrap()),
+        ("destroy", |_, listeners| listeners.destroy("l", &Reach::All).unwrap()),
         ("drain", |_, listeners| listeners.drain()),
         ("takeover", |_, listeners| {
             drop(listeners.attach("l", AttachOptions { takeover: true, ..options() }).unwrap());

@@ -1,22 +1,26 @@
-//! Globs: `*` is anything, also nothing, and `?` is one character. Clients write them, and each is held against every
-//! peer and every change, so there is no pattern for which that takes long.
+//! Globs: `*` is anything, also nothing, and `?` is one character, or one byte of it. Clients write them, and each is held
+//! against every peer and every change, so there is no pattern for which that takes long.
 
 /// A glob made ready to use.
-#[derive(Debug)]
-pub(super) struct Glob {
-    /// What lies between the stars, in lower case. One alone has to be all there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Glob {
+    /// What lies between the stars. One alone has to be all there is.
     pieces: Box<[Box<[u8]>]>,
 }
 
 impl Glob {
-    /// Names of pools have no capitals, and those of hosts mean nothing by them.
-    pub(super) fn new(pattern: &str) -> Self {
-        let pieces = pattern.to_ascii_lowercase();
-        Self { pieces: pieces.split('*').map(|piece| piece.as_bytes().into()).collect() }
+    /// For text in lower case: names of pools have no capitals, and those of hosts mean nothing by them.
+    pub(crate) fn lower_case(pattern: &str) -> Self {
+        Self::new(&pattern.to_ascii_lowercase())
     }
 
-    /// Whether it fits all of `text`, which is in lower case.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    /// As it is written.
+    pub(crate) fn new(pattern: &str) -> Self {
+        Self { pieces: pattern.split('*').map(|piece| piece.as_bytes().into()).collect() }
+    }
+
+    /// Whether it fits all of `text`.
+    pub(crate) fn matches(&self, text: &str) -> bool {
         let text = text.as_bytes();
         let (Some((head, rest)), Some((tail, middle))) =
             (self.pieces.split_first(), self.pieces.split_last().map(|(tail, rest)| (tail, rest.get(1..))))
@@ -78,7 +82,8 @@ mod tests {
             ("?", "", false),
             ("a*a", "a", false),
             ("a*a", "aa", true),
-            ("A*:8009", "abc:8009", true),
+            ("a*:8009", "abc:8009", true),
+            ("A*", "abc", false),
             ("a*b*c", "acbc", true),
             ("*ab*ab*", "abab", true),
             ("*ab*ab*", "abb", false),
@@ -89,6 +94,7 @@ mod tests {
         for (pattern, text, fits) in cases {
             assert_eq!(Glob::new(pattern).matches(text), fits, "{pattern} and {text}");
         }
+        assert!(Glob::lower_case("A*").matches("abc"));
     }
 
     proptest! {

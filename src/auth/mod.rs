@@ -1,0 +1,228 @@
+//! Who may do what: from what a client shows to who it is, and from that to its role.
+//!
+//! It reads the files that say so, and anew when they change; it opens no socket and runs no task. No secret is kept:
+//! of tokens there are only hashes, and of keys only the public ones.
+
+mod caller;
+mod grant;
+mod jwks;
+mod jwt;
+mod role;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use caller::{Caller, Certificate, Credential, Refusal, Shown};
+pub use grant::Grant;
+pub use jwt::{JwtSettings, LEEWAY};
+pub use role::Role;
+pub use tokens::{NewToken, is_token_name};
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use self::{jwks::Keys, tokens::Tokens};
+use crate::files::Reloaded;
+
+/// The principal of those on this machine who show nothing.
+const LOCAL: &str = "local";
+/// The principal of everybody else who shows nothing.
+const ANONYMOUS: &str = "anonymous";
+
+/// Who may do what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthSettings {
+    /// The file with the hashes of tokens.
+    pub tokens: Option<PathBuf>,
+    /// Whose JWTs are believed.
+    pub jwt: Option<JwtSettings>,
+    /// The role of those on this machine who show nothing.
+    pub local: Option<Role>,
+    /// The role of everybody else who shows nothing.
+    pub anonymous: Option<Role>,
+    /// The role of a JWT's or certificate's principal that no grant names.
+    pub authenticated: Option<Role>,
+    /// The first that fits counts.
+    pub grants: Vec<Grant>,
+}
+
+impl Default for AuthSettings {
+    /// Who is on this machine may do everything, and nobody else gets in.
+    fn default() -> Self {
+        Self {
+            tokens: None,
+            jwt: None,
+            local: Some(Role::Operator),
+            anonymous: None,
+            authenticated: Some(Role::Viewer),
+            grants: Vec::new(),
+        }
+    }
+}
+
+/// A file that is not what it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct AuthError {
+    /// The setting that names the file: `tokens` or `jwt.jwks`.
+    pub setting: &'static str,
+    path: PathBuf,
+    reason: String,
+}
+
+impl AuthError {
+    fn new(setting: &'static str, path: &Path, reason: impl Into<String>) -> Self {
+        Self { setting, path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+/// Who may do what, with the files that say so.
+#[derive(Debug)]
+pub struct Auth {
+    settings: AuthSettings,
+    tokens: Option<Reloaded<Tokens>>,
+    keys: Option<Reloaded<Keys>>,
+    local: Caller,
+    anonymous: Caller,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self::of(AuthSettings::default(), None, None)
+    }
+}
+
+impl Auth {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One of them is not there, or not what it should be.
+    pub fn load(settings: AuthSettings) -> Result<Self, AuthError> {
+        let tokens = settings.tokens.as_ref();
+        let tokens = tokens.map(|path| Reloaded::new(vec![path.clone()], || Tokens::read(path)));
+        let jwks = settings.jwt.as_ref().map(|jwt| &jwt.jwks);
+        let keys = jwks.map(|path| Reloaded::new(vec![path.clone()], || Keys::read(path)));
+        let (tokens, keys) = (tokens.transpose()?, keys.transpose()?);
+        Ok(Self::of(settings, tokens, keys))
+    }
+
+    fn of(settings: AuthSettings, tokens: Option<Reloaded<Tokens>>, keys: Option<Reloaded<Keys>>) -> Self {
+        let local = Caller::without_credentials(LOCAL, settings.local);
+        let anonymous = Caller::without_credentials(ANONYMOUS, settings.anonymous);
+        Self { settings, tokens, keys, local, anonymous }
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub const fn settings(&self) -> &AuthSettings {
+        &self.settings
+    }
+
+    /// Whether anybody but those on this machine can get in.
+    #[must_use]
+    pub const fn knows_others(&self) -> bool {
+        self.tokens.is_some() || self.keys.is_some() || self.settings.anonymous.is_some()
+    }
+
+    /// Looks at the files, which somebody may have changed. To be called now and then.
+    pub fn look(&self) {
+        let _ = (self.tokens(), self.keys());
+    }
+
+    /// Another number after each change of the file of tokens.
+    pub(crate) fn tokens_version(&self) -> usize {
+        self.tokens().map_or(0, |_| self.tokens.as_ref().map_or(0, Reloaded::version))
+    }
+
+    fn tokens(&self) -> Option<Arc<Tokens>> {
+        let (file, tokens) = (self.settings.tokens.as_ref()?, self.tokens.as_ref()?);
+        Some(tokens.current(|| Tokens::read(file)))
+    }
+
+    fn keys(&self) -> Option<(Arc<Keys>, &JwtSettings)> {
+        let (jwt, keys) = (self.settings.jwt.as_ref()?, self.keys.as_ref()?);
+        Some((keys.current(|| Keys::read(&jwt.jwks)), jwt))
+    }
+
+    /// Who it is that shows this. A token counts more than a certificate, and something that is not accepted is never
+    /// taken for nothing.
+    ///
+    /// # Errors
+    /// What was shown is not accepted.
+    pub fn who(&self, shown: &Shown<'_>, now: SystemTime) -> Result<Caller, Refusal> {
+        if let Some(authorization) = shown.authorization {
+            return self.bearer(bearer(authorization)?, now);
+        }
+        match (shown.certificate, shown.is_local) {
+            (Some(certificate), _) => self.certified(certificate, now),
+            (None, true) => Ok(self.local.clone()),
+            (None, false) => Ok(self.anonymous.clone()),
+        }
+    }
+
+    fn bearer(&self, token: &str, now: SystemTime) -> Result<Caller, Refusal> {
+        let hash = tokens::hash(token);
+        if let Some((name, role)) = self.tokens().and_then(|tokens| tokens.find(&hash)) {
+            return Ok(Caller::new(format!("token:{name}"), Some(role), Credential::Token(hash)));
+        }
+        let Some((keys, jwt)) = self.keys().filter(|_| jwt::looks_like_one(token)) else {
+            return Err(Refusal::Invalid("the token is not known"));
+        };
+        let believed = jwt::verify(token, &keys, jwt, now)?;
+        let principal = format!("jwt:{}", believed.subject);
+        let role = self.role_of(&principal);
+        Ok(Caller::new(principal, role, Credential::Jwt { expires: believed.expires }))
+    }
+
+    fn certified(&self, certificate: &Certificate, now: SystemTime) -> Result<Caller, Refusal> {
+        let Some(holder) = &certificate.holder else {
+            return Err(Refusal::Invalid("the certificate does not say whose it is"));
+        };
+        // It was good when the connection came up, which may be long ago.
+        let expires = certificate.expires.unwrap_or(now);
+        if expires < now {
+            return Err(Refusal::Invalid("the certificate has expired"));
+        }
+        let principal = format!("cert:{holder}");
+        let role = self.role_of(&principal);
+        Ok(Caller::new(principal, role, Credential::Certificate { expires }))
+    }
+
+    fn role_of(&self, principal: &str) -> Option<Role> {
+        let grant = self.settings.grants.iter().find(|grant| grant.names(principal));
+        grant.map_or(self.settings.authenticated, |grant| grant.role)
+    }
+
+    /// Whether what a client showed once would still be accepted. Whether it has run out is always looked at;
+    /// anything else only if `anew`, since it changes only with the files and settings.
+    ///
+    /// # Errors
+    /// It would not.
+    pub(crate) fn recheck(&self, caller: &Caller, anew: bool, now: SystemTime) -> Result<(), Refusal> {
+        let gone = Refusal::Invalid("the credentials are not accepted any more");
+        let role = match &caller.credential {
+            Credential::None => return Ok(()),
+            Credential::Jwt { expires } if *expires < now => return Err(Refusal::Expired),
+            Credential::Certificate { expires } if *expires < now => return Err(gone),
+            _ if !anew => return Ok(()),
+            Credential::Token(hash) => {
+                self.tokens().and_then(|tokens| tokens.find(hash)).map(|(_, role)| role)
+            }
+            Credential::Jwt { .. } | Credential::Certificate { .. } => self.role_of(&caller.principal),
+        };
+        if role.is_some() { Ok(()) } else { Err(gone) }
+    }
+}
+
+/// The token in `Bearer TOKEN`.
+fn bearer(authorization: &[u8]) -> Result<&str, Refusal> {
+    let other = Refusal::Invalid("authorization is not of the form `Bearer TOKEN`");
+    let text = std::str::from_utf8(authorization).ok().and_then(|text| text.split_once(' '));
+    let Some((scheme, token)) = text else { return Err(other) };
+    let token = token.trim();
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+    if is_bearer && !token.is_empty() { Ok(token) } else { Err(other) }
+}

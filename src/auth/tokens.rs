@@ -1,0 +1,133 @@
+//! The file of tokens: a line for each, `NAME ROLE sha256:HEX`. It holds hashes, so that who reads it gets in nowhere.
+
+use std::{fmt, path::Path};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom as _, SystemRandom},
+};
+use subtle::ConstantTimeEq as _;
+
+use super::{AuthError, Role};
+use crate::files;
+
+/// What tokens of this service begin with, so that scanners for secrets find them.
+const PREFIX: &str = "opst_";
+/// Random bytes of a token: beyond guessing.
+const RANDOM: usize = 32;
+const LONGEST_NAME: usize = 63;
+
+/// Whose the tokens are.
+#[derive(Debug, Default)]
+pub(crate) struct Tokens(Vec<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    name: Box<str>,
+    role: Role,
+    hash: [u8; 32],
+}
+
+impl Tokens {
+    pub(super) fn read(path: &Path) -> Result<Self, AuthError> {
+        let wrong = |reason: String| AuthError::new("tokens", path, reason);
+        let text = files::read(path).map_err(|error| wrong(error.to_string()))?;
+        let text = String::from_utf8(text).map_err(|_| wrong("is not text".into()))?;
+        Self::parse(&text).map_err(|(line, reason)| wrong(format!("line {line}: {reason}")))
+    }
+
+    /// The error is the number of a line and what is wrong with it. It never repeats what is there: somebody may have
+    /// put a token where its hash belongs.
+    pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            let entry = Entry::parse(line).map_err(|reason| (number, reason.to_owned()))?;
+            if entries.iter().any(|other| other.hash == entry.hash) {
+                return Err((number, "the hash is there twice".into()));
+            }
+            entries.push(entry);
+        }
+        Ok(Self(entries))
+    }
+
+    /// Whose token has this hash. It takes as long whoever it is.
+    pub(super) fn find(&self, hash: &[u8; 32]) -> Option<(String, Role)> {
+        let mut found = None;
+        for entry in &self.0 {
+            if bool::from(entry.hash.ct_eq(hash)) {
+                found = Some(entry);
+            }
+        }
+        found.map(|entry| (entry.name.to_string(), entry.role))
+    }
+}
+
+impl Entry {
+    fn parse(line: &str) -> Result<Self, &'static str> {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let &[name, role, hash] = fields.as_slice() else { return Err("is not `NAME ROLE sha256:HEX`") };
+        if !is_token_name(name) {
+            return Err("the name is not 1 to 63 characters of [A-Za-z0-9._-]");
+        }
+        let role = Role::from_word(role).ok_or("the role is not viewer or operator")?;
+        let hash =
+            hash.strip_prefix("sha256:").and_then(unhex).ok_or("is not `sha256:` and 64 hex digits")?;
+        Ok(Self { name: name.into(), role, hash })
+    }
+}
+
+/// Whether a token may have this name.
+#[must_use]
+pub fn is_token_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// What is kept of a token.
+pub(super) fn hash(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// A token that nobody has seen yet.
+pub struct NewToken {
+    /// To be shown by who has it. Kept nowhere here.
+    pub token: String,
+    /// What belongs into the file.
+    pub line: String,
+}
+
+impl NewToken {
+    /// Makes one; `None`: the system has no random numbers.
+    #[must_use]
+    pub fn make(name: &str, role: Role) -> Option<Self> {
+        let mut random = [0; RANDOM];
+        SystemRandom::new().fill(&mut random).ok()?;
+        let token = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(random));
+        let digits: String = hash(&token).iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Self { line: format!("{name} {role} sha256:{digits}"), token })
+    }
+}
+
+impl fmt::Debug for NewToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewToken").field("line", &self.line).finish_non_exhaustive()
+    }
+}

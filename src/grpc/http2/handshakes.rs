@@ -1,0 +1,122 @@
+//! Handshakes that are under way: a bound on them, and on what those that come to nothing can hold up.
+//!
+//! Whoever connects and says nothing holds a place among the handshakes for the whole of their time. So, where all places
+//! are taken, the handshake that has lasted longest gives way, once it has lasted longer than any needs.
+
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a handshake may go on in any case. From far away and with TLS it takes a few hundred milliseconds; those of
+/// very many clients at once wait for their turn before they begin.
+const UNDISTURBED: Duration = Duration::from_secs(1);
+
+/// All handshakes that are under way.
+#[derive(Debug)]
+pub(in crate::grpc) struct Handshakes {
+    most: usize,
+    running: Mutex<Running>,
+    freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Running {
+    last: u64,
+    /// In the order in which they began.
+    handshakes: BTreeMap<u64, (Instant, CancellationToken)>,
+}
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    all: Arc<Handshakes>,
+    number: u64,
+    displaced: CancellationToken,
+}
+
+impl Handshakes {
+    /// At most so many at a time.
+    pub(in crate::grpc) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most: most.max(1), running: Mutex::default(), freed: Notify::new() })
+    }
+
+    /// Begins one, as soon as there is a place for it.
+    pub(super) async fn begin(self: &Arc<Self>) -> Handshake {
+        loop {
+            let mut freed = pin!(self.freed.notified());
+            // First the place among those who are told, then the look.
+            freed.as_mut().enable();
+            match self.try_begin() {
+                Ok(handshake) => return handshake,
+                Err(wait) => drop(timeout(wait, freed).await),
+            }
+        }
+    }
+
+    /// Begins one, or tells how long the oldest is left alone yet.
+    fn try_begin(self: &Arc<Self>) -> Result<Handshake, Duration> {
+        let mut running = self.running.lock();
+        if running.handshakes.len() >= self.most
+            && let Some(oldest) = running.handshakes.first_entry()
+        {
+            let left = UNDISTURBED.saturating_sub(oldest.get().0.elapsed());
+            if !left.is_zero() {
+                return Err(left);
+            }
+            oldest.remove().1.cancel();
+        }
+        running.last += 1;
+        let (number, displaced) = (running.last, CancellationToken::new());
+        running.handshakes.insert(number, (Instant::now(), displaced.clone()));
+        Ok(Handshake { all: Arc::clone(self), number, displaced })
+    }
+}
+
+impl Handshake {
+    /// Waits until it has to give way to another.
+    pub(super) async fn displaced(&self) {
+        self.displaced.cancelled().await;
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.all.running.lock().handshakes.remove(&self.number);
+        self.all.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_begins_when_one_has_ended() {
+        let all = Handshakes::new(2);
+        let (first, _second) = (all.begin().await, all.begin().await);
+        let mut third = pin!(all.begin());
+        assert!(third.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(third.now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_takes_long_gives_way_and_no_other() {
+        let all = Handshakes::new(2);
+        let first = all.begin().await;
+        tokio::time::sleep(UNDISTURBED / 2).await;
+        let second = all.begin().await;
+        let began = Instant::now();
+        let _third = all.begin().await;
+        assert_eq!(began.elapsed().as_millis(), (UNDISTURBED / 2).as_millis());
+        assert!(first.displaced().now_or_never().is_some());
+        assert!(second.displaced().now_or_never().is_none());
+    }
+}

@@ -1,0 +1,73 @@
+//! What one client, or all of them, may have at a time. Others wait, and nobody is cut off.
+
+use std::{future::Future, pin::pin, task::Poll};
+
+use opflex_peerstatus::grpc::pb::{
+    GetPoolRequest, WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
+    pool_service_client::PoolServiceClient,
+};
+use tonic::{Request, transport::Channel};
+
+use crate::support::{Server, settings, within};
+
+fn pool() -> GetPoolRequest {
+    GetPoolRequest { name: "pools/default".into() }
+}
+
+/// Whether it is still waiting, some round trips of another client later.
+async fn waits<F: Future + Unpin>(server: &Server, future: &mut F) -> bool {
+    for _ in 0..20 {
+        if matches!(futures_util::poll!(&mut *future), Poll::Ready(_)) {
+            return false;
+        }
+        server.pools().get_pool(pool()).await.unwrap();
+    }
+    true
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_connections_and_the_next_waits_for_its_turn() {
+    let mut config = settings(&[]);
+    config.serving.connections = 1;
+    let server = Server::start_with(config).await;
+    server.pools().get_pool(pool()).await.unwrap();
+    let address = format!("http://{}", server.address());
+    let next = async {
+        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+        PoolServiceClient::new(channel).get_pool(pool()).await
+    };
+    let mut next = pin!(next);
+    assert!(waits(&server, &mut next).await);
+    let server = server.without_client();
+    within("its turn", next).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_has_only_so_many_streams_and_the_next_waits_for_its_turn() {
+    let server = Server::start(&[]).await;
+    let address = format!("http://{}", server.address());
+    let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
+    let mut one = PeerStatusServiceClient::new(channel);
+    let mut watches = Vec::new();
+    for _ in 0..128 {
+        watches.push(one.watch_peer_status(WatchPeerStatusRequest::default()).await.unwrap());
+    }
+    let mut clone = one.clone();
+    let mut next = pin!(clone.watch_peer_status(WatchPeerStatusRequest::default()));
+    assert!(waits(&server, &mut next).await);
+    watches.pop();
+    within("its turn", next).await.unwrap();
+    drop((watches, one));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn headers_beyond_measure_are_refused_and_the_connection_stays() {
+    let server = Server::start(&[]).await;
+    let mut long = Request::new(pool());
+    long.metadata_mut().insert("x", "x".repeat(20 * 1024).parse().unwrap());
+    within("a refusal", server.pools().get_pool(long)).await.unwrap_err();
+    server.pools().get_pool(pool()).await.unwrap();
+    server.stop().await;
+}

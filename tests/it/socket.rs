@@ -1,0 +1,79 @@
+//! The socket of this machine.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+use opflex_peerstatus::{app::Service, config::Config, grpc::SocketSettings};
+use serde_json::Value;
+
+use crate::support::{ClientFiles, peerstatus, settings, within};
+
+fn at(path: PathBuf) -> Config {
+    let socket = SocketSettings { path, mode: 0o640, owner: None, group: None };
+    Config { socket: Some(socket), ..settings(&[]) }
+}
+
+async fn stop(service: Service) {
+    service.stopper().cancel();
+    within("the end of the service", service.join()).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_is_served_beside_the_port_with_its_mode_and_goes_with_the_service() {
+    let files = ClientFiles::new();
+    let path = files.path("peerstatus.sock");
+    let service = Service::start(at(path.clone())).await.unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    for server in [format!("unix:{}", path.display()), service.address().to_string()] {
+        let output = peerstatus(&["health", "--server", &server]).await;
+        assert_eq!(output.stdout, b"SERVING\n", "{server}");
+    }
+    stop(service).await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn who_watches_over_it_is_known_by_its_process() {
+    let files = ClientFiles::new();
+    let path = files.path("peerstatus.sock");
+    let service = Service::start(at(path.clone())).await.unwrap();
+    let server = format!("unix:{}", path.display());
+    let mut watch = crate::support::Process::start(&["watch", "-o", "json", "--server", &server]);
+    let attached: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
+    let client = attached["attached"]["listener"]["client"].as_str().unwrap();
+    assert!(client.starts_with("unix:pid=") && client.contains(",uid="), "{client}");
+    stop(service).await;
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_is_replaced_and_what_is_alive_or_is_no_socket_is_not() {
+    let files = ClientFiles::new();
+    let path = files.path("peerstatus.sock");
+    // A listener that is dropped leaves its file.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let service = Service::start(at(path.clone())).await.unwrap();
+    let refused = Service::start(at(path.clone())).await.err().unwrap();
+    assert_eq!(refused.to_string(), format!("cannot serve on unix:{}", path.display()));
+    assert_eq!(std::error::Error::source(&refused).unwrap().to_string(), "another process serves there");
+    stop(service).await;
+    files.write("peerstatus.sock", "something of somebody's");
+    let refused = Service::start(at(path.clone())).await.err().unwrap();
+    let why = std::error::Error::source(&refused).unwrap().to_string();
+    assert_eq!(why, "there is a file that is not a socket");
+    assert!(path.exists(), "and it is left alone");
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_refused_with_what_would() {
+    let files = ClientFiles::new();
+    for (keys, told) in [
+        ("path = \"\"", "server.socket.path: has 0 bytes; 1 to 107 are allowed"),
+        ("path = \"/a\"\nmode = \"888\"", "server.socket.mode: \"888\" is not 0000 to 0777"),
+        ("path = \"/a\"\nowner = \"nobody-of-that-name\"", "is not in /etc/passwd; a number is always right"),
+        ("path = \"/a\"\ngroup = \"nobody-of-that-name\"", "is not in /etc/group; a number is always right"),
+    ] {
+        let file = files.write("peerstatus.toml", &format!("[server.socket]\n{keys}"));
+        let output = peerstatus(&["serve", "--check", "--config", file.to_str().unwrap()]).await;
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(64) && error.contains(told), "{error}");
+    }
+}
