@@ -60,6 +60,12 @@ impl ClientTls {
         Ok(Self { settings, config, protocols: Vec::new() })
     }
 
+    /// What it was made from.
+    #[must_use]
+    pub const fn settings(&self) -> &ClientSettings {
+        &self.settings
+    }
+
     /// For a new connection: what the files hold now, or held when they were good last.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {

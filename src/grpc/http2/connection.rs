@@ -158,7 +158,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         // What cannot be sent is not even thought of: it would be old news by then.
         while at < self.feeds.len() && !self.line.is_blocked() {
             let Some(feed) = self.feeds.get_mut(at) else { break };
-            match feed.pump(now, &mut self.shard.scratch()) {
+            match feed.pump(now, &self.shard) {
                 Pumped::Quiet(due) => {
                     heartbeat = Some(heartbeat.map_or(due, |earliest| earliest.min(due)));
                 }
@@ -222,7 +222,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             match ready!(accepted) {
                 Some(Ok((request, respond))) => {
                     let (routes, access, answers) = self.shard.services();
-                    let call = call::run(request, respond, routes, self.origin.clone(), access, answers);
+                    let (counted, origin) = (self.shard.begin(request.uri().path()), self.origin.clone());
+                    let call = call::run(request, respond, routes, origin, access, answers, counted);
                     self.calls.get_or_insert_default().push(Box::pin(call));
                     self.more = true;
                 }
