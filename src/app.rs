@@ -31,13 +31,13 @@ pub use reload::Reloader;
 
 /// How often listeners that nobody watches are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How often the files that say who gets in are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Files that the service itself has open: sockets that it listens on, those of its threads, logs, whatever a resolver
 /// needs, and connections to the admin port.
 const OWN_FILES: usize = 64 + admin::MAX_CONNECTIONS;
 /// There is room for some clients, however few files there may be.
 const FEWEST_CLIENTS: usize = 16;
-/// How often the files that say who gets in are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -133,6 +133,8 @@ impl Service {
             draining: draining.clone(),
         };
         let mut serving = config.serving;
+        // Each way in has places of its own.
+        let clients = if socket.is_some() { clients / 2 } else { clients };
         if clients < serving.connections {
             warn!(files, clients, "the limit on open files leaves room for this many clients");
             serving.connections = clients;

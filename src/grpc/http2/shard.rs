@@ -204,16 +204,14 @@ impl Shard {
             let (stream, origin) = begun.await?;
             connection::open(stream, origin, self).await.map_err(Ended::from)
         };
-        // In a box, for it is as large as the connection, which would have room for it for ever.
-        let mut open = Box::pin(timeout(HANDSHAKE, open));
         let connection = tokio::select! {
             biased;
-            opened = &mut open => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
-            () = handshake.displaced() => return Err(Ended::Displaced),
+            // In a box, for it is as large as the connection, which would have room for it for ever.
+            opened = Box::pin(timeout(HANDSHAKE, open)) => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
             // Who has not spoken when the service stops has nothing to lose.
             () = close.cancelled() => return Ok(()),
+            () = handshake.displaced() => return Err(Ended::Displaced),
         };
-        drop((open, close));
         drop(handshake);
         Ok(connection.await?)
     }
