@@ -217,6 +217,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn drive(&mut self) -> Poll<Result<(), h2::Error>> {
         self.line.attend();
         loop {
+            if self.line.must_calm() {
+                self.http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
             // This future holds nothing: it is how a connection is polled.
             let accepted = pin!(self.http.accept()).poll(&mut Context::from_waker(&self.ring));
             match ready!(accepted) {

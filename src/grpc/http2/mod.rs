@@ -15,6 +15,7 @@ mod feed;
 mod handshakes;
 mod keepalive;
 mod line;
+mod meter;
 mod received;
 mod secure;
 mod shard;

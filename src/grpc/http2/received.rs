@@ -1,36 +1,73 @@
 //! What a client sends after the headers of a request.
 
 use std::{
+    error::Error,
+    future::Future as _,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::grpc::error;
+
+/// How long a request may take to arrive. The longest, over a line that brings 3 KiB a second, takes 22 s.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same where a client asks several things in one request, as it thinks of them: only reflection lets it.
+const LONG_PATIENCE: Duration = Duration::from_secs(5 * 60);
+/// Where that is.
+const REFLECTION: &str = "/grpc.reflection.";
 
 /// The body of a request. Reading it makes room for more.
-pub(super) struct Received(pub(super) RecvStream);
+pub(super) struct Received {
+    body: RecvStream,
+    until: Instant,
+    patience: Duration,
+    /// Made when there is something to wait for, which is rare: a request mostly comes in one piece.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl Received {
+    pub(super) fn new(path: &str, body: RecvStream) -> Self {
+        let patience = if path.starts_with(REFLECTION) { LONG_PATIENCE } else { PATIENCE };
+        Self { body, until: Instant::now() + patience, patience, late: None }
+    }
+
+    /// What comes next of what the client sends, however long it takes.
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if let Some(data) = ready!(self.body.poll_data(cx)) {
+            return Poll::Ready(Some(data.and_then(|data| {
+                self.body.flow_control().release_capacity(data.len())?;
+                Ok(Frame::data(data))
+            })));
+        }
+        self.body.poll_trailers(cx).map(|trailers| trailers.transpose().map(|said| said.map(Frame::trailers)))
+    }
+}
 
 impl Body for Received {
     type Data = Bytes;
-    type Error = h2::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        if let Some(data) = ready!(self.0.poll_data(cx)) {
-            return Poll::Ready(Some(data.and_then(|data| {
-                self.0.flow_control().release_capacity(data.len())?;
-                Ok(Frame::data(data))
-            })));
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Poll::Ready(frame) = self.poll_client(cx) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
-        self.0.poll_trailers(cx).map(|trailers| trailers.transpose().map(|said| said.map(Frame::trailers)))
+        let until = self.until;
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        ready!(late.as_mut().poll(cx));
+        Poll::Ready(Some(Err(error::request_late(self.patience).into())))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
