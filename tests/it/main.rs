@@ -10,6 +10,7 @@ mod connections;
 mod continuity;
 mod errors;
 mod every_call;
+mod floods;
 mod fuzz;
 mod history;
 mod hostile;
