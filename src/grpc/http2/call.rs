@@ -47,7 +47,9 @@ pub(super) async fn run(
     let (response, caller) = match admitted {
         Err(status) => (status.into_http(), None),
         Ok(caller) => {
-            let mut request = request.map(|body| Body::new(Received::new(body, Arc::clone(call.method()))));
+            let (head, body) = request.into_parts();
+            let body = Received::new(head.uri.path(), body, Arc::clone(call.method()));
+            let mut request = Request::from_parts(head, Body::new(body));
             // It has been looked at, and is nobody else's business.
             request.headers_mut().remove(AUTHORIZATION);
             request.extensions_mut().insert(origin);

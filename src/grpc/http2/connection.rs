@@ -38,8 +38,8 @@ const MAX_HEADERS: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// Watches that are pumped before what they said is written: what h2 needs to hold frames stays with the connection.
 const PUMPED_AT_A_TIME: usize = 32;
-/// Rounds before other connections get their turn.
-const ROUNDS: usize = 8;
+/// Rounds before other connections get their turn. Many that flood are as many turns before everybody else's.
+const ROUNDS: usize = 2;
 
 type Call = Pin<Box<dyn Future<Output = Option<Feed>>>>;
 
@@ -222,6 +222,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn drive(&mut self) -> Poll<Result<(), h2::Error>> {
         self.line.attend();
         loop {
+            if self.line.must_calm() {
+                self.http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
             // This future holds nothing: it is how a connection is polled.
             let accepted = pin!(self.http.accept()).poll(&mut Context::from_waker(&self.ring));
             match ready!(accepted) {
