@@ -8,7 +8,7 @@ mod pages;
 mod process;
 mod state;
 
-pub use exposition::{Exposition, Sources};
+pub use exposition::{Certificate, Exposition, Sources};
 pub use pages::Pages;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};

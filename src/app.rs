@@ -16,7 +16,7 @@ use tokio_util::{
 use tracing::{info, warn};
 
 use crate::{
-    admin::{self, Exposition, Pages, Sources},
+    admin::{self, Certificate, Exposition, Pages, Sources},
     config::Config,
     grpc::{self, Access, Api, Counts, Server, SocketError, SocketFile, SocketSettings},
     metrics::{Peers, Reloads, Turns},
@@ -155,6 +155,7 @@ impl Service {
             shards,
             turns,
             reloads: reloads.clone(),
+            certificates: Box::new(certificates(&config, Arc::clone(&access))),
         };
         let pages = Pages {
             exposition: Exposition::new(sources),
@@ -261,6 +262,27 @@ fn open_pools(config: &Config, slots: &Slots, hub: &Arc<Hub>, peers: &Peers) -> 
         handles.insert(Arc::clone(&pool.name), handle);
     }
     Pools { handles, owners, tasks, stop }
+}
+
+/// Tells when the certificates expire that are in use.
+fn certificates(config: &Config, access: Arc<Access>) -> impl Fn() -> Vec<Certificate> + Send + Sync + use<> {
+    let pools: Vec<_> = config
+        .pools
+        .iter()
+        .filter_map(|pool| Some((Arc::clone(&pool.name), Arc::clone(pool.tls.as_ref()?))))
+        .collect();
+    move || {
+        let tls = access.tls();
+        let of_server = [
+            ("server", tls.as_ref().and_then(|tls| tls.certificate_expires())),
+            ("client_ca", tls.as_ref().and_then(|tls| tls.client_ca_expires())),
+        ];
+        let of_server = of_server.map(|(usage, expires)| (usage, Arc::from(""), expires));
+        let of_pools = pools.iter().map(|(name, tls)| ("pool", Arc::clone(name), tls.certificate_expires()));
+        let all = of_server.into_iter().chain(of_pools);
+        all.filter_map(|(usage, pool, expires)| Some(Certificate { usage, pool, expires: expires? }))
+            .collect()
+    }
 }
 
 async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {

@@ -28,6 +28,19 @@ pub struct Sources {
     pub turns: Turns,
     /// Reloads of the configuration.
     pub reloads: Reloads,
+    /// Certificates that expire, as they are when it is asked.
+    pub certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
+}
+
+/// When a certificate expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// What for: `server`, `client_ca` or `pool`.
+    pub usage: &'static str,
+    /// The pool whose peers are shown it; empty for the others.
+    pub pool: Arc<str>,
+    /// When.
+    pub expires: SystemTime,
 }
 
 /// Everything that is exported.
@@ -45,12 +58,12 @@ impl Exposition {
     #[must_use]
     pub fn new(sources: Sources) -> Arc<Self> {
         let mut registry = Registry::default();
-        let Sources { hub, listeners, peers, calls, shards, turns, reloads } = sources;
+        let Sources { hub, listeners, peers, calls, shards, turns, reloads, certificates } = sources;
         peers.register(&mut registry);
         listeners.counts().register(&mut registry);
         reloads.register(&mut registry);
         registry.register_collector(Box::new(calls));
-        registry.register_collector(Box::new(State { hub, listeners, shards, turns }));
+        registry.register_collector(Box::new(State { hub, listeners, shards, turns, certificates }));
         registry.register_collector(Box::new(Process { started: SystemTime::now() }));
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("opflex_peerstatus_build", "What runs", version);

@@ -12,6 +12,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
+use super::exposition::Certificate;
 use crate::{
     metrics::{Shards, Turns, Word},
     peer::{PeerOrigin, PeerStatus, PoolHealth},
@@ -24,6 +25,7 @@ pub(super) struct State {
     pub(super) listeners: Arc<Listeners>,
     pub(super) shards: Shards,
     pub(super) turns: Turns,
+    pub(super) certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
 }
 
 impl fmt::Debug for State {
@@ -39,6 +41,7 @@ impl Collector for State {
         pools(&snapshot, &mut encoder)?;
         self.listening(&snapshot, &mut encoder)?;
         self.deliveries(&mut encoder)?;
+        self.expiries(&mut encoder)?;
         self.loops(&mut encoder)
     }
 }
@@ -65,6 +68,16 @@ impl State {
         encoder
             .encode_descriptor("opflex_peerstatus_delivery_seconds", help, None, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(ages.sum, ages.count, &ages.buckets, None)
+    }
+
+    fn expiries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let name = "opflex_peerstatus_certificate_expiry_timestamp_seconds";
+        let certificates = (self.certificates)();
+        let expiries = certificates.iter().map(|certificate| {
+            let expires = certificate.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            ([("use", certificate.usage), ("pool", &*certificate.pool)], expires.as_secs())
+        });
+        gauges(encoder, name, "When a certificate expires.", expiries)
     }
 
     fn loops(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

@@ -74,7 +74,15 @@ impl Reloader {
         self.effective.send_replace(self.running.effective().into());
         let count = |number: fn(&PeerChanges) -> usize| changes.peers.iter().map(number).sum::<usize>();
         let (added, removed) = (count(|change| change.added.len()), count(|change| change.removed.len()));
-        info!(added, removed, limits = ?changes.limits, max_peers = changes.peer_limit, level = changes.level, "configuration reloaded");
+        info!(
+            added,
+            removed,
+            limits = changes.limits.map(tracing::field::debug),
+            max_peers = changes.peer_limit,
+            access = changes.access.then_some(true),
+            level = changes.level,
+            "configuration reloaded"
+        );
         Reload::Applied
     }
 

@@ -61,6 +61,12 @@ pub(super) fn malformed_request() -> Status {
     status(Code::InvalidArgument, "MALFORMED_REQUEST", "the request cannot be decoded")
 }
 
+/// The request did not arrive within this time.
+pub(super) fn request_late(limit: Duration) -> Status {
+    let message = format!("the request took longer than {} s to arrive", limit.as_secs());
+    status(Code::DeadlineExceeded, "REQUEST_LATE", message)
+}
+
 /// Time is over and the pool, as it is now, has not had the health that was waited for.
 pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status {
     let PoolState { name, health, ready, wanted: peers, .. } = pool;

@@ -31,6 +31,8 @@ use crate::{
     status::{Hub, Listeners},
 };
 
+/// Of those who are connected, so many may be silent before the longest silent gives way: one of so many.
+const SILENT_PART: usize = 4;
 /// Longest request: `user_data` and a full filter are below 50 KiB.
 const MAX_REQUEST: usize = 64 * 1024;
 
@@ -176,6 +178,7 @@ impl Server {
 fn bounds(serving: Serving) -> Bounds {
     Bounds {
         places: Arc::new(Semaphore::new(serving.connections)),
+        silent: Handshakes::silent(serving.connections / SILENT_PART),
         handshakes: Handshakes::new(serving.handshakes),
     }
 }

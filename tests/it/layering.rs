@@ -23,7 +23,7 @@ const RUNGS: &[&[&str]] = &[
     &["cli"],
 ];
 
-/// The modules that may name tonic and prost, and those that must not name tokio; `tonic_health` counts as tonic.
+/// The modules that may name tonic and prost, and those that must not name tokio; `tonic_types` counts as tonic.
 const EDGE: &[&str] = &["grpc", "cli"];
 const PURE: &[&str] = &["glob", "opflex", "peer", "auth"];
 

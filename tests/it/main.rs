@@ -11,6 +11,7 @@ mod connections;
 mod continuity;
 mod errors;
 mod every_call;
+mod floods;
 mod fuzz;
 mod health;
 mod history;

@@ -150,3 +150,23 @@ async fn systemd_is_told_what_the_service_does() {
     heard("STOPPING=1").await;
     assert_eq!(run.process.ended().await.code(), Some(0));
 }
+
+#[tokio::test]
+async fn who_gets_in_changes_with_the_file() {
+    let folder = Folder::new();
+    let file = folder.write("config.toml", &pool(&["192.0.2.1:9"], ""));
+    let mut run = Run::start(&file, &[]).await;
+    let mut client = PoolServiceClient::new(run.channel.clone());
+    let add = |port| AddPeerRequest { host: "192.0.2.2".into(), port, ..Default::default() };
+    client.add_peer(add(1)).await.unwrap();
+    folder.write("config.toml", &pool(&["192.0.2.1:9"], "[server.auth]\nlocal = \"viewer\""));
+    run.process.signal("HUP").await;
+    let line = run.process.log("configuration reloaded").await;
+    assert_eq!(line["access"], true, "{line}");
+    let refused = client.add_peer(add(2)).await.unwrap_err();
+    assert_eq!(explain(&refused).1, "ROLE_REQUIRED");
+    assert_eq!(run.peers().await.len(), 2);
+    let config = crate::support::page(run.admin, "/config").await.body;
+    assert!(config.contains("\"local\": \"viewer\""), "{config}");
+    run.end().await;
+}

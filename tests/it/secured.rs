@@ -7,7 +7,10 @@ use opflex_peerstatus::{
     tls::{ClientAuth, Clients, KeyPair, ServerSettings, ServerTls},
 };
 use rustls::pki_types::ServerName;
-use tokio::{io::AsyncReadExt as _, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 use tokio_rustls::TlsConnector;
 
 use crate::support::{
@@ -114,7 +117,9 @@ async fn a_client_that_is_slow_to_begin_does_not_keep_others_out() {
     let ca = server.files.write("ca.pem", &authority.pem());
     let mut silent = Vec::new();
     for _ in 0..4 {
-        silent.push(TcpStream::connect(server.address()).await.unwrap());
+        let mut stream = TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(b"\x16").await.unwrap();
+        silent.push(stream);
     }
     assert_eq!(health(&server, &["--tls-ca", ca.to_str().unwrap(), "--timeout", "8s"]).await.0, 0);
     let read = within("the end", silent[0].read(&mut [0])).await;

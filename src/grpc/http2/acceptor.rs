@@ -34,6 +34,8 @@ pub(in crate::grpc) enum Incoming {
 pub(in crate::grpc) struct Bounds {
     /// How many there may be.
     pub(in crate::grpc) places: Arc<Semaphore>,
+    /// Those who have not said anything yet.
+    pub(in crate::grpc) silent: Arc<Handshakes>,
     /// Those who have not said yet what they want.
     pub(in crate::grpc) handshakes: Arc<Handshakes>,
 }
@@ -43,7 +45,10 @@ pub(super) struct Visitor {
     pub(super) stream: Stream,
     /// Its place among the connections that there may be.
     pub(super) place: OwnedSemaphorePermit,
-    pub(super) handshake: Handshake,
+    /// Its place among those who have not said anything.
+    pub(super) silent: Handshake,
+    /// Where it goes from there.
+    pub(super) handshakes: Arc<Handshakes>,
 }
 
 /// Its byte stream, for whatever thread will carry it.
@@ -67,8 +72,9 @@ pub(in crate::grpc) async fn accept(
         let Ok(place) = Arc::clone(&bounds.places).acquire_owned().await else { return Ok(()) };
         match incoming.accept().await {
             Ok(stream) => {
-                let handshake = bounds.handshakes.begin().await;
-                threads.admit(Visitor { stream, place, handshake }).await?;
+                let silent = bounds.silent.begin().await;
+                let handshakes = Arc::clone(&bounds.handshakes);
+                threads.admit(Visitor { stream, place, silent, handshakes }).await?;
             }
             Err(error) => {
                 warn!(%error, "a client could not be taken in");

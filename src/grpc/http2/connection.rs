@@ -38,8 +38,8 @@ const MAX_HEADERS: u32 = 16 * 1024;
 const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// Watches that are pumped before what they said is written: what h2 needs to hold frames stays with the connection.
 const PUMPED_AT_A_TIME: usize = 32;
-/// Rounds before other connections get their turn.
-const ROUNDS: usize = 8;
+/// Rounds before other connections get their turn. Many that flood are as many turns before everybody else's.
+const ROUNDS: usize = 2;
 
 type Call = Pin<Box<dyn Future<Output = Option<Feed>>>>;
 
@@ -63,6 +63,8 @@ pub(super) struct Connection<T> {
     looked: u32,
     pulse: Pulse,
     timer: Pin<Box<Sleep>>,
+    /// When it fires, kept where it costs nothing to look.
+    wakes: Instant,
     leaving: bool,
 }
 
@@ -81,6 +83,7 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         .handshake(socket)
         .await?;
     line.set_up();
+    let wakes = Instant::now();
     Ok(Connection {
         pulse: Pulse::new(shard.keepalive(), http.ping_pong()),
         http,
@@ -94,7 +97,8 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         feeds: SmallVec::new(),
         more: false,
         looked: 0,
-        timer: Box::pin(sleep_until(Instant::now())),
+        timer: Box::pin(sleep_until(wakes)),
+        wakes,
         leaving: false,
     })
 }
@@ -135,7 +139,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             self.line.register(task);
             self.seat.register(task);
             self.feeds.iter().for_each(|feed| feed.wake_at_end(task));
-            self.timer.as_mut().reset(Instant::now());
+            self.wakes = Instant::now();
+            self.timer.as_mut().reset(self.wakes);
         }
     }
 
@@ -217,6 +222,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn drive(&mut self) -> Poll<Result<(), h2::Error>> {
         self.line.attend();
         loop {
+            if self.line.must_calm() {
+                self.http.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
             // This future holds nothing: it is how a connection is polled.
             let accepted = pin!(self.http.accept()).poll(&mut Context::from_waker(&self.ring));
             match ready!(accepted) {
@@ -246,8 +254,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         };
         let due = heartbeat.map_or(check, |heartbeat| heartbeat.min(check));
         // Moved only when it has fired, or would fire too late: a busy connection leaves it alone.
-        let set = self.timer.deadline();
-        if set <= now || set > due {
+        if self.wakes <= now || self.wakes > due {
+            self.wakes = due;
             self.timer.as_mut().reset(due);
             if self.timer.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();

@@ -1,7 +1,8 @@
 //! Handshakes that are under way: a bound on them, and on what those that come to nothing can hold up.
 //!
-//! Whoever connects and says nothing holds a place among the handshakes for the whole of their time. So, where all places
-//! are taken, the handshake that has lasted longest gives way, once it has lasted longer than any needs.
+//! Whoever begins one and does not go on holds a place for the whole of its time. So, where all places are taken, the
+//! handshake that has lasted longest gives way, once it has lasted longer than any needs. Who has connected and said
+//! nothing is not among them: it waits elsewhere, in larger numbers, and gives way sooner.
 
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
@@ -16,10 +17,14 @@ use tokio_util::sync::CancellationToken;
 /// very many clients at once wait for their turn before they begin.
 const UNDISTURBED: Duration = Duration::from_secs(1);
 
+/// How long a client may be silent in any case. Its first words are sent with the end of TCP's handshake.
+const SILENT: Duration = Duration::from_millis(200);
+
 /// All handshakes that are under way.
 #[derive(Debug)]
 pub(in crate::grpc) struct Handshakes {
     most: usize,
+    undisturbed: Duration,
     running: Mutex<Running>,
     freed: Notify,
 }
@@ -42,7 +47,16 @@ pub(super) struct Handshake {
 impl Handshakes {
     /// At most so many at a time.
     pub(in crate::grpc) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most: most.max(1), running: Mutex::default(), freed: Notify::new() })
+        Self::with(most, UNDISTURBED)
+    }
+
+    /// Those who have not even begun: at most so many at a time.
+    pub(in crate::grpc) fn silent(most: usize) -> Arc<Self> {
+        Self::with(most, SILENT)
+    }
+
+    fn with(most: usize, undisturbed: Duration) -> Arc<Self> {
+        Arc::new(Self { most: most.max(1), undisturbed, running: Mutex::default(), freed: Notify::new() })
     }
 
     /// Begins one, as soon as there is a place for it.
@@ -64,7 +78,7 @@ impl Handshakes {
         if running.handshakes.len() >= self.most
             && let Some(oldest) = running.handshakes.first_entry()
         {
-            let left = UNDISTURBED.saturating_sub(oldest.get().0.elapsed());
+            let left = self.undisturbed.saturating_sub(oldest.get().0.elapsed());
             if !left.is_zero() {
                 return Err(left);
             }

@@ -26,6 +26,14 @@ const ASLEEP: u8 = 0;
 const AWAKE: u8 = 1;
 /// Somebody rang.
 const RUNG: u8 = 2;
+/// The client has not begun with HTTP/2 yet.
+const OPENING: u8 = 0;
+/// HTTP/2 is spoken: from here on the socket rings here, and not at whoever asks.
+const UP: u8 = 1;
+/// The client says too much: it is not listened to any more, and has to be told.
+const FLOODED: u8 = 2;
+/// It has been told.
+const ENDING: u8 = 3;
 /// Bytes that are taken in before what they ask for is begun: h2 keeps everything that it has read and nobody has
 /// taken, and the memory for that stays with the connection.
 const AT_A_TIME: usize = 4 * 1024;
@@ -34,8 +42,7 @@ const AT_A_TIME: usize = 4 * 1024;
 #[derive(Debug)]
 pub(super) struct Line {
     state: AtomicU8,
-    /// HTTP/2 is spoken: from here on the socket rings here, and not at whoever asks.
-    up: AtomicBool,
+    phase: AtomicU8,
     /// The socket may have something to read.
     readable: AtomicBool,
     blocked: AtomicBool,
@@ -51,7 +58,7 @@ impl Line {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             state: AtomicU8::new(AWAKE),
-            up: AtomicBool::new(false),
+            phase: AtomicU8::new(OPENING),
             readable: AtomicBool::new(true),
             blocked: AtomicBool::new(false),
             reads: AtomicU32::new(0),
@@ -68,11 +75,22 @@ impl Line {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.up.load(Relaxed)
+        self.phase.load(Relaxed) != OPENING
     }
 
     pub(super) fn set_up(&self) {
-        self.up.store(true, Relaxed);
+        self.phase.store(UP, Relaxed);
+    }
+
+    /// Nothing more is taken in.
+    pub(super) fn set_flooded(&self) {
+        self.phase.store(FLOODED, Relaxed);
+        self.ring();
+    }
+
+    /// Whether the client has to be told that it says too much; true only once.
+    pub(super) fn must_calm(&self) -> bool {
+        self.phase.compare_exchange(FLOODED, ENDING, Relaxed, Relaxed).is_ok()
     }
 
     /// To be called before the connection is driven: what was rung for until now will have been seen to.
@@ -114,6 +132,9 @@ impl Line {
 
     /// Whether to ask the socket for something to read. If so, what it had has to be noted with [`Line::took_in`].
     pub(super) fn may_read(&self) -> bool {
+        if self.phase.load(Relaxed) > UP {
+            return false;
+        }
         if self.allowed.load(Relaxed) == 0 {
             // The rest when this has been seen to.
             self.ring();

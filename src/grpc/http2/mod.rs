@@ -16,6 +16,7 @@ mod framing;
 mod handshakes;
 mod keepalive;
 mod line;
+mod meter;
 mod received;
 mod secure;
 mod shard;

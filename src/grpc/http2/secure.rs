@@ -16,8 +16,12 @@ const ALPN: &[u8] = b"h2";
 /// Why a connection has ended, or never began.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
+    #[error("said nothing within {0:?}")]
+    Silent(Duration),
     #[error("said nothing in HTTP/2 within {0:?}")]
     Late(Duration),
+    #[error("had said nothing when the service stopped")]
+    Stopping,
     #[error("gave way to others, for it was the slowest to begin")]
     Displaced,
     #[error("no TLS: {0}")]

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell, RefMut},
     future::{Future, poll_fn},
+    io,
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
@@ -30,7 +31,7 @@ use super::{
     answers::Answers,
     connection,
     feed::Batch,
-    handshakes::Handshake,
+    handshakes::{Handshake, Handshakes},
     secure::{Ended, secure},
     threads::Arrival,
 };
@@ -166,16 +167,24 @@ impl Shard {
     }
 
     async fn serve(self: Rc<Self>, arrival: Arrival) {
-        let Arrival { visitor: Visitor { stream, place: _place, handshake }, load: _load } = arrival;
+        let Arrival { visitor: Visitor { stream, place: _place, silent, handshakes }, load: _load } = arrival;
         let (client, ended) = match stream {
             Stream::Tcp(stream, client) => {
-                let (origin, stream) = (Origin::tcp(client), TcpStream::from_std(stream));
+                let origin = Origin::tcp(client);
                 let client = Arc::clone(&origin.client);
-                let ended = match (stream, self.common.access.tls()) {
-                    (Err(error), _) => Err(error.into()),
-                    (Ok(stream), None) => self.carry(handshake, async { Ok((stream, origin)) }).await,
+                let begun = async {
+                    let stream = TcpStream::from_std(stream)?;
+                    let handshake = self.first_word(stream.readable(), silent, &handshakes).await?;
+                    Ok((stream, handshake))
+                };
+                // In a box, for it is over when all the rest begins.
+                let ended = match (Box::pin(begun).await, self.common.access.tls()) {
+                    (Err(reason), _) => Err(reason),
+                    (Ok((stream, handshake)), None) => {
+                        self.carry(handshake, async { Ok((stream, origin)) }).await
+                    }
                     // TLS takes memory that those without it are not to take as well.
-                    (Ok(stream), Some(tls)) => {
+                    (Ok((stream, handshake)), Some(tls)) => {
                         Box::pin(self.carry(handshake, secure(stream, origin, tls))).await
                     }
                 };
@@ -184,12 +193,42 @@ impl Shard {
             Stream::Unix(stream, who) => {
                 let origin = Origin::unix(&who);
                 let client = Arc::clone(&origin.client);
-                let begun = async { Ok((UnixStream::from_std(stream)?, origin)) };
-                (client, self.carry(handshake, begun).await)
+                let begun = async {
+                    let stream = UnixStream::from_std(stream)?;
+                    let handshake = self.first_word(stream.readable(), silent, &handshakes).await?;
+                    Ok((stream, handshake))
+                };
+                let ended = match Box::pin(begun).await {
+                    Err(reason) => Err(reason),
+                    Ok((stream, handshake)) => self.carry(handshake, async { Ok((stream, origin)) }).await,
+                };
+                (client, ended)
             }
         };
         if let Err(reason) = ended {
             debug!(%client, %reason, "connection ended");
+        }
+    }
+
+    /// Waits for a client's first word, and then for its turn: who says nothing keeps nobody waiting.
+    async fn first_word(
+        &self,
+        word: impl Future<Output = io::Result<()>>,
+        silent: Handshake,
+        handshakes: &Arc<Handshakes>,
+    ) -> Result<Handshake, Ended> {
+        let close = &self.common.close;
+        tokio::select! {
+            biased;
+            said = timeout(HANDSHAKE, word) => said.map_err(|_| Ended::Silent(HANDSHAKE))??,
+            () = silent.displaced() => return Err(Ended::Displaced),
+            () = close.cancelled() => return Err(Ended::Stopping),
+        }
+        drop(silent);
+        tokio::select! {
+            biased;
+            handshake = handshakes.begin() => Ok(handshake),
+            () = close.cancelled() => Err(Ended::Stopping),
         }
     }
 

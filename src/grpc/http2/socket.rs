@@ -7,22 +7,29 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
 
-use super::line::{Doorbell, Line};
+use super::{
+    line::{Doorbell, Line},
+    meter::Meter,
+};
 
 /// The byte stream.
 pub(super) struct Socket<T> {
     inner: T,
     line: Arc<Line>,
     doorbell: Waker,
+    meter: Meter,
 }
 
 impl<T> Socket<T> {
     pub(super) fn new(inner: T) -> (Self, Arc<Line>) {
         let line = Line::new();
         let doorbell = Waker::from(Arc::new(Doorbell(Arc::clone(&line))));
-        (Self { inner, line: Arc::clone(&line), doorbell }, line)
+        (Self { inner, line: Arc::clone(&line), doorbell, meter: Meter::new(Instant::now()) }, line)
     }
 }
 
@@ -32,16 +39,20 @@ impl<T: AsyncRead + Unpin> AsyncRead for Socket<T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { inner, line, doorbell } = self.get_mut();
-        if !line.is_up() {
-            return Pin::new(inner).poll_read(cx, buffer);
-        }
-        if !line.may_read() {
-            return Poll::Pending;
-        }
+        let Self { inner, line, doorbell, meter } = self.get_mut();
         let before = buffer.filled().len();
-        ready!(Pin::new(inner).poll_read(&mut Context::from_waker(doorbell), buffer))?;
-        line.took_in(buffer.filled().len() - before);
+        if line.is_up() {
+            if !line.may_read() {
+                return Poll::Pending;
+            }
+            ready!(Pin::new(inner).poll_read(&mut Context::from_waker(doorbell), buffer))?;
+            line.took_in(buffer.filled().len() - before);
+        } else {
+            ready!(Pin::new(inner).poll_read(cx, buffer))?;
+        }
+        if !meter.heard(buffer.filled().get(before..).unwrap_or_default(), Instant::now()) {
+            line.set_flooded();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -52,6 +63,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Socket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.line.set_blocked(written.is_pending());
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.meter.said(bytes);
+        }
         written
     }
 

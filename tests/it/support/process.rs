@@ -148,6 +148,12 @@ impl Process {
         ["/proc", &id, file].iter().collect()
     }
 
+    /// Waits for its end. Returns what it wrote to standard error.
+    pub(crate) async fn last_words(self) -> String {
+        let output = within("the end of the process", self.child.wait_with_output()).await.expect("a status");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
     /// Waits for its end.
     pub(crate) async fn ended(mut self) -> ExitStatus {
         within("the end of the process", self.child.wait()).await.expect("a status")

@@ -16,11 +16,13 @@ pub(crate) const WATCH: &str = "/opflex.peerstatus.v1.PeerStatusService/WatchPee
 /// Kinds of frames, and their flags.
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
@@ -44,7 +46,7 @@ impl Frame {
         Self { kind, flags, stream, payload: payload.to_vec() }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let length = u32::try_from(self.payload.len()).expect("short").to_be_bytes();
         [&length[1..], &[self.kind, self.flags], &self.stream.to_be_bytes(), &self.payload].concat()
     }
@@ -133,7 +135,7 @@ impl RawClient {
     /// The next frame, whatever it is. A future of this that is dropped loses nothing.
     pub(crate) async fn any_frame(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = self.take_frame() {
+            if let Some(frame) = take_frame(&mut self.read) {
                 return Some(frame);
             }
             match self.socket.read_buf(&mut self.read).await {
@@ -143,12 +145,24 @@ impl RawClient {
         }
     }
 
-    fn take_frame(&mut self) -> Option<Frame> {
-        let [a, b, c, kind, flags, d, e, f, g] = *self.read.first_chunk::<9>()?;
-        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).expect("24 bits");
-        let payload = self.read.get(9..9 + length)?.to_vec();
-        self.read.drain(..9 + length);
-        Some(Frame { kind, flags, stream: u32::from_be_bytes([d, e, f, g]), payload })
+    /// Says what `next` has, over and over and as fast as it is taken, until the service hangs up. Returns the reason
+    /// that it gave, if it did.
+    pub(crate) async fn flood(self, mut next: impl FnMut() -> Vec<u8>) -> Option<u32> {
+        let Self { socket, mut read } = self;
+        let (mut from, mut to) = socket.into_split();
+        let speak = async { while to.write_all(&next()).await.is_ok() {} };
+        let listen = async {
+            let mut reason = None;
+            while let Ok(1..) = from.read_buf(&mut read).await {
+                while let Some(frame) = take_frame(&mut read) {
+                    if frame.kind == GOAWAY {
+                        reason = frame.payload[4..].first_chunk().map(|code| u32::from_be_bytes(*code));
+                    }
+                }
+            }
+            reason
+        };
+        within("the end of the connection", async { tokio::join!(speak, listen).1 }).await
     }
 
     /// The next DATA of a stream. Others are read over; the end of the stream, or of the connection, is not there yet.
@@ -172,6 +186,14 @@ impl RawClient {
     pub(crate) async fn ended(mut self) {
         within("the end of the connection", async { while self.any_frame().await.is_some() {} }).await;
     }
+}
+
+fn take_frame(read: &mut Vec<u8>) -> Option<Frame> {
+    let [a, b, c, kind, flags, d, e, f, g] = *read.first_chunk::<9>()?;
+    let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).expect("24 bits");
+    let payload = read.get(9..9 + length)?.to_vec();
+    read.drain(..9 + length);
+    Some(Frame { kind, flags, stream: u32::from_be_bytes([d, e, f, g]), payload })
 }
 
 /// The messages of a stream, put together from its DATA.
@@ -220,7 +242,7 @@ impl RawWatch {
 }
 
 /// POST over http, by the numbers in HPACK's table; the rest is written out.
-fn headers(path: &str) -> Vec<u8> {
+pub(crate) fn headers(path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86];
     for (name, value) in [
         (&[0x04_u8][..], path),
