@@ -373,6 +373,8 @@ fn what_was_accepted_once_is_not_for_ever() {
     assert_eq!(auth.recheck(&token, true, later), Ok(()));
     assert_eq!(auth.recheck(&jwt, true, now()), Ok(()));
     assert_eq!(auth.recheck(&jwt, false, later), Err(Refusal::Expired));
+    let more = Caller { role: Some(Role::Operator), ..jwt.clone() };
+    assert!(auth.recheck(&more, true, now()).is_err(), "it has less than it had");
     let nobody = Auth::load(AuthSettings { authenticated: None, ..AuthSettings::default() }).unwrap();
     assert!(nobody.recheck(&token, true, now()).is_err() && nobody.recheck(&jwt, true, now()).is_err());
 }

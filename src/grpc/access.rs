@@ -100,11 +100,34 @@ impl Access {
         self.auth().who(&Shown { is_local, certificate, authorization }, SystemTime::now())
     }
 
-    /// Notes a watch, to be ended when what its client has shown is not accepted any more.
+    /// For a request of somebody who was let in just now.
+    pub(super) fn pass(self: &Arc<Self>, caller: Caller) -> Pass {
+        Pass { access: Arc::clone(self), caller }
+    }
+
+    /// Notes a watch, to be ended when what its client has shown is not accepted any more. That may have happened since
+    /// it was let in, and what has changed until now has been held against the others already.
     pub(super) fn hold(&self, caller: Caller, watch: &Subscription) {
         if caller.may_lapse() {
-            self.held.lock().watches.push((watch.leash(), caller));
+            let (mut held, leash) = (self.held.lock(), watch.leash());
+            if is_still_good(&self.auth(), &leash, &caller, true, SystemTime::now()) {
+                held.watches.push((leash, caller));
+            }
         }
+    }
+}
+
+/// Says who was let in with the headers of a request, whose rest can be long in coming.
+pub(super) struct Pass {
+    access: Arc<Access>,
+    caller: Caller,
+}
+
+impl Pass {
+    /// Whether who was let in would be so now.
+    pub(super) fn check(&self) -> Result<(), Status> {
+        let checked = self.access.auth().recheck(&self.caller, true, SystemTime::now());
+        checked.map_err(|refusal| error::refused(&refusal))
     }
 }
 
@@ -113,19 +136,20 @@ impl Held {
         let tokens = auth.tokens_version();
         let same = |(known, version): &(Arc<Auth>, usize)| Arc::ptr_eq(known, &auth) && *version == tokens;
         let anew = !self.against.as_ref().is_some_and(same);
-        self.watches.retain(|(leash, caller)| {
-            if leash.is_loose() {
-                return false;
-            }
-            match auth.recheck(caller, anew, now) {
-                Ok(()) => return true,
-                Err(Refusal::Expired) => leash.end(End::Expired),
-                Err(_) => leash.end(End::Revoked),
-            }
-            false
-        });
+        self.watches
+            .retain(|(leash, caller)| !leash.is_loose() && is_still_good(&auth, leash, caller, anew, now));
         self.against = Some((auth, tokens));
     }
+}
+
+/// Whether a watch may go on; if not, it ends.
+fn is_still_good(auth: &Auth, leash: &Leash, caller: &Caller, anew: bool, now: SystemTime) -> bool {
+    let refused = auth.recheck(caller, anew, now).err();
+    let end = refused.map(|refusal| if refusal == Refusal::Expired { End::Expired } else { End::Revoked });
+    if let Some(end) = end {
+        leash.end(end);
+    }
+    end.is_none()
 }
 
 /// Where a connection comes from, and what it has shown of itself.

@@ -5,10 +5,7 @@ use std::{
     io,
     os::{
         fd::OwnedFd,
-        unix::{
-            fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
-            net::UnixStream,
-        },
+        unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
     },
     path::{Path, PathBuf},
 };
@@ -103,6 +100,16 @@ fn private_socket() -> io::Result<Socket> {
     Ok(Socket::from(OwnedFd::from(file)))
 }
 
+/// Fails if nobody serves there. It does not wait: a process that hangs takes nobody in any more, and is there.
+fn is_served(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        other => other,
+    }
+}
+
 /// Removes the socket of a process that is gone.
 fn make_room(path: &Path) -> Result<(), SocketError> {
     match fs::symlink_metadata(path) {
@@ -111,8 +118,8 @@ fn make_room(path: &Path) -> Result<(), SocketError> {
         Ok(about) if !about.file_type().is_socket() => return Err(SocketError::NotASocket),
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(SocketError::Taken),
+    match is_served(path) {
+        Ok(()) => Err(SocketError::Taken),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(|error| SocketError::Io("remove what is left of another", error))
         }

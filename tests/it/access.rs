@@ -20,11 +20,13 @@ use ring::{
     signature::{Ed25519KeyPair, KeyPair as _},
 };
 use serde_json::json;
-use tokio_stream::StreamExt as _;
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::{
-    Code, Request, Status, metadata::AsciiMetadataValue, service::interceptor::InterceptedService,
-    transport::Channel,
+    Code, Request, Status, client::Grpc, metadata::AsciiMetadataValue,
+    service::interceptor::InterceptedService, transport::Channel,
 };
+use tonic_prost::ProstCodec;
 
 use crate::support::{Authority, ClientFiles, SecureServer, Server, explain, peerstatus, settings, within};
 
@@ -238,6 +240,46 @@ async fn a_watch_ends_when_its_token_expires_or_is_taken_back() {
     stage.server.begin_stop();
     assert_eq!(end(&mut bob).await, (Code::Unavailable, "DRAINING".to_owned()), "the other one stays");
     drop((short, ann, bob));
+    stage.server.stop().await;
+}
+
+/// Headers let a request in; its rest comes when the token has been taken back.
+#[tokio::test]
+async fn a_request_that_is_long_in_coming_is_looked_at_when_it_is_there() {
+    let stage = Stage::new(|_| {}).await;
+    let begin = |path: &'static str| {
+        let mut client = Grpc::new(stage.server.channel.clone());
+        let (body, rest) = mpsc::channel::<AddPeerRequest>(1);
+        let mut request = Request::new(ReceiverStream::new(rest));
+        let value = format!("Bearer {}", stage.operator.token).parse().unwrap();
+        request.metadata_mut().insert("authorization", value);
+        let answer = tokio::spawn(async move {
+            client.ready().await.unwrap();
+            let codec = ProstCodec::<_, ()>::default();
+            client.streaming(request, path.parse().unwrap(), codec).await
+        });
+        (body, answer)
+    };
+    let watch = async || {
+        let request = WatchPeerStatusRequest::default();
+        stage.listeners(&stage.operator.token).watch_peer_status(request).await.unwrap().into_inner()
+    };
+    let change = begin("/opflex.peerstatus.v1.PoolService/AddPeer");
+    let late = begin("/opflex.peerstatus.v1.PeerStatusService/WatchPeerStatus");
+    let ended = async |mut stream: tonic::Streaming<_>| while let Ok(Some(_)) = stream.message().await {};
+    // What both have begun before is there by now: they are on one connection.
+    let watch = watch().await;
+    stage.files.write("tokens", &stage.ann.line);
+    within("the token to be taken back", ended(watch)).await;
+    for (message, (body, answer)) in [
+        (AddPeerRequest { parent: "pools/default".into(), host: "a".into(), port: 1 }, change),
+        (AddPeerRequest::default(), late),
+    ] {
+        body.send(message).await.unwrap();
+        drop(body);
+        let answer = within("an answer", answer).await.unwrap();
+        assert_eq!(refusal(answer.map(drop)), unauthenticated("CREDENTIALS_INVALID"));
+    }
     stage.server.stop().await;
 }
 

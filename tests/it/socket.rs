@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use opflex_peerstatus::{app::Service, config::Config, grpc::SocketSettings};
 use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::support::{ClientFiles, peerstatus, settings, within};
 
@@ -60,6 +61,28 @@ async fn what_a_dead_process_left_is_replaced_and_what_is_alive_or_is_no_socket_
     let why = std::error::Error::source(&refused).unwrap().to_string();
     assert_eq!(why, "there is a file that is not a socket");
     assert!(path.exists(), "and it is left alone");
+}
+
+/// Who waits to be taken in fills its queue, and whoever comes next would wait for ever.
+#[tokio::test]
+async fn a_socket_of_a_process_that_hangs_is_taken() {
+    let files = ClientFiles::new();
+    let path = files.path("peerstatus.sock");
+    let address = SockAddr::unix(&path).unwrap();
+    let hangs = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    hangs.bind(&address).unwrap();
+    hangs.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        if client.connect(&address).is_err() {
+            break;
+        }
+        waiting.push(client);
+    }
+    let refused = Service::start(at(path)).await.err().unwrap();
+    assert_eq!(std::error::Error::source(&refused).unwrap().to_string(), "another process serves there");
 }
 
 #[tokio::test]

@@ -344,9 +344,12 @@ impl Follower {
     }
 }
 
-/// The duration, or zero if it is unset or negative.
+/// The duration, or zero if it is unset, negative or none. The conversion of the type would overflow with some.
 fn positive(duration: Option<prost_types::Duration>) -> Duration {
-    duration.and_then(|duration| Duration::try_from(duration).ok()).unwrap_or_default()
+    let parts =
+        duration.and_then(|given| Some((given.seconds.try_into().ok()?, given.nanos.try_into().ok()?)));
+    let parts = parts.filter(|(_, nanos)| *nanos < 1_000_000_000);
+    parts.map_or(Duration::ZERO, |(seconds, nanos)| Duration::new(seconds, nanos))
 }
 
 #[cfg(test)]

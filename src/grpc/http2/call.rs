@@ -11,7 +11,7 @@ use tonic::{body::Body, service::Routes};
 use tower::Service as _;
 
 use super::{
-    answers::{Answers, Held},
+    answers::{Answers, Held, Room},
     feed::Feed,
     framing::Framing,
     received::Received,
@@ -47,8 +47,9 @@ pub(super) async fn run(
     let (response, caller) = match admitted {
         Err(status) => (status.into_http(), None),
         Ok(caller) => {
+            let pass = caller.clone().map(|caller| access.pass(caller));
             let (head, body) = request.into_parts();
-            let body = Received::new(head.uri.path(), body, Arc::clone(call.method()));
+            let body = Received::new(head.uri.path(), body, Arc::clone(call.method()), pass);
             let mut request = Request::from_parts(head, Body::new(body));
             // It has been looked at, and is nobody else's business.
             request.headers_mut().remove(AUTHORIZATION);
@@ -65,6 +66,7 @@ pub(super) async fn run(
         }
     };
     let (mut head, body) = server::explain(response).into_parts();
+    let room = answers.room(caller.is_some());
     let watch = head.extensions.remove::<Handover>().and_then(|handover| handover.take());
     let head = Response::from_parts(head, ());
     let ends = watch.is_none() && body.is_end_stream();
@@ -78,7 +80,7 @@ pub(super) async fn run(
             return Some(Feed::new(stream, subscription, call));
         }
         (None, Some(code)) => call.code(code),
-        (None, None) => match send(body, &mut stream, &answers, call.method()).await {
+        (None, None) => match send(body, &mut stream, room, call.method()).await {
             Ok(code) => call.code(code),
             // RESOURCE_EXHAUSTED, in gRPC's words.
             Err(Gone) => stream.send_reset(Reason::ENHANCE_YOUR_CALM),
@@ -97,7 +99,7 @@ pub(super) fn code_of(headers: &HeaderMap) -> usize {
 async fn send(
     body: Body,
     stream: &mut SendStream<Bytes>,
-    answers: &Answers,
+    room: &Room,
     method: &Method,
 ) -> Result<usize, Gone> {
     let (mut body, mut framing) = (pin!(body), Framing::default());
@@ -113,7 +115,7 @@ async fn send(
         match frame.map_err(|_| Gone)?.into_data() {
             Ok(data) => {
                 let begun = framing.take(&data);
-                send_data(data, stream, answers).await?;
+                send_data(data, stream, room).await?;
                 method.sent(begun);
             }
             Err(frame) => {
@@ -127,13 +129,13 @@ async fn send(
 
 /// Sends what there is room for, and holds the rest until the client makes room, which must not take forever. h2 then
 /// gets copies: of the answer itself it would keep all for the sake of the last bytes.
-async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>, answers: &Answers) -> Result<(), Gone> {
+async fn send_data(mut data: Bytes, stream: &mut SendStream<Bytes>, room: &Room) -> Result<(), Gone> {
     let mut waits: Option<(Held, Instant)> = None;
     while !data.is_empty() {
         stream.reserve_capacity(data.len().min(AT_A_TIME));
         if stream.capacity() == 0 {
             if waits.is_none() {
-                waits = Some((answers.hold(data.len()).ok_or(Gone)?, Instant::now() + PATIENCE));
+                waits = Some((room.hold(data.len()).ok_or(Gone)?, Instant::now() + PATIENCE));
             }
             let until = waits.as_ref().map_or_else(Instant::now, |(_, until)| *until);
             let more = timeout_at(until, poll_fn(|cx| stream.poll_capacity(cx))).await;

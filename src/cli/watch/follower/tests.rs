@@ -366,3 +366,13 @@ fn a_watch_until_synced_is_done_only_when_it_was() {
     }
     assert!(matches!(follower.ended(End::Closed, 0.5), Next::Done));
 }
+
+#[test]
+fn a_pause_that_makes_no_sense_is_none() {
+    let given = |seconds, nanos| positive(Some(prost_types::Duration { seconds, nanos }));
+    assert_eq!(given(2, 500_000_000), Duration::from_millis(2_500));
+    for (seconds, nanos) in [(i64::MIN, i32::MIN), (-1, 0), (0, -1), (1, i32::MAX)] {
+        assert_eq!(given(seconds, nanos), Duration::ZERO, "{seconds} {nanos}");
+    }
+    assert_eq!(positive(None), Duration::ZERO);
+}
