@@ -240,6 +240,13 @@ fn a_line_that_is_wrong_is_told_by_its_number_and_not_repeated() {
     }
 }
 
+#[test]
+fn a_file_of_tokens_may_be_written_on_any_system() {
+    let new = NewToken::make("a", Role::Viewer).unwrap();
+    let tokens = Tokens::parse(&format!("\u{feff}{}\r\n# no more\r\n", new.line)).unwrap();
+    assert!(tokens.find(&hash(&new.token)).is_some());
+}
+
 /// Who may do what, with files.
 struct Stage {
     files: TempDir,

@@ -1,6 +1,6 @@
 //! The file of tokens: a line for each, `NAME ROLE sha256:HEX`. It holds hashes, so that who reads it gets in nowhere.
 
-use std::{fmt, path::Path};
+use std::{collections::HashSet, fmt, path::Path};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use ring::{
@@ -40,14 +40,16 @@ impl Tokens {
     /// The error is the number of a line and what is wrong with it. It never repeats what is there: somebody may have
     /// put a token where its hash belongs.
     pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let mut entries: Vec<Entry> = Vec::new();
+        let (mut entries, mut hashes) = (Vec::new(), HashSet::new());
+        // Editors of some systems begin files with a mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
                 continue;
             }
             let entry = Entry::parse(line).map_err(|reason| (number, reason.to_owned()))?;
-            if entries.iter().any(|other| other.hash == entry.hash) {
+            if !hashes.insert(entry.hash) {
                 return Err((number, "the hash is there twice".into()));
             }
             entries.push(entry);

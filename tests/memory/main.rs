@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use opflex_peerstatus::{
     app::Service,
-    config::{Config, Overrides},
+    config::{Admin, Config, Overrides},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -111,6 +111,7 @@ async fn one_peer_costs_no_more_than_a_frame_and_64_kib_whatever_it_sends_and_wh
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let overrides = Overrides {
         listen: Some("127.0.0.1:0".parse().unwrap()),
+        admin: Some(Admin::Off),
         peers: vec![listener.local_addr().unwrap().to_string().parse().unwrap()],
         name: Some("test".into()),
         ..Overrides::default()
