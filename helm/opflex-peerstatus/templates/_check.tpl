@@ -20,6 +20,9 @@
 {{- if and $server.tls.client_ca (not $tls) }}
 {{- fail "server.tls.client_ca: clients show certificates only within TLS; set server.tls.secret or server.tls.certManager.enabled" }}
 {{- end }}
+{{- if and $server.tls.client_auth (not $server.tls.client_ca) }}
+{{- fail (printf "server.tls.client_auth needs server.tls.client_ca: there is nothing to check certificates with, and clients without one would get in; name the authorities%s" ($tls | empty | ternary ", and set server.tls.secret or server.tls.certManager.enabled" "")) }}
+{{- end }}
 {{- if and (not $tls) (not $local) }}
 {{- if .Values.hostNetwork }}
 {{- fail "hostNetwork: network policies do not hold on the nodes' network, so gRPC needs TLS there (server.tls.secret or server.tls.certManager.enabled), or is for the node alone (server.listen=127.0.0.1:50051)" }}
