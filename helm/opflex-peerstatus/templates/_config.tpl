@@ -59,7 +59,7 @@
 {{- $pairs := dict "cert" "/etc/peerstatus/tls/tls.crt" "key" "/etc/peerstatus/tls/tls.key" }}
 {{- with .Values.server.tls.client_ca }}
 {{- $_ := set $pairs "client_ca" (printf "/etc/peerstatus/clients/%s" (.key | default "ca.crt")) }}
-{{- $_ := set $pairs "client_auth" $.Values.server.tls.client_auth }}
+{{- $_ := set $pairs "client_auth" ($.Values.server.tls.client_auth | default "optional") }}
 {{- end }}
 {{- include "peerstatus.table" (dict "name" "server.tls" "pairs" $pairs) }}
 {{- end }}
