@@ -27,6 +27,9 @@
 {{- include "peerstatus.checkPoolTls" (dict "place" (printf "%s.tls" $place) "tls" ($pool.tls | default dict)) }}
 {{- include "peerstatus.checkTimers" (dict "place" (printf "%s.timers" $place) "timers" ($pool.timers | default dict)) }}
 {{- end }}
+{{- if and .Values.test.pool (not (has .Values.test.pool $names)) }}
+{{- fail (printf "test.pool: there is no pool %q in pools; leave it out to wait for the first" .Values.test.pool) }}
+{{- end }}
 {{- end }}
 
 {{- define "peerstatus.checkPoolTls" -}}
