@@ -246,6 +246,8 @@ class Refusals(unittest.TestCase):
         "server.tls.secret=a,server.tls.certManager.enabled=true": ["not both"],
         "server.auth.tokens.key=a": ["server.auth.tokens", "name a secret or a configMap"],
         "server.auth.jwt.issuer=a": ["server.auth.jwt.jwks", "which secret or configMap"],
+        "networkPolicy.peerCIDRs={10.0.0.0/8},pools[0].peers={[2001:db8::1]:8009}": ["networkPolicy.peerCIDRs", "IPv6", "pools[0].peers"],
+        "networkPolicy.peerCIDRs={2001:db8::/64},pools[0].peers={leaf:1,10.0.0.30:8009}": ["peerCIDRs", "IPv4", "10.0.0.30:8009"],
         "test.token.key=a": ["test.token.secret"],
         "test.token.secret=a": ["test.token", "plaintext", "server.tls.secret"],
         "test.pool=fabric-9": ["test.pool", '"fabric-9"'],
@@ -348,6 +350,13 @@ class Notes(unittest.TestCase):
         self.assertIn("without credentials", self.notes("peers"))
         self.assertNotIn("PLAINTEXT", self.notes("cert-manager"))
         self.assertIn("Every pod of the cluster", self.notes("bare"))
+
+    def test_they_say_that_tokens_go_in_the_clear(self):
+        notes = self.notes("peers", "--set", "server.auth.tokens.secret=a")
+        for words in ("IN THE CLEAR", "`peerstatus` refuses to send", "server.tls.secret", "without which no token is sent"):
+            self.assertIn(words, notes)
+        for case in ("peers", "service-accounts", "aci-remote"):
+            self.assertNotIn("IN THE CLEAR", self.notes(case))
 
     def test_they_say_when_there_are_no_peers(self):
         self.assertIn("No peer is configured", self.notes("default"))

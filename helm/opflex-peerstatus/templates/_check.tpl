@@ -62,6 +62,9 @@
 {{- end }}
 {{- end }}
 {{- include "peerstatus.checkPools" . }}
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.peerCIDRs (not .Values.hostNetwork) }}
+{{- include "peerstatus.checkFamilies" . }}
+{{- end }}
 {{- if and .Values.test.token (not .Values.test.token.secret) }}
 {{- fail "test.token.secret: say which secret has the token" }}
 {{- end }}
