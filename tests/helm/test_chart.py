@@ -149,6 +149,13 @@ class Promises(unittest.TestCase):
                 wait = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
                 self.assertLess(wait, seconds)
 
+    def test_helm_test_waits_for_a_pool_that_is_there(self):
+        for case, set_, pool in (("default", (), "default"), ("live", (), "fabric-1"), ("live", ("--set", "test.pool=fabric-2"), "fabric-2")):
+            with self.subTest(case=case, pool=pool):
+                [wait] = one(manifests(case, *set_), "Pod")["spec"]["initContainers"]
+                self.assertEqual(wait["args"][:3], ["pool", "wait", pool])
+        self.assertNotIn("initContainers", one(manifests("bare"), "Pod")["spec"])
+
     @of_each_case
     def test_every_file_of_the_configuration_is_mounted(self, found):
         [container] = workload(found)["spec"]["template"]["spec"]["containers"]
@@ -239,7 +246,12 @@ class Refusals(unittest.TestCase):
         "server.tls.secret=a,server.tls.certManager.enabled=true": ["not both"],
         "server.auth.tokens.key=a": ["server.auth.tokens", "name a secret or a configMap"],
         "server.auth.jwt.issuer=a": ["server.auth.jwt.jwks", "which secret or configMap"],
+        "networkPolicy.peerCIDRs={10.0.0.0/8},pools[0].peers={[2001:db8::1]:8009}": ["networkPolicy.peerCIDRs", "IPv6", "pools[0].peers"],
+        "networkPolicy.peerCIDRs={2001:db8::/64},pools[0].peers={leaf:1,10.0.0.30:8009}": ["peerCIDRs", "IPv4", "10.0.0.30:8009"],
         "test.token.key=a": ["test.token.secret"],
+        "test.token.secret=a": ["test.token", "plaintext", "server.tls.secret"],
+        "test.pool=fabric-9": ["test.pool", '"fabric-9"'],
+        "pools[0].name=fabric-1,test.pool=default": ["test.pool", '"default"'],
         "mode=daemonset,pools[0].name=fabric-1": ["pools[0].name", "one pool, `default`"],
         "mode=daemonset,pools[0].identity.name=node": ["pools[0].identity.name", "the name of the node"],
         "mode=daemonset,podDisruptionBudget.enabled=true": ["podDisruptionBudget", "daemonset"],
@@ -318,14 +330,33 @@ class Notes(unittest.TestCase):
                 kind = workload(manifests(case))["kind"].lower()
                 name = workload(manifests(case))["metadata"]["name"]
                 self.assertIn(f"kubectl --namespace opflex exec {kind}/{name} -- peerstatus watch", notes)
-                self.assertIn("helm test watch --namespace opflex", notes)
+                refused = case in ("cert-manager", "full", "service-accounts")
+                self.assertEqual("helm test watch --namespace opflex" in notes, not refused)
+                self.assertEqual("`helm test` would be refused" in notes, refused)
                 self.assertNotIn("\n\n\n", notes)
+
+    def test_they_name_the_values_where_credentials_are_needed(self):
+        notes = self.notes("service-accounts")
+        self.assertIn("test.token.secret", notes)
+        self.assertIn("server.auth.local=viewer", notes)
+        self.assertNotIn("server.auth.local=viewer", self.notes("service-accounts", "--set", "server.auth.local=viewer"))
+        notes = self.notes("service-accounts", "--set", "test.token.secret=a")
+        self.assertNotIn("would be refused", notes)
+        self.assertIn("has no certificate to show", self.notes("full"))
+        self.assertIn("fabric-1 (test.pool)", self.notes("live"))
 
     def test_they_say_what_is_open(self):
         self.assertIn("PLAINTEXT", self.notes("peers"))
         self.assertIn("without credentials", self.notes("peers"))
         self.assertNotIn("PLAINTEXT", self.notes("cert-manager"))
         self.assertIn("Every pod of the cluster", self.notes("bare"))
+
+    def test_they_say_that_tokens_go_in_the_clear(self):
+        notes = self.notes("peers", "--set", "server.auth.tokens.secret=a")
+        for words in ("IN THE CLEAR", "`peerstatus` refuses to send", "server.tls.secret", "without which no token is sent"):
+            self.assertIn(words, notes)
+        for case in ("peers", "service-accounts", "aci-remote"):
+            self.assertNotIn("IN THE CLEAR", self.notes(case))
 
     def test_they_say_when_there_are_no_peers(self):
         self.assertIn("No peer is configured", self.notes("default"))

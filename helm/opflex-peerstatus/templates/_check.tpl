@@ -62,8 +62,14 @@
 {{- end }}
 {{- end }}
 {{- include "peerstatus.checkPools" . }}
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.peerCIDRs (not .Values.hostNetwork) }}
+{{- include "peerstatus.checkFamilies" . }}
+{{- end }}
 {{- if and .Values.test.token (not .Values.test.token.secret) }}
 {{- fail "test.token.secret: say which secret has the token" }}
+{{- end }}
+{{- if and .Values.test.token (include "peerstatus.open" .) }}
+{{- fail "test.token: no token is sent in plaintext; set server.tls.secret or server.tls.certManager.enabled" }}
 {{- end }}
 {{- if and .Values.podDisruptionBudget.enabled (eq .Values.mode "daemonset") }}
 {{- fail "podDisruptionBudget: it does nothing for a daemonset, whose pods a drain leaves alone" }}

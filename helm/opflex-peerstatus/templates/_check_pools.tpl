@@ -27,6 +27,9 @@
 {{- include "peerstatus.checkPoolTls" (dict "place" (printf "%s.tls" $place) "tls" ($pool.tls | default dict)) }}
 {{- include "peerstatus.checkTimers" (dict "place" (printf "%s.timers" $place) "timers" ($pool.timers | default dict)) }}
 {{- end }}
+{{- if and .Values.test.pool (not (has .Values.test.pool $names)) }}
+{{- fail (printf "test.pool: there is no pool %q in pools; leave it out to wait for the first" .Values.test.pool) }}
+{{- end }}
 {{- end }}
 
 {{- define "peerstatus.checkPoolTls" -}}
@@ -62,4 +65,22 @@
 {{- define "peerstatus.milliseconds" -}}
 {{- $number := regexFind `^[0-9]+` . }}
 {{- if gt (len $number) 9 }}0{{ else }}{{ mul (atoi $number) (get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) (trimPrefix $number .)) }}{{ end }}
+{{- end }}
+
+{{/* A peer with an address needs a network of its family; where names lead to is not known here. */}}
+{{- define "peerstatus.checkFamilies" -}}
+{{- $networks := join " " .Values.networkPolicy.peerCIDRs }}
+{{- range $index, $pool := .Values.pools }}
+{{- range $peer := $pool.peers }}
+{{- $family := "" }}
+{{- if hasPrefix "[" . }}
+{{- if not (contains ":" $networks) }}{{ $family = "IPv6" }}{{ end }}
+{{- else if regexMatch `^[0-9]+(\.[0-9]+){3}:` . }}
+{{- if not (contains "." $networks) }}{{ $family = "IPv4" }}{{ end }}
+{{- end }}
+{{- with $family }}
+{{- fail (printf "networkPolicy.peerCIDRs: no network of %s is among them, so nothing would get to %s of pools[%d].peers; add one that it is in" . $peer $index) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}

@@ -24,12 +24,6 @@
 {{- end }}
 {{- end }}
 
-{{/* "true" if clients have a way to show who they are. */}}
-{{- define "peerstatus.credentials" -}}
-{{- $auth := .Values.server.auth -}}
-{{ if or $auth.tokens $auth.jwt .Values.server.tls.client_ca }}true{{ end }}
-{{- end }}
-
 {{- define "peerstatus.auth" -}}
 {{- $auth := .Values.server.auth }}
 {{- $local := $auth.local }}
