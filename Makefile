@@ -55,7 +55,7 @@ PY_GEN  := $(STAMPS)/gen-python
 GO_GEN  := $(GO_EXAMPLE)/gen/.stamp
 RPC_GEN := $(STAMPS)/gen-google-rpc
 CPP_BIN := $(TOOLS)/cpp/life
-PROTOS  := $(shell find proto -name '*.proto')
+PROTOS  := $(shell find proto/opflex -name '*.proto')
 
 # The binary that the interop tests run. PEERSTATUS_BIN=… names another one and skips the build.
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/peerstatus
@@ -369,7 +369,7 @@ $(PY_GEN): $(PIP) $(PROTOS)
 $(GO_GEN): $(BUF) $(GO_EXAMPLE)/buf.gen.yaml $(GO_EXAMPLE)/go.sum $(PROTOS) | need-GO
 	@echo '==> Generating the Go stubs'
 	@rm -rf $(GO_EXAMPLE)/gen
-	@cd $(GO_EXAMPLE) && $(BIN)/buf generate ../../proto
+	@cd $(GO_EXAMPLE) && $(BIN)/buf generate ../../proto --path ../../proto/opflex
 	@touch $@
 
 # The protos of errors' details, for languages whose packages do not bring them; Python's does.

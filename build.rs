@@ -5,7 +5,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 3] = [
+const PROTOS: [&str; 4] = [
+    "grpc/health/v1/health.proto",
     "opflex/peerstatus/v1/types.proto",
     "opflex/peerstatus/v1/peer_status_service.proto",
     "opflex/peerstatus/v1/pool_service.proto",

@@ -9,26 +9,35 @@ use tokio::{
     task::{JoinError, JoinHandle, JoinSet},
     time::{Instant, interval, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 use tracing::{info, warn};
 
 use crate::{
+    admin::{self, Certificate, Exposition, Pages, Sources},
     config::Config,
-    grpc::{self, Access, Api, Server, SocketError, SocketFile, SocketSettings},
-    pool,
+    grpc::{self, Access, Api, Counts, Server, SocketError, SocketFile, SocketSettings},
+    metrics::{Peers, Reloads, Turns},
+    pool::{self, PoolHandle},
     status::{Hub, Listeners},
     transport::Slots,
 };
 
+mod reload;
+
+pub use reload::Reloader;
+
 /// How often listeners that nobody watches are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
-/// Files that the service itself has open: sockets that it listens on, those of its threads, logs, and whatever a
-/// resolver needs.
-const OWN_FILES: usize = 64;
-/// There is room for some clients, however few files there may be.
-const FEWEST_CLIENTS: usize = 16;
 /// How often the files that say who gets in are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Files that the service itself has open: sockets that it listens on, those of its threads, logs, whatever a resolver
+/// needs, and connections to the admin port.
+const OWN_FILES: usize = 64 + admin::MAX_CONNECTIONS;
+/// There is room for some clients, however few files there may be.
+const FEWEST_CLIENTS: usize = 16;
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -39,6 +48,15 @@ pub enum StartError {
     #[error("cannot serve on {address}")]
     Bind {
         /// Where it was to serve.
+        address: SocketAddr,
+        /// Why it can't.
+        #[source]
+        source: io::Error,
+    },
+    /// The address of the admin port cannot be had.
+    #[error("cannot have the admin port on {address}")]
+    BindAdmin {
+        /// Where it was to be.
         address: SocketAddr,
         /// Why it can't.
         #[source]
@@ -75,6 +93,9 @@ pub enum RunError {
 /// A running service.
 pub struct Service {
     address: SocketAddr,
+    admin: Option<SocketAddr>,
+    reloader: Option<Reloader>,
+    turns: Turns,
     stop: CancellationToken,
     run: JoinHandle<Result<(), RunError>>,
 }
@@ -88,47 +109,98 @@ impl Service {
         let failed = |source| StartError::Bind { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let admin = bind_admin(config.admin).await?;
+        let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let (socket, socket_file) = config.socket.as_ref().map(bind_socket).transpose()?.unzip();
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
-        let stop_pools = CancellationToken::new();
-        let tasks = TaskTracker::new();
+        let peers = Peers::default();
         let files = raise_file_limit();
         let slots = Slots::for_files(files);
         let clients = room_for_clients(files, slots.most_connections());
-        let open =
-            |pool| pool::open(pool, slots.clone(), Arc::clone(&hub), tasks.clone(), stop_pools.clone());
-        let (mut pools, mut owners) = (BTreeMap::new(), JoinSet::new());
-        for pool in config.pools {
-            if pool.peers.is_empty() {
-                warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
-            }
-            let name = Arc::clone(&pool.name);
-            let (handle, owner) = open(pool);
-            owners.spawn(owner);
-            pools.insert(name, handle);
-        }
-        let access = Arc::new(Access::new(config.tls, config.auth));
+        let mut pools = open_pools(&config, &slots, &hub, &peers);
+        let handles = Arc::new(pools.handles);
+        let access = Arc::new(Access::new(config.tls.clone(), Arc::clone(&config.auth)));
         if !address.ip().is_loopback() && !access.knows_others() {
             warn!("nobody beyond this machine gets in: say in [server.auth] who may");
         }
-        owners.spawn(keep_fresh(Arc::clone(&access), stop_pools.clone()));
+        pools.owners.spawn(keep_fresh(Arc::clone(&access), pools.stop.clone()));
         let (drain, draining) = watch::channel(false);
-        let api = Api { hub, listeners: Arc::clone(&listeners), pools: Arc::new(pools), draining };
+        let api = Api {
+            hub: Arc::clone(&hub),
+            listeners: Arc::clone(&listeners),
+            pools: Arc::clone(&handles),
+            draining: draining.clone(),
+        };
         let mut serving = config.serving;
+        // Each way in has places of its own.
+        let clients = if socket.is_some() { clients / 2 } else { clients };
         if clients < serving.connections {
             warn!(files, clients, "the limit on open files leaves room for this many clients");
             serving.connections = clients;
         }
-        let mut server = Server::start(api, serving, access).await.map_err(StartError::Threads)?;
+        let mut server =
+            Server::start(api, serving, Arc::clone(&access)).await.map_err(StartError::Threads)?;
         if let Some(socket) = socket {
             server = server.also_on(socket);
         }
+        let Counts { calls, shards, turns } = server.counts().clone();
+        let (reloads, turns_of_all) = (Reloads::default(), turns.clone());
+        let (effective, config_in_effect) = watch::channel(config.effective().into());
+        let sources = Sources {
+            hub,
+            listeners: Arc::clone(&listeners),
+            peers,
+            calls,
+            shards,
+            turns,
+            reloads: reloads.clone(),
+            certificates: Box::new(certificates(&config, Arc::clone(&access))),
+        };
+        let pages = Pages {
+            exposition: Exposition::new(sources),
+            turns: turns_of_all.clone(),
+            draining,
+            config: config_in_effect,
+        };
         let stop = CancellationToken::new();
-        let drain_timeout = config.drain_timeout;
-        let parts = Parts { listeners, drain, tasks, owners, stop_pools, socket_file, drain_timeout };
-        let run = tokio::spawn(run(parts, server, listener, stop.clone()));
-        Ok(Self { address, stop, run })
+        let parts = Parts {
+            listeners: Arc::clone(&listeners),
+            drain,
+            turns: turns_of_all.clone(),
+            tasks: pools.tasks,
+            owners: pools.owners,
+            stop_pools: pools.stop,
+            socket_file,
+            drain_timeout: config.drain_timeout,
+        };
+        // It ends last: until then it says what is going on.
+        let admin = admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, pages))));
+        let service = run(parts, server, listener, stop.clone());
+        let run = tokio::spawn(async move {
+            let _admin = admin;
+            service.await
+        });
+        let reloader =
+            Some(Reloader { running: config, listeners, pools: handles, access, reloads, effective });
+        Ok(Self { address, admin: admin_address, reloader, turns: turns_of_all, stop, run })
+    }
+
+    /// By which configurations that are read anew take effect. There is one: the first who asks has it.
+    pub const fn take_reloader(&mut self) -> Option<Reloader> {
+        self.reloader.take()
+    }
+
+    /// Whether its event loops turn.
+    #[must_use]
+    pub const fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// Where the admin port is, if there is one.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Where the API is served.
@@ -158,6 +230,7 @@ struct Parts {
     listeners: Arc<Listeners>,
     /// Tells calls that the service is stopping.
     drain: watch::Sender<bool>,
+    turns: Turns,
     /// Connections to peers.
     tasks: TaskTracker,
     /// The owners of pools.
@@ -166,6 +239,56 @@ struct Parts {
     /// Removed when it is over.
     socket_file: Option<SocketFile>,
     drain_timeout: Duration,
+}
+
+/// Pools that run.
+struct Pools {
+    handles: BTreeMap<Arc<str>, PoolHandle>,
+    owners: JoinSet<()>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+fn open_pools(config: &Config, slots: &Slots, hub: &Arc<Hub>, peers: &Peers) -> Pools {
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (mut handles, mut owners) = (BTreeMap::new(), JoinSet::new());
+    for pool in &config.pools {
+        if pool.peers.is_empty() {
+            warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
+        }
+        let (slots, tasks) = (slots.clone(), tasks.clone());
+        let (handle, owner) = pool::open(pool.clone(), slots, Arc::clone(hub), peers, tasks, stop.clone());
+        owners.spawn(owner);
+        handles.insert(Arc::clone(&pool.name), handle);
+    }
+    Pools { handles, owners, tasks, stop }
+}
+
+/// Tells when the certificates expire that are in use.
+fn certificates(config: &Config, access: Arc<Access>) -> impl Fn() -> Vec<Certificate> + Send + Sync + use<> {
+    let pools: Vec<_> = config
+        .pools
+        .iter()
+        .filter_map(|pool| Some((Arc::clone(&pool.name), Arc::clone(pool.tls.as_ref()?))))
+        .collect();
+    move || {
+        let tls = access.tls();
+        let of_server = [
+            ("server", tls.as_ref().and_then(|tls| tls.certificate_expires())),
+            ("client_ca", tls.as_ref().and_then(|tls| tls.client_ca_expires())),
+        ];
+        let of_server = of_server.map(|(usage, expires)| (usage, Arc::from(""), expires));
+        let of_pools = pools.iter().map(|(name, tls)| ("pool", Arc::clone(name), tls.certificate_expires()));
+        let all = of_server.into_iter().chain(of_pools);
+        all.filter_map(|(usage, pool, expires)| Some(Certificate { usage, pool, expires: expires? }))
+            .collect()
+    }
+}
+
+async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = TcpListener::bind(address).await;
+    bound.map(Some).map_err(|source| StartError::BindAdmin { address, source })
 }
 
 fn bind_socket(settings: &SocketSettings) -> Result<(UnixListener, SocketFile), StartError> {
@@ -180,6 +303,7 @@ async fn run(
     stop: CancellationToken,
 ) -> Result<(), RunError> {
     parts.owners.spawn(expire(Arc::clone(&parts.listeners), parts.stop_pools.clone()));
+    let _turns = AbortOnDropHandle::new(tokio::spawn(parts.turns.add().keep()));
     let close = CancellationToken::new();
     let mut server = tokio::spawn(server.serve(listener, close.clone().cancelled_owned()));
     let outcome = tokio::select! {
@@ -267,7 +391,7 @@ mod tests {
 
     #[test]
     fn clients_have_the_files_that_peers_leave_them() {
-        for (files, clients) in [(0, 16), (256, 16), (1024, 192), (20_000, 4_936), (1_048_576, 262_080)] {
+        for (files, clients) in [(0, 16), (256, 16), (1024, 128), (20_000, 4_872), (1_048_576, 262_016)] {
             let peers = Slots::for_files(files).most_connections();
             assert_eq!(room_for_clients(files, peers), clients, "{files}");
             assert!(files < 512 || peers + clients < files);

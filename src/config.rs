@@ -23,13 +23,19 @@ use crate::{
 
 mod access;
 mod auth;
+mod changes;
+mod effective;
 mod file;
 #[cfg(test)]
 mod tests;
 mod tls;
 
+pub use changes::{Changes, PeerChanges, diff};
+
 /// Where the API is served unless configured: only for this machine.
 const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
+/// Where the admin port is unless configured: only for this machine.
+const DEFAULT_ADMIN: &str = "127.0.0.1:9613";
 /// Name of the pool that flags shape.
 const DEFAULT_POOL: &str = "default";
 const DEFAULT_DOMAIN: &str = "default";
@@ -39,6 +45,8 @@ const DEFAULT_DOMAIN: &str = "default";
 pub struct Config {
     /// Where the API is served. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Where the admin port is; `None`: there is none.
+    pub admin: Option<SocketAddr>,
     /// How long clients have to go when the service stops.
     pub drain_timeout: Duration,
     /// How clients that are gone are noticed.
@@ -91,6 +99,9 @@ pub struct Overrides {
     /// Address to serve gRPC on; port 0 lets the system choose [default: 127.0.0.1:50051]
     #[arg(long, env = "PEERSTATUS_LISTEN", value_name = "IP:PORT", value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
+    /// Address of the admin port, for /metrics, /livez, /readyz and /config, or off [default: 127.0.0.1:9613]
+    #[arg(long, env = "PEERSTATUS_ADMIN", value_name = "IP:PORT", value_parser = parse_admin)]
+    pub admin: Option<Admin>,
     /// Allow plaintext gRPC on an address that is not loopback
     #[arg(long, env = "PEERSTATUS_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub insecure: Option<bool>,
@@ -115,6 +126,15 @@ pub struct Overrides {
     /// Log JSON objects, one a line, instead of text
     #[arg(long, env = "PEERSTATUS_LOG_JSON", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub log_json: Option<bool>,
+}
+
+/// Where the admin port is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admin {
+    /// Nowhere.
+    Off,
+    /// Here.
+    At(SocketAddr),
 }
 
 impl Config {
@@ -152,6 +172,14 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
             parse_listen(text).map_err(wrong)?
         }
     };
+    let admin = match (overrides.admin, &file.server.admin) {
+        (Some(admin), _) => admin,
+        (None, text) => {
+            let text = text.as_deref().unwrap_or(DEFAULT_ADMIN);
+            let wrong = |reason| ConfigError::new("server.admin", format!("{text:?}: {reason}"));
+            parse_admin(text).map_err(wrong)?
+        }
+    };
     let insecure = overrides.insecure.unwrap_or(file.server.insecure);
     let tls = file.server.tls.as_ref().map(access::tls).transpose()?;
     if !listen.ip().is_loopback() && tls.is_none() && !insecure {
@@ -180,6 +208,10 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
     check_level(&log.level)?;
     Ok(Config {
         listen,
+        admin: match admin {
+            Admin::Off => None,
+            Admin::At(address) => Some(address),
+        },
         drain_timeout: file.server.drain_timeout,
         serving: serving(&file)?,
         auth: auth::auth(&file.server)?,
@@ -263,6 +295,18 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
         let example = port.map_or_else(|| DEFAULT_LISTEN.to_owned(), |port| format!("127.0.0.1:{port}"));
         format!("give an IP address and a port, for example {example}")
     })
+}
+
+/// Where the admin port is to be.
+///
+/// # Errors
+/// It is neither an address and a port, nor `off`.
+pub fn parse_admin(text: &str) -> Result<Admin, String> {
+    if text == "off" {
+        return Ok(Admin::Off);
+    }
+    let address = text.parse().map(Admin::At);
+    address.map_err(|_| format!("give an IP address and a port, for example {DEFAULT_ADMIN}, or off"))
 }
 
 /// One of several peers, which may be separated by more than a comma.

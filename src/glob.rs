@@ -2,7 +2,7 @@
 //! against every peer and every change, so there is no pattern for which that takes long.
 
 /// A glob made ready to use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Glob {
     /// What lies between the stars. One alone has to be all there is.
     pieces: Box<[Box<[u8]>]>,

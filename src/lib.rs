@@ -8,16 +8,18 @@
 //! | pure | `glob` | patterns for names |
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
+//! | numbers | [`metrics`] | what is counted and measured |
 //! | state | [`status`] | what listeners hear: current state and one revisioned log |
 //! | files | `files` | what is made of files, made anew when they change |
 //! | files | [`auth`] | who may do what |
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
-//! | edge | [`grpc`], [`sim`] | the API; OpFlex peers to develop and demonstrate against |
-//! | wiring | [`config`], [`telemetry`], [`app`] | from settings to a running service |
+//! | edge | [`grpc`], [`admin`], [`sim`] | the API; the port for operators; OpFlex peers to develop and demonstrate against |
+//! | wiring | [`config`], [`telemetry`], [`systemd`], [`app`] | from settings to a running service |
 //! | commands | [`cli`] | the command line: the service, its clients, the demonstration |
 
+pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod cli;
@@ -25,11 +27,13 @@ pub mod config;
 mod files;
 mod glob;
 pub mod grpc;
+pub mod metrics;
 pub mod opflex;
 pub mod peer;
 pub mod pool;
 pub mod sim;
 pub mod status;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;

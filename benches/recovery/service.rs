@@ -41,7 +41,7 @@ impl Service {
             format!("[log]\nlevel = \"error\"\n[[pool]]\nname = \"default\"\npeers = {peers:?}\n"),
         )?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_peerstatus"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&config);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--config"]).arg(&config);
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("no pipe")?).lines();
         let line = lines.next_line().await?.ok_or("the service ended")?;

@@ -7,7 +7,7 @@ use crate::glob::Glob;
 const KINDS: [&str; 2] = ["jwt:", "cert:"];
 
 /// A role for some principals.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     principals: Vec<Glob>,
     pub(super) role: Option<Role>,

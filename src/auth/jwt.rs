@@ -19,7 +19,7 @@ pub const LEEWAY: Duration = Duration::from_secs(60);
 const LONGEST_SUBJECT: usize = 512;
 
 /// Whose JWTs are believed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtSettings {
     /// The file with the issuer's keys.
     pub jwks: PathBuf,

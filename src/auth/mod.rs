@@ -33,7 +33,7 @@ const LOCAL: &str = "local";
 const ANONYMOUS: &str = "anonymous";
 
 /// Who may do what.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthSettings {
     /// The file with the hashes of tokens.
     pub tokens: Option<PathBuf>,
@@ -113,6 +113,12 @@ impl Auth {
         let local = Caller::without_credentials(LOCAL, settings.local);
         let anonymous = Caller::without_credentials(ANONYMOUS, settings.anonymous);
         Self { settings, tokens, keys, local, anonymous }
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub const fn settings(&self) -> &AuthSettings {
+        &self.settings
     }
 
     /// Whether anybody but those on this machine can get in.

@@ -10,7 +10,6 @@ use tonic::{
     service::interceptor::InterceptedService,
     transport::{self, Channel, Endpoint},
 };
-use tonic_health::pb::health_client::HealthClient;
 use tower::service_fn;
 
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
         exit::{Failure, root_cause},
         target::{Bearer, Target},
     },
+    grpc::health_pb::health_client::HealthClient,
     grpc::pb::{peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient},
     tls::ClientTls,
     transport::{ByteStream, secure},

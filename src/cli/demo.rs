@@ -24,7 +24,7 @@ use crate::{
             renderer::Renderer,
         },
     },
-    config::{Config, Overrides, parse_listen},
+    config::{Admin, Config, Overrides, parse_listen},
     grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
     sim::{Outages, SimConfig, SimPeer},
 };
@@ -128,6 +128,7 @@ async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Fa
     let configured = configured.map(|address| address.parse()).transpose().map_err(anyhow::Error::new)?;
     let settings = Overrides {
         listen: Some(args.listen),
+        admin: Some(Admin::Off),
         name: Some("demo".to_owned()),
         domain: Some("simulated".to_owned()),
         peers: configured.into_iter().collect(),

@@ -5,29 +5,32 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use tokio::time::timeout;
-use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 
 use crate::cli::{
     GlobalArgs, Output,
     client::{Client, answer},
     exit::Failure,
+    names::PoolName,
     print,
     table::Cell,
 };
+use crate::grpc::health_pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 
 const EXAMPLES: &str = "\
 Examples:
   peerstatus health
   peerstatus health opflex.peerstatus.v1.PoolService
+  peerstatus health --pool default    whether the pool has a READY peer
   peerstatus health --server 127.0.0.1:50051 --timeout 500ms
   peerstatus health -o json
 
 In a container, as readinessProbe: exec: command: [peerstatus, health]
 
-Can be asked for: opflex.peerstatus.v1.PeerStatusService and opflex.peerstatus.v1.PoolService.
+Can be asked for: opflex.peerstatus.v1.PeerStatusService, opflex.peerstatus.v1.PoolService
+and pools/NAME, which is the same as --pool NAME.
 
-Says whether the service takes requests, and nothing about peers: `pool wait` does.
-Exits with 0 for SERVING, with 1 for NOT_SERVING and where there is no such service,
+Without a pool it says whether the service takes requests, and nothing about peers. To wait
+for a pool, there is `pool wait`. Exits with 0 for SERVING, with 1 for NOT_SERVING and where there is no such service,
 with 69 where nobody answers in time.";
 
 /// What to ask.
@@ -37,6 +40,10 @@ pub struct HealthArgs {
     /// One of the services that the server offers, by its full name [default: the server as a whole]
     #[arg(default_value = "", hide_default_value = true)]
     service: String,
+
+    /// Ask whether this pool has a READY peer
+    #[arg(long, value_name = "NAME", conflicts_with = "service")]
+    pool: Option<PoolName>,
 
     /// How long the answer may take, connecting included
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "1s")]
@@ -48,7 +55,8 @@ pub struct HealthArgs {
 /// # Errors
 /// [`Failure::Told`] if the answer is no; or there is none.
 pub async fn run(args: HealthArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    let HealthArgs { service, timeout: patience } = args;
+    let HealthArgs { service, pool, timeout: patience } = args;
+    let service = pool.map_or(service, |pool| pool.to_string());
     let asked = async {
         let mut client = Client::connect(&globals.server).await?.health();
         answer(client.check(HealthCheckRequest { service }).await)

@@ -22,6 +22,7 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Server {
     pub(super) listen: Option<String>,
+    pub(super) admin: Option<String>,
     pub(super) insecure: bool,
     #[serde(deserialize_with = "duration")]
     pub(super) drain_timeout: Duration,
@@ -37,6 +38,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: None,
+            admin: None,
             insecure: false,
             drain_timeout: Duration::from_secs(5),
             threads: None,

@@ -145,3 +145,91 @@ fn what_is_out_of_range_is_named_with_what_is_allowed() {
     }
     assert!(from_toml("[server]\npacing = \"0s\"").unwrap().serving.pacing.is_zero());
 }
+
+/// What is different between two files, by what [`diff`] tells.
+fn changes(old: &str, new: &str) -> (Config, Changes) {
+    let (mut running, read) = (from_toml(old).unwrap(), from_toml(new).unwrap());
+    let changes = diff(&running, &read);
+    running.apply(&changes, &read);
+    (running, changes)
+}
+
+#[test]
+fn what_can_be_changed_live_is_told_and_what_cannot_is_named() {
+    let pool = "[[pool]]\nname = \"a\"\npeers = [\"x:1\", \"y:1\"]\n";
+    for (old, new, fixed, empty) in [
+        ("", "", vec![], true),
+        ("", "[limits]\nmax_streams = 5", vec![], false),
+        ("", "[limits]\nmax_peers = 5", vec![], false),
+        ("", "[log]\nlevel = \"debug\"", vec![], false),
+        ("", "[server.auth]\nanonymous = \"viewer\"", vec![], false),
+        ("", "[server.socket]\npath = \"/run/x\"", vec!["server.socket"], true),
+        ("", "[log]\njson = true", vec!["log.json"], true),
+        (
+            "[server]\nlisten = \"127.0.0.1:1\"",
+            "[server]\nlisten = \"127.0.0.1:2\"",
+            vec!["server.listen"],
+            true,
+        ),
+        ("", "[server]\nadmin = \"off\"", vec!["server.admin"], true),
+        (
+            "",
+            "[server]\ndrain_timeout = \"1s\"\nthreads = 9\npacing = \"7ms\"",
+            vec!["server.drain_timeout", "server.threads", "server.pacing"],
+            true,
+        ),
+        (
+            "",
+            "[limits]\nmax_connections = 7\nmax_frame_bytes = 5000",
+            vec!["limits.max_connections", "limits.max_frame_bytes"],
+            true,
+        ),
+        ("", "[history]\nchanges = 99", vec!["history.changes"], true),
+        (pool, "[[pool]]\nname = \"b\"", vec!["pool \"b\", which is new", "pool \"a\", which is gone"], true),
+        (
+            pool,
+            &format!(
+                "{pool}mode = \"transport\"\nidentity = {{ name = \"n\" }}\ntls = {{ mode = \"encrypted\" }}\ntimers = {{ echo = \"1s\" }}"
+            ),
+            vec!["pool \"a\": mode", "pool \"a\": identity", "pool \"a\": tls", "pool \"a\": timers"],
+            true,
+        ),
+    ] {
+        let (_, changes) = changes(old, new);
+        assert_eq!(changes.fixed, fixed, "{new}");
+        assert_eq!(changes.is_empty(), empty, "{new}");
+    }
+}
+
+#[test]
+fn peers_come_and_go_and_the_others_are_not_touched() {
+    let file = |peers: &str| {
+        format!("[[pool]]\nname = \"other\"\npeers = [\"o:1\"]\n[[pool]]\nname = \"a\"\npeers = [{peers}]")
+    };
+    let (running, changes) = changes(&file("\"x:1\", \"y:1\""), &file("\"z:1\", \"y:1\""));
+    let peer = |name: &str| name.parse::<PeerAddress>().unwrap();
+    let expected = PeerChanges { pool: "a".into(), removed: vec![peer("x:1")], added: vec![peer("z:1")] };
+    assert_eq!(changes, Changes { peers: vec![expected], ..Changes::default() });
+    assert_eq!(diff(&running, &from_toml(&file("\"y:1\", \"z:1\"")).unwrap()), Changes::default());
+}
+
+#[test]
+fn what_was_not_done_is_named_again() {
+    let (mut running, read) =
+        (from_toml("").unwrap(), from_toml("[log]\njson = true\nlevel = \"warn\"").unwrap());
+    let first = diff(&running, &read);
+    running.apply(&first, &read);
+    assert_eq!((running.log.level.as_str(), running.log.json), ("warn", false));
+    assert_eq!(diff(&running, &read), Changes { fixed: vec!["log.json".into()], ..Changes::default() });
+}
+
+#[test]
+fn the_admin_port_can_be_off() {
+    assert_eq!(from_toml("").unwrap().admin, Some("127.0.0.1:9613".parse().unwrap()));
+    assert_eq!(from_toml("[server]\nadmin = \"off\"").unwrap().admin, None);
+    let refused = from_toml("[server]\nadmin = \"on\"").unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "server.admin: \"on\": give an IP address and a port, for example 127.0.0.1:9613, or off"
+    );
+}

@@ -7,6 +7,7 @@ mod deadline;
 mod error;
 mod health;
 mod http2;
+mod methods;
 mod names;
 mod needs;
 mod paging;
@@ -21,14 +22,20 @@ mod wire;
 
 pub use access::Access;
 pub use http2::{Keepalive, ThreadEnded};
-pub use server::{Api, Server, Serving};
+pub use server::{Api, Counts, Server, Serving};
 pub use socket::{SocketError, SocketFile, SocketSettings};
+
+/// Generated from `proto/grpc/health/v1`.
+#[allow(clippy::all, unreachable_pub, missing_docs)] // not ours to lint
+pub mod health_pb {
+    tonic::include_proto!("grpc.health.v1");
+}
 
 /// Generated from `proto/opflex/peerstatus/v1`.
 #[allow(clippy::all, unreachable_pub)] // not ours to lint
 pub mod pb {
     tonic::include_proto!("opflex.peerstatus.v1");
 
-    /// The descriptor set of the API: for server reflection and JSON output.
+    /// The descriptor set of everything that is generated: for server reflection and JSON output.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }

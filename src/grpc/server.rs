@@ -20,10 +20,13 @@ use super::{
     access::Access,
     error,
     health::HealthService,
+    health_pb::health_server::HealthServer,
     http2::{self, Answers, Bounds, Common, Ends, Handshakes, Incoming, Keepalive, ThreadEnded, Threads},
+    methods,
     pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
 };
 use crate::{
+    metrics::{Calls, Shards, Turns},
     pool::PoolHandle,
     status::{Hub, Listeners},
 };
@@ -82,11 +85,23 @@ impl Api {
     }
 }
 
+/// What a server counts and measures. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// Calls, by method.
+    pub calls: Arc<Calls>,
+    /// What the threads measure.
+    pub shards: Shards,
+    /// Whether the threads turn.
+    pub turns: Turns,
+}
+
 /// The server, with nobody to serve yet. Dropping it lets go of every client.
 pub struct Server {
     threads: Threads,
     ends: Ends,
     serving: Serving,
+    counts: Counts,
     socket: Option<UnixListener>,
     close: CancellationToken,
 }
@@ -98,6 +113,8 @@ impl Server {
     /// A thread could not be had.
     pub async fn start(api: Api, serving: Serving, access: Arc<Access>) -> io::Result<Self> {
         let close = CancellationToken::new();
+        let shards = Shards::default();
+        let counts = Counts { calls: methods::calls(shards.clone()), shards, turns: Turns::default() };
         let common = Common {
             hub: Arc::clone(&api.hub),
             routes: routes(api),
@@ -105,10 +122,19 @@ impl Server {
             pacing: serving.pacing,
             answers: Answers::default(),
             access,
+            calls: Arc::clone(&counts.calls),
+            shards: counts.shards.clone(),
+            turns: counts.turns.clone(),
             close: close.clone(),
         };
         let (threads, ends) = Threads::start(serving.threads.max(1), &common).await?;
-        Ok(Self { threads, ends, serving, socket: None, close })
+        Ok(Self { threads, ends, serving, counts, socket: None, close })
+    }
+
+    /// What is counted of calls, and of the threads.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Clients may come in here, too.
@@ -158,8 +184,7 @@ fn bounds(serving: Serving) -> Bounds {
 }
 
 fn routes(api: Api) -> Routes {
-    let draining = api.draining.clone();
-    let health = tonic_health::pb::health_server::HealthServer::new(HealthService { draining });
+    let health = HealthServer::new(HealthService(api.clone()));
     let mut routes = Routes::builder();
     routes
         .add_service(PeerStatusServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
@@ -184,11 +209,15 @@ pub(super) fn explain(response: http::Response<Body>) -> http::Response<Body> {
     }
 }
 
+/// Everything that is served, or needed to understand it.
+pub(super) const DESCRIPTORS: [&[u8]; 2] = [
+    pb::DESCRIPTORS,
+    // The details of errors, which clients would otherwise show as bytes.
+    tonic_types::pb::FILE_DESCRIPTOR_SET,
+];
+
 /// Reflection, so that grpcurl and its like need no proto files. Older ones ask for v1alpha.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // The details of errors, which clients would otherwise show as bytes.
-        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    let builder = tonic_reflection::server::Builder::configure();
+    DESCRIPTORS.into_iter().fold(builder, |builder, set| builder.register_encoded_file_descriptor_set(set))
 }

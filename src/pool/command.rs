@@ -51,6 +51,7 @@ enum Ask {
     Add(PeerAddress),
     Remove(PeerAddress),
     Reset(Reset),
+    Limit(usize),
 }
 
 /// A way to a running pool.
@@ -88,6 +89,14 @@ impl PoolHandle {
         self.ask(Ask::Reset(reset)).await
     }
 
+    /// How many peers it may have from now on. If it has more, they stay, and no more come.
+    ///
+    /// # Errors
+    /// The pool has stopped.
+    pub async fn set_limit(&self, limit: usize) -> Result<(), PoolError> {
+        self.ask(Ask::Limit(limit)).await.map(drop)
+    }
+
     async fn ask(&self, ask: Ask) -> Result<usize, PoolError> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command { ask, answer }).await.map_err(|_| PoolError::Stopped)?;
@@ -107,6 +116,10 @@ impl Command {
                 RemoveRefused::Unknown => PoolError::PeerNotFound(address.clone()),
                 RemoveRefused::NotConfigured => PoolError::PeerNotConfigured,
             }),
+            Ask::Limit(limit) => {
+                members.set_limit(*limit);
+                Ok(Vec::new())
+            }
             Ask::Reset(Reset::Learned) => Ok(members.reset_learned()),
             Ask::Reset(Reset::All) => Ok(members.reset_all()),
             Ask::Reset(Reset::Named(names)) => members.reset_named(names).map_err(PoolError::PeerNotFound),

@@ -94,6 +94,11 @@ impl Membership {
         Self { mode, members: BTreeMap::new(), given_up: BTreeMap::new(), tellers: BTreeSet::new(), limit }
     }
 
+    /// Lets it have at most so many from now on. Those that are there stay.
+    pub(super) const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// How many peers it has, parked ones included.
     pub(super) fn len(&self) -> usize {
         self.members.len()

@@ -4,6 +4,7 @@
 //! per peer (`session`) drives that peer's state machine. What to decide is in pure neighbours.
 
 mod command;
+mod limiter;
 mod membership;
 mod pacing;
 mod probe;
@@ -12,6 +13,8 @@ mod session;
 mod simulation;
 mod steps;
 mod supervisor;
+mod telling;
+mod waits;
 
 pub use command::{PoolError, PoolHandle, Reset};
 pub use supervisor::{ASK_AGAIN, PoolConfig, open};

@@ -31,6 +31,7 @@ pub(super) async fn probe(
     let answered = async {
         loop {
             sleep(backoff.next()).await;
+            shared.counts.attempts();
             if shared.connector.dial(&address, Prospect::Poor).await.is_ok() {
                 break;
             }

@@ -19,8 +19,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    metrics,
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
-    peer::{Action, Input, PeerAddress, PeerFsm, Prospect, Report, Timers},
+    peer::{Action, Input, PeerAddress, PeerFsm, PeerStatus, Prospect, Report, Timers},
     tls::ClientTls,
     transport::{ByteStream, Connection, Connector, DialError, Event, secure},
 };
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) frame_limit: usize,
     pub(super) connector: Connector,
     pub(super) tls: Option<Arc<ClientTls>>,
+    pub(super) counts: metrics::Pool,
 }
 
 /// What a session tells its pool.
@@ -116,6 +118,7 @@ impl Session {
         let mut fsm = PeerFsm::new(self.address.clone(), self.shared.timers, seed, now);
         let mut link = Link::Down;
         let mut input = Input::Started;
+        let mut watch = Stopwatch::default();
         loop {
             let stopped = matches!(input, Input::Stopped);
             let mut actions = Vec::new();
@@ -123,6 +126,7 @@ impl Session {
             fsm.set_needs_proxies(self.shared.seeks_proxies.load(Ordering::Relaxed));
             fsm.handle(input, Instant::now().into_std(), &mut actions);
             for action in actions {
+                watch.note(&action, &self.shared.counts);
                 if self.perform(action, &mut link).await.is_err() {
                     return;
                 }
@@ -131,6 +135,7 @@ impl Session {
                 return;
             }
             input = self.wait(&fsm, &mut link).await;
+            watch.start(&input);
         }
     }
 
@@ -195,6 +200,36 @@ impl Session {
             biased;
             () = self.stop.cancelled() => Ok(()),
             sent = told => sent,
+        }
+    }
+}
+
+/// Measures how long a handshake takes.
+#[derive(Default)]
+struct Stopwatch {
+    /// When TCP was up, until the peer is READY.
+    established: Option<Instant>,
+}
+
+impl Stopwatch {
+    fn start(&mut self, input: &Input) {
+        if matches!(input, Input::TcpEstablished | Input::Established { .. }) {
+            self.established.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn note(&mut self, action: &Action, counts: &metrics::Pool) {
+        match action {
+            Action::Dial(_) => {
+                self.established = None;
+                counts.attempts();
+            }
+            Action::Publish(Report { status: PeerStatus::Ready, .. }) => {
+                if let Some(established) = self.established.take() {
+                    counts.shook_hands(established.elapsed());
+                }
+            }
+            _ => {}
         }
     }
 }

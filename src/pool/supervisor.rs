@@ -24,11 +24,14 @@ use super::{
     probe::probe,
     session::{Session, Shared, Told, What},
     steps::{self, Step, backoff_cap_ms},
+    telling::Telling,
+    waits::Waits,
 };
 use crate::{
+    metrics::{self, Transition},
     opflex::{ElementMode, Identity, Proxies},
-    peer::{PeerAddress, PeerStatus, Reason, Timers},
-    status::{Hub, PeerUpdate, Update},
+    peer::{PeerAddress, Timers},
+    status::{Event, Hub, PeerUpdate, Update},
     tls::ClientTls,
     transport::{Connector, Slots},
 };
@@ -70,11 +73,12 @@ pub fn open(
     config: PoolConfig,
     slots: Slots,
     hub: Arc<Hub>,
+    counts: &metrics::Peers,
     tasks: TaskTracker,
     stop: CancellationToken,
-) -> (PoolHandle, impl Future<Output = ()> + Send) {
+) -> (PoolHandle, impl Future<Output = ()> + Send + use<>) {
     let peers = config.peers.clone();
-    let (supervisor, told) = Supervisor::new(config, slots, hub, tasks);
+    let (supervisor, told) = Supervisor::new(config, slots, hub, counts, tasks);
     let (commands, commanded) = mpsc::channel(COMMANDS);
     (PoolHandle::new(commands), supervisor.run(peers, told, commanded, stop))
 }
@@ -97,6 +101,9 @@ struct Supervisor {
     ask_again_at: Option<Instant>,
     tasks: TaskTracker,
     tell: mpsc::Sender<Told>,
+    waits: Waits,
+    telling: Telling,
+    counts: metrics::Pool,
 }
 
 /// A session, or a probe, that has not been stopped.
@@ -113,8 +120,10 @@ impl Supervisor {
         config: PoolConfig,
         slots: Slots,
         hub: Arc<Hub>,
+        counts: &metrics::Peers,
         tasks: TaskTracker,
     ) -> (Self, mpsc::Receiver<Told>) {
+        let counts = counts.of(Arc::clone(&config.name));
         let location = config.identity.location.clone();
         let identity = Arc::new(config.identity);
         hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
@@ -127,6 +136,7 @@ impl Supervisor {
             frame_limit: config.frame_limit,
             connector: Connector::new(config.timers.connect, slots),
             tls: config.tls,
+            counts: counts.clone(),
         };
         let (tell, told) = mpsc::channel(REPORTS);
         let supervisor = Self {
@@ -144,6 +154,9 @@ impl Supervisor {
             ask_again_at: None,
             tasks,
             tell,
+            waits: Waits::default(),
+            telling: Telling::default(),
+            counts,
         };
         (supervisor, told)
     }
@@ -162,18 +175,14 @@ impl Supervisor {
         }
         loop {
             self.mind_the_quiet();
-            let ask_again = self.ask_again_at;
-            let quiet_for_too_long = async {
-                match ask_again {
-                    Some(at) => sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let quiet_for_too_long = at(self.ask_again_at);
+            let held_for_long_enough = at(self.telling.due().map(Instant::from_std));
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(told) = told.recv() => self.take_in(told),
                 Some(command) = commanded.recv() => self.obey(command),
                 () = quiet_for_too_long => self.ask_again(),
+                () = held_for_long_enough => self.telling.catch_up(Instant::now().into_std()),
             }
         }
         self.stop_all();
@@ -303,27 +312,28 @@ impl Supervisor {
         info!(pool = %self.name, peers, "pool stopped");
     }
 
-    fn publish(&self, address: PeerAddress, at: SystemTime, what: Update) {
-        let (peer, pool) = (address.clone(), Arc::clone(&self.name));
-        let words = match &what {
-            Update::Is { status, reason, detail, .. } => Some((*status, *reason, Arc::clone(detail))),
-            Update::Added(origin) => {
-                info!(pool = %self.name, %peer, %origin, "peer added");
-                None
-            }
-            Update::Origin(_) | Update::Removed => None,
-        };
-        let published = self.hub.publish(PeerUpdate { pool, address, at, what });
-        if let (Some(revision), Some((status, reason, detail))) = (published, words) {
-            let detail = (!detail.is_empty()).then_some(&*detail);
-            let failed = matches!(status, PeerStatus::Connecting) && !matches!(reason, Reason::Dialing);
-            if failed {
-                warn!(pool = %self.name, %peer, %status, %reason, detail, revision, "peer status");
-            } else {
-                info!(pool = %self.name, %peer, %status, %reason, detail, revision, "peer status");
-            }
+    fn publish(&mut self, address: PeerAddress, at: SystemTime, what: Update) {
+        let pool = Arc::clone(&self.name);
+        let Some(event) = self.hub.take_in(PeerUpdate { pool, address, at, what }) else { return };
+        self.counts.moved(transition(&event));
+        if let Some(waited) = self.waits.note(&event) {
+            self.counts.became_ready(waited);
         }
+        self.telling.note(&event, Instant::now().into_std());
     }
+}
+
+/// Waits until then; for ever, if that is never.
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn transition(event: &Event) -> Transition {
+    let peer = &event.peer.peer;
+    Transition { from: event.peer.previous, to: peer.status, reason: peer.reason }
 }
 
 #[cfg(test)]

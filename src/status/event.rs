@@ -46,6 +46,8 @@ pub struct PeerState {
     pub consecutive_failures: u32,
     /// How often `status` changed since it was added.
     pub transitions: u64,
+    /// How often it was READY and lost, without having been asked to close.
+    pub flaps: u64,
     /// What it said it is.
     pub roles: Roles,
     /// Revision of its last change.

@@ -137,19 +137,24 @@ impl Hub {
         }
     }
 
-    /// Takes in what happened to a peer. Returns the revision if it was a change: the status or the reason
-    /// differ, or the peer is new or gone. Otherwise only the peer's counters and detail move.
+    /// Takes in what happened to a peer, as [`Hub::take_in`]. Returns the revision if it was a change.
     pub fn publish(&self, update: PeerUpdate) -> Option<u64> {
-        let (revision, _freed_unlocked) = {
+        self.take_in(update).map(|event| event.revision)
+    }
+
+    /// Takes in what happened to a peer. Returns the event if it was a change: the status or the reason
+    /// differ, or the peer is new or gone. Otherwise only the peer's counters and detail move.
+    pub fn take_in(&self, update: PeerUpdate) -> Option<Arc<Event>> {
+        let (event, _freed_unlocked) = {
             let mut state = self.state.lock();
             let revision = state.log.head() + 1;
             let event = Arc::new(state.pools.get_mut(&update.pool)?.apply(update, revision)?);
-            let oldest = state.log.push(event);
+            let oldest = state.log.push(Arc::clone(&event));
             self.head.store(revision, Ordering::Release);
-            (revision, oldest)
+            (event, oldest)
         };
         self.wake_all();
-        Some(revision)
+        Some(event)
     }
 
     /// Where the log ends now.
@@ -372,6 +377,7 @@ fn new_peer(
         last_ready: None,
         consecutive_failures: 0,
         transitions: 0,
+        flaps: 0,
         roles: Roles::default(),
         revision,
     }
@@ -384,6 +390,8 @@ fn moved_peer(before: &PeerState, update: Update, at: SystemTime, now: u64) -> P
         peer.detail = detail;
         peer.consecutive_failures = failures;
         peer.roles = roles.unwrap_or(before.roles);
+        let lost = before.status == PeerStatus::Ready && status == PeerStatus::Connecting;
+        peer.flaps += u64::from(lost && reason != Reason::Reset);
         enter(&mut peer, status, at);
     }
     peer

@@ -33,6 +33,6 @@ pub use listener::{
 pub use log::Gap;
 pub use messages::Messages;
 pub use opening::SNAPSHOT_CHUNK;
-pub use registry::{Limits, Listeners, Place};
+pub use registry::{Headcount, Limits, Listeners, Place};
 pub use subscription::{Leash, READ_AHEAD, Room, Subscription, Told};
 pub use wait::HealthWait;

@@ -14,17 +14,19 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
+use tracing::debug;
 
 use super::{
     AttachError, AttachOptions, CreateError, Cursor, End, Gap, GapPolicy, Hub, Listener, ListenerError,
-    ListenerSpec, ListenerView, Owner, Quota, Reach,
+    ListenerSpec, ListenerView, Owner, Quota, Reach, ResetReason,
     listener::{Attachment, Life},
     seat::{Progress, Seat},
     subscription::{Start, Subscription},
 };
+use crate::metrics::{Attach, Detach, Listening, Reset};
 
 /// How many listeners and streams there may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Listeners in all, ephemeral ones included.
     pub listeners: usize,
@@ -34,10 +36,23 @@ pub struct Limits {
     pub streams: usize,
 }
 
+/// How many there are, by whether they are watched, and how far the slowest stream is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headcount {
+    /// Listeners that are watched.
+    pub attached: usize,
+    /// Listeners that nobody watches.
+    pub detached: usize,
+    /// Streams, and calls that wait.
+    pub streams: usize,
+    /// Revisions that the slowest watched one is behind.
+    pub lag: u64,
+}
+
 /// Every listener of the service.
 pub struct Listeners {
     hub: Arc<Hub>,
-    limits: Limits,
+    counts: Listening,
     draining: AtomicBool,
     registry: Mutex<Registry>,
     /// The last stream has ended.
@@ -46,12 +61,12 @@ pub struct Listeners {
     this: Weak<Self>,
 }
 
-#[derive(Default)]
 struct Registry {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
     /// How many each of those owners has that may have only so many.
     owners: BTreeMap<Arc<str>, usize>,
     streams: usize,
+    limits: Limits,
 }
 
 impl Registry {
@@ -102,9 +117,14 @@ impl Listeners {
     pub fn new(hub: Arc<Hub>, limits: Limits) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             hub,
-            limits,
+            counts: Listening::default(),
             draining: AtomicBool::new(false),
-            registry: Mutex::default(),
+            registry: Mutex::new(Registry {
+                listeners: BTreeMap::new(),
+                owners: BTreeMap::new(),
+                streams: 0,
+                limits,
+            }),
             emptied: Notify::new(),
             this: Weak::clone(this),
         })
@@ -150,6 +170,7 @@ impl Listeners {
         registry.find(id, reach).ok_or(ListenerError)?;
         let listener = registry.remove(id).ok_or(ListenerError)?;
         drop(registry);
+        debug!(listener = id, "listener destroyed");
         let life = listener.life.lock();
         if let Attachment::Attached { seat, .. } = &life.attachment {
             seat.call_away(End::Destroyed, self.hub.cursor().revision);
@@ -165,7 +186,7 @@ impl Listeners {
         let mut registry = self.registry.lock();
         let listener = registry.find(id, &options.reach).cloned().ok_or(AttachError::NotFound)?;
         let start = self.prepare(&options)?;
-        let attached = self.take_seat(&mut registry, listener, &options)?;
+        let attached = self.take_seat(&mut registry, listener, &options, start)?;
         // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
         drop(registry);
         Ok(Subscription::new(Arc::clone(&self.hub), attached, start, &options))
@@ -185,7 +206,7 @@ impl Listeners {
         self.check_open()?;
         self.check_streams(&registry)?;
         let listener = self.insert(&mut registry, None, ListenerSpec { idle_ttl: None, ..spec })?;
-        let attached = self.take_seat(&mut registry, listener, &options)?;
+        let attached = self.take_seat(&mut registry, listener, &options, start)?;
         // A snapshot of many peers under a long filter takes a while; others are not to wait for it.
         drop(registry);
         Ok(Subscription::new(Arc::clone(&self.hub), attached, start, &options))
@@ -237,7 +258,10 @@ impl Listeners {
             Attachment::Detached { deadline, .. } => *deadline <= now,
         };
         let over: Vec<_> = registry.listeners.extract_if(.., |_, listener| is_over(listener)).collect();
-        over.iter().for_each(|(_, listener)| registry.disown(listener));
+        for (id, listener) in &over {
+            debug!(listener = %id, "listener expired");
+            registry.disown(listener);
+        }
         over.len()
     }
 
@@ -246,6 +270,36 @@ impl Listeners {
     pub fn count(&self) -> (usize, usize) {
         let registry = self.registry.lock();
         (registry.listeners.len(), registry.streams)
+    }
+
+    /// How many there may be from now on. If there are more, they stay, and no more come.
+    pub fn set_limits(&self, limits: Limits) {
+        self.registry.lock().limits = limits;
+    }
+
+    /// What is counted of them.
+    #[must_use]
+    pub const fn counts(&self) -> &Listening {
+        &self.counts
+    }
+
+    /// Goes through all of them.
+    #[must_use]
+    pub fn headcount(&self) -> Headcount {
+        let registry = self.registry.lock();
+        let streams = registry.streams;
+        // Streams come and go meanwhile; they are not to wait.
+        let listeners: Vec<_> = registry.listeners.values().cloned().collect();
+        drop(registry);
+        let head = self.hub.cursor().revision;
+        let count = |headcount: Headcount, listener: &Arc<Listener>| match &listener.life.lock().attachment {
+            Attachment::Detached { .. } => Headcount { detached: headcount.detached + 1, ..headcount },
+            Attachment::Attached { seat, .. } => {
+                let lag = headcount.lag.max(head.saturating_sub(seat.progress().cursor));
+                Headcount { attached: headcount.attached + 1, lag, ..headcount }
+            }
+        };
+        listeners.iter().fold(Headcount { streams, ..Headcount::default() }, count)
     }
 
     fn insert(
@@ -258,10 +312,10 @@ impl Listeners {
         if id.is_some_and(|id| registry.listeners.contains_key(id)) {
             return Err(CreateError::Exists);
         }
-        if registry.listeners.len() >= self.limits.listeners {
-            return Err(CreateError::ListenerQuota(self.limits.listeners));
+        if registry.listeners.len() >= registry.limits.listeners {
+            return Err(CreateError::ListenerQuota(registry.limits.listeners));
         }
-        registry.own(&mut spec.owner, self.limits.per_owner)?;
+        registry.own(&mut spec.owner, registry.limits.per_owner)?;
         let id = id.map_or_else(|| unused_id(registry), Arc::from);
         let listener = Arc::new(Listener {
             id: Arc::clone(&id),
@@ -272,6 +326,7 @@ impl Listeners {
             }),
             spec,
         });
+        debug!(listener = %id, ephemeral = listener.spec.idle_ttl.is_none(), "listener created");
         registry.listeners.insert(id, Arc::clone(&listener));
         Ok(listener)
     }
@@ -303,8 +358,8 @@ impl Listeners {
     }
 
     fn check_streams(&self, registry: &Registry) -> Result<(), AttachError> {
-        if registry.streams >= self.limits.streams {
-            return Err(AttachError::StreamQuota(self.limits.streams));
+        if registry.streams >= registry.limits.streams {
+            return Err(AttachError::StreamQuota(registry.limits.streams));
         }
         Ok(())
     }
@@ -312,8 +367,8 @@ impl Listeners {
     /// A stream that is taken over counts until its transport lets go of it, which takes a while if the client
     /// is gone. So every stream may be taken over at once, but there is an end to it.
     fn check_takeovers(&self, registry: &Registry) -> Result<(), AttachError> {
-        if registry.streams >= self.limits.streams.saturating_mul(2) {
-            return Err(AttachError::StreamQuota(self.limits.streams));
+        if registry.streams >= registry.limits.streams.saturating_mul(2) {
+            return Err(AttachError::StreamQuota(registry.limits.streams));
         }
         Ok(())
     }
@@ -323,13 +378,20 @@ impl Listeners {
         registry: &mut Registry,
         listener: Arc<Listener>,
         options: &AttachOptions,
+        start: Start,
     ) -> Result<Attached, AttachError> {
         self.check_open()?;
         let mut life = listener.life.lock();
+        let mut how = match (start, listener.spec.idle_ttl) {
+            (Start::After(_), _) => Attach::Resumed,
+            (_, None) => Attach::Ephemeral,
+            (_, Some(_)) => Attach::New,
+        };
         match &life.attachment {
             Attachment::Attached { seat, .. } if options.takeover => {
                 self.check_takeovers(registry)?;
                 seat.call_away(End::TakenOver, 0);
+                how = Attach::Takeover;
             }
             Attachment::Attached { client, .. } => return Err(AttachError::Attached(client.to_string())),
             Attachment::Detached { .. } => self.check_streams(registry)?,
@@ -340,7 +402,9 @@ impl Listeners {
             Attachment::Attached { seat: Arc::clone(&seat), client: options.client.as_str().into() };
         drop(life);
         registry.streams += 1;
-        Ok(Attached { listeners: Weak::clone(&self.this), listener, seat })
+        self.counts.attached(how);
+        debug!(listener = %listener.id, client = options.client, ?how, "listener attached");
+        Ok(Attached { listeners: Weak::clone(&self.this), listener, seat, left: None })
     }
 
     /// A stream has ended, or a call that waited.
@@ -392,9 +456,29 @@ pub(super) struct Attached {
     listeners: Weak<Listeners>,
     pub(super) listener: Arc<Listener>,
     pub(super) seat: Arc<Seat>,
+    /// Why the stream ended, if it did by itself.
+    pub(super) left: Option<Detach>,
 }
 
 impl Attached {
+    /// Counts that the stream starts over.
+    pub(super) fn count_reset(&self, why: ResetReason, missed: u64) {
+        self.seat.reset(missed);
+        let why = match why {
+            ResetReason::Overflow => Reset::Overflow,
+            ResetReason::Compacted => Reset::Compacted,
+            ResetReason::EpochChanged => Reset::EpochChanged,
+        };
+        if let Some(listeners) = self.listeners.upgrade() {
+            listeners.counts.reset(why, missed);
+        }
+    }
+
+    fn why_it_left(&self) -> Detach {
+        let called_away = self.seat.end().map(|(end, _)| detach(end));
+        self.left.or(called_away).unwrap_or(Detach::ClientGone)
+    }
+
     /// The listener as it is now; `None` if the service is gone.
     pub(super) fn view(&self) -> Option<ListenerView> {
         self.listeners.upgrade().map(|listeners| listeners.view(&self.listener))
@@ -406,6 +490,9 @@ impl Drop for Attached {
         let Some(listeners) = self.listeners.upgrade() else {
             return;
         };
+        let why = self.why_it_left();
+        listeners.counts.detached(why);
+        debug!(listener = %self.listener.id, ?why, "listener detached");
         let mut registry = listeners.registry.lock();
         listeners.one_less(&mut registry);
         let mut life = self.listener.life.lock();
@@ -419,6 +506,18 @@ impl Drop for Attached {
                 registry.remove(&self.listener.id);
             }
         }
+    }
+}
+
+/// What the end of a stream counts as.
+pub(super) const fn detach(end: End) -> Detach {
+    match end {
+        End::TakenOver => Detach::TakenOver,
+        End::Destroyed => Detach::Destroyed,
+        End::Draining => Detach::Draining,
+        End::Overflow => Detach::Overflow,
+        End::Expired => Detach::Expired,
+        End::Revoked => Detach::Revoked,
     }
 }
 

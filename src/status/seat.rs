@@ -30,14 +30,17 @@ impl Progress {
 
 /// A stream's place at its listener: where it says how far it is, and from where it can be called away. Each stream
 /// has one of its own, so that one that was taken over cannot speak for its successor.
+///
+/// In this order, so that what is looked at for every change lies together.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Seat {
+    /// Whether there is an end to be looked at: mostly there is not, and then this is all that is looked at.
+    called: AtomicBool,
     cursor: AtomicU64,
     delivered: AtomicU64,
     resets: AtomicU64,
     missed: AtomicU64,
-    /// Whether there is an end to be looked at: mostly there is not, and then this is all that is looked at.
-    called: AtomicBool,
     end: Mutex<Option<(End, u64)>>,
     pub(super) waker: AtomicWaker,
 }

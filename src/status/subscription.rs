@@ -17,9 +17,10 @@ use super::{
     AttachOptions, Cursor, Delivery, End, Event, Filter, Gap, GapPolicy, Hub, Message, PoolState,
     ResetReason,
     opening::{Census, Opening},
-    registry::Attached,
+    registry::{Attached, detach},
     seat::Seat,
 };
+use crate::metrics::Detach;
 
 /// Events read from the log at a time: enough for a DATA frame or two, few enough to hold up no publisher.
 pub const READ_AHEAD: usize = 64;
@@ -187,6 +188,7 @@ impl Subscription {
                 Finish::Open => {}
                 Finish::With(end) => {
                     self.finish = Finish::Over;
+                    self.attached.left = Some(detach(end));
                     return Told::Ended(Some(end));
                 }
                 Finish::Over => return Told::Ended(None),
@@ -250,8 +252,8 @@ impl Subscription {
     }
 
     fn count_reset(&self, gap: Option<(ResetReason, u64)>) {
-        if let Some((_, missed)) = gap {
-            self.attached.seat.reset(missed);
+        if let Some((why, missed)) = gap {
+            self.attached.count_reset(why, missed);
         }
     }
 
@@ -279,6 +281,7 @@ impl Subscription {
                 self.opening = None;
                 if self.stop_after_sync {
                     self.finish = Finish::Over;
+                    self.attached.left = Some(Detach::Synced);
                 }
                 return Step::Say(synced);
             }

@@ -5,6 +5,7 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use rustls::{ClientConfig, client::Resumption, crypto::ring, pki_types::ServerName, sign::SingleCertAndKey};
@@ -41,11 +42,18 @@ pub struct KeyPair {
     pub key: PathBuf,
 }
 
+/// What the files hold.
+#[derive(Debug)]
+struct Made {
+    config: Arc<ClientConfig>,
+    certificate_expires: Option<SystemTime>,
+}
+
 /// The client's side of TLS.
 #[derive(Debug)]
 pub struct ClientTls {
     settings: ClientSettings,
-    config: Reloaded<ClientConfig>,
+    made: Reloaded<Made>,
     /// What is asked for by ALPN; empty: nothing.
     protocols: Vec<Vec<u8>>,
 }
@@ -56,20 +64,36 @@ impl ClientTls {
     /// # Errors
     /// One of them is not there, or not what it should be.
     pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
-        let config = Reloaded::new(files(&settings), || make(&settings))?;
-        Ok(Self { settings, config, protocols: Vec::new() })
+        let made = Reloaded::new(files(&settings), || make(&settings))?;
+        Ok(Self { settings, made, protocols: Vec::new() })
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub const fn settings(&self) -> &ClientSettings {
+        &self.settings
     }
 
     /// For a new connection: what the files hold now, or held when they were good last.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
-        let config = self.config.current(|| make(&self.settings));
+        let config = Arc::clone(&self.made().config);
         if self.protocols.is_empty() {
             return config;
         }
         let mut config = ClientConfig::clone(&config);
         config.alpn_protocols.clone_from(&self.protocols);
         Arc::new(config)
+    }
+
+    /// When the certificate that is shown to peers expires, or the first of those between it and the authority.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<SystemTime> {
+        self.made().certificate_expires
+    }
+
+    fn made(&self) -> Arc<Made> {
+        self.made.current(|| make(&self.settings))
     }
 
     /// Asks for this protocol, by ALPN.
@@ -81,7 +105,7 @@ impl ClientTls {
 
     #[cfg(test)]
     pub(super) fn look_again(&self) {
-        self.config.forget_when();
+        self.made.forget_when();
     }
 
     /// The name for a new connection. rustls wants one in any case; without one in the settings, it has no effect.
@@ -101,7 +125,7 @@ fn files(settings: &ClientSettings) -> Vec<PathBuf> {
     iter::empty().chain(ca).chain(own).collect()
 }
 
-fn make(settings: &ClientSettings) -> Result<ClientConfig, TlsError> {
+fn make(settings: &ClientSettings) -> Result<Made, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let authorities = match &settings.trust {
         Trust::Everybody => None,
@@ -113,6 +137,7 @@ fn make(settings: &ClientSettings) -> Result<ClientConfig, TlsError> {
         name: settings.server_name.clone(),
     };
     let identity = settings.identity.as_ref().map(|files| pem::key_pair(files, &provider)).transpose()?;
+    let certificate_expires = identity.as_ref().and_then(|identity| pem::first_to_expire(&identity.cert));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
         // It can't be: ring has what TLS 1.2 and 1.3 need.
@@ -125,5 +150,5 @@ fn make(settings: &ClientSettings) -> Result<ClientConfig, TlsError> {
     };
     config.resumption = Resumption::disabled();
     config.enable_sni = settings.server_name.is_some();
-    Ok(config)
+    Ok(Made { config: Arc::new(config), certificate_expires })
 }

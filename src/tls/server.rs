@@ -68,6 +68,12 @@ impl ServerTls {
         Ok(Self { settings, served })
     }
 
+    /// What it was made from.
+    #[must_use]
+    pub const fn settings(&self) -> &ServerSettings {
+        &self.settings
+    }
+
     /// For a new connection: what the files hold now, or held when they were good last. To be asked now and then also
     /// while nobody comes, so that bad files are warned of before somebody does.
     #[must_use]

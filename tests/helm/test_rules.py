@@ -13,7 +13,7 @@ from chart import CHART, HERE, PATIENCE_S, ROOT, manifests, one
 ALERTS = CHART / "files" / "alerts.yaml"
 DASHBOARD = CHART / "files" / "dashboard.json"
 PROMTOOL = os.environ.get("PROMTOOL", "promtool")
-METRICS = HERE / "metrics.md"
+METRICS = ROOT / "docs" / "metrics.md"
 
 
 def rules():

@@ -10,19 +10,20 @@ const RUNGS: &[&[&str]] = &[
     &["glob"],
     &["opflex"],
     &["peer"],
+    &["metrics"],
     &["status"],
     &["files"],
     &["auth", "tls"],
     &["transport"],
     &["pool"],
-    &["grpc", "sim"],
+    &["grpc", "admin", "sim"],
     &["config"],
-    &["telemetry"],
+    &["telemetry", "systemd"],
     &["app"],
     &["cli"],
 ];
 
-/// The modules that may name tonic and prost, and those that must not name tokio; `tonic_health` counts as tonic.
+/// The modules that may name tonic and prost, and those that must not name tokio; `tonic_types` counts as tonic.
 const EDGE: &[&str] = &["grpc", "cli"];
 const PURE: &[&str] = &["glob", "opflex", "peer", "auth"];
 

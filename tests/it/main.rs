@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod access;
+mod admin;
 mod bounds;
 mod command_line;
 mod conformance;
@@ -12,17 +13,20 @@ mod errors;
 mod every_call;
 mod floods;
 mod fuzz;
+mod health;
 mod history;
 mod hostile;
 mod layering;
 mod leaks;
 mod lifecycle;
 mod listeners;
+mod logs;
 mod malformed;
 mod membership;
 mod netns;
 mod reasons;
 mod refusals;
+mod reload;
 mod secured;
 mod serving;
 mod shutdown;

@@ -12,6 +12,7 @@ use opflex_peerstatus::{
             pool_service_server::PoolService,
         },
     },
+    metrics::Peers,
     peer::{PeerAddress, PeerOrigin},
     pool,
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
@@ -100,7 +101,8 @@ fn api() -> Api {
     let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 9, per_owner: 9, streams: 9 });
     let config = settings(&["127.0.0.1:1".into()]).pools.remove(0);
     let (slots, stop) = (Slots::for_files(64), CancellationToken::new());
-    let (handle, _) = pool::open(config, slots, Arc::clone(&hub), TaskTracker::new(), stop);
+    let (handle, _) =
+        pool::open(config, slots, Arc::clone(&hub), &Peers::default(), TaskTracker::new(), stop);
     let pools = Arc::new(BTreeMap::from([("default".into(), handle)]));
     Api { hub, listeners, pools, draining: watch::channel(false).1 }
 }

@@ -1,14 +1,14 @@
 //! The end of the service: in order, and in time.
 
 use opflex_peerstatus::grpc::pb::{
-    CreateListenerRequest, ListPoolsRequest, WatchPeerStatusRequest,
+    CreateListenerRequest, ListPoolsRequest, PeerStatus, ResetReason, WatchPeerStatusRequest,
     peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     watch_peer_status_response::Event,
 };
 use tokio::net::TcpStream;
 use tonic::Code;
 
-use crate::support::{Process, ScriptedPeer, Server, Watch, explain, within};
+use crate::support::{Folder, Process, RawWatch, ScriptedPeer, Server, Watch, explain, sim, within};
 
 #[tokio::test]
 async fn streams_are_told_to_come_back_later_and_then_connections_to_peers_close() {
@@ -76,4 +76,95 @@ async fn the_process_ends_with_0_though_clients_never_read_or_never_speak() {
         peer.closed().await;
         drop((silent, unread));
     }
+}
+
+#[tokio::test]
+async fn a_thousand_streams_some_of_which_never_read_end_within_the_grace_period() {
+    let mut peer = ScriptedPeer::listen().await;
+    let folder = Folder::new();
+    let config = folder.write("config.toml", "[server]\ndrain_timeout = \"2s\"");
+    let args = ["serve", "--listen", "127.0.0.1:0", "--config", &config, "--peer", &peer.address()];
+    let mut process = Process::start(&args);
+    let address = process.address().await;
+    let id = peer.greeted().await;
+    peer.answer_well(&id).await;
+    let mut reading = Vec::new();
+    for _ in 0..10 {
+        let client = PeerStatusServiceClient::connect(format!("http://{address}")).await.unwrap();
+        for _ in 0..98 {
+            let stream = client.clone().watch_peer_status(WatchPeerStatusRequest::default()).await.unwrap();
+            let mut watch = Watch::new(stream.into_inner());
+            watch.synced().await;
+            reading.push(watch);
+        }
+    }
+    // These speak HTTP/2 by hand, ask for a watch, and never read again.
+    let mut stuck = Vec::new();
+    for _ in 0..20 {
+        let mut raw = RawWatch::ask(address.parse().unwrap(), &WatchPeerStatusRequest::default()).await;
+        assert!(raw.read(64).await);
+        stuck.push(raw);
+    }
+    process.signal("TERM").await;
+    let begun = std::time::Instant::now();
+    for mut watch in reading {
+        let end = watch.end().await.unwrap_err();
+        assert_eq!(explain(&end), (Code::Unavailable, "DRAINING".into(), vec![]));
+    }
+    assert_eq!(process.ended().await.code(), Some(0));
+    // The grace period and the time that connections to peers have to close; the rest is for a busy machine.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2 + 1 + 5), "{:?}", begun.elapsed());
+    peer.closed().await;
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn after_a_kill_everybody_is_told_that_the_service_is_another_one() {
+    let peer = sim();
+    let name = peer.address().to_string();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let args = ["serve", "--listen", &port, "--peer", &name];
+    let mut process = Process::start(&args);
+    let url = format!("http://{}", process.address().await);
+    let mut cursors = Vec::new();
+    for _ in 0..20 {
+        let mut client = PeerStatusServiceClient::connect(url.clone()).await.unwrap();
+        let stream = client.watch_peer_status(WatchPeerStatusRequest::default()).await.unwrap();
+        let mut watch = Watch::new(stream.into_inner());
+        watch.until_ready(&name).await;
+        cursors.push(watch.cursor());
+    }
+    process.signal("KILL").await;
+    assert_eq!(process.ended().await.code(), None);
+    let mut process = Process::start(&args);
+    process.address().await;
+    let mut client = PeerStatusServiceClient::connect(url.clone()).await.unwrap();
+    let stream = client.watch_peer_status(WatchPeerStatusRequest::default()).await.unwrap();
+    Watch::new(stream.into_inner()).until_ready(&name).await;
+    for cursor in cursors {
+        let mut client = PeerStatusServiceClient::connect(url.clone()).await.unwrap();
+        let request = WatchPeerStatusRequest { resume_after: Some(cursor), ..Default::default() };
+        let mut stream = client.watch_peer_status(request).await.unwrap().into_inner();
+        let mut seen = Vec::new();
+        while !matches!(seen.last(), Some(Event::Synced(_))) {
+            let message = within("a message", stream.message()).await.unwrap().unwrap();
+            seen.push(message.event.unwrap());
+        }
+        let [
+            Event::Attached(attached),
+            Event::Reset(reset),
+            Event::Snapshot(snapshot),
+            Event::Synced(synced),
+        ] = &seen[..]
+        else {
+            panic!("{seen:?}")
+        };
+        assert_ne!(attached.cursor.unwrap().epoch, cursor.epoch);
+        assert_eq!(reset.reason(), ResetReason::EpochChanged);
+        let peers: Vec<_> = snapshot.peers.iter().map(|peer| (&*peer.name, peer.status())).collect();
+        assert_eq!(peers, [(&*format!("pools/default/peers/{name}"), PeerStatus::Ready)]);
+        assert_eq!(synced.peer_count, 1);
+    }
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(0));
 }

@@ -86,11 +86,16 @@ async fn read(mut stream: TcpStream, head: &[u8], heard: &Heard) -> Outcome<()> 
             }
             continue;
         }
-        while buffer.starts_with(b"PING\r\n") {
-            buffer.advance(6);
-            stream.write_all(b"PONG\r\n").await?;
-        }
-        while buffer.len() >= whole {
+        loop {
+            // NATS asks now and then, also between two messages.
+            if buffer.starts_with(b"PING\r\n") {
+                buffer.advance(6);
+                stream.write_all(b"PONG\r\n").await?;
+                continue;
+            }
+            if buffer.len() < whole {
+                break;
+            }
             if !buffer.starts_with(head) {
                 return Err(format!("unexpected: {:?}", &buffer[..head.len()]).into());
             }

@@ -4,7 +4,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 use tonic::{body::Body, service::Routes};
@@ -13,12 +13,16 @@ use tower::Service as _;
 use super::{
     answers::{Answers, Held},
     feed::Feed,
+    framing::Framing,
     received::Received,
 };
-use crate::grpc::{
-    access::{Access, Origin},
-    server,
-    watch::Handover,
+use crate::{
+    grpc::{
+        access::{Access, Origin},
+        server,
+        watch::Handover,
+    },
+    metrics::{Call, Method},
 };
 
 /// Bytes of an answer for which room is asked at a time: more would be kept from the other streams of the connection.
@@ -37,14 +41,15 @@ pub(super) async fn run(
     origin: Origin,
     access: Arc<Access>,
     answers: Answers,
+    mut call: Call,
 ) -> Option<Feed> {
     let admitted = access.admit(request.uri().path(), request.headers(), &origin);
     let (response, caller) = match admitted {
         Err(status) => (status.into_http(), None),
         Ok(caller) => {
             let (head, body) = request.into_parts();
-            let body = Body::new(Received::new(head.uri.path(), body));
-            let mut request = Request::from_parts(head, body);
+            let body = Received::new(head.uri.path(), body, Arc::clone(call.method()));
+            let mut request = Request::from_parts(head, Body::new(body));
             // It has been looked at, and is nobody else's business.
             request.headers_mut().remove(AUTHORIZATION);
             request.extensions_mut().insert(origin);
@@ -63,28 +68,39 @@ pub(super) async fn run(
     let watch = head.extensions.remove::<Handover>().and_then(|handover| handover.take());
     let head = Response::from_parts(head, ());
     let ends = watch.is_none() && body.is_end_stream();
+    let code = ends.then(|| code_of(head.headers()));
     let mut stream = respond.send_response(head, ends).ok()?;
-    match watch {
-        Some(subscription) => {
+    match (watch, code) {
+        (Some(subscription), _) => {
             if let Some(caller) = caller {
                 access.hold(caller, &subscription);
             }
-            return Some(Feed::new(stream, subscription));
+            return Some(Feed::new(stream, subscription, call));
         }
-        None if ends => {}
-        None => {
-            if send(body, &mut stream, &answers).await.is_err() {
-                // RESOURCE_EXHAUSTED, in gRPC's words.
-                stream.send_reset(Reason::ENHANCE_YOUR_CALM);
-            }
-        }
+        (None, Some(code)) => call.code(code),
+        (None, None) => match send(body, &mut stream, &answers, call.method()).await {
+            Ok(code) => call.code(code),
+            // RESOURCE_EXHAUSTED, in gRPC's words.
+            Err(Gone) => stream.send_reset(Reason::ENHANCE_YOUR_CALM),
+        },
     }
     None
 }
 
-/// Sends a body to its end.
-async fn send(body: Body, stream: &mut SendStream<Bytes>, answers: &Answers) -> Result<(), Gone> {
-    let mut body = pin!(body);
+/// The number of the status that headers or trailers tell.
+pub(super) fn code_of(headers: &HeaderMap) -> usize {
+    let status = headers.get("grpc-status").and_then(|status| status.to_str().ok());
+    status.and_then(|status| status.parse().ok()).unwrap_or(usize::MAX)
+}
+
+/// Sends a body to its end. Returns the code in its trailers.
+async fn send(
+    body: Body,
+    stream: &mut SendStream<Bytes>,
+    answers: &Answers,
+    method: &Method,
+) -> Result<usize, Gone> {
+    let (mut body, mut framing) = (pin!(body), Framing::default());
     loop {
         let frame = tokio::select! {
             biased;
@@ -92,13 +108,18 @@ async fn send(body: Body, stream: &mut SendStream<Bytes>, answers: &Answers) -> 
             frame = poll_fn(|cx| body.as_mut().poll_frame(cx)) => frame,
         };
         let Some(frame) = frame else {
-            return stream.send_data(Bytes::new(), true).map_err(|_| Gone);
+            return stream.send_data(Bytes::new(), true).map(|()| usize::MAX).map_err(|_| Gone);
         };
         match frame.map_err(|_| Gone)?.into_data() {
-            Ok(data) => send_data(data, stream, answers).await?,
+            Ok(data) => {
+                let begun = framing.take(&data);
+                send_data(data, stream, answers).await?;
+                method.sent(begun);
+            }
             Err(frame) => {
                 let trailers = frame.into_trailers().map_err(|_| Gone)?;
-                return stream.send_trailers(trailers).map_err(|_| Gone);
+                let code = code_of(&trailers);
+                return stream.send_trailers(trailers).map(|()| code).map_err(|_| Gone);
             }
         }
     }

@@ -63,6 +63,8 @@ pub(super) struct Connection<T> {
     looked: u32,
     pulse: Pulse,
     timer: Pin<Box<Sleep>>,
+    /// When it fires, kept where it costs nothing to look.
+    wakes: Instant,
     leaving: bool,
 }
 
@@ -81,6 +83,7 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         .handshake(socket)
         .await?;
     line.set_up();
+    let wakes = Instant::now();
     Ok(Connection {
         pulse: Pulse::new(shard.keepalive(), http.ping_pong()),
         http,
@@ -94,7 +97,8 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         feeds: SmallVec::new(),
         more: false,
         looked: 0,
-        timer: Box::pin(sleep_until(Instant::now())),
+        timer: Box::pin(sleep_until(wakes)),
+        wakes,
         leaving: false,
     })
 }
@@ -135,7 +139,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             self.line.register(task);
             self.seat.register(task);
             self.feeds.iter().for_each(|feed| feed.wake_at_end(task));
-            self.timer.as_mut().reset(Instant::now());
+            self.wakes = Instant::now();
+            self.timer.as_mut().reset(self.wakes);
         }
     }
 
@@ -158,7 +163,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         // What cannot be sent is not even thought of: it would be old news by then.
         while at < self.feeds.len() && !self.line.is_blocked() {
             let Some(feed) = self.feeds.get_mut(at) else { break };
-            match feed.pump(now, &mut self.shard.scratch()) {
+            match feed.pump(now, &self.shard) {
                 Pumped::Quiet(due) => {
                     heartbeat = Some(heartbeat.map_or(due, |earliest| earliest.min(due)));
                 }
@@ -225,7 +230,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             match ready!(accepted) {
                 Some(Ok((request, respond))) => {
                     let (routes, access, answers) = self.shard.services();
-                    let call = call::run(request, respond, routes, self.origin.clone(), access, answers);
+                    let (counted, origin) = (self.shard.begin(request.uri().path()), self.origin.clone());
+                    let call = call::run(request, respond, routes, origin, access, answers, counted);
                     self.calls.get_or_insert_default().push(Box::pin(call));
                     self.more = true;
                 }
@@ -248,8 +254,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         };
         let due = heartbeat.map_or(check, |heartbeat| heartbeat.min(check));
         // Moved only when it has fired, or would fire too late: a busy connection leaves it alone.
-        let set = self.timer.deadline();
-        if set <= now || set > due {
+        if self.wakes <= now || self.wakes > due {
+            self.wakes = due;
             self.timer.as_mut().reset(due);
             if self.timer.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();

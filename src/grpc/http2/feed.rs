@@ -6,6 +6,7 @@
 use std::{
     sync::Arc,
     task::{Context, Waker},
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -13,9 +14,11 @@ use h2::SendStream;
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::{call::code_of, shard::Shard};
 use crate::{
     grpc::{watch, wire::Frame},
-    status::{Event, READ_AHEAD, Room, Subscription, Told},
+    metrics::Call,
+    status::{Delivery, Event, Message, READ_AHEAD, Room, Subscription, Told},
 };
 
 /// Bytes after which a DATA frame is full: what HTTP/2 lets every client take in one frame.
@@ -37,6 +40,37 @@ pub(super) struct Feed {
     said: watch::Said,
     /// How it ends, when that was sent.
     trailers: Option<Box<HeaderMap>>,
+    /// What is in the frame.
+    batch: Batch,
+    /// The client has been up to date since the stream began, or began anew: what it is told is news.
+    live: bool,
+    call: Call,
+}
+
+/// What is handed out at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Batch {
+    pub(super) messages: u64,
+    /// Changes among them that are news.
+    pub(super) changes: u64,
+    /// When the first of those happened.
+    pub(super) oldest: Option<SystemTime>,
+}
+
+impl Batch {
+    /// Takes a message in, for a client that is up to date or is not.
+    fn note(&mut self, message: &Message, live: &mut bool) {
+        self.messages += 1;
+        match &message.delivery {
+            Delivery::Change { event, .. } if *live => {
+                self.changes += 1;
+                self.oldest.get_or_insert(event.time);
+            }
+            Delivery::Synced { .. } => *live = true,
+            Delivery::Attached { .. } | Delivery::Reset { .. } => *live = false,
+            _ => {}
+        }
+    }
 }
 
 /// What there is left to do for it.
@@ -53,7 +87,7 @@ pub(super) enum Pumped {
 }
 
 impl Feed {
-    pub(super) fn new(stream: SendStream<Bytes>, subscription: Subscription) -> Self {
+    pub(super) fn new(stream: SendStream<Bytes>, subscription: Subscription, call: Call) -> Self {
         Self {
             stream,
             subscription,
@@ -61,6 +95,9 @@ impl Feed {
             credit: 0,
             said: watch::Said::default(),
             trailers: None,
+            batch: Batch::default(),
+            live: false,
+            call,
         }
     }
 
@@ -75,26 +112,27 @@ impl Feed {
         self.stream.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// Sends what there is to say, as far as there is room. `read` is scratch.
-    pub(super) fn pump(&mut self, now: Instant, read: &mut Vec<Arc<Event>>) -> Pumped {
-        self.try_pump(now, read).unwrap_or(Pumped::Over)
+    /// Sends what there is to say, as far as there is room.
+    pub(super) fn pump(&mut self, now: Instant, shard: &Shard) -> Pumped {
+        self.try_pump(now, shard).unwrap_or(Pumped::Over)
     }
 
-    fn try_pump(&mut self, now: Instant, read: &mut Vec<Arc<Event>>) -> Result<Pumped, h2::Error> {
+    fn try_pump(&mut self, now: Instant, shard: &Shard) -> Result<Pumped, h2::Error> {
         for _ in 0..FRAMES_PER_TURN {
-            if !self.send()? {
+            if !self.send(now, shard)? {
                 return Ok(Pumped::Stalled);
             }
             if let Some(trailers) = self.trailers.take() {
+                self.call.code(code_of(&trailers));
                 self.stream.send_trailers(*trailers)?;
                 return Ok(Pumped::Over);
             }
-            let told = self.compose(now, read);
+            let told = self.compose(now, &mut shard.scratch());
             if let Told::Ended(end) = told {
                 self.trailers = Some(Box::new(self.said.trailers(end)));
                 continue;
             }
-            if !self.send()? {
+            if !self.send(now, shard)? {
                 return Ok(Pumped::Stalled);
             }
             match told {
@@ -108,9 +146,11 @@ impl Feed {
     /// Makes a frame of what there is to say.
     fn compose(&mut self, now: Instant, read: &mut Vec<Arc<Event>>) -> Told {
         let mut frame = Frame::default();
+        let (batch, live) = (&mut self.batch, &mut self.live);
         let user_data = self.subscription.user_data().clone();
         let told = self.subscription.tell(now, READ_AHEAD, read, |message| {
             self.said.note(&message);
+            batch.note(&message, live);
             frame.put(&message, &user_data);
             if frame.len() < FRAME_LEN { Room::More } else { Room::Full }
         });
@@ -120,7 +160,7 @@ impl Feed {
 
     /// Sends the frame that is there, if there is room: some is enough, for h2 keeps the rest. Returns whether it is
     /// gone.
-    fn send(&mut self) -> Result<bool, h2::Error> {
+    fn send(&mut self, now: Instant, shard: &Shard) -> Result<bool, h2::Error> {
         if self.stalled.is_empty() {
             return Ok(true);
         }
@@ -134,6 +174,7 @@ impl Feed {
             self.credit = CREDIT;
         }
         self.stream.send_data(std::mem::take(&mut self.stalled), false)?;
+        shard.count(&std::mem::take(&mut self.batch), now);
         Ok(true)
     }
 }

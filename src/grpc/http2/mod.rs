@@ -12,6 +12,7 @@ mod answers;
 mod call;
 mod connection;
 mod feed;
+mod framing;
 mod handshakes;
 mod keepalive;
 mod line;

@@ -4,6 +4,7 @@ use std::{
     error::Error,
     future::Future as _,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -13,7 +14,8 @@ use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::grpc::error;
+use super::framing::Framing;
+use crate::{grpc::error, metrics::Method};
 
 /// How long a request may take to arrive. The longest, over a line that brings 3 KiB a second, takes 22 s.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,6 +27,8 @@ const REFLECTION: &str = "/grpc.reflection.";
 /// The body of a request. Reading it makes room for more.
 pub(super) struct Received {
     body: RecvStream,
+    framing: Framing,
+    method: Arc<Method>,
     until: Instant,
     patience: Duration,
     /// Made when there is something to wait for, which is rare: a request mostly comes in one piece.
@@ -32,15 +36,18 @@ pub(super) struct Received {
 }
 
 impl Received {
-    pub(super) fn new(path: &str, body: RecvStream) -> Self {
+    /// Its messages are counted as those of `method`, which is at `path`.
+    pub(super) fn new(path: &str, body: RecvStream, method: Arc<Method>) -> Self {
         let patience = if path.starts_with(REFLECTION) { LONG_PATIENCE } else { PATIENCE };
-        Self { body, until: Instant::now() + patience, patience, late: None }
+        let (framing, until) = (Framing::default(), Instant::now() + patience);
+        Self { body, framing, method, until, patience, late: None }
     }
 
     /// What comes next of what the client sends, however long it takes.
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         if let Some(data) = ready!(self.body.poll_data(cx)) {
             return Poll::Ready(Some(data.and_then(|data| {
+                self.method.received(self.framing.take(&data));
                 self.body.flow_control().release_capacity(data.len())?;
                 Ok(Frame::data(data))
             })));

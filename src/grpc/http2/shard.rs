@@ -10,7 +10,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::{Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use slab::Slab;
@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
     sync::{Notify, mpsc},
     task::spawn_local,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -30,12 +30,14 @@ use super::{
     acceptor::{Stream, Visitor},
     answers::Answers,
     connection,
+    feed::Batch,
     handshakes::{Handshake, Handshakes},
     secure::{Ended, secure},
     threads::Arrival,
 };
 use crate::{
     grpc::access::{Access, Origin},
+    metrics::{self, Call, Calls, Shards, Turns},
     status::{Event, Hub},
 };
 
@@ -52,6 +54,9 @@ pub(in crate::grpc) struct Common {
     pub(in crate::grpc) pacing: Duration,
     pub(in crate::grpc) answers: Answers,
     pub(in crate::grpc) access: Arc<Access>,
+    pub(in crate::grpc) calls: Arc<Calls>,
+    pub(in crate::grpc) shards: Shards,
+    pub(in crate::grpc) turns: Turns,
     /// Every connection is asked to end.
     pub(in crate::grpc) close: CancellationToken,
 }
@@ -62,6 +67,9 @@ pub(super) struct Shard {
     roster: RefCell<Slab<Entry>>,
     scratch: RefCell<Vec<Arc<Event>>>,
     closing: Cell<bool>,
+    numbers: Arc<metrics::Shard>,
+    /// The same moment on two clocks.
+    clocks: Cell<(Instant, SystemTime)>,
     /// The last connection has gone.
     empty: Notify,
 }
@@ -82,6 +90,8 @@ pub(super) struct Seat {
 impl Shard {
     pub(super) fn new(common: Common) -> Rc<Self> {
         Rc::new(Self {
+            numbers: common.shards.add(),
+            clocks: Cell::new((Instant::now(), SystemTime::now())),
             common,
             roster: RefCell::default(),
             scratch: RefCell::default(),
@@ -104,12 +114,29 @@ impl Shard {
         self.scratch.borrow_mut()
     }
 
+    /// A call begins.
+    pub(super) fn begin(&self, path: &str) -> Call {
+        self.common.calls.begin(path)
+    }
+
+    /// A batch was handed out.
+    pub(super) fn count(&self, batch: &Batch, now: Instant) {
+        self.numbers.said(batch.messages);
+        if let Some(oldest) = batch.oldest {
+            // The clock of the machine is read after changes, and not for each of those who are told.
+            let (then, wall) = self.clocks.get();
+            let age = (wall + now.saturating_duration_since(then)).duration_since(oldest);
+            self.numbers.delivered(age.unwrap_or_default(), batch.changes);
+        }
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.get()
     }
 
     pub(super) fn seat(this: &Rc<Self>) -> Seat {
         let key = this.roster.borrow_mut().insert(Entry::default());
+        this.numbers.connected();
         Seat { shard: Rc::clone(this), key }
     }
 
@@ -131,6 +158,7 @@ impl Shard {
                 if before == head { Poll::Pending } else { Poll::Ready(()) }
             })
             .await;
+            self.clocks.set((Instant::now(), SystemTime::now()));
             self.wake(|entry| entry.watching);
             if !self.common.pacing.is_zero() {
                 sleep(self.common.pacing).await;
@@ -215,16 +243,14 @@ impl Shard {
             let (stream, origin) = begun.await?;
             connection::open(stream, origin, self).await.map_err(Ended::from)
         };
-        // In a box, for it is as large as the connection, which would have room for it for ever.
-        let mut open = Box::pin(timeout(HANDSHAKE, open));
         let connection = tokio::select! {
             biased;
-            opened = &mut open => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
-            () = handshake.displaced() => return Err(Ended::Displaced),
+            // In a box, for it is as large as the connection, which would have room for it for ever.
+            opened = Box::pin(timeout(HANDSHAKE, open)) => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
             // Who has not spoken when the service stops has nothing to lose.
             () = close.cancelled() => return Ok(()),
+            () = handshake.displaced() => return Err(Ended::Displaced),
         };
-        drop((open, close));
         drop(handshake);
         Ok(connection.await?)
     }
@@ -232,6 +258,7 @@ impl Shard {
     /// Carries what arrives, until it is told to close and the last connection has gone.
     pub(super) async fn run(self: Rc<Self>, mut door: mpsc::Receiver<Arrival>) {
         spawn_local(Rc::clone(&self).pace());
+        spawn_local(self.common.turns.add().keep());
         let close = self.common.close.clone();
         loop {
             tokio::select! {
@@ -273,6 +300,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut roster = self.shard.roster.borrow_mut();
         roster.try_remove(self.key);
+        self.shard.numbers.disconnected();
         if roster.is_empty() {
             self.shard.empty.notify_one();
         }

@@ -11,7 +11,7 @@ use tokio::{runtime, time::advance};
 use super::*;
 use crate::{
     opflex::Roles,
-    peer::{PeerOrigin, PoolHealth, Reason, Report},
+    peer::{PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
     pool::{PoolError, Reset, steps::plain},
     status::PeerState,
 };
@@ -83,7 +83,13 @@ impl World {
             ask_again: ASK_AGAIN,
         };
         let hub = Arc::new(Hub::new(1, 1024));
-        let (pool, told) = Supervisor::new(config, Slots::for_files(0), Arc::clone(&hub), TaskTracker::new());
+        let (pool, told) = Supervisor::new(
+            config,
+            Slots::for_files(0),
+            Arc::clone(&hub),
+            &metrics::Peers::default(),
+            TaskTracker::new(),
+        );
         let (commands, commanded) = mpsc::channel(COMMANDS);
         let handle = PoolHandle::new(commands);
         Self { pool, handle, commanded, _told: told, hub, started: Vec::new(), last_list: BTreeSet::new() }

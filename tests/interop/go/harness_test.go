@@ -89,7 +89,7 @@ func startService(t *testing.T, peers ...string) *process {
 	if binary == "" {
 		binary = filepath.Join(root(t), "target", "release", "peerstatus")
 	}
-	arguments := []string{"serve", "--listen", "127.0.0.1:0"}
+	arguments := []string{"serve", "--listen", "127.0.0.1:0", "--admin", "off"}
 	for _, peer := range peers {
 		arguments = append(arguments, "--peer", peer)
 	}

@@ -143,7 +143,7 @@ class Service(Server):
         binary = os.environ.get("PEERSTATUS_BIN") or str(ROOT / "target" / "release" / "peerstatus")
         if not os.access(binary, os.X_OK):
             raise AssertionError(f"{binary} is not there: build it with `make build`, or name it in PEERSTATUS_BIN")
-        command = [binary, "serve", "--listen", "127.0.0.1:0", *options]
+        command = [binary, "serve", "--listen", "127.0.0.1:0", "--admin", "off", *options]
         for peer in peers:
             command += ["--peer", peer]
         super().__init__("the service", command)

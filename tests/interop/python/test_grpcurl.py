@@ -120,6 +120,9 @@ class Grpcurl(unittest.TestCase):
 
     def test_asks_for_the_health_of_the_service(self):
         self.assertEqual(self.call("grpc.health.v1.Health", "Check"), [{"status": "SERVING"}])
+        self.assertEqual(self.call("grpc.health.v1.Health", "Check", service="pools/default"), [{"status": "SERVING"}])
+        [listed] = self.call("grpc.health.v1.Health", "List")
+        self.assertEqual(listed["statuses"], {name: {"status": "SERVING"} for name in ["", STATUS, POOL, "pools/default"]})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 //! What the tests are written in: a service, a client, a watch, peers.
 
+mod admin;
 mod netns;
 mod peer;
 mod process;
@@ -10,6 +11,7 @@ mod stage;
 mod tls;
 mod watch;
 
+pub(crate) use admin::{asked, numbers, page};
 pub(crate) use netns::{Direction, Network};
 pub(crate) use peer::ScriptedPeer;
 pub(crate) use process::{Process, peerstatus, peerstatus_in, peerstatus_with};
@@ -24,7 +26,7 @@ use std::{fs, future::Future, path::PathBuf, time::Duration};
 
 use opflex_peerstatus::{
     app::Service,
-    config::{Config, Overrides},
+    config::{Admin, Config, Overrides},
     grpc::pb::{
         CreateListenerRequest, CreateListenerResponse, GetPoolRequest, Pool, WatchPeerStatusRequest,
         peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
@@ -94,6 +96,10 @@ impl Server {
         self.service.address()
     }
 
+    pub(crate) fn admin(&self) -> std::net::SocketAddr {
+        self.service.admin_address().expect("an admin port")
+    }
+
     pub(crate) fn begin_stop(&self) {
         self.service.stopper().cancel();
     }
@@ -127,6 +133,7 @@ impl Idle {
 pub(crate) fn settings(peers: &[String]) -> Config {
     let overrides = Overrides {
         listen: Some("127.0.0.1:0".parse().expect("an address")),
+        admin: Some(Admin::At("127.0.0.1:0".parse().expect("an address"))),
         peers: peers.iter().map(|peer| peer.parse().expect("a peer address")).collect(),
         name: Some("test".into()),
         ..Overrides::default()

@@ -6,9 +6,10 @@ use std::{
     process::{ExitStatus, Output, Stdio},
 };
 
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
 };
 
 use super::within;
@@ -48,7 +49,11 @@ fn command_in(namespace: &str, args: &[&str]) -> Command {
 }
 
 fn prepared(mut command: Command, args: &[&str]) -> Command {
-    command.args(args).env_remove("PEERSTATUS_SERVER").env_remove("RUST_BACKTRACE");
+    command
+        .args(args)
+        .env("PEERSTATUS_ADMIN", "127.0.0.1:0")
+        .env_remove("PEERSTATUS_SERVER")
+        .env_remove("RUST_BACKTRACE");
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }
@@ -57,6 +62,7 @@ fn prepared(mut command: Command, args: &[&str]) -> Command {
 pub(crate) struct Process {
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
+    logs: Option<Lines<BufReader<ChildStderr>>>,
 }
 
 impl Process {
@@ -74,10 +80,19 @@ impl Process {
         Self::start_to(command(args), Stdio::piped())
     }
 
+    /// With logs in JSON, to be read by [`Process::log`], and these variables in its environment.
+    pub(crate) fn start_with_logs(variables: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut command = command(args);
+        command.env("PEERSTATUS_LOG_JSON", "true").envs(variables.iter().copied());
+        let mut this = Self::start_to(command, Stdio::piped());
+        this.logs = this.child.stderr.take().map(|stderr| BufReader::new(stderr).lines());
+        this
+    }
+
     fn start_to(mut command: Command, stderr: Stdio) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
         let stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-        Self { child, stdout }
+        Self { child, stdout, logs: None }
     }
 
     /// The next line of its output; `None` at the end.
@@ -89,6 +104,22 @@ impl Process {
     pub(crate) async fn address(&mut self) -> String {
         let line = self.line().await.expect("a line that says that it is ready");
         line.strip_prefix("listening on ").unwrap_or_else(|| panic!("not ready: {line:?}")).to_owned()
+    }
+
+    /// Goes on in its logs to the next line whose message is this, and returns that.
+    pub(crate) async fn log(&mut self, message: &str) -> Value {
+        let logs = self.logs.as_mut().expect("logs that are read");
+        let found = async {
+            loop {
+                let line = logs.next_line().await.expect("text").expect("more logs");
+                let line: Value =
+                    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                if line["message"] == message {
+                    return line;
+                }
+            }
+        };
+        within(message, found).await
     }
 
     /// Sends a signal, by its name without SIG.

@@ -1,0 +1,170 @@
+//! Numbers that are read from the service when they are asked for: nothing is kept twice, and what has left is gone.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet},
+    metrics::MetricType,
+};
+
+use super::exposition::Certificate;
+use crate::{
+    metrics::{Shards, Turns, Word},
+    peer::{PeerOrigin, PeerStatus, PoolHealth},
+    status::{Hub, Listeners, Snapshot},
+};
+
+/// What is read.
+pub(super) struct State {
+    pub(super) hub: Arc<Hub>,
+    pub(super) listeners: Arc<Listeners>,
+    pub(super) shards: Shards,
+    pub(super) turns: Turns,
+    pub(super) certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+impl Collector for State {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let snapshot = self.hub.snapshot();
+        peers(&snapshot, &mut encoder)?;
+        pools(&snapshot, &mut encoder)?;
+        self.listening(&snapshot, &mut encoder)?;
+        self.deliveries(&mut encoder)?;
+        self.expiries(&mut encoder)?;
+        self.loops(&mut encoder)
+    }
+}
+
+impl State {
+    fn listening(&self, snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let listeners = self.listeners.headcount();
+        let name = "opflex_peerstatus_revision";
+        number(encoder, name, "Changes published since the start.", snapshot.cursor.revision)?;
+        let name = "opflex_peerstatus_listeners";
+        let states = [("attached", listeners.attached), ("detached", listeners.detached)];
+        gauges(encoder, name, "Listeners.", states.map(|(state, count)| ([("state", state)], count as u64)))?;
+        let help = "Watches, and calls that wait for a pool.";
+        number(encoder, "opflex_peerstatus_streams", help, listeners.streams as u64)?;
+        let help = "Connections of clients.";
+        number(encoder, "opflex_peerstatus_connections", help, self.shards.connections())?;
+        let help = "Revisions that the slowest attached listener is behind.";
+        number(encoder, "opflex_peerstatus_listener_lag_max", help, listeners.lag)
+    }
+
+    fn deliveries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let ages = self.shards.ages();
+        let help = "From when a change was observed to when it was handed to the transport of a client.";
+        encoder
+            .encode_descriptor("opflex_peerstatus_delivery_seconds", help, None, MetricType::Histogram)?
+            .encode_histogram::<NoLabelSet>(ages.sum, ages.count, &ages.buckets, None)
+    }
+
+    fn expiries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let name = "opflex_peerstatus_certificate_expiry_timestamp_seconds";
+        let certificates = (self.certificates)();
+        let expiries = certificates.iter().map(|certificate| {
+            let expires = certificate.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            ([("use", certificate.usage), ("pool", &*certificate.pool)], expires.as_secs())
+        });
+        gauges(encoder, name, "When a certificate expires.", expiries)
+    }
+
+    fn loops(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "By how much the latest of the event loops was late when it turned last.";
+        seconds(encoder, "opflex_peerstatus_event_loop_lag_seconds", help, self.turns.lag())?;
+        let last = self.turns.last().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let help = "When all event loops had turned last.";
+        seconds(encoder, "opflex_peerstatus_event_loop_last_turn_timestamp_seconds", help, last)
+    }
+}
+
+fn peers(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    // Each name is written several times.
+    let named: Vec<_> = snapshot.peers.iter().map(|peer| (peer, peer.address.to_string())).collect();
+    let statuses = named.iter().flat_map(|(peer, name)| {
+        PeerStatus::ALL.iter().map(move |status| {
+            let labels = (labels(&peer.pool, name), [("status", Word(status.as_str()))]);
+            (labels, u64::from(peer.status == *status))
+        })
+    });
+    gauges(encoder, "opflex_peer_status", "1 for the status that the peer has, 0 for the others.", statuses)?;
+    let up = named
+        .iter()
+        .map(|(peer, name)| (labels(&peer.pool, name), u64::from(peer.status == PeerStatus::Ready)));
+    gauges(encoder, "opflex_peer_up", "Whether the peer is READY.", up)?;
+    let help = "How often the peer was READY and lost, without having been asked to close.";
+    let mut family = encoder.encode_descriptor("opflex_peer_flaps", help, None, MetricType::Counter)?;
+    for (peer, name) in &named {
+        let labels = labels(&peer.pool, name);
+        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&peer.flaps, None)?;
+    }
+    Ok(())
+}
+
+fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let healths = snapshot.pools.iter().flat_map(|pool| {
+        PoolHealth::ALL.iter().map(move |health| {
+            let labels = ([("pool", &*pool.name)], [("health", Word(health.as_str()))]);
+            (labels, u64::from(pool.health == *health))
+        })
+    });
+    gauges(encoder, "opflex_pool_health", "1 for the health that the pool has, 0 for the others.", healths)?;
+    let count = |pool: &str, status: PeerStatus| {
+        let peers = snapshot.peers.iter().filter(|peer| *peer.pool == *pool);
+        peers.filter(|peer| peer.status == status).count() as u64
+    };
+    let peers = snapshot.pools.iter().flat_map(|pool| {
+        PeerStatus::ALL.iter().map(move |status| {
+            let labels = ([("pool", &*pool.name)], [("status", Word(status.as_str()))]);
+            (labels, count(&pool.name, *status))
+        })
+    });
+    gauges(encoder, "opflex_pool_peers", "Peers of the pool, by status.", peers)?;
+    let configured = snapshot.pools.iter().map(|pool| {
+        let peers = snapshot.peers.iter().filter(|peer| peer.pool == pool.name);
+        let configured = peers.filter(|peer| peer.origin == PeerOrigin::Configured).count();
+        ([("pool", &*pool.name)], configured as u64)
+    });
+    gauges(encoder, "opflex_pool_configured_peers", "Peers from the configuration or AddPeer.", configured)
+}
+
+const fn labels<'a>(pool: &'a str, peer: &'a str) -> [(&'static str, &'a str); 2] {
+    [("pool", pool), ("peer", peer)]
+}
+
+fn gauges<L: EncodeLabelSet>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (L, u64)>,
+) -> Result<(), fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        family.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
+}
+
+fn number(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+pub(super) fn seconds(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: Duration,
+) -> Result<(), fmt::Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.as_secs_f64())
+}

@@ -1,0 +1,106 @@
+//! The configuration, anew, while the service runs.
+//!
+//! What can be changed is: configured peers, limits, who gets in and how, the level of the logs. What can't is named in the log and stays as it
+//! was. Whoever makes another setting changeable adds it to `config::Changes` and here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::{
+    config::{Config, ConfigError, PeerChanges, diff},
+    grpc::Access,
+    metrics::{Reload, Reloads},
+    pool::{PoolError, PoolHandle},
+    status::Listeners,
+    telemetry::Level,
+};
+
+/// Takes in configurations that were read anew.
+pub struct Reloader {
+    pub(super) running: Config,
+    pub(super) listeners: Arc<Listeners>,
+    pub(super) pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
+    pub(super) access: Arc<Access>,
+    pub(super) reloads: Reloads,
+    /// Where the configuration in effect is told.
+    pub(super) effective: watch::Sender<Arc<str>>,
+}
+
+impl Reloader {
+    /// Does what is different. A configuration that is wrong changes nothing.
+    pub async fn reload(&mut self, read: Result<Config, ConfigError>, level: Option<&Level>) -> Reload {
+        let how = match read {
+            Ok(new) => self.take_in(&new, level).await,
+            Err(error) => {
+                error!(%error, "the configuration is wrong: nothing was changed");
+                Reload::Refused
+            }
+        };
+        self.reloads.count(how);
+        how
+    }
+
+    async fn take_in(&mut self, new: &Config, level: Option<&Level>) -> Reload {
+        let changes = diff(&self.running, new);
+        if !changes.fixed.is_empty() {
+            let keys = changes.fixed.join(", ");
+            warn!(keys, "these settings are different, and stay as they were until a restart");
+        }
+        if changes.is_empty() {
+            info!("the configuration has nothing new that can be changed now");
+            return Reload::Unchanged;
+        }
+        if let Some(limits) = changes.limits {
+            self.listeners.set_limits(limits);
+        }
+        if let Some(limit) = changes.peer_limit {
+            for pool in self.pools.values() {
+                // One that has stopped needs none.
+                let _ = pool.set_limit(limit).await;
+            }
+        }
+        if changes.access {
+            self.access.replace(new.tls.clone(), Arc::clone(&new.auth));
+        }
+        for change in &changes.peers {
+            self.change_peers(change).await;
+        }
+        if let (Some(text), Some(level)) = (&changes.level, level) {
+            level.set(text);
+        }
+        self.running.apply(&changes, new);
+        self.effective.send_replace(self.running.effective().into());
+        let count = |number: fn(&PeerChanges) -> usize| changes.peers.iter().map(number).sum::<usize>();
+        let (added, removed) = (count(|change| change.added.len()), count(|change| change.removed.len()));
+        info!(
+            added,
+            removed,
+            limits = changes.limits.map(tracing::field::debug),
+            max_peers = changes.peer_limit,
+            access = changes.access.then_some(true),
+            level = changes.level,
+            "configuration reloaded"
+        );
+        Reload::Applied
+    }
+
+    /// First those that go, so that there is room for those that come.
+    async fn change_peers(&self, change: &PeerChanges) {
+        let Some(pool) = self.pools.get(&change.pool) else { return };
+        for peer in &change.removed {
+            match pool.remove(peer.clone()).await {
+                // Somebody else has removed it before, also in favour of one that is learned.
+                Ok(()) | Err(PoolError::PeerNotFound(_) | PoolError::PeerNotConfigured) => {}
+                Err(error) => warn!(pool = %change.pool, %peer, %error, "the peer was not removed"),
+            }
+        }
+        for peer in &change.added {
+            match pool.add(peer.clone()).await {
+                Ok(()) | Err(PoolError::PeerExists) => {}
+                Err(error) => warn!(pool = %change.pool, %peer, %error, "the peer was not added"),
+            }
+        }
+    }
+}

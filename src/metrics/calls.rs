@@ -1,0 +1,282 @@
+//! What is counted of gRPC calls, under the names that gRPC's own servers use.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet},
+    metrics::MetricType,
+};
+
+use super::Shards;
+
+/// The codes of gRPC, by number, as its servers tell of them.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+/// The client went away before the end.
+const CANCELLED: usize = 1;
+/// What is no code counts as this one.
+const UNKNOWN: usize = 2;
+
+/// Who may send more than one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nobody.
+    Unary,
+    /// The client.
+    ClientStream,
+    /// The server.
+    ServerStream,
+    /// Both.
+    BidiStream,
+}
+
+impl Kind {
+    /// Of a method with these streams.
+    #[must_use]
+    pub const fn of(client: bool, server: bool) -> Self {
+        match (client, server) {
+            (false, false) => Self::Unary,
+            (true, false) => Self::ClientStream,
+            (false, true) => Self::ServerStream,
+            (true, true) => Self::BidiStream,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::ClientStream => "client_stream",
+            Self::ServerStream => "server_stream",
+            Self::BidiStream => "bidi_stream",
+        }
+    }
+}
+
+/// What is counted of one method.
+#[derive(Debug)]
+pub struct Method {
+    kind: Kind,
+    service: String,
+    name: String,
+    started: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    handled: [AtomicU64; CODES.len()],
+}
+
+impl Method {
+    fn new(kind: Kind, service: &str, name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            kind,
+            service: service.to_owned(),
+            name: name.to_owned(),
+            started: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            handled: Default::default(),
+        })
+    }
+
+    /// So many messages were sent.
+    pub fn sent(&self, messages: u64) {
+        self.sent.fetch_add(messages, Relaxed);
+    }
+
+    /// So many messages were received.
+    pub fn received(&self, messages: u64) {
+        self.received.fetch_add(messages, Relaxed);
+    }
+
+    const fn labels(&self) -> [(&str, &str); 3] {
+        [
+            ("grpc_type", self.kind.word()),
+            ("grpc_service", self.service.as_str()),
+            ("grpc_method", self.name.as_str()),
+        ]
+    }
+}
+
+/// A call under way. Dropping it says that it is over: with the code that was said, or else because the client is gone.
+#[derive(Debug)]
+pub struct Call {
+    method: Arc<Method>,
+    code: usize,
+}
+
+impl Call {
+    /// Its method.
+    #[must_use]
+    pub const fn method(&self) -> &Arc<Method> {
+        &self.method
+    }
+
+    /// What the client is told at the end.
+    pub fn code(&mut self, code: usize) {
+        self.code = if code < CODES.len() { code } else { UNKNOWN };
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(handled) = self.method.handled.get(self.code) {
+            handled.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+/// What is counted of all methods.
+#[derive(Debug)]
+pub struct Calls {
+    /// By path.
+    methods: BTreeMap<String, Arc<Method>>,
+    /// What clients ask for and is not there. It has one entry: they may ask for anything.
+    other: Arc<Method>,
+    /// The path of the method whose messages are counted by threads.
+    watch: &'static str,
+    shards: Shards,
+}
+
+impl Calls {
+    /// For these methods: service, name and kind. What is sent on `watch` is counted by the threads.
+    #[must_use]
+    pub fn new<'a>(
+        methods: impl IntoIterator<Item = (&'a str, &'a str, Kind)>,
+        watch: &'static str,
+        shards: Shards,
+    ) -> Arc<Self> {
+        let entry = |(service, name, kind)| (format!("/{service}/{name}"), Method::new(kind, service, name));
+        let methods = methods.into_iter().map(entry).collect();
+        Arc::new(Self { methods, other: Method::new(Kind::Unary, "unknown", "unknown"), watch, shards })
+    }
+
+    /// A call begins.
+    #[must_use]
+    pub fn begin(&self, path: &str) -> Call {
+        let method = self.methods.get(path).unwrap_or(&self.other);
+        method.started.fetch_add(1, Relaxed);
+        Call { method: Arc::clone(method), code: CANCELLED }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Method> {
+        self.methods.values().chain([&self.other]).map(|method| &**method)
+    }
+
+    fn each(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        number: impl Fn(&Method) -> u64,
+    ) -> Result<(), fmt::Error> {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for method in self.all() {
+            let labels = method.labels();
+            let count = number(method);
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Calls {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        self.each(&mut encoder, "grpc_server_started", "Calls that began.", |method| {
+            method.started.load(Relaxed)
+        })?;
+        self.each(&mut encoder, "grpc_server_msg_received", "Messages from clients.", |method| {
+            method.received.load(Relaxed)
+        })?;
+        let watch = self.methods.get(self.watch);
+        self.each(&mut encoder, "grpc_server_msg_sent", "Messages to clients.", |method| {
+            let is_watch = watch.is_some_and(|watch| std::ptr::eq(&raw const **watch, method));
+            method.sent.load(Relaxed) + if is_watch { self.shards.messages() } else { 0 }
+        })?;
+        let help = "Calls that ended; those whose client went away first with Canceled.";
+        let mut family = encoder.encode_descriptor("grpc_server_handled", help, None, MetricType::Counter)?;
+        for method in self.all() {
+            for (number, code) in method.handled.iter().zip(CODES) {
+                let count = number.load(Relaxed);
+                // All codes of all methods would be hundreds of zeros. One is there, so that rates begin at zero.
+                if count > 0 || code == "OK" {
+                    let [kind, service, name] = method.labels();
+                    let labels = [kind, service, name, ("grpc_code", code)];
+                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    use super::*;
+
+    #[test]
+    fn a_call_is_counted_when_it_begins_and_when_it_ends() {
+        let shards = Shards::default();
+        let shard = shards.add();
+        let methods = [("a.B", "Get", Kind::Unary), ("a.B", "Watch", Kind::ServerStream)];
+        let calls = Calls::new(methods, "/a.B/Watch", shards);
+        let mut get = calls.begin("/a.B/Get");
+        get.method().received(1);
+        get.method().sent(1);
+        get.code(5);
+        drop(get);
+        drop(calls.begin("/a.B/Get"));
+        let mut nonsense = calls.begin("/no/such\"path\n");
+        nonsense.code(999);
+        drop(nonsense);
+        let watch = calls.begin("/a.B/Watch");
+        shard.said(3);
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(calls));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let labels =
+            |name: &str| format!("{{grpc_type=\"unary\",grpc_service=\"a.B\",grpc_method=\"{name}\"");
+        for line in [
+            format!("grpc_server_started_total{}}} 2", labels("Get")),
+            format!("grpc_server_handled_total{},grpc_code=\"NotFound\"}} 1", labels("Get")),
+            format!("grpc_server_handled_total{},grpc_code=\"Canceled\"}} 1", labels("Get")),
+            format!("grpc_server_msg_received_total{}}} 1", labels("Get")),
+            format!("grpc_server_msg_sent_total{}}} 1", labels("Get")),
+            format!("grpc_server_msg_sent_total{}}} 3", labels("Watch").replace("unary", "server_stream")),
+            format!(
+                "grpc_server_handled_total{},grpc_code=\"Unknown\"}} 1",
+                labels("unknown").replace("a.B", "unknown")
+            ),
+        ] {
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+        assert!(!text.contains("such"), "{text}");
+        drop(watch);
+    }
+}

@@ -1,0 +1,128 @@
+//! What pools count of their peers.
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::Word;
+use crate::peer::{PeerStatus, Reason};
+
+/// From a leaf in the same rack to the end of the handshake's time.
+const HANDSHAKE: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 45.0];
+/// From a process that was restarted to a leaf that is upgraded.
+const TO_READY: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabel {
+    pool: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransitionLabels {
+    pool: Arc<str>,
+    from: Word,
+    to: Word,
+    reason: Word,
+}
+
+/// A change of a peer's status or reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Its status before; `None`: it is new.
+    pub from: Option<PeerStatus>,
+    /// Its status now.
+    pub to: PeerStatus,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What all pools count. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    transitions: Family<TransitionLabels, Counter>,
+    attempts: Family<PoolLabel, Counter>,
+    handshakes: Family<PoolLabel, Histogram, fn() -> Histogram>,
+    to_ready: Family<PoolLabel, Histogram, fn() -> Histogram>,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            transitions: Family::default(),
+            attempts: Family::default(),
+            handshakes: Family::new_with_constructor(|| Histogram::new(HANDSHAKE)),
+            to_ready: Family::new_with_constructor(|| Histogram::new(TO_READY)),
+        }
+    }
+}
+
+impl Peers {
+    /// What one pool counts.
+    #[must_use]
+    pub fn of(&self, pool: Arc<str>) -> Pool {
+        let label = PoolLabel { pool: Arc::clone(&pool) };
+        Pool {
+            pool,
+            transitions: self.transitions.clone(),
+            attempts: self.attempts.get_or_create_owned(&label),
+            handshakes: self.handshakes.get_or_create_owned(&label),
+            to_ready: self.to_ready.get_or_create_owned(&label),
+        }
+    }
+
+    /// Adds it to what is exported.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Changes of a peer's status or reason";
+        registry.register("opflex_peer_transitions", help, self.transitions.clone());
+        let help = "Attempts to connect to a peer, quiet ones to those that were given up included";
+        registry.register("opflex_peer_connect_attempts", help, self.attempts.clone());
+        let help = "From the TCP connection to READY, TLS included";
+        let handshakes = self.handshakes.clone();
+        registry.register_with_unit("opflex_peer_handshake", help, Unit::Seconds, handshakes);
+        let help = "From when a peer was added, lost or asked for again to READY";
+        registry.register_with_unit("opflex_peer_time_to_ready", help, Unit::Seconds, self.to_ready.clone());
+    }
+}
+
+/// What one pool counts. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pool: Arc<str>,
+    transitions: Family<TransitionLabels, Counter>,
+    attempts: Counter,
+    handshakes: Histogram,
+    to_ready: Histogram,
+}
+
+impl Pool {
+    /// A change was published.
+    pub fn moved(&self, transition: Transition) {
+        let labels = TransitionLabels {
+            pool: Arc::clone(&self.pool),
+            from: Word(transition.from.map_or("none", PeerStatus::as_str)),
+            to: Word(transition.to.as_str()),
+            reason: Word(transition.reason.as_str()),
+        };
+        self.transitions.get_or_create(&labels).inc();
+    }
+
+    /// An attempt to connect begins.
+    pub fn attempts(&self) {
+        self.attempts.inc();
+    }
+
+    /// A peer became READY so long after the TCP connection.
+    pub fn shook_hands(&self, after: Duration) {
+        self.handshakes.observe(after.as_secs_f64());
+    }
+
+    /// A peer became READY so long after it was wanted.
+    pub fn became_ready(&self, after: Duration) {
+        self.to_ready.observe(after.as_secs_f64());
+    }
+}

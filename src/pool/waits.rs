@@ -1,0 +1,76 @@
+//! How long peers that are wanted take to become READY. Pure: told what was published.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    peer::{PeerAddress, PeerStatus},
+    status::{ChangeKind, Event},
+};
+
+/// Since when each peer that is wanted and not READY is waited for.
+#[derive(Debug, Default)]
+pub(super) struct Waits(HashMap<PeerAddress, SystemTime>);
+
+impl Waits {
+    /// Takes a change in. Returns how long the peer was waited for, if that is over.
+    pub(super) fn note(&mut self, event: &Event) -> Option<Duration> {
+        let peer = &event.peer.peer;
+        match peer.status {
+            PeerStatus::Ready => {
+                let since = self.0.remove(&peer.address)?;
+                // The clock of the machine may have been set back.
+                Some(event.time.duration_since(since).unwrap_or_default())
+            }
+            PeerStatus::Connecting | PeerStatus::Connected => {
+                self.0.entry(peer.address.clone()).or_insert(event.time);
+                None
+            }
+            PeerStatus::Disconnected | PeerStatus::Closing => {
+                self.0.remove(&peer.address);
+                debug_assert!(event.peer.kind != ChangeKind::Added);
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        opflex::Identity,
+        peer::{PeerOrigin, Reason},
+        status::{Hub, PeerUpdate, Update},
+    };
+
+    #[test]
+    fn a_wait_is_from_when_the_peer_was_added_or_lost() {
+        let (hub, mut waits) = (Hub::new(1, 16), Waits::default());
+        hub.add_pool("p".into(), Arc::new(Identity::new("a", "d")), SystemTime::UNIX_EPOCH);
+        let mut told = |second: u64, what: Update| {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            let update = PeerUpdate { pool: "p".into(), address: "h:1".parse().unwrap(), at, what };
+            waits.note(&hub.take_in(update).unwrap()).map(|waited| waited.as_secs())
+        };
+        let is = |status, reason| Update::Is { status, reason, detail: "".into(), failures: 0, roles: None };
+        assert_eq!(told(10, Update::Added(PeerOrigin::Configured)), None);
+        assert_eq!(told(11, is(PeerStatus::Connecting, Reason::ConnectFailed)), None);
+        assert_eq!(told(12, is(PeerStatus::Connected, Reason::TcpEstablished)), None);
+        assert_eq!(told(14, is(PeerStatus::Ready, Reason::HandshakeComplete)), Some(4));
+        assert_eq!(told(20, is(PeerStatus::Connecting, Reason::RemoteClosed)), None);
+        assert_eq!(
+            told(19, is(PeerStatus::Ready, Reason::HandshakeComplete)),
+            Some(0),
+            "the clock was set back"
+        );
+        assert_eq!(told(30, is(PeerStatus::Connecting, Reason::RemoteClosed)), None);
+        assert_eq!(told(31, is(PeerStatus::Closing, Reason::RemovedByClient)), None);
+        assert_eq!(told(31, Update::Removed), None);
+        assert!(waits.0.is_empty(), "what left is forgotten");
+    }
+}

@@ -1,0 +1,272 @@
+//! The admin port, as scrapers and probes see it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use opflex_peerstatus::grpc::pb::{
+    CreateListenerRequest, GetPeerRequest, PeerStatus, Reason, RemovePeerRequest, WatchPeerStatusRequest,
+};
+use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::support::{Process, Server, asked, numbers, page, sim, sims, within};
+
+/// The families that a page of metrics has, with their types.
+fn exported(text: &str) -> BTreeMap<String, String> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    lines.map(|line| line.split_once(' ').unwrap()).map(|(name, kind)| (name.into(), kind.into())).collect()
+}
+
+/// Those that docs/metrics.md tells of.
+fn documented() -> BTreeMap<String, String> {
+    let rows = include_str!("../../docs/metrics.md").lines().filter_map(|line| line.strip_prefix("| `"));
+    let row = |row: &str| {
+        let (name, rest) = row.split_once("` | ").unwrap();
+        (name.to_owned(), rest.split([',', ' ']).next().unwrap().to_owned())
+    };
+    rows.map(row).collect()
+}
+
+#[tokio::test]
+async fn the_page_about_metrics_and_the_service_tell_of_the_same_ones() {
+    let peer = sim();
+    let server = Server::start(&[peer.address().to_string()]).await;
+    server.watch().await.until_ready(&peer.address().to_string()).await;
+    let page = page(server.admin(), "/metrics").await;
+    assert!(page.head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{}", page.head);
+    assert!(page.body.ends_with("# EOF\n"));
+    assert_eq!(exported(&page.body), documented());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn labels_are_those_of_the_documentation() {
+    let server = Server::start(&["127.0.0.1:1".into()]).await;
+    let text = include_str!("../../docs/metrics.md");
+    for series in numbers(server.admin()).await.keys() {
+        let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+        let family =
+            ["_total", "_bucket", "_sum", "_count", "_info"].iter().find_map(|end| name.strip_suffix(end));
+        let row = text.lines().find(|line| line.starts_with(&format!("| `{}` ", family.unwrap_or(name))));
+        let row = row.or_else(|| text.lines().find(|line| line.starts_with(&format!("| `{name}` "))));
+        let column = row.unwrap_or_else(|| panic!("{series}")).split('|').nth(3).unwrap().to_owned();
+        let mut told: BTreeSet<_> = column.split('`').skip(1).step_by(2).collect();
+        if column.contains("the same") {
+            told.extend(["grpc_type", "grpc_service", "grpc_method"]);
+        }
+        let labels = labels.trim_end_matches('}').split(',').filter_map(|label| label.split_once('='));
+        let labels: BTreeSet<_> = labels.map(|(label, _)| label).filter(|label| *label != "le").collect();
+        assert_eq!(labels, told, "{series}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn peers_are_told_of_until_they_leave() {
+    let peers = sims(2);
+    let names: Vec<_> = peers.iter().map(|peer| peer.address().to_string()).collect();
+    let server = Server::start(&names).await;
+    server.watch().await.until_ready(&names[0]).await;
+    let mut watch = server.watch().await;
+    watch.until_ready(&names[1]).await;
+    let seen = numbers(server.admin()).await;
+    let of = |peer: &str, rest: &str| format!("{{pool=\"default\",peer=\"{peer}\"{rest}}}");
+    for name in &names {
+        assert_eq!(seen[&format!("opflex_peer_up{}", of(name, ""))], 1.0);
+        assert_eq!(seen[&format!("opflex_peer_flaps_total{}", of(name, ""))], 0.0);
+        for status in ["disconnected", "connecting", "connected", "ready", "closing"] {
+            let is = seen[&format!("opflex_peer_status{}", of(name, &format!(",status=\"{status}\"")))];
+            assert_eq!(is, if status == "ready" { 1.0 } else { 0.0 }, "{status}");
+        }
+    }
+    for (name, expected) in [
+        ("opflex_pool_health{pool=\"default\",health=\"healthy\"}", 1.0),
+        ("opflex_pool_health{pool=\"default\",health=\"down\"}", 0.0),
+        ("opflex_pool_peers{pool=\"default\",status=\"ready\"}", 2.0),
+        ("opflex_pool_configured_peers{pool=\"default\"}", 2.0),
+        ("opflex_peer_handshake_seconds_count{pool=\"default\"}", 2.0),
+        ("opflex_peer_time_to_ready_seconds_count{pool=\"default\"}", 2.0),
+        ("opflex_peer_connect_attempts_total{pool=\"default\"}", 2.0),
+        (
+            "opflex_peer_transitions_total{pool=\"default\",from=\"none\",to=\"connecting\",reason=\"added\"}",
+            2.0,
+        ),
+        (
+            "opflex_peer_transitions_total{pool=\"default\",from=\"connected\",to=\"ready\",reason=\"handshake_complete\"}",
+            2.0,
+        ),
+    ] {
+        assert_eq!(seen.get(name), Some(&expected), "{name}");
+    }
+    peers[0].drop_connections();
+    watch.until(&names[0], PeerStatus::Connecting, Reason::RemoteClosed).await;
+    let flaps = format!("opflex_peer_flaps_total{}", of(&names[0], ""));
+    assert_eq!(numbers(server.admin()).await[&flaps], 1.0);
+    let name = format!("pools/default/peers/{}", names[0]);
+    server.pools().remove_peer(RemovePeerRequest { name: name.clone() }).await.unwrap();
+    assert!(server.pools().get_peer(GetPeerRequest { name }).await.is_err());
+    let left = numbers(server.admin()).await;
+    assert!(!left.keys().any(|series| series.contains(&names[0])));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn watches_are_counted_from_their_beginning_to_their_end() {
+    let server = Server::start(&["127.0.0.1:1".into()]).await;
+    let once = WatchPeerStatusRequest { stop_after_sync: true, ..Default::default() };
+    server.watch_with(once).await.unwrap().end().await.unwrap();
+    let listener = server.create(CreateListenerRequest::default()).await.listener.unwrap().name;
+    let named = WatchPeerStatusRequest { listener, ..Default::default() };
+    let mut first = server.watch_with(named.clone()).await.unwrap();
+    first.synced().await;
+    let mut second = server.watch_with(WatchPeerStatusRequest { takeover: true, ..named }).await.unwrap();
+    second.synced().await;
+    first.end().await.unwrap_err();
+    assert!(server.pools().get_peer(GetPeerRequest::default()).await.is_err());
+    let labels = |kind: &str, service: &str, method: &str| {
+        format!(
+            "grpc_type=\"{kind}\",grpc_service=\"opflex.peerstatus.v1.{service}\",grpc_method=\"{method}\""
+        )
+    };
+    let watch = labels("server_stream", "PeerStatusService", "WatchPeerStatus");
+    let get = labels("unary", "PoolService", "GetPeer");
+    let expected = [
+        ("opflex_peerstatus_attaches_total{kind=\"ephemeral\"}".to_owned(), 1.0),
+        ("opflex_peerstatus_attaches_total{kind=\"new\"}".into(), 1.0),
+        ("opflex_peerstatus_attaches_total{kind=\"takeover\"}".into(), 1.0),
+        ("opflex_peerstatus_attaches_total{kind=\"resumed\"}".into(), 0.0),
+        ("opflex_peerstatus_detaches_total{reason=\"synced\"}".into(), 1.0),
+        ("opflex_peerstatus_detaches_total{reason=\"taken_over\"}".into(), 1.0),
+        ("opflex_peerstatus_detaches_total{reason=\"client_gone\"}".into(), 0.0),
+        ("opflex_peerstatus_listeners{state=\"attached\"}".into(), 1.0),
+        ("opflex_peerstatus_listeners{state=\"detached\"}".into(), 0.0),
+        ("opflex_peerstatus_streams".into(), 1.0),
+        ("opflex_peerstatus_connections".into(), 1.0),
+        (format!("grpc_server_started_total{{{watch}}}"), 3.0),
+        (format!("grpc_server_handled_total{{{watch},grpc_code=\"OK\"}}"), 1.0),
+        (format!("grpc_server_handled_total{{{watch},grpc_code=\"Aborted\"}}"), 1.0),
+        (format!("grpc_server_msg_received_total{{{watch}}}"), 3.0),
+        (format!("grpc_server_handled_total{{{get},grpc_code=\"InvalidArgument\"}}"), 1.0),
+        (format!("grpc_server_msg_sent_total{{{get}}}"), 0.0),
+    ];
+    let met = async {
+        loop {
+            let seen = numbers(server.admin()).await;
+            if expected.iter().all(|(name, value)| seen.get(name) == Some(value)) {
+                break seen;
+            }
+        }
+    };
+    let seen = tokio::time::timeout(std::time::Duration::from_secs(20), met).await;
+    let Ok(seen) = seen else {
+        let seen = numbers(server.admin()).await;
+        for (name, value) in &expected {
+            assert_eq!(seen.get(name), Some(value), "{name}");
+        }
+        panic!("at last they were met");
+    };
+    assert!(seen[&format!("grpc_server_msg_sent_total{{{watch}}}")] >= 9.0);
+    drop(second);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_that_is_told_is_a_delivery_and_a_replay_is_none() {
+    let peer = sim();
+    let server = Server::start(&[peer.address().to_string()]).await;
+    let address = peer.address().to_string();
+    let mut watch = server.watch().await;
+    watch.until_ready(&address).await;
+    peer.drop_connections();
+    watch.until(&address, PeerStatus::Ready, Reason::HandshakeComplete).await;
+    let count = "opflex_peerstatus_delivery_seconds_count";
+    let live = within("deliveries", async {
+        loop {
+            let seen = numbers(server.admin()).await[count];
+            if seen > 0.0 {
+                break seen;
+            }
+        }
+    });
+    let live = live.await;
+    let start = opflex_peerstatus::grpc::pb::Cursor { revision: 0, ..watch.cursor() };
+    let replay =
+        WatchPeerStatusRequest { resume_after: Some(start), stop_after_sync: true, ..Default::default() };
+    server.watch_with(replay).await.unwrap().end().await.unwrap();
+    let seen = numbers(server.admin()).await;
+    assert_eq!(seen[count], live);
+    assert!(seen["opflex_peerstatus_delivery_seconds_sum"] < 30.0 * live);
+    assert_eq!(seen["opflex_peerstatus_attaches_total{kind=\"resumed\"}"], 1.0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn probes_are_answered_and_readiness_ends_first() {
+    let server = Server::start(&["127.0.0.1:1".into()]).await;
+    let admin = server.admin();
+    for (path, status, told) in [
+        ("/livez", 200, "alive"),
+        ("/readyz", 200, "ready"),
+        ("/", 200, "/metrics"),
+        ("/config", 200, "\"peers\": ["),
+        ("/no/such", 404, "there are"),
+    ] {
+        let page = page(admin, path).await;
+        assert_eq!(page.status, status, "{path}");
+        assert!(page.body.contains(told), "{path}: {}", page.body);
+    }
+    assert_eq!(
+        asked(admin, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.status,
+        405
+    );
+    // A watch that is not read to its end keeps the service draining.
+    let watch = server.watch().await;
+    server.begin_stop();
+    let draining = async {
+        loop {
+            let ready = page(admin, "/readyz").await;
+            if ready.status == 503 {
+                break ready;
+            }
+        }
+    };
+    assert_eq!(within("503", draining).await.body, "draining\n");
+    assert_eq!(page(admin, "/livez").await.status, 200, "it is alive to the end");
+    drop(watch);
+    server.stop().await;
+    assert!(TcpStream::connect(admin).await.is_err(), "it ends with the service");
+}
+
+#[tokio::test]
+async fn more_connections_than_places_and_requests_without_end_hold_up_nobody() {
+    let server = Server::start(&[]).await;
+    let admin = server.admin();
+    // Each is let go when its headers are late, which makes place for the next.
+    let mut idle = Vec::new();
+    for _ in 0..80 {
+        idle.push(TcpStream::connect(admin).await.unwrap());
+    }
+    assert_eq!(page(admin, "/livez").await.status, 200);
+    drop(idle);
+    let mut endless = TcpStream::connect(admin).await.unwrap();
+    endless.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let endless = async {
+        // It may be answered, or reset, when it is too long.
+        while endless.write_all(&[b'x'; 4096]).await.is_ok() {}
+        let _ = endless.read(&mut [0; 512]).await;
+    };
+    within("the end of an endless request", endless).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_admin_port_that_is_taken_ends_the_start_and_names_the_flag() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = crate::support::peerstatus(&["serve", "--listen", "127.0.0.1:0", "--admin", &address]).await;
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&address) && stderr.contains("--admin"), "{stderr}");
+    let mut process = Process::start(&["serve", "--listen", "127.0.0.1:0", "--admin", "off"]);
+    process.address().await;
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(0));
+}
