@@ -36,6 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Files that the service itself has open: sockets that it listens on, those of its threads, logs, whatever a resolver
 /// needs, and connections to the admin port.
 const OWN_FILES: usize = 64 + admin::MAX_CONNECTIONS;
+/// Fewer clients than this may be fewer than there are. What is left of a usual limit is more.
+const FEW_CLIENTS: usize = 1024;
 /// There is room for some clients, however few files there may be.
 const FEWEST_CLIENTS: usize = 16;
 /// How long connections to peers have to close after they were told to.
@@ -136,7 +138,7 @@ impl Service {
         // Each way in has places of its own.
         let clients = if socket.is_some() { clients / 2 } else { clients };
         if clients < serving.connections {
-            warn!(files, clients, "the limit on open files leaves room for this many clients");
+            tell_of_few_files(files, clients, serving.connections);
             serving.connections = clients;
         }
         let mut server =
@@ -341,6 +343,16 @@ async fn run(
     drop(parts.socket_file);
     info!("stopped");
     outcome
+}
+
+fn tell_of_few_files(files: usize, clients: usize, wanted: usize) {
+    let text = "the limit on open files leaves room for fewer clients than limits.max_connections; raise it \
+                (ulimit -n, LimitNOFILE=) if so many are to come";
+    if clients < FEW_CLIENTS {
+        warn!(files, clients, wanted, "{text}");
+    } else {
+        info!(files, clients, wanted, "{text}");
+    }
 }
 
 /// Each peer and each client takes a file descriptor, and many systems start processes with few of those that they

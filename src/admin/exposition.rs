@@ -51,7 +51,7 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// What [`Exposition::page`] is.
+    /// What a page is.
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
     /// Puts it together.

@@ -62,11 +62,9 @@ impl Client {
             .user_agent(concat!("peerstatus/", env!("CARGO_PKG_VERSION")))
             .map_err(|error| Failure::Other(error.into()))?;
         let channel = open(&endpoint, server.address(), tls).await.map_err(|error| {
-            Failure::Unreachable(format!(
-                "cannot reach the service at {server}: {}. Is `peerstatus serve` running? Use --server or \
-                 PEERSTATUS_SERVER.",
-                root_cause(&error)
-            ))
+            // The words are for peers of all kinds.
+            let cause = root_cause(&error).replacen("the peer", "the service", 1);
+            Failure::Unreachable(format!("cannot reach the service at {server}: {cause}. {}", remedy(&cause)))
         })?;
         Ok(Self { channel, bearer })
     }
@@ -88,6 +86,22 @@ impl Client {
     pub fn pools(&self) -> PoolServiceClient<Transport> {
         PoolServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
+}
+
+/// What to do about it.
+fn remedy(cause: &str) -> &'static str {
+    const REMEDIES: [(&str, &str); 5] = [
+        ("signed by a known authority", "Name the file of its authority with --tls-ca, if you trust it."),
+        (
+            "that of an authority",
+            "Have the service show a certificate that is not an authority's: basicConstraints=CA:FALSE.",
+        ),
+        ("and not for", "If that is the right service, say which name to expect with --tls-server-name."),
+        ("does not speak TLS", "If it is to be asked in plaintext, leave out https://."),
+        ("refused: alert", "It may want a certificate of yours: --tls-cert and --tls-key."),
+    ];
+    let known = REMEDIES.iter().find(|(words, _)| cause.contains(words));
+    known.map_or("Is `peerstatus serve` running? Use --server or PEERSTATUS_SERVER.", |(_, remedy)| remedy)
 }
 
 /// Connects over whatever leads to the address.

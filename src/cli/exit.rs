@@ -112,17 +112,25 @@ impl From<io::Error> for Failure {
     }
 }
 
+const SHOW: &str = "show a token with --token-file, or a certificate with --tls-cert and --tls-key";
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let text = describe(&status);
         if is_local(&status) {
-            Self::Unreachable(format!("{text}. Is that the address of a `peerstatus serve`?"))
+            // What plaintext HTTP/2 makes of TLS's answer.
+            let question = if text.contains("frame with invalid size") {
+                "If the service speaks TLS, ask for https://HOST:PORT."
+            } else {
+                "Is that the address of a `peerstatus serve`?"
+            };
+            Self::Unreachable(format!("{text}. {question}"))
         } else if status.code() == Code::Unavailable {
             Self::Unreachable(text)
         } else if status.code() == Code::InvalidArgument {
             Self::Usage(text)
         } else {
-            Self::Refused { text, reason: reason(&status) }
+            Self::Refused { text, reason: reason(&status) }.advise("CREDENTIALS_MISSING", SHOW)
         }
     }
 }

@@ -26,7 +26,7 @@ pub use server::{Api, Counts, Server, Serving};
 pub use socket::{SocketError, SocketFile, SocketSettings};
 
 /// Generated from `proto/grpc/health/v1`.
-#[allow(clippy::all, unreachable_pub, missing_docs)] // not ours to lint
+#[allow(clippy::all, unreachable_pub, missing_docs, rustdoc::bare_urls)] // not ours to lint
 pub mod health_pb {
     tonic::include_proto!("grpc.health.v1");
 }

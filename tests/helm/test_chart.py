@@ -149,6 +149,13 @@ class Promises(unittest.TestCase):
                 wait = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
                 self.assertLess(wait, seconds)
 
+    def test_helm_test_waits_for_a_pool_that_is_there(self):
+        for case, set_, pool in (("default", (), "default"), ("live", (), "fabric-1"), ("live", ("--set", "test.pool=fabric-2"), "fabric-2")):
+            with self.subTest(case=case, pool=pool):
+                [wait] = one(manifests(case, *set_), "Pod")["spec"]["initContainers"]
+                self.assertEqual(wait["args"][:3], ["pool", "wait", pool])
+        self.assertNotIn("initContainers", one(manifests("bare"), "Pod")["spec"])
+
     @of_each_case
     def test_every_file_of_the_configuration_is_mounted(self, found):
         [container] = workload(found)["spec"]["template"]["spec"]["containers"]
@@ -199,6 +206,29 @@ class Refusals(unittest.TestCase):
         "pools[0].peers={leaf-101}": ["pools[0].peers", '"leaf-101" is not HOST:PORT'],
         "pools[0].peers={2001:db8::1:8009}": ["pools[0].peers", "[2001:db8::1]:8009"],
         "pools[0].tls.mode=verify": ["pools[0].tls.ca", "mode verify needs the authorities"],
+        "pools[0].tls.ca.secret=a": ["pools[0].tls.ca", "pools[0].tls.mode=verify"],
+        "pools[0].tls.mode=encrypted,pools[0].tls.ca.secret=a": ["pools[0].tls.ca", "pools[0].tls.mode=verify"],
+        "pools[0].tls.server_name=a": ["pools[0].tls.server_name", "mode=encrypted or verify"],
+        "pools[0].tls.secret=a": ["pools[0].tls.secret", "mode=encrypted or verify"],
+        "pools[0].timers.echo=20s,pools[0].timers.keepalive=20s": ["pools[0].timers.keepalive", "not longer than echo, 20s"],
+        "pools[0].timers.echo=2m": ["pools[0].timers.keepalive", "120s is not longer than echo, 2m"],
+        "pools[0].timers.keepalive=15000ms": ["pools[0].timers.keepalive", "not longer than echo, 15s"],
+        "pools[0].timers.connect=9ms": ["pools[0].timers.connect", "from 10ms to 1h"],
+        "pools[0].timers.handshake=61m": ["pools[0].timers.handshake", "from 10ms to 1h"],
+        "pools[0].timers.keepalive=99999999999999999999h": ["pools[0].timers.keepalive", "from 10ms to 1h"],
+        "pools[0].peers={leaf-101:65536}": ["pools[0].peers", '"leaf-101:65536"', "from 1 to 65535"],
+        "pools[0].peers={leaf-101:0}": ["pools[0].peers", '"leaf-101:0" is not HOST:PORT'],
+        "pools[0].peers={leaf-101:1,leaf-102:1,LEAF-101:1}": ["pools[0].peers", '"LEAF-101:1" is there twice'],
+        "log.level=verbose": ["log.level", '"verbose" is not a level', "trace"],
+        "log.level=a=debug\\,inof": ["log.level", '"inof" is not a level'],
+        "server.auth.jwt.jwks.secret=a,server.auth.jwt.audience=a": ["server.auth.jwt.issuer"],
+        "server.auth.jwt.jwks.secret=a,server.auth.jwt.issuer=a": ["server.auth.jwt.audience"],
+        "server.listen=0.0.0.0:65536": ["server.listen", "from 1 to 65535"],
+        "fullnameOverride=Fabric": ["fullnameOverride", '"Fabric"', "a letter first"],
+        "fullnameOverride=a.b": ["fullnameOverride", '"a.b"'],
+        "fullnameOverride=" + "a" * 64: ["fullnameOverride", "up to 63"],
+        "nameOverride=a_b": ["fullnameOverride", '"watch-a_b"'],
+        "resources.limit.memory=1Gi": ["resources.limit:", "limits, requests and claims"],
         "pools[0].mode=stitched,pools[1].mode=stitched": ["pools[1].name", "two pools"],
         "server.listen=50051": ["/server/listen", "want string"],
         "server.listen=localhost:50051": ["server.listen", "is not IP:PORT"],
@@ -209,11 +239,19 @@ class Refusals(unittest.TestCase):
         "server.insecure=false": ["server.insecure is false", "server.tls.secret"],
         "hostNetwork=true": ["hostNetwork", "server.tls.secret", "server.listen=127.0.0.1:50051"],
         "server.tls.client_ca.secret=ca": ["server.tls.client_ca", "only within TLS"],
+        "server.tls.client_auth=required": ["server.tls.client_auth needs server.tls.client_ca", "server.tls.secret"],
+        "server.tls.client_auth=required,server.tls.secret=a": ["server.tls.client_auth needs server.tls.client_ca"],
+        "server.tls.client_auth=optional,server.tls.secret=a": ["server.tls.client_auth needs server.tls.client_ca"],
         "server.tls.certManager.enabled=true": ["issuerRef.name"],
         "server.tls.secret=a,server.tls.certManager.enabled=true": ["not both"],
         "server.auth.tokens.key=a": ["server.auth.tokens", "name a secret or a configMap"],
         "server.auth.jwt.issuer=a": ["server.auth.jwt.jwks", "which secret or configMap"],
+        "networkPolicy.peerCIDRs={10.0.0.0/8},pools[0].peers={[2001:db8::1]:8009}": ["networkPolicy.peerCIDRs", "IPv6", "pools[0].peers"],
+        "networkPolicy.peerCIDRs={2001:db8::/64},pools[0].peers={leaf:1,10.0.0.30:8009}": ["peerCIDRs", "IPv4", "10.0.0.30:8009"],
         "test.token.key=a": ["test.token.secret"],
+        "test.token.secret=a": ["test.token", "plaintext", "server.tls.secret"],
+        "test.pool=fabric-9": ["test.pool", '"fabric-9"'],
+        "pools[0].name=fabric-1,test.pool=default": ["test.pool", '"default"'],
         "mode=daemonset,pools[0].name=fabric-1": ["pools[0].name", "one pool, `default`"],
         "mode=daemonset,pools[0].identity.name=node": ["pools[0].identity.name", "the name of the node"],
         "mode=daemonset,podDisruptionBudget.enabled=true": ["podDisruptionBudget", "daemonset"],
@@ -292,14 +330,33 @@ class Notes(unittest.TestCase):
                 kind = workload(manifests(case))["kind"].lower()
                 name = workload(manifests(case))["metadata"]["name"]
                 self.assertIn(f"kubectl --namespace opflex exec {kind}/{name} -- peerstatus watch", notes)
-                self.assertIn("helm test watch --namespace opflex", notes)
+                refused = case in ("cert-manager", "full", "service-accounts")
+                self.assertEqual("helm test watch --namespace opflex" in notes, not refused)
+                self.assertEqual("`helm test` would be refused" in notes, refused)
                 self.assertNotIn("\n\n\n", notes)
+
+    def test_they_name_the_values_where_credentials_are_needed(self):
+        notes = self.notes("service-accounts")
+        self.assertIn("test.token.secret", notes)
+        self.assertIn("server.auth.local=viewer", notes)
+        self.assertNotIn("server.auth.local=viewer", self.notes("service-accounts", "--set", "server.auth.local=viewer"))
+        notes = self.notes("service-accounts", "--set", "test.token.secret=a")
+        self.assertNotIn("would be refused", notes)
+        self.assertIn("has no certificate to show", self.notes("full"))
+        self.assertIn("fabric-1 (test.pool)", self.notes("live"))
 
     def test_they_say_what_is_open(self):
         self.assertIn("PLAINTEXT", self.notes("peers"))
         self.assertIn("without credentials", self.notes("peers"))
         self.assertNotIn("PLAINTEXT", self.notes("cert-manager"))
         self.assertIn("Every pod of the cluster", self.notes("bare"))
+
+    def test_they_say_that_tokens_go_in_the_clear(self):
+        notes = self.notes("peers", "--set", "server.auth.tokens.secret=a")
+        for words in ("IN THE CLEAR", "`peerstatus` refuses to send", "server.tls.secret", "without which no token is sent"):
+            self.assertIn(words, notes)
+        for case in ("peers", "service-accounts", "aci-remote"):
+            self.assertNotIn("IN THE CLEAR", self.notes(case))
 
     def test_they_say_when_there_are_no_peers(self):
         self.assertIn("No peer is configured", self.notes("default"))

@@ -352,7 +352,8 @@ async fn a_thousand_that_begin_tls_and_do_not_go_on_keep_nobody_out() {
     let server = format!("https://localhost:{}", address.port());
     let to = ["--server", &server, "--tls-ca", ca.to_str().unwrap()];
     let mut watch = Process::start(&[&["watch", "-o", "json"][..], &to].concat());
-    // What the service says that it is to be told, and what is told: a peer comes and goes.
+    while !watch.line().await.expect("the watch begins").contains("\"synced\"") {}
+    // A peer comes and goes, by the hand of new clients, and the old one hears of it.
     let mut goes_on = async || {
         for order in ["add", "remove"] {
             let output = peerstatus(&[&["peers", order, "127.0.0.1:1"][..], &to].concat()).await;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use opflex_peerstatus::{
     grpc::pb::{
-        AddPeerRequest, ChangeKind, ListPeersRequest, Peer, PeerOrigin,
+        AddPeerRequest, ChangeKind, Cursor, ListPeersRequest, Peer, PeerOrigin,
         PeerStatus::{Closing, Connected, Connecting, Disconnected, Ready},
         PoolHealth::Healthy,
         Reason::{self, Dialing, GivenUp, HandshakeComplete, NotInPeerList, RemovedByClient},
-        RemovePeerRequest, ResetPeersRequest, ResetScope,
+        RemovePeerRequest, ResetPeersRequest, ResetScope, WatchPeerStatusRequest,
     },
     opflex::ElementMode,
     sim::{Behaviour, SimPeer},
@@ -212,6 +212,10 @@ async fn lists_that_disagree_come_to_rest() {
     let server = Server::start(&[peers[0].address().to_string()]).await;
     let mut watch = server.watch().await;
     watch.synced().await;
+    // From the beginning: it may all have happened before there was a watch.
+    let resume_after = Some(Cursor { revision: 0, ..watch.cursor() });
+    let request = WatchPeerStatusRequest { resume_after, ..Default::default() };
+    let mut watch = server.watch_with(request).await.expect("a watch");
     // a tells of b, b tells of c, and c of nobody, which sends b away.
     watch.until(&peers[1].address().to_string(), Closing, NotInPeerList).await;
     watch.until_health(Healthy).await;

@@ -5,6 +5,9 @@
 {{- if not (regexMatch `^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9a-fA-F:.]+\]):[1-9][0-9]{0,4}$` (get $server $key)) }}
 {{- fail (printf "server.%s: %q is not IP:PORT, for example 0.0.0.0:50051 or [::]:50051" $key (get $server $key)) }}
 {{- end }}
+{{- if gt (include "peerstatus.port" (get $server $key) | atoi) 65535 }}
+{{- fail (printf "server.%s: %q has no port from 1 to 65535" $key (get $server $key)) }}
+{{- end }}
 {{- end }}
 {{- if not (regexMatch `^([0-5]m|([0-9]{1,2}|[12][0-9]{2}|300)s|[0-9]{1,5}ms)$` $server.drain_timeout) }}
 {{- fail (printf "server.drain_timeout: %q is not a number with ms, s or m, from 0s to 5m" $server.drain_timeout) }}
@@ -19,6 +22,9 @@
 {{- end }}
 {{- if and $server.tls.client_ca (not $tls) }}
 {{- fail "server.tls.client_ca: clients show certificates only within TLS; set server.tls.secret or server.tls.certManager.enabled" }}
+{{- end }}
+{{- if and $server.tls.client_auth (not $server.tls.client_ca) }}
+{{- fail (printf "server.tls.client_auth needs server.tls.client_ca: there is nothing to check certificates with, and clients without one would get in; name the authorities%s" ($tls | empty | ternary ", and set server.tls.secret or server.tls.certManager.enabled" "")) }}
 {{- end }}
 {{- if and (not $tls) (not $local) }}
 {{- if .Values.hostNetwork }}
@@ -43,9 +49,27 @@
 {{- if and $server.auth.jwt (not $server.auth.jwt.jwks) }}
 {{- fail "server.auth.jwt.jwks: say which secret or configMap has the keys that sign JWTs" }}
 {{- end }}
+{{- range $key := list "issuer" "audience" }}
+{{- if and $server.auth.jwt (not (get $server.auth.jwt $key)) }}
+{{- fail (printf "server.auth.jwt.%s: say which JWTs are meant, for others are refused; jwks needs issuer and audience" $key) }}
+{{- end }}
+{{- end }}
+{{- include "peerstatus.checkName" . }}
+{{- include "peerstatus.checkLevel" .Values.log.level }}
+{{- range $key, $_ := .Values.resources }}
+{{- if not (has $key (list "limits" "requests" "claims")) }}
+{{- fail (printf "resources.%s: there is no such key; there are limits, requests and claims" $key) }}
+{{- end }}
+{{- end }}
 {{- include "peerstatus.checkPools" . }}
+{{- if and .Values.networkPolicy.enabled .Values.networkPolicy.peerCIDRs (not .Values.hostNetwork) }}
+{{- include "peerstatus.checkFamilies" . }}
+{{- end }}
 {{- if and .Values.test.token (not .Values.test.token.secret) }}
 {{- fail "test.token.secret: say which secret has the token" }}
+{{- end }}
+{{- if and .Values.test.token (include "peerstatus.open" .) }}
+{{- fail "test.token: no token is sent in plaintext; set server.tls.secret or server.tls.certManager.enabled" }}
 {{- end }}
 {{- if and .Values.podDisruptionBudget.enabled (eq .Values.mode "daemonset") }}
 {{- fail "podDisruptionBudget: it does nothing for a daemonset, whose pods a drain leaves alone" }}
@@ -62,31 +86,18 @@
 {{- end }}
 {{- end }}
 
-{{- define "peerstatus.checkPools" -}}
-{{- $names := list }}
-{{- range $index, $pool := .Values.pools }}
-{{- $name := $pool.name | default "default" }}
-{{- $place := printf "pools[%d]" $index }}
-{{- if has $name $names }}{{ fail (printf "%s.name: there are two pools %q" $place $name) }}{{ end }}
-{{- $names = append $names $name }}
-{{- if eq $.Values.mode "daemonset" }}
-{{- if ne $name "default" }}
-{{- fail (printf "%s.name: in a daemonset there is one pool, `default`, on each node, not %q" $place $name) }}
-{{- end }}
-{{- if ($pool.identity | default dict).name }}
-{{- fail (printf "%s.identity.name: in a daemonset it is the name of the node; leave it out" $place) }}
+{{- define "peerstatus.checkName" -}}
+{{- $name := include "peerstatus.fullname" . }}
+{{- if or (gt (len .Values.fullnameOverride) 63) (not (regexMatch `^[a-z]([-a-z0-9]*[a-z0-9])?$` $name)) }}
+{{- fail (printf "fullnameOverride: a Service cannot be called %q: it takes up to 63 of a-z, 0-9 and -, with a letter first and no - last" (.Values.fullnameOverride | default $name)) }}
 {{- end }}
 {{- end }}
-{{- range $pool.peers }}
-{{- if not (regexMatch `^([^\s:\[\]]+|\[[0-9a-fA-F:.]+\]):[1-9][0-9]{0,4}$` .) }}
-{{- fail (printf "%s.peers: %q is not HOST:PORT, for example leaf-101:8009 or [2001:db8::1]:8009" $place .) }}
-{{- end }}
-{{- end }}
-{{- with $pool.tls }}
-{{- include "peerstatus.checkSource" (dict "place" (printf "%s.tls.ca" $place) "source" (.ca | default dict)) }}
-{{- if and (eq (.mode | default "disabled") "verify") (not .ca) }}
-{{- fail (printf "%s.tls.ca: mode verify needs the authorities; the image has none" $place) }}
-{{- end }}
+
+{{/* As the service does: a word by itself must be a level, though it could be the name of a module. */}}
+{{- define "peerstatus.checkLevel" -}}
+{{- range splitList "," . }}
+{{- if and (regexMatch `^[\pL\pN]*$` .) (not (regexMatch `^(?i:off|error|warn|info|debug|trace|[0-5])$` .)) }}
+{{- fail (printf "log.level: %q is not a level: off, error, warn, info, debug, trace" .) }}
 {{- end }}
 {{- end }}
 {{- end }}

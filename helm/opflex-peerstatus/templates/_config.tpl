@@ -24,12 +24,6 @@
 {{- end }}
 {{- end }}
 
-{{/* "true" if clients have a way to show who they are. */}}
-{{- define "peerstatus.credentials" -}}
-{{- $auth := .Values.server.auth -}}
-{{ if or $auth.tokens $auth.jwt .Values.server.tls.client_ca }}true{{ end }}
-{{- end }}
-
 {{- define "peerstatus.auth" -}}
 {{- $auth := .Values.server.auth }}
 {{- $local := $auth.local }}
@@ -59,7 +53,7 @@
 {{- $pairs := dict "cert" "/etc/peerstatus/tls/tls.crt" "key" "/etc/peerstatus/tls/tls.key" }}
 {{- with .Values.server.tls.client_ca }}
 {{- $_ := set $pairs "client_ca" (printf "/etc/peerstatus/clients/%s" (.key | default "ca.crt")) }}
-{{- $_ := set $pairs "client_auth" $.Values.server.tls.client_auth }}
+{{- $_ := set $pairs "client_auth" ($.Values.server.tls.client_auth | default "optional") }}
 {{- end }}
 {{- include "peerstatus.table" (dict "name" "server.tls" "pairs" $pairs) }}
 {{- end }}

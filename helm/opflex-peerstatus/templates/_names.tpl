@@ -66,3 +66,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "peerstatus.loopback" -}}
 {{ if or (hasPrefix "127." .) (hasPrefix "[::1]:" .) }}true{{ end }}
 {{- end }}
+
+{{/* The pool that `helm test` waits for; nothing if there is none. */}}
+{{- define "peerstatus.testPool" -}}
+{{- with .Values.test.pool }}{{ . }}{{ else }}{{ with .Values.pools }}{{ (first .).name | default "default" }}{{ end }}{{ end }}
+{{- end }}

@@ -46,6 +46,10 @@ pub(super) struct HistoryArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards), or `pool/host:port` [default: all]
     peer: Option<PeerName<Glob>>,
 
+    /// The same, as `watch` takes it
+    #[arg(long = "peer", value_name = "GLOB", conflicts_with = "peer", hide = true)]
+    option: Option<PeerName<Glob>>,
+
     /// Only the peers of this pool
     #[arg(long, value_name = "NAME")]
     pool: Option<PoolName>,
@@ -60,7 +64,8 @@ pub(super) struct HistoryArgs {
 }
 
 /// Lists.
-pub(super) async fn run(args: HistoryArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+pub(super) async fn run(mut args: HistoryArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    args.peer = args.peer.or(args.option.take());
     let asked = asked(&args, SystemTime::now())?;
     let mut client = Client::connect(&globals.server).await?.pools();
     let (mut transitions, mut pages) = (Vec::new(), Pages::default());

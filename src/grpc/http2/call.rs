@@ -47,8 +47,8 @@ pub(super) async fn run(
     let (response, caller) = match admitted {
         Err(status) => (status.into_http(), None),
         Ok(caller) => {
-            let (head, body) = request.into_parts();
             let pass = caller.clone().map(|caller| access.pass(caller));
+            let (head, body) = request.into_parts();
             let body = Received::new(head.uri.path(), body, Arc::clone(call.method()), pass);
             let mut request = Request::from_parts(head, Body::new(body));
             // It has been looked at, and is nobody else's business.

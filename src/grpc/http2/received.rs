@@ -27,6 +27,9 @@ const LONG_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// Where that is.
 const REFLECTION: &str = "/grpc.reflection.";
 
+/// Why there is no more of it.
+type Failed = Box<dyn Error + Send + Sync>;
+
 /// The body of a request. Reading it makes room for more.
 pub(super) struct Received {
     body: RecvStream,
@@ -48,33 +51,34 @@ impl Received {
     }
 
     /// What comes next of what the client sends, however long it takes.
-    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
         if let Some(data) = ready!(self.body.poll_data(cx)) {
-            return Poll::Ready(Some(data.and_then(|data| {
+            let taken = data.and_then(|data| {
                 self.method.received(self.framing.take(&data));
                 self.body.flow_control().release_capacity(data.len())?;
                 Ok(Frame::data(data))
-            })));
+            });
+            return Poll::Ready(Some(taken.map_err(Into::into)));
         }
-        self.body.poll_trailers(cx).map(|trailers| trailers.transpose().map(|said| said.map(Frame::trailers)))
+        // Nothing is done before all is there, and that may be long after the headers let it in.
+        if let Some(pass) = self.pass.take().filter(|_| self.late.is_some()) {
+            pass.check()?;
+        }
+        let trailers = ready!(self.body.poll_trailers(cx)).transpose();
+        Poll::Ready(trailers.map(|said| said.map(Frame::trailers).map_err(Into::into)))
     }
 }
 
 impl Body for Received {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = Failed;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = self.poll_client(cx) {
-            // Nothing is done before all is there, and that may be long after the headers let it in.
-            let is_whole = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
-            if is_whole && let Some(pass) = self.pass.take().filter(|_| self.late.is_some()) {
-                pass.check()?;
-            }
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(frame);
         }
         let until = self.until;
         let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(until)));

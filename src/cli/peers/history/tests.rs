@@ -19,7 +19,7 @@ fn now() -> SystemTime {
 
 fn args(peer: Option<&str>, pool: Option<&str>, since: Option<Duration>) -> HistoryArgs {
     let (peer, pool) = (peer.map(|peer| peer.parse().unwrap()), pool.map(|pool| pool.parse().unwrap()));
-    HistoryArgs { peer, pool, limit: 50, since }
+    HistoryArgs { option: None, peer, pool, limit: 50, since }
 }
 
 fn question(peer: Option<&str>, pool: Option<&str>) -> (String, String) {
