@@ -11,20 +11,20 @@ mod state;
 pub use exposition::{Certificate, Exposition, Sources};
 pub use pages::Pages;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use http::Request;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
 
-/// Connections at a time: some scrapers, and probes. Others wait to be taken in.
+/// Connections at a time: some scrapers, and probes. The oldest gives way to one more, so that a probe is answered
+/// whoever else has connected and says nothing.
 pub const MAX_CONNECTIONS: usize = 64;
 /// From the connection to the end of the request's headers.
 const HEADERS: Duration = Duration::from_secs(5);
@@ -37,19 +37,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the pages, until it is dropped.
 pub async fn serve(listener: TcpListener, pages: Pages) {
-    let (pages, places) = (Arc::new(pages), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
-    let mut connections = JoinSet::new();
+    let pages = Arc::new(pages);
+    let (mut connections, mut by_age) = (JoinSet::new(), VecDeque::<AbortHandle>::new());
     loop {
         while connections.try_join_next().is_some() {}
-        // It is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let pages = Arc::clone(&pages);
-                connections.spawn(async move {
-                    let _place = place;
-                    connection(stream, pages).await;
-                });
+                by_age.retain(|connection| !connection.is_finished());
+                if by_age.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = by_age.pop_front()
+                {
+                    oldest.abort();
+                }
+                by_age.push_back(connections.spawn(connection(stream, Arc::clone(&pages))));
             }
             Err(error) => {
                 warn!(%error, "a connection to the admin port could not be taken in");

@@ -239,7 +239,7 @@ async fn probes_are_answered_and_readiness_ends_first() {
 async fn more_connections_than_places_and_requests_without_end_hold_up_nobody() {
     let server = Server::start(&[]).await;
     let admin = server.admin();
-    // Each is let go when its headers are late, which makes place for the next.
+    // The oldest give way.
     let mut idle = Vec::new();
     for _ in 0..80 {
         idle.push(TcpStream::connect(admin).await.unwrap());
@@ -254,6 +254,21 @@ async fn more_connections_than_places_and_requests_without_end_hold_up_nobody() 
         let _ = endless.read(&mut [0; 512]).await;
     };
     within("the end of an endless request", endless).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_is_answered_though_hundreds_have_connected_and_say_nothing() {
+    let server = Server::start(&["127.0.0.1:1".into()]).await;
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(TcpStream::connect(server.admin()).await.unwrap());
+    }
+    // Sooner than any of them would have to say something.
+    let probe = tokio::time::timeout(std::time::Duration::from_secs(4), page(server.admin(), "/livez"));
+    let probe = probe.await.expect("an answer");
+    assert!(probe.head.starts_with("HTTP/1.1 200"), "{}", probe.head);
+    drop(idle);
     server.stop().await;
 }
 
