@@ -44,7 +44,7 @@ class Grpcurl(unittest.TestCase):
         return subprocess.run([GRPCURL, "-plaintext", *arguments], capture_output=True, text=True, timeout=PATIENCE_S, stdin=subprocess.DEVNULL)
 
     @classmethod
-    def call(cls, service, method, **request):
+    def call(cls, service, method, /, **request):
         body = ["-d", json.dumps(request)] if request else []
         result = cls.run_it(*body, cls.service.address, f"{service}/{method}")
         assert result.returncode == 0, f"{method}: exit {result.returncode}\n{result.stderr}"
