@@ -152,6 +152,7 @@ async fn a_peer_is_added_and_removed_and_its_connection_closes_last() {
     // It is dialled at once, and may be there already.
     let status = added.status();
     assert!(matches!(status, Connecting | Connected), "{status:?}");
+    watch.until(&peer.address(), Connecting, Dialing).await;
     let id = peer.greeted().await;
     peer.answer_well(&id).await;
     watch.until(&peer.address(), Ready, HandshakeComplete).await;
