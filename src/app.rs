@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -25,6 +24,7 @@ use crate::{
     transport::Slots,
 };
 
+mod files;
 mod reload;
 
 pub use reload::Reloader;
@@ -33,13 +33,6 @@ pub use reload::Reloader;
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How often the files that say who gets in are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Files that the service itself has open: sockets that it listens on, those of its threads, logs, whatever a resolver
-/// needs, and connections to the admin port.
-const OWN_FILES: usize = 64 + admin::MAX_CONNECTIONS;
-/// Fewer clients than this may be fewer than there are. What is left of a usual limit is more.
-const FEW_CLIENTS: usize = 1024;
-/// There is room for some clients, however few files there may be.
-const FEWEST_CLIENTS: usize = 16;
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -117,9 +110,8 @@ impl Service {
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let peers = Peers::default();
-        let files = raise_file_limit();
+        let files = files::raise_limit();
         let slots = Slots::for_files(files);
-        let clients = room_for_clients(files, slots.most_connections());
         let mut pools = open_pools(&config, &slots, &hub, &peers);
         let handles = Arc::new(pools.handles);
         let access = Arc::new(Access::new(config.tls.clone(), Arc::clone(&config.auth)));
@@ -135,12 +127,8 @@ impl Service {
             draining: draining.clone(),
         };
         let mut serving = config.serving;
-        // Each way in has places of its own.
-        let clients = if socket.is_some() { clients / 2 } else { clients };
-        if clients < serving.connections {
-            tell_of_few_files(files, clients, serving.connections);
-            serving.connections = clients;
-        }
+        let ways_in = 1 + usize::from(socket.is_some());
+        serving.connections = files::fit(serving.connections, files, slots.most_connections(), ways_in);
         let mut server =
             Server::start(api, serving, Arc::clone(&access)).await.map_err(StartError::Threads)?;
         if let Some(socket) = socket {
@@ -345,31 +333,6 @@ async fn run(
     outcome
 }
 
-fn tell_of_few_files(files: usize, clients: usize, wanted: usize) {
-    let text = "the limit on open files leaves room for fewer clients than limits.max_connections; raise it \
-                (ulimit -n, LimitNOFILE=) if so many are to come";
-    if clients < FEW_CLIENTS {
-        warn!(files, clients, wanted, "{text}");
-    } else {
-        info!(files, clients, wanted, "{text}");
-    }
-}
-
-/// Each peer and each client takes a file descriptor, and many systems start processes with few of those that they
-/// may have. Returns how many it is now.
-fn raise_file_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    // It may not be allowed, and is no reason not to run.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    let current = getrlimit(Resource::Nofile).current;
-    current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
-}
-
-/// How many clients there may be: as many as there are files that neither peers nor the service itself may need.
-fn room_for_clients(files: usize, peers: usize) -> usize {
-    files.saturating_sub(peers).saturating_sub(OWN_FILES).max(FEWEST_CLIENTS)
-}
-
 /// Destroys listeners that nobody has watched for too long.
 async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
     let mut every = interval(EXPIRE_EVERY);
@@ -393,20 +356,6 @@ async fn keep_fresh(access: Arc<Access>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = every.tick() => access.look(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clients_have_the_files_that_peers_leave_them() {
-        for (files, clients) in [(0, 16), (256, 16), (1024, 128), (20_000, 4_872), (1_048_576, 262_016)] {
-            let peers = Slots::for_files(files).most_connections();
-            assert_eq!(room_for_clients(files, peers), clients, "{files}");
-            assert!(files < 512 || peers + clients < files);
         }
     }
 }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use super::*;
+use crate::opflex::{ElementMode, Role};
 
 fn from_toml(text: &str) -> Result<Config, ConfigError> {
     build(toml::from_str(text).unwrap(), Overrides::default())

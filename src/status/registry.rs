@@ -18,12 +18,19 @@ use tracing::debug;
 
 use super::{
     AttachError, AttachOptions, CreateError, Cursor, End, Gap, GapPolicy, Hub, Listener, ListenerError,
-    ListenerSpec, ListenerView, Owner, Quota, Reach, ResetReason,
+    ListenerSpec, ListenerView, Reach,
     listener::{Attachment, Life},
     seat::{Progress, Seat},
     subscription::{Start, Subscription},
 };
-use crate::metrics::{Attach, Detach, Listening, Reset};
+use crate::metrics::{Attach, Listening};
+
+mod attached;
+mod owners;
+
+pub use attached::Place;
+pub(super) use attached::{Attached, detach};
+use owners::Owners;
 
 /// How many listeners and streams there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +70,7 @@ pub struct Listeners {
 
 struct Registry {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
-    /// How many each of those owners has that may have only so many.
-    owners: BTreeMap<Arc<str>, usize>,
+    owners: Owners,
     streams: usize,
     limits: Limits,
 }
@@ -75,39 +81,10 @@ impl Registry {
         self.listeners.get(id).filter(|listener| reach.includes(listener))
     }
 
-    /// Lets the owner of a listener have another one.
-    fn disown(&mut self, listener: &Listener) {
-        let owner = &listener.spec.owner;
-        if owner.quota == Quota::Limited
-            && let Some(count) = self.owners.get_mut(&owner.name)
-        {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.owners.remove(&owner.name);
-            }
-        }
-    }
-
     fn remove(&mut self, id: &str) -> Option<Arc<Listener>> {
         let listener = self.listeners.remove(id)?;
-        self.disown(&listener);
+        self.owners.one_less(&listener.spec.owner);
         Some(listener)
-    }
-
-    /// One more for this owner, if it may. Its name is kept once for all of its listeners.
-    fn own(&mut self, owner: &mut Owner, limit: usize) -> Result<(), CreateError> {
-        if owner.quota == Quota::Exempt {
-            return Ok(());
-        }
-        if let Some((name, _)) = self.owners.get_key_value(&owner.name) {
-            owner.name = Arc::clone(name);
-        }
-        let count = self.owners.entry(Arc::clone(&owner.name)).or_default();
-        if *count >= limit {
-            return Err(CreateError::OwnerQuota { owner: Arc::clone(&owner.name), limit });
-        }
-        *count += 1;
-        Ok(())
     }
 }
 
@@ -121,7 +98,7 @@ impl Listeners {
             draining: AtomicBool::new(false),
             registry: Mutex::new(Registry {
                 listeners: BTreeMap::new(),
-                owners: BTreeMap::new(),
+                owners: Owners::default(),
                 streams: 0,
                 limits,
             }),
@@ -260,7 +237,7 @@ impl Listeners {
         let over: Vec<_> = registry.listeners.extract_if(.., |_, listener| is_over(listener)).collect();
         for (id, listener) in &over {
             debug!(listener = %id, "listener expired");
-            registry.disown(listener);
+            registry.owners.one_less(&listener.spec.owner);
         }
         over.len()
     }
@@ -315,7 +292,8 @@ impl Listeners {
         if registry.listeners.len() >= registry.limits.listeners {
             return Err(CreateError::ListenerQuota(registry.limits.listeners));
         }
-        registry.own(&mut spec.owner, registry.limits.per_owner)?;
+        let limit = registry.limits.per_owner;
+        registry.owners.one_more(&mut spec.owner, limit)?;
         let id = id.map_or_else(|| unused_id(registry), Arc::from);
         let listener = Arc::new(Listener {
             id: Arc::clone(&id),
@@ -435,89 +413,6 @@ impl Listeners {
             resets: progress.resets,
             missed: progress.missed,
         }
-    }
-}
-
-/// A place among the streams. Dropping it makes room for another.
-pub struct Place {
-    listeners: Weak<Listeners>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(listeners) = self.listeners.upgrade() {
-            listeners.one_less(&mut listeners.registry.lock());
-        }
-    }
-}
-
-/// A stream's hold on its listener. Dropping it detaches.
-pub(super) struct Attached {
-    listeners: Weak<Listeners>,
-    pub(super) listener: Arc<Listener>,
-    pub(super) seat: Arc<Seat>,
-    /// Why the stream ended, if it did by itself.
-    pub(super) left: Option<Detach>,
-}
-
-impl Attached {
-    /// Counts that the stream starts over.
-    pub(super) fn count_reset(&self, why: ResetReason, missed: u64) {
-        self.seat.reset(missed);
-        let why = match why {
-            ResetReason::Overflow => Reset::Overflow,
-            ResetReason::Compacted => Reset::Compacted,
-            ResetReason::EpochChanged => Reset::EpochChanged,
-        };
-        if let Some(listeners) = self.listeners.upgrade() {
-            listeners.counts.reset(why, missed);
-        }
-    }
-
-    fn why_it_left(&self) -> Detach {
-        let called_away = self.seat.end().map(|(end, _)| detach(end));
-        self.left.or(called_away).unwrap_or(Detach::ClientGone)
-    }
-
-    /// The listener as it is now; `None` if the service is gone.
-    pub(super) fn view(&self) -> Option<ListenerView> {
-        self.listeners.upgrade().map(|listeners| listeners.view(&self.listener))
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        let Some(listeners) = self.listeners.upgrade() else {
-            return;
-        };
-        let why = self.why_it_left();
-        listeners.counts.detached(why);
-        debug!(listener = %self.listener.id, ?why, "listener detached");
-        let mut registry = listeners.registry.lock();
-        listeners.one_less(&mut registry);
-        let mut life = self.listener.life.lock();
-        // After a takeover the seat is somebody else's.
-        if matches!(&life.attachment, Attachment::Attached { seat, .. } if Arc::ptr_eq(seat, &self.seat)) {
-            life.past = life.progress();
-            life.attachment = Attachment::detached(self.listener.spec.idle_ttl);
-            let ephemeral = self.listener.spec.idle_ttl.is_none();
-            let listed = registry.listeners.get(&self.listener.id);
-            if ephemeral && listed.is_some_and(|listed| Arc::ptr_eq(listed, &self.listener)) {
-                registry.remove(&self.listener.id);
-            }
-        }
-    }
-}
-
-/// What the end of a stream counts as.
-pub(super) const fn detach(end: End) -> Detach {
-    match end {
-        End::TakenOver => Detach::TakenOver,
-        End::Destroyed => Detach::Destroyed,
-        End::Draining => Detach::Draining,
-        End::Overflow => Detach::Overflow,
-        End::Expired => Detach::Expired,
-        End::Revoked => Detach::Revoked,
     }
 }
 

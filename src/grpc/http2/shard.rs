@@ -172,11 +172,8 @@ impl Shard {
             Stream::Tcp(stream, client) => {
                 let origin = Origin::tcp(client);
                 let client = Arc::clone(&origin.client);
-                let begun = async {
-                    let stream = TcpStream::from_std(stream)?;
-                    let handshake = self.first_word(stream.readable(), silent, &handshakes).await?;
-                    Ok((stream, handshake))
-                };
+                let stream = TcpStream::from_std(stream);
+                let begun = self.first_word(stream, TcpStream::readable, silent, &handshakes);
                 // In a box, for it is over when all the rest begins.
                 let ended = match (Box::pin(begun).await, self.common.access.tls()) {
                     (Err(reason), _) => Err(reason),
@@ -193,11 +190,8 @@ impl Shard {
             Stream::Unix(stream, who) => {
                 let origin = Origin::unix(&who);
                 let client = Arc::clone(&origin.client);
-                let begun = async {
-                    let stream = UnixStream::from_std(stream)?;
-                    let handshake = self.first_word(stream.readable(), silent, &handshakes).await?;
-                    Ok((stream, handshake))
-                };
+                let stream = UnixStream::from_std(stream);
+                let begun = self.first_word(stream, UnixStream::readable, silent, &handshakes);
                 let ended = match Box::pin(begun).await {
                     Err(reason) => Err(reason),
                     Ok((stream, handshake)) => self.carry(handshake, async { Ok((stream, origin)) }).await,
@@ -211,23 +205,24 @@ impl Shard {
     }
 
     /// Waits for a client's first word, and then for its turn: who says nothing keeps nobody waiting.
-    async fn first_word(
+    async fn first_word<S>(
         &self,
-        word: impl Future<Output = io::Result<()>>,
+        stream: io::Result<S>,
+        readable: impl AsyncFnOnce(&S) -> io::Result<()>,
         silent: Handshake,
         handshakes: &Arc<Handshakes>,
-    ) -> Result<Handshake, Ended> {
-        let close = &self.common.close;
+    ) -> Result<(S, Handshake), Ended> {
+        let (stream, close) = (stream?, &self.common.close);
         tokio::select! {
             biased;
-            said = timeout(HANDSHAKE, word) => said.map_err(|_| Ended::Silent(HANDSHAKE))??,
+            said = timeout(HANDSHAKE, readable(&stream)) => said.map_err(|_| Ended::Silent(HANDSHAKE))??,
             () = silent.displaced() => return Err(Ended::Displaced),
             () = close.cancelled() => return Err(Ended::Stopping),
         }
         drop(silent);
         tokio::select! {
             biased;
-            handshake = handshakes.begin() => Ok(handshake),
+            handshake = handshakes.begin() => Ok((stream, handshake)),
             () = close.cancelled() => Err(Ended::Stopping),
         }
     }
@@ -248,7 +243,7 @@ impl Shard {
             // In a box, for it is as large as the connection, which would have room for it for ever.
             opened = Box::pin(timeout(HANDSHAKE, open)) => opened.map_err(|_| Ended::Late(HANDSHAKE))??,
             // Who has not spoken when the service stops has nothing to lose.
-            () = close.cancelled() => return Ok(()),
+            () = close.cancelled() => return Err(Ended::Stopping),
             () = handshake.displaced() => return Err(Ended::Displaced),
         };
         drop(handshake);
