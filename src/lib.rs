@@ -6,6 +6,7 @@
 //! | layer | module | what it is |
 //! |---|---|---|
 //! | pure | `glob` | patterns for names |
+//! | pure | [`http2`] | what clients speak: bytes to requests, answers to bytes |
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
 //! | numbers | [`metrics`] | what is counted and measured |
@@ -27,6 +28,7 @@ pub mod config;
 mod files;
 mod glob;
 pub mod grpc;
+pub mod http2;
 pub mod metrics;
 pub mod opflex;
 pub mod peer;
