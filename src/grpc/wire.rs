@@ -99,7 +99,7 @@ fn put(frame: &mut BytesMut, message: &pb::WatchPeerStatusResponse) {
 fn put_header(frame: &mut BytesMut, length: usize) {
     frame.reserve(HEADER + length);
     frame.put_u8(0);
-    // A snapshot's part has 500 peers at most, each far below 8 MiB.
+    // A snapshot's part has 100 peers at most, each far below 40 MiB.
     frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }
 

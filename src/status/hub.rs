@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     ops::Bound,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     task::Waker,
@@ -17,13 +17,14 @@ use std::{
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::{
-    ChangeKind, Cursor, Event, Gap, HealthChange, PeerChange, PeerState, PoolState, health::Tally, log::Log,
-};
+use self::pool::Pool;
+use super::{Cursor, Event, Gap, PeerState, PoolState, log::Log};
 use crate::{
     opflex::{Identity, Proxies, Roles},
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
 };
+
+mod pool;
 
 /// The state of everything, and what happened to it.
 pub struct Hub {
@@ -44,12 +45,16 @@ struct Waiting {
 struct State {
     log: Log,
     pools: BTreeMap<Arc<str>, Pool>,
+    /// The last snapshot, if somebody has it yet and nothing has changed: clients that come together begin with the same.
+    snapshot: Weak<Snapshot>,
 }
 
-struct Pool {
-    state: Arc<PoolState>,
-    tally: Tally,
-    peers: BTreeMap<PeerAddress, Arc<PeerState>>,
+impl State {
+    /// The pools, for what makes the last snapshot an old one.
+    fn change(&mut self) -> &mut BTreeMap<Arc<str>, Pool> {
+        self.snapshot = Weak::new();
+        &mut self.pools
+    }
 }
 
 /// Something happened to a peer.
@@ -109,7 +114,7 @@ impl Hub {
     /// An empty hub that remembers the last `history` changes. `epoch` must differ between processes.
     #[must_use]
     pub fn new(epoch: u64, history: usize) -> Self {
-        let state = State { log: Log::new(history), pools: BTreeMap::new() };
+        let state = State { log: Log::new(history), pools: BTreeMap::new(), snapshot: Weak::new() };
         Self { epoch, head: AtomicU64::new(0), state: Mutex::new(state), waiting: Mutex::default() }
     }
 
@@ -125,13 +130,12 @@ impl Hub {
             ready: 0,
             revision: 0,
         };
-        let pool = Pool { state: Arc::new(state), tally: Tally::default(), peers: BTreeMap::new() };
-        self.state.lock().pools.insert(name, pool);
+        self.state.lock().change().insert(name, Pool::new(state));
     }
 
     /// Notes who a pool says it is now, and the forwarding proxies that it was told of. Not a change.
     pub fn set_identity(&self, pool: &str, identity: Arc<Identity>, proxies: Option<Proxies>) {
-        if let Some(pool) = self.state.lock().pools.get_mut(pool) {
+        if let Some(pool) = self.state.lock().change().get_mut(pool) {
             let state = Arc::make_mut(&mut pool.state);
             (state.identity, state.proxies) = (identity, proxies);
         }
@@ -148,7 +152,7 @@ impl Hub {
         let (event, _freed_unlocked) = {
             let mut state = self.state.lock();
             let revision = state.log.head() + 1;
-            let event = Arc::new(state.pools.get_mut(&update.pool)?.apply(update, revision)?);
+            let event = Arc::new(state.change().get_mut(&update.pool)?.apply(update, revision)?);
             let oldest = state.log.push(Arc::clone(&event));
             self.head.store(revision, Ordering::Release);
             (event, oldest)
@@ -189,13 +193,18 @@ impl Hub {
     }
 
     /// Everything, cut at one revision.
-    pub fn snapshot(&self) -> Snapshot {
-        let state = self.state.lock();
-        Snapshot {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        let mut state = self.state.lock();
+        if let Some(snapshot) = state.snapshot.upgrade() {
+            return snapshot;
+        }
+        let snapshot = Arc::new(Snapshot {
             cursor: Cursor { epoch: self.epoch, revision: state.log.head() },
             peers: state.pools.values().flat_map(|pool| pool.peers.values().cloned()).collect(),
             pools: state.pools.values().map(|pool| Arc::clone(&pool.state)).collect(),
-        }
+        });
+        state.snapshot = Arc::downgrade(&snapshot);
+        snapshot
     }
 
     /// One pool, and when it was read.
@@ -294,125 +303,4 @@ impl Drop for Wakeup {
     fn drop(&mut self) {
         self.hub.waiting.lock().wakers.remove(&self.key);
     }
-}
-
-impl Pool {
-    /// Applies an update to the state. Returns the event to publish, if it was a change.
-    fn apply(&mut self, update: PeerUpdate, revision: u64) -> Option<Event> {
-        let PeerUpdate { pool, address, at, what } = update;
-        let before = self.peers.get(&address).cloned();
-        let previous = before.as_ref().map(|peer| peer.status);
-        let previous_origin = before.as_ref().map(|peer| peer.origin);
-        let (peer, kind) = match (what, before) {
-            (Update::Added(origin), None) => {
-                (new_peer(pool, address, origin, at, revision), ChangeKind::Added)
-            }
-            (what @ Update::Is { .. }, Some(before)) => {
-                let peer = moved_peer(&before, what, at, revision);
-                let silent = peer.status == before.status && peer.reason == before.reason;
-                if silent {
-                    let revision = before.revision;
-                    self.peers.insert(address, Arc::new(PeerState { revision, ..peer }));
-                    return None;
-                }
-                (peer, ChangeKind::Status)
-            }
-            (Update::Origin(origin), Some(before)) => {
-                if before.origin == origin {
-                    return None;
-                }
-                (PeerState { origin, revision, ..PeerState::clone(&before) }, ChangeKind::Status)
-            }
-            (Update::Removed, Some(before)) => (removed_peer(&before, at, revision), ChangeKind::Removed),
-            (Update::Added(_), Some(_)) | (Update::Is { .. } | Update::Origin(_) | Update::Removed, None) => {
-                return None;
-            }
-        };
-        let peer = Arc::new(peer);
-        let after = if kind == ChangeKind::Removed {
-            self.peers.remove(&peer.address);
-            None
-        } else {
-            self.peers.insert(peer.address.clone(), Arc::clone(&peer));
-            Some(peer.status)
-        };
-        self.tally.moved(previous, after);
-        let health = self.recompute(at, revision);
-        let peer = PeerChange { peer, kind, previous, previous_origin };
-        Some(Event::new(revision, at, peer, health))
-    }
-
-    /// Brings the pool's own state up to date with its peers'.
-    fn recompute(&mut self, at: SystemTime, revision: u64) -> Option<HealthChange> {
-        let Tally { wanted, ready } = self.tally;
-        let health = self.tally.health();
-        let state = Arc::make_mut(&mut self.state);
-        let previous = std::mem::replace(&mut state.health, health);
-        state.wanted = wanted;
-        state.ready = ready;
-        state.revision = revision;
-        if previous == health {
-            return None;
-        }
-        state.health_since = at;
-        Some(HealthChange { previous, health, ready, wanted })
-    }
-}
-
-fn new_peer(
-    pool: Arc<str>,
-    address: PeerAddress,
-    origin: PeerOrigin,
-    at: SystemTime,
-    revision: u64,
-) -> PeerState {
-    PeerState {
-        pool,
-        address,
-        origin,
-        status: PeerStatus::Connecting,
-        reason: Reason::Added,
-        detail: Arc::from(""),
-        status_since: at,
-        last_ready: None,
-        consecutive_failures: 0,
-        transitions: 0,
-        flaps: 0,
-        roles: Roles::default(),
-        revision,
-    }
-}
-
-fn moved_peer(before: &PeerState, update: Update, at: SystemTime, now: u64) -> PeerState {
-    let mut peer = PeerState { revision: now, ..before.clone() };
-    if let Update::Is { status, reason, detail, failures, roles } = update {
-        peer.reason = reason;
-        peer.detail = detail;
-        peer.consecutive_failures = failures;
-        peer.roles = roles.unwrap_or(before.roles);
-        let lost = before.status == PeerStatus::Ready && status == PeerStatus::Connecting;
-        peer.flaps += u64::from(lost && reason != Reason::Reset);
-        enter(&mut peer, status, at);
-    }
-    peer
-}
-
-/// The last word about a peer: why it closed is known from before.
-fn removed_peer(before: &PeerState, at: SystemTime, revision: u64) -> PeerState {
-    let mut peer = PeerState { revision, ..before.clone() };
-    enter(&mut peer, PeerStatus::Disconnected, at);
-    peer
-}
-
-fn enter(peer: &mut PeerState, status: PeerStatus, at: SystemTime) {
-    if peer.status == status {
-        return;
-    }
-    // Until this moment it was READY; from this moment it is.
-    if peer.status == PeerStatus::Ready || status == PeerStatus::Ready {
-        peer.last_ready = Some(at);
-    }
-    peer.status = status;
-    peer.status_since = at;
-    peer.transitions += 1;
 }

@@ -1,11 +1,12 @@
 //! How a stream begins, or begins anew: what has to be said until the client is up to date.
 
-use std::{sync::Arc, vec};
+use std::sync::Arc;
 
-use super::{Delivery, Filter, PeerState, PoolState, ResetReason};
+use super::{Delivery, Filter, PeerState, ResetReason, Snapshot};
 
-/// Peers per snapshot message: 500 × ~200 bytes stays far below the 4 MiB that clients accept by default.
-pub const SNAPSHOT_CHUNK: usize = 500;
+/// Peers per snapshot message: 100 × ~200 bytes are about a DATA frame, and what a client that makes too little room
+/// for it can have kept here. The API promises no more than 500.
+pub const SNAPSHOT_CHUNK: usize = 100;
 /// Peers that are held against the filter at a time, before others get their turn. Fewer if the filter is much work.
 const PEERS_AT_A_TIME: usize = 500;
 
@@ -15,8 +16,8 @@ pub(super) struct Opening {
     pub(super) announce: Option<bool>,
     /// That it starts over.
     pub(super) reset: Option<(ResetReason, u64)>,
-    /// The pools that go with the first part of the snapshot; `None`: a client that resumes needs none.
-    pools: Option<Vec<Arc<PoolState>>>,
+    /// The pools are to go with the next part of the snapshot.
+    pools: bool,
     fresh: bool,
     census: Census,
     /// Where the client will be up to date.
@@ -24,42 +25,40 @@ pub(super) struct Opening {
 }
 
 /// The peers at one revision, of which the filter lets some pass.
-pub(super) struct Census {
-    unseen: vec::IntoIter<Arc<PeerState>>,
+struct Census {
+    snapshot: Arc<Snapshot>,
+    /// So many of its peers were looked at.
+    seen: usize,
     found: usize,
     part: Vec<Arc<PeerState>>,
 }
 
 impl Census {
-    pub(super) fn of(peers: Vec<Arc<PeerState>>) -> Self {
-        Self { unseen: peers.into_iter(), found: 0, part: Vec::new() }
+    fn of(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, seen: 0, found: 0, part: Vec::new() }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.seen == self.snapshot.peers.len()
     }
 }
 
 impl Opening {
     /// Of a stream that goes on after what the client has.
-    pub(super) fn resumed(revision: u64, census: Census) -> Self {
-        Self { announce: Some(true), reset: None, pools: None, fresh: false, census, revision }
+    pub(super) fn resumed(snapshot: Arc<Snapshot>) -> Self {
+        let revision = snapshot.cursor.revision;
+        let census = Census::of(snapshot);
+        Self { announce: Some(true), reset: None, pools: false, fresh: false, census, revision }
     }
 
     /// Of a stream that begins with a snapshot.
-    pub(super) fn fresh(
-        revision: u64,
-        census: Census,
-        pools: Vec<Arc<PoolState>>,
-        reset: Option<(ResetReason, u64)>,
-    ) -> Self {
-        Self { announce: Some(false), reset, pools: Some(pools), fresh: true, census, revision }
+    pub(super) fn fresh(snapshot: Arc<Snapshot>, reset: Option<(ResetReason, u64)>) -> Self {
+        Self { announce: Some(false), reset, pools: true, fresh: true, ..Self::resumed(snapshot) }
     }
 
     /// Of a stream that has been told of changes before.
-    pub(super) fn again(
-        revision: u64,
-        census: Census,
-        pools: Vec<Arc<PoolState>>,
-        reset: Option<(ResetReason, u64)>,
-    ) -> Self {
-        Self { announce: None, ..Self::fresh(revision, census, pools, reset) }
+    pub(super) fn again(snapshot: Arc<Snapshot>, reset: Option<(ResetReason, u64)>) -> Self {
+        Self { announce: None, ..Self::fresh(snapshot, reset) }
     }
 
     /// Whether a snapshot is told, and not only changes.
@@ -69,7 +68,7 @@ impl Opening {
 
     /// Whether every peer was looked at, and told of if a snapshot is told.
     pub(super) fn counted(&self) -> bool {
-        self.census.unseen.len() == 0 && self.pools.is_none() && self.census.part.is_empty()
+        self.census.is_complete() && !self.pools && self.census.part.is_empty()
     }
 
     /// How many peers the filter lets pass.
@@ -80,25 +79,29 @@ impl Opening {
     /// Looks at some more peers. Returns the next part of the snapshot once it is complete, the first one also if it
     /// is empty: that says that there is nothing.
     pub(super) fn count_on(&mut self, filter: &Filter) -> Option<Delivery> {
-        let Census { unseen, found, part } = &mut self.census;
-        for peer in unseen.by_ref().take(PEERS_AT_A_TIME.div_ceil(filter.effort())) {
-            if filter.admits_peer(&peer) {
-                *found += 1;
+        let census = &mut self.census;
+        let turn = PEERS_AT_A_TIME.div_ceil(filter.effort());
+        for peer in census.snapshot.peers.iter().skip(census.seen).take(turn) {
+            census.seen += 1;
+            if filter.admits_peer(peer) {
+                census.found += 1;
                 if self.fresh {
-                    part.push(peer);
-                    if part.len() == SNAPSHOT_CHUNK {
+                    census.part.push(Arc::clone(peer));
+                    if census.part.len() == SNAPSHOT_CHUNK {
                         break;
                     }
                 }
             }
         }
-        if !self.fresh || (part.len() < SNAPSHOT_CHUNK && unseen.len() > 0) {
+        if !self.fresh || (census.part.len() < SNAPSHOT_CHUNK && !census.is_complete()) {
             return None;
         }
-        let pools = self.pools.take();
-        if part.is_empty() && pools.is_none() {
+        let has_pools = std::mem::take(&mut self.pools);
+        if census.part.is_empty() && !has_pools {
             return None;
         }
-        Some(Delivery::Snapshot { peers: std::mem::take(part), pools: pools.unwrap_or_default() })
+        let pools =
+            census.snapshot.pools.iter().filter(|pool| has_pools && filter.admits_health_of(&pool.name));
+        Some(Delivery::Snapshot { pools: pools.cloned().collect(), peers: std::mem::take(&mut census.part) })
     }
 }

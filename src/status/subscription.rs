@@ -14,9 +14,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    AttachOptions, Cursor, Delivery, End, Event, Filter, Gap, GapPolicy, Hub, Message, PoolState,
-    ResetReason,
-    opening::{Census, Opening},
+    AttachOptions, Cursor, Delivery, End, Event, Filter, Gap, GapPolicy, Hub, Message, ResetReason,
+    opening::Opening,
     registry::{Attached, detach},
     seat::Seat,
 };
@@ -167,6 +166,18 @@ impl Subscription {
         self.attached.seat.waker.register(waker);
     }
 
+    /// Whether all it has to say may be that it ends.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.finish != Finish::Open || self.attached.seat.end().is_some()
+    }
+
+    /// Whether it has been called away, and is to say nothing more.
+    #[must_use]
+    pub fn is_called_away_at_once(&self) -> bool {
+        self.attached.seat.end().is_some_and(|(end, _)| end.is_immediate())
+    }
+
     /// Says what there is to say, until `take` has no more room. `read` is for events on their way, and left empty.
     pub fn tell(
         &mut self,
@@ -223,7 +234,8 @@ impl Subscription {
 
     /// Decides what has to be said first.
     fn begin(&mut self, start: Start) {
-        let (census, pools, cut) = self.cut();
+        let snapshot = self.hub.snapshot();
+        let cut = snapshot.cursor.revision;
         self.cursor = cut;
         self.chain = cut;
         let gap = match start {
@@ -232,7 +244,7 @@ impl Subscription {
                 self.chain = revision;
                 // That far the client has everything, it says.
                 self.attached.seat.reached(revision);
-                self.opening = Some(Box::new(Opening::resumed(cut, census)));
+                self.opening = Some(Box::new(Opening::resumed(snapshot)));
                 return;
             }
             Start::Snapshot => None,
@@ -240,15 +252,7 @@ impl Subscription {
             Start::EpochChanged => Some((ResetReason::EpochChanged, 0)),
         };
         self.count_reset(gap);
-        self.opening = Some(Box::new(Opening::fresh(cut, census, pools, gap)));
-    }
-
-    /// Everything as it is now, and when that is.
-    fn cut(&self) -> (Census, Vec<Arc<PoolState>>, u64) {
-        let mut snapshot = self.hub.snapshot();
-        let filter = self.filter();
-        snapshot.pools.retain(|pool| filter.admits_health_of(&pool.name));
-        (Census::of(snapshot.peers), snapshot.pools, snapshot.cursor.revision)
+        self.opening = Some(Box::new(Opening::fresh(snapshot, gap)));
     }
 
     fn count_reset(&self, gap: Option<(ResetReason, u64)>) {
@@ -344,11 +348,12 @@ impl Subscription {
             self.finish = Finish::With(End::Overflow);
             return;
         }
-        let (census, pools, cut) = self.cut();
+        let snapshot = self.hub.snapshot();
+        let cut = snapshot.cursor.revision;
         let gap = Some((ResetReason::Overflow, cut.saturating_sub(self.cursor)));
         self.count_reset(gap);
         self.cursor = cut;
-        self.opening = Some(Box::new(Opening::again(cut, census, pools, gap)));
+        self.opening = Some(Box::new(Opening::again(snapshot, gap)));
     }
 
     /// Hands out one message, and notes that.

@@ -93,7 +93,7 @@ impl Choice {
             0 => self.attached(hub, cursor),
             1 => {
                 let snapshot = hub.snapshot();
-                Delivery::Snapshot { peers: snapshot.peers, pools: snapshot.pools }
+                Delivery::Snapshot { peers: snapshot.peers.clone(), pools: snapshot.pools.clone() }
             }
             2 => Delivery::Snapshot { peers: Vec::new(), pools: Vec::new() },
             3 => Delivery::Synced { cursor, peers: usize::try_from(self.number).unwrap() },

@@ -154,7 +154,8 @@ impl Client {
     fn check(&self, hub: &Hub) {
         let filter = Filter::compile(self.filter.clone()).unwrap();
         let mut truth = Self::default();
-        let Snapshot { peers, pools, .. } = hub.snapshot();
+        let snapshot = hub.snapshot();
+        let Snapshot { peers, pools, .. } = &*snapshot;
         peers.iter().filter(|peer| filter.admits_peer(peer)).for_each(|peer| truth.learn(peer));
         let pools = pools.iter().filter(|pool| filter.admits_health_of(&pool.name));
         truth.health = pools.map(|pool| (Arc::clone(&pool.name), pool.health)).collect();

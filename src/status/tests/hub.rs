@@ -162,6 +162,33 @@ fn an_identity_is_no_change_and_leaves_snapshots_alone() {
 }
 
 #[test]
+fn those_who_come_together_begin_with_the_same_snapshot_and_no_longer_than_it_is_true() {
+    let hub = hub(64);
+    add(&hub, "a");
+    let detailed = |detail: &str| Update::Is {
+        status: Connecting,
+        reason: Reason::ConnectFailed,
+        detail: detail.into(),
+        failures: 1,
+        roles: None,
+    };
+    publish(&hub, "a", detailed("first"));
+    let first = hub.snapshot();
+    assert!(Arc::ptr_eq(&first, &hub.snapshot()));
+    // No change, and yet not the same.
+    assert_eq!(publish(&hub, "a", detailed("second")), None);
+    assert_eq!((&*first.peers[0].detail, &*hub.snapshot().peers[0].detail), ("first", "second"));
+    let second = hub.snapshot();
+    add(&hub, "b");
+    hub.add_pool("q".into(), identity(), at(0));
+    let third = hub.snapshot();
+    assert_eq!((second.peers.len(), third.peers.len(), third.pools.len()), (1, 2, 2));
+    assert_eq!((second.cursor.revision, third.cursor.revision), (2, 3));
+    drop(third);
+    assert_eq!(Arc::strong_count(&hub.snapshot()), 1, "nobody has it, and it is not kept");
+}
+
+#[test]
 fn the_health_keeps_its_date_while_the_pool_changes_within_it() {
     let hub = hub(64);
     publish_at(&hub, 10, Update::Added(PeerOrigin::Learned));
