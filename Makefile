@@ -46,6 +46,8 @@ HELM    := $(STAMPS)/helm-$(HELM_VERSION)
 PROMTOOL := $(STAMPS)/promtool
 BUF     := $(STAMPS)/buf-$(BUF_VERSION)
 GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
+H2SPEC_MODULE := tests/interop/h2spec
+H2SPEC  := $(STAMPS)/h2spec-$(call cksum,$(H2SPEC_MODULE)/go.sum)
 NODE_MODULES := $(NODE_EXAMPLE)/node_modules/.stamp-$(call cksum,$(NODE_EXAMPLE)/package-lock.json)
 DENY    := $(STAMPS)/cargo-deny-$(CARGO_DENY_VERSION)
 FUZZ    := $(STAMPS)/cargo-fuzz-$(CARGO_FUZZ_VERSION)
@@ -106,11 +108,11 @@ interop: interop-python interop-go interop-node interop-cpp ## Run clients in ot
 IN_PYTHON := PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 GOOGLE_RPC=$(TOOLS)/gen/google-rpc $(BIN)/python
 
 .PHONY: interop-python
-interop-python: release-binary $(PIP) $(PY_GEN) $(GRPCURL) $(GO_GEN) $(NODE_MODULES) ## Run those in Python, with grpcurl, and the examples
+interop-python: release-binary $(PIP) $(PY_GEN) $(GRPCURL) $(H2SPEC) $(GO_GEN) $(NODE_MODULES) ## Run those in Python, with grpcurl and h2spec, and the examples
 	@echo '==> Building the example in Go'
 	@cd $(GO_EXAMPLE) && $(GO) build -o $(BIN)/example-go .
 	@echo '==> Running the Python and grpcurl clients, and the examples'
-	@cd $(PY) && GRPCURL=$(BIN)/grpcurl NODE=$(NODE) GO=$(GO) $(IN_PYTHON) -m unittest -v
+	@cd $(PY) && GRPCURL=$(BIN)/grpcurl H2SPEC=$(BIN)/h2spec NODE=$(NODE) GO=$(GO) $(IN_PYTHON) -m unittest -v
 
 .PHONY: interop-go
 interop-go: release-binary $(GO_GEN) | need-PYTHON ## Run only the one in Go
@@ -334,6 +336,11 @@ $(BUF): | need-NPM
 $(GRPCURL): | need-GO
 	@echo '==> Installing grpcurl $(GRPCURL_VERSION)'
 	@GOBIN=$(BIN) $(GO) install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(H2SPEC): | need-GO
+	@echo '==> Installing h2spec'
+	@cd $(H2SPEC_MODULE) && $(GO) build -mod=readonly -o $(BIN)/h2spec github.com/summerwind/h2spec/cmd/h2spec
 	@mkdir -p $(STAMPS) && touch $@
 
 # Where Node.js looks for them. `npm ci` begins with an empty node_modules/, so the stamp is in there.

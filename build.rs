@@ -17,6 +17,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".opflex.peerstatus.v1").compile_fds(descriptors)?;
+    // The server that the benchmarks compare with is as tonic makes it.
+    let plain = out.join("plain");
+    fs::create_dir_all(&plain)?;
+    let configure = || tonic_prost_build::configure().bytes(".opflex.peerstatus.v1");
+    let types = "::opflex_peerstatus::grpc::pb";
+    let plainly = configure().build_client(false).extern_path(".opflex.peerstatus.v1", types);
+    plainly.out_dir(plain).compile_fds(descriptors.clone())?;
+    configure().codec_path("crate::grpc::codec::SmallCodec").compile_fds(descriptors)?;
     Ok(())
 }

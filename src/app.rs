@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
     sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
     time::{Instant, interval, timeout},
@@ -31,8 +31,13 @@ pub use reload::Reloader;
 
 /// How often listeners that nobody watches are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// Clients that may wait to be taken in: after a restart thousands come at once, and one that does not fit tries again
+/// after a second. The kernel has a bound of its own, mostly the same.
+const BACKLOG: u32 = 4096;
 /// How often the files that say who gets in are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long connections of clients have to say that they end, when the time to do so by themselves is over.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -102,7 +107,7 @@ impl Service {
     /// The address could not be bound, or there are no threads to be had.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let listener = listen(config.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let admin = bind_admin(config.admin).await?;
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
@@ -275,6 +280,15 @@ fn certificates(config: &Config, access: Arc<Access>) -> impl Fn() -> Vec<Certif
     }
 }
 
+/// Where clients come in.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A service that is started again finds the port as it left it.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
     let Some(address) = address else { return Ok(None) };
     let bound = TcpListener::bind(address).await;
@@ -316,6 +330,9 @@ async fn run(
         if timeout(parts.drain_timeout, left).await.is_err() {
             let (_, streams) = parts.listeners.count();
             warn!(streams, "clients are still connected after {:?}: leaving them", parts.drain_timeout);
+            // Those who can be told so are.
+            close.cancel();
+            let _ = timeout(LAST_WORDS, &mut server).await;
         }
     }
     server.abort();

@@ -2,11 +2,12 @@
 //! and prost on the server's side.
 
 mod access;
+mod clients;
+mod codec;
 mod convert;
 mod deadline;
 mod error;
 mod health;
-mod http2;
 mod methods;
 mod names;
 mod needs;
@@ -21,7 +22,7 @@ mod watch;
 mod wire;
 
 pub use access::Access;
-pub use http2::{Keepalive, ThreadEnded};
+pub use clients::{Keepalive, ThreadEnded};
 pub use server::{Api, Counts, Server, Serving};
 pub use socket::{SocketError, SocketFile, SocketSettings};
 

@@ -18,10 +18,10 @@ use tonic::{Code, Status, body::Body, service::Routes};
 
 use super::{
     access::Access,
+    clients::{self, Bounds, Common, Ends, Handshakes, Incoming, Keepalive, Rooms, ThreadEnded, Threads},
     error,
     health::HealthService,
     health_pb::health_server::HealthServer,
-    http2::{self, Answers, Bounds, Common, Ends, Handshakes, Incoming, Keepalive, ThreadEnded, Threads},
     methods,
     pb::{self, peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer},
 };
@@ -120,7 +120,7 @@ impl Server {
             routes: routes(api),
             keepalive: serving.keepalive,
             pacing: serving.pacing,
-            answers: Answers::default(),
+            rooms: Rooms::default(),
             access,
             calls: Arc::clone(&counts.calls),
             shards: counts.shards.clone(),
@@ -155,10 +155,10 @@ impl Server {
     ) -> Result<(), ThreadEnded> {
         let incoming = Incoming::Tcp(listener);
         let socket = self.socket.take().map(Incoming::Unix);
-        let network = http2::accept(&incoming, bounds(self.serving), &self.threads);
+        let network = clients::accept(&incoming, bounds(self.serving), &self.threads);
         let local = async {
             match &socket {
-                Some(socket) => http2::accept(socket, bounds(self.serving), &self.threads).await,
+                Some(socket) => clients::accept(socket, bounds(self.serving), &self.threads).await,
                 None => pending().await,
             }
         };

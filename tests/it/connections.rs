@@ -9,7 +9,8 @@ use opflex_peerstatus::{
     grpc::{
         Keepalive, Serving,
         pb::{
-            GetPoolRequest, ListPeersRequest, WatchPeerStatusRequest, pool_service_client::PoolServiceClient,
+            CreateListenerRequest, GetPoolRequest, ListPeersRequest, WatchPeerStatusRequest,
+            peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
         },
     },
     peer::PeerOrigin,
@@ -23,7 +24,7 @@ use tokio::{
 
 use crate::support::{
     RawClient, RawWatch, Server, Stage,
-    raw::{DATA, GOAWAY, LARGEST_WINDOW, PREFACE, RST_STREAM},
+    raw::{ACK, DATA, END_STREAM, GOAWAY, HEADERS, LARGEST_WINDOW, PING, PREFACE, RST_STREAM},
     settings, within,
 };
 
@@ -32,6 +33,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const LIST_PEERS: &str = "/opflex.peerstatus.v1.PoolService/ListPeers";
 /// Clients of gRPC make RESOURCE_EXHAUSTED of it.
 const ENHANCE_YOUR_CALM: [u8; 4] = 11_u32.to_be_bytes();
+/// Answers that a client may leave unread before it has to wait for more: each is a quarter of a MiB, and 4 MiB may wait.
+const EACH: u32 = 16;
 /// What may wait to be read in all.
 const ANSWERS: usize = 64 << 20;
 
@@ -247,18 +250,27 @@ async fn answers_that_nobody_reads_are_bounded_and_others_are_answered() {
     let (mut asked, mut refused) = (0, 0);
     while asked < most + 100 {
         let mut client = RawClient::connect(served.address, 0).await;
-        for stream in 0..128 {
+        for stream in 0..EACH {
             client.ask(2 * stream + 1, LIST_PEERS, &ListPeersRequest::default()).await;
         }
-        asked += 128;
+        asked += usize::try_from(EACH).unwrap();
         let mut answered = 0;
-        while answered < 128 {
-            let frame = client.frame().await.expect("the connection goes on");
+        loop {
+            let frame = within("a frame", client.any_frame()).await.expect("the connection goes on");
             assert!(frame.kind != DATA, "there is no room for it");
-            answered += 1;
-            if frame.kind == RST_STREAM {
-                assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
-                refused += 1;
+            match frame.kind {
+                HEADERS => answered += 1,
+                RST_STREAM => {
+                    assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
+                    refused += 1;
+                }
+                // What is refused is refused with the head of its answer, so it was before this.
+                PING if frame.flags & ACK != 0 => break,
+                _ => continue,
+            }
+            if answered == EACH {
+                client.send(PING, 0, 0, &[0; 8]).await;
+                answered = 0;
             }
         }
         deaf.push(client);
@@ -281,5 +293,106 @@ async fn answers_that_nobody_reads_are_bounded_and_others_are_answered() {
     })
     .await;
     drop(other);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_faster_than_it_reads_waits_for_its_own_answers_and_gets_all_of_them() {
+    let stage = crowded();
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = RawClient::connect(served.address, 0).await;
+    for stream in 0..100 {
+        client.ask(2 * stream + 1, LIST_PEERS, &ListPeersRequest::default()).await;
+    }
+    let mut begun = Vec::new();
+    while let Ok(frame) = timeout(Duration::from_millis(500), client.any_frame()).await {
+        let frame = frame.expect("the connection goes on");
+        if frame.kind == HEADERS {
+            begun.push(frame.stream);
+        }
+    }
+    assert!((16..=20).contains(&begun.len()), "{}", begun.len());
+    let mut ended = 0;
+    while ended < 100 {
+        for stream in begun.drain(..) {
+            client.make_room(stream, 1 << 20).await;
+        }
+        let frame = client.frame().await.expect("the connection goes on");
+        assert!(frame.kind != RST_STREAM, "{frame:?}");
+        if frame.kind == HEADERS && frame.flags & END_STREAM == 0 {
+            begun.push(frame.stream);
+        }
+        ended += usize::from(frame.kind == HEADERS && frame.flags & END_STREAM != 0);
+    }
+    drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_are_never_complete_are_bounded_in_all_and_short_ones_go_on() {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut other = PoolServiceClient::connect(format!("http://{}", served.address)).await.unwrap();
+    let part = [&[0, 0, 0, 0xea, 0x60][..], &[7; 12_000]].concat();
+    let mut refused = 0;
+    let mut clients = Vec::new();
+    // Four parts of 12,000 bytes for each of 128 streams: 6 MiB.
+    while refused == 0 {
+        assert!(clients.len() < 14, "nothing is refused");
+        let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+        for stream in 0..128 {
+            client.begin(2 * stream + 1, LIST_PEERS).await;
+            for _ in 0..4 {
+                client.send(DATA, 0, 2 * stream + 1, &part).await;
+            }
+        }
+        client.send(PING, 0, 0, &[0; 8]).await;
+        loop {
+            let frame = within("a frame", client.any_frame()).await.expect("the connection goes on");
+            match frame.kind {
+                RST_STREAM => {
+                    assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
+                    refused += 1;
+                }
+                PING if frame.flags & ACK != 0 => break,
+                _ => {}
+            }
+        }
+        clients.push(client);
+    }
+    assert!(clients.len() >= 10, "{}", clients.len());
+    let request = GetPoolRequest { name: "pools/default".to_owned() };
+    within("an answer", other.get_pool(request.clone())).await.unwrap();
+    drop(clients);
+    within("an answer", other.get_pool(request)).await.unwrap();
+    drop(other);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_is_taken_over_and_makes_no_room_is_let_go() {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    stage.add("leaf");
+    let mut client = RawClient::connect(served.address, 10).await;
+    let mut owner = PeerStatusServiceClient::connect(format!("http://{}", served.address)).await.unwrap();
+    let request = CreateListenerRequest { listener_id: "l".to_owned(), ..Default::default() };
+    owner.create_listener(request).await.unwrap();
+    let watch = WatchPeerStatusRequest { listener: "listeners/l".to_owned(), ..everything() };
+    client.watch(1, &watch).await;
+    assert_eq!(client.data(1).await.len(), 10, "and no room for more");
+    let request = WatchPeerStatusRequest { takeover: true, ..watch };
+    let _stream = owner.watch_peer_status(request).await.unwrap();
+    let begin = Instant::now();
+    let end = loop {
+        let frame = client.frame().await.expect("the connection goes on");
+        if frame.stream == 1 {
+            break frame;
+        }
+    };
+    assert_eq!((end.kind, end.payload), (RST_STREAM, 8_u32.to_be_bytes().to_vec()));
+    assert!((4..15).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    assert_eq!(stage.listeners.count(), (1, 1));
+    drop((client, owner, _stream));
     served.stop().await;
 }

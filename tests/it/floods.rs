@@ -21,8 +21,8 @@ use tokio::{
 use crate::support::{
     Authority, ClientFiles, Process, RawClient, Watch, peerstatus,
     raw::{
-        CONTINUATION, DATA, END_HEADERS, Frame, HEADERS, LARGEST_WINDOW, PING, PREFACE, PRIORITY, RST_STREAM,
-        SETTINGS, WINDOW_UPDATE, headers,
+        CONTINUATION, DATA, END_HEADERS, Frame, HEADERS, LARGEST_WINDOW, PADDED, PING, PREFACE, PRIORITY,
+        RST_STREAM, SETTINGS, WINDOW_UPDATE, headers,
     },
     within,
 };
@@ -157,7 +157,8 @@ fn floods() -> Vec<(&'static str, Vec<u8>, Flood)> {
         ("PRIORITY", vec![], same(PRIORITY, 0, 3, &[0, 0, 0, 0, 16])),
         ("WINDOW_UPDATE of a stream", begun.clone(), same(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes())),
         ("kinds that nobody knows", vec![], same(0xfa, 0, 0, &[0; 100])),
-        ("empty DATA", begun, same(DATA, 0, 1, &[])),
+        ("empty DATA", begun.clone(), same(DATA, 0, 1, &[])),
+        ("padding of nothing", begun, same(DATA, PADDED, 1, &[0])),
         ("CONTINUATION without end", endless.clone(), same(CONTINUATION, 0, 1, &header)),
         ("empty CONTINUATION", endless, same(CONTINUATION, 0, 1, &[])),
         ("rapid reset", vec![], rapid_reset()),

@@ -19,7 +19,11 @@ use opflex_peerstatus::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use crate::support::{Proxy, QUICK, RawWatch, Stage, Watch, within};
+use crate::support::{
+    Proxy, QUICK, RawClient, RawWatch, Stage, Watch,
+    raw::{DATA, LARGEST_WINDOW, WATCH, question},
+    within,
+};
 
 /// Changes that the service remembers.
 const HISTORY: usize = 256;
@@ -237,5 +241,56 @@ async fn a_client_whose_network_vanishes_is_let_go_and_comes_back_to_what_it_mis
         assert_eq!(back.change().await.1.revision, expected);
     }
     drop((back, lost, far, proxy, scene));
+    served.stop().await;
+}
+
+/// Bytes of a snapshot, at least.
+const SNAPSHOT: usize = 2_000 * 400;
+
+/// Two watches on one connection, which have a snapshot each to tell, asked for in one go.
+async fn twins(mut client: RawClient, stage: &Stage) -> RawClient {
+    for number in 0..2_000 {
+        let leaf = format!("leaf-{number}");
+        stage.add(&leaf);
+        stage.flap(&leaf, 1);
+    }
+    let asked = [1, 3].map(|stream| question(stream, WATCH, &WatchPeerStatusRequest::default()));
+    client.write(&asked.concat()).await;
+    client
+}
+
+#[tokio::test]
+async fn watches_on_one_connection_are_told_in_turn() {
+    let stage = Stage::new(1, HISTORY, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = twins(RawClient::connect(served.address, LARGEST_WINDOW).await, &stage).await;
+    let mut told = [0; 4];
+    while told[1].min(told[3]) < SNAPSHOT / 2 {
+        let frame = client.frame().await.unwrap();
+        if frame.kind == DATA {
+            told[usize::try_from(frame.stream).unwrap()] += frame.payload.len();
+            assert!(told[1].abs_diff(told[3]) <= 256 << 10, "{told:?}");
+        }
+    }
+    drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn watches_share_what_room_there_is_for_all_of_them() {
+    let stage = Stage::new(1, HISTORY, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = twins(RawClient::connect_sparing(served.address).await, &stage).await;
+    let mut told = [0; 4];
+    while told[1].min(told[3]) < 100 << 10 {
+        let frame = client.frame().await.unwrap();
+        if frame.kind == DATA {
+            let length = frame.payload.len();
+            told[usize::try_from(frame.stream).unwrap()] += length;
+            assert!(told[1].max(told[3]) < SNAPSHOT, "{told:?}");
+            client.make_room(0, u32::try_from(length).unwrap()).await;
+        }
+    }
+    drop(client);
     served.stop().await;
 }

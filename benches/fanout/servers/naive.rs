@@ -2,10 +2,8 @@
 
 use std::{pin::Pin, thread};
 
-use opflex_peerstatus::grpc::pb::{
-    self,
-    peer_status_service_server::{PeerStatusService, PeerStatusServiceServer},
-};
+use opflex_peerstatus::grpc::pb;
+use service::peer_status_service_server::{PeerStatusService, PeerStatusServiceServer};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, oneshot},
@@ -18,6 +16,12 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use super::{message, obey, ready};
 use crate::support::Outcome;
+
+/// As tonic generates it where nothing is asked of it.
+#[allow(clippy::all, unreachable_pub, missing_docs)] // not ours to lint
+mod service {
+    include!(concat!(env!("OUT_DIR"), "/plain/opflex.peerstatus.v1.rs"));
+}
 
 /// As many as our log remembers: here they would be lost silently.
 const CAPACITY: usize = 65_536;

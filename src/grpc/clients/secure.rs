@@ -7,6 +7,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     grpc::access::Origin,
+    http2::Fault,
     tls::{ServerTls, explain},
 };
 
@@ -28,10 +29,12 @@ pub(super) enum Ended {
     Tls(String),
     #[error("does not ask for HTTP/2 (`h2` by ALPN)")]
     NoHttp2,
+    #[error("did not answer a PING within {0:?}")]
+    Gone(Duration),
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
-    Http2(#[from] h2::Error),
+    Http2(#[from] Fault),
 }
 
 /// Brings up TLS, for as long as it takes.

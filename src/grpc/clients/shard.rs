@@ -28,10 +28,11 @@ use tracing::debug;
 use super::{
     Keepalive,
     acceptor::{Stream, Visitor},
-    answers::Answers,
     connection,
     feed::Batch,
     handshakes::{Handshake, Handshakes},
+    line::FULL,
+    rooms::Rooms,
     secure::{Ended, secure},
     threads::Arrival,
 };
@@ -43,6 +44,10 @@ use crate::{
 
 /// How long a client may take from its connection to the first words of HTTP/2, through TLS if there is any.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes that are read from a client at a time: what is asked in them is begun before more is read.
+const AT_A_TIME: usize = 4 * 1024;
+/// The largest buffer that is kept for writing.
+const LARGEST_KEPT: usize = 2 * FULL;
 
 /// What all shards work with.
 #[derive(Clone)]
@@ -52,7 +57,7 @@ pub(in crate::grpc) struct Common {
     pub(in crate::grpc) keepalive: Keepalive,
     /// What follows a change within this time is told with it.
     pub(in crate::grpc) pacing: Duration,
-    pub(in crate::grpc) answers: Answers,
+    pub(in crate::grpc) rooms: Rooms,
     pub(in crate::grpc) access: Arc<Access>,
     pub(in crate::grpc) calls: Arc<Calls>,
     pub(in crate::grpc) shards: Shards,
@@ -66,6 +71,8 @@ pub(super) struct Shard {
     common: Common,
     roster: RefCell<Slab<Entry>>,
     scratch: RefCell<Vec<Arc<Event>>>,
+    reading: RefCell<Vec<u8>>,
+    writing: Cell<Vec<u8>>,
     closing: Cell<bool>,
     numbers: Arc<metrics::Shard>,
     /// The same moment on two clocks.
@@ -95,6 +102,8 @@ impl Shard {
             common,
             roster: RefCell::default(),
             scratch: RefCell::default(),
+            reading: RefCell::new(vec![0; AT_A_TIME]),
+            writing: Cell::default(),
             closing: Cell::new(false),
             empty: Notify::new(),
         })
@@ -104,9 +113,32 @@ impl Shard {
         self.common.keepalive
     }
 
-    pub(super) fn services(&self) -> (Routes, Arc<Access>, Answers) {
-        let Common { routes, access, answers, .. } = &self.common;
-        (routes.clone(), Arc::clone(access), answers.clone())
+    pub(super) fn routes(&self) -> Routes {
+        self.common.routes.clone()
+    }
+
+    pub(super) fn access(&self) -> &Arc<Access> {
+        &self.common.access
+    }
+
+    pub(super) const fn rooms(&self) -> &Rooms {
+        &self.common.rooms
+    }
+
+    /// For what is read from a client.
+    pub(super) fn reading(&self) -> RefMut<'_, Vec<u8>> {
+        self.reading.borrow_mut()
+    }
+
+    /// For what is written to one, and empty. It is to be given back.
+    pub(super) fn lend(&self) -> Vec<u8> {
+        self.writing.take()
+    }
+
+    pub(super) fn take_back(&self, buffer: Vec<u8>) {
+        if buffer.capacity() <= LARGEST_KEPT {
+            self.writing.set(buffer);
+        }
     }
 
     /// For events on their way from the log to a frame.
@@ -236,7 +268,7 @@ impl Shard {
         let close = self.common.close.clone();
         let open = async {
             let (stream, origin) = begun.await?;
-            connection::open(stream, origin, self).await.map_err(Ended::from)
+            connection::open(stream, origin, self).await
         };
         let connection = tokio::select! {
             biased;
@@ -247,7 +279,7 @@ impl Shard {
             () = handshake.displaced() => return Err(Ended::Displaced),
         };
         drop(handshake);
-        Ok(connection.await?)
+        connection.await
     }
 
     /// Carries what arrives, until it is told to close and the last connection has gone.

@@ -1,0 +1,313 @@
+//! One client's connection: everything on it, in one task.
+
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use smallvec::SmallVec;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use self::requests::Requests;
+use super::{
+    feed::{Feed, Pumped},
+    keepalive::{Beat, Pulse},
+    line::Line,
+    secure::Ended,
+    shard::{Seat, Shard},
+};
+use crate::{
+    grpc::access::Origin,
+    http2::{Fault, PREFACE, Session},
+};
+
+/// Rounds before other connections get their turn. Many that flood are as many turns before everybody else's.
+const ROUNDS: usize = 2;
+/// How long one of them may take. Bytes do not say it all: what is asked in a few of them may be much work, and what is
+/// made for a window that is shut is not sent.
+const ROUND: Duration = Duration::from_micros(500);
+
+/// A connection. Resolves when it is over.
+pub(super) struct Connection<T> {
+    session: Session,
+    line: Line<T>,
+    /// A frame of which there is more to come.
+    begun: Vec<u8>,
+    origin: Origin,
+    shard: Rc<Shard>,
+    seat: Seat,
+    /// The task that this is.
+    task: Waker,
+    /// Its watches; mostly there is one. Where there are many, the list is short enough to move about.
+    feeds: SmallVec<[Box<Feed>; 1]>,
+    /// Everything else that was asked for, while there is anything.
+    requests: Option<Box<Requests>>,
+    /// There is more to do than was done in this round.
+    more: bool,
+    pulse: Pulse,
+    timer: Pin<Box<Sleep>>,
+    /// When it fires, kept where it costs nothing to look.
+    wakes: Instant,
+    /// It is to end, and how: nothing is left but to say so.
+    end: Option<Result<(), Fault>>,
+}
+
+/// What a client has said.
+enum Said {
+    Nothing,
+    Something,
+    Goodbye,
+}
+
+/// Takes up HTTP/2 with a client that has connected.
+pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
+    io: T,
+    origin: Origin,
+    shard: Rc<Shard>,
+) -> Result<Connection<T>, Ended> {
+    let now = Instant::now();
+    let mut out = Vec::new();
+    let mut session = Session::new(now.into_std(), &mut out);
+    let mut line = Line::new(io, out);
+    let mut begun = Vec::new();
+    let mut read = [0; 4 * PREFACE.len()];
+    loop {
+        let length = poll_fn(|cx| {
+            line.write(cx)?;
+            line.poll_read(cx, &mut read)
+        })
+        .await?;
+        begun.extend_from_slice(read.get(..length).unwrap_or_default());
+        let mut rest = &begun[..];
+        if session.greet(&mut rest)? {
+            begun = rest.to_vec();
+            break;
+        }
+        if length == 0 {
+            return Err(Fault::NotHttp2.into());
+        }
+    }
+    Ok(Connection {
+        session,
+        line,
+        begun,
+        origin,
+        seat: Shard::seat(&shard),
+        shard,
+        task: Waker::noop().clone(),
+        feeds: SmallVec::new(),
+        requests: None,
+        more: false,
+        pulse: Pulse::new(now),
+        timer: Box::pin(sleep_until(now)),
+        wakes: now,
+        end: None,
+    })
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
+    type Output = Result<(), Ended>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        this.line.borrow(|| this.shard.lend());
+        let end = this.turn(cx);
+        this.line.give_back(|buffer| this.shard.take_back(buffer));
+        end
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        let is_first = self.be(cx.waker());
+        for round in 0..ROUNDS {
+            if self.end.is_some() {
+                return self.part(cx);
+            }
+            let now = Instant::now();
+            self.more = false;
+            if self.shard.is_closing() {
+                self.session.leave(&mut self.line.out);
+            }
+            // What came with the first word is looked at first.
+            let said = if is_first && round == 0 {
+                self.take_in(&[], now).map(|()| Said::Something)
+            } else {
+                self.listen(now, cx)?
+            };
+            match said {
+                Ok(Said::Something) => self.more = true,
+                Ok(Said::Nothing) => {}
+                Ok(Said::Goodbye) => return Poll::Ready(Ok(())),
+                Err(fault) => {
+                    self.begin_end(Err(fault), now);
+                    continue;
+                }
+            }
+            let mut due = self.pump(now);
+            if let Some(answers) = self.answer(now, cx) {
+                due = due.min(answers);
+            }
+            match self.pulse.beat(now, self.shard.keepalive()) {
+                Beat::Quiet(check) => due = due.min(check),
+                Beat::Ask(check) => {
+                    self.session.ping(&mut self.line.out);
+                    due = due.min(check);
+                }
+                Beat::Gone => return Poll::Ready(Err(Ended::Gone(self.shard.keepalive().timeout))),
+            }
+            let (was_blocked, was_full) = (self.line.is_blocked(), self.line.is_full());
+            self.session.written(self.line.write(cx)?);
+            if self.session.is_over() && self.line.out.is_empty() {
+                self.begin_end(Ok(()), now);
+                continue;
+            }
+            // There is room for what there was none for.
+            let room = (was_full && !self.line.is_full()) || (was_blocked && !self.line.is_blocked());
+            if !self.more && !room {
+                return self.sleep(now, due, cx);
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Notes which task this is, which is always the same one. Returns whether it did not know that before.
+    fn be(&mut self, task: &Waker) -> bool {
+        let is_new = !self.task.will_wake(task);
+        if is_new {
+            self.task.clone_from(task);
+            self.seat.register(task);
+            self.feeds.iter().for_each(|feed| feed.wake_at_end(task));
+            self.wakes = Instant::now();
+            self.timer.as_mut().reset(self.wakes);
+        }
+        is_new
+    }
+
+    /// Takes in what the client says.
+    fn listen(&mut self, now: Instant, cx: &mut Context<'_>) -> io::Result<Result<Said, Fault>> {
+        if self.line.is_overfull() {
+            return Ok(Ok(Said::Nothing));
+        }
+        let shard = Rc::clone(&self.shard);
+        let mut buffer = shard.reading();
+        let Poll::Ready(read) = self.line.poll_read(cx, &mut buffer)? else { return Ok(Ok(Said::Nothing)) };
+        if read == 0 {
+            return Ok(Ok(Said::Goodbye));
+        }
+        self.pulse.heard(now);
+        Ok(self.take_in(buffer.get(..read).unwrap_or_default(), now).map(|()| Said::Something))
+    }
+
+    fn take_in(&mut self, read: &[u8], now: Instant) -> Result<(), Fault> {
+        if self.begun.is_empty() {
+            let rest = self.hear_all(read, now)?;
+            self.begun.extend_from_slice(rest);
+            return Ok(());
+        }
+        let mut begun = std::mem::take(&mut self.begun);
+        begun.extend_from_slice(read);
+        let rest = self.hear_all(&begun, now)?.len();
+        if rest > 0 {
+            begun.drain(..begun.len() - rest);
+            self.begun = begun;
+        }
+        Ok(())
+    }
+
+    /// Takes in what is complete. Returns the rest.
+    fn hear_all<'a>(&mut self, mut input: &'a [u8], now: Instant) -> Result<&'a [u8], Fault> {
+        while let Some(event) = self.session.next(&mut input, now.into_std(), &mut self.line.out)? {
+            self.hear(event);
+        }
+        Ok(input)
+    }
+
+    /// Lets the watches say what they have to say. Returns when the first of them will want to though nothing happens.
+    fn pump(&mut self, now: Instant) -> Instant {
+        let mut due = now + self.shard.keepalive().interval;
+        let (had_room, mut at) = (self.session.has_room(), 0);
+        while at < self.feeds.len() && !self.line.is_blocked() && !self.line.is_full() {
+            let Some(feed) = self.feeds.get_mut(at) else { break };
+            let before = self.line.out.len();
+            match feed.pump(now, &self.shard, &mut self.session, &mut self.line.out) {
+                Pumped::Quiet(heartbeat) => due = due.min(heartbeat),
+                Pumped::Stalled => {
+                    if now.elapsed() >= ROUND {
+                        self.more = true;
+                        at += 1;
+                        break;
+                    }
+                }
+                Pumped::Full => {
+                    self.more = true;
+                    // Who has said something has had its turn.
+                    at += usize::from(self.line.out.len() > before);
+                    break;
+                }
+                Pumped::More => self.more = true,
+                Pumped::Over => {
+                    self.feeds.swap_remove(at);
+                    self.seat.watching(!self.feeds.is_empty());
+                    continue;
+                }
+            }
+            at += 1;
+        }
+        // A client that reads less than there is to say hears of each in turn. Where it is sparing with room for the whole
+        // connection, whoever is first takes most of that; so this is left to chance.
+        if at < self.feeds.len() {
+            self.feeds.rotate_left(at);
+        } else if had_room && !self.session.has_room() && at > 1 {
+            self.feeds.rotate_left(fastrand::usize(..at));
+        }
+        due
+    }
+
+    /// Nothing is left but to say why.
+    fn begin_end(&mut self, how: Result<(), Fault>, now: Instant) {
+        self.feeds.clear();
+        self.requests = None;
+        self.seat.watching(false);
+        let until = now + self.shard.keepalive().timeout;
+        self.end = Some(how);
+        self.wakes = until;
+        self.timer.as_mut().reset(until);
+    }
+
+    /// Says the last words, to a client that may not read them.
+    fn part(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        self.line.write(cx)?;
+        // TLS has a last word of its own.
+        let is_said = !self.line.is_blocked() && self.line.poll_shutdown(cx)?.is_ready();
+        if !is_said {
+            ready!(self.timer.as_mut().poll(cx));
+        }
+        Poll::Ready(self.end.unwrap_or(Ok(())).map_err(Ended::from))
+    }
+
+    /// Sleeps until something happens, or a timer is due.
+    fn sleep(&mut self, now: Instant, due: Instant, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        // Moved only when it has fired, or would fire too late: a busy connection leaves it alone.
+        if self.wakes <= now || self.wakes > due {
+            self.wakes = due;
+            self.timer.as_mut().reset(due);
+            if self.timer.as_mut().poll(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+}
