@@ -97,9 +97,8 @@ class WhoAsks(TestCase):
         self.add_peer(self.channel(certificate="operator"))
 
     def test_comes_in_by_the_socket(self):
-        # Else it is the path, which is no authority of HTTP.
-        authority = [("grpc.default_authority", "localhost")]
-        channel = self.enter(grpc.insecure_channel(f"unix:{self.folder}/peerstatus.sock", options=authority))
+        # Its authority is the path, which is none in HTTP.
+        channel = self.enter(grpc.insecure_channel(f"unix:{self.folder}/peerstatus.sock"))
         self.assert_refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING", channel)
 
 
