@@ -396,3 +396,34 @@ async fn a_stream_that_is_taken_over_and_makes_no_room_is_let_go() {
     drop((client, owner, _stream));
     served.stop().await;
 }
+
+#[tokio::test]
+async fn requests_that_are_reset_while_answers_wait_do_not_pile_up() {
+    let stage = crowded();
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = RawClient::connect(served.address, 0).await;
+    for stream in 0..20 {
+        client.ask(2 * stream + 1, LIST_PEERS, &ListPeersRequest::default()).await;
+    }
+    // Nothing more is begun, and what is begun here is not wanted.
+    let mut refused = 0;
+    for stream in 20..500 {
+        client.ask(2 * stream + 1, LIST_PEERS, &ListPeersRequest::default()).await;
+        client.send(RST_STREAM, 0, 2 * stream + 1, &8_u32.to_be_bytes()).await;
+    }
+    client.send(PING, 0, 0, &[0; 8]).await;
+    loop {
+        let frame = within("a frame", client.any_frame()).await.expect("the connection goes on");
+        match frame.kind {
+            RST_STREAM => {
+                assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
+                refused += 1;
+            }
+            PING if frame.flags & ACK != 0 => break,
+            _ => {}
+        }
+    }
+    assert!((200..260).contains(&refused), "{refused}");
+    drop(client);
+    served.stop().await;
+}

@@ -39,6 +39,9 @@ const LARGEST: usize = 80 * 1024;
 /// so that one that asks faster than it reads waits for its own answers, and takes nobody's place.
 const MOST_WAITING: usize = 4 * 1024 * 1024;
 
+/// Calls of a client, with those that it does not want any more: twice as many as there may be streams.
+const MOST_CALLS: usize = 256;
+
 /// All that is not answered to the end.
 #[derive(Default)]
 pub(super) struct Requests {
@@ -105,6 +108,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     /// Takes up what the client asks for.
     pub(super) fn hear(&mut self, event: Event<'_>) {
         match event {
+            // Calls whose stream was reset go when it is the calls' turn, which is not before answers are read.
+            Event::Request { stream, .. }
+                if self.requests.as_ref().is_some_and(|all| all.calls.len() >= MOST_CALLS) =>
+            {
+                self.session.reset(stream, Reason::EnhanceYourCalm, &mut self.line.out);
+            }
             Event::Request { stream, head, ends } => {
                 let (inbox, counted) = (Inbox::new(self.task.clone(), ends), self.shard.begin(head.path()));
                 let length = head.len();
