@@ -34,7 +34,6 @@ pub(super) struct Fields {
     text: Vec<u8>,
     /// Which of the pseudo-headers there are.
     pseudo: [bool; PSEUDO.len()],
-    has_pseudo: bool,
     has_regular: bool,
     length: Option<u32>,
     is_malformed: bool,
@@ -74,7 +73,6 @@ impl Fields {
 
     /// Pseudo-headers come first, and each once.
     fn check_pseudo(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
-        self.has_pseudo = true;
         let which = PSEUDO.iter().position(|pseudo| *pseudo == name)?;
         let was_there = std::mem::replace(self.pseudo.get_mut(which)?, true);
         let is_good = match name {
@@ -106,7 +104,7 @@ impl Fields {
 
     /// Whether they can come after a body.
     pub(super) fn are_trailers(&self) -> bool {
-        !self.is_malformed && !self.has_pseudo && self.size <= MOST
+        !self.is_malformed && !self.pseudo.contains(&true) && self.size <= MOST
     }
 
     /// The request that they are the head of.

@@ -224,6 +224,23 @@ async fn a_head_that_is_too_long_is_refused_and_the_connection_stays() {
     served.stop().await;
 }
 
+/// How many streams were refused by now, for there is too much of it.
+async fn refusals(client: &mut RawClient) -> usize {
+    client.send(PING, 0, 0, &[0; 8]).await;
+    let mut refused = 0;
+    loop {
+        let frame = within("a frame", client.any_frame()).await.expect("the connection goes on");
+        match frame.kind {
+            RST_STREAM => {
+                assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
+                refused += 1;
+            }
+            PING if frame.flags & ACK != 0 => return refused,
+            _ => {}
+        }
+    }
+}
+
 /// A pool of which a page is as large as pages are.
 fn crowded() -> Stage {
     let stage = Stage::new(1, 1 << 10, &["default"]);
@@ -346,18 +363,7 @@ async fn requests_that_are_never_complete_are_bounded_in_all_and_short_ones_go_o
                 client.send(DATA, 0, 2 * stream + 1, &part).await;
             }
         }
-        client.send(PING, 0, 0, &[0; 8]).await;
-        loop {
-            let frame = within("a frame", client.any_frame()).await.expect("the connection goes on");
-            match frame.kind {
-                RST_STREAM => {
-                    assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
-                    refused += 1;
-                }
-                PING if frame.flags & ACK != 0 => break,
-                _ => {}
-            }
-        }
+        refused += refusals(&mut client).await;
         clients.push(client);
     }
     assert!(clients.len() >= 10, "{}", clients.len());
@@ -406,23 +412,11 @@ async fn requests_that_are_reset_while_answers_wait_do_not_pile_up() {
         client.ask(2 * stream + 1, LIST_PEERS, &ListPeersRequest::default()).await;
     }
     // Nothing more is begun, and what is begun here is not wanted.
-    let mut refused = 0;
     for stream in 20..500 {
         client.ask(2 * stream + 1, LIST_PEERS, &ListPeersRequest::default()).await;
         client.send(RST_STREAM, 0, 2 * stream + 1, &8_u32.to_be_bytes()).await;
     }
-    client.send(PING, 0, 0, &[0; 8]).await;
-    loop {
-        let frame = within("a frame", client.any_frame()).await.expect("the connection goes on");
-        match frame.kind {
-            RST_STREAM => {
-                assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
-                refused += 1;
-            }
-            PING if frame.flags & ACK != 0 => break,
-            _ => {}
-        }
-    }
+    let refused = refusals(&mut client).await;
     assert!((200..260).contains(&refused), "{refused}");
     drop(client);
     served.stop().await;

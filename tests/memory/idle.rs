@@ -33,8 +33,8 @@ const CONNECTIONS: usize = 20;
 const STREAMS: u32 = 100;
 /// Peers in the snapshot that each is told: some 10 KiB, which must not stay.
 const PEERS: usize = 61;
-/// What a watch may take on the heap with a connection of its own, and on one that there is: the client's side and the
-/// kernel's are not counted, but tables that grow are.
+/// What a watch may take on the heap with a connection of its own, and on one that there is. The client's side, which is
+/// next to nothing here, and tables that grow are counted; the kernel's part is not.
 const OWN: usize = 4 * 1024;
 const FURTHER: usize = 1024;
 
