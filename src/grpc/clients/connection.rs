@@ -9,7 +9,7 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -37,6 +37,11 @@ const ROUNDS: usize = 2;
 /// How long one of them may take. Bytes do not say it all: what is asked in a few of them may be much work, and what is
 /// made for a window that is shut is not sent.
 const ROUND: Duration = Duration::from_micros(500);
+/// How long a client has to hang up when it was told the last word. Closing at once while it speaks would take back, in
+/// TCP, what it has not received of that.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// What is read over of what it says meanwhile, to learn when it has hung up.
+const READ_OVER: usize = 64 * 1024;
 
 /// A connection. Resolves when it is over.
 pub(super) struct Connection<T> {
@@ -59,8 +64,18 @@ pub(super) struct Connection<T> {
     timer: Pin<Box<Sleep>>,
     /// When it fires, kept where it costs nothing to look.
     wakes: Instant,
-    /// It is to end, and how: nothing is left but to say so.
-    end: Option<Result<(), Fault>>,
+    /// Answers are thought of before watches: whoever comes second may find no room.
+    is_answers_turn: bool,
+    /// It is to end: nothing is left but to say so.
+    end: Option<End>,
+}
+
+/// How a connection ends.
+struct End {
+    how: Result<(), Fault>,
+    is_said: bool,
+    /// What may still be read over.
+    left: usize,
 }
 
 /// What a client has said.
@@ -112,6 +127,7 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         pulse: Pulse::new(now),
         timer: Box::pin(sleep_until(now)),
         wakes: now,
+        is_answers_turn: false,
         end: None,
     })
 }
@@ -155,10 +171,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     continue;
                 }
             }
-            let mut due = self.pump(now);
-            if let Some(answers) = self.answer(now, cx) {
-                due = due.min(answers);
-            }
+            let mut due = self.speak(now, cx);
             match self.pulse.beat(now, self.shard.keepalive()) {
                 Beat::Quiet(check) => due = due.min(check),
                 Beat::Ask(check) => {
@@ -235,9 +248,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Ok(input)
     }
 
-    /// Lets the watches say what they have to say. Returns when the first of them will want to though nothing happens.
-    fn pump(&mut self, now: Instant) -> Instant {
+    /// Says what there is to say. Returns when there will be more though nothing happens.
+    fn speak(&mut self, now: Instant, cx: &mut Context<'_>) -> Instant {
         let mut due = now + self.shard.keepalive().interval;
+        self.is_answers_turn = !self.is_answers_turn;
+        for is_answers in [self.is_answers_turn, !self.is_answers_turn] {
+            due = due.min(if is_answers { self.answer(now, cx).unwrap_or(due) } else { self.pump(now, due) });
+        }
+        due
+    }
+
+    /// Lets the watches say what they have to say. Returns when the first of them will want to though nothing happens.
+    fn pump(&mut self, now: Instant, mut due: Instant) -> Instant {
         let (had_room, mut at) = (self.session.has_room(), 0);
         while at < self.feeds.len() && !self.line.is_blocked() && !self.line.is_full() {
             let Some(feed) = self.feeds.get_mut(at) else { break };
@@ -281,21 +303,37 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         self.feeds.clear();
         self.requests = None;
         self.seat.watching(false);
-        let until = now + self.shard.keepalive().timeout;
-        self.end = Some(how);
-        self.wakes = until;
-        self.timer.as_mut().reset(until);
+        self.end = Some(End { how, is_said: false, left: READ_OVER });
+        self.expire(now + self.shard.keepalive().timeout);
+    }
+
+    fn expire(&mut self, at: Instant) {
+        self.wakes = at;
+        self.timer.as_mut().reset(at);
     }
 
     /// Says the last words, to a client that may not read them.
     fn part(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         self.line.write(cx)?;
+        let Some(End { how, mut is_said, mut left }) = self.end.take() else { return Poll::Ready(Ok(())) };
         // TLS has a last word of its own.
-        let is_said = !self.line.is_blocked() && self.line.poll_shutdown(cx)?.is_ready();
-        if !is_said {
-            ready!(self.timer.as_mut().poll(cx));
+        if !is_said && !self.line.is_blocked() && self.line.poll_shutdown(cx)?.is_ready() {
+            is_said = true;
+            self.expire(Instant::now() + FAREWELL);
         }
-        Poll::Ready(self.end.unwrap_or(Ok(())).map_err(Ended::from))
+        let shard = Rc::clone(&self.shard);
+        let mut is_over = self.timer.as_mut().poll(cx).is_ready();
+        while !is_over && left > 0 {
+            let Poll::Ready(read) = self.line.poll_read(cx, &mut shard.reading()) else { break };
+            // Who has hung up, in whatever way, hears nothing more.
+            let read = read.unwrap_or(0);
+            (is_over, left) = (read == 0, left.saturating_sub(read));
+        }
+        if is_over {
+            return Poll::Ready(how.map_err(Ended::from));
+        }
+        self.end = Some(End { how, is_said, left });
+        Poll::Pending
     }
 
     /// Sleeps until something happens, or a timer is due.

@@ -1,6 +1,6 @@
 //! A client down to its frames: it speaks HTTP/2, and does what no library does.
 
-use std::net::SocketAddr;
+use std::{future::pending, net::SocketAddr};
 
 use opflex_peerstatus::grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse};
 use prost::Message;
@@ -152,7 +152,10 @@ impl RawClient {
     pub(crate) async fn flood(self, mut next: impl FnMut() -> Vec<u8>) -> Option<u32> {
         let Self { socket, mut read } = self;
         let (mut from, mut to) = socket.into_split();
-        let speak = async { while to.write_all(&next()).await.is_ok() {} };
+        let speak = async {
+            while to.write_all(&next()).await.is_ok() {}
+            pending().await
+        };
         let listen = async {
             let mut reason = None;
             while let Ok(1..) = from.read_buf(&mut read).await {
@@ -164,7 +167,13 @@ impl RawClient {
             }
             reason
         };
-        within("the end of the connection", async { tokio::join!(speak, listen).1 }).await
+        let until_hung_up = async {
+            tokio::select! {
+                reason = listen => reason,
+                never = speak => never,
+            }
+        };
+        within("the end of the connection", until_hung_up).await
     }
 
     /// The next DATA of a stream. Others are read over; the end of the stream, or of the connection, is not there yet.

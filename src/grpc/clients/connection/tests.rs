@@ -15,7 +15,10 @@ use std::{
 };
 
 use futures_util::poll;
-use tokio::{io::ReadBuf, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, ReadBuf, duplex},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{body::Body, service::Routes};
 
@@ -152,15 +155,46 @@ fn shard(routes: Routes) -> Rc<Shard> {
     })
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_take_the_last_word_is_let_go_all_the_same() {
-    let wrong = [PREFACE, &[0, 0, 8, 6, 0, 0, 0, 0, 0], &[0; 8]].concat();
+/// What ends a connection.
+fn wrong() -> Vec<u8> {
+    [PREFACE, &[0, 0, 8, 6, 0, 0, 0, 0, 0], &[0; 8]].concat()
+}
+
+/// How long a connection goes on that has to end.
+async fn end_of(io: impl AsyncRead + AsyncWrite + Unpin) -> Duration {
     let origin = Origin::tcp("127.0.0.1:1".parse().unwrap());
-    let connection = open(Mute(wrong), origin, shard(Routes::default())).await.unwrap();
+    let connection = open(io, origin, shard(Routes::default())).await.unwrap();
     let begin = Instant::now();
     let ended = timeout(Duration::from_secs(60), connection).await.expect("its end");
     assert!(matches!(ended, Err(Ended::Http2(Fault::Ended(Reason::ProtocolError, _)))), "{ended:?}");
-    assert_eq!(begin.elapsed().as_secs(), Keepalive::default().timeout.as_secs());
+    begin.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_take_the_last_word_is_let_go_all_the_same() {
+    assert_eq!(end_of(Mute(wrong())).await.as_secs(), Keepalive::default().timeout.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_heard_the_last_word_may_hang_up_first() {
+    for (hangs_up, said_after, expected) in [
+        (true, 0, 0),
+        (true, READ_OVER, 0),
+        (true, 2 * READ_OVER, 1),
+        (false, 0, 1),
+        (false, 10 * READ_OVER, 1),
+    ] {
+        let (mut client, io) = duplex(20 * READ_OVER);
+        client.write_all(&[wrong(), vec![0; said_after]].concat()).await.unwrap();
+        let client = async {
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            assert!(heard.ends_with(b"SETTINGS have to come first"));
+            (!hangs_up).then_some(client)
+        };
+        let (lasted, _client) = tokio::join!(end_of(io), client);
+        assert_eq!(lasted.as_secs(), expected, "{hangs_up} {said_after}");
+    }
 }
 
 #[tokio::test]
