@@ -35,10 +35,6 @@ const ENHANCE_YOUR_CALM: u32 = 11;
 const MARGIN: u64 = 24 * 1024;
 /// What a client that is silent may cost in all: buffers of the kernel are not ours.
 const EACH_SILENT: u64 = 3;
-/// In crowded test runs, everything that others do has to be done within this.
-const PROMPT: Duration = Duration::from_secs(5);
-/// How long those attack who begin anew whenever they are hung up on.
-const SIEGE: Duration = Duration::from_secs(3);
 /// Connections of those who use many.
 const MANY: usize = 40;
 
@@ -71,7 +67,6 @@ impl Scene {
 
     /// A new client gets in and changes something, and the old one hears of it, with nothing missing in between.
     async fn goes_on(&mut self) {
-        let begin = Instant::now();
         let url = format!("http://{}", self.address);
         let mut client = within("a new client", PoolServiceClient::connect(url)).await.unwrap();
         let request = AddPeerRequest { parent: "pools/default".into(), host: "127.0.0.1".into(), port: 1 };
@@ -81,7 +76,6 @@ impl Scene {
         self.until(ChangeKind::Removed).await;
         let request = GetPoolRequest { name: "pools/default".into() };
         within("an answer", client.get_pool(request)).await.unwrap();
-        assert!(begin.elapsed() < PROMPT, "{:?}", begin.elapsed());
     }
 
     async fn until(&mut self, kind: ChangeKind) {
@@ -184,26 +178,24 @@ async fn whoever_floods_is_told_to_calm_down_and_hung_up_on() {
     scene.end().await;
 }
 
-/// Floods on many connections, each begun anew when it is ended.
-async fn siege(address: SocketAddr, flood: fn() -> Flood) {
-    let until = Instant::now() + SIEGE;
-    let mut attackers = JoinSet::new();
-    for _ in 0..MANY {
-        attackers.spawn(async move {
-            while Instant::now() < until {
-                RawClient::connect(address, 65_535).await.flood(flood()).await;
-            }
-        });
+/// Floods on one connection after the other.
+async fn flood_again_and_again(address: SocketAddr, flood: fn() -> Flood) {
+    loop {
+        RawClient::connect(address, 65_535).await.flood(flood()).await;
     }
-    attackers.join_all().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_on_many_connections_that_come_back_keep_nobody_out() {
     let mut scene = Scene::set().await;
     for flood in [rapid_reset as fn() -> Flood, || same(PING, 0, 0, &[7; 8]), || same(SETTINGS, 0, 0, &[])] {
-        let attack = tokio::spawn(siege(scene.address, flood));
-        scene.goes_on_during(attack).await;
+        let mut attackers: JoinSet<_> =
+            (0..MANY).map(|_| flood_again_and_again(scene.address, flood)).collect();
+        for _ in 0..3 {
+            scene.goes_on().await;
+        }
+        attackers.shutdown().await;
+        scene.goes_on().await;
     }
     scene.end().await;
 }

@@ -37,6 +37,8 @@ const ROUNDS: usize = 2;
 /// How long one of them may take. Bytes do not say it all: what is asked in a few of them may be much work, and what is
 /// made for a window that is shut is not sent.
 const ROUND: Duration = Duration::from_micros(500);
+/// How much of that may be spent on listening. What was heard is to have its turn as well.
+const LISTENING: Duration = Duration::from_micros(250);
 /// How long a client has to hang up when it was told the last word. Closing at once while it speaks would take back, in
 /// TCP, what it has not received of that.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -47,8 +49,10 @@ const READ_OVER: usize = 64 * 1024;
 pub(super) struct Connection<T> {
     session: Session,
     line: Line<T>,
-    /// A frame of which there is more to come.
+    /// What was read and not heard: a frame of which there is more to come, or all that there was no time for.
     begun: Vec<u8>,
+    /// There was no time for it.
+    is_unheard: bool,
     origin: Origin,
     shard: Rc<Shard>,
     seat: Seat,
@@ -117,6 +121,8 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         session,
         line,
         begun,
+        // What came with the first word.
+        is_unheard: true,
         origin,
         seat: Shard::seat(&shard),
         shard,
@@ -146,8 +152,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Connection<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        let is_first = self.be(cx.waker());
-        for round in 0..ROUNDS {
+        self.be(cx.waker());
+        for _ in 0..ROUNDS {
             if self.end.is_some() {
                 return self.part(cx);
             }
@@ -156,13 +162,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             if self.shard.is_closing() {
                 self.session.leave(&mut self.line.out);
             }
-            // What came with the first word is looked at first.
-            let said = if is_first && round == 0 {
-                self.take_in(&[], now).map(|()| Said::Something)
-            } else {
-                self.listen(now, cx)?
-            };
-            match said {
+            match self.listen(now, cx)? {
                 Ok(Said::Something) => self.more = true,
                 Ok(Said::Nothing) => {}
                 Ok(Said::Goodbye) => return Poll::Ready(Ok(())),
@@ -196,23 +196,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Poll::Pending
     }
 
-    /// Notes which task this is, which is always the same one. Returns whether it did not know that before.
-    fn be(&mut self, task: &Waker) -> bool {
-        let is_new = !self.task.will_wake(task);
-        if is_new {
+    /// Notes which task this is, which is always the same one.
+    fn be(&mut self, task: &Waker) {
+        if !self.task.will_wake(task) {
             self.task.clone_from(task);
             self.seat.register(task);
             self.feeds.iter().for_each(|feed| feed.wake_at_end(task));
             self.wakes = Instant::now();
             self.timer.as_mut().reset(self.wakes);
         }
-        is_new
     }
 
     /// Takes in what the client says.
     fn listen(&mut self, now: Instant, cx: &mut Context<'_>) -> io::Result<Result<Said, Fault>> {
         if self.line.is_overfull() {
             return Ok(Ok(Said::Nothing));
+        }
+        if std::mem::take(&mut self.is_unheard) {
+            return Ok(self.take_in(&[], now).map(|()| Said::Something));
         }
         let shard = Rc::clone(&self.shard);
         let mut buffer = shard.reading();
@@ -240,10 +241,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         Ok(())
     }
 
-    /// Takes in what is complete. Returns the rest.
+    /// Takes in what is complete, as far as there is time. Returns the rest.
     fn hear_all<'a>(&mut self, mut input: &'a [u8], now: Instant) -> Result<&'a [u8], Fault> {
         while let Some(event) = self.session.next(&mut input, now.into_std(), &mut self.line.out)? {
             self.hear(event);
+            if now.elapsed() >= LISTENING {
+                self.is_unheard = true;
+                break;
+            }
         }
         Ok(input)
     }
