@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, TcpSocket, UnixListener},
+    net::TcpListener,
     sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
     time::{Instant, interval, timeout},
@@ -17,23 +17,22 @@ use tracing::{info, warn};
 use crate::{
     admin::{self, Certificate, Exposition, Pages, Sources},
     config::Config,
-    grpc::{self, Access, Api, Counts, Server, SocketError, SocketFile, SocketSettings},
+    grpc::{self, Access, Api, Counts, Server, SocketError, SocketFile},
     metrics::{Peers, Reloads, Turns},
     pool::{self, PoolHandle},
     status::{Hub, Listeners},
     transport::Slots,
 };
 
+mod doors;
 mod files;
 mod reload;
 
+use doors::Doors;
 pub use reload::Reloader;
 
 /// How often listeners that nobody watches are looked through.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
-/// Clients that may wait to be taken in: after a restart thousands come at once, and one that does not fit tries again
-/// after a second. The kernel has a bound of its own, mostly the same.
-const BACKLOG: u32 = 4096;
 /// How often the files that say who gets in are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long connections of clients have to say that they end, when the time to do so by themselves is over.
@@ -106,12 +105,9 @@ impl Service {
     /// # Errors
     /// The address could not be bound, or there are no threads to be had.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let failed = |source| StartError::Bind { address: config.listen, source };
-        let listener = listen(config.listen).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let admin = bind_admin(config.admin).await?;
+        let Doors { listener, address, admin, socket } = Doors::open(&config).await?;
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
-        let (socket, socket_file) = config.socket.as_ref().map(bind_socket).transpose()?.unzip();
+        let (socket, socket_file) = socket.unzip();
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let peers = Peers::default();
@@ -278,26 +274,6 @@ fn certificates(config: &Config, access: Arc<Access>) -> impl Fn() -> Vec<Certif
         all.filter_map(|(usage, pool, expires)| Some(Certificate { usage, pool, expires: expires? }))
             .collect()
     }
-}
-
-/// Where clients come in.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A service that is started again finds the port as it left it.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = address else { return Ok(None) };
-    let bound = TcpListener::bind(address).await;
-    bound.map(Some).map_err(|source| StartError::BindAdmin { address, source })
-}
-
-fn bind_socket(settings: &SocketSettings) -> Result<(UnixListener, SocketFile), StartError> {
-    let failed = |source| StartError::Socket { path: settings.path.clone(), source };
-    SocketFile::bind(settings).map_err(failed)
 }
 
 async fn run(

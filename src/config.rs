@@ -187,20 +187,7 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
         );
         return Err(ConfigError::new("server.listen", reason));
     }
-    let limits = &file.limits;
-    check_range("limits.max_listeners", limits.max_listeners, 1, 1_000_000)?;
-    let per_principal = limits.max_listeners_per_principal;
-    check_range("limits.max_listeners_per_principal", per_principal, 1, 1_000_000)?;
-    check_range("limits.max_streams", limits.max_streams, 1, 1_000_000)?;
-    check_range("limits.max_peers", limits.max_peers, 1, 100_000)?;
-    check_range("limits.max_frame_bytes", limits.max_frame_bytes, 4 * 1024, 64 * 1024 * 1024)?;
-    check_range("history.changes", file.history.changes, 16, 10_000_000)?;
-    check_duration(
-        "server.drain_timeout",
-        file.server.drain_timeout,
-        Duration::ZERO,
-        Duration::from_secs(300),
-    )?;
+    check_ranges(&file)?;
     let level = overrides.log.unwrap_or_else(|| file.log.level.clone());
     let log = Log { json: overrides.log_json.unwrap_or(file.log.json), level };
     check_level(&log.level)?;
@@ -216,14 +203,28 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
         tls,
         socket: file.server.socket.as_ref().map(access::socket).transpose()?,
         limits: Limits {
-            listeners: limits.max_listeners,
-            per_owner: limits.max_listeners_per_principal,
-            streams: limits.max_streams,
+            listeners: file.limits.max_listeners,
+            per_owner: file.limits.max_listeners_per_principal,
+            streams: file.limits.max_streams,
         },
         history: file.history.changes,
         pools: pools::pools(&file)?,
         log,
     })
+}
+
+/// What has bounds of its own.
+fn check_ranges(file: &file::File) -> Result<(), ConfigError> {
+    let limits = &file.limits;
+    check_range("limits.max_listeners", limits.max_listeners, 1, 1_000_000)?;
+    let per_principal = limits.max_listeners_per_principal;
+    check_range("limits.max_listeners_per_principal", per_principal, 1, 1_000_000)?;
+    check_range("limits.max_streams", limits.max_streams, 1, 1_000_000)?;
+    check_range("limits.max_peers", limits.max_peers, 1, 100_000)?;
+    check_range("limits.max_frame_bytes", limits.max_frame_bytes, 4 * 1024, 64 * 1024 * 1024)?;
+    check_range("history.changes", file.history.changes, 16, 10_000_000)?;
+    let drain_timeout = file.server.drain_timeout;
+    check_duration("server.drain_timeout", drain_timeout, Duration::ZERO, Duration::from_secs(300))
 }
 
 fn serving(file: &file::File) -> Result<Serving, ConfigError> {

@@ -182,7 +182,10 @@ pub fn root_cause(error: &(dyn Error + 'static)) -> String {
         root = source;
     }
     let text = match root.downcast_ref::<io::Error>() {
-        Some(error) if error.raw_os_error().is_some() => error.kind().to_string(),
+        Some(error) if error.raw_os_error().is_some() => match error.kind() {
+            io::ErrorKind::NotFound => "no such file".into(),
+            kind => kind.to_string(),
+        },
         _ => root.to_string(),
     };
     // kinds that std has no name for

@@ -29,8 +29,10 @@ use super::{
 };
 use crate::opflex::{self, Answer, IdentityAnswer, Message, Method, text};
 
+mod link;
 mod words;
 
+use link::Link;
 pub use words::{Action, Input, Prospect, Report, Timers};
 
 #[cfg(test)]
@@ -38,12 +40,6 @@ mod tests;
 
 /// Longest `detail` kept, in bytes: a sentence or two.
 const MAX_DETAIL: usize = 512;
-
-/// A peer may answer its identity request again, with another list. More often than this it would only churn the
-/// pool: of what it says in between, the last counts, when this time is over. It doubles with each such answer, up to
-/// the second one, and starts over when it has been quiet for longer.
-const REPEATED_ANSWER: Duration = Duration::from_secs(1);
-const RARELY_REPEATED: Duration = Duration::from_secs(64);
 
 /// How long a peer must have been READY to be dialled as promptly as a new one when it is lost. One that closes
 /// right after each handshake would otherwise be dialled, and tell everyone so, many times a second for ever.
@@ -99,36 +95,6 @@ enum State {
 
 /// What a peer answered: its list by itself, and the rest.
 type Told = (Vec<PeerAddress>, IdentityAnswer);
-
-/// What is known of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Link {
-    /// Number of the `send_identity` that was sent on it.
-    identity: u64,
-    last_heard: Instant,
-    echo_at: Instant,
-    /// When its answer was taken in last.
-    answered: Option<Instant>,
-    /// How long the next one has to wait from then.
-    patience: Duration,
-    /// When it first was.
-    ready_since: Option<Instant>,
-}
-
-impl Link {
-    fn answered_lately(&self, now: Instant) -> bool {
-        self.answered.is_some_and(|last| now < last + self.patience)
-    }
-
-    /// Its answer is taken in.
-    fn answered(self, now: Instant) -> Self {
-        let patience = match self.answered {
-            Some(last) if now < last + 2 * self.patience => RARELY_REPEATED.min(2 * self.patience),
-            _ => REPEATED_ANSWER,
-        };
-        Self { answered: Some(now), patience, ready_since: self.ready_since.or(Some(now)), ..self }
-    }
-}
 
 impl PeerFsm {
     /// A peer that nobody has asked for yet. The seed decides its pauses.
@@ -248,14 +214,7 @@ impl PeerFsm {
     fn greet(&mut self, detail: &str, now: Instant, actions: &mut Vec<Action>) {
         let identity = self.next_request;
         self.next_request += 1;
-        let link = Link {
-            identity,
-            last_heard: now,
-            echo_at: now + self.timers.echo,
-            answered: None,
-            patience: REPEATED_ANSWER,
-            ready_since: None,
-        };
+        let link = Link::new(identity, now, self.timers.echo);
         let deadline = match self.state {
             State::Securing { deadline } => deadline,
             _ => now + self.timers.handshake,

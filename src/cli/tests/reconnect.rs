@@ -22,6 +22,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::samples::{attached, change, cursor, snapshot, synced};
 use crate::{
     cli::{
+        client::Client,
         exit::{Exit, Failure},
         style::Style,
         target::Target,
@@ -259,6 +260,15 @@ async fn a_watch_of_nobody_says_whom_it_cannot_reach() {
              --server or PEERSTATUS_SERVER."
         )
     );
+}
+
+#[tokio::test]
+async fn a_socket_that_is_not_there_is_a_file_that_is_not_there() {
+    let address: Target = "unix:/no/such.sock".parse().unwrap();
+    let failure = Client::connect(&address).await.unwrap_err();
+    let expected =
+        "cannot reach the service at unix:/no/such.sock: no such file. Is `peerstatus serve` running?";
+    assert!(failure.to_string().starts_with(expected), "{failure}");
 }
 
 #[tokio::test]
