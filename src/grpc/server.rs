@@ -36,6 +36,9 @@ const SILENT_PART: usize = 4;
 /// Longest request: `user_data` and a full filter are below 50 KiB.
 const MAX_REQUEST: usize = 64 * 1024;
 
+/// Threads that carry clients, unless more are wanted.
+const MOST_THREADS: usize = 4;
+
 /// How clients are served.
 #[derive(Clone, Copy, Debug)]
 pub struct Serving {
@@ -54,9 +57,9 @@ pub struct Serving {
 impl Default for Serving {
     fn default() -> Self {
         Self {
-            // What carries clients costs least on one thread: with a second one, both have half of each wake-up to
-            // share. And the clients of a change, and the kernel's part of sending it, want a core, too.
-            threads: thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+            // Who is told last of a lone change waits for all before it, so a second thread halves that; each has to be
+            // woken, though, and some are enough for as many deliveries as a machine's network takes.
+            threads: thread::available_parallelism().map_or(1, |cores| cores.get().min(MOST_THREADS)),
             connections: 16_384,
             handshakes: 256,
             pacing: Duration::from_millis(5),

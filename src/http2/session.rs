@@ -230,6 +230,19 @@ impl Session {
         }
     }
 
+    /// Ends the connection, and says why. There is nothing more to be said or heard after that.
+    pub fn give_up(&mut self, reason: Reason, why: &'static str, out: &mut Vec<u8>) -> Fault {
+        // What it was told before is not taken back.
+        let last = if let Leaving::After(last) = self.leaving { last } else { self.last };
+        put_go_away(out, last, reason, why);
+        Fault::Ended(reason, why)
+    }
+
+    /// The stream of which there are headers without their end, and how many bytes of them.
+    pub fn unfinished(&self) -> Option<(u32, usize)> {
+        self.block.as_ref().map(|block| (block.stream, block.bytes.len()))
+    }
+
     /// Whether that is done.
     pub fn is_over(&self) -> bool {
         matches!(self.leaving, Leaving::After(_)) && self.streams.len() == 0

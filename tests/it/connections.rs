@@ -30,6 +30,7 @@ use crate::support::{
 
 /// How long a client may take to speak HTTP/2.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const LIST_PEERS: &str = "/opflex.peerstatus.v1.PoolService/ListPeers";
 /// Clients of gRPC make RESOURCE_EXHAUSTED of it.
 const ENHANCE_YOUR_CALM: [u8; 4] = 11_u32.to_be_bytes();
@@ -226,19 +227,23 @@ async fn a_head_that_is_too_long_is_refused_and_the_connection_stays() {
 
 /// How many streams were refused by now, for there is too much of it.
 async fn refusals(client: &mut RawClient) -> usize {
-    client.send(PING, 0, 0, &[0; 8]).await;
     let mut refused = 0;
-    loop {
-        let frame = within("a frame", client.any_frame()).await.expect("the connection goes on");
-        match frame.kind {
-            RST_STREAM => {
-                assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
-                refused += 1;
+    // What is refused is told after the answers to what was read with it.
+    for _ in 0..2 {
+        client.send(PING, 0, 0, &[0; 8]).await;
+        loop {
+            let frame = within("a frame", client.any_frame()).await.expect("the connection goes on");
+            match frame.kind {
+                RST_STREAM => {
+                    assert_eq!(frame.payload, ENHANCE_YOUR_CALM);
+                    refused += 1;
+                }
+                PING if frame.flags & ACK != 0 => break,
+                _ => {}
             }
-            PING if frame.flags & ACK != 0 => return refused,
-            _ => {}
         }
     }
+    refused
 }
 
 /// A pool of which a page is as large as pages are.
@@ -353,7 +358,7 @@ async fn requests_that_are_never_complete_are_bounded_in_all_and_short_ones_go_o
     let part = [&[0, 0, 0, 0xea, 0x60][..], &[7; 12_000]].concat();
     let mut refused = 0;
     let mut clients = Vec::new();
-    // Four parts of 12,000 bytes for each of 128 streams: 6 MiB.
+    // Four parts of 12,000 bytes for each of 128 streams, which the services have begun with: 8 MiB.
     while refused == 0 {
         assert!(clients.len() < 14, "nothing is refused");
         let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
@@ -366,12 +371,43 @@ async fn requests_that_are_never_complete_are_bounded_in_all_and_short_ones_go_o
         refused += refusals(&mut client).await;
         clients.push(client);
     }
-    assert!(clients.len() >= 10, "{}", clients.len());
-    let request = GetPoolRequest { name: "pools/default".to_owned() };
-    within("an answer", other.get_pool(request.clone())).await.unwrap();
+    assert!(clients.len() >= 7, "{}", clients.len());
+    // Others ask as before, even at some length, as with a token.
+    let mut request = tonic::Request::new(GetPoolRequest { name: "pools/default".to_owned() });
+    request.metadata_mut().insert("x-long", "x".repeat(8_000).parse().unwrap());
+    within("an answer", other.get_pool(request)).await.unwrap();
     drop(clients);
+    let request = GetPoolRequest { name: "pools/default".to_owned() };
     within("an answer", other.get_pool(request)).await.unwrap();
     drop(other);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn conversations_that_are_begun_and_not_gone_on_with_are_bounded_in_all() {
+    let stage = Stage::new(1, 1 << 10, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut refused = 0;
+    let mut clients = Vec::new();
+    // 128 at 18 KiB each.
+    while refused == 0 {
+        assert!(clients.len() < 40, "nothing is refused");
+        let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+        for stream in 0..128 {
+            client.begin(2 * stream + 1, REFLECTION).await;
+        }
+        refused += refusals(&mut client).await;
+        clients.push(client);
+    }
+    assert!(clients.len() >= 20, "{}", clients.len());
+    let mut other = PoolServiceClient::connect(format!("http://{}", served.address)).await.unwrap();
+    let request = GetPoolRequest { name: "pools/default".to_owned() };
+    within("an answer", other.get_pool(request)).await.unwrap();
+    // One has a conversation all the same.
+    let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+    client.begin(1, REFLECTION).await;
+    assert_eq!(refusals(&mut client).await, 0);
+    drop((clients, client, other));
     served.stop().await;
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn run(
             }
             // What the services need for a request is far more than what it has come with, and taken when there is
             // use for it.
-            body.begun().await;
+            body.ready().await;
             (Box::pin(serve(head, body, origin, caller.clone(), &shard)).await, caller)
         }
     };

@@ -1,12 +1,12 @@
 //! One client's connection: everything on it, in one task.
 
+mod hearing;
 mod requests;
 #[cfg(test)]
 mod tests;
 
 use std::{
     future::{Future, poll_fn},
-    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use self::requests::Requests;
+use self::{hearing::Said, requests::Requests};
 use super::{
     feed::{Feed, Pumped},
     keepalive::{Beat, Pulse},
@@ -37,8 +37,6 @@ const ROUNDS: usize = 2;
 /// How long one of them may take. Bytes do not say it all: what is asked in a few of them may be much work, and what is
 /// made for a window that is shut is not sent.
 const ROUND: Duration = Duration::from_micros(500);
-/// How much of that may be spent on listening. What was heard is to have its turn as well.
-const LISTENING: Duration = Duration::from_micros(250);
 /// How long a client has to hang up when it was told the last word. Closing at once while it speaks would take back, in
 /// TCP, what it has not received of that.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -53,6 +51,8 @@ pub(super) struct Connection<T> {
     begun: Vec<u8>,
     /// There was no time for it.
     is_unheard: bool,
+    /// Since when there is a frame, or a block of headers, that is not complete.
+    waits_since: Option<Instant>,
     origin: Origin,
     shard: Rc<Shard>,
     seat: Seat,
@@ -80,13 +80,6 @@ struct End {
     is_said: bool,
     /// What may still be read over.
     left: usize,
-}
-
-/// What a client has said.
-enum Said {
-    Nothing,
-    Something,
-    Goodbye,
 }
 
 /// Takes up HTTP/2 with a client that has connected.
@@ -123,6 +116,7 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         begun,
         // What came with the first word.
         is_unheard: true,
+        waits_since: None,
         origin,
         seat: Shard::seat(&shard),
         shard,
@@ -172,6 +166,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 }
             }
             let mut due = self.speak(now, cx);
+            match self.settle().and_then(|()| self.wait_for_rest(now)) {
+                Ok(until) => due = until.into_iter().fold(due, Instant::min),
+                Err(fault) => {
+                    self.begin_end(Err(fault), now);
+                    continue;
+                }
+            }
             match self.pulse.beat(now, self.shard.keepalive()) {
                 Beat::Quiet(check) => due = due.min(check),
                 Beat::Ask(check) => {
@@ -207,52 +208,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         }
     }
 
-    /// Takes in what the client says.
-    fn listen(&mut self, now: Instant, cx: &mut Context<'_>) -> io::Result<Result<Said, Fault>> {
-        if self.line.is_overfull() {
-            return Ok(Ok(Said::Nothing));
-        }
-        if std::mem::take(&mut self.is_unheard) {
-            return Ok(self.take_in(&[], now).map(|()| Said::Something));
-        }
-        let shard = Rc::clone(&self.shard);
-        let mut buffer = shard.reading();
-        let Poll::Ready(read) = self.line.poll_read(cx, &mut buffer)? else { return Ok(Ok(Said::Nothing)) };
-        if read == 0 {
-            return Ok(Ok(Said::Goodbye));
-        }
-        self.pulse.heard(now);
-        Ok(self.take_in(buffer.get(..read).unwrap_or_default(), now).map(|()| Said::Something))
-    }
-
-    fn take_in(&mut self, read: &[u8], now: Instant) -> Result<(), Fault> {
-        if self.begun.is_empty() {
-            let rest = self.hear_all(read, now)?;
-            self.begun.extend_from_slice(rest);
-            return Ok(());
-        }
-        let mut begun = std::mem::take(&mut self.begun);
-        begun.extend_from_slice(read);
-        let rest = self.hear_all(&begun, now)?.len();
-        if rest > 0 {
-            begun.drain(..begun.len() - rest);
-            self.begun = begun;
-        }
-        Ok(())
-    }
-
-    /// Takes in what is complete, as far as there is time. Returns the rest.
-    fn hear_all<'a>(&mut self, mut input: &'a [u8], now: Instant) -> Result<&'a [u8], Fault> {
-        while let Some(event) = self.session.next(&mut input, now.into_std(), &mut self.line.out)? {
-            self.hear(event);
-            if now.elapsed() >= LISTENING {
-                self.is_unheard = true;
-                break;
-            }
-        }
-        Ok(input)
-    }
-
     /// Says what there is to say. Returns when there will be more though nothing happens.
     fn speak(&mut self, now: Instant, cx: &mut Context<'_>) -> Instant {
         let mut due = now + self.shard.keepalive().interval;
@@ -271,13 +226,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
             let before = self.line.out.len();
             match feed.pump(now, &self.shard, &mut self.session, &mut self.line.out) {
                 Pumped::Quiet(heartbeat) => due = due.min(heartbeat),
-                Pumped::Stalled => {
-                    if now.elapsed() >= ROUND {
-                        self.more = true;
-                        at += 1;
-                        break;
-                    }
-                }
+                Pumped::Stalled => {}
                 Pumped::Full => {
                     self.more = true;
                     // Who has said something has had its turn.
@@ -292,6 +241,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                 }
             }
             at += 1;
+            // What is said shows in the bytes, and what is not said, to filters or for want of room, in the time alone.
+            if at < self.feeds.len() && now.elapsed() >= ROUND {
+                self.more = true;
+                break;
+            }
         }
         // A client that reads less than there is to say hears of each in turn. Where it is sparing with room for the whole
         // connection, whoever is first takes most of that; so this is left to chance.

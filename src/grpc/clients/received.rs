@@ -43,6 +43,8 @@ struct Contents {
     end: Option<End>,
     /// Bytes that were taken out, and for which the client has not been given room again.
     taken: usize,
+    /// The services have it, and take what they need for that.
+    is_served: bool,
     reader: Option<Waker>,
     connection: Waker,
 }
@@ -64,7 +66,8 @@ impl Inbox {
     /// For a connection whose task this is.
     pub(super) fn new(connection: Waker, is_complete: bool) -> Self {
         let end = is_complete.then_some(End::Complete);
-        let contents = Contents { data: BytesMut::new(), end, taken: 0, reader: None, connection };
+        let contents =
+            Contents { data: BytesMut::new(), end, taken: 0, is_served: false, reader: None, connection };
         Self(Arc::new(Mutex::new(contents)))
     }
 
@@ -85,6 +88,11 @@ impl Inbox {
         contents.wake();
     }
 
+    /// Whether the services have begun with it.
+    pub(super) fn is_served(&self) -> bool {
+        self.0.lock().is_served
+    }
+
     /// Bytes for which the client is to be given room, if they are worth the word.
     pub(super) fn room(&self) -> usize {
         let mut contents = self.0.lock();
@@ -99,8 +107,9 @@ impl Contents {
         }
     }
 
-    fn is_begun(&self) -> bool {
-        !self.data.is_empty() || self.end.is_some()
+    /// Whether there is all of it, or too much to have the rest wait here.
+    fn is_ready(&self) -> bool {
+        self.data.len() >= MORE || self.end.is_some()
     }
 
     const fn is_worth_a_word(&self) -> bool {
@@ -152,14 +161,13 @@ impl Received {
         self.pass = Some(pass);
     }
 
-    /// Waits until there is some of it, or will be none. Not where a client may want to hear of the answer first.
-    pub(super) async fn begun(&mut self) {
-        if self.patience == LONG_PATIENCE {
-            return;
-        }
+    /// Waits until the services can make something of it: until it is complete, mostly. Not where a client may want to
+    /// hear of the answer first.
+    pub(super) async fn ready(&mut self) {
+        let can_wait = self.patience != LONG_PATIENCE;
         poll_fn(|cx| {
             let mut contents = self.inbox.0.lock();
-            if contents.is_begun() {
+            if contents.is_ready() || !can_wait {
                 return Poll::Ready(());
             }
             contents.reader = Some(cx.waker().clone());
@@ -167,6 +175,7 @@ impl Received {
             self.poll_late(cx)
         })
         .await;
+        self.inbox.0.lock().is_served = true;
     }
 
     /// Whether it is too late for the rest.

@@ -57,9 +57,14 @@ impl Rooms {
 }
 
 impl Room {
+    /// A place without any bytes yet.
+    pub(super) fn place(&self) -> Held {
+        Held { room: self.clone(), bytes: 0 }
+    }
+
     /// Room for so many bytes more; `None`: there is none.
     pub(super) fn hold(&self, bytes: usize) -> Option<Held> {
-        let mut held = Held { room: self.clone(), bytes: 0 };
+        let mut held = self.place();
         held.grow(bytes).then_some(held)
     }
 
@@ -70,8 +75,17 @@ impl Room {
 }
 
 impl Held {
-    /// Holds so many more. False: there is no room for them.
-    pub(super) fn grow(&mut self, bytes: usize) -> bool {
+    /// Holds so many, which may be more or less than before. False: there is no room for them.
+    pub(super) fn fit(&mut self, bytes: usize) -> bool {
+        if bytes > self.bytes {
+            return self.grow(bytes - self.bytes);
+        }
+        self.room.waiting.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+        true
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
         let more = |waiting: usize| waiting.checked_add(bytes).filter(|all| *all <= self.room.most);
         let has_room = self.room.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
         self.bytes += if has_room { bytes } else { 0 };

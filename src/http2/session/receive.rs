@@ -9,7 +9,7 @@ use crate::http2::{
     frame::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEAD, HEADERS, Head, MAX_FRAME, NUMBER,
         PING, PREFACE, PRIORITY, PUSH_PROMISE, RST_STREAM, Reason, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY,
-        put_go_away, put_headers, put_reset, put_window, without_padding,
+        put_headers, put_reset, put_window, without_padding,
     },
     head::{Fields, Said},
     streams::{Stream, WINDOW},
@@ -41,9 +41,7 @@ impl Session {
     pub fn next<'a>(&mut self, input: &mut &'a [u8], now: Instant, out: &mut Vec<u8>) -> Heard<'a> {
         let next = self.try_next(input, now, out);
         if let Err(Fault::Ended(reason, why)) = next {
-            // What it was told before is not taken back.
-            let last = if let Leaving::After(last) = self.leaving { last } else { self.last };
-            put_go_away(out, last, reason, why);
+            self.give_up(reason, why, out);
         }
         next
     }

@@ -26,14 +26,19 @@ use crate::{
         received::Inbox,
         rooms::{Held, Room},
     },
-    http2::{Event, Reason},
+    http2::{Event, Fault, Reason},
 };
 
 type Call = Pin<Box<dyn Future<Output = Reply>>>;
 
-/// Bytes of a request that need no place among those of all: nearly all requests are shorter.
-const SMALL: usize = 1024;
-/// What one may take: a head, and what may be sent of a body at a time. One that goes on and on takes no more.
+/// What a client may have that is not complete, or not answered, without a place among that of all: so nobody who asks
+/// for little is refused because others ask for much.
+const FREE: usize = 32 * 1024;
+/// What a request takes that waits for its end, beside what there is of it.
+const WAITING: usize = 2 * 1024;
+/// What the services take for one with which they have begun and come to no end yet.
+const SERVED: usize = 16 * 1024;
+/// What there may be of one at a time: a head, and what may be sent of a body. One that goes on and on takes no more.
 const LARGEST: usize = 80 * 1024;
 /// Bytes of answers that a client may leave unread before what it asks for is begun. It is a part of what may wait in all,
 /// so that one that asks faster than it reads waits for its own answers, and takes nobody's place.
@@ -43,11 +48,12 @@ const MOST_WAITING: usize = 4 * 1024 * 1024;
 const MOST_CALLS: usize = 256;
 
 /// All that is not answered to the end.
-#[derive(Default)]
 pub(super) struct Requests {
     calls: FuturesUnordered<Abortable<Call>>,
     open: Vec<Open>,
     answers: Vec<Answer>,
+    /// The place of what is not free.
+    held: Held,
 }
 
 /// One of them.
@@ -55,9 +61,8 @@ struct Open {
     stream: u32,
     inbox: Inbox,
     call: AbortHandle,
-    /// Bytes that it has come with until now, and the place of those that count.
+    /// Bytes that it has come with until now.
     bytes: usize,
-    held: Option<Held>,
 }
 
 /// Whoever still waits for it is told.
@@ -69,23 +74,26 @@ impl Drop for Open {
 }
 
 impl Open {
-    /// So much more has come of it. False: there is no room for that.
-    fn grow(&mut self, bytes: usize, room: &Room) -> bool {
-        let before = self.bytes.saturating_sub(SMALL);
-        self.bytes = self.bytes.saturating_add(bytes).min(LARGEST);
-        let more = self.bytes.saturating_sub(SMALL) - before;
-        match &mut self.held {
-            _ if more == 0 => true,
-            Some(held) => held.grow(more),
-            None => {
-                self.held = room.hold(more);
-                self.held.is_some()
-            }
-        }
+    fn weight(&self) -> usize {
+        WAITING + self.bytes.min(LARGEST) + if self.inbox.is_served() { SERVED } else { 0 }
     }
 }
 
 impl Requests {
+    fn new(room: &Room) -> Self {
+        Self { calls: FuturesUnordered::new(), open: Vec::new(), answers: Vec::new(), held: room.place() }
+    }
+
+    /// Has a place for what there is, with so many bytes that are not even a request yet. Otherwise returns the stream that
+    /// is to be given up, or 0 where there is none.
+    fn settle(&mut self, unfinished: usize) -> Result<(), u32> {
+        let weight = self.open.iter().map(Open::weight).sum::<usize>() + unfinished;
+        if self.held.fit(weight.saturating_sub(FREE)) {
+            return Ok(());
+        }
+        Err(self.open.iter().map(|open| open.stream).max().unwrap_or(0))
+    }
+
     /// Whether so much of what was asked for waits to be read that nothing more is begun.
     fn is_full(&self) -> bool {
         self.answers.iter().map(Answer::waiting).sum::<usize>() >= MOST_WAITING
@@ -126,13 +134,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
                     counted,
                 );
                 let (abort, registration) = AbortHandle::new_pair();
-                let requests = self.requests.get_or_insert_default();
+                let requests = self.requests();
                 requests.calls.push(Abortable::new(Box::pin(call), registration));
-                requests.open.push(Open { stream, inbox, call: abort, bytes: 0, held: None });
-                self.hear_more(stream, length, |_| {});
+                requests.open.push(Open { stream, inbox, call: abort, bytes: length });
             }
             Event::Data { stream, data, ends } => {
-                self.hear_more(stream, data.len(), |open| open.inbox.put(data, ends));
+                let open = self.requests.iter_mut().flat_map(|requests| &mut requests.open);
+                for open in open.filter(|open| open.stream == stream) {
+                    open.bytes = open.bytes.saturating_add(data.len());
+                    open.inbox.put(data, ends);
+                }
             }
             Event::Reset { stream } => {
                 if let Some(requests) = &mut self.requests {
@@ -144,15 +155,29 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         }
     }
 
-    /// Takes in so many bytes more of a request, if there is room for them.
-    fn hear_more(&mut self, stream: u32, bytes: usize, take: impl FnOnce(&Open)) {
-        let Some(requests) = &mut self.requests else { return };
-        let Some(open) = requests.open.iter_mut().find(|open| open.stream == stream) else { return };
-        if open.grow(bytes, &self.shard.rooms().requests) {
-            return take(open);
+    fn requests(&mut self) -> &mut Requests {
+        let room = &self.shard.rooms().requests;
+        self.requests.get_or_insert_with(|| Box::new(Requests::new(room)))
+    }
+
+    /// Finds room for what is not complete, and gives up what there is none for: the latest first.
+    pub(super) fn settle(&mut self) -> Result<(), Fault> {
+        let unfinished = self.unfinished();
+        if unfinished <= FREE && self.requests.is_none() {
+            return Ok(());
         }
-        requests.end(stream);
-        self.session.reset(stream, Reason::EnhanceYourCalm, &mut self.line.out);
+        while let Err(stream) = self.requests().settle(unfinished) {
+            if stream == 0 {
+                let why = "headers without end, and no room for them";
+                return Err(self.session.give_up(Reason::EnhanceYourCalm, why, &mut self.line.out));
+            }
+            self.requests().end(stream);
+            self.session.reset(stream, Reason::EnhanceYourCalm, &mut self.line.out);
+        }
+        if unfinished <= FREE {
+            self.requests.take_if(|requests| requests.is_empty());
+        }
+        Ok(())
     }
 
     /// Goes on with the requests. Some become watches. Returns when there will be more to do though nothing happens.
@@ -188,9 +213,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
         for open in &requests.open {
             self.session.consumed(open.stream, open.inbox.room(), &mut self.line.out);
         }
-        if !requests.is_empty() {
-            self.requests = Some(requests);
-        }
+        self.requests = Some(requests);
         due
     }
 

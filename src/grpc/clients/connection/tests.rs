@@ -6,6 +6,7 @@ use std::{
     cell::Cell,
     convert::Infallible,
     future::{Ready, ready},
+    io,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -194,6 +195,45 @@ async fn a_client_that_has_heard_the_last_word_may_hang_up_first() {
         };
         let (lasted, _client) = tokio::join!(end_of(io), client);
         assert_eq!(lasted.as_secs(), expected, "{hangs_up} {said_after}");
+    }
+}
+
+/// A frame of these bytes, of a kind, with flags, on stream 1.
+fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let [.., a, b] = payload.len().to_be_bytes();
+    [&[0, a, b, kind, flags, 0, 0, 0, 1], payload].concat()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_never_brought_to_its_end_is_given_up_though_more_of_it_comes() {
+    let head = [0x83, 0x86, 0x04, 2, b'/', b'x'];
+    let settings = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+    // A block of headers in as many frames as there are seconds, a frame that is as long, and one after the other that is not.
+    let block: Vec<_> = (0..60).map(|_| frame(9, 0, b"")).collect();
+    let long: Vec<_> = (0..60).map(|_| vec![0]).collect();
+    let whole: Vec<_> = (0..60).map(|_| [&[0][..], &frame(0xfa, 0, &[0; 8])[..16]].concat()).collect();
+    for (begin, rest, gives_up) in [
+        (frame(1, 0, &head), block, true),
+        (frame(0xfa, 0, &[0; 100])[..20].to_vec(), long, true),
+        (frame(0xfa, 0, &[0; 8])[..16].to_vec(), whole, false),
+    ] {
+        let (mut client, io) = duplex(1 << 16);
+        client.write_all(&[&settings[..], &begin].concat()).await.unwrap();
+        let origin = Origin::tcp("127.0.0.1:1".parse().unwrap());
+        let mut connection = open(io, origin, shard(Routes::default())).await.unwrap();
+        let mut lasted = 0;
+        for part in rest {
+            client.write_all(&part).await.unwrap();
+            if let Ok(ended) = timeout(Duration::from_secs(1), &mut connection).await {
+                assert!(
+                    matches!(ended, Err(Ended::Http2(Fault::Ended(Reason::EnhanceYourCalm, _)))),
+                    "{ended:?}"
+                );
+                break;
+            }
+            lasted += 1;
+        }
+        assert_eq!((30..33).contains(&lasted), gives_up, "{lasted}");
     }
 }
 
