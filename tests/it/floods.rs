@@ -2,6 +2,7 @@
 //! its memory does not grow.
 
 use std::{
+    io::ErrorKind::WouldBlock,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -19,12 +20,12 @@ use tokio::{
 };
 
 use crate::support::{
-    Authority, ClientFiles, Process, RawClient, Watch, peerstatus,
+    Authority, ClientFiles, Process, RawClient, Server, Watch, peerstatus,
     raw::{
         CONTINUATION, DATA, END_HEADERS, Frame, HEADERS, LARGEST_WINDOW, PADDED, PING, PREFACE, PRIORITY,
         RST_STREAM, SETTINGS, WINDOW_UPDATE, headers,
     },
-    within,
+    settings, within,
 };
 
 const LIST_PEERS: &str = "/opflex.peerstatus.v1.PoolService/ListPeers";
@@ -331,6 +332,25 @@ async fn thousands_that_say_nothing_keep_nobody_out() {
 }
 
 #[tokio::test]
+async fn those_who_say_a_part_of_the_preface_hold_no_place_among_the_handshakes() {
+    let mut config = settings(&[]);
+    config.serving.handshakes = 2;
+    let server = Server::start_with(config).await;
+    for said in [&PREFACE[..1], &PREFACE[..PREFACE.len() - 1]] {
+        let begun = crowd(server.address(), 20, said).await;
+        let url = format!("http://{}", server.address());
+        let mut client = within("a newcomer", PoolServiceClient::connect(url)).await.unwrap();
+        let request = GetPoolRequest { name: "pools/default".into() };
+        within("an answer", client.get_pool(request)).await.unwrap();
+        // Had they held places, some would have had to give way.
+        for stream in &begun {
+            assert_eq!(stream.try_read(&mut [0]).map_err(|error| error.kind()), Err(WouldBlock));
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_thousand_that_begin_tls_and_do_not_go_on_keep_nobody_out() {
     let (files, authority) = (ClientFiles::new(), Authority::new());
     let own = authority.issue("localhost");
@@ -357,8 +377,9 @@ async fn a_thousand_that_begin_tls_and_do_not_go_on_keep_nobody_out() {
     };
     goes_on().await;
     let before = process.resident();
-    // The head of a record, and the first byte of what it would bring.
-    let mut begun = crowd(address, 1_000, b"\x16\x03\x01\x02\x00\x01").await;
+    // A record that is whole and the beginning of more, and the head of one with the first byte of what it would bring.
+    let mut begun = crowd(address, 500, b"\x16\x03\x01\x00\x01\x01").await;
+    begun.extend(crowd(address, 500, b"\x16\x03\x01\x02\x00\x01").await);
     let hello = TcpStream::connect(address).await.unwrap();
     let hello =
         tokio::spawn(trickle(hello, [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"[..], &[3; 100]].concat()));

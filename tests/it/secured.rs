@@ -118,7 +118,8 @@ async fn a_client_that_is_slow_to_begin_does_not_keep_others_out() {
     let mut silent = Vec::new();
     for _ in 0..4 {
         let mut stream = TcpStream::connect(server.address()).await.unwrap();
-        stream.write_all(b"\x16").await.unwrap();
+        // A record that is whole, with the beginning of what takes another.
+        stream.write_all(b"\x16\x03\x01\x00\x01\x01").await.unwrap();
         silent.push(stream);
     }
     assert_eq!(health(&server, &["--tls-ca", ca.to_str().unwrap(), "--timeout", "8s"]).await.0, 0);

@@ -13,6 +13,7 @@ mod answer;
 mod call;
 mod connection;
 mod feed;
+mod first_word;
 mod framing;
 mod handshakes;
 mod keepalive;

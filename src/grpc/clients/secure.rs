@@ -17,7 +17,7 @@ const ALPN: &[u8] = b"h2";
 /// Why a connection has ended, or never began.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
-    #[error("said nothing within {0:?}")]
+    #[error("said nothing that one could begin with within {0:?}")]
     Silent(Duration),
     #[error("said nothing in HTTP/2 within {0:?}")]
     Late(Duration),

@@ -30,6 +30,7 @@ use super::{
     acceptor::{Stream, Visitor},
     connection,
     feed::Batch,
+    first_word::FirstWord,
     handshakes::{Handshake, Handshakes},
     line::FULL,
     rooms::Rooms,
@@ -42,7 +43,8 @@ use crate::{
     status::{Event, Hub},
 };
 
-/// How long a client may take from its connection to the first words of HTTP/2, through TLS if there is any.
+/// How long a client may take for its first word, and again from there to the first words of HTTP/2, through TLS if there
+/// is any.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes that are read from a client at a time: what is asked in them is begun before more is read.
 const AT_A_TIME: usize = 4 * 1024;
@@ -205,9 +207,12 @@ impl Shard {
                 let origin = Origin::tcp(client);
                 let client = Arc::clone(&origin.client);
                 let stream = TcpStream::from_std(stream);
-                let begun = self.first_word(stream, TcpStream::readable, silent, &handshakes);
+                let tls = self.common.access.tls();
+                let first = if tls.is_some() { FirstWord::Record } else { FirstWord::Preface };
+                let heard = async |stream: &TcpStream| first.heard(stream).await;
+                let begun = self.first_word(stream, heard, silent, &handshakes);
                 // In a box, for it is over when all the rest begins.
-                let ended = match (Box::pin(begun).await, self.common.access.tls()) {
+                let ended = match (Box::pin(begun).await, tls) {
                     (Err(reason), _) => Err(reason),
                     (Ok((stream, handshake)), None) => {
                         self.carry(handshake, async { Ok((stream, origin)) }).await
@@ -223,6 +228,7 @@ impl Shard {
                 let origin = Origin::unix(&who);
                 let client = Arc::clone(&origin.client);
                 let stream = UnixStream::from_std(stream);
+                // A byte is enough from those on this machine, who are let in by a file.
                 let begun = self.first_word(stream, UnixStream::readable, silent, &handshakes);
                 let ended = match Box::pin(begun).await {
                     Err(reason) => Err(reason),
@@ -236,18 +242,18 @@ impl Shard {
         }
     }
 
-    /// Waits for a client's first word, and then for its turn: who says nothing keeps nobody waiting.
+    /// Waits for a client's first word, and then for its turn: who does not say it keeps nobody waiting.
     async fn first_word<S>(
         &self,
         stream: io::Result<S>,
-        readable: impl AsyncFnOnce(&S) -> io::Result<()>,
+        heard: impl AsyncFnOnce(&S) -> io::Result<()>,
         silent: Handshake,
         handshakes: &Arc<Handshakes>,
     ) -> Result<(S, Handshake), Ended> {
         let (stream, close) = (stream?, &self.common.close);
         tokio::select! {
             biased;
-            said = timeout(HANDSHAKE, readable(&stream)) => said.map_err(|_| Ended::Silent(HANDSHAKE))??,
+            said = timeout(HANDSHAKE, heard(&stream)) => said.map_err(|_| Ended::Silent(HANDSHAKE))??,
             () = silent.displaced() => return Err(Ended::Displaced),
             () = close.cancelled() => return Err(Ended::Stopping),
         }
