@@ -13,6 +13,9 @@ use super::hpack::OVERHEAD;
 
 /// Room for headers, as they are counted (RFC 9113, section 6.5.2): tokens are a few KiB at most.
 pub(super) const MOST: usize = 16 * 1024;
+/// What a block may unpack to, so that it can be refused like any request. Beyond that the connection is: it takes
+/// one two bytes to have us unpack 4 KiB.
+pub(super) const MOST_UNPACKED: usize = 4 * MOST;
 /// The pseudo-headers of a request. All but the last are needed.
 const METHOD: &[u8] = b":method";
 const SCHEME: &[u8] = b":scheme";

@@ -7,8 +7,6 @@ use super::{Delivery, Filter, PeerState, ResetReason, Snapshot};
 /// Peers per snapshot message: 100 × ~200 bytes are about a DATA frame, and what a client that makes too little room
 /// for it can have kept here. The API promises no more than 500.
 pub const SNAPSHOT_CHUNK: usize = 100;
-/// Peers that are held against the filter at a time, before others get their turn. Fewer if the filter is much work.
-const PEERS_AT_A_TIME: usize = 500;
 
 /// What is left to be said, in this order; then all changes up to `revision`, and that this was all.
 pub(super) struct Opening {
@@ -77,12 +75,13 @@ impl Opening {
     }
 
     /// Looks at some more peers. Returns the next part of the snapshot once it is complete, the first one also if it
-    /// is empty: that says that there is nothing.
-    pub(super) fn count_on(&mut self, filter: &Filter) -> Option<Delivery> {
-        let census = &mut self.census;
-        let turn = PEERS_AT_A_TIME.div_ceil(filter.effort());
-        for peer in census.snapshot.peers.iter().skip(census.seen).take(turn) {
+    /// is empty: that says that there is nothing. Takes from `turn` what it was worth to hold them against the filter,
+    /// and looks at no more of them than that allows.
+    pub(super) fn count_on(&mut self, filter: &Filter, turn: &mut usize) -> Option<Delivery> {
+        let (census, effort) = (&mut self.census, filter.effort());
+        for peer in census.snapshot.peers.iter().skip(census.seen).take(turn.div_ceil(effort)) {
             census.seen += 1;
+            *turn = turn.saturating_sub(effort);
             if filter.admits_peer(peer) {
                 census.found += 1;
                 if self.fresh {

@@ -23,9 +23,9 @@ use crate::metrics::Detach;
 
 /// Events read from the log at a time: enough for a DATA frame or two, few enough to hold up no publisher.
 pub const READ_AHEAD: usize = 64;
-/// Events looked at, before others get their turn: going through the whole log for a filter that lets nothing pass
-/// would hold up the thread. Fewer if the filter is much work.
-const EVENTS_PER_TURN: usize = 8 * READ_AHEAD;
+/// Events and peers looked at, before others get their turn: going through all of them for a filter that lets nothing
+/// pass would hold up the thread. Fewer if the filter is much work.
+pub(super) const LOOKS_PER_TURN: usize = 8 * READ_AHEAD;
 /// Streams that are drained are asked to come back within this span, each at its own moment.
 const RETRY_AFTER: std::ops::Range<u64> = 500..3_000;
 
@@ -186,7 +186,7 @@ impl Subscription {
         read: &mut Vec<Arc<Event>>,
         mut take: impl FnMut(Message) -> Room,
     ) -> Told {
-        let (mut turn, effort) = (EVENTS_PER_TURN, self.filter().effort());
+        let (mut turn, effort) = (LOOKS_PER_TURN, self.filter().effort());
         let end = self.attached.seat.end();
         // Leaves the seat to another stream at once, or tells nothing more to who may not hear it, whatever there is left.
         if self.finish != Finish::Over
@@ -204,12 +204,9 @@ impl Subscription {
                 }
                 Finish::Over => return Told::Ended(None),
             }
-            let room = match self.step(end) {
+            let room = match self.step(end, &mut turn) {
                 Step::Say(delivery) => self.say(delivery, now, &mut take),
-                Step::Done => {
-                    turn = turn.saturating_sub(READ_AHEAD);
-                    Room::More
-                }
+                Step::Done => Room::More,
                 Step::Read { to } => {
                     if self.cursor >= self.hub.cursor().revision {
                         let due = self.last_message + self.heartbeat;
@@ -265,7 +262,7 @@ impl Subscription {
         Cursor { epoch: self.hub.epoch(), revision }
     }
 
-    fn step(&mut self, end: Option<(End, u64)>) -> Step {
+    fn step(&mut self, end: Option<(End, u64)>, turn: &mut usize) -> Step {
         if let Some(opening) = &mut self.opening {
             if let Some(resumed) = opening.announce.take() {
                 let cursor = self.at(self.cursor);
@@ -276,7 +273,7 @@ impl Subscription {
                 return Step::Say(Delivery::Reset { reason, missed });
             }
             if !opening.counted() && (opening.is_fresh() || self.cursor >= opening.revision) {
-                let part = opening.count_on(&self.attached.listener.spec.filter);
+                let part = opening.count_on(&self.attached.listener.spec.filter, turn);
                 return part.map_or(Step::Done, Step::Say);
             }
             if self.cursor >= opening.revision {

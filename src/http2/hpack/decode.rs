@@ -4,11 +4,26 @@ use std::borrow::Cow;
 
 use super::{
     Malformed, huffman,
-    table::{MOST, Table},
+    table::{MOST, OVERHEAD, Table},
 };
 
 /// Bytes that a number may have beside its first: more than 28 bits mean nothing here.
 const NUMBER_MORE: u32 = 4;
+
+/// Why a block can't be read. Either way that is the end of it: what comes after it was packed with more than we have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http2) enum Unreadable {
+    /// It is not packed as it should be.
+    Malformed,
+    /// There is more in it than we unpack.
+    TooMuch,
+}
+
+impl From<Malformed> for Unreadable {
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
 
 /// Reads the headers of one connection, in the order in which they come.
 #[derive(Debug, Default)]
@@ -17,25 +32,33 @@ pub(in crate::http2) struct Decoder {
 }
 
 impl Decoder {
-    /// Hands out the headers in a block, by name and value.
+    /// Hands out the headers in a block, by name and value, as long as they count no more than `most` bytes: two of a
+    /// block may stand for a whole table.
     pub(in crate::http2) fn decode(
         &mut self,
         mut block: &[u8],
+        most: usize,
         mut take: impl FnMut(&[u8], &[u8]),
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Unreadable> {
         let block = &mut block;
+        let mut left = most;
+        let mut take = |name: &[u8], value: &[u8]| {
+            left = left.checked_sub(name.len() + value.len() + OVERHEAD).ok_or(Unreadable::TooMuch)?;
+            take(name, value);
+            Ok::<_, Unreadable>(())
+        };
         let mut may_resize = true;
         while let Some(first) = block.first().copied() {
             match first {
                 0x80.. => {
                     let number = number(block, 7)?;
                     let (name, value) = self.table.get(number).ok_or(Malformed)?;
-                    take(name, value);
+                    take(name, value)?;
                 }
                 0x20..0x40 => {
                     let most = number(block, 5)?;
                     if !may_resize || most > MOST {
-                        return Err(Malformed);
+                        return Err(Unreadable::Malformed);
                     }
                     self.table.resize(most);
                     continue;
@@ -44,15 +67,14 @@ impl Decoder {
                     let keep = first >= 0x40;
                     let name = match number(block, if keep { 6 } else { 4 })? {
                         0 => text(block)?,
-                        // The table may change before it is read for the last time.
-                        number if keep => Cow::Owned(self.table.get(number).ok_or(Malformed)?.0.to_vec()),
                         number => Cow::Borrowed(self.table.get(number).ok_or(Malformed)?.0),
                     };
                     let value = text(block)?;
-                    take(&name, &value);
+                    take(&name, &value)?;
                     if keep {
-                        let name = name.into_owned();
-                        self.table.keep(&name, &value);
+                        // The name may be in the table, and have to make room for this.
+                        let kept = self.table.entry(&name, &value);
+                        self.table.keep(kept);
                     }
                 }
             }
@@ -102,10 +124,12 @@ mod tests {
 
     type Headers = Vec<(String, String)>;
 
-    fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Headers, Malformed> {
+    const PLENTY: usize = 1 << 16;
+
+    fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Headers, Unreadable> {
         let mut headers = Vec::new();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        decoder.decode(block, |name, value| headers.push((text(name), text(value))))?;
+        decoder.decode(block, PLENTY, |name, value| headers.push((text(name), text(value))))?;
         Ok(headers)
     }
 
@@ -182,7 +206,7 @@ mod tests {
             ("8220", "a size after a header"),
             ("4f", "a name that is not there"),
         ] {
-            assert_eq!(decode(&mut Decoder::default(), &bytes(wrong)), Err(Malformed), "{what}");
+            assert_eq!(decode(&mut Decoder::default(), &bytes(wrong)), Err(Unreadable::Malformed), "{what}");
         }
         assert_eq!(
             decode(&mut Decoder::default(), &bytes("203fe11f82")).unwrap().len(),
@@ -203,6 +227,34 @@ mod tests {
         assert_eq!(decoder.table.size(), 0);
     }
 
+    #[test]
+    fn a_name_that_makes_room_for_itself_is_kept_with_its_new_value() {
+        let mut decoder = Decoder::default();
+        let name = "n".repeat(4000);
+        let first = [&[0x40, 127, 0xa1, 0x1e][..], name.as_bytes(), &[0]].concat();
+        assert_eq!(decode(&mut decoder, &first).unwrap(), headers(&[(&name, "")]));
+        assert_eq!(decode(&mut decoder, &bytes("7e0161be")).unwrap(), headers(&[(&name, "a"), (&name, "a")]));
+        assert_eq!(decoder.table.size(), 4000 + 1 + OVERHEAD);
+    }
+
+    #[test]
+    fn what_a_block_unpacks_to_has_an_end() {
+        let name = [b'n'; 4000];
+        let long = [&[0x40, 127, 0xa1, 0x1e][..], &name, &[0]].concat();
+        for (what, again) in
+            [("kept again", &[0x7e, 0][..]), ("not kept", &[0x0f, 47, 0]), ("whole", &[0xbe])]
+        {
+            let (mut decoder, mut times) = (Decoder::default(), 0);
+            let most = 16 * (name.len() + OVERHEAD);
+            let enough = [long.as_slice(), &again.repeat(15)].concat();
+            assert_eq!(decoder.decode(&enough, most, |_, _| times += 1), Ok(()), "{what}");
+            assert_eq!(times, 16, "{what}");
+            let attack = again.repeat(30_000);
+            assert_eq!(decoder.decode(&attack, most, |_, _| times += 1), Err(Unreadable::TooMuch), "{what}");
+            assert_eq!(times, 32, "{what}: nothing is handed out beyond it");
+        }
+    }
+
     proptest! {
         #[test]
         fn whatever_comes_it_ends_well_and_the_table_stays_small(
@@ -210,7 +262,7 @@ mod tests {
         ) {
             let mut decoder = Decoder::default();
             for block in blocks {
-                let _ = decoder.decode(&block, |_, _| {});
+                let _ = decoder.decode(&block, PLENTY, |_, _| {});
                 prop_assert!(decoder.table.size() <= MOST);
             }
         }
@@ -222,7 +274,7 @@ mod tests {
                 prop_assume!(length < 127);
                 let block = [&[0, 1, b'n', flag | u8::try_from(length).unwrap()][..], &coded].concat();
                 let mut read = Vec::new();
-                Decoder::default().decode(&block, |_, value| read = value.to_vec()).unwrap();
+                Decoder::default().decode(&block, PLENTY, |_, value| read = value.to_vec()).unwrap();
                 prop_assert_eq!(&read, &text);
             }
         }

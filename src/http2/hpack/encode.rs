@@ -79,7 +79,7 @@ mod tests {
         let mut headers = Vec::new();
         let mut decoder = Decoder::default();
         decoder
-            .decode(block, |name, value| {
+            .decode(block, 1 << 16, |name, value| {
                 headers.push((String::from_utf8(name.to_vec()).unwrap(), value.to_vec()));
             })
             .unwrap();

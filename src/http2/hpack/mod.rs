@@ -8,7 +8,11 @@ mod encode;
 mod huffman;
 mod table;
 
-pub(super) use {decode::Decoder, encode::Encoder, table::OVERHEAD};
+pub(super) use {
+    decode::{Decoder, Unreadable},
+    encode::Encoder,
+    table::OVERHEAD,
+};
 
 /// It can't be read. Nothing that comes after it can be, either: the tables of the two sides differ from here on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -34,7 +34,7 @@ pub(super) struct Table {
 
 /// A header: name and value together, in one piece of memory.
 #[derive(Debug)]
-struct Kept {
+pub(super) struct Kept {
     bytes: Box<[u8]>,
     name: u16,
 }
@@ -65,17 +65,22 @@ impl Table {
         self.kept.get(index - STATIC.len()).map(Kept::split)
     }
 
-    /// Keeps a header, for as long as there is room.
-    pub(super) fn keep(&mut self, name: &[u8], value: &[u8]) {
-        let size = name.len() + value.len() + OVERHEAD;
-        self.shrink(self.most.saturating_sub(size));
-        if size > self.most {
-            return;
+    /// What would be kept of a header; `None`: it is larger than the table.
+    pub(super) fn entry(&self, name: &[u8], value: &[u8]) -> Option<Kept> {
+        if name.len() + value.len() + OVERHEAD > self.most {
+            return None;
         }
-        self.size += size;
         // It fits: it is shorter than the table.
         let length = u16::try_from(name.len()).unwrap_or(u16::MAX);
-        self.kept.push_front(Kept { bytes: [name, value].concat().into(), name: length });
+        Some(Kept { bytes: [name, value].concat().into(), name: length })
+    }
+
+    /// Keeps a header, for as long as there is room. One that is larger than the table leaves nothing in it.
+    pub(super) fn keep(&mut self, kept: Option<Kept>) {
+        let Some(kept) = kept else { return self.shrink(0) };
+        self.shrink(self.most.saturating_sub(kept.size()));
+        self.size += kept.size();
+        self.kept.push_front(kept);
     }
 
     /// There is room for so many bytes, from now on.

@@ -11,7 +11,8 @@ use crate::http2::{
         PING, PREFACE, PRIORITY, PUSH_PROMISE, RST_STREAM, Reason, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY,
         put_headers, put_reset, put_window, without_padding,
     },
-    head::{Fields, Said},
+    head::{Fields, MOST_UNPACKED, Said},
+    hpack::Unreadable,
     streams::{Stream, WINDOW},
 };
 
@@ -249,8 +250,14 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Heard<'a> {
         let mut fields = Fields::default();
-        if self.decoder.decode(block, |name, value| fields.take(name, value)).is_err() {
-            return ended(Reason::CompressionError, "headers that can't be read");
+        match self.decoder.decode(block, MOST_UNPACKED, |name, value| fields.take(name, value)) {
+            Ok(()) => {}
+            Err(Unreadable::Malformed) => {
+                return ended(Reason::CompressionError, "headers that can't be read");
+            }
+            Err(Unreadable::TooMuch) => {
+                return ended(Reason::EnhanceYourCalm, "headers that unpack to too much");
+            }
         }
         if let Some(this) = self.streams.get_mut(stream) {
             let is_end = this.is_talking && ends && this.announced.is_none_or(|left| left == 0);

@@ -123,6 +123,24 @@ impl Scene {
 }
 
 #[test]
+fn headers_that_unpack_to_too_much_cost_the_stream_and_to_far_more_the_connection() {
+    // A name of 4000 bytes that is kept, and then named by two bytes: keep that, too, with no value.
+    let long = [HEADERS_OF_A_REQUEST, &[0x40, 127, 0xa1, 0x1e], &[b'n'; 4000], &[0]].concat();
+    let block = |times| [&long[..], &[0x7e, 0].repeat(times)].concat();
+    let mut scene = Scene::set();
+    for (stream, times) in [(1, 4), (3, 14)] {
+        assert_eq!(scene.tell(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(times))), Ok(vec![]));
+        let (kind, _, on, payload) = scene.sent().remove(0);
+        assert_eq!((kind, on), (HEADERS, stream));
+        assert!(payload.windows(3).any(|status| status == b"431"), "{payload:?}");
+    }
+    assert_eq!(
+        scene.fault(&frame(HEADERS, END_HEADERS | END_STREAM, 5, &block(16))),
+        Reason::EnhanceYourCalm
+    );
+}
+
+#[test]
 fn a_request_is_asked_whole_however_its_bytes_come() {
     let long = [HEADERS_OF_A_REQUEST, &[0, 1, b'c', 127, 0x81, 0x80, 1][..], &[b'x'; 16_512]].concat();
     let (first, rest) = long.split_at(10_000);

@@ -4,7 +4,7 @@
 mod progress;
 mod waiting;
 
-use super::*;
+use super::{super::subscription::LOOKS_PER_TURN, *};
 
 /// A service that remembers `history` changes, without limits that matter here.
 fn service(history: usize) -> (Arc<Hub>, Arc<Listeners>) {
@@ -97,6 +97,28 @@ async fn a_snapshot_has_what_the_filter_lets_pass_and_counts_that() {
     };
     assert_eq!((peers.len(), pools.len()), (1, 0));
     assert_eq!(told(&mut stream), ["synced 4 1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_goes_past_fewer_peers_the_more_work_the_filter_is() {
+    let (hub, listeners) = service(8);
+    let peers = 1200;
+    for host in 0..peers {
+        add(&hub, &format!("leaf-{host}"));
+    }
+    let long = |globs| FilterSpec { peers: vec!["x".repeat(256); globs], ..FilterSpec::default() };
+    for (filter, effort) in [(long(0), 1), (long(1), 3), (long(16), 33)] {
+        let filter = FilterSpec { statuses: vec![Ready], ..filter };
+        for options in [options(), resume(EPOCH, peers)] {
+            let mut stream = attach(&listeners, filter.clone(), options);
+            let mut turns = 1;
+            while stream.tell(Instant::now(), READ_AHEAD, &mut Vec::new(), |_| Room::More) == Told::Some {
+                turns += 1;
+            }
+            let looked_at = (LOOKS_PER_TURN as u64).div_ceil(effort);
+            assert_eq!(turns, peers / looked_at + 1, "effort {effort}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
