@@ -113,11 +113,14 @@ async fn a_watch_that_has_nothing_to_say_takes_next_to_nothing() {
     assert_eq!(stage.listeners.count().1, CONNECTIONS + 2 + streams);
     assert!(own <= OWN, "{own} bytes for a watch with a connection of its own");
     assert!(further <= FURTHER, "{further} bytes for a further one");
-    // They hear of what happens all the same, and keep nothing of it.
-    let before = settled().await;
-    stage.flap("leaf-1", 20);
-    for client in &mut clients[..CONNECTIONS] {
-        until(client, (0..STREAMS).map(|number| 2 * number + 1), head()).await;
+    // They hear of what happens all the same, and keep nothing of it. Threads do keep a buffer, from the first time on.
+    let mut before = 0;
+    for _ in 0..2 {
+        before = settled().await;
+        stage.flap("leaf-1", 20);
+        for client in &mut clients[..CONNECTIONS] {
+            until(client, (0..STREAMS).map(|number| 2 * number + 1), head()).await;
+        }
     }
     let kept = settled().await.saturating_sub(before) / streams;
     assert!(kept <= 64, "{kept} bytes are kept by each of what it was told");
