@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::support::{
     Proxy, QUICK, RawClient, RawWatch, Stage, Watch,
-    raw::{DATA, LARGEST_WINDOW, WATCH, question},
+    raw::{DATA, LARGEST_WINDOW, RST_STREAM, WATCH, question},
     within,
 };
 
@@ -273,6 +273,42 @@ async fn watches_on_one_connection_are_told_in_turn() {
         }
     }
     drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_one_watch_is_not_cut_off_though_others_fill_all_the_room_there_is() {
+    let stage = Stage::new(1, HISTORY, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = twins(RawClient::connect(served.address, 1).await, &stage).await;
+    let mut others = Vec::new();
+    let mut is_full = false;
+    while !is_full {
+        assert!(others.len() < 30, "nobody is cut off");
+        let mut other = RawClient::connect(served.address, 1).await;
+        for number in 0..128 {
+            other.watch(2 * number + 1, &WatchPeerStatusRequest::default()).await;
+        }
+        let mut begun = 0;
+        while begun < 128 {
+            let frame = other.any_frame().await.unwrap();
+            is_full |= frame.kind == RST_STREAM;
+            begun += usize::from(matches!(frame.kind, DATA | RST_STREAM));
+        }
+        others.push(other);
+    }
+    // It has had a byte of the first message as well, and now makes room for the rest of it.
+    let mut told = 0;
+    while told < SNAPSHOT {
+        client.make_room(1, 1 << 14).await;
+        let frame = client.frame().await.unwrap();
+        assert!(frame.stream != 1 || frame.kind != RST_STREAM);
+        if frame.kind == DATA && frame.stream == 1 {
+            told += frame.payload.len();
+            client.make_room(0, u32::try_from(frame.payload.len()).unwrap()).await;
+        }
+    }
+    drop((client, others));
     served.stop().await;
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Connection<T> {
     task: Waker,
     /// Its watches; mostly there is one. Where there are many, the list is short enough to move about.
     feeds: SmallVec<[Box<Feed>; 1]>,
+    /// The one of them that needs no place among those of all that wait for room, or 0.
+    spared: u32,
     /// Everything else that was asked for, while there is anything.
     requests: Option<Box<Requests>>,
     /// There is more to do than was done in this round.
@@ -122,6 +124,7 @@ pub(super) async fn open<T: AsyncRead + AsyncWrite + Unpin>(
         shard,
         task: Waker::noop().clone(),
         feeds: SmallVec::new(),
+        spared: 0,
         requests: None,
         more: false,
         pulse: Pulse::new(now),
@@ -220,11 +223,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Lets the watches say what they have to say. Returns when the first of them will want to though nothing happens.
     fn pump(&mut self, now: Instant, mut due: Instant) -> Instant {
+        if self.spared != 0 && self.feeds.iter().all(|feed| feed.stream != self.spared) {
+            self.spared = 0;
+        }
         let (had_room, mut at) = (self.session.has_room(), 0);
         while at < self.feeds.len() && !self.line.is_blocked() && !self.line.is_full() {
             let Some(feed) = self.feeds.get_mut(at) else { break };
             let before = self.line.out.len();
-            match feed.pump(now, &self.shard, &mut self.session, &mut self.line.out) {
+            match feed.pump(now, &self.shard, &mut self.spared, &mut self.session, &mut self.line.out) {
                 Pumped::Quiet(heartbeat) => due = due.min(heartbeat),
                 Pumped::Stalled => {}
                 Pumped::Full => {

@@ -110,17 +110,19 @@ impl Feed {
         self.subscription.wake_at_end(waker);
     }
 
-    /// Sends what there is to say, as far as there is room.
+    /// Sends what there is to say, as far as there is room. `spared` is the one watch of the client that may wait in any case,
+    /// or 0.
     pub(super) fn pump(
         &mut self,
         now: Instant,
         shard: &Shard,
+        spared: &mut u32,
         session: &mut Session,
         out: &mut Vec<u8>,
     ) -> Pumped {
         let mut sent = 0;
         if let Some(parcel) = self.stalled.take() {
-            if let Some(stuck) = self.send(*parcel, now, shard, session, out) {
+            if let Some(stuck) = self.send(*parcel, now, shard, spared, session, out) {
                 return stuck;
             }
             sent += 1;
@@ -143,7 +145,7 @@ impl Feed {
             if let Told::Ended(end) = told {
                 self.trailers = Some(Box::new(self.said.trailers(end)));
             }
-            if let Some(stuck) = self.send(parcel, now, shard, session, out) {
+            if let Some(stuck) = self.send(parcel, now, shard, spared, session, out) {
                 return stuck;
             }
             if let Told::All(due) = told {
@@ -173,6 +175,7 @@ impl Feed {
         mut parcel: Parcel,
         now: Instant,
         shard: &Shard,
+        spared: &mut u32,
         session: &mut Session,
         out: &mut Vec<u8>,
     ) -> Option<Pumped> {
@@ -181,6 +184,7 @@ impl Feed {
         let sent = session.send(self.stream, parcel.bytes.get(..part).unwrap_or_default(), out);
         if sent == parcel.bytes.len() {
             shard.count(&parcel.batch, now);
+            *spared = if *spared == self.stream { 0 } else { *spared };
             return None;
         }
         parcel.bytes.advance(sent);
@@ -188,15 +192,25 @@ impl Feed {
             self.stalled = Some(Box::new(parcel));
             return Some(Pumped::Full);
         }
-        Some(self.wait(parcel, now, shard).unwrap_or_else(|reason| {
+        Some(self.wait(parcel, now, shard, spared).unwrap_or_else(|reason| {
             session.reset(self.stream, reason, out);
             Pumped::Over
         }))
     }
 
-    /// Holds what the client makes no room for, as long as there is some here, and time.
-    fn wait(&mut self, mut parcel: Parcel, now: Instant, shard: &Shard) -> Result<Pumped, Reason> {
-        if parcel.held.is_none() {
+    /// Holds what the client makes no room for, as long as there is some here, and time. That of one watch of a client needs
+    /// no place among those of all: so nobody who has one is cut off because others read nothing.
+    fn wait(
+        &mut self,
+        mut parcel: Parcel,
+        now: Instant,
+        shard: &Shard,
+        spared: &mut u32,
+    ) -> Result<Pumped, Reason> {
+        if *spared == 0 && parcel.held.is_none() {
+            *spared = self.stream;
+        }
+        if *spared != self.stream && parcel.held.is_none() {
             // RESOURCE_EXHAUSTED, in gRPC's words. The client can resume.
             let held = shard.rooms().watches.hold(parcel.bytes.len()).ok_or(Reason::EnhanceYourCalm)?;
             parcel.held = Some(held);
