@@ -122,7 +122,7 @@ impl From<Status> for Failure {
             let question = if text.contains("frame with invalid size") {
                 "If the service speaks TLS, ask for https://HOST:PORT."
             } else {
-                "Is that the address of a `peerstatus serve`?"
+                "Is that the address of a `peerstatus serve`? One that speaks TLS is asked for as https://HOST:PORT."
             };
             Self::Unreachable(format!("{text}. {question}"))
         } else if status.code() == Code::Unavailable {
