@@ -143,6 +143,7 @@ mod tests {
         assert!(first.displaced().now_or_never().is_some());
         assert!(second.displaced().now_or_never().is_none());
     }
+
     #[tokio::test(start_paused = true)]
     async fn who_comes_first_is_served_first_also_when_the_oldest_gives_way() {
         const WAITING: u32 = 20;

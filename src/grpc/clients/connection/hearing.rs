@@ -80,7 +80,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Connection<T> {
 
     /// Takes in nothing more if what there is has waited for the rest too long. Returns when it will have.
     pub(super) fn wait_for_rest(&mut self, now: Instant) -> Result<Option<Instant>, Fault> {
-        let Some(until) = self.waits_since.map(|since| since + PATIENCE) else { return Ok(None) };
+        // Who leaves so much unread that it is not listened to may have said the rest; the keepalive sees to that.
+        let waits_since = self.waits_since.filter(|_| !self.line.is_overfull());
+        let Some(until) = waits_since.map(|since| since + PATIENCE) else { return Ok(None) };
         if now < until {
             return Ok(Some(until));
         }
