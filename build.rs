@@ -21,9 +21,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plain = out.join("plain");
     fs::create_dir_all(&plain)?;
     let configure = || tonic_prost_build::configure().bytes(".opflex.peerstatus.v1");
-    let types = "::opflex_peerstatus::grpc::pb";
+    let types = "::opflex_peerstatus::api::pb";
     let plainly = configure().build_client(false).extern_path(".opflex.peerstatus.v1", types);
     plainly.out_dir(plain).compile_fds(descriptors.clone())?;
-    configure().codec_path("crate::grpc::codec::SmallCodec").compile_fds(descriptors)?;
+    // Ours has a message of its own in the stream of changes, which are encoded once for all clients.
+    let server = out.join("server");
+    fs::create_dir_all(&server)?;
+    configure()
+        .build_client(false)
+        .codec_path("crate::api::codec::ApiCodec")
+        .extern_path(".grpc.health.v1", "crate::api::health_pb")
+        .extern_path(".opflex.peerstatus.v1", "crate::api::pb")
+        .extern_path(".opflex.peerstatus.v1.WatchPeerStatusResponse", "crate::api::WatchMessage")
+        .out_dir(server)
+        .compile_fds(descriptors.clone())?;
+    configure().build_server(false).compile_fds(descriptors)?;
     Ok(())
 }

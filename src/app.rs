@@ -16,10 +16,11 @@ use tracing::{info, warn};
 
 use crate::{
     admin::{self, Certificate, Exposition, Pages, Sources},
+    api::{self, Api},
     config::Config,
-    grpc::{self, Access, Api, Counts, Server, SocketError, SocketFile},
-    metrics::{Peers, Reloads, Turns},
+    metrics::{Deliveries, LoopMonitors, Peers, Reloads},
     pool::{self, PoolHandle},
+    server::{self, Access, Server, ServerMetrics, SocketError, SocketFile},
     status::{Hub, Listeners},
     transport::Slots,
 };
@@ -80,7 +81,7 @@ pub enum StartError {
 pub enum RunError {
     /// The server failed.
     #[error(transparent)]
-    Server(#[from] grpc::ThreadEnded),
+    Server(#[from] server::ThreadEnded),
     /// A task that must not end did.
     #[error("a task that the service cannot do without has ended")]
     Task(#[from] JoinError),
@@ -94,7 +95,7 @@ pub struct Service {
     address: SocketAddr,
     admin: Option<SocketAddr>,
     reloader: Option<Reloader>,
-    turns: Turns,
+    turns: LoopMonitors,
     stop: CancellationToken,
     run: JoinHandle<Result<(), RunError>>,
 }
@@ -116,35 +117,46 @@ impl Service {
         let mut pools = open_pools(&config, &slots, &hub, &peers);
         let handles = Arc::new(pools.handles);
         let access = Arc::new(Access::new(config.tls.clone(), Arc::clone(&config.auth)));
-        if !address.ip().is_loopback() && !access.knows_others() {
-            warn!("nobody beyond this machine gets in: say in [server.auth] who may");
+        if !address.ip().is_loopback() && !access.accepts_remote() {
+            warn!("remote clients will be rejected: no credentials are configured in [server.auth]");
         }
         pools.owners.spawn(keep_fresh(Arc::clone(&access), pools.stop.clone()));
         let (drain, draining) = watch::channel(false);
+        let (deliveries, metrics, methods) =
+            (Deliveries::default(), ServerMetrics::default(), api::methods());
         let api = Api {
             hub: Arc::clone(&hub),
             listeners: Arc::clone(&listeners),
             pools: Arc::clone(&handles),
+            deliveries: deliveries.clone(),
             draining: draining.clone(),
         };
-        let mut serving = config.serving;
+        let mut serving = config.serving.clone();
         let ways_in = 1 + usize::from(socket.is_some());
         serving.connections = files::fit(serving.connections, files, slots.most_connections(), ways_in);
-        let mut server =
-            Server::start(api, serving, Arc::clone(&access)).await.map_err(StartError::Threads)?;
+        let server = Server::start(
+            api.routes(),
+            &methods,
+            Arc::clone(&hub),
+            serving,
+            Arc::clone(&access),
+            metrics.clone(),
+        );
+        let mut server = server.await.map_err(StartError::Threads)?;
         if let Some(socket) = socket {
-            server = server.also_on(socket);
+            server = server.with_socket(socket);
         }
-        let Counts { calls, shards, turns } = server.counts().clone();
-        let (reloads, turns_of_all) = (Reloads::default(), turns.clone());
+        let ServerMetrics { connections, loops } = metrics;
+        let (reloads, turns_of_all) = (Reloads::default(), loops.clone());
         let (effective, config_in_effect) = watch::channel(config.effective().into());
         let sources = Sources {
             hub,
             listeners: Arc::clone(&listeners),
             peers,
-            calls,
-            shards,
-            turns,
+            calls: methods.calls,
+            connections,
+            deliveries,
+            turns: loops,
             reloads: reloads.clone(),
             certificates: Box::new(certificates(&config, Arc::clone(&access))),
         };
@@ -184,7 +196,7 @@ impl Service {
 
     /// Whether its event loops turn.
     #[must_use]
-    pub const fn turns(&self) -> &Turns {
+    pub const fn turns(&self) -> &LoopMonitors {
         &self.turns
     }
 
@@ -221,7 +233,7 @@ struct Parts {
     listeners: Arc<Listeners>,
     /// Tells calls that the service is stopping.
     drain: watch::Sender<bool>,
-    turns: Turns,
+    turns: LoopMonitors,
     /// Connections to peers.
     tasks: TaskTracker,
     /// The owners of pools.
@@ -348,7 +360,7 @@ async fn keep_fresh(access: Arc<Access>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = every.tick() => access.look(),
+            _ = every.tick() => access.refresh(),
         }
     }
 }

@@ -12,9 +12,9 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
     auth::Auth,
-    grpc::{Serving, SocketSettings},
     peer::{AddressError, PeerAddress},
     pool::PoolConfig,
+    server::{ServerOptions, SocketSettings},
     status::Limits,
     tls::ServerTls,
 };
@@ -48,7 +48,7 @@ pub struct Config {
     /// How long clients have to go when the service stops.
     pub drain_timeout: Duration,
     /// How clients that are gone are noticed.
-    pub serving: Serving,
+    pub serving: ServerOptions,
     /// How the connections of clients are secured, if they are.
     pub tls: Option<Arc<ServerTls>>,
     /// Who may do what.
@@ -227,8 +227,8 @@ fn check_ranges(file: &file::File) -> Result<(), ConfigError> {
     check_duration("server.drain_timeout", drain_timeout, Duration::ZERO, Duration::from_secs(300))
 }
 
-fn serving(file: &file::File) -> Result<Serving, ConfigError> {
-    let (server, defaults) = (&file.server, Serving::default());
+fn serving(file: &file::File) -> Result<ServerOptions, ConfigError> {
+    let (server, defaults) = (&file.server, ServerOptions::default());
     let threads = server.threads.unwrap_or(defaults.threads);
     check_range("server.threads", threads, 1, 256)?;
     check_duration("server.pacing", server.pacing, Duration::ZERO, Duration::from_secs(1))?;
@@ -236,7 +236,8 @@ fn serving(file: &file::File) -> Result<Serving, ConfigError> {
     check_range("limits.max_connections", connections, 1, 1_000_000)?;
     let handshakes = file.limits.max_handshakes;
     check_range("limits.max_handshakes", handshakes, 1, 100_000)?;
-    Ok(Serving { threads, connections, handshakes, pacing: server.pacing, ..defaults })
+    let web = access::web(&server.web)?;
+    Ok(ServerOptions { threads, connections, handshakes, pacing: server.pacing, web, ..defaults })
 }
 
 /// A word by itself must be a level, though the filter would take it for the name of a module: a typo in it would

@@ -6,7 +6,6 @@
 //! | layer | module | what it is |
 //! |---|---|---|
 //! | pure | `glob` | patterns for names |
-//! | pure | [`http2`] | what clients speak: bytes to requests, answers to bytes |
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
 //! | numbers | [`metrics`] | what is counted and measured |
@@ -16,23 +15,30 @@
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
-//! | edge | [`grpc`], [`admin`], [`sim`] | the API; the port for operators; OpFlex peers to develop and demonstrate against |
+//! | edge | `error_info`, `deadline` | errors as clients see them; deadlines of calls |
+//! | edge | [`server`] | sockets, TLS, HTTP, limits, and the layers that every request passes; it knows no API |
+//! | edge | [`api`], [`admin`], [`sim`] | the gRPC services; the port for operators; OpFlex peers to develop and demonstrate against |
 //! | wiring | [`config`], [`telemetry`], [`systemd`], [`app`] | from settings to a running service |
 //! | commands | [`cli`] | the command line: the service, its clients, the demonstration |
 
+#[cfg(test)]
+extern crate self as opflex_peerstatus; // as generated code names it
+
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod deadline;
+pub mod error_info;
 mod files;
 mod glob;
-pub mod grpc;
-pub mod http2;
 pub mod metrics;
 pub mod opflex;
 pub mod peer;
 pub mod pool;
+pub mod server;
 pub mod sim;
 pub mod status;
 pub mod systemd;

@@ -5,17 +5,17 @@
 //! asked.
 
 mod calls;
+mod deliveries;
 mod listening;
+mod loop_monitor;
 mod peers;
 mod reloads;
-mod shard;
-mod turns;
 mod word;
 
 pub use calls::{Call, Calls, Kind, Method};
+pub use deliveries::Deliveries;
 pub use listening::{Attach, Detach, Listening, Reset};
+pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use peers::{Peers, Pool, Transition};
 pub use reloads::{Reload, Reloads};
-pub use shard::{Histogram, Shard, Shards};
-pub use turns::{Turn, Turns};
 pub use word::Word;

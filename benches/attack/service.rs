@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     AddPeerRequest, GetPoolRequest, RemovePeerRequest, pool_service_client::PoolServiceClient,
 };
 use tokio::{

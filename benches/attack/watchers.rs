@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     WatchPeerStatusRequest, WatchPeerStatusResponse, peer_status_service_client::PeerStatusServiceClient,
     watch_peer_status_response::Event,
 };

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     Cursor, ListPeersRequest, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse,
     peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     watch_peer_status_response::Event,

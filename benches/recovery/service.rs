@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     PeerStatus, PoolHealth, Reason, WatchPeerStatusRequest, WatchPeerStatusResponse,
     peer_status_service_client::PeerStatusServiceClient, watch_peer_status_response::Event,
 };
@@ -75,7 +75,7 @@ impl Service {
                     self.ready -= ready(change.previous_status()).min(self.ready);
                     self.lost += usize::from(peer.reason() == Reason::RemoteClosed);
                 }
-                let health = change.health.as_ref().map(opflex_peerstatus::grpc::pb::HealthChange::health);
+                let health = change.health.as_ref().map(opflex_peerstatus::api::pb::HealthChange::health);
                 debug_assert!(health != Some(PoolHealth::Unspecified));
             }
             _ => {}

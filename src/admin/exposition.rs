@@ -3,12 +3,16 @@
 use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use prometheus_client::{encoding::text::encode, metrics::info::Info, registry::Registry};
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{gauge::Gauge, info::Info},
+    registry::Registry,
+};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use super::{process::Process, state::State};
 use crate::{
-    metrics::{Calls, Peers, Reloads, Shards, Turns},
+    metrics::{Calls, Deliveries, LoopMonitors, Peers, Reloads},
     status::{Hub, Listeners},
 };
 
@@ -22,10 +26,12 @@ pub struct Sources {
     pub peers: Peers,
     /// What is counted of calls.
     pub calls: Arc<Calls>,
-    /// What threads measure.
-    pub shards: Shards,
+    /// Connections of clients that are open.
+    pub connections: Gauge,
+    /// How old changes are when they are handed out.
+    pub deliveries: Deliveries,
     /// Whether event loops turn.
-    pub turns: Turns,
+    pub turns: LoopMonitors,
     /// Reloads of the configuration.
     pub reloads: Reloads,
     /// Certificates that expire, as they are when it is asked.
@@ -58,12 +64,15 @@ impl Exposition {
     #[must_use]
     pub fn new(sources: Sources) -> Arc<Self> {
         let mut registry = Registry::default();
-        let Sources { hub, listeners, peers, calls, shards, turns, reloads, certificates } = sources;
+        let Sources { hub, listeners, peers, calls, connections, deliveries, turns, reloads, certificates } =
+            sources;
         peers.register(&mut registry);
         listeners.counts().register(&mut registry);
         reloads.register(&mut registry);
+        deliveries.register(&mut registry);
+        registry.register("opflex_peerstatus_connections", "Connections of clients", connections);
         registry.register_collector(Box::new(calls));
-        registry.register_collector(Box::new(State { hub, listeners, shards, turns, certificates }));
+        registry.register_collector(Box::new(State { hub, listeners, turns, certificates }));
         registry.register_collector(Box::new(Process { started: SystemTime::now() }));
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("opflex_peerstatus_build", "What runs", version);

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use tokio::sync::watch;
 
 use super::Exposition;
-use crate::metrics::Turns;
+use crate::metrics::LoopMonitors;
 
 /// An event loop that has not turned for so long is stuck: a busy one is late by milliseconds.
 const STUCK: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub struct Pages {
     /// The numbers.
     pub exposition: Arc<Exposition>,
     /// Whether event loops turn.
-    pub turns: Turns,
+    pub turns: LoopMonitors,
     /// Whether the service is stopping.
     pub draining: watch::Receiver<bool>,
     /// The configuration in effect, as JSON.

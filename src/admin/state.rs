@@ -14,7 +14,7 @@ use prometheus_client::{
 
 use super::exposition::Certificate;
 use crate::{
-    metrics::{Shards, Turns, Word},
+    metrics::{LoopMonitors, Word},
     peer::{PeerOrigin, PeerStatus, PoolHealth},
     status::{Hub, Listeners, Snapshot},
 };
@@ -23,8 +23,7 @@ use crate::{
 pub(super) struct State {
     pub(super) hub: Arc<Hub>,
     pub(super) listeners: Arc<Listeners>,
-    pub(super) shards: Shards,
-    pub(super) turns: Turns,
+    pub(super) turns: LoopMonitors,
     pub(super) certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
 }
 
@@ -40,7 +39,6 @@ impl Collector for State {
         peers(&snapshot, &mut encoder)?;
         pools(&snapshot, &mut encoder)?;
         self.listening(&snapshot, &mut encoder)?;
-        self.deliveries(&mut encoder)?;
         self.expiries(&mut encoder)?;
         self.loops(&mut encoder)
     }
@@ -56,18 +54,8 @@ impl State {
         gauges(encoder, name, "Listeners.", states.map(|(state, count)| ([("state", state)], count as u64)))?;
         let help = "Watches, and calls that wait for a pool.";
         number(encoder, "opflex_peerstatus_streams", help, listeners.streams as u64)?;
-        let help = "Connections of clients.";
-        number(encoder, "opflex_peerstatus_connections", help, self.shards.connections())?;
         let help = "Revisions that the slowest attached listener is behind.";
         number(encoder, "opflex_peerstatus_listener_lag_max", help, listeners.lag)
-    }
-
-    fn deliveries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let ages = self.shards.ages();
-        let help = "From when a change was observed to when it was handed to the transport of a client.";
-        encoder
-            .encode_descriptor("opflex_peerstatus_delivery_seconds", help, None, MetricType::Histogram)?
-            .encode_histogram::<NoLabelSet>(ages.sum, ages.count, &ages.buckets, None)
     }
 
     fn expiries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use super::StartError;
 use crate::{
     config::Config,
-    grpc::{SocketFile, SocketSettings},
+    server::{SocketFile, SocketSettings},
 };
 
 /// Clients that may wait to be taken in: after a restart thousands come at once, and one that does not fit tries again

@@ -10,9 +10,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     config::{Config, ConfigError, PeerChanges, diff},
-    grpc::Access,
     metrics::{Reload, Reloads},
     pool::{PoolError, PoolHandle},
+    server::Access,
     status::Listeners,
     telemetry::Level,
 };

@@ -4,17 +4,21 @@
 //! of tokens there are only hashes, and of keys only the public ones.
 
 mod caller;
+mod connection;
 mod grant;
 mod jwks;
 mod jwt;
+mod revocation;
 mod role;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
 pub use caller::{Caller, Certificate, Credential, Refusal, Shown};
+pub use connection::ConnectionInfo;
 pub use grant::Grant;
 pub use jwt::{JwtSettings, LEEWAY};
+pub use revocation::{AuthorizedCalls, Revocation};
 pub use role::Role;
 pub use tokens::{NewToken, is_token_name};
 

@@ -13,13 +13,13 @@ use tonic::{
 use tower::service_fn;
 
 use crate::{
+    api::health_pb::health_client::HealthClient,
+    api::pb::{peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient},
     cli::{
         address::ServerAddress,
         exit::{Failure, root_cause},
         target::{Bearer, Target},
     },
-    grpc::health_pb::health_client::HealthClient,
-    grpc::pb::{peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient},
     tls::ClientTls,
     transport::{ByteStream, secure},
 };

@@ -12,6 +12,7 @@ use tokio::{sync::watch, time::sleep};
 use self::ear::Ear;
 
 use crate::{
+    api::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
     app::Service,
     cli::{
         self, GlobalArgs, Output,
@@ -25,7 +26,6 @@ use crate::{
         },
     },
     config::{Admin, Config, Overrides, parse_listen},
-    grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
     sim::{Outages, SimConfig, SimPeer},
 };
 

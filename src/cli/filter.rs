@@ -3,8 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use crate::{
+    api::pb,
     cli::{names::Glob, text},
-    grpc::pb,
 };
 
 /// What to hear. Options of different kinds must all match, one of those of the same kind must.

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::api::health_pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 use crate::cli::{
     GlobalArgs, Output,
     client::{Client, answer},
@@ -14,7 +15,6 @@ use crate::cli::{
     print,
     table::Cell,
 };
-use crate::grpc::health_pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
-use crate::grpc::pb;
+use crate::api::pb;
 
 /// The API as its proto files describe it.
 static POOL: LazyLock<Result<DescriptorPool, String>> =

@@ -9,6 +9,10 @@ use std::{
 use clap::{Args, Subcommand};
 
 use crate::{
+    api::pb::{
+        CreateListenerRequest, DestroyListenerRequest, GetListenerRequest, ListListenersRequest, Listener,
+        ListenerFilter,
+    },
     cli::{
         GlobalArgs, Output,
         client::{Client, Pages, answer, promised, request},
@@ -20,10 +24,6 @@ use crate::{
         style::Style,
         table::{Cell, Table},
         text,
-    },
-    grpc::pb::{
-        CreateListenerRequest, DestroyListenerRequest, GetListenerRequest, ListListenersRequest, Listener,
-        ListenerFilter,
     },
 };
 

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    api::pb::{ChangeKind, Peer, PeerChange, PeerOrigin, PeerStatus},
     cli::{style, table::Cell, text},
-    grpc::pb::{ChangeKind, Peer, PeerChange, PeerOrigin, PeerStatus},
 };
 
 /// As many as a pool may have. Under a filter nobody may say that a peer has gone, so there has to be an end to it.
@@ -59,12 +59,12 @@ pub fn cell(before: i32, now: i32) -> Cell {
 mod tests {
     use super::*;
     use crate::{
-        cli::tests::samples::{peer, peer_change},
-        grpc::pb::{
+        api::pb::{
             PeerOrigin::{Configured, Learned},
             PeerStatus::{Connecting, Ready, Unspecified},
             Reason,
         },
+        cli::tests::samples::{peer, peer_change},
     };
 
     fn change(status: PeerStatus, origin: PeerOrigin, before: PeerStatus) -> PeerChange {

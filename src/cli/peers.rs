@@ -7,6 +7,10 @@ use std::{io, time::SystemTime};
 use clap::{ArgGroup, Args, Subcommand};
 
 use crate::{
+    api::pb::{
+        AddPeerRequest, GetPeerRequest, ListPeersRequest, Peer, RemovePeerRequest, ResetPeersRequest,
+        ResetScope,
+    },
     cli::{
         GlobalArgs, Output,
         client::{Client, Pages, answer, promised, request},
@@ -17,10 +21,6 @@ use crate::{
         style::Style,
         table::{Cell, Table},
         text,
-    },
-    grpc::pb::{
-        AddPeerRequest, GetPeerRequest, ListPeersRequest, Peer, RemovePeerRequest, ResetPeersRequest,
-        ResetScope,
     },
 };
 

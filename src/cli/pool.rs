@@ -7,6 +7,7 @@ use std::{io, time::SystemTime};
 use clap::{Args, Subcommand};
 
 use crate::{
+    api::pb::{GetPoolRequest, ListPoolsRequest, Pool, Proxies},
     cli::{
         GlobalArgs, Output,
         client::{Client, Pages, answer, promised, request},
@@ -18,7 +19,6 @@ use crate::{
         table::{Cell, Table},
         text,
     },
-    grpc::pb::{GetPoolRequest, ListPoolsRequest, Pool, Proxies},
 };
 
 const EXAMPLES: &str = "\

@@ -17,7 +17,7 @@ use crate::{
     app::{Service, StartError},
     cli::{self, exit::Failure},
     config::{Config, Overrides},
-    metrics::Turns,
+    metrics::LoopMonitors,
     systemd::{self, Systemd},
     telemetry::{self, Logs},
 };
@@ -103,7 +103,7 @@ fn watchdog() -> Option<Duration> {
 }
 
 /// Tells systemd that the service is alive, as long as its event loops turn.
-async fn keep_alive(every: Duration, turns: Turns, systemd: Arc<Systemd>) {
+async fn keep_alive(every: Duration, turns: LoopMonitors, systemd: Arc<Systemd>) {
     // Twice in the time, as it asks for: one may be late.
     let mut often = interval((every / 2).max(Duration::from_millis(1)));
     loop {

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style as Ansi};
 use clap::ValueEnum;
 use rustix::termios::tcgetwinsize;
 
-use crate::grpc::pb::{PeerStatus, PoolHealth, Reason};
+use crate::api::pb::{PeerStatus, PoolHealth, Reason};
 
 /// No emphasis.
 pub const NORMAL: Ansi = Ansi::new();

@@ -4,11 +4,11 @@
 use anstyle::Style as Ansi;
 
 use crate::{
+    api::pb,
     cli::{
         style::{self, Style},
         text,
     },
-    grpc::pb,
 };
 
 /// Blanks between two columns.

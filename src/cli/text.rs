@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost_types::Timestamp;
 
-use crate::grpc::pb;
+use crate::api::pb;
 
 /// Makes text safe for a terminal: control characters, which could move the cursor or repaint the screen, and
 /// invisible ones that reorder what is read, become `·`; line breaks and tabs become blanks.

@@ -19,6 +19,7 @@ use self::{
     renderer::Renderer,
 };
 use crate::{
+    api::pb::{Cursor, GetListenerRequest, WatchPeerStatusRequest},
     cli::{
         GlobalArgs, Output,
         client::{Client, answer, promised, request},
@@ -28,7 +29,6 @@ use crate::{
         names::ListenerName,
         target::Target,
     },
-    grpc::pb::{Cursor, GetListenerRequest, WatchPeerStatusRequest},
 };
 
 /// How long after Ctrl-C an output that does not take what we have may hold up the end.

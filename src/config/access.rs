@@ -2,11 +2,12 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
+use http::{HeaderValue, Uri};
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, file};
 use crate::{
-    grpc::SocketSettings,
+    server::{SocketSettings, WebSettings},
     tls::{ClientAuth, Clients, KeyPair, ServerSettings, ServerTls},
 };
 
@@ -40,6 +41,31 @@ pub(super) struct Socket {
 
 fn default_mode() -> String {
     "0660".to_owned()
+}
+
+/// The origins whose scripts may use gRPC-Web.
+pub(super) fn web(given: &file::Web) -> Result<WebSettings, ConfigError> {
+    let origin = |(index, text): (usize, &String)| {
+        let is_origin = text.parse::<Uri>().is_ok_and(|uri| {
+            uri.scheme().is_some()
+                && uri.authority().is_some()
+                && format!(
+                    "{}://{}",
+                    uri.scheme_str().unwrap_or_default(),
+                    uri.host().map_or("", |_| uri.authority().map_or("", |authority| authority.as_str()))
+                ) == *text
+        });
+        let value = HeaderValue::from_str(text).ok().filter(|_| is_origin);
+        value.ok_or_else(|| {
+            let place = format!("server.web.allowed_origins[{index}]");
+            let reason = format!(
+                "{text:?} is not an origin such as \"https://ui.example\" or \"http://localhost:8080\""
+            );
+            ConfigError::new(place, reason)
+        })
+    };
+    let allowed_origins = given.allowed_origins.iter().enumerate().map(origin).collect::<Result<_, _>>()?;
+    Ok(WebSettings { allowed_origins })
 }
 
 /// The longest path that the system takes for a socket.

@@ -83,6 +83,7 @@ fn fixed(old: &Config, new: &Config) -> impl Iterator<Item = &'static str> {
         ("server.drain_timeout", old.drain_timeout != new.drain_timeout),
         ("server.socket", old.socket != new.socket),
         ("server.threads", old.serving.threads != new.serving.threads),
+        ("server.web", old.serving.web != new.serving.web),
         ("server.pacing", old.serving.pacing != new.serving.pacing),
         ("limits.max_connections", old.serving.connections != new.serving.connections),
         ("limits.max_handshakes", old.serving.handshakes != new.serving.handshakes),

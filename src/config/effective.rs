@@ -17,6 +17,8 @@ impl Config {
     pub fn effective(&self) -> String {
         let admin = self.admin.map_or_else(|| "off".to_owned(), |admin| admin.to_string());
         let pools: Vec<_> = self.pools.iter().map(pool).collect();
+        let origins = self.serving.web.allowed_origins.iter();
+        let origins: Vec<_> = origins.filter_map(|origin| origin.to_str().ok()).collect();
         let all = json!({
             "server": {
                 "listen": self.listen.to_string(),
@@ -26,6 +28,7 @@ impl Config {
                 "socket": self.socket.as_ref().map(|socket| socket.path.display().to_string()),
                 "tls": self.tls.as_ref().map(|tls| clients(tls.settings())),
                 "auth": auth(self.auth.settings()),
+                "web": { "allowed_origins": origins },
                 "pacing": humantime::format_duration(self.serving.pacing).to_string(),
             },
             "limits": {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{access, auth};
 
-use crate::grpc::Serving;
+use crate::server::ServerOptions;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +32,13 @@ pub(super) struct Server {
     pub(super) tls: Option<access::Tls>,
     pub(super) auth: auth::Settings,
     pub(super) socket: Option<access::Socket>,
+    pub(super) web: Web,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Web {
+    pub(super) allowed_origins: Vec<String>,
 }
 
 impl Default for Server {
@@ -42,10 +49,11 @@ impl Default for Server {
             insecure: false,
             drain_timeout: Duration::from_secs(5),
             threads: None,
-            pacing: Serving::default().pacing,
+            pacing: ServerOptions::default().pacing,
             tls: None,
             auth: auth::Settings::default(),
             socket: None,
+            web: Web::default(),
         }
     }
 }
@@ -65,8 +73,8 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: Serving::default().connections,
-            max_handshakes: Serving::default().handshakes,
+            max_connections: ServerOptions::default().connections,
+            max_handshakes: ServerOptions::default().handshakes,
             max_listeners: 20_000,
             max_listeners_per_principal: 2_000,
             max_streams: 20_000,

@@ -23,9 +23,9 @@ fn the_documented_file_holds_the_defaults() {
     let everything: file::File = toml::from_str(&everything.join("\n")).unwrap();
     assert!(everything.server.tls.is_some() && everything.server.socket.is_some());
     assert!(everything.pool[0].tls.ca.is_some());
-    let example = page.split("```toml\n").nth(2).unwrap().split("```").next().unwrap();
-    let example: file::File = toml::from_str(example).unwrap();
-    assert_eq!(example.pool[0].tls.mode, file::TlsMode::Encrypted);
+    for example in page.split("```toml\n").skip(2).map(|rest| rest.split("```").next().unwrap()) {
+        let _: file::File = toml::from_str(example).unwrap();
+    }
 }
 
 #[test]

@@ -15,8 +15,6 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use super::Shards;
-
 /// The codes of gRPC, by number, as its servers tell of them.
 const CODES: [&str; 17] = [
     "OK",
@@ -102,6 +100,12 @@ impl Method {
         })
     }
 
+    /// Who may send more than one message.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// So many messages were sent.
     pub fn sent(&self, messages: u64) {
         self.sent.fetch_add(messages, Relaxed);
@@ -156,22 +160,15 @@ pub struct Calls {
     methods: BTreeMap<String, Arc<Method>>,
     /// What clients ask for and is not there. It has one entry: they may ask for anything.
     other: Arc<Method>,
-    /// The path of the method whose messages are counted by threads.
-    watch: &'static str,
-    shards: Shards,
 }
 
 impl Calls {
-    /// For these methods: service, name and kind. What is sent on `watch` is counted by the threads.
+    /// For these methods: service, name and kind.
     #[must_use]
-    pub fn new<'a>(
-        methods: impl IntoIterator<Item = (&'a str, &'a str, Kind)>,
-        watch: &'static str,
-        shards: Shards,
-    ) -> Arc<Self> {
+    pub fn new<'a>(methods: impl IntoIterator<Item = (&'a str, &'a str, Kind)>) -> Arc<Self> {
         let entry = |(service, name, kind)| (format!("/{service}/{name}"), Method::new(kind, service, name));
         let methods = methods.into_iter().map(entry).collect();
-        Arc::new(Self { methods, other: Method::new(Kind::Unary, "unknown", "unknown"), watch, shards })
+        Arc::new(Self { methods, other: Method::new(Kind::Unary, "unknown", "unknown") })
     }
 
     /// A call begins.
@@ -211,10 +208,8 @@ impl Collector for Calls {
         self.each(&mut encoder, "grpc_server_msg_received", "Messages from clients.", |method| {
             method.received.load(Relaxed)
         })?;
-        let watch = self.methods.get(self.watch);
         self.each(&mut encoder, "grpc_server_msg_sent", "Messages to clients.", |method| {
-            let is_watch = watch.is_some_and(|watch| std::ptr::eq(&raw const **watch, method));
-            method.sent.load(Relaxed) + if is_watch { self.shards.messages() } else { 0 }
+            method.sent.load(Relaxed)
         })?;
         let help = "Calls that ended; those whose client went away first with Canceled.";
         let mut family = encoder.encode_descriptor("grpc_server_handled", help, None, MetricType::Counter)?;
@@ -241,10 +236,8 @@ mod tests {
 
     #[test]
     fn a_call_is_counted_when_it_begins_and_when_it_ends() {
-        let shards = Shards::default();
-        let shard = shards.add();
         let methods = [("a.B", "Get", Kind::Unary), ("a.B", "Watch", Kind::ServerStream)];
-        let calls = Calls::new(methods, "/a.B/Watch", shards);
+        let calls = Calls::new(methods);
         let mut get = calls.begin("/a.B/Get");
         get.method().received(1);
         get.method().sent(1);
@@ -255,7 +248,7 @@ mod tests {
         nonsense.code(999);
         drop(nonsense);
         let watch = calls.begin("/a.B/Watch");
-        shard.said(3);
+        watch.method().sent(3);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(calls));
         let mut text = String::new();

@@ -88,15 +88,11 @@ pub enum End {
     Draining,
     /// It fell behind the log and wanted to be told so.
     Overflow,
-    /// What the client was let in with has run out.
-    Expired,
-    /// What the client was let in with is not accepted any more.
-    Revoked,
 }
 
 impl End {
     /// Whether nothing is told before it that has not been told yet.
     pub(super) const fn is_immediate(self) -> bool {
-        matches!(self, Self::TakenOver | Self::Expired | Self::Revoked)
+        matches!(self, Self::TakenOver)
     }
 }

@@ -1,14 +1,11 @@
 //! The facts that are published: states and changes of them.
 
 use std::{
-    ops::Range,
+    any::Any,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
-use bytes::Bytes;
-
-use super::Parts;
 use crate::{
     opflex::{Identity, Proxies, Roles},
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
@@ -123,17 +120,8 @@ pub struct Event {
     pub peer: PeerChange,
     /// What that did to the pool.
     pub health: Option<HealthChange>,
-    /// What clients are sent of it, made when the first of them is: with one part, the other, and both.
-    encoded: [OnceLock<Box<Encoded>>; 3],
-}
-
-/// A change as clients are sent it.
-#[derive(Debug)]
-pub struct Encoded {
-    /// All of it, for those who heard of the change before, too, and want nothing back.
-    pub whole: Bytes,
-    /// What of that is the same for everybody.
-    pub common: Range<usize>,
+    /// What somebody keeps with it.
+    attachment: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Event {
@@ -143,17 +131,17 @@ impl Event {
         peer: PeerChange,
         health: Option<HealthChange>,
     ) -> Self {
-        Self { revision, time, peer, health, encoded: Default::default() }
+        Self { revision, time, peer, health, attachment: OnceLock::new() }
     }
 
-    /// What clients are sent of these parts. `encode` is called but once, whoever asks.
-    pub fn encoded(&self, parts: Parts, encode: impl FnOnce() -> Encoded) -> &Encoded {
-        let [peer, health, both] = &self.encoded;
-        let place = match parts {
-            Parts { peer: true, health: true } => both,
-            Parts { health: true, .. } => health,
-            Parts { .. } => peer,
-        };
-        place.get_or_init(|| Box::new(encode()))
+    /// What whoever passes changes on keeps with this one, made when it is asked for first. There is room for one type:
+    /// that of the first who asks.
+    ///
+    /// # Panics
+    /// It is asked for as another type.
+    pub fn attachment<T: Any + Default + Send + Sync>(&self) -> &T {
+        let attachment = self.attachment.get_or_init(|| Box::<T>::default());
+        #[allow(clippy::expect_used)] // there is one caller, and no input of anybody's decides
+        attachment.downcast_ref().expect("there is one type of attachment")
     }
 }

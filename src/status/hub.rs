@@ -10,15 +10,13 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    task::Waker,
     time::SystemTime,
 };
 
-use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 
 use self::pool::Pool;
-use super::{Cursor, Event, Gap, PeerState, PoolState, log::Log};
+use super::{Cursor, Event, Gap, PeerState, PoolState, Wakers, log::Log};
 use crate::{
     opflex::{Identity, Proxies, Roles},
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
@@ -31,15 +29,9 @@ pub struct Hub {
     epoch: u64,
     /// That of the log, to be read without its lock.
     head: AtomicU64,
-    state: Mutex<State>,
+    state: RwLock<State>,
     /// Who waits for changes. Apart from `state`, so that waking them holds up nobody.
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    wakers: BTreeMap<u64, Arc<AtomicWaker>>,
-    last_key: u64,
+    wakers: Arc<Wakers>,
 }
 
 struct State {
@@ -115,7 +107,7 @@ impl Hub {
     #[must_use]
     pub fn new(epoch: u64, history: usize) -> Self {
         let state = State { log: Log::new(history), pools: BTreeMap::new(), snapshot: Weak::new() };
-        Self { epoch, head: AtomicU64::new(0), state: Mutex::new(state), waiting: Mutex::default() }
+        Self { epoch, head: AtomicU64::new(0), state: RwLock::new(state), wakers: Arc::default() }
     }
 
     /// Adds an empty pool, which is DOWN. Not a change.
@@ -130,12 +122,12 @@ impl Hub {
             ready: 0,
             revision: 0,
         };
-        self.state.lock().change().insert(name, Pool::new(state));
+        self.state.write().change().insert(name, Pool::new(state));
     }
 
     /// Notes who a pool says it is now, and the forwarding proxies that it was told of. Not a change.
     pub fn set_identity(&self, pool: &str, identity: Arc<Identity>, proxies: Option<Proxies>) {
-        if let Some(pool) = self.state.lock().change().get_mut(pool) {
+        if let Some(pool) = self.state.write().change().get_mut(pool) {
             let state = Arc::make_mut(&mut pool.state);
             (state.identity, state.proxies) = (identity, proxies);
         }
@@ -150,14 +142,14 @@ impl Hub {
     /// differ, or the peer is new or gone. Otherwise only the peer's counters and detail move.
     pub fn take_in(&self, update: PeerUpdate) -> Option<Arc<Event>> {
         let (event, _freed_unlocked) = {
-            let mut state = self.state.lock();
+            let mut state = self.state.write();
             let revision = state.log.head() + 1;
             let event = Arc::new(state.change().get_mut(&update.pool)?.apply(update, revision)?);
             let oldest = state.log.push(Arc::clone(&event));
             self.head.store(revision, Ordering::Release);
             (event, oldest)
         };
-        self.wake_all();
+        self.wakers.wake_all();
         Some(event)
     }
 
@@ -176,7 +168,7 @@ impl Hub {
     /// # Errors
     /// They can't: some are gone, or `revision` has not been reached yet.
     pub fn distance(&self, revision: u64) -> Result<usize, Gap> {
-        self.state.lock().log.distance(revision)
+        self.state.read().log.distance(revision)
     }
 
     /// Appends up to `max` of the events after `revision` to `into`.
@@ -184,17 +176,17 @@ impl Hub {
     /// # Errors
     /// As [`Hub::distance`].
     pub fn read_after(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) -> Result<(), Gap> {
-        self.state.lock().log.read_after(revision, max, into)
+        self.state.read().log.read_after(revision, max, into)
     }
 
     /// Appends up to `max` of the events before `revision` to `into`, newest first. Where history ends, so do they.
     pub fn read_before(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) {
-        self.state.lock().log.read_before(revision, max, into);
+        self.state.read().log.read_before(revision, max, into);
     }
 
     /// Everything, cut at one revision.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        let mut state = self.state.lock();
+        let mut state = self.state.write();
         if let Some(snapshot) = state.snapshot.upgrade() {
             return snapshot;
         }
@@ -209,14 +201,14 @@ impl Hub {
 
     /// One pool, and when it was read.
     pub fn pool(&self, name: &str) -> Option<(Arc<PoolState>, Cursor)> {
-        let state = self.state.lock();
+        let state = self.state.read();
         let cursor = Cursor { epoch: self.epoch, revision: state.log.head() };
         state.pools.get(name).map(|pool| (Arc::clone(&pool.state), cursor))
     }
 
     /// Up to `max` pools whose names come after `after`.
     pub fn pools(&self, after: Option<&str>, max: usize) -> (Vec<Arc<PoolState>>, Cursor) {
-        let state = self.state.lock();
+        let state = self.state.read();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let pools = state.pools.range::<str, _>((start, Bound::Unbounded)).take(max);
         let pools = pools.map(|(_, pool)| Arc::clone(&pool.state)).collect();
@@ -225,7 +217,7 @@ impl Hub {
 
     /// One peer, and when it was read.
     pub fn peer(&self, pool: &str, address: &PeerAddress) -> Option<(Arc<PeerState>, Cursor)> {
-        let state = self.state.lock();
+        let state = self.state.read();
         let cursor = Cursor { epoch: self.epoch, revision: state.log.head() };
         let peer = state.pools.get(pool)?.peers.get(address)?;
         Some((Arc::clone(peer), cursor))
@@ -241,7 +233,7 @@ impl Hub {
         after: Option<(&str, &PeerAddress)>,
         max: usize,
     ) -> Result<(Vec<Arc<PeerState>>, Cursor), UnknownPool> {
-        let state = self.state.lock();
+        let state = self.state.read();
         if pool.is_some_and(|name| !state.pools.contains_key(name)) {
             return Err(UnknownPool);
         }
@@ -262,45 +254,8 @@ impl Hub {
         Ok((peers, Cursor { epoch: self.epoch, revision: state.log.head() }))
     }
 
-    /// A place among those that are woken after every change from now on.
-    pub fn wakeup(self: &Arc<Self>) -> Wakeup {
-        let waker = Arc::new(AtomicWaker::new());
-        let mut waiting = self.waiting.lock();
-        waiting.last_key += 1;
-        let key = waiting.last_key;
-        waiting.wakers.insert(key, Arc::clone(&waker));
-        Wakeup { hub: Arc::clone(self), key, waker }
-    }
-
-    /// How many are woken after a change.
-    pub fn waiting(&self) -> usize {
-        self.waiting.lock().wakers.len()
-    }
-
-    fn wake_all(&self) {
-        for waker in self.waiting.lock().wakers.values() {
-            waker.wake();
-        }
-    }
-}
-
-/// A place among those that are woken after a change. Dropping it gives it up.
-pub struct Wakeup {
-    hub: Arc<Hub>,
-    key: u64,
-    waker: Arc<AtomicWaker>,
-}
-
-impl Wakeup {
-    /// Has `waker` woken, once, after the next change. Look for changes after this, not before: what happens in
-    /// between wakes.
-    pub fn register(&self, waker: &Waker) {
-        self.waker.register(waker);
-    }
-}
-
-impl Drop for Wakeup {
-    fn drop(&mut self) {
-        self.hub.waiting.lock().wakers.remove(&self.key);
+    /// Those who are woken after every change.
+    pub const fn wakers(&self) -> &Arc<Wakers> {
+        &self.wakers
     }
 }

@@ -20,11 +20,12 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod wait;
+mod wakeup;
 
 pub use delivery::{Delivery, End, Message, ResetReason};
-pub use event::{ChangeKind, Cursor, Encoded, Event, HealthChange, PeerChange, PeerState, PoolState};
+pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, PoolState};
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
-pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update, Wakeup};
+pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
 pub use id::is_id;
 pub use listener::{
     AttachError, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec, ListenerView,
@@ -34,5 +35,6 @@ pub use log::Gap;
 pub use messages::Messages;
 pub use opening::SNAPSHOT_CHUNK;
 pub use registry::{Headcount, Limits, Listeners, Place};
-pub use subscription::{Leash, READ_AHEAD, Room, Subscription, Told};
+pub use subscription::{Progress, Subscription};
 pub use wait::HealthWait;
+pub use wakeup::{Pacer, Wakers, Wakeup};

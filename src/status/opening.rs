@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Delivery, Filter, PeerState, ResetReason, Snapshot};
 
-/// Peers per snapshot message: 100 × ~200 bytes are about a DATA frame, and what a client that makes too little room
-/// for it can have kept here. The API promises no more than 500.
-pub const SNAPSHOT_CHUNK: usize = 100;
+/// Peers per snapshot message: 2 KiB as a rule, and 5 KiB where each has a long detail. Each watch keeps room for the
+/// longest of its messages. The API promises no more than 500.
+pub const SNAPSHOT_CHUNK: usize = 8;
 
 /// What is left to be said, in this order; then all changes up to `revision`, and that this was all.
 pub(super) struct Opening {

@@ -1,14 +1,10 @@
 //! One listener being told.
 //!
-//! A [`Subscription`] has no task, no queue and no clock: whoever carries its messages calls [`Subscription::tell`]
-//! when something may have happened, and takes as many as there is room for. At its `Seat` it says how far it is, and from
-//! there the service calls it away.
+//! A [`Subscription`] has no task, no queue and no clock: whoever sends its messages calls [`Subscription::advance`]
+//! when something may have happened, and when there is room for another message. At its `Seat` it says how far it is,
+//! and from there the service calls it away.
 
-use std::{
-    sync::{Arc, Weak},
-    task::Waker,
-    time::Duration,
-};
+use std::{sync::Arc, task::Waker, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -17,12 +13,11 @@ use super::{
     AttachOptions, Cursor, Delivery, End, Event, Filter, Gap, GapPolicy, Hub, Message, ResetReason,
     opening::Opening,
     registry::{Attached, detach},
-    seat::Seat,
 };
 use crate::metrics::Detach;
 
-/// Events read from the log at a time: enough for a DATA frame or two, few enough to hold up no publisher.
-pub const READ_AHEAD: usize = 64;
+/// Events read from the log at a time where a filter holds back some: few enough to hold up no publisher.
+pub(super) const READ_AHEAD: usize = 64;
 /// Events and peers looked at, before others get their turn: going through all of them for a filter that lets nothing
 /// pass would hold up the thread. Fewer if the filter is much work.
 pub(super) const LOOKS_PER_TURN: usize = 8 * READ_AHEAD;
@@ -45,23 +40,16 @@ pub(super) enum Start {
     EpochChanged,
 }
 
-/// Whether there is room for another message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// There is.
-    More,
-    /// This was the last for now.
-    Full,
-}
-
-/// Why [`Subscription::tell`] stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
-    /// There may be more to say: the room or the turn is over.
-    Some,
-    /// Everything. Until something happens, or else until then, there is nothing to say.
-    All(Instant),
-    /// This is the end; `None`: the stream was to end here.
+/// What comes next on a stream.
+#[derive(Debug)]
+pub enum Progress {
+    /// A message.
+    Message(Message),
+    /// Nothing, until something happens, or else until then.
+    Idle(Instant),
+    /// Nothing yet: much was looked at, and others are to have their turn.
+    Busy,
+    /// The end; `None`: the stream was to end here.
     Ended(Option<End>),
 }
 
@@ -74,25 +62,6 @@ enum Finish {
     With(End),
     /// All is said.
     Over,
-}
-
-/// By which a stream can be ended. It keeps nothing of it alive.
-#[derive(Debug)]
-pub struct Leash(Weak<Seat>);
-
-impl Leash {
-    /// Whether the stream has ended.
-    #[must_use]
-    pub fn is_loose(&self) -> bool {
-        self.0.strong_count() == 0
-    }
-
-    /// Ends the stream, with no more than it has been told.
-    pub fn end(&self, end: End) {
-        if let Some(seat) = self.0.upgrade() {
-            seat.call_away(end, 0);
-        }
-    }
 }
 
 /// A listener's stream of messages.
@@ -110,7 +79,10 @@ pub struct Subscription {
     chain: u64,
     /// What has to be said until the client is up to date; `None`: it is.
     opening: Option<Box<Opening>>,
-    last_message: Instant,
+    /// For events on their way from the log. Empty, and kept for its room.
+    read: Vec<Arc<Event>>,
+    /// When everything had been said last. Unset: something was said since.
+    silent_since: Option<Instant>,
     finish: Finish,
 }
 
@@ -138,7 +110,8 @@ impl Subscription {
             cursor: 0,
             chain: 0,
             opening: None,
-            last_message: Instant::now(),
+            read: Vec::new(),
+            silent_since: None,
             finish: Finish::Open,
         };
         this.begin(start);
@@ -155,40 +128,31 @@ impl Subscription {
         if self.plain { &EVERYTHING } else { &self.attached.listener.spec.filter }
     }
 
-    /// To end it from elsewhere.
-    #[must_use]
-    pub fn leash(&self) -> Leash {
-        Leash(Arc::downgrade(&self.attached.seat))
-    }
-
     /// Has `waker` woken when the service calls the stream away. For changes, ask the [`Hub`].
     pub fn wake_at_end(&self, waker: &Waker) {
         self.attached.seat.waker.register(waker);
     }
 
-    /// Whether all it has to say may be that it ends.
-    #[must_use]
-    pub fn is_ending(&self) -> bool {
-        self.finish != Finish::Open || self.attached.seat.end().is_some()
+    /// Says why the stream ends, where its transport ends it.
+    pub fn detach_as(&mut self, why: Detach) {
+        self.attached.left = Some(why);
     }
 
-    /// Whether it has been called away, and is to say nothing more.
-    #[must_use]
-    pub fn is_called_away_at_once(&self) -> bool {
-        self.attached.seat.end().is_some_and(|(end, _)| end.is_immediate())
+    /// Where the log ends now.
+    pub(super) fn head(&self) -> u64 {
+        self.hub.cursor().revision
     }
 
-    /// Says what there is to say, until `take` has no more room. `read` is for events on their way, and left empty.
-    pub fn tell(
-        &mut self,
-        now: Instant,
-        batch: usize,
-        read: &mut Vec<Arc<Event>>,
-        mut take: impl FnMut(Message) -> Room,
-    ) -> Told {
-        let (mut turn, effort) = (LOOKS_PER_TURN, self.filter().effort());
+    /// Whether the service has called the stream away.
+    pub(super) fn is_ending(&self) -> bool {
+        self.attached.seat.end().is_some()
+    }
+
+    /// What comes next. The clock is read when there is nothing.
+    pub fn advance(&mut self) -> Progress {
+        let mut turn = LOOKS_PER_TURN;
         let end = self.attached.seat.end();
-        // Leaves the seat to another stream at once, or tells nothing more to who may not hear it, whatever there is left.
+        // Leaves the seat to another stream at once, whatever there is left to say.
         if self.finish != Finish::Over
             && let Some((end, _)) = end.filter(|(end, _)| end.is_immediate())
         {
@@ -200,33 +164,28 @@ impl Subscription {
                 Finish::With(end) => {
                     self.finish = Finish::Over;
                     self.attached.left = Some(detach(end));
-                    return Told::Ended(Some(end));
+                    return Progress::Ended(Some(end));
                 }
-                Finish::Over => return Told::Ended(None),
+                Finish::Over => return Progress::Ended(None),
             }
-            let room = match self.step(end, &mut turn) {
-                Step::Say(delivery) => self.say(delivery, now, &mut take),
-                Step::Done => Room::More,
-                Step::Read { to } => {
-                    if self.cursor >= self.hub.cursor().revision {
-                        let due = self.last_message + self.heartbeat;
-                        if now < due {
-                            return Told::All(due);
-                        }
-                        self.say(Delivery::Heartbeat(self.at(self.cursor)), now, &mut take)
-                    } else {
-                        let batch = batch.min(turn.div_ceil(effort));
-                        let (count, room) = self.read_log(now, batch, to, read, &mut take);
-                        turn = turn.saturating_sub(count * effort);
-                        room
+            let delivery = match self.step(end, &mut turn) {
+                Step::Say(delivery) => Some(delivery),
+                Step::Done => None,
+                Step::Read { to } if self.cursor < self.hub.cursor().revision => self.read_log(to, &mut turn),
+                Step::Read { .. } => {
+                    let now = Instant::now();
+                    let due = *self.silent_since.get_or_insert(now) + self.heartbeat;
+                    if now < due {
+                        return Progress::Idle(due);
                     }
+                    Some(Delivery::Heartbeat(self.at(self.cursor)))
                 }
             };
-            if room == Room::Full {
-                break;
+            if let Some(delivery) = delivery {
+                return Progress::Message(self.say(delivery));
             }
         }
-        Told::Some
+        Progress::Busy
     }
 
     /// Decides what has to be said first.
@@ -306,37 +265,31 @@ impl Subscription {
         Step::Say(Delivery::Draining { cursor: self.at(self.cursor), retry_after })
     }
 
-    /// Reads on in the log, and says what the filter lets pass. Returns how many events it went past.
-    fn read_log(
-        &mut self,
-        now: Instant,
-        batch: usize,
-        to: u64,
-        read: &mut Vec<Arc<Event>>,
-        take: &mut impl FnMut(Message) -> Room,
-    ) -> (usize, Room) {
-        let left = to.saturating_sub(self.cursor);
-        let batch = usize::try_from(left).map_or(batch, |left| batch.min(left));
-        if let Err(Gap::Compacted | Gap::Future) = self.hub.read_after(self.cursor, batch, read) {
+    /// Reads on in the log, to the next change that the filter lets pass.
+    fn read_log(&mut self, to: u64, turn: &mut usize) -> Option<Delivery> {
+        // Whoever is sent everything needs one at a time.
+        let (effort, batch) = if self.plain { (1, 1) } else { (self.filter().effort(), READ_AHEAD) };
+        let left = usize::try_from(to.saturating_sub(self.cursor)).unwrap_or(usize::MAX);
+        let batch = batch.min(left).min(turn.div_ceil(effort));
+        let mut read = std::mem::take(&mut self.read);
+        if let Err(Gap::Compacted | Gap::Future) = self.hub.read_after(self.cursor, batch, &mut read) {
+            self.read = read;
             self.overflow();
-            return (1, Room::More);
+            return None;
         }
-        let (mut count, mut room) = (0, Room::More);
+        let mut change = None;
         for event in read.drain(..) {
             self.cursor = event.revision;
-            count += 1;
+            *turn = turn.saturating_sub(effort);
             let parts = self.filter().parts(&event);
             if !parts.is_empty() {
-                room = self.say(Delivery::Change { event, parts }, now, take);
-                if room == Room::Full {
-                    break;
-                }
+                change = Some(Delivery::Change { event, parts });
+                break;
             }
         }
-        if count > 0 {
-            self.attached.seat.reached(self.cursor);
-        }
-        (count, room)
+        self.attached.seat.reached(self.cursor);
+        self.read = read;
+        change
     }
 
     /// The log moved past this stream: it was read too slowly.
@@ -353,8 +306,8 @@ impl Subscription {
         self.opening = Some(Box::new(Opening::again(snapshot, gap)));
     }
 
-    /// Hands out one message, and notes that.
-    fn say(&mut self, delivery: Delivery, now: Instant, take: &mut impl FnMut(Message) -> Room) -> Room {
+    /// Makes a message of it, and notes that it is handed out.
+    fn say(&mut self, delivery: Delivery) -> Message {
         let (revision, previous) = (self.cursor, self.chain);
         let seat = &self.attached.seat;
         match &delivery {
@@ -369,7 +322,7 @@ impl Subscription {
                 seat.reached(revision);
             }
         }
-        self.last_message = now;
-        take(Message { revision, previous, delivery })
+        self.silent_since = None;
+        Message { revision, previous, delivery }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Event, Hub, PoolState, READ_AHEAD, hub::Wakeup};
+use super::{Event, Hub, PoolState, Wakeup, subscription::READ_AHEAD};
 use crate::peer::PoolHealth;
 
 /// Reads before others get their turn.
@@ -32,7 +32,7 @@ impl HealthWait {
     #[must_use]
     pub fn new(hub: Arc<Hub>, pool: &str, wanted: PoolHealth) -> Option<Self> {
         let (pool, cursor) = hub.pool(pool)?;
-        let changes = hub.wakeup();
+        let changes = hub.wakers().add();
         Some(Self { hub, wanted, pool, cursor: cursor.revision, changes, read: Vec::new() })
     }
 

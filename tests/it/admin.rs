@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     CreateListenerRequest, GetPeerRequest, PeerStatus, Reason, RemovePeerRequest, WatchPeerStatusRequest,
 };
 use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
@@ -187,7 +187,7 @@ async fn a_change_that_is_told_is_a_delivery_and_a_replay_is_none() {
         }
     });
     let live = live.await;
-    let start = opflex_peerstatus::grpc::pb::Cursor { revision: 0, ..watch.cursor() };
+    let start = opflex_peerstatus::api::pb::Cursor { revision: 0, ..watch.cursor() };
     let replay =
         WatchPeerStatusRequest { resume_after: Some(start), stop_after_sync: true, ..Default::default() };
     server.watch_with(replay).await.unwrap().end().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, task::Poll};
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     GetPoolRequest, WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
     pool_service_client::PoolServiceClient,
 };

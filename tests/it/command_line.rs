@@ -1,7 +1,7 @@
 //! The binary as people and scripts use it.
 
 use opflex_peerstatus::{
-    grpc::pb::{
+    api::pb::{
         AddPeerRequest, CreateListenerRequest, GetListenerRequest, Interest, ListenerFilter, ListenerState,
         WatchPeerStatusRequest,
     },

@@ -1,6 +1,6 @@
 //! Wrong requests, and what they are answered with.
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     AddPeerRequest, CreateListenerRequest, Cursor, GapPolicy, ListListenersRequest, ListPeersRequest,
     ListTransitionsRequest, ListenerFilter, PoolHealth, RemovePeerRequest, ResetPeersRequest, ResetScope,
     WaitForPoolRequest, WatchPeerStatusRequest,

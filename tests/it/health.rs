@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use opflex_peerstatus::{
-    grpc::health_pb::{
+    api::health_pb::{
         HealthCheckRequest, HealthListRequest, health_check_response::ServingStatus,
         health_client::HealthClient,
     },
-    grpc::pb::WatchPeerStatusRequest,
+    api::pb::WatchPeerStatusRequest,
 };
 use tonic::{Code, Status, Streaming, transport::Channel};
 
@@ -35,7 +35,7 @@ impl Checker {
     }
 }
 
-struct Seen(Streaming<opflex_peerstatus::grpc::health_pb::HealthCheckResponse>);
+struct Seen(Streaming<opflex_peerstatus::api::health_pb::HealthCheckResponse>);
 
 impl Seen {
     async fn next(&mut self) -> Result<ServingStatus, Status> {

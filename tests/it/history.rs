@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     Change, ListTransitionsRequest, PeerStatus::Ready, Reason::HandshakeComplete, ResetPeersRequest,
     ResetScope, Transition, watch_peer_status_response::Event,
 };

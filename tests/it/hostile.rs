@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     PeerStatus::{Connecting, Ready},
     Reason::{HandshakeComplete, HandshakeRejected, ProtocolError, RemoteClosed},
 };

@@ -2,12 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use opflex_peerstatus::grpc::{
-    Keepalive,
-    pb::{
+use opflex_peerstatus::{
+    api::pb::{
         CreateListenerRequest, ListListenersRequest, WatchPeerStatusRequest,
         peer_status_service_client::PeerStatusServiceClient, watch_peer_status_response::Event,
     },
+    server::Keepalive,
 };
 use tokio::{runtime::Handle, task::JoinSet};
 use tonic::transport::Channel;
@@ -115,7 +115,7 @@ async fn ten_thousand_attachments_and_a_thousand_kills_leave_no_listener_stream_
     settled("the end of the warm-up", usize::MAX).await;
     // The server, and nobody else.
     settled("the end of its tasks", 1).await;
-    let left = || (stage.hub.waiting(), Arc::strong_count(&stage.hub));
+    let left = || (stage.hub.wakers().len(), Arc::strong_count(&stage.hub));
     let before = left();
     let churn = async {
         loop {

@@ -1,6 +1,6 @@
 //! A peer's life, as a client hears of it.
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     GetPeerRequest, PeerOrigin,
     PeerStatus::{Connected, Connecting, Ready},
     PoolHealth::{Degraded, Down, Healthy},
@@ -11,8 +11,8 @@ use opflex_peerstatus::grpc::pb::{
 use crate::support::{Health, ScriptedPeer, Seen, Server, sim, sims};
 
 const fn seen(
-    status: opflex_peerstatus::grpc::pb::PeerStatus,
-    reason: opflex_peerstatus::grpc::pb::Reason,
+    status: opflex_peerstatus::api::pb::PeerStatus,
+    reason: opflex_peerstatus::api::pb::Reason,
     health: Option<Health>,
 ) -> Seen {
     Seen { status, reason, health }
@@ -51,8 +51,8 @@ async fn a_new_peer_is_added_dialed_and_connected_in_the_log() {
     watch.synced().await;
     // From the very first change on: revision 0 is before it.
     let mut all = server
-        .watch_with(opflex_peerstatus::grpc::pb::WatchPeerStatusRequest {
-            resume_after: Some(opflex_peerstatus::grpc::pb::Cursor { revision: 0, ..watch.cursor() }),
+        .watch_with(opflex_peerstatus::api::pb::WatchPeerStatusRequest {
+            resume_after: Some(opflex_peerstatus::api::pb::Cursor { revision: 0, ..watch.cursor() }),
             ..Default::default()
         })
         .await

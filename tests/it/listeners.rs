@@ -1,6 +1,6 @@
 //! Listeners: made, watched, resumed, taken over, destroyed.
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     CreateListenerRequest, DestroyListenerRequest, GetListenerRequest, Interest, ListListenersRequest,
     ListenerFilter, ListenerState,
     PeerStatus::{self, Ready},

@@ -16,6 +16,7 @@ mod fuzz;
 mod health;
 mod history;
 mod hostile;
+mod http;
 mod layering;
 mod leaks;
 mod lifecycle;

@@ -1,6 +1,9 @@
 //! Requests that are no requests: each gets an answer that says so, and the connection goes on.
 
-use opflex_peerstatus::grpc::Keepalive;
+use std::io::Write as _;
+
+use flate2::{Compression, write::GzEncoder};
+use opflex_peerstatus::server::Keepalive;
 use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
@@ -109,7 +112,7 @@ async fn what_is_not_there_is_unimplemented() {
         ["NoService/GetPool", "PoolService/NoMethod", "PoolService/", "PoolService", "PoolService/GetPool/x"]
     {
         let status = client.call(path, &[0; 5]).await;
-        assert_eq!(status.code(), Code::Unimplemented, "{path}: {status:?}");
+        assert_eq!(explain(&status), (Code::Unimplemented, "UNKNOWN_METHOD".to_owned(), vec![]), "{path}");
     }
     let headers = [("content-type", "application/grpc")];
     for path in ["/", "//", "/*", "/x?y=z", "/%00"] {
@@ -120,26 +123,39 @@ async fn what_is_not_there_is_unimplemented() {
     served.stop().await;
 }
 
+/// A message as gzip makes it.
+fn gzip(message: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(message).unwrap();
+    let compressed = encoder.finish().unwrap();
+    [&[1][..], &u32::try_from(compressed.len()).unwrap().to_be_bytes(), &compressed].concat()
+}
+
 #[tokio::test]
-async fn heads_that_are_odd_are_answered() {
+async fn compressions_and_timeouts_are_taken_or_refused_with_a_reason() {
     let stage = Stage::new(1, 16, &["default"]);
     let served = stage.serve(Keepalive::default()).await;
     let mut client = Client::connect(served.address).await;
     let path = format!("/{PACKAGE}.PoolService/ListPools");
-    let json = [("content-type", "application/json")];
-    let status = client.send("POST", &path, &json, b"{}").await;
-    assert_eq!(explain(&status).1, "MALFORMED_REQUEST");
-    let status = client.send("GET", &path, &[], b"").await;
-    assert_eq!(explain(&status).1, "MALFORMED_REQUEST");
-    let gzip = [("content-type", "application/grpc"), ("grpc-encoding", "gzip")];
-    let status = client.send("POST", &path, &gzip, &[1, 0, 0, 0, 2, 8, 1]).await;
-    assert_eq!(status.code(), Code::Unimplemented, "{status:?}");
-    assert!(status.message().contains("gzip"), "{status:?}");
-    for timeout in ["", "0", "1", "99999999999S", "-1S", "5 S", "1n"] {
-        let headers = [("content-type", "application/grpc"), ("grpc-timeout", timeout)];
-        let status = client.send("POST", &path, &headers, &[0; 5]).await;
-        assert_eq!(status.code(), Code::Ok, "{timeout:?}: {status:?}");
+    let compressed = |encoding| [("content-type", "application/grpc"), ("grpc-encoding", encoding)];
+    let status = client.send("POST", &path, &compressed("gzip"), &gzip(b"")).await;
+    assert_eq!(status.code(), Code::Ok, "{status:?}");
+    let status = client.send("POST", &path, &compressed("zstd"), &gzip(b"")).await;
+    assert_eq!(explain(&status), (Code::Unimplemented, "UNSUPPORTED_ENCODING".to_owned(), vec![]));
+    let bomb = gzip(&vec![0; 1 << 24]);
+    assert!(bomb.len() < 1 << 15, "{}", bomb.len());
+    let status = client.send("POST", &path, &compressed("gzip"), &bomb).await;
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let with_timeout = |timeout| [("content-type", "application/grpc"), ("grpc-timeout", timeout)];
+    for timeout in ["", "0", "1", "99999999999S", "-1S", "5 S"] {
+        let status = client.send("POST", &path, &with_timeout(timeout), &[0; 5]).await;
+        let expected = (Code::InvalidArgument, "BAD_DURATION".to_owned(), vec!["grpc-timeout".to_owned()]);
+        assert_eq!(explain(&status), expected, "{timeout:?}");
     }
+    let status = client.send("POST", &path, &with_timeout("99999999H"), &[0; 5]).await;
+    assert_eq!(status.code(), Code::Ok, "{status:?}");
+    let status = client.send("POST", &path, &with_timeout("0S"), &[0; 5]).await;
+    assert_eq!(explain(&status), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned(), vec![]));
     drop(client);
     served.stop().await;
 }

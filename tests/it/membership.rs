@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opflex_peerstatus::{
-    grpc::pb::{
+    api::pb::{
         AddPeerRequest, ChangeKind, Cursor, ListPeersRequest, Peer, PeerOrigin,
         PeerStatus::{Closing, Connected, Connecting, Disconnected, Ready},
         PoolHealth::Healthy,

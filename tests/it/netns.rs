@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     PeerStatus::{Connected, Connecting, Ready},
     Reason::{ConnectFailed, ConnectTimeout, HandshakeComplete, KeepaliveTimeout, TcpEstablished},
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     PeerStatus::{Connecting, Ready},
     Reason::{self, HandshakeComplete},
 };

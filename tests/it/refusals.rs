@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::SystemTime};
 
 use opflex_peerstatus::{
-    grpc::{
+    api::{
         Api,
         pb::{
             AddPeerRequest, CreateListenerRequest, DestroyListenerRequest, GapPolicy, GetPoolRequest,
             ListPeersRequest, PoolHealth, RemovePeerRequest, ResetPeersRequest, WaitForPoolRequest,
-            WatchPeerStatusRequest, peer_status_service_server::PeerStatusService,
-            pool_service_server::PoolService,
+            WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
+            pool_service_client::PoolServiceClient,
         },
     },
-    metrics::Peers,
+    metrics::{Deliveries, Peers},
     peer::{PeerAddress, PeerOrigin},
     pool,
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
@@ -104,14 +104,15 @@ fn api() -> Api {
     let (handle, _) =
         pool::open(config, slots, Arc::clone(&hub), &Peers::default(), TaskTracker::new(), stop);
     let pools = Arc::new(BTreeMap::from([("default".into(), handle)]));
-    Api { hub, listeners, pools, draining: watch::channel(false).1 }
+    Api { hub, listeners, pools, deliveries: Deliveries::default(), draining: watch::channel(false).1 }
 }
 
 #[tokio::test]
 async fn a_stream_that_the_log_has_left_behind_ends_if_that_is_the_policy() {
     let api = api();
     let request = WatchPeerStatusRequest { gap_policy: GapPolicy::Fail.into(), ..Default::default() };
-    let mut stream = api.watch_peer_status(Request::new(request)).await.unwrap().into_inner();
+    let mut listeners = PeerStatusServiceClient::new(api.clone().routes());
+    let mut stream = listeners.watch_peer_status(Request::new(request)).await.unwrap().into_inner();
     for port in 1..=17 {
         let address = PeerAddress::new("leaf-101", port).unwrap();
         let what = Update::Added(PeerOrigin::Configured);
@@ -142,25 +143,30 @@ async fn end<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Opti
 #[tokio::test]
 async fn a_service_that_is_stopping_begins_nothing_and_changes_nothing() {
     let api = stopping();
+    let mut listeners = PeerStatusServiceClient::new(api.clone().routes());
+    let mut pools = PoolServiceClient::new(api.routes());
     let add = AddPeerRequest { host: "leaf-101".into(), port: 8009, ..Default::default() };
     let remove = RemovePeerRequest { name: "pools/default/peers/127.0.0.1:1".into() };
     let wait =
         |health: PoolHealth| WaitForPoolRequest { name: "pools/default".into(), health: health.into() };
     let watch = WatchPeerStatusRequest::default();
     let refusals = [
-        ("CreateListener", end(api.create_listener(Request::new(CreateListenerRequest::default()))).await),
-        ("WatchPeerStatus", end(api.watch_peer_status(Request::new(watch))).await),
-        ("WaitForPool", end(api.wait_for_pool(Request::new(wait(PoolHealth::Healthy)))).await),
-        ("WaitForPool", end(api.wait_for_pool(Request::new(wait(PoolHealth::Down)))).await),
-        ("AddPeer", end(api.add_peer(Request::new(add))).await),
-        ("RemovePeer", end(api.remove_peer(Request::new(remove))).await),
-        ("ResetPeers", end(api.reset_peers(Request::new(ResetPeersRequest::default()))).await),
+        (
+            "CreateListener",
+            end(listeners.create_listener(Request::new(CreateListenerRequest::default()))).await,
+        ),
+        ("WatchPeerStatus", end(listeners.watch_peer_status(Request::new(watch))).await),
+        ("WaitForPool", end(pools.wait_for_pool(Request::new(wait(PoolHealth::Healthy)))).await),
+        ("WaitForPool", end(pools.wait_for_pool(Request::new(wait(PoolHealth::Down)))).await),
+        ("AddPeer", end(pools.add_peer(Request::new(add))).await),
+        ("RemovePeer", end(pools.remove_peer(Request::new(remove))).await),
+        ("ResetPeers", end(pools.reset_peers(Request::new(ResetPeersRequest::default()))).await),
     ];
     for (call, status) in refusals {
         let status = status.unwrap_or_else(|| panic!("{call} was answered"));
         assert_eq!(explain(&status), (Code::Unavailable, "DRAINING".into(), vec![]), "{call}");
     }
     let get = GetPoolRequest { name: "pools/default".into() };
-    assert!(api.get_pool(Request::new(get)).await.is_ok(), "what is only read is answered to the end");
-    assert!(api.list_peers(Request::new(ListPeersRequest::default())).await.is_ok());
+    assert!(pools.get_pool(Request::new(get)).await.is_ok(), "what is only read is answered to the end");
+    assert!(pools.list_peers(Request::new(ListPeersRequest::default())).await.is_ok());
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     AddPeerRequest, CreateListenerRequest, ListPeersRequest, PeerOrigin, WatchPeerStatusRequest,
     peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
 };

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use opflex_peerstatus::{
-    grpc::{Access, Serving},
+    server::{Access, ServerOptions},
     tls::{ClientAuth, Clients, KeyPair, ServerSettings, ServerTls},
 };
 use rustls::pki_types::ServerName;
@@ -173,7 +173,8 @@ async fn a_large_snapshot_and_what_follows_go_over_tls_whole() {
     let identity = KeyPair { cert: files.write("c.pem", &own.cert), key: files.write("k.pem", &own.key) };
     let tls = ServerTls::load(ServerSettings { identity, clients: None }).unwrap();
     let access = Access::new(Some(Arc::new(tls)), Arc::default());
-    let served = stage.serve_for(Serving { keepalive: QUICK, ..Serving::default() }, access).await;
+    let served =
+        stage.serve_for(ServerOptions { keepalive: QUICK, ..ServerOptions::default() }, access).await;
     let ca = files.write("ca.pem", &authority.pem());
     let address = format!("https://localhost:{}", served.address.port());
     let options = ["watch", "-o", "json", "--server", &address, "--tls-ca", ca.to_str().unwrap()];

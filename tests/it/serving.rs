@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use opflex_peerstatus::{
-    grpc::{
-        Keepalive, Serving,
-        pb::{Interest, ListenerFilter, WatchPeerStatusRequest, watch_peer_status_response::Event as Said},
+    api::pb::{
+        Interest, ListenerFilter, WatchPeerStatusRequest,
+        peer_status_service_client::PeerStatusServiceClient, watch_peer_status_response::Event as Said,
     },
+    server::{Keepalive, ServerOptions},
     status::Reach,
 };
 use tokio::time::timeout;
+use tonic::Code;
 
 use crate::support::{
-    QUICK, RawClient, RawWatch, Stage,
+    QUICK, RawClient, RawWatch, Stage, explain,
     raw::{DATA, END_STREAM, HEADERS, LARGEST_WINDOW, Messages, PING, RST_STREAM},
     within,
 };
@@ -247,7 +249,7 @@ async fn a_connection_has_128_streams_and_more_are_refused_until_one_ends() {
 /// How many DATA frames it takes to hear of 20 changes that are published one after the other.
 async fn frames_for_twenty(pacing: Duration) -> (usize, Duration) {
     let stage = stage();
-    let served = stage.serve_with(Serving { pacing, ..Serving::default() }).await;
+    let served = stage.serve_with(ServerOptions { pacing, ..ServerOptions::default() }).await;
     let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
     client.watch(1, &everything()).await;
     let mut told = Told::default();
@@ -354,6 +356,32 @@ async fn a_request_that_is_never_complete_holds_up_nobody_and_goes_with_its_stre
     };
     assert_eq!((end.kind, end.flags & END_STREAM), (HEADERS, END_STREAM));
     assert!(timeout(Duration::from_millis(50), client.any_frame()).await.is_err(), "and nothing else");
+    drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_stream_too_after_what_it_has_said() {
+    let stage = stage();
+    let served = stage.serve(Keepalive::default()).await;
+    let url = format!("http://{}", served.address);
+    let mut client = PeerStatusServiceClient::connect(url).await.unwrap();
+    let mut request = tonic::Request::new(everything());
+    request.metadata_mut().insert("grpc-timeout", "500m".parse().unwrap());
+    let mut watch = client.watch_peer_status(request).await.unwrap().into_inner();
+    let mut messages = 0;
+    let status = within("the end", async {
+        loop {
+            match watch.message().await {
+                Ok(message) => messages += usize::from(message.is_some()),
+                Err(status) => break status,
+            }
+        }
+    })
+    .await;
+    assert_eq!(explain(&status), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned(), vec![]));
+    assert!(messages >= 3, "{messages}");
+    until_streams(&stage, 0).await;
     drop(client);
     served.stop().await;
 }

@@ -1,6 +1,6 @@
 //! The end of the service: in order, and in time.
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     CreateListenerRequest, ListPoolsRequest, PeerStatus, ResetReason, WatchPeerStatusRequest,
     peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     watch_peer_status_response::Event,

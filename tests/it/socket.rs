@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-use opflex_peerstatus::{app::Service, config::Config, grpc::SocketSettings};
+use opflex_peerstatus::{app::Service, config::Config, server::SocketSettings};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 

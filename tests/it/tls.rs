@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opflex_peerstatus::{
-    grpc::pb::{
+    api::pb::{
         PeerStatus::{Connected, Connecting, Ready},
         Reason::{
             self, Dialing, HandshakeComplete, HandshakeTimeout, RemoteClosed, TcpEstablished, TlsFailed,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use opflex_peerstatus::grpc::pb::{PoolHealth, WaitForPoolRequest, WaitForPoolResponse};
+use opflex_peerstatus::api::pb::{PoolHealth, WaitForPoolRequest, WaitForPoolResponse};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;

@@ -15,10 +15,7 @@ mod stage;
 
 use std::{future::Future, time::Duration};
 
-use opflex_peerstatus::{
-    grpc::{Keepalive, pb::WatchPeerStatusRequest},
-    status::Reach,
-};
+use opflex_peerstatus::{api::pb::WatchPeerStatusRequest, server::Keepalive, status::Reach};
 use tokio::time::{sleep, timeout};
 
 use raw::{LARGEST_WINDOW, Messages, RawClient};

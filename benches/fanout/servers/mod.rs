@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use opflex_peerstatus::grpc::pb;
+use opflex_peerstatus::api::pb;
 use prost::Message as _;
 
 use super::support::Outcome;

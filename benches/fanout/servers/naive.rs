@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, thread};
 
-use opflex_peerstatus::grpc::pb;
+use opflex_peerstatus::api::pb;
 use service::peer_status_service_server::{PeerStatusService, PeerStatusServiceServer};
 use tokio::{
     net::TcpListener,

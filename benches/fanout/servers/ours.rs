@@ -7,9 +7,11 @@ use std::{
 };
 
 use opflex_peerstatus::{
-    grpc::{Api, Server, Serving},
+    api::{self, Api},
+    metrics::Deliveries,
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
+    server::{Server, ServerMetrics, ServerOptions},
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -43,8 +45,8 @@ pub(super) fn serve(options: &str) -> Outcome<()> {
 }
 
 /// `,pacing=5,threads=2,peers=10000`, in milliseconds.
-fn settings(options: &str) -> Outcome<(Serving, u64)> {
-    let (mut serving, mut peers) = (Serving::default(), PEERS);
+fn settings(options: &str) -> Outcome<(ServerOptions, u64)> {
+    let (mut serving, mut peers) = (ServerOptions::default(), PEERS);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=').ok_or("a setting is KEY=NUMBER")? {
             ("pacing", window) => serving.pacing = Duration::from_millis(window.parse()?),
@@ -63,13 +65,15 @@ fn publish(hub: &Hub, peers: u64, number: u64, what: Update) -> Outcome<()> {
 }
 
 #[tokio::main]
-async fn run(hub: Arc<Hub>, serving: Serving, bound: &mpsc::SyncSender<std::net::SocketAddr>) {
+async fn run(hub: Arc<Hub>, serving: ServerOptions, bound: &mpsc::SyncSender<std::net::SocketAddr>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
     let listeners =
         Listeners::new(Arc::clone(&hub), Limits { listeners: 100_000, per_owner: 100_000, streams: 100_000 });
     let (_drain, draining) = watch::channel(false);
-    let api = Api { hub, listeners, pools: Arc::default(), draining };
-    let server = Server::start(api, serving, Arc::default()).await.expect("threads");
+    let (deliveries, metrics, methods) = (Deliveries::default(), ServerMetrics::default(), api::methods());
+    let api = Api { hub: Arc::clone(&hub), listeners, pools: Arc::default(), deliveries, draining };
+    let server = Server::start(api.routes(), &methods, hub, serving, Arc::default(), metrics);
+    let server = server.await.expect("threads");
     server.serve(listener, std::future::pending()).await.expect("no error");
 }

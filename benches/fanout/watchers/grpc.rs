@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc};
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use h2::{RecvStream, client::SendRequest};
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     WatchPeerStatusRequest, WatchPeerStatusResponse, watch_peer_status_response::Event,
 };
 use prost::Message as _;

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use tokio::sync::watch;
 
 use crate::{
+    api::pb::{Peer, PeerStatus, Reason, WatchPeerStatusResponse, watch_peer_status_response::Event},
     cli::text,
-    grpc::pb::{Peer, PeerStatus, Reason, WatchPeerStatusResponse, watch_peer_status_response::Event},
 };
 
 /// For whoever wonders where a peer has gone that was only restarting.
@@ -62,8 +62,8 @@ impl Ear {
 mod tests {
     use super::*;
     use crate::{
+        api::pb::Change,
         cli::tests::samples::{message, peer, peer_change, snapshot},
-        grpc::pb::Change,
     };
 
     const ADDRESS: &str = "127.0.0.1:18010";

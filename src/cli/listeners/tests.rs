@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
+    api::pb::{ListenerState, PeerStatus},
     cli::tests::samples::{at, cursor},
-    grpc::pb::{ListenerState, PeerStatus},
 };
 
 fn now() -> SystemTime {

@@ -11,6 +11,7 @@ use clap::Args;
 use prost_types::Timestamp;
 
 use crate::{
+    api::pb::{ChangeKind, ListTransitionsRequest, PeerChange, Transition},
     cli::{
         self, GlobalArgs, Output,
         client::{Client, Pages, answer, request},
@@ -23,7 +24,6 @@ use crate::{
         table::{Cell, Table},
         text,
     },
-    grpc::pb::{ChangeKind, ListTransitionsRequest, PeerChange, Transition},
 };
 
 /// The service's own bound for a page.

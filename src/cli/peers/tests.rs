@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
+    api::pb::{PeerStatus, Reason, Role},
     cli::tests::samples::{at, peer},
-    grpc::pb::{PeerStatus, Reason, Role},
 };
 
 fn now() -> SystemTime {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
+    api::pb::PoolHealth,
     cli::tests::samples::{at, pool},
-    grpc::pb::PoolHealth,
 };
 
 fn now() -> SystemTime {

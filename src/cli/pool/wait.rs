@@ -13,6 +13,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
+    api::pb::{GetPoolRequest, Pool, PoolHealth, WaitForPoolRequest},
     cli::{
         GlobalArgs, Output,
         client::{Client, promised, request},
@@ -24,7 +25,6 @@ use crate::{
         target::Target,
         text,
     },
-    grpc::pb::{GetPoolRequest, Pool, PoolHealth, WaitForPoolRequest},
 };
 
 /// Between attempts to reach a service that is not there yet: at first short, since most are nearly there…

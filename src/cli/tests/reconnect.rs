@@ -21,6 +21,12 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::samples::{attached, change, cursor, snapshot, synced};
 use crate::{
+    api::pb::{
+        CreateListenerRequest, CreateListenerResponse, DestroyListenerRequest, DestroyListenerResponse,
+        GetListenerRequest, GetListenerResponse, ListListenersRequest, ListListenersResponse,
+        WatchPeerStatusRequest, WatchPeerStatusResponse,
+        peer_status_service_server::{PeerStatusService, PeerStatusServiceServer},
+    },
     cli::{
         client::Client,
         exit::{Exit, Failure},
@@ -30,12 +36,6 @@ use crate::{
             follow::follow,
             printer::{Form, Printer},
         },
-    },
-    grpc::pb::{
-        CreateListenerRequest, CreateListenerResponse, DestroyListenerRequest, DestroyListenerResponse,
-        GetListenerRequest, GetListenerResponse, ListListenersRequest, ListListenersResponse,
-        WatchPeerStatusRequest, WatchPeerStatusResponse,
-        peer_status_service_server::{PeerStatusService, PeerStatusServiceServer},
     },
 };
 

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Response, Status, Streaming};
 
 use crate::{
+    api::pb::{CreateListenerRequest, WatchPeerStatusRequest, WatchPeerStatusResponse},
     cli::{
         client::{CALL_TIMEOUT, Client},
         exit::Failure,
@@ -16,7 +17,6 @@ use crate::{
             printer::Printer,
         },
     },
-    grpc::pb::{CreateListenerRequest, WatchPeerStatusRequest, WatchPeerStatusResponse},
 };
 
 /// The service sends a heartbeat every 30 s unless asked otherwise. Three of them lost: something between here and

@@ -7,14 +7,14 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
+    api::pb::{
+        Attached, CreateListenerRequest, Cursor, Listener, WatchPeerStatusRequest, WatchPeerStatusResponse,
+        watch_peer_status_response::Event,
+    },
     cli::{
         exit::{self, Failure},
         filter,
         watch::notice::Notice,
-    },
-    grpc::pb::{
-        Attached, CreateListenerRequest, Cursor, Listener, WatchPeerStatusRequest, WatchPeerStatusResponse,
-        watch_peer_status_response::Event,
     },
 };
 

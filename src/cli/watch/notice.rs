@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::grpc::pb::{Reset, ResetReason};
+use crate::api::pb::{Reset, ResetReason};
 
 /// Something about the stream that the person who reads it must know.
 #[derive(Clone, Debug, PartialEq, Eq)]

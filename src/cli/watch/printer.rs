@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    api::pb::WatchPeerStatusResponse,
     cli::{
         exit::Failure,
         json,
@@ -14,7 +15,6 @@ use crate::{
         text,
         watch::{notice::Notice, renderer::Renderer},
     },
-    grpc::pb::WatchPeerStatusResponse,
 };
 
 /// How messages are written.

@@ -6,16 +6,16 @@ use std::{collections::BTreeSet, time::SystemTime};
 use prost_types::Timestamp;
 
 use crate::{
+    api::pb::{
+        Attached, Change, ChangeKind, HealthChange, Peer, PeerChange, Pool, PoolHealth, Snapshot, Synced,
+        WatchPeerStatusResponse, watch_peer_status_response::Event,
+    },
     cli::{
         filter,
         origins::{self, Origins},
         style::{self, Style},
         table::{Cell, GAP, Table, line},
         text,
-    },
-    grpc::pb::{
-        Attached, Change, ChangeKind, HealthChange, Peer, PeerChange, Pool, PoolHealth, Snapshot, Synced,
-        WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
 };
 

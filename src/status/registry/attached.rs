@@ -88,7 +88,5 @@ pub(in crate::status) const fn detach(end: End) -> Detach {
         End::Destroyed => Detach::Destroyed,
         End::Draining => Detach::Draining,
         End::Overflow => Detach::Overflow,
-        End::Expired => Detach::Expired,
-        End::Revoked => Detach::Revoked,
     }
 }

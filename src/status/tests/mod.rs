@@ -80,16 +80,10 @@ fn resume(epoch: u64, revision: u64) -> AttachOptions {
 
 /// What the stream has to say now; `None` if nothing.
 fn now(stream: &mut Subscription) -> Option<Option<Result<Message, End>>> {
-    let (mut said, mut read) = (None, Vec::new());
-    let told = stream.tell(Instant::now(), 1, &mut read, |message| {
-        assert!(said.replace(message).is_none(), "more than there is room for");
-        Room::Full
-    });
-    assert!(read.is_empty(), "left empty");
-    match (said, told) {
-        (Some(message), _) => Some(Some(Ok(message))),
-        (None, Told::Ended(end)) => Some(end.map(Err)),
-        (None, Told::Some | Told::All(_)) => None,
+    match stream.advance() {
+        Progress::Message(message) => Some(Some(Ok(message))),
+        Progress::Ended(end) => Some(end.map(Err)),
+        Progress::Idle(_) | Progress::Busy => None,
     }
 }
 

@@ -75,19 +75,3 @@ async fn a_listener_of_another_is_not_there() {
     }
     assert!(listeners.get("1", &own("a")).is_ok() && listeners.get("1", &Reach::All).is_ok());
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_stream_on_a_leash_ends_at_once_whatever_there_is_left_to_say() {
-    for end in [End::Expired, End::Revoked] {
-        let listeners = some_listeners();
-        let mut stream = listeners.attach_ephemeral(of("a"), options()).unwrap();
-        let leash = stream.leash();
-        assert!(!leash.is_loose());
-        leash.end(end);
-        listeners.drain();
-        assert!(matches!(now(&mut stream), Some(Some(Err(told))) if told == end));
-        drop(stream);
-        assert!(leash.is_loose());
-        leash.end(end);
-    }
-}

@@ -1,7 +1,7 @@
 //! What may happen, drawn from a seed.
 
 use opflex_peerstatus::{
-    grpc::pb::{self, Interest, ListenerFilter},
+    api::pb::{self, Interest, ListenerFilter},
     peer::{PeerOrigin, PeerStatus, Reason},
     status::Update,
 };

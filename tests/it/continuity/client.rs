@@ -2,7 +2,7 @@
 //! what is true.
 
 use opflex_peerstatus::{
-    grpc::pb::{
+    api::pb::{
         Change, ChangeKind, Cursor, GapPolicy, ListenerFilter, Pool, Reset, ResetReason,
         WatchPeerStatusResponse, watch_peer_status_response::Event,
     },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use opflex_peerstatus::{
-    grpc::pb::{self, ChangeKind, Interest, ListenerFilter},
+    api::pb::{self, ChangeKind, Interest, ListenerFilter},
     peer::{PeerOrigin, PeerStatus, PoolHealth, Reason},
     status::Update,
 };

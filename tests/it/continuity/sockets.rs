@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use opflex_peerstatus::grpc::{
-    Keepalive,
-    pb::{
+use opflex_peerstatus::{
+    api::pb::{
         Cursor, ListenerFilter, WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
     },
+    server::Keepalive,
 };
 use parking_lot::Mutex;
 use tokio::{task::JoinSet, time::sleep};

@@ -6,17 +6,12 @@
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use opflex_peerstatus::grpc::{
-    Api,
-    pb::{
-        CreateListenerRequest, Cursor, DestroyListenerRequest, GapPolicy, GetListenerRequest,
-        ListPeersRequest, WatchPeerStatusRequest, WatchPeerStatusResponse,
-        peer_status_service_client::PeerStatusServiceClient,
-        peer_status_service_server::PeerStatusServiceServer, pool_service_client::PoolServiceClient,
-        pool_service_server::PoolServiceServer, watch_peer_status_response::Event,
-    },
+use opflex_peerstatus::api::pb::{
+    CreateListenerRequest, Cursor, DestroyListenerRequest, GapPolicy, GetListenerRequest, ListPeersRequest,
+    WatchPeerStatusRequest, WatchPeerStatusResponse, peer_status_service_client::PeerStatusServiceClient,
+    pool_service_client::PoolServiceClient, watch_peer_status_response::Event,
 };
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming, service::Routes};
 
 use super::{
     POOLS, chance,
@@ -33,7 +28,7 @@ const CLIENTS: usize = 3;
 /// The name of that.
 const NAMED: &str = "listeners/named";
 
-type Service = PeerStatusServiceClient<PeerStatusServiceServer<Api>>;
+type Service = PeerStatusServiceClient<Routes>;
 
 /// A client and its stream.
 struct Place {
@@ -325,7 +320,7 @@ impl World {
 
 fn start(epoch: u64) -> (Stage, Model, Service) {
     let stage = Stage::new(epoch, usize::try_from(HISTORY).unwrap(), &POOLS);
-    let service = PeerStatusServiceClient::new(PeerStatusServiceServer::new(stage.api.clone()));
+    let service = PeerStatusServiceClient::new(stage.api.clone().routes());
     (stage, Model::new(&POOLS), service)
 }
 
@@ -347,7 +342,7 @@ fn brief(message: &WatchPeerStatusResponse) -> String {
 
 /// All peers, page by page, as they are at this cursor.
 pub(super) async fn list_peers(stage: &Stage, at: Cursor) -> Peers {
-    let mut pools = PoolServiceClient::new(PoolServiceServer::new(stage.api.clone()));
+    let mut pools = PoolServiceClient::new(stage.api.clone().routes());
     let (mut peers, mut page_token) = (Peers::new(), String::new());
     loop {
         let request = ListPeersRequest { page_size: 3, page_token, ..Default::default() };

@@ -4,7 +4,6 @@
 mod frame;
 mod message;
 mod peer;
-mod session;
 
 use std::{fs, path::Path};
 
@@ -35,9 +34,4 @@ fn whatever_a_frame_holds_it_is_read_without_panic_and_answered_in_one_frame() {
 #[test]
 fn whatever_a_peer_does_the_state_machine_keeps_its_promises() {
     every_input("peer", peer::run);
-}
-
-#[test]
-fn whatever_a_client_says_in_http2_it_is_taken_or_ends_the_connection() {
-    every_input("session", session::run);
 }

@@ -18,19 +18,19 @@ pub(crate) use process::{Process, peerstatus, peerstatus_in, peerstatus_with};
 pub(crate) use proxy::Proxy;
 pub(crate) use raw::{RawClient, RawWatch};
 pub(crate) use secure::SecureServer;
-pub(crate) use stage::{QUICK, Stage};
+pub(crate) use stage::{QUICK, Served, Stage};
 pub(crate) use tls::{Authority, ClientFiles, Issued, TlsFront, anybody, load, self_signed, server};
 pub(crate) use watch::{Health, Seen, Watch};
 
 use std::{fs, future::Future, path::PathBuf, time::Duration};
 
 use opflex_peerstatus::{
-    app::Service,
-    config::{Admin, Config, Overrides},
-    grpc::pb::{
+    api::pb::{
         CreateListenerRequest, CreateListenerResponse, GetPoolRequest, Pool, WatchPeerStatusRequest,
         peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     },
+    app::Service,
+    config::{Admin, Config, Overrides},
     sim::{SimConfig, SimPeer},
 };
 use tonic::{Code, Status, transport::Channel};

@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use opflex_peerstatus::grpc::pb::{PeerStatus, Reason};
+use opflex_peerstatus::api::pb::{PeerStatus, Reason};
 use serde_json::Value;
 
 use super::{Folder, Process, peerstatus_in};

@@ -2,7 +2,7 @@
 
 use std::{future::pending, net::SocketAddr};
 
-use opflex_peerstatus::grpc::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse};
+use opflex_peerstatus::api::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse};
 use prost::Message;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -7,9 +7,11 @@ use std::{
 };
 
 use opflex_peerstatus::{
-    grpc::{Access, Api, Keepalive, Server, Serving, ThreadEnded},
+    api::{self, Api},
+    metrics::Deliveries,
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
+    server::{Access, Keepalive, Server, ServerMetrics, ServerOptions, ThreadEnded},
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
@@ -40,8 +42,13 @@ impl Stage {
         let limits = Limits { listeners: 20_000, per_owner: 20_000, streams: 20_000 };
         let listeners = Listeners::new(Arc::clone(&hub), limits);
         let (drain, draining) = watch::channel(false);
-        let api =
-            Api { hub: Arc::clone(&hub), listeners: Arc::clone(&listeners), pools: Arc::default(), draining };
+        let api = Api {
+            hub: Arc::clone(&hub),
+            listeners: Arc::clone(&listeners),
+            pools: Arc::default(),
+            deliveries: Deliveries::default(),
+            draining,
+        };
         Self { hub, listeners, api, _drain: drain }
     }
 
@@ -69,21 +76,23 @@ impl Stage {
 
     /// Serves it on a port that the system chooses, until what is returned is dropped.
     pub(crate) async fn serve(&self, keepalive: Keepalive) -> Served {
-        self.serve_with(Serving { keepalive, ..Serving::default() }).await
+        self.serve_with(ServerOptions { keepalive, ..ServerOptions::default() }).await
     }
 
     /// The same, in another way than usual.
-    pub(crate) async fn serve_with(&self, serving: Serving) -> Served {
-        self.serve_for(serving, Access::default()).await
+    pub(crate) async fn serve_with(&self, settings: ServerOptions) -> Served {
+        self.serve_for(settings, Access::default()).await
     }
 
     /// The same for those who get in.
-    pub(crate) async fn serve_for(&self, serving: Serving, access: Access) -> Served {
+    pub(crate) async fn serve_for(&self, settings: ServerOptions, access: Access) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let server = Server::start(self.api.clone(), serving, Arc::new(access)).await.expect("threads");
+        let (routes, methods, hub) = (self.api.clone().routes(), api::methods(), Arc::clone(&self.hub));
+        let (access, metrics) = (Arc::new(access), ServerMetrics::default());
+        let server = Server::start(routes, &methods, hub, settings, access, metrics).await.expect("threads");
         let task = tokio::spawn(server.serve(listener, stopped));
         Served { address, task, stop: stop.drop_guard() }
     }

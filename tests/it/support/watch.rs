@@ -1,6 +1,6 @@
 //! A watch that keeps the books: every message it hands out has been checked against the delivery rules.
 
-use opflex_peerstatus::grpc::pb::{
+use opflex_peerstatus::api::pb::{
     Change, ChangeKind, Cursor, Peer, PeerStatus, PoolHealth, Reason, WatchPeerStatusResponse,
     watch_peer_status_response::Event,
 };

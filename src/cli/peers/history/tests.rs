@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::{
-    cli::{
-        exit::Exit,
-        tests::samples::{at, peer, peer_change},
-    },
-    grpc::pb::{
+    api::pb::{
         Change, PeerOrigin,
         PeerStatus::{self, *},
         Reason,
+    },
+    cli::{
+        exit::Exit,
+        tests::samples::{at, peer, peer_change},
     },
 };
 

@@ -4,13 +4,13 @@ use tonic_types::ErrorDetails;
 
 use super::*;
 use crate::{
+    api::pb::{Interest, ListenerFilter, Peer, PeerStatus, Pool, PoolHealth, Reason, Reset, ResetReason},
     cli::{
         exit::Exit,
         tests::samples::{
             attached, change, cursor, draining, heartbeat, peer, pool, reset, snapshot, synced,
         },
     },
-    grpc::pb::{Interest, ListenerFilter, Peer, PeerStatus, Pool, PoolHealth, Reason, Reset, ResetReason},
 };
 
 fn follower() -> Follower {

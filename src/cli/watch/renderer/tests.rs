@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    api::pb::{Interest, ListenerFilter, PeerOrigin, PeerStatus, Reason, ResetReason},
     cli::{
         style::Width,
         tests::samples::{
@@ -9,7 +10,6 @@ use crate::{
             snapshot, synced,
         },
     },
-    grpc::pb::{Interest, ListenerFilter, PeerOrigin, PeerStatus, Reason, ResetReason},
 };
 
 const A: &str = "127.0.0.1:18009";

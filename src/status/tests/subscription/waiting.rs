@@ -47,6 +47,7 @@ async fn no_heartbeat_while_there_is_something_to_deliver() {
         advance(HEARTBEAT * 2).await;
         assert_eq!(next(&mut stream), expected);
     }
+    assert_eq!(next(&mut stream), "nothing");
     advance(HEARTBEAT).await;
     assert_eq!(next(&mut stream), "heartbeat 3");
 }
@@ -77,7 +78,8 @@ impl Wake for Wakes {
 
 /// Polls until there is nothing to say, and returns the count of the wake-ups from then on.
 fn waiting(stream: Subscription) -> (Messages, Arc<Wakes>) {
-    let (mut messages, wakes) = (stream.into_messages(), Arc::new(Wakes::default()));
+    let wakers = Arc::clone(stream.hub.wakers());
+    let (mut messages, wakes) = (stream.into_messages(&wakers), Arc::new(Wakes::default()));
     let waker = Waker::from(Arc::clone(&wakes));
     while Pin::new(&mut messages).poll_next(&mut Context::from_waker(&waker)).is_ready() {}
     wakes.0.store(0, Ordering::SeqCst);
@@ -132,7 +134,7 @@ async fn a_stream_that_is_busy_with_what_its_filter_holds_back_lets_others_run()
     add(&hub, "a");
     flap(&hub, "a", 9_999);
     let filter = FilterSpec { pools: vec!["q".into()], ..Default::default() };
-    let mut messages = attach(&listeners, filter, resume(EPOCH, 0)).into_messages();
+    let mut messages = attach(&listeners, filter, resume(EPOCH, 0)).into_messages(hub.wakers());
     let wakes = Arc::new(Wakes::default());
     let waker = Waker::from(Arc::clone(&wakes));
     let mut rounds = 0;

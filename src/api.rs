@@ -1,0 +1,119 @@
+//! The gRPC API: it checks requests, converts them for the service, and converts what the service has to say. Nothing is
+//! decided here.
+
+mod codec;
+mod convert;
+mod errors;
+mod health;
+mod methods;
+mod names;
+mod paging;
+mod parse;
+mod peer_status;
+mod permissions;
+mod pool;
+mod reflection;
+mod transitions;
+mod watch;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::watch as watch_channel;
+use tonic::{Status, codec::CompressionEncoding, service::Routes};
+
+use self::{
+    health::HealthService,
+    server_pb::{
+        health::health_server::HealthServer, peer_status_service_server::PeerStatusServiceServer,
+        pool_service_server::PoolServiceServer,
+    },
+};
+pub use self::{
+    methods::methods,
+    watch::{WatchMessage, WatchStream},
+};
+use crate::{
+    error_info,
+    metrics::Deliveries,
+    pool::PoolHandle,
+    status::{Hub, Listeners},
+};
+
+/// Longest request: `user_data` and a full filter are below 50 KiB.
+const MAX_REQUEST: usize = 64 * 1024;
+
+/// Generated from `proto/grpc/health/v1`.
+#[allow(clippy::all, unreachable_pub, missing_docs, rustdoc::bare_urls)] // not ours to lint
+pub mod health_pb {
+    tonic::include_proto!("grpc.health.v1");
+}
+
+/// Generated from `proto/opflex/peerstatus/v1`: messages and clients.
+#[allow(clippy::all, unreachable_pub)] // not ours to lint
+pub mod pb {
+    tonic::include_proto!("opflex.peerstatus.v1");
+
+    // The traits as tonic makes them, for servers in tests that say what they are told to.
+    #[cfg(test)]
+    include!(concat!(env!("OUT_DIR"), "/plain/opflex.peerstatus.v1.rs"));
+
+    /// The descriptor set of everything that is generated: for server reflection and JSON output.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+/// Generated from the same: the traits of the services. `WatchPeerStatus` has a message of its own there, whose changes
+/// are encoded once for all clients.
+#[allow(clippy::all, unreachable_pub, missing_docs)] // not ours to lint
+mod server_pb {
+    include!(concat!(env!("OUT_DIR"), "/server/opflex.peerstatus.v1.rs"));
+
+    pub(super) mod health {
+        include!(concat!(env!("OUT_DIR"), "/server/grpc.health.v1.rs"));
+    }
+}
+
+/// What the services work on.
+#[derive(Clone)]
+pub struct Api {
+    /// The state of pools and peers, and its changes.
+    pub hub: Arc<Hub>,
+    /// The listeners.
+    pub listeners: Arc<Listeners>,
+    /// The pools that can be changed, by name.
+    pub pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
+    /// How old changes are when they are handed out.
+    pub deliveries: Deliveries,
+    /// Turns true when the service stops. Health checks tell it, and calls that wait end with it.
+    pub draining: watch_channel::Receiver<bool>,
+}
+
+impl Api {
+    /// The services, ready to be served.
+    #[must_use]
+    pub fn routes(self) -> Routes {
+        let mut routes = Routes::builder();
+        routes
+            .add_service(
+                PeerStatusServiceServer::new(self.clone())
+                    .max_decoding_message_size(MAX_REQUEST)
+                    .accept_compressed(CompressionEncoding::Gzip),
+            )
+            .add_service(
+                HealthServer::new(HealthService(self.clone()))
+                    .max_decoding_message_size(MAX_REQUEST)
+                    .accept_compressed(CompressionEncoding::Gzip),
+            )
+            .add_service(
+                PoolServiceServer::new(self)
+                    .max_decoding_message_size(MAX_REQUEST)
+                    .accept_compressed(CompressionEncoding::Gzip),
+            );
+        reflection::add_to(&mut routes);
+        routes.routes()
+    }
+
+    /// Refuses what would begin something, or change it, when the service is stopping.
+    fn check_open(&self) -> Result<(), Status> {
+        if *self.draining.borrow() { Err(error_info::draining(None)) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,87 @@
+//! The codec of every method: for prost's messages, and for those whose bytes are shared.
+//!
+//! tonic's own begins with 8 KiB for each request and as much for its response. Nearly all of ours are shorter than a
+//! hundredth of that, and a buffer lives as long as its watch.
+
+use std::marker::PhantomData;
+
+use bytes::BufMut;
+use prost::Message;
+use tonic::{
+    Status,
+    codec::{BufferSettings, Codec, EncodeBuf, Encoder},
+};
+use tonic_prost::{ProstCodec, ProstDecoder};
+
+/// Bytes that a buffer has at first. It grows to what the message needs.
+const BUFFER: usize = 256;
+/// Bytes of messages after which they are sent. The last one may be longer, and each watch keeps room for as much.
+const TOGETHER: usize = 8 * 1024;
+
+/// A message that can be sent.
+pub(super) trait Encode {
+    /// How many bytes it takes.
+    fn length(&self) -> usize;
+
+    /// Appends its bytes.
+    fn encode_to(&self, buffer: &mut impl BufMut);
+}
+
+impl<T: Message> Encode for T {
+    fn length(&self) -> usize {
+        self.encoded_len()
+    }
+
+    fn encode_to(&self, buffer: &mut impl BufMut) {
+        self.encode_raw(buffer);
+    }
+}
+
+/// Encodes `T`, decodes `U`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ApiCodec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for ApiCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for ApiCodec<T, U>
+where
+    T: Encode + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ApiEncoder<T>;
+    type Decoder = ProstDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ApiEncoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<U, U>::raw_decoder(BufferSettings::new(BUFFER, TOGETHER))
+    }
+}
+
+/// Encodes `T`.
+#[derive(Debug)]
+pub(super) struct ApiEncoder<T>(PhantomData<T>);
+
+impl<T: Encode> Encoder for ApiEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        // As much as it takes: a buffer that grows by itself doubles.
+        buffer.reserve(item.length());
+        item.encode_to(buffer);
+        Ok(())
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER, TOGETHER)
+    }
+}

@@ -1,0 +1,139 @@
+//! The service's errors as clients see them.
+
+use std::{sync::Arc, time::Duration};
+
+use tonic::{Code, Status};
+
+use super::{convert, names};
+use crate::{
+    error_info::{draining, invalid, retryable, status, with_metadata},
+    peer::PoolHealth,
+    pool::PoolError,
+    status::{AttachError, CreateError, FilterError, ListenerError, PoolState},
+};
+
+/// When to try again after a quota was hit: listeners and streams go all the time.
+const QUOTA_RETRY: Duration = Duration::from_secs(5);
+/// Names of pools that an error tells: enough to choose from, and no list of hundreds.
+const SHOWN_POOLS: usize = 5;
+
+/// Time is over and the pool, as it is now, has not had the health that was waited for.
+pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status {
+    let PoolState { name, health, ready, wanted: peers, .. } = pool;
+    let message = format!("pools/{name} is {health}, not {wanted}: {ready} of {peers} peers READY");
+    let metadata = [
+        ("pool", names::pool(name)),
+        ("health", convert::pool_health(*health).as_str_name().to_owned()),
+        ("ready_count", ready.to_string()),
+        ("peer_count", peers.to_string()),
+        ("revision", pool.revision.to_string()),
+    ];
+    with_metadata(Code::DeadlineExceeded, "CONDITION_NOT_MET", message, metadata)
+}
+
+/// No pool of that name. Which there are instead is in the configuration, which who asks may never have seen.
+pub(super) fn pool_not_found(name: &str, pools: &[Arc<PoolState>]) -> Status {
+    let message = format!("pools/{name}: no such pool; {}", there_are(pools));
+    status(Code::NotFound, "POOL_NOT_FOUND", message)
+}
+
+/// `there are fabric-1, fabric-2 and 3 more`
+fn there_are(pools: &[Arc<PoolState>]) -> String {
+    let names: Vec<&str> = pools.iter().take(SHOWN_POOLS).map(|pool| &*pool.name).collect();
+    let verb = if pools.len() == 1 { "is" } else { "are" };
+    match (names.len(), pools.len() - names.len()) {
+        (0, _) => "there are none".to_owned(),
+        (_, 0) => format!("there {verb} {}", names.join(", ")),
+        (_, more) => format!("there {verb} {} and {more} more", names.join(", ")),
+    }
+}
+
+pub(super) fn peer_not_found(name: &str) -> Status {
+    status(Code::NotFound, "PEER_NOT_FOUND", format!("{name}: no such peer"))
+}
+
+pub(super) fn listener_not_found(id: &str, _: ListenerError) -> Status {
+    status(Code::NotFound, "LISTENER_NOT_FOUND", format!("listeners/{id}: no such listener"))
+}
+
+/// Why `pool` did not do what it was asked to. `name` is the peer's that it is about, or the pool's.
+pub(super) fn pool(pool: &str, name: &str, error: &PoolError) -> Status {
+    match error {
+        PoolError::PeerExists => status(Code::AlreadyExists, "PEER_EXISTS", format!("{name}: {error}")),
+        PoolError::PeerNotFound(address) => peer_not_found(&names::peer(pool, address)),
+        PoolError::PeerNotConfigured => {
+            status(Code::FailedPrecondition, "PEER_NOT_CONFIGURED", format!("{name}: {error}"))
+        }
+        PoolError::PeerQuota(_) => {
+            retryable(Code::ResourceExhausted, "PEER_QUOTA", format!("{name}: {error}"), QUOTA_RETRY)
+        }
+        PoolError::Stopped => draining(None),
+    }
+}
+
+pub(super) fn bad_filter(error: &FilterError) -> Status {
+    invalid(&format!("filter.{}", error.field), "BAD_FILTER", error.message.clone())
+}
+
+pub(super) fn create(id: &str, error: &CreateError) -> Status {
+    match error {
+        CreateError::Exists => {
+            status(Code::AlreadyExists, "LISTENER_EXISTS", format!("listeners/{id}: {error}"))
+        }
+        CreateError::ListenerQuota(_) | CreateError::OwnerQuota { .. } => {
+            retryable(Code::ResourceExhausted, "LISTENER_QUOTA", error.to_string(), QUOTA_RETRY)
+        }
+        CreateError::Draining => draining(None),
+    }
+}
+
+pub(super) fn attach(id: &str, error: &AttachError) -> Status {
+    match error {
+        AttachError::NotFound => listener_not_found(id, ListenerError),
+        AttachError::Attached(_) => {
+            status(Code::FailedPrecondition, "LISTENER_ATTACHED", format!("listeners/{id}: {error}"))
+        }
+        AttachError::StreamQuota(_) => {
+            retryable(Code::ResourceExhausted, "STREAM_QUOTA", error.to_string(), QUOTA_RETRY)
+        }
+        AttachError::Create(error) => create(id, error),
+        AttachError::CursorInFuture { .. } => {
+            invalid("resume_after.revision", "CURSOR_IN_FUTURE", error.to_string())
+        }
+        AttachError::Compacted => status(Code::OutOfRange, "CURSOR_COMPACTED", error.to_string()),
+        AttachError::EpochMismatch => status(Code::OutOfRange, "EPOCH_MISMATCH", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::opflex::Identity;
+
+    fn pools(count: usize) -> Vec<Arc<PoolState>> {
+        let pool = |number| PoolState {
+            name: format!("fabric-{number}").into(),
+            health: PoolHealth::Down,
+            health_since: std::time::SystemTime::UNIX_EPOCH,
+            identity: Arc::new(Identity::new("node", "domain")),
+            proxies: None,
+            wanted: 0,
+            ready: 0,
+            revision: 0,
+        };
+        (1..=count).map(|number| Arc::new(pool(number))).collect()
+    }
+
+    #[test]
+    fn who_asks_for_a_pool_that_is_not_there_is_told_which_are() {
+        for (count, expected) in [
+            (0, "there are none"),
+            (1, "there is fabric-1"),
+            (2, "there are fabric-1, fabric-2"),
+            (9, "there are fabric-1, fabric-2, fabric-3, fabric-4, fabric-5 and 4 more"),
+        ] {
+            let message = pool_not_found("default", &pools(count)).message().to_owned();
+            assert_eq!(message, format!("pools/default: no such pool; {expected}"));
+        }
+    }
+}

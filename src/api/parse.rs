@@ -1,0 +1,217 @@
+//! From the API's words to the service's: everything a client sends is checked here.
+
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use tonic::Status;
+
+use super::{errors::bad_filter, names, pb};
+use crate::{
+    error_info::invalid,
+    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth},
+    pool::Reset,
+    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, Interest},
+};
+
+/// Longest `user_data`: it is sent with every change.
+const MAX_USER_DATA: usize = 4096;
+/// Names in one request: more than a pod has leaves.
+const MAX_NAMES: usize = 1000;
+/// How long a listener may live unwatched.
+const IDLE_TTL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
+const DEFAULT_IDLE_TTL: Duration = Duration::from_secs(5 * 60);
+/// How often a quiet stream may say that it is alive.
+const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+
+pub(super) fn filter(filter: Option<pb::ListenerFilter>) -> Result<Filter, Status> {
+    let filter = filter.unwrap_or_default();
+    let spec = FilterSpec {
+        origins: values("filter.origins", &filter.origins, |value: pb::PeerOrigin| match value {
+            pb::PeerOrigin::Unspecified => None,
+            pb::PeerOrigin::Configured => Some(PeerOrigin::Configured),
+            pb::PeerOrigin::Learned => Some(PeerOrigin::Learned),
+        })?,
+        statuses: values("filter.statuses", &filter.statuses, |value: pb::PeerStatus| match value {
+            pb::PeerStatus::Unspecified => None,
+            pb::PeerStatus::Disconnected => Some(PeerStatus::Disconnected),
+            pb::PeerStatus::Connecting => Some(PeerStatus::Connecting),
+            pb::PeerStatus::Connected => Some(PeerStatus::Connected),
+            pb::PeerStatus::Ready => Some(PeerStatus::Ready),
+            pb::PeerStatus::Closing => Some(PeerStatus::Closing),
+        })?,
+        interests: values("filter.interests", &filter.interests, |value: pb::Interest| match value {
+            pb::Interest::Unspecified => None,
+            pb::Interest::Peers => Some(Interest::Peers),
+            pb::Interest::Health => Some(Interest::Health),
+        })?,
+        pools: filter.pools,
+        peers: filter.peers,
+    };
+    Filter::compile(spec).map_err(|error| bad_filter(&error))
+}
+
+/// Converts the numbers of an enum. Zero and unknown numbers are refused.
+fn values<E: TryFrom<i32>, T>(
+    field: &str,
+    numbers: &[i32],
+    known: impl Fn(E) -> Option<T>,
+) -> Result<Vec<T>, Status> {
+    let convert = |number: &i32| {
+        let value = E::try_from(*number).ok().and_then(&known);
+        value.ok_or_else(|| {
+            invalid(field, "BAD_FILTER", format!("{number} is not a value that can be filtered by"))
+        })
+    };
+    numbers.iter().map(convert).collect()
+}
+
+pub(super) fn user_data(data: Bytes) -> Result<Bytes, Status> {
+    if data.len() > MAX_USER_DATA {
+        let message = format!("{} bytes; at most {MAX_USER_DATA} are allowed", data.len());
+        return Err(invalid("user_data", "USER_DATA_TOO_LARGE", message));
+    }
+    // A copy, so as not to keep the whole request's memory for it.
+    Ok(Bytes::copy_from_slice(&data))
+}
+
+pub(super) fn idle_ttl(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
+    duration("idle_ttl", given, &IDLE_TTL, DEFAULT_IDLE_TTL)
+}
+
+pub(super) fn heartbeat(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
+    duration("heartbeat_interval", given, &HEARTBEAT, DEFAULT_HEARTBEAT)
+}
+
+fn duration(
+    field: &str,
+    given: Option<prost_types::Duration>,
+    allowed: &RangeInclusive<Duration>,
+    default: Duration,
+) -> Result<Duration, Status> {
+    let Some(given) = given else {
+        return Ok(default);
+    };
+    // Not by the conversion of the type: it repairs what is no duration, and overflows on the way.
+    let seconds = u64::try_from(given.seconds).ok();
+    let nanos = u32::try_from(given.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
+    let duration = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
+    duration.filter(|duration| allowed.contains(duration)).ok_or_else(|| {
+        let message = format!(
+            "{} s and {} ns; {:?} to {:?} are allowed",
+            given.seconds,
+            given.nanos,
+            allowed.start(),
+            allowed.end()
+        );
+        invalid(field, "BAD_DURATION", message)
+    })
+}
+
+pub(super) const fn cursor(cursor: pb::Cursor) -> Cursor {
+    Cursor { epoch: cursor.epoch, revision: cursor.revision }
+}
+
+pub(super) fn gap_policy(number: i32) -> Result<GapPolicy, Status> {
+    match pb::GapPolicy::try_from(number) {
+        Ok(pb::GapPolicy::Unspecified | pb::GapPolicy::Resnapshot) => Ok(GapPolicy::Resnapshot),
+        Ok(pb::GapPolicy::Fail) => Ok(GapPolicy::Fail),
+        Err(_) => Err(invalid("gap_policy", "BAD_ENUM", format!("{number} is not a gap policy"))),
+    }
+}
+
+/// Which of the past changes are asked for.
+pub(super) struct Past<'a> {
+    /// Only those of this pool.
+    pub(super) pool: Option<&'a str>,
+    filter: Filter,
+    start: Option<SystemTime>,
+    end: Option<SystemTime>,
+}
+
+impl Past<'_> {
+    pub(super) fn admits(&self, event: &Event) -> bool {
+        self.start.is_none_or(|start| event.time >= start)
+            && self.end.is_none_or(|end| event.time < end)
+            && self.filter.parts(event).peer
+    }
+}
+
+pub(super) fn past(request: &pb::ListTransitionsRequest) -> Result<Past<'_>, Status> {
+    let pool = match request.parent.as_str() {
+        "" => None,
+        parent => Some(names::parse_pool("parent", parent)?),
+    };
+    let spec = FilterSpec {
+        // No character of a pool's id has a meaning in a glob.
+        pools: pool.iter().map(|pool| (*pool).to_owned()).collect(),
+        peers: Some(request.peer.clone()).filter(|glob| !glob.is_empty()).into_iter().collect(),
+        ..FilterSpec::default()
+    };
+    let filter = Filter::compile(spec).map_err(|error| invalid("peer", "BAD_FILTER", error.message))?;
+    let start = moment("start_time", request.start_time)?;
+    let end = moment("end_time", request.end_time)?;
+    if start > end && end.is_some() {
+        return Err(invalid("end_time", "BAD_FILTER", "before start_time"));
+    }
+    Ok(Past { pool, filter, start, end })
+}
+
+fn moment(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>, Status> {
+    let Some(given) = given else {
+        return Ok(None);
+    };
+    let known = (0..1_000_000_000).contains(&given.nanos).then(|| SystemTime::try_from(given).ok()).flatten();
+    known.map(Some).ok_or_else(|| invalid(field, "BAD_FILTER", "not a point in time"))
+}
+
+/// The health to wait for.
+pub(super) fn health(number: i32) -> Result<PoolHealth, Status> {
+    match pb::PoolHealth::try_from(number) {
+        Ok(pb::PoolHealth::Down) => Ok(PoolHealth::Down),
+        Ok(pb::PoolHealth::Degraded) => Ok(PoolHealth::Degraded),
+        Ok(pb::PoolHealth::Healthy) => Ok(PoolHealth::Healthy),
+        Ok(pb::PoolHealth::Unspecified) | Err(_) => {
+            Err(invalid("health", "BAD_ENUM", format!("{number} is not a health that can be waited for")))
+        }
+    }
+}
+
+pub(super) fn peer_address(host: &str, port: u32) -> Result<PeerAddress, Status> {
+    let bad = |field, message: String| invalid(field, "BAD_PEER_ADDRESS", message);
+    let port = u16::try_from(port).ok().filter(|port| *port > 0);
+    let port = port.ok_or_else(|| bad("port", "1 to 65535 are allowed".to_owned()))?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    PeerAddress::new(host, port).map_err(|error| bad("host", error.to_string()))
+}
+
+/// What `ResetPeers` is about. Every name must be of a peer of this pool.
+pub(super) fn reset(scope: i32, pool: &str, names: &[String]) -> Result<Reset, Status> {
+    let scope = pb::ResetScope::try_from(scope)
+        .map_err(|_| invalid("scope", "BAD_ENUM", format!("{scope} is not a scope of a reset")))?;
+    if scope != pb::ResetScope::Named && !names.is_empty() {
+        return Err(invalid("names", "BAD_NAME", "only with RESET_SCOPE_NAMED"));
+    }
+    match scope {
+        pb::ResetScope::Unspecified | pb::ResetScope::Learned => Ok(Reset::Learned),
+        pb::ResetScope::All => Ok(Reset::All),
+        pb::ResetScope::Named if !(1..=MAX_NAMES).contains(&names.len()) => {
+            let message = format!("{} names; 1 to {MAX_NAMES} are allowed", names.len());
+            Err(invalid("names", "BAD_NAME", message))
+        }
+        pb::ResetScope::Named => {
+            names.iter().map(|name| own_peer(pool, name)).collect::<Result<_, _>>().map(Reset::Named)
+        }
+    }
+}
+
+fn own_peer(pool: &str, name: &str) -> Result<PeerAddress, Status> {
+    let (of, address) = names::parse_peer("names", name)?;
+    if of == pool {
+        return Ok(address);
+    }
+    Err(invalid("names", "BAD_NAME", format!("{of:?} is not the pool that is to be reset, {pool:?}")))
+}

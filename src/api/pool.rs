@@ -1,0 +1,220 @@
+//! `PoolService`: pools and peers.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Api, convert, errors, names,
+    paging::{self, Page},
+    parse, pb,
+    server_pb::pool_service_server::PoolService,
+    transitions,
+};
+use crate::{
+    deadline::Deadline,
+    error_info,
+    peer::PoolHealth,
+    pool::PoolHandle,
+    status::{HealthWait, PoolState},
+};
+
+/// The pool that is meant where none is named.
+const DEFAULT_POOL: &str = "default";
+/// How long a call may wait that has no deadline.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5 * 60);
+/// How long any call may wait.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+/// The answer sets out this long before the deadline, or a tenth of the time that is left if that is less: the client is
+/// to learn what it was waiting for before it gives up.
+const WAY_BACK: Duration = Duration::from_millis(100);
+
+/// When a call that waits is answered at the latest.
+fn answer_at<T>(request: &Request<T>) -> Instant {
+    let now = Instant::now();
+    let wait = request.extensions().get::<Deadline>().map_or(DEFAULT_WAIT, |Deadline(deadline)| {
+        let left = deadline.saturating_duration_since(now);
+        left.saturating_sub((left / 10).min(WAY_BACK)).min(MAX_WAIT)
+    });
+    now + wait
+}
+
+#[tonic::async_trait]
+impl PoolService for Api {
+    async fn list_pools(
+        &self,
+        request: Request<pb::ListPoolsRequest>,
+    ) -> Result<Response<pb::ListPoolsResponse>, Status> {
+        let request = request.into_inner();
+        let after = paging::after(&request.page_token, names::parse_pool)?;
+        let mut page = Page::new(request.page_size);
+        let (pools, cursor) = self.hub.pools(after, page.enough());
+        page.fill(pools.iter().map(|pool| convert::pool(pool)));
+        let (pools, next_page_token) = page.finish(|pool| pool.name.clone());
+        Ok(Response::new(pb::ListPoolsResponse {
+            pools,
+            next_page_token,
+            cursor: Some(convert::cursor(cursor)),
+        }))
+    }
+
+    async fn get_pool(
+        &self,
+        request: Request<pb::GetPoolRequest>,
+    ) -> Result<Response<pb::GetPoolResponse>, Status> {
+        let request = request.into_inner();
+        let name = names::parse_pool("name", &request.name)?;
+        let (pool, cursor) = self.hub.pool(name).ok_or_else(|| self.pool_not_found(name))?;
+        let (pool, cursor) = (Some(convert::pool(&pool)), Some(convert::cursor(cursor)));
+        Ok(Response::new(pb::GetPoolResponse { pool, cursor }))
+    }
+
+    async fn wait_for_pool(
+        &self,
+        request: Request<pb::WaitForPoolRequest>,
+    ) -> Result<Response<pb::WaitForPoolResponse>, Status> {
+        let answer_at = answer_at(&request);
+        let request = request.into_inner();
+        let name = names::parse_pool("name", &request.name)?;
+        let wanted = parse::health(request.health)?;
+        self.check_open()?;
+        let wait = HealthWait::new(Arc::clone(&self.hub), name, wanted);
+        let wait = wait.ok_or_else(|| self.pool_not_found(name))?;
+        let pool = match wait.met() {
+            Some(pool) => pool,
+            None => self.wait(wait, wanted, answer_at).await?,
+        };
+        Ok(Response::new(pb::WaitForPoolResponse { pool: Some(convert::pool(&pool)) }))
+    }
+
+    async fn list_peers(
+        &self,
+        request: Request<pb::ListPeersRequest>,
+    ) -> Result<Response<pb::ListPeersResponse>, Status> {
+        let request = request.into_inner();
+        let pool = match request.parent.as_str() {
+            "" => None,
+            parent => Some(names::parse_pool("parent", parent)?),
+        };
+        let parse = |field, token| match names::parse_peer(field, token)? {
+            (of, _) if pool.is_some_and(|pool| pool != of) => {
+                Err(Status::invalid_argument("of another list"))
+            }
+            place => Ok(place),
+        };
+        let after = paging::after(&request.page_token, parse)?;
+        let after = after.as_ref().map(|(pool, address)| (*pool, address));
+        let mut page = Page::new(request.page_size);
+        let (peers, cursor) = self
+            .hub
+            .peers(pool, after, page.enough())
+            .map_err(|_| self.pool_not_found(pool.unwrap_or_default()))?;
+        page.fill(peers.iter().map(|peer| convert::peer(peer)));
+        let (peers, next_page_token) = page.finish(|peer| peer.name.clone());
+        Ok(Response::new(pb::ListPeersResponse {
+            peers,
+            next_page_token,
+            cursor: Some(convert::cursor(cursor)),
+        }))
+    }
+
+    async fn get_peer(
+        &self,
+        request: Request<pb::GetPeerRequest>,
+    ) -> Result<Response<pb::GetPeerResponse>, Status> {
+        let request = request.into_inner();
+        let (pool, address) = names::parse_peer("name", &request.name)?;
+        let found = self.hub.peer(pool, &address);
+        let (peer, cursor) = found.ok_or_else(|| match self.hub.pool(pool) {
+            Some(_) => errors::peer_not_found(&names::peer(pool, &address)),
+            None => self.pool_not_found(pool),
+        })?;
+        let (peer, cursor) = (Some(convert::peer(&peer)), Some(convert::cursor(cursor)));
+        Ok(Response::new(pb::GetPeerResponse { peer, cursor }))
+    }
+
+    async fn add_peer(
+        &self,
+        request: Request<pb::AddPeerRequest>,
+    ) -> Result<Response<pb::AddPeerResponse>, Status> {
+        let request = request.into_inner();
+        let (pool, handle) = self.handle(&request.parent)?;
+        let address = parse::peer_address(&request.host, request.port)?;
+        self.check_open()?;
+        let name = names::peer(pool, &address);
+        handle.add(address.clone()).await.map_err(|error| errors::pool(pool, &name, &error))?;
+        // It may have been removed again already; then this is what it was.
+        let (peer, _) = self.hub.peer(pool, &address).ok_or_else(|| errors::peer_not_found(&name))?;
+        Ok(Response::new(pb::AddPeerResponse { peer: Some(convert::peer(&peer)) }))
+    }
+
+    async fn remove_peer(
+        &self,
+        request: Request<pb::RemovePeerRequest>,
+    ) -> Result<Response<pb::RemovePeerResponse>, Status> {
+        let request = request.into_inner();
+        let (pool, address) = names::parse_peer("name", &request.name)?;
+        let handle = self.pools.get(pool).ok_or_else(|| self.pool_not_found(pool))?;
+        self.check_open()?;
+        let name = names::peer(pool, &address);
+        handle.remove(address).await.map_err(|error| errors::pool(pool, &name, &error))?;
+        Ok(Response::new(pb::RemovePeerResponse {}))
+    }
+
+    async fn reset_peers(
+        &self,
+        request: Request<pb::ResetPeersRequest>,
+    ) -> Result<Response<pb::ResetPeersResponse>, Status> {
+        let request = request.into_inner();
+        let (pool, handle) = self.handle(&request.parent)?;
+        let reset = parse::reset(request.scope, pool, &request.names)?;
+        self.check_open()?;
+        let count = handle.reset(reset).await;
+        let count = count.map_err(|error| errors::pool(pool, &names::pool(pool), &error))?;
+        Ok(Response::new(pb::ResetPeersResponse { reset_count: u32::try_from(count).unwrap_or(u32::MAX) }))
+    }
+
+    async fn list_transitions(
+        &self,
+        request: Request<pb::ListTransitionsRequest>,
+    ) -> Result<Response<pb::ListTransitionsResponse>, Status> {
+        let request = request.into_inner();
+        let past = parse::past(&request)?;
+        if let Some(pool) = past.pool.filter(|pool| self.hub.pool(pool).is_none()) {
+            return Err(self.pool_not_found(pool));
+        }
+        let page = transitions::page(&self.hub, &past, &request.page_token, request.page_size).await?;
+        Ok(Response::new(page))
+    }
+}
+
+impl Api {
+    /// Waits as a stream does: it counts as one, and ends when the service stops.
+    async fn wait(
+        &self,
+        mut wait: HealthWait,
+        wanted: PoolHealth,
+        answer_at: Instant,
+    ) -> Result<Arc<PoolState>, Status> {
+        let _place = self.listeners.place().map_err(|error| errors::attach("", &error))?;
+        let mut draining = self.draining.clone();
+        tokio::select! {
+            biased;
+            pool = &mut wait => Ok(pool),
+            _ = draining.wait_for(|draining| *draining) => Err(error_info::draining(None)),
+            () = sleep_until(answer_at) => Err(errors::condition_not_met(&wait.pool(), wanted)),
+        }
+    }
+
+    fn pool_not_found(&self, name: &str) -> Status {
+        errors::pool_not_found(name, &self.hub.pools(None, usize::MAX).0)
+    }
+
+    /// The pool that a request to change it means: the default one, if it names none.
+    fn handle<'a>(&self, parent: &'a str) -> Result<(&'a str, &PoolHandle), Status> {
+        let name = if parent.is_empty() { DEFAULT_POOL } else { names::parse_pool("parent", parent)? };
+        let handle = self.pools.get(name).ok_or_else(|| self.pool_not_found(name))?;
+        Ok((name, handle))
+    }
+}

@@ -1,0 +1,197 @@
+//! From sockets to requests: accepting, TLS, limits, HTTP by hyper, and the layers that every request passes. It knows
+//! nothing of the API that it serves.
+//!
+//! `accept` → `threads`, one of which is assigned the connection → `connection`, its handshake and its end → hyper →
+//! `layers` → the API.
+
+mod accept;
+mod authorize;
+mod connection;
+mod handshakes;
+mod layers;
+mod limits;
+mod socket;
+mod threads;
+mod tls;
+mod worker;
+
+use std::{
+    future::{Future, pending},
+    io,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use http::HeaderValue;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use self::{
+    accept::{Incoming, Limits, accept},
+    handshakes::Handshakes,
+    threads::{Ended, Threads},
+    worker::Shared,
+};
+pub use self::{
+    authorize::{Access, Permission},
+    layers::Methods,
+    socket::{SocketError, SocketFile, SocketSettings},
+    threads::ThreadEnded,
+};
+use crate::{metrics::LoopMonitors, status::Hub};
+
+/// Threads that serve connections, unless more are configured.
+const MAX_DEFAULT_THREADS: usize = 4;
+
+/// How clients are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// Threads that serve connections. At least one.
+    pub threads: usize,
+    /// Connections per listening socket. Further ones wait in the kernel.
+    pub connections: usize,
+    /// Connections whose handshake is not complete. The oldest gives way to the next.
+    pub handshakes: usize,
+    /// Changes that follow a change within this time are sent together. Zero: each at once.
+    pub pacing: Duration,
+    /// How clients that are gone are noticed.
+    pub keepalive: Keepalive,
+    /// Who may use gRPC-Web.
+    pub web: WebSettings,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            // The last client notified of a change waits for all before it on the same thread; a second thread halves
+            // that. Each has to be woken, though, and a few are enough for what a network carries.
+            threads: thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_DEFAULT_THREADS)),
+            connections: 16_384,
+            handshakes: 1024,
+            pacing: Duration::from_millis(5),
+            keepalive: Keepalive::default(),
+            web: WebSettings::default(),
+        }
+    }
+}
+
+/// How a client that vanished, or never reads what it is sent, is noticed: within the sum of the two, by the HTTP/2 PING
+/// that it does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// How long a connection may be silent before a PING is sent.
+    pub interval: Duration,
+    /// How long the answer may take.
+    pub timeout: Duration,
+}
+
+impl Default for Keepalive {
+    /// Half a minute: proxies on the way drop what is silent for longer than a minute.
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(20), timeout: Duration::from_secs(10) }
+    }
+}
+
+/// gRPC-Web, for scripts in browsers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebSettings {
+    /// Origins whose scripts may use it. Empty: it is switched off.
+    pub allowed_origins: Vec<HeaderValue>,
+}
+
+/// What the server measures. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ServerMetrics {
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Whether the threads are responsive.
+    pub loops: LoopMonitors,
+}
+
+/// The server, before it serves anybody. Dropping it ends every connection.
+pub struct Server {
+    threads: Threads,
+    ended: Ended,
+    settings: ServerOptions,
+    socket: Option<UnixListener>,
+    close: CancellationToken,
+}
+
+impl Server {
+    /// Starts the threads. `hub` is whose changes the streams of `api` wait for.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub async fn start(
+        api: Routes,
+        methods: &Methods,
+        hub: Arc<Hub>,
+        settings: ServerOptions,
+        access: Arc<Access>,
+        metrics: ServerMetrics,
+    ) -> io::Result<Self> {
+        let close = CancellationToken::new();
+        let shared = Shared {
+            hub,
+            router: layers::wrap(api, methods, &access, &settings.web),
+            access,
+            settings: settings.clone(),
+            memory: Arc::default(),
+            metrics,
+            close: close.clone(),
+        };
+        let (threads, ended) = Threads::start(settings.threads.max(1), &shared).await?;
+        Ok(Self { threads, ended, settings, socket: None, close })
+    }
+
+    /// Serves a Unix socket as well.
+    #[must_use]
+    pub fn with_socket(mut self, socket: UnixListener) -> Self {
+        self.socket = Some(socket);
+        self
+    }
+
+    /// Serves until `stop` resolves, and then until the last connection has ended.
+    ///
+    /// # Errors
+    /// A thread has failed.
+    pub async fn serve(
+        mut self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ThreadEnded> {
+        let network = Incoming::Tcp(listener);
+        let socket = self.socket.take().map(Incoming::Unix);
+        let (of_network, of_socket) = (limits(&self.settings), limits(&self.settings));
+        let local = async {
+            match &socket {
+                Some(socket) => accept(socket, &of_socket, &self.threads).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop => {}
+            ended = accept(&network, &of_network, &self.threads) => ended?,
+            ended = local => ended?,
+            ended = self.ended.all() => ended?,
+        }
+        drop((network, socket));
+        self.close.cancel();
+        self.ended.all().await
+    }
+}
+
+/// Of one listening socket.
+fn limits(settings: &ServerOptions) -> Limits {
+    Limits {
+        connections: Arc::new(Semaphore::new(settings.connections)),
+        handshakes: Handshakes::new(settings.handshakes),
+        keepalive: settings.keepalive,
+    }
+}

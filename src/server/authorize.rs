@@ -1,0 +1,116 @@
+//! Who is let in: the TLS and authentication settings in effect, and the calls that depend on them.
+
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use parking_lot::RwLock;
+use tonic::{Code, Status};
+
+use crate::{
+    auth::{Auth, AuthorizedCalls, Caller, ConnectionInfo, Refusal, Revocation, Role, Shown},
+    error_info,
+    tls::ServerTls,
+};
+
+/// What a method requires of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Nothing: the caller is not even looked at.
+    Anybody,
+    /// A role.
+    Role(Role),
+}
+
+/// The TLS and authentication settings in effect. Replacing them affects new connections and requests at once, and calls
+/// under way within a second.
+#[derive(Debug, Default)]
+pub struct Access {
+    tls: RwLock<Option<Arc<ServerTls>>>,
+    auth: RwLock<Arc<Auth>>,
+    calls: AuthorizedCalls,
+}
+
+impl Access {
+    /// With TLS, if there is any.
+    #[must_use]
+    pub fn new(tls: Option<Arc<ServerTls>>, auth: Arc<Auth>) -> Self {
+        Self { tls: RwLock::new(tls), auth: RwLock::new(auth), calls: AuthorizedCalls::default() }
+    }
+
+    /// How TCP connections are secured, if they are.
+    #[must_use]
+    pub fn tls(&self) -> Option<Arc<ServerTls>> {
+        self.tls.read().clone()
+    }
+
+    /// Who may do what.
+    #[must_use]
+    pub fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.auth.read())
+    }
+
+    /// Replaces the TLS and auth configuration after a reload.
+    pub fn replace(&self, tls: Option<Arc<ServerTls>>, auth: Arc<Auth>) {
+        *self.tls.write() = tls;
+        *self.auth.write() = auth;
+    }
+
+    /// Whether remote clients can be authenticated at all.
+    #[must_use]
+    pub fn accepts_remote(&self) -> bool {
+        self.auth().knows_others() || self.tls().is_some_and(|tls| tls.asks_clients())
+    }
+
+    /// Reads files that have changed, and ends the calls whose callers are not authorized any more. To be called every
+    /// second or so.
+    pub fn refresh(&self) {
+        if let Some(tls) = self.tls() {
+            let _ = tls.config();
+        }
+        let auth = self.auth();
+        auth.look();
+        self.calls.recheck(auth, SystemTime::now());
+    }
+
+    /// The caller of a request; refused if its role does not suffice.
+    pub(super) fn authorize(
+        &self,
+        required: Role,
+        headers: &HeaderMap,
+        connection: &ConnectionInfo,
+    ) -> Result<Caller, Refusal> {
+        let caller = self.authenticate(headers, connection)?;
+        caller.require(required)?;
+        Ok(caller)
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, connection: &ConnectionInfo) -> Result<Caller, Refusal> {
+        let mut given = headers.get_all(AUTHORIZATION).iter();
+        let authorization = given.next().map(HeaderValue::as_bytes);
+        if given.next().is_some() {
+            return Err(Refusal::Invalid("there is more than one authorization"));
+        }
+        let (is_local, certificate) = (connection.is_local, connection.certificate.as_deref());
+        self.auth().who(&Shown { is_local, certificate, authorization }, SystemTime::now())
+    }
+
+    /// Registers a call to be ended when its caller is not authorized any more.
+    pub(super) fn track(&self, caller: Caller) -> Arc<Revocation> {
+        self.calls.add(caller, || self.auth(), SystemTime::now())
+    }
+}
+
+/// The status that a refused caller gets.
+pub(super) fn refused(refusal: &Refusal) -> Status {
+    let (code, reason) = match refusal {
+        Refusal::Missing => (Code::Unauthenticated, "CREDENTIALS_MISSING"),
+        Refusal::Invalid(_) => (Code::Unauthenticated, "CREDENTIALS_INVALID"),
+        Refusal::Expired => (Code::Unauthenticated, "TOKEN_EXPIRED"),
+        Refusal::Role { principal, needed, .. } => {
+            let metadata = [("principal", principal.to_string()), ("role", needed.to_string())];
+            let message = refusal.to_string();
+            return error_info::with_metadata(Code::PermissionDenied, "ROLE_REQUIRED", message, metadata);
+        }
+    };
+    error_info::status(code, reason, refusal.to_string())
+}

@@ -1,0 +1,198 @@
+//! One connection: handshake, requests, graceful shutdown.
+
+use std::{
+    error::Error,
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpStream, UnixStream},
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::{
+    accept::{AcceptedConn, Stream},
+    handshakes::Handshake,
+    threads::AssignedConn,
+    tls,
+    worker::Worker,
+};
+use crate::auth::ConnectionInfo;
+
+/// From the connection to the first request line of HTTP/1.1, or the preface of HTTP/2, TLS included.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes after which the handshake is complete: the preface of HTTP/2.
+const PREFACE: usize = 24;
+
+/// Why a connection ended, if not in order.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error("no complete handshake within {HANDSHAKE_TIMEOUT:?}")]
+    HandshakeTimeout,
+    #[error("too many handshakes in flight, of which this was the oldest")]
+    Evicted,
+    #[error("the service stopped before the handshake was complete")]
+    Stopping,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Http(#[from] Box<dyn Error + Send + Sync>),
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(worker: Rc<Worker>, assigned: AssignedConn) {
+    let AcceptedConn { stream, permit: _permit, handshake } = assigned.conn;
+    let _guard = assigned.guard;
+    let opening = Opening {
+        handshake,
+        deadline: Instant::now() + HANDSHAKE_TIMEOUT,
+        close: worker.shared.close.clone(),
+    };
+    let (client, ended) = match stream {
+        Stream::Tcp(stream, address) => {
+            let info = ConnectionInfo::tcp(address);
+            (address.to_string(), serve_tcp(&worker, stream, info, opening).await)
+        }
+        Stream::Unix(stream, client) => {
+            let info = ConnectionInfo::unix(&client);
+            (client, serve_unix(&worker, stream, info, opening).await)
+        }
+    };
+    if let Err(error) = ended {
+        debug!(client, %error, "connection ended");
+    }
+}
+
+async fn serve_tcp(
+    worker: &Worker,
+    stream: std::net::TcpStream,
+    info: ConnectionInfo,
+    opening: Opening,
+) -> Result<(), ConnectionError> {
+    let stream = TcpStream::from_std(stream)?;
+    // A silent client costs no more than this.
+    opening.during(stream.ready(Interest::READABLE)).await?;
+    match worker.shared.access.tls() {
+        None => Box::pin(serve_http(worker, stream, info, opening)).await,
+        Some(tls) => {
+            let (stream, info) = Box::pin(opening.during(tls::accept(stream, info, &tls))).await?;
+            Box::pin(serve_http(worker, stream, info, opening)).await
+        }
+    }
+}
+
+async fn serve_unix(
+    worker: &Worker,
+    stream: std::os::unix::net::UnixStream,
+    info: ConnectionInfo,
+    opening: Opening,
+) -> Result<(), ConnectionError> {
+    let stream = UnixStream::from_std(stream)?;
+    opening.during(stream.ready(Interest::READABLE)).await?;
+    Box::pin(serve_http(worker, stream, info, opening)).await
+}
+
+async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
+    worker: &Worker,
+    stream: T,
+    info: ConnectionInfo,
+    opening: Opening,
+) -> Result<(), ConnectionError> {
+    let Opening { handshake, deadline, close } = opening;
+    let (evicted, (complete_tx, complete)) = (handshake.evicted().clone(), oneshot::channel());
+    let io = HandshakeIo { io: stream, read: 0, handshake: Some((handshake, complete_tx)) };
+    let mut http = pin!(worker.http.serve_connection(TokioIo::new(io), worker.service(info)));
+    tokio::select! {
+        biased;
+        ended = &mut http => return Ok(ended?),
+        _ = complete => {}
+        () = sleep_until(deadline) => return Err(ConnectionError::HandshakeTimeout),
+        () = evicted.cancelled() => return Err(ConnectionError::Evicted),
+        () = close.cancelled() => return Err(ConnectionError::Stopping),
+    }
+    Ok(worker.until_closed(http, |http| http.graceful_shutdown()).await?)
+}
+
+/// A handshake, and what ends it.
+struct Opening {
+    handshake: Handshake,
+    deadline: Instant,
+    close: CancellationToken,
+}
+
+impl Opening {
+    /// Does a part of the handshake.
+    async fn during<T>(&self, part: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {
+        tokio::select! {
+            biased;
+            done = part => Ok(done?),
+            () = sleep_until(self.deadline) => Err(ConnectionError::HandshakeTimeout),
+            () = self.handshake.evicted().cancelled() => Err(ConnectionError::Evicted),
+            () = self.close.cancelled() => Err(ConnectionError::Stopping),
+        }
+    }
+}
+
+/// A byte stream whose handshake is complete once enough was read from it.
+struct HandshakeIo<T> {
+    io: T,
+    read: usize,
+    handshake: Option<(Handshake, oneshot::Sender<()>)>,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for HandshakeIo<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if self.handshake.is_some() {
+            self.read += buf.filled().len() - before;
+            if self.read >= PREFACE
+                && let Some((handshake, complete)) = self.handshake.take()
+            {
+                drop(handshake);
+                let _ = complete.send(());
+            }
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for HandshakeIo<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,66 @@
+//! What every request passes on its way to the API, outermost first.
+
+mod auth;
+mod call;
+mod content_type;
+mod deadline;
+mod end;
+mod errors;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    middleware::{from_fn, from_fn_with_state},
+};
+use http::HeaderValue;
+use tonic::service::Routes;
+use tonic_web::GrpcWebLayer;
+use tower::ServiceBuilder;
+use tower_http::cors::CorsLayer;
+
+use self::{auth::Authorization, call::CallLimits};
+use super::{Access, Permission, WebSettings};
+use crate::metrics::Calls;
+
+/// What the layers have to know of the API, without knowing the API.
+#[derive(Clone)]
+pub struct Methods {
+    /// What the method of this path requires.
+    pub permission: fn(&str) -> Permission,
+    /// The kinds of the methods, and how often each is called.
+    pub calls: Arc<Calls>,
+    /// Longest request message in bytes.
+    pub max_request: usize,
+}
+
+/// Puts the layers around the API.
+pub(super) fn wrap(api: Routes, methods: &Methods, access: &Arc<Access>, web: &WebSettings) -> Router {
+    let authorization = Authorization::new(Arc::clone(access), methods.permission);
+    let origins: Arc<[HeaderValue]> = web.allowed_origins.iter().cloned().collect();
+    let layers = ServiceBuilder::new()
+        .layer(from_fn_with_state(CallLimits::new(&methods.calls), call::enforce))
+        .layer(from_fn_with_state(methods.max_request, errors::explain))
+        .layer(from_fn_with_state(authorization, auth::authorize))
+        .layer(from_fn(deadline::enforce));
+    let mut router = api.into_axum_router().layer(layers);
+    if origins.is_empty() {
+        router = router.layer(from_fn_with_state(origins, content_type::check));
+    } else {
+        router = router.layer(GrpcWebLayer::new());
+        router = router.layer(from_fn_with_state(Arc::clone(&origins), content_type::check));
+        router = router.layer(cors(&origins));
+    }
+    router.with_state(())
+}
+
+/// Lets scripts of these origins read responses. What they may call is decided by their credentials, as for everybody.
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let exposed =
+        ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(http::HeaderName::from_static);
+    CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([http::Method::POST])
+        .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
+        .expose_headers(exposed)
+}

@@ -1,0 +1,103 @@
+//! Refuses what is not gRPC, with a sentence for whoever sent it.
+//!
+//! tonic does not look at the content type. A form that some web page sends to this address is none of its business.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderValue, Method, StatusCode, Version, header};
+
+const HINT: &str = "This port serves gRPC. From a shell, try `grpcurl -plaintext HOST:PORT list`; metrics, probes and \
+    the status page are on the admin port.\n";
+
+/// Passes gRPC on; gRPC-Web only if scripts of some origins may use it.
+pub(super) async fn check(
+    State(origins): State<Arc<[HeaderValue]>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let version = request.version();
+    match refusal(&origins, &request) {
+        None => next.run(request).await,
+        Some((status, reason)) => {
+            let mut response = (status, format!("{reason}\n{HINT}")).into_response();
+            if version < Version::HTTP_2 {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+            }
+            response
+        }
+    }
+}
+
+fn refusal(origins: &[HeaderValue], request: &Request) -> Option<(StatusCode, String)> {
+    let text = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    if request.headers().get(header::ORIGIN).is_some_and(|origin| !origins.contains(origin)) {
+        let reason = "The origin of this request is not one of server.web.allowed_origins.";
+        return Some((StatusCode::FORBIDDEN, reason.to_owned()));
+    }
+    if request.method() != Method::POST {
+        return Some((
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("{} is not a method of gRPC.", request.method()),
+        ));
+    }
+    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
+    match kind(content_type) {
+        Some(Kind::Grpc) if request.version() == Version::HTTP_2 => None,
+        Some(Kind::Grpc) => Some((StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC needs HTTP/2.".to_owned())),
+        Some(Kind::GrpcWeb) if !origins.is_empty() => None,
+        Some(Kind::GrpcWeb) => {
+            let reason = "gRPC-Web is switched off; set server.web.allowed_origins.";
+            Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, reason.to_owned()))
+        }
+        None => {
+            let reason = format!("The content type {content_type:?} is not application/grpc.");
+            Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, reason))
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Grpc,
+    GrpcWeb,
+}
+
+/// Of `application/grpc`, `application/grpc+proto` and their like.
+fn kind(content_type: &str) -> Option<Kind> {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let of =
+        |name: &str| essence.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('+'));
+    if of("application/grpc-web") || of("application/grpc-web-text") {
+        return Some(Kind::GrpcWeb);
+    }
+    of("application/grpc").then_some(Kind::Grpc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_grpc_and_grpc_web_are_told_apart_from_the_rest() {
+        for (content_type, expected) in [
+            ("application/grpc", Some(Kind::Grpc)),
+            ("application/grpc+proto", Some(Kind::Grpc)),
+            ("Application/gRPC; charset=utf-8", Some(Kind::Grpc)),
+            ("application/grpc-web", Some(Kind::GrpcWeb)),
+            ("application/grpc-web-text+proto", Some(Kind::GrpcWeb)),
+            ("application/grpcx", None),
+            ("text/plain", None),
+            ("", None),
+        ] {
+            assert_eq!(kind(content_type), expected, "{content_type}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! `grpc-timeout` bounds a call to its last message, streams included.
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use tokio::time::{Instant, sleep_until};
+use tonic::Code;
+
+use super::end::{end_with, refuse};
+use crate::{
+    deadline::{self, Deadline},
+    error_info,
+};
+
+/// Ends a call with DEADLINE_EXCEEDED when its client gives up, and tells its handler when that is.
+pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
+    let timeout = match deadline::timeout(request.headers()) {
+        Ok(None) => return next.run(request).await,
+        Ok(Some(timeout)) => timeout,
+        Err(error) => {
+            return refuse(error_info::invalid(deadline::HEADER, "BAD_DURATION", error.to_string()));
+        }
+    };
+    // Centuries are as good as for ever.
+    let Some(at) = Instant::now().checked_add(timeout) else { return next.run(request).await };
+    request.extensions_mut().insert(Deadline(at));
+    let exceeded = move || {
+        let message = format!("the call took longer than its deadline, {timeout:?}");
+        error_info::status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
+    };
+    if timeout.is_zero() {
+        return refuse(exceeded());
+    }
+    let end = async move {
+        sleep_until(at).await;
+        exceeded()
+    };
+    end_with(Box::pin(end), next.run(request)).await
+}

@@ -1,0 +1,222 @@
+//! Bounds on the memory that clients can make the service hold.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// Bytes that are held for all clients: of incomplete requests, as many of unsent responses, and as many of streams.
+const TOTAL: usize = 64 * 1024 * 1024;
+/// Bytes of incomplete requests of one connection, and of unsent responses after which its next request has to wait.
+const PER_CONNECTION: usize = 1024 * 1024;
+/// Bytes of one connection that are granted even where the total is used up, so that modest clients are never refused.
+const RESERVED: usize = 128 * 1024;
+/// Responses below this size are not counted: the HTTP layer itself takes more for each stream.
+const UNCOUNTED: usize = 2 * 1024;
+
+/// Bytes held for somebody: for all clients, or for one connection.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Of requests that are not complete.
+    requests: AtomicUsize,
+    /// Of responses that are not sent.
+    responses: AtomicUsize,
+    /// Of messages of streams that are not sent.
+    streams: AtomicUsize,
+}
+
+/// Bytes held for one connection, which count for all clients, too.
+#[derive(Debug)]
+pub(super) struct ConnectionMemory {
+    all: Arc<Held>,
+    own: Held,
+    /// Notified when responses were sent.
+    sent: Notify,
+}
+
+/// What a part of a response belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// A response to one request. The next request of its connection waits while there is much of it.
+    Response,
+    /// A stream, which is read at the pace of its client and holds up nothing.
+    Stream,
+}
+
+/// The limit on memory is reached.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the service holds as much for clients as it may")]
+pub(super) struct MemoryExhausted;
+
+impl Held {
+    const fn outgoing(&self, what: Outgoing) -> &AtomicUsize {
+        match what {
+            Outgoing::Response => &self.responses,
+            Outgoing::Stream => &self.streams,
+        }
+    }
+}
+
+/// Counts so many bytes more, if that is within the limits.
+fn reserve(all: &AtomicUsize, own: &AtomicUsize, bytes: usize) -> Result<(), MemoryExhausted> {
+    if all.load(Relaxed) + bytes > TOTAL && own.load(Relaxed) + bytes > RESERVED {
+        return Err(MemoryExhausted);
+    }
+    all.fetch_add(bytes, Relaxed);
+    own.fetch_add(bytes, Relaxed);
+    Ok(())
+}
+
+impl ConnectionMemory {
+    pub(super) fn new(all: Arc<Held>) -> Arc<Self> {
+        Arc::new(Self { all, own: Held::default(), sent: Notify::new() })
+    }
+
+    /// A count of the bytes of one incomplete request.
+    pub(super) fn request(self: &Arc<Self>) -> RequestBytes {
+        RequestBytes { memory: Arc::clone(self), bytes: 0 }
+    }
+
+    /// Counts a part of a response for as long as anybody holds it, the HTTP layer included.
+    pub(super) fn outgoing(self: &Arc<Self>, what: Outgoing, data: Bytes) -> Result<Bytes, MemoryExhausted> {
+        if data.len() < UNCOUNTED {
+            return Ok(data);
+        }
+        reserve(self.all.outgoing(what), self.own.outgoing(what), data.len())?;
+        Ok(Bytes::from_owner(OutgoingBytes { memory: Arc::clone(self), what, data }))
+    }
+
+    /// Waits until the client has read most of the responses to its earlier requests.
+    pub(super) async fn ready(&self) {
+        let mut sent = pin!(self.sent.notified());
+        loop {
+            // Register first, then look: what is sent in between notifies.
+            sent.as_mut().enable();
+            if self.own.responses.load(Relaxed) < PER_CONNECTION {
+                return;
+            }
+            sent.as_mut().await;
+            sent.set(self.sent.notified());
+        }
+    }
+}
+
+/// The bytes of one incomplete request. Dropping it releases them.
+#[derive(Debug)]
+pub(super) struct RequestBytes {
+    memory: Arc<ConnectionMemory>,
+    bytes: usize,
+}
+
+impl RequestBytes {
+    /// Counts so many more.
+    pub(super) fn add(&mut self, bytes: usize) -> Result<(), MemoryExhausted> {
+        let ConnectionMemory { all, own, .. } = &*self.memory;
+        if own.requests.load(Relaxed) + bytes > PER_CONNECTION {
+            return Err(MemoryExhausted);
+        }
+        reserve(&all.requests, &own.requests, bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for RequestBytes {
+    fn drop(&mut self) {
+        self.memory.own.requests.fetch_sub(self.bytes, Relaxed);
+        self.memory.all.requests.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+/// Owner of a part of a response. Dropping it releases its bytes.
+struct OutgoingBytes {
+    memory: Arc<ConnectionMemory>,
+    what: Outgoing,
+    data: Bytes,
+}
+
+impl AsRef<[u8]> for OutgoingBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for OutgoingBytes {
+    fn drop(&mut self) {
+        self.memory.all.outgoing(self.what).fetch_sub(self.data.len(), Relaxed);
+        let before = self.memory.own.outgoing(self.what).fetch_sub(self.data.len(), Relaxed);
+        if self.what == Outgoing::Response && before >= PER_CONNECTION {
+            self.memory.sent.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn data(length: usize) -> Bytes {
+        Bytes::from(vec![0; length])
+    }
+
+    #[test]
+    fn a_response_counts_until_the_last_part_of_it_is_dropped() {
+        let total = Arc::<Held>::default();
+        let memory = ConnectionMemory::new(Arc::clone(&total));
+        let mut response = memory.outgoing(Outgoing::Response, data(TOTAL)).unwrap();
+        let part = response.split_to(10);
+        assert_eq!(memory.outgoing(Outgoing::Response, data(RESERVED + 1)), Err(MemoryExhausted));
+        drop(response);
+        assert_eq!((total.responses.load(Relaxed), memory.ready().now_or_never()), (TOTAL, None));
+        drop(part);
+        assert_eq!((total.responses.load(Relaxed), memory.ready().now_or_never()), (0, Some(())));
+    }
+
+    #[test]
+    fn a_modest_connection_is_served_whatever_the_others_hold() {
+        let total = Arc::<Held>::default();
+        let [greedy, modest] = [(); 2].map(|()| ConnectionMemory::new(Arc::clone(&total)));
+        let _all = greedy.outgoing(Outgoing::Stream, data(TOTAL)).unwrap();
+        let _some = modest.outgoing(Outgoing::Stream, data(RESERVED)).unwrap();
+        assert_eq!(modest.outgoing(Outgoing::Stream, data(UNCOUNTED)), Err(MemoryExhausted));
+        assert!(modest.outgoing(Outgoing::Stream, data(UNCOUNTED - 1)).is_ok());
+        total.requests.store(TOTAL, Relaxed);
+        let mut request = modest.request();
+        assert_eq!((request.add(RESERVED), request.add(1)), (Ok(()), Err(MemoryExhausted)));
+    }
+
+    #[test]
+    fn requests_of_one_connection_have_a_limit() {
+        let total = Arc::<Held>::default();
+        let memory = ConnectionMemory::new(Arc::clone(&total));
+        let (mut one, mut other) = (memory.request(), memory.request());
+        assert_eq!((one.add(PER_CONNECTION), other.add(1)), (Ok(()), Err(MemoryExhausted)));
+        drop(one);
+        assert_eq!((other.add(1), total.requests.load(Relaxed)), (Ok(()), 1));
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_go_on_when_responses_were_sent() {
+        let memory = ConnectionMemory::new(Arc::default());
+        let response = memory.outgoing(Outgoing::Response, data(PER_CONNECTION)).unwrap();
+        let waiting = [(); 3].map(|()| {
+            let memory = Arc::clone(&memory);
+            tokio::spawn(async move { memory.ready().await })
+        });
+        tokio::task::yield_now().await;
+        drop(response);
+        for task in waiting {
+            task.await.unwrap();
+        }
+    }
+}

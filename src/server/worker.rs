@@ -1,0 +1,212 @@
+//! The connections of one thread.
+
+use std::{
+    cell::{Cell, OnceCell},
+    convert::Infallible,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body};
+use http::{Request, Response};
+use hyper::{body::Incoming, rt::Executor, service::Service};
+use hyper_util::{rt::TokioTimer, server::conn::auto};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, spawn_local},
+    task_local,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::{ServiceExt as _, util::Oneshot};
+
+use super::{
+    Access, ServerMetrics, ServerOptions, connection,
+    limits::{ConnectionMemory, Held},
+    threads::AssignedConn,
+};
+use crate::{
+    auth::ConnectionInfo,
+    status::{Hub, Pacer, Wakers},
+};
+
+/// Streams that a connection may have open. Clients wait with the next one.
+const MAX_STREAMS: u32 = 128;
+/// Bytes of headers, as HTTP/2 counts them: room for any token.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// The same where they come as text.
+const MAX_HEADERS_HTTP1: usize = 32 * 1024;
+/// What a client may send of a request ahead, and of all its requests together: the longest request, and some of them.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+/// Bytes of one response that may wait for the socket.
+const SEND_BUFFER: usize = 32 * 1024;
+/// Requests that a client may reset before they are begun (CVE-2023-44487). h2's default of 20 disconnects ordinary
+/// clients: grpc-go reached 100 by cancelling a group of calls, and 65 with 64 callers of which a third cancel.
+const MAX_PENDING_RESETS: usize = 1000;
+/// Streams that a client may have the service reset (CVE-2025-8671). hyper's own default, which tonic turns off.
+const MAX_LOCAL_RESETS: usize = 1024;
+/// From the connection, or the request before, to the end of the headers in HTTP/1.1.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the workers share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) hub: Arc<Hub>,
+    /// The API under all layers.
+    pub(super) router: Router,
+    pub(super) access: Arc<Access>,
+    pub(super) settings: ServerOptions,
+    pub(super) memory: Arc<Held>,
+    pub(super) metrics: ServerMetrics,
+    /// Every connection is asked to end.
+    pub(super) close: CancellationToken,
+}
+
+/// One thread's share of the connections.
+pub(super) struct Worker {
+    pub(super) shared: Shared,
+    pub(super) http: auto::Builder<LocalExecutor>,
+    pacer: Arc<Pacer>,
+    is_closing: Cell<bool>,
+    closing: Arc<Wakers>,
+}
+
+task_local! {
+    /// The present task.
+    static TASK: Rc<OnceCell<AbortHandle>>;
+}
+
+/// How to end the stream that is served by the present task, whatever it waits for; in HTTP/1.1, the connection. The
+/// client sees a reset.
+pub(super) fn abort_handle() -> Option<AbortHandle> {
+    TASK.try_with(|task| task.get().cloned()).ok().flatten()
+}
+
+/// Runs the streams of a connection on its thread.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LocalExecutor;
+
+impl<F: Future + 'static> Executor<F> for LocalExecutor {
+    fn execute(&self, stream: F) {
+        spawn_abortable(stream);
+    }
+}
+
+/// Runs a task that [`abort_handle`] ends.
+fn spawn_abortable<F: Future + 'static>(future: F) {
+    let task = Rc::<OnceCell<AbortHandle>>::default();
+    let handle = spawn_local(TASK.scope(Rc::clone(&task), future));
+    let _ = task.set(handle.abort_handle());
+}
+
+impl Worker {
+    pub(super) fn new(shared: Shared) -> Rc<Self> {
+        let mut http = auto::Builder::new(LocalExecutor);
+        let keepalive = shared.settings.keepalive;
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEADERS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_LOCAL_RESETS)
+            .keep_alive_interval(keepalive.interval)
+            .keep_alive_timeout(keepalive.timeout);
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_TIMEOUT)
+            .max_buf_size(MAX_HEADERS_HTTP1);
+        Rc::new(Self {
+            shared,
+            http,
+            pacer: Arc::default(),
+            is_closing: Cell::new(false),
+            closing: Arc::default(),
+        })
+    }
+
+    /// Serves the connections that are assigned, until it is told to close and the last one has ended.
+    pub(super) async fn run(self: Rc<Self>, mut conn_rx: mpsc::Receiver<AssignedConn>) {
+        let this = Rc::clone(&self);
+        spawn_local(async move { this.pacer.run(&this.shared.hub, this.shared.settings.pacing).await });
+        spawn_local(self.shared.metrics.loops.add().keep());
+        let connections = TaskTracker::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shared.close.cancelled() => break,
+                conn = conn_rx.recv() => match conn {
+                    Some(conn) => {
+                        spawn_abortable(connections.track_future(connection::serve(Rc::clone(&self), conn)));
+                    }
+                    None => break,
+                }
+            }
+        }
+        // With those that were assigned and not begun.
+        drop(conn_rx);
+        self.is_closing.set(true);
+        self.closing.wake_all();
+        connections.close();
+        connections.wait().await;
+    }
+
+    /// Serves a connection whose handshake is complete, and shuts it down when the service stops. One look at each turn
+    /// is cheaper than to wait for two things.
+    pub(super) async fn until_closed<T>(
+        &self,
+        mut connection: Pin<&mut T>,
+        shut_down: fn(Pin<&mut T>),
+    ) -> T::Output
+    where
+        T: Future,
+    {
+        let (mut closing, mut is_shut_down) = (self.closing.add(), false);
+        poll_fn(|cx| {
+            closing.register(cx.waker());
+            if self.is_closing.get() && !is_shut_down {
+                is_shut_down = true;
+                shut_down(connection.as_mut());
+            }
+            connection.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// What serves the requests of one connection.
+    pub(super) fn service(&self, info: ConnectionInfo) -> ConnectionService {
+        ConnectionService {
+            router: self.shared.router.clone(),
+            info: Arc::new(info),
+            pacer: Arc::clone(&self.pacer),
+            memory: ConnectionMemory::new(Arc::clone(&self.shared.memory)),
+        }
+    }
+}
+
+/// Passes the requests of one connection on, with what is known of it.
+pub(super) struct ConnectionService {
+    router: Router,
+    info: Arc<ConnectionInfo>,
+    pacer: Arc<Pacer>,
+    memory: Arc<ConnectionMemory>,
+}
+
+impl Service<Request<Incoming>> for ConnectionService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Oneshot<Router, Request<Incoming>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let extensions = request.extensions_mut();
+        extensions.insert(Arc::clone(&self.info));
+        extensions.insert(Arc::clone(&self.pacer));
+        extensions.insert(Arc::clone(&self.memory));
+        self.router.clone().oneshot(request)
+    }
+}
