@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::signature::{
+use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RsaParameters, RsaPublicKeyComponents,
     UnparsedPublicKey,
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
 use super::AuthError;

@@ -1,6 +1,6 @@
 //! JSON Web Tokens (RFC 7519), signed (RFC 7515): of one issuer, for one audience.
 //!
-//! ring, which TLS is done with here anyway, verifies the signatures, so that there is no second library for them. The key
+//! aws-lc, which TLS is done with here anyway, verifies the signatures, so that there is no second library for them. The key
 //! decides what algorithm is accepted, and nothing else in the token is looked at before its signature is right.
 
 use std::{

@@ -2,11 +2,11 @@
 
 use std::{collections::HashSet, fmt, path::Path};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::{
+use aws_lc_rs::{
     digest::{SHA256, digest},
     rand::{SecureRandom as _, SystemRandom},
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use subtle::ConstantTimeEq as _;
 
 use super::{AuthError, Role};

@@ -8,9 +8,9 @@ use std::{
     time::SystemTime,
 };
 
-use rustls::{ClientConfig, client::Resumption, crypto::ring, pki_types::ServerName, sign::SingleCertAndKey};
+use rustls::{ClientConfig, client::Resumption, pki_types::ServerName, sign::SingleCertAndKey};
 
-use super::{TlsError, pem, verifier::PeerVerifier};
+use super::{TlsError, crypto_provider, pem, verifier::PeerVerifier};
 use crate::files::Reloaded;
 
 /// How connections to peers are to be secured, in files and names.
@@ -126,7 +126,7 @@ fn files(settings: &ClientSettings) -> Vec<PathBuf> {
 }
 
 fn make(settings: &ClientSettings) -> Result<Made, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = crypto_provider();
     let authorities = match &settings.trust {
         Trust::Everybody => None,
         Trust::Authorities(path) => Some(Arc::new(pem::authorities(path)?.roots)),
@@ -140,8 +140,8 @@ fn make(settings: &ClientSettings) -> Result<Made, TlsError> {
     let certificate_expires = identity.as_ref().and_then(|identity| pem::first_to_expire(&identity.cert));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        // It can't be: ring has what TLS 1.2 and 1.3 need.
-        .map_err(|error| TlsError::new("mode", Path::new("ring"), error.to_string()))?
+        // Cannot fail: aws-lc has what TLS 1.2 and 1.3 need.
+        .map_err(|error| TlsError::new("mode", Path::new("aws-lc"), error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match identity {

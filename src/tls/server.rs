@@ -4,12 +4,11 @@ use std::{iter, path::PathBuf, sync::Arc, time::SystemTime};
 
 use rustls::{
     ServerConfig,
-    crypto::ring,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
 
-use super::{KeyPair, TlsError, pem};
+use super::{KeyPair, TlsError, crypto_provider, pem};
 use crate::files::Reloaded;
 
 /// The one protocol that is spoken.
@@ -105,12 +104,12 @@ impl ServerTls {
 }
 
 fn make(settings: &ServerSettings) -> Result<Served, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = crypto_provider();
     let identity = pem::key_pair(&settings.identity, &provider)?;
     let certificate_expires = pem::first_to_expire(&identity.cert);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        // It can't be: ring has what TLS 1.2 and 1.3 need.
+        // Cannot fail: aws-lc has what TLS 1.2 and 1.3 need.
         .map_err(|error| TlsError::new("cert", &settings.identity.cert, error.to_string()))?;
     let (builder, client_ca_expires) = match &settings.clients {
         None => (builder.with_no_client_auth(), None),

@@ -4,7 +4,10 @@
 use std::{cell::Cell, fs, io, sync::Arc};
 
 use rcgen::{CertificateParams, KeyPair as Key, PublicKeyData as _};
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, pki_types::CertificateDer};
+use rustls::{
+    AlertDescription, CertificateError, ClientConnection, Error, HandshakeKind, InvalidMessage, NamedGroup,
+    ProtocolVersion, ServerConnection, pki_types::CertificateDer,
+};
 use tempfile::TempDir;
 
 use super::{public_key::PublicKey, *};
@@ -175,6 +178,43 @@ fn new_files_make_a_new_configuration_and_bad_ones_leave_the_old() {
     files.write("ca", &certified().0.pem());
     tls.look_again();
     assert!(!Arc::ptr_eq(&first, &tls.config()));
+}
+
+/// Shuttles bytes between both ends in memory until the handshake is complete.
+fn handshake(client: &mut ClientConnection, server: &mut ServerConnection) {
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        server.read_tls(&mut &bytes[..]).unwrap();
+        server.process_new_packets().unwrap();
+        bytes.clear();
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        client.read_tls(&mut &bytes[..]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+}
+
+#[test]
+fn the_key_exchange_between_our_client_and_server_is_post_quantum() {
+    let files = Files::new();
+    let (certificate, key) = certified();
+    let cert = files.write("cert", &certificate.pem());
+    let identity = KeyPair { cert: cert.clone(), key: files.write("key", &key.serialize_pem()) };
+    let server = ServerTls::load(ServerSettings { identity, clients: None }).unwrap();
+    let client = load(Trust::Authorities(cert), None).unwrap().speaking(b"h2");
+    let mut client = ClientConnection::new(client.config(), client.server_name()).unwrap();
+    let mut server = ServerConnection::new(server.config()).unwrap();
+    handshake(&mut client, &mut server);
+    assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    for group in [client.negotiated_key_exchange_group(), server.negotiated_key_exchange_group()] {
+        assert_eq!(group.unwrap().name(), NamedGroup::X25519MLKEM768);
+    }
+    // No HelloRetryRequest: the share of the client was for the group that the server prefers.
+    assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full));
 }
 
 #[test]
