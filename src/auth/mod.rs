@@ -168,13 +168,13 @@ impl Auth {
         if let Some((name, role)) = self.tokens().and_then(|tokens| tokens.find(&hash)) {
             return Ok(Caller::new(format!("token:{name}"), Some(role), Credential::Token(hash)));
         }
-        let Some((keys, jwt)) = self.keys().filter(|_| jwt::looks_like_one(token)) else {
+        let Some((keys, jwt)) = self.keys().filter(|_| jwt::looks_like_jwt(token)) else {
             return Err(Refusal::Invalid("the token is not known"));
         };
-        let believed = jwt::verify(token, &keys, jwt, now)?;
-        let principal = format!("jwt:{}", believed.subject);
+        let claims = jwt::verify(token, &keys, jwt, now)?;
+        let principal = format!("jwt:{}", claims.subject);
         let role = self.role_of(&principal);
-        Ok(Caller::new(principal, role, Credential::Jwt { expires: believed.expires }))
+        Ok(Caller::new(principal, role, Credential::Jwt { expires: claims.expires }))
     }
 
     fn certified(&self, certificate: &Certificate, now: SystemTime) -> Result<Caller, Refusal> {
