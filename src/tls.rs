@@ -5,7 +5,6 @@
 
 mod certificate;
 mod client;
-mod der;
 mod pem;
 mod public_key;
 mod server;
