@@ -17,7 +17,7 @@
 //! | I/O | [`transport`] | byte streams to peers |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
 //! | edge | [`grpc`], [`admin`], [`sim`] | the API; the port for operators; OpFlex peers to develop and demonstrate against |
-//! | wiring | [`config`], [`telemetry`], [`systemd`], [`app`] | from settings to a running service |
+//! | wiring | [`config`], [`telemetry`], [`app`] | from settings to a running service |
 //! | commands | [`cli`] | the command line: the service, its clients, the demonstration |
 
 pub mod admin;
@@ -35,7 +35,6 @@ pub mod peer;
 pub mod pool;
 pub mod sim;
 pub mod status;
-pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;

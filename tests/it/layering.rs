@@ -18,7 +18,7 @@ const RUNGS: &[&[&str]] = &[
     &["pool"],
     &["grpc", "admin", "sim"],
     &["config"],
-    &["telemetry", "systemd"],
+    &["telemetry"],
     &["app"],
     &["cli"],
 ];

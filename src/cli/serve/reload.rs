@@ -1,7 +1,8 @@
 //! When the configuration is read anew: after SIGHUP, and when the file has changed.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
+use sd_notify::NotifyState;
 use tokio::{
     signal::unix::Signal,
     task::spawn_blocking,
@@ -9,10 +10,10 @@ use tokio::{
 };
 use tracing::info;
 
+use super::notify_systemd;
 use crate::{
     app::Reloader,
     config::{Config, Overrides},
-    systemd::Systemd,
     telemetry::Level,
 };
 
@@ -53,7 +54,6 @@ pub(super) async fn keep(
     mut file: File,
     mut hangup: Signal,
     level: Option<Level>,
-    systemd: Arc<Systemd>,
 ) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,11 +71,13 @@ pub(super) async fn keep(
                 info!("the configuration file has changed: reading it");
             }
         }
-        systemd.reloading();
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            notify_systemd(vec![NotifyState::Reloading, now]).await;
+        }
         let settings = settings.clone();
         if let Ok(read) = spawn_blocking(move || Config::load(settings)).await {
             reloader.reload(read, level.as_ref()).await;
         }
-        systemd.ready();
+        notify_systemd(vec![NotifyState::Ready]).await;
     }
 }
