@@ -5,7 +5,6 @@
 //!
 //! | layer | module | what it is |
 //! |---|---|---|
-//! | pure | `glob` | patterns for names |
 //! | pure | [`http2`] | what clients speak: bytes to requests, answers to bytes |
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
@@ -26,7 +25,6 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 mod files;
-mod glob;
 pub mod grpc;
 pub mod http2;
 pub mod metrics;

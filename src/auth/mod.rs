@@ -33,7 +33,7 @@ const LOCAL: &str = "local";
 const ANONYMOUS: &str = "anonymous";
 
 /// Who may do what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AuthSettings {
     /// The file with the hashes of tokens.
     pub tokens: Option<PathBuf>,

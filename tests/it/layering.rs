@@ -7,7 +7,6 @@ use proc_macro2::{TokenStream, TokenTree};
 
 /// The rungs of `src/lib.rs`, lowest first. A module may name those on lower rungs, not its neighbours.
 const RUNGS: &[&[&str]] = &[
-    &["glob"],
     &["opflex", "http2"],
     &["peer"],
     &["metrics"],
@@ -25,7 +24,7 @@ const RUNGS: &[&[&str]] = &[
 
 /// The modules that may name tonic and prost, and those that must not name tokio; `tonic_types` counts as tonic.
 const EDGE: &[&str] = &["grpc", "cli"];
-const PURE: &[&str] = &["glob", "http2", "opflex", "peer", "auth"];
+const PURE: &[&str] = &["http2", "opflex", "peer", "auth"];
 
 /// Words and marks with their lines.
 type Words = [(usize, String)];
