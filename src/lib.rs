@@ -10,7 +10,7 @@
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
 //! | numbers | [`metrics`] | what is counted and measured |
 //! | state | [`status`] | what listeners hear: current state and one revisioned log |
-//! | files | `files` | what is made of files, made anew when they change |
+//! | files | `reload` | files that are loaded again when they change |
 //! | files | [`auth`] | who may do what |
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
@@ -24,13 +24,13 @@ pub mod app;
 pub mod auth;
 pub mod cli;
 pub mod config;
-mod files;
 pub mod grpc;
 pub mod http2;
 pub mod metrics;
 pub mod opflex;
 pub mod peer;
 pub mod pool;
+mod reload;
 pub mod sim;
 pub mod status;
 pub mod telemetry;

@@ -9,7 +9,7 @@ use jsonwebtoken::{
 use serde::Deserialize;
 
 use super::AuthError;
-use crate::files;
+use crate::reload;
 
 /// How many keys are tried for a token that does not name its key. Each attempt verifies a signature.
 const MAX_ATTEMPTS: usize = 8;
@@ -37,7 +37,7 @@ struct Set {
 impl Keys {
     pub(super) fn read(path: &Path) -> Result<Self, AuthError> {
         let failed = |reason: String| AuthError::new("jwt.jwks", path, reason);
-        let text = files::read(path).map_err(|error| failed(error.to_string()))?;
+        let text = reload::read(path, reload::MAX_SIZE).map_err(|error| failed(error.to_string()))?;
         Self::parse(&text).map_err(|reason| failed(reason.to_owned()))
     }
 

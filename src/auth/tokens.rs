@@ -10,7 +10,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{AuthError, Role};
-use crate::files;
+use crate::reload;
 
 /// The prefix of tokens of this service, so that scanners for secrets find them.
 const PREFIX: &str = "opst_";
@@ -33,7 +33,7 @@ struct Entry {
 impl Tokens {
     pub(super) fn read(path: &Path) -> Result<Self, AuthError> {
         let wrong = |reason: String| AuthError::new("tokens", path, reason);
-        let text = files::read(path).map_err(|error| wrong(error.to_string()))?;
+        let text = reload::read(path, reload::MAX_SIZE).map_err(|error| wrong(error.to_string()))?;
         let text = String::from_utf8(text).map_err(|_| wrong("is not text".into()))?;
         Self::parse(&text).map_err(|(line, reason)| wrong(format!("line {line}: {reason}")))
     }

@@ -56,7 +56,7 @@ pub struct ServeArgs {
 /// # Errors
 /// The configuration is wrong, the address can't be bound, or the service failed.
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let file = reload::File::look(&args.settings);
+    let file = reload::watch(&args.settings);
     let config = Config::load(args.settings.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
     if args.check {
         let peers: usize = config.pools.iter().map(|pool| pool.peers.len()).sum();

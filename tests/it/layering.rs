@@ -11,7 +11,7 @@ const RUNGS: &[&[&str]] = &[
     &["peer"],
     &["metrics"],
     &["status"],
-    &["files"],
+    &["reload"],
     &["auth", "tls"],
     &["transport"],
     &["pool"],
