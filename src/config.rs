@@ -1,7 +1,6 @@
 //! Settings: a TOML file, then the environment, then flags. Complete and checked before anything is bound.
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,6 +13,7 @@ use crate::{
     auth::Auth,
     peer::{AddressError, PeerAddress},
     pool::PoolConfig,
+    reload,
     server::{ServerOptions, SocketSettings},
     status::Limits,
     tls::ServerTls,
@@ -35,6 +35,8 @@ pub use changes::{Changes, PeerChanges, diff};
 const DEFAULT_LISTEN: &str = "127.0.0.1:50051";
 /// Where the admin port is unless configured: only for this machine.
 const DEFAULT_ADMIN: &str = "127.0.0.1:9613";
+/// Largest configuration file: far more than thousands of peers take.
+pub(crate) const MAX_SIZE: u64 = 1 << 20;
 /// Name of the pool that flags shape.
 const DEFAULT_POOL: &str = "default";
 
@@ -152,7 +154,8 @@ impl Config {
 
 fn read(path: &Path) -> Result<file::File, ConfigError> {
     let place = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| ConfigError::new(&place, error.to_string()))?;
+    let text = reload::read(path, MAX_SIZE).map_err(|error| ConfigError::new(&place, error.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| ConfigError::new(&place, "is not UTF-8"))?;
     toml::from_str(&text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.lines().count().max(1) + usize::from(before.ends_with('\n'));

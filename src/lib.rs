@@ -5,12 +5,11 @@
 //!
 //! | layer | module | what it is |
 //! |---|---|---|
-//! | pure | `glob` | patterns for names |
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
 //! | numbers | [`metrics`] | what is counted and measured |
 //! | state | [`status`] | what listeners hear: current state and one revisioned log |
-//! | files | `files` | what is made of files, made anew when they change |
+//! | files | `reload` | files that are loaded again when they change |
 //! | files | [`auth`] | who may do what |
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
@@ -18,7 +17,7 @@
 //! | edge | `error_info`, `deadline` | errors as clients see them; deadlines of calls |
 //! | edge | [`server`] | sockets, TLS, HTTP, limits, and the layers that every request passes; it knows no API |
 //! | edge | [`api`], [`admin`], [`sim`] | the gRPC services; the port for operators; OpFlex peers to develop and demonstrate against |
-//! | wiring | [`config`], [`telemetry`], [`systemd`], [`app`] | from settings to a running service |
+//! | wiring | [`config`], [`telemetry`], [`app`] | from settings to a running service |
 //! | commands | [`cli`] | the command line: the service, its clients, the demonstration |
 
 #[cfg(test)]
@@ -32,16 +31,14 @@ pub mod cli;
 pub mod config;
 pub mod deadline;
 pub mod error_info;
-mod files;
-mod glob;
 pub mod metrics;
 pub mod opflex;
 pub mod peer;
 pub mod pool;
+mod reload;
 pub mod server;
 pub mod sim;
 pub mod status;
-pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod transport;

@@ -5,7 +5,6 @@
 
 mod certificate;
 mod client;
-mod der;
 mod pem;
 mod public_key;
 mod server;
@@ -19,7 +18,12 @@ pub use client::{ClientSettings, ClientTls, KeyPair, Trust};
 pub use server::{ClientAuth, Clients, ServerSettings, ServerTls};
 pub use words::explain;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 /// A file that is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -35,4 +39,14 @@ impl TlsError {
     fn new(setting: &'static str, path: &Path, reason: impl Into<String>) -> Self {
         Self { setting, path: path.to_owned(), reason: reason.into() }
     }
+}
+
+/// The cryptography of both sides: aws-lc. TLS 1.3 prefers the post-quantum key exchange X25519MLKEM768, which the feature
+/// `prefer-post-quantum` of rustls puts first.
+///
+/// Peers are offered it first as well, although its key share makes the ClientHello 1.5 KB long, which may take two TCP
+/// segments. Peers with libopflex can read that: it passes whatever arrives to OpenSSL through a buffer of 24 KiB. Peers
+/// that do not know the group use the X25519 share beside it, without another round trip.
+fn crypto_provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
 }

@@ -1,23 +1,24 @@
-//! Grants: which role whom.
+//! Grants: roles for principals by pattern.
+
+use wildmatch::WildMatch;
 
 use super::Role;
-use crate::glob::Glob;
 
-/// What the principals of a grant begin with: the others have their role elsewhere.
+/// Prefixes of the principals in a grant: the others have their role elsewhere.
 const KINDS: [&str; 2] = ["jwt:", "cert:"];
 
 /// A role for some principals.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
-    principals: Vec<Glob>,
+    principals: Vec<WildMatch>,
     pub(super) role: Option<Role>,
 }
 
 impl Grant {
-    /// A role for those that one of the globs fits; `None`: they get none.
+    /// A role for the principals that match one of the globs; `None`: no role.
     ///
     /// # Errors
-    /// A glob could fit nobody. Tells which, and what is wrong with it.
+    /// A glob cannot match any principal: its index, and the reason.
     pub fn new(principals: &[String], role: Option<Role>) -> Result<Self, (usize, String)> {
         let wrong = |glob: &String| !KINDS.iter().any(|kind| glob.starts_with(kind));
         if let Some(index) = principals.iter().position(wrong) {
@@ -28,7 +29,7 @@ impl Grant {
             );
             return Err((index, reason));
         }
-        Ok(Self { principals: principals.iter().map(|glob| Glob::new(glob)).collect(), role })
+        Ok(Self { principals: principals.iter().map(|glob| WildMatch::new(glob)).collect(), role })
     }
 
     pub(super) fn names(&self, principal: &str) -> bool {

@@ -1,116 +1,106 @@
-//! JSON Web Tokens (RFC 7519), signed (RFC 7515): of one issuer, for one audience.
+//! JSON Web Tokens (RFC 7519) of one issuer, for one audience.
 //!
-//! ring, which TLS is done with here anyway, verifies the signatures, so that there is no second library for them. The key
-//! decides what algorithm is accepted, and nothing else in the token is looked at before its signature is right.
+//! jsonwebtoken verifies signature, issuer and audience, with aws-lc, which TLS uses as well. It would compare the times
+//! with the system's clock; here they are compared with the time that the caller passes in.
 
 use std::{
     path::PathBuf,
     time::{Duration, SystemTime},
 };
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::{Deserialize, de::DeserializeOwned};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
+use serde::Deserialize;
 
 use super::{Refusal, jwks::Keys};
 
 /// How far the issuer's clock and ours may be apart.
 pub const LEEWAY: Duration = Duration::from_secs(60);
-/// Longest name of somebody: those of Kubernetes are well below.
-const LONGEST_SUBJECT: usize = 512;
+/// Longest subject, in bytes: those of Kubernetes are well below.
+const MAX_SUBJECT: usize = 512;
+const WRONG_SIGNATURE: Refusal = Refusal::Invalid("the token is not signed by a key of the issuer");
 
-/// Whose JWTs are believed.
+/// Which JWTs are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtSettings {
     /// The file with the issuer's keys.
     pub jwks: PathBuf,
-    /// Who has to have made it.
+    /// The issuer that the tokens must have.
     pub issuer: String,
-    /// Whom it has to be for: us.
+    /// The audience that the tokens must have: this service.
     pub audience: String,
 }
 
-/// What a JWT that is believed says.
+/// What is used of a token that has been verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Believed {
+pub(super) struct VerifiedClaims {
     pub(super) subject: String,
-    /// Until when it is accepted.
+    /// When the token stops being accepted.
     pub(super) expires: SystemTime,
 }
 
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    /// Extensions that must be understood. None is.
-    crit: Option<serde_json::Value>,
-}
-
+/// The claims that are checked here. Issuer and audience are checked by jsonwebtoken.
 #[derive(Deserialize)]
 struct Claims {
-    iss: String,
     sub: String,
-    aud: Audience,
     exp: f64,
     nbf: Option<f64>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Audience {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Audience {
-    fn includes(&self, name: &str) -> bool {
-        match self {
-            Self::One(only) => only == name,
-            Self::Many(all) => all.iter().any(|one| one == name),
-        }
-    }
-}
-
-/// Whether a token could be a JWT.
-pub(super) fn looks_like_one(token: &str) -> bool {
+/// Whether a token has the three parts of a JWT.
+pub(super) fn looks_like_jwt(token: &str) -> bool {
     token.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
-/// Who a JWT says it is of, if it is to be believed.
+/// The claims of a token, if it is acceptable at this time.
 pub(super) fn verify(
     token: &str,
     keys: &Keys,
     settings: &JwtSettings,
     now: SystemTime,
-) -> Result<Believed, Refusal> {
-    let malformed = Refusal::Invalid("the token is not a JWT");
-    let Some((message, signature)) = token.rsplit_once('.') else { return Err(malformed) };
-    let Some((header, claims)) = message.split_once('.') else { return Err(malformed) };
-    let header: Header = decode(header).ok_or(malformed.clone())?;
-    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).map_err(|_| malformed.clone())?;
+) -> Result<VerifiedClaims, Refusal> {
+    let header = decode_header(token).map_err(|error| match error.kind() {
+        // The algorithm is missing or not supported, such as `none`.
+        ErrorKind::Json(_) => WRONG_SIGNATURE,
+        _ => Refusal::Invalid("the token is not a JWT"),
+    })?;
     if header.crit.is_some() {
         return Err(Refusal::Invalid("the token has extensions that are not understood"));
     }
-    if !keys.verify(&header.alg, header.kid.as_deref(), message.as_bytes(), &signature) {
-        return Err(Refusal::Invalid("the token is not signed by a key of the issuer"));
+    let validation = validation(settings, header.alg);
+    for key in keys.candidates(header.kid.as_deref(), header.alg) {
+        match decode::<Claims>(token, key, &validation) {
+            Ok(token) => return check(token.claims, now),
+            Err(error) => match refusal(error.kind()) {
+                Some(refusal) => return Err(refusal),
+                None => continue,
+            },
+        }
     }
-    let claims: Claims = decode(claims).ok_or(Refusal::Invalid(
-        "the token lacks one of iss, sub, aud and exp, or it is not what it should be",
-    ))?;
-    judge(claims, settings, now)
+    Err(WRONG_SIGNATURE)
 }
 
-fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+fn validation(settings: &JwtSettings, algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.set_required_spec_claims(&["iss", "aud"]);
+    validation.set_issuer(&[&settings.issuer]);
+    validation.set_audience(&[&settings.audience]);
+    (validation.validate_exp, validation.validate_nbf) = (false, false);
+    validation
 }
 
-/// What is claimed has been signed by the issuer: whether it is for us, and now.
-fn judge(claims: Claims, settings: &JwtSettings, now: SystemTime) -> Result<Believed, Refusal> {
-    if claims.iss != settings.issuer {
-        return Err(Refusal::Invalid("the token is of another issuer"));
-    }
-    if !claims.aud.includes(&settings.audience) {
-        return Err(Refusal::Invalid("the token is for another audience"));
-    }
+/// Why a token with a good signature is refused; `None`: the key did not sign it.
+fn refusal(error: &ErrorKind) -> Option<Refusal> {
+    Some(Refusal::Invalid(match error {
+        ErrorKind::InvalidIssuer => "the token is of another issuer",
+        ErrorKind::InvalidAudience => "the token is for another audience",
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
+            "the token lacks one of iss, sub, aud and exp, or it is not what it should be"
+        }
+        _ => return None,
+    }))
+}
+
+fn check(claims: Claims, now: SystemTime) -> Result<VerifiedClaims, Refusal> {
     let expires = time(claims.exp).and_then(|end| end.checked_add(LEEWAY));
     let Some(expires) = expires else { return Err(Refusal::Invalid("the token's end makes no sense")) };
     if expires < now {
@@ -122,10 +112,10 @@ fn judge(claims: Claims, settings: &JwtSettings, now: SystemTime) -> Result<Beli
         return Err(Refusal::Invalid("the token is not valid yet"));
     }
     let subject = claims.sub;
-    if subject.is_empty() || subject.len() > LONGEST_SUBJECT || subject.contains(char::is_control) {
+    if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.contains(char::is_control) {
         return Err(Refusal::Invalid("the token's subject makes no sense"));
     }
-    Ok(Believed { subject, expires })
+    Ok(VerifiedClaims { subject, expires })
 }
 
 /// Seconds since 1970, perhaps with a fraction.

@@ -29,7 +29,7 @@ use std::{
 };
 
 use self::{jwks::Keys, tokens::Tokens};
-use crate::files::Reloaded;
+use crate::reload::Watched;
 
 /// The principal of those on this machine who show nothing.
 const LOCAL: &str = "local";
@@ -37,7 +37,7 @@ const LOCAL: &str = "local";
 const ANONYMOUS: &str = "anonymous";
 
 /// Who may do what.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AuthSettings {
     /// The file with the hashes of tokens.
     pub tokens: Option<PathBuf>,
@@ -87,8 +87,8 @@ impl AuthError {
 #[derive(Debug)]
 pub struct Auth {
     settings: AuthSettings,
-    tokens: Option<Reloaded<Tokens>>,
-    keys: Option<Reloaded<Keys>>,
+    tokens: Option<Watched<Tokens>>,
+    keys: Option<Watched<Keys>>,
     local: Caller,
     anonymous: Caller,
 }
@@ -105,15 +105,15 @@ impl Auth {
     /// # Errors
     /// One of them is not there, or not what it should be.
     pub fn load(settings: AuthSettings) -> Result<Self, AuthError> {
-        let tokens = settings.tokens.as_ref();
-        let tokens = tokens.map(|path| Reloaded::new(vec![path.clone()], || Tokens::read(path)));
-        let jwks = settings.jwt.as_ref().map(|jwt| &jwt.jwks);
-        let keys = jwks.map(|path| Reloaded::new(vec![path.clone()], || Keys::read(path)));
+        let tokens = settings.tokens.clone();
+        let tokens = tokens.map(|path| Watched::new(vec![path.clone()], move || Tokens::read(&path)));
+        let jwks = settings.jwt.as_ref().map(|jwt| jwt.jwks.clone());
+        let keys = jwks.map(|path| Watched::new(vec![path.clone()], move || Keys::read(&path)));
         let (tokens, keys) = (tokens.transpose()?, keys.transpose()?);
         Ok(Self::of(settings, tokens, keys))
     }
 
-    fn of(settings: AuthSettings, tokens: Option<Reloaded<Tokens>>, keys: Option<Reloaded<Keys>>) -> Self {
+    fn of(settings: AuthSettings, tokens: Option<Watched<Tokens>>, keys: Option<Watched<Keys>>) -> Self {
         let local = Caller::without_credentials(LOCAL, settings.local);
         let anonymous = Caller::without_credentials(ANONYMOUS, settings.anonymous);
         Self { settings, tokens, keys, local, anonymous }
@@ -131,24 +131,23 @@ impl Auth {
         self.tokens.is_some() || self.keys.is_some() || self.settings.anonymous.is_some()
     }
 
-    /// Looks at the files, which somebody may have changed. To be called now and then.
+    /// Checks the files for changes. To be called from time to time, so that invalid files are logged before a client comes.
     pub fn look(&self) {
         let _ = (self.tokens(), self.keys());
     }
 
-    /// Another number after each change of the file of tokens.
+    /// A number that differs after each change of the file of tokens.
     pub(crate) fn tokens_version(&self) -> usize {
-        self.tokens().map_or(0, |_| self.tokens.as_ref().map_or(0, Reloaded::version))
+        let tokens = self.tokens.as_ref().inspect(|tokens| drop(tokens.current()));
+        tokens.map_or(0, Watched::version)
     }
 
     fn tokens(&self) -> Option<Arc<Tokens>> {
-        let (file, tokens) = (self.settings.tokens.as_ref()?, self.tokens.as_ref()?);
-        Some(tokens.current(|| Tokens::read(file)))
+        self.tokens.as_ref().map(Watched::current)
     }
 
     fn keys(&self) -> Option<(Arc<Keys>, &JwtSettings)> {
-        let (jwt, keys) = (self.settings.jwt.as_ref()?, self.keys.as_ref()?);
-        Some((keys.current(|| Keys::read(&jwt.jwks)), jwt))
+        Some((self.keys.as_ref()?.current(), self.settings.jwt.as_ref()?))
     }
 
     /// Who it is that shows this. A token counts more than a certificate, and something that is not accepted is never
@@ -172,13 +171,13 @@ impl Auth {
         if let Some((name, role)) = self.tokens().and_then(|tokens| tokens.find(&hash)) {
             return Ok(Caller::new(format!("token:{name}"), Some(role), Credential::Token(hash)));
         }
-        let Some((keys, jwt)) = self.keys().filter(|_| jwt::looks_like_one(token)) else {
+        let Some((keys, jwt)) = self.keys().filter(|_| jwt::looks_like_jwt(token)) else {
             return Err(Refusal::Invalid("the token is not known"));
         };
-        let believed = jwt::verify(token, &keys, jwt, now)?;
-        let principal = format!("jwt:{}", believed.subject);
+        let claims = jwt::verify(token, &keys, jwt, now)?;
+        let principal = format!("jwt:{}", claims.subject);
         let role = self.role_of(&principal);
-        Ok(Caller::new(principal, role, Credential::Jwt { expires: believed.expires }))
+        Ok(Caller::new(principal, role, Credential::Jwt { expires: claims.expires }))
     }
 
     fn certified(&self, certificate: &Certificate, now: SystemTime) -> Result<Caller, Refusal> {

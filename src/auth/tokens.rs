@@ -1,24 +1,25 @@
-//! The file of tokens: a line for each, `NAME ROLE sha256:HEX`. It holds hashes, so that who reads it gets in nowhere.
+//! The file of tokens: one per line, `NAME ROLE sha256:HEX`. It holds only hashes, so reading it does not grant access.
 
 use std::{collections::HashSet, fmt, path::Path};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use ring::{
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
-    rand::{SecureRandom as _, SystemRandom},
+    rand,
 };
-use subtle::ConstantTimeEq as _;
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{AuthError, Role};
-use crate::files;
+use crate::reload;
 
-/// What tokens of this service begin with, so that scanners for secrets find them.
+/// The prefix of tokens of this service, so that scanners for secrets find them.
 const PREFIX: &str = "opst_";
-/// Random bytes of a token: beyond guessing.
-const RANDOM: usize = 32;
-const LONGEST_NAME: usize = 63;
+/// Random bytes per token: too many to guess.
+const RANDOM_BYTES: usize = 32;
+/// Longest name of a token, in bytes: as long as a DNS label.
+const MAX_NAME: usize = 63;
 
-/// Whose the tokens are.
+/// The tokens of the file.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(Vec<Entry>);
 
@@ -32,16 +33,15 @@ struct Entry {
 impl Tokens {
     pub(super) fn read(path: &Path) -> Result<Self, AuthError> {
         let wrong = |reason: String| AuthError::new("tokens", path, reason);
-        let text = files::read(path).map_err(|error| wrong(error.to_string()))?;
+        let text = reload::read(path, reload::MAX_SIZE).map_err(|error| wrong(error.to_string()))?;
         let text = String::from_utf8(text).map_err(|_| wrong("is not text".into()))?;
         Self::parse(&text).map_err(|(line, reason)| wrong(format!("line {line}: {reason}")))
     }
 
-    /// The error is the number of a line and what is wrong with it. It never repeats what is there: somebody may have
-    /// put a token where its hash belongs.
+    /// The error is a line number and a reason. It never quotes the line, which may hold a token in place of its hash.
     pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let (mut entries, mut hashes) = (Vec::new(), HashSet::new());
-        // Editors of some systems begin files with a mark.
+        // Some editors begin files with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default().trim();
@@ -57,11 +57,11 @@ impl Tokens {
         Ok(Self(entries))
     }
 
-    /// Whose token has this hash. It takes as long whoever it is.
+    /// The name and role of the token with this hash. Takes the same time for every hash.
     pub(super) fn find(&self, hash: &[u8; 32]) -> Option<(String, Role)> {
         let mut found = None;
         for entry in &self.0 {
-            if bool::from(entry.hash.ct_eq(hash)) {
+            if verify_slices_are_equal(&entry.hash, hash).is_ok() {
                 found = Some(entry);
             }
         }
@@ -87,10 +87,10 @@ impl Entry {
 #[must_use]
 pub fn is_token_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(allowed)
+    (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(allowed)
 }
 
-/// What is kept of a token.
+/// The SHA-256 of a token.
 pub(super) fn hash(token: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
@@ -108,20 +108,20 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(hash)
 }
 
-/// A token that nobody has seen yet.
+/// A new token.
 pub struct NewToken {
-    /// To be shown by who has it. Kept nowhere here.
+    /// The secret, for the client. It is stored nowhere here.
     pub token: String,
-    /// What belongs into the file.
+    /// The line for the file of tokens.
     pub line: String,
 }
 
 impl NewToken {
-    /// Makes one; `None`: the system has no random numbers.
+    /// Generates a token; `None`: the system has no random numbers.
     #[must_use]
     pub fn make(name: &str, role: Role) -> Option<Self> {
-        let mut random = [0; RANDOM];
-        SystemRandom::new().fill(&mut random).ok()?;
+        let mut random = [0; RANDOM_BYTES];
+        rand::fill(&mut random).ok()?;
         let token = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(random));
         let digits: String = hash(&token).iter().map(|byte| format!("{byte:02x}")).collect();
         Some(Self { line: format!("{name} {role} sha256:{digits}"), token })

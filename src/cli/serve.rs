@@ -2,25 +2,29 @@
 
 mod reload;
 
-use std::{env, error::Error as _, io, sync::Arc, time::Duration};
+use std::{error::Error as _, io, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::interval,
+    task::spawn_blocking,
+    time::{interval, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     app::{Service, StartError},
     cli::{self, exit::Failure},
     config::{Config, Overrides},
     metrics::LoopMonitors,
-    systemd::{self, Systemd},
     telemetry::{self, Logs},
 };
+
+/// How long systemd may hold up the end of the service.
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,7 +56,7 @@ pub struct ServeArgs {
 /// # Errors
 /// The configuration is wrong, the address can't be bound, or the service failed.
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let file = reload::File::look(&args.settings);
+    let file = reload::watch(&args.settings);
     let config = Config::load(args.settings.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
     if args.check {
         let peers: usize = config.pools.iter().map(|pool| pool.peers.len()).sum();
@@ -66,17 +70,16 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let systemd = Arc::new(Systemd::at(env::var_os("NOTIFY_SOCKET").as_deref()));
     let socket = config.socket.as_ref().map(|socket| socket.path.clone());
     let mut service = Service::start(config).await.map_err(not_started)?;
     let socket = socket.map(|path| format!("listening on unix:{}", path.display()));
     cli::print([format!("listening on {}", service.address())].into_iter().chain(socket))?;
-    systemd.ready();
-    let _watchdog =
-        watchdog().map(|every| run_beside(keep_alive(every, service.turns().clone(), Arc::clone(&systemd))));
-    let _reloads = service.take_reloader().map(|reloader| {
-        run_beside(reload::keep(reloader, args.settings, file, hangup, level, Arc::clone(&systemd)))
-    });
+    notify_systemd(vec![NotifyState::Ready]).await;
+    let watchdog = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
+    let _watchdog = watchdog.map(|timeout| run_beside(feed_watchdog(timeout, service.turns().clone())));
+    let _reloads = service
+        .take_reloader()
+        .map(|reloader| run_beside(reload::keep(reloader, args.settings, file, hangup, level)));
     let stop = service.stopper();
     let mut end = std::pin::pin!(service.join());
     loop {
@@ -88,7 +91,7 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
         if stop.is_cancelled() {
             return Err(Failure::Interrupted);
         }
-        systemd.stopping();
+        let _ = timeout(STOPPING_TIMEOUT, notify_systemd(vec![NotifyState::Stopping])).await;
         stop.cancel();
     }
 }
@@ -97,19 +100,23 @@ fn run_beside(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHan
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
-fn watchdog() -> Option<Duration> {
-    let (micros, process) = (env::var("WATCHDOG_USEC").ok(), env::var("WATCHDOG_PID").ok());
-    systemd::watchdog(micros.as_deref(), process.as_deref(), std::process::id())
+/// Notifies systemd if it has started the service with `Type=notify`, which sets `NOTIFY_SOCKET`.
+async fn notify_systemd(states: Vec<NotifyState<'static>>) {
+    // Sending blocks while systemd does not read from its socket.
+    let sent = spawn_blocking(move || sd_notify::notify(&states).map_err(|error| (error, states))).await;
+    if let Ok(Err((error, states))) = sent {
+        debug!(%error, ?states, "cannot notify systemd");
+    }
 }
 
-/// Tells systemd that the service is alive, as long as its event loops turn.
-async fn keep_alive(every: Duration, turns: LoopMonitors, systemd: Arc<Systemd>) {
-    // Twice in the time, as it asks for: one may be late.
-    let mut often = interval((every / 2).max(Duration::from_millis(1)));
+/// Tells the watchdog of systemd that the service is alive, as long as its event loops turn.
+async fn feed_watchdog(timeout: Duration, turns: LoopMonitors) {
+    // Twice per timeout, as systemd recommends: one notification may be late.
+    let mut often = interval((timeout / 2).max(Duration::from_millis(1)));
     loop {
         often.tick().await;
-        if turns.since() < every {
-            systemd.alive();
+        if turns.since() < timeout {
+            notify_systemd(vec![NotifyState::Watchdog]).await;
         }
     }
 }

@@ -8,10 +8,10 @@ use std::{
     time::SystemTime,
 };
 
-use rustls::{ClientConfig, client::Resumption, crypto::ring, pki_types::ServerName, sign::SingleCertAndKey};
+use rustls::{ClientConfig, client::Resumption, pki_types::ServerName, sign::SingleCertAndKey};
 
-use super::{TlsError, pem, verifier::PeerVerifier};
-use crate::files::Reloaded;
+use super::{TlsError, crypto_provider, pem, verifier::PeerVerifier};
+use crate::reload::Watched;
 
 /// How connections to peers are to be secured, in files and names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub struct KeyPair {
 
 /// What the files hold.
 #[derive(Debug)]
-struct Made {
+struct Loaded {
     config: Arc<ClientConfig>,
     certificate_expires: Option<SystemTime>,
 }
@@ -53,7 +53,7 @@ struct Made {
 #[derive(Debug)]
 pub struct ClientTls {
     settings: ClientSettings,
-    made: Reloaded<Made>,
+    files: Watched<Loaded>,
     /// What is asked for by ALPN; empty: nothing.
     protocols: Vec<Vec<u8>>,
 }
@@ -64,8 +64,9 @@ impl ClientTls {
     /// # Errors
     /// One of them is not there, or not what it should be.
     pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
-        let made = Reloaded::new(files(&settings), || make(&settings))?;
-        Ok(Self { settings, made, protocols: Vec::new() })
+        let watched = settings.clone();
+        let files = Watched::new(paths(&settings), move || load_files(&watched))?;
+        Ok(Self { settings, files, protocols: Vec::new() })
     }
 
     /// What it was made from.
@@ -77,7 +78,7 @@ impl ClientTls {
     /// For a new connection: what the files hold now, or held when they were good last.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
-        let config = Arc::clone(&self.made().config);
+        let config = Arc::clone(&self.files.current().config);
         if self.protocols.is_empty() {
             return config;
         }
@@ -89,11 +90,7 @@ impl ClientTls {
     /// When the certificate that is shown to peers expires, or the first of those between it and the authority.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<SystemTime> {
-        self.made().certificate_expires
-    }
-
-    fn made(&self) -> Arc<Made> {
-        self.made.current(|| make(&self.settings))
+        self.files.current().certificate_expires
     }
 
     /// Asks for this protocol, by ALPN.
@@ -104,8 +101,8 @@ impl ClientTls {
     }
 
     #[cfg(test)]
-    pub(super) fn look_again(&self) {
-        self.made.forget_when();
+    pub(super) fn expire(&self) {
+        self.files.expire();
     }
 
     /// The name for a new connection. rustls wants one in any case; without one in the settings, it has no effect.
@@ -116,7 +113,7 @@ impl ClientTls {
     }
 }
 
-fn files(settings: &ClientSettings) -> Vec<PathBuf> {
+fn paths(settings: &ClientSettings) -> Vec<PathBuf> {
     let ca = match &settings.trust {
         Trust::Everybody => None,
         Trust::Authorities(path) => Some(path.clone()),
@@ -125,8 +122,8 @@ fn files(settings: &ClientSettings) -> Vec<PathBuf> {
     iter::empty().chain(ca).chain(own).collect()
 }
 
-fn make(settings: &ClientSettings) -> Result<Made, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+fn load_files(settings: &ClientSettings) -> Result<Loaded, TlsError> {
+    let provider = crypto_provider();
     let authorities = match &settings.trust {
         Trust::Everybody => None,
         Trust::Authorities(path) => Some(Arc::new(pem::authorities(path)?.roots)),
@@ -140,8 +137,8 @@ fn make(settings: &ClientSettings) -> Result<Made, TlsError> {
     let certificate_expires = identity.as_ref().and_then(|identity| pem::first_to_expire(&identity.cert));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        // It can't be: ring has what TLS 1.2 and 1.3 need.
-        .map_err(|error| TlsError::new("mode", Path::new("ring"), error.to_string()))?
+        // Cannot fail: aws-lc has what TLS 1.2 and 1.3 need.
+        .map_err(|error| TlsError::new("mode", Path::new("aws-lc"), error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match identity {
@@ -150,5 +147,5 @@ fn make(settings: &ClientSettings) -> Result<Made, TlsError> {
     };
     config.resumption = Resumption::disabled();
     config.enable_sni = settings.server_name.is_some();
-    Ok(Made { config: Arc::new(config), certificate_expires })
+    Ok(Loaded { config: Arc::new(config), certificate_expires })
 }

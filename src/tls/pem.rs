@@ -14,7 +14,7 @@ use rustls::{
 use tracing::warn;
 
 use super::{KeyPair, TlsError, certificate::not_after, public_key::PublicKey};
-use crate::files::read;
+use crate::reload::{MAX_SIZE, read};
 
 /// A certificate chain, the end entity's first, and its private key.
 pub(super) fn key_pair(files: &KeyPair, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
@@ -85,12 +85,12 @@ fn in_directory(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn begins_certificate(file: &Path) -> bool {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    read(file).is_ok_and(|text| text.windows(BEGIN.len()).any(|line| line == BEGIN))
+    read(file, MAX_SIZE).is_ok_and(|text| text.windows(BEGIN.len()).any(|line| line == BEGIN))
 }
 
 fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |reason: String| TlsError::new(setting, path, reason);
-    let text = read(path).map_err(|error| failed(error.to_string()))?;
+    let text = read(path, MAX_SIZE).map_err(|error| failed(error.to_string()))?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
         .map_err(|error| failed(format!("is not PEM: {error}")))?;
@@ -105,7 +105,7 @@ fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let failed = |reason: String| TlsError::new("key", path, reason);
-    let text = read(path).map_err(|error| failed(error.to_string()))?;
+    let text = read(path, MAX_SIZE).map_err(|error| failed(error.to_string()))?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let encrypted = text.windows(9).any(|word| word == b"ENCRYPTED");
         failed(match error {

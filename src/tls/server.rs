@@ -4,13 +4,12 @@ use std::{iter, path::PathBuf, sync::Arc, time::SystemTime};
 
 use rustls::{
     ServerConfig,
-    crypto::ring,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
 
-use super::{KeyPair, TlsError, pem};
-use crate::files::Reloaded;
+use super::{KeyPair, TlsError, crypto_provider, pem};
+use crate::reload::Watched;
 
 /// The one protocol that is spoken.
 const ALPN: &[u8] = b"h2";
@@ -46,11 +45,11 @@ pub enum ClientAuth {
 #[derive(Debug)]
 pub struct ServerTls {
     settings: ServerSettings,
-    served: Reloaded<Served>,
+    files: Watched<Loaded>,
 }
 
 /// What the files hold.
-struct Served {
+struct Loaded {
     config: Arc<ServerConfig>,
     certificate_expires: Option<SystemTime>,
     client_ca_expires: Option<SystemTime>,
@@ -62,10 +61,11 @@ impl ServerTls {
     /// # Errors
     /// One of them is not there, or not what it should be.
     pub fn load(settings: ServerSettings) -> Result<Self, TlsError> {
-        let files = [settings.identity.cert.clone(), settings.identity.key.clone()];
-        let files = iter::chain(files, settings.clients.iter().map(|clients| clients.ca.clone())).collect();
-        let served = Reloaded::new(files, || make(&settings))?;
-        Ok(Self { settings, served })
+        let own = [settings.identity.cert.clone(), settings.identity.key.clone()];
+        let paths = iter::chain(own, settings.clients.iter().map(|clients| clients.ca.clone())).collect();
+        let watched = settings.clone();
+        let files = Watched::new(paths, move || load_files(&watched))?;
+        Ok(Self { settings, files })
     }
 
     /// What it was made from.
@@ -78,7 +78,7 @@ impl ServerTls {
     /// while nobody comes, so that bad files are warned of before somebody does.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.served().config)
+        Arc::clone(&self.files.current().config)
     }
 
     /// Whether clients are asked for a certificate.
@@ -90,27 +90,23 @@ impl ServerTls {
     /// When the certificate that is shown to clients expires, or the first of those between it and the authority.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<SystemTime> {
-        self.served().certificate_expires
+        self.files.current().certificate_expires
     }
 
     /// When the first of the authorities for clients' certificates expires.
     #[must_use]
     pub fn client_ca_expires(&self) -> Option<SystemTime> {
-        self.served().client_ca_expires
-    }
-
-    fn served(&self) -> Arc<Served> {
-        self.served.current(|| make(&self.settings))
+        self.files.current().client_ca_expires
     }
 }
 
-fn make(settings: &ServerSettings) -> Result<Served, TlsError> {
-    let provider = Arc::new(ring::default_provider());
+fn load_files(settings: &ServerSettings) -> Result<Loaded, TlsError> {
+    let provider = crypto_provider();
     let identity = pem::key_pair(&settings.identity, &provider)?;
     let certificate_expires = pem::first_to_expire(&identity.cert);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
-        // It can't be: ring has what TLS 1.2 and 1.3 need.
+        // Cannot fail: aws-lc has what TLS 1.2 and 1.3 need.
         .map_err(|error| TlsError::new("cert", &settings.identity.cert, error.to_string()))?;
     let (builder, client_ca_expires) = match &settings.clients {
         None => (builder.with_no_client_auth(), None),
@@ -124,7 +120,7 @@ fn make(settings: &ServerSettings) -> Result<Served, TlsError> {
     // A session that is resumed would not have its client's certificate looked at again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok(Served { config: Arc::new(config), certificate_expires, client_ca_expires })
+    Ok(Loaded { config: Arc::new(config), certificate_expires, client_ca_expires })
 }
 
 type Verifier = (Arc<dyn ClientCertVerifier>, Option<SystemTime>);

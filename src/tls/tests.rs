@@ -1,14 +1,16 @@
 //! Files good and bad, files that change, and what is said of errors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::{cell::Cell, fs, io, sync::Arc};
+use std::{fs, io, sync::Arc};
 
 use rcgen::{CertificateParams, KeyPair as Key, PublicKeyData as _};
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, pki_types::CertificateDer};
+use rustls::{
+    AlertDescription, CertificateError, ClientConnection, Error, HandshakeKind, InvalidMessage, NamedGroup,
+    ProtocolVersion, ServerConnection, pki_types::CertificateDer,
+};
 use tempfile::TempDir;
 
 use super::{public_key::PublicKey, *};
-use crate::files::Reloaded;
 
 struct Files(TempDir);
 
@@ -123,58 +125,54 @@ fn no_byte_of_a_certificate_can_break_anything() {
 }
 
 #[test]
-fn files_are_read_again_when_they_have_changed_and_bad_ones_are_tried_once() {
-    let files = Files::new();
-    let path = files.write("file", "one");
-    let reads = Cell::new(0);
-    let read = || {
-        reads.set(reads.get() + 1);
-        let text = fs::read_to_string(&path).unwrap();
-        if text == "bad" { Err(TlsError::new("ca", &path, "bad")) } else { Ok(text) }
-    };
-    let reloaded = Reloaded::new(vec![path.clone()], read).unwrap();
-    // What it is, and how often it has been read, when a second has gone by.
-    let later = || {
-        reloaded.forget_when();
-        (reloaded.current(read).to_string(), reads.get())
-    };
-    assert_eq!(later(), ("one".into(), 1), "nothing has changed");
-    files.write("file", "two more");
-    assert_eq!(later(), ("two more".into(), 2));
-    files.write("file", "three");
-    assert_eq!(*reloaded.current(read), "two more", "it has just looked");
-    assert_eq!(later(), ("three".into(), 3));
-    files.write("file", "bad");
-    assert_eq!(later(), ("three".into(), 4), "what was good stays");
-    assert_eq!(later(), ("three".into(), 4), "once is enough");
-    files.write("file", "good");
-    assert_eq!(later(), ("good".into(), 5));
-}
-
-#[test]
-fn a_file_that_is_new_in_a_directory_is_a_change() {
-    let files = Files::new();
-    let count = || Ok::<_, TlsError>(fs::read_dir(files.0.path()).unwrap().count());
-    let reloaded = Reloaded::new(vec![files.0.path().to_owned()], count).unwrap();
-    for number in 1..3 {
-        files.write(&number.to_string(), "");
-        reloaded.forget_when();
-        assert_eq!(*reloaded.current(count), number);
-    }
-}
-
-#[test]
 fn new_files_make_a_new_configuration_and_bad_ones_leave_the_old() {
     let files = Files::new();
     let ca = files.write("ca", &certified().0.pem());
     let tls = load(Trust::Authorities(ca), None).unwrap();
     let first = tls.config();
     files.write("ca", "nothing");
-    tls.look_again();
+    tls.expire();
     assert!(Arc::ptr_eq(&first, &tls.config()));
     files.write("ca", &certified().0.pem());
-    tls.look_again();
+    tls.expire();
     assert!(!Arc::ptr_eq(&first, &tls.config()));
+}
+
+/// Shuttles bytes between both ends in memory until the handshake is complete.
+fn handshake(client: &mut ClientConnection, server: &mut ServerConnection) {
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        server.read_tls(&mut &bytes[..]).unwrap();
+        server.process_new_packets().unwrap();
+        bytes.clear();
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        client.read_tls(&mut &bytes[..]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+}
+
+#[test]
+fn the_key_exchange_between_our_client_and_server_is_post_quantum() {
+    let files = Files::new();
+    let (certificate, key) = certified();
+    let cert = files.write("cert", &certificate.pem());
+    let identity = KeyPair { cert: cert.clone(), key: files.write("key", &key.serialize_pem()) };
+    let server = ServerTls::load(ServerSettings { identity, clients: None }).unwrap();
+    let client = load(Trust::Authorities(cert), None).unwrap().speaking(b"h2");
+    let mut client = ClientConnection::new(client.config(), client.server_name()).unwrap();
+    let mut server = ServerConnection::new(server.config()).unwrap();
+    handshake(&mut client, &mut server);
+    assert_eq!(client.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    for group in [client.negotiated_key_exchange_group(), server.negotiated_key_exchange_group()] {
+        assert_eq!(group.unwrap().name(), NamedGroup::X25519MLKEM768);
+    }
+    // No HelloRetryRequest: the share of the client was for the group that the server prefers.
+    assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full));
 }
 
 #[test]

@@ -6,6 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{Ed25519KeyPair, KeyPair as _},
+};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use opflex_peerstatus::{
     api::pb::{
@@ -14,10 +18,6 @@ use opflex_peerstatus::{
         peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     },
     auth::{Auth, AuthSettings, Grant, JwtSettings, LEEWAY, NewToken, Role},
-};
-use ring::{
-    rand::SystemRandom,
-    signature::{Ed25519KeyPair, KeyPair as _},
 };
 use serde_json::json;
 use tokio::sync::mpsc;

@@ -110,6 +110,26 @@ async fn mistakes_in_the_configuration_are_named_with_file_and_line() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_is_no_regular_file_or_too_large_is_refused_at_once() {
+    let folder = Folder::new();
+    let large = folder.write("large.toml", &"#".repeat((1 << 20) + 1));
+    let fifo = large.replace("large.toml", "fifo.toml");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let not_regular = "is not a regular file";
+    for (file, told) in [
+        (&*fifo, not_regular),
+        ("/dev/zero", not_regular),
+        ("/", not_regular),
+        (&*large, "is larger than 1048576 bytes"),
+    ] {
+        let output = peerstatus(&["serve", "--check", "--config", file]).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(64), "{file}: {stderr}");
+        assert!(stderr.contains(told), "{file}: {stderr}");
+    }
+}
+
+#[tokio::test]
 async fn flags_for_a_pool_that_the_file_does_not_have_are_a_mistake_in_the_configuration() {
     let folder = Folder::new();
     let file = folder.write("config.toml", "[[pool]]\nname = \"fabric-1\"");

@@ -7,12 +7,11 @@ use proc_macro2::{TokenStream, TokenTree};
 
 /// The rungs of `src/lib.rs`, lowest first. A module may name those on lower rungs, not its neighbours.
 const RUNGS: &[&[&str]] = &[
-    &["glob"],
     &["opflex"],
     &["peer"],
     &["metrics"],
     &["status"],
-    &["files"],
+    &["reload"],
     &["auth", "tls"],
     &["transport"],
     &["pool"],
@@ -20,14 +19,14 @@ const RUNGS: &[&[&str]] = &[
     &["server"],
     &["api", "admin", "sim"],
     &["config"],
-    &["telemetry", "systemd"],
+    &["telemetry"],
     &["app"],
     &["cli"],
 ];
 
 /// The modules that may name tonic and prost, and those that must not name tokio; `tonic_types` counts as tonic.
 const EDGE: &[&str] = &["error_info", "server", "api", "cli"];
-const PURE: &[&str] = &["glob", "opflex", "peer", "auth"];
+const PURE: &[&str] = &["opflex", "peer", "auth"];
 
 /// Words and marks with their lines.
 type Words = [(usize, String)];

@@ -136,7 +136,7 @@ async fn systemd_is_told_what_the_service_does() {
                 return text;
             }
             // It says that it is alive whenever it is.
-            assert_eq!(text, "WATCHDOG=1", "before {wanted}");
+            assert_eq!(text, "WATCHDOG=1\n", "before {wanted}");
         }
     };
     heard("READY=1").await;

@@ -1,7 +1,8 @@
-//! When the configuration is read anew: after SIGHUP, and when the file has changed.
+//! When the configuration is read again: after SIGHUP, and when the file has changed.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::{
     signal::unix::Signal,
     task::spawn_blocking,
@@ -9,73 +10,56 @@ use tokio::{
 };
 use tracing::info;
 
+use super::notify_systemd;
 use crate::{
     app::Reloader,
-    config::{Config, Overrides},
-    systemd::Systemd,
+    config::{Config, MAX_SIZE, Overrides},
+    reload::WatchedFiles,
     telemetry::Level,
 };
 
-/// How often the file is looked at. It is read whole, since times of files say little where they are links to others.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the file is checked: soon enough for a person who has saved it.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The file, as it was when it was looked at last.
-pub(super) struct File {
-    path: Option<PathBuf>,
-    seen: Option<Vec<u8>>,
+/// Watches the configuration file, if there is one. To be called before the configuration is read, so that a change in
+/// between is noticed.
+pub(super) fn watch(settings: &Overrides) -> WatchedFiles {
+    WatchedFiles::new(settings.config.iter().cloned().collect(), MAX_SIZE)
 }
 
-impl File {
-    /// To be called before the configuration is read, so that no change falls in between.
-    pub(super) fn look(settings: &Overrides) -> Self {
-        let path = settings.config.clone();
-        let seen = path.as_ref().and_then(|path| fs::read(path).ok());
-        Self { path, seen }
-    }
-
-    /// Whether it has changed. One that is not there is about to be.
-    async fn has_changed(&mut self) -> bool {
-        let Some(path) = self.path.clone() else { return false };
-        // It may be on a disk that takes its time.
-        let now = spawn_blocking(move || fs::read(path)).await.ok().and_then(Result::ok);
-        if now.is_none() || now == self.seen {
-            return false;
-        }
-        self.seen = now;
-        true
-    }
-}
-
-/// Reads the configuration anew whenever there is a reason.
+/// Reads the configuration again after each SIGHUP and each change of the file.
 pub(super) async fn keep(
     mut reloader: Reloader,
     settings: Overrides,
-    mut file: File,
+    mut files: WatchedFiles,
     mut hangup: Signal,
     level: Option<Level>,
-    systemd: Arc<Systemd>,
 ) {
-    let mut look = interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut check = interval(CHECK_INTERVAL);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            _ = hangup.recv() => {
-                info!("SIGHUP: reading the configuration");
-                // What is read now is not to be taken for a change later.
-                file.has_changed().await;
-            }
-            _ = look.tick() => {
-                if !file.has_changed().await {
-                    continue;
-                }
-                info!("the configuration file has changed: reading it");
-            }
+        let is_requested = tokio::select! {
+            _ = hangup.recv() => true,
+            _ = check.tick() => false,
+        };
+        // The disk may be slow. After SIGHUP too, so that the change that is read now is not noticed again later.
+        let checked = spawn_blocking(move || (files.have_changed(), files)).await;
+        let Ok((has_changed, watched)) = checked else { return };
+        files = watched;
+        if is_requested {
+            info!("SIGHUP: reading the configuration");
+        } else if has_changed {
+            info!("the configuration file has changed: reading it");
+        } else {
+            continue;
         }
-        systemd.reloading();
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            notify_systemd(vec![NotifyState::Reloading, now]).await;
+        }
         let settings = settings.clone();
         if let Ok(read) = spawn_blocking(move || Config::load(settings)).await {
             reloader.reload(read, level.as_ref()).await;
         }
-        systemd.ready();
+        notify_systemd(vec![NotifyState::Ready]).await;
     }
 }

@@ -86,6 +86,11 @@ fn a_glob_for_peers_is_held_against_host_and_port_and_against_the_host() {
         ("10.0.0.1", "10.0.0.10:8009", false),
         ("10.0.0.1", "10x0x0x1:8009", false),
         ("*", "10.0.0.1:8009", true),
+        ("LEAF-*", "leaf-101:8009", true),
+        ("leaf-*", "LEAF-101:8009", true),
+        // Brackets and backslashes are letters like others.
+        ("leaf-[0-9]*", "leaf-101:8009", false),
+        ("leaf-\\1*", "leaf-101:8009", false),
     ];
     for (glob, address, expected) in cases {
         assert_eq!(admits(peers(&[glob]), "p", address), expected, "{glob} and {address}");

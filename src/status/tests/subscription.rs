@@ -105,7 +105,7 @@ async fn a_turn_goes_past_fewer_peers_the_more_work_the_filter_is() {
         add(&hub, &format!("leaf-{host}"));
     }
     let long = |globs| FilterSpec { peers: vec!["x".repeat(256); globs], ..FilterSpec::default() };
-    for (filter, effort) in [(long(0), 1), (long(1), 3), (long(16), 33)] {
+    for (filter, effort) in [(long(0), 1), (long(1), 17), (long(16), 257)] {
         let filter = FilterSpec { statuses: vec![Ready], ..filter };
         for options in [options(), resume(EPOCH, peers)] {
             let mut stream = attach(&listeners, filter.clone(), options);

@@ -1,0 +1,82 @@
+//! What is counted of a call, and what it may hold: a place among all calls, time for its request to arrive, memory for
+//! its request and its response, and time for the response to be read.
+
+mod messages;
+mod request;
+mod response;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use http::HeaderMap;
+use http_body::Body as _;
+use tokio::sync::Semaphore;
+use tonic::{Code, Status};
+
+use self::{request::RequestBody, response::ResponseBody};
+use super::end::refuse;
+use crate::{
+    error_info,
+    metrics::Calls,
+    server::limits::{ConnectionMemory, MemoryExhausted},
+};
+
+/// Calls that may be under way in all, watches included.
+const MAX_CALLS: usize = 32 * 1024;
+/// When to retry after a quota was hit: calls end all the time.
+const QUOTA_RETRY: Duration = Duration::from_secs(5);
+
+/// All calls.
+#[derive(Clone)]
+pub(super) struct CallLimits {
+    calls: Arc<Calls>,
+    all: Arc<Semaphore>,
+}
+
+impl CallLimits {
+    pub(super) fn new(calls: &Arc<Calls>) -> Self {
+        Self { calls: Arc::clone(calls), all: Arc::new(Semaphore::new(MAX_CALLS)) }
+    }
+}
+
+/// Counts a call, which ends with its last frame or when its client is gone, and holds it to the limits.
+pub(super) async fn enforce(State(limits): State<CallLimits>, request: Request, next: Next) -> Response {
+    let mut call = limits.calls.begin(request.uri().path());
+    let memory = request.extensions().get::<Arc<ConnectionMemory>>().cloned();
+    let (Ok(permit), Some(memory)) = (limits.all.try_acquire_owned(), memory) else {
+        call.code(Code::ResourceExhausted as usize);
+        return refuse(no_place());
+    };
+    memory.ready().await;
+    let method = Arc::clone(call.method());
+    let request = request.map(|body| Body::new(RequestBody::new(body, memory.request(), method)));
+    let response = next.run(request).await;
+    if response.body().is_end_stream() {
+        call.code(code(response.headers()));
+        return response;
+    }
+    response.map(|body| Body::new(ResponseBody::new(body, call, memory, permit)))
+}
+
+/// There are as many calls as there may be.
+pub(super) fn no_place() -> Status {
+    let message = "there are as many calls as there may be";
+    error_info::retryable(Code::ResourceExhausted, "STREAM_QUOTA", message, QUOTA_RETRY)
+}
+
+/// There is no memory for more.
+fn exhausted() -> Status {
+    let message = MemoryExhausted.to_string();
+    error_info::retryable(Code::ResourceExhausted, "MEMORY_QUOTA", message, QUOTA_RETRY)
+}
+
+/// The number of the status in headers or trailers.
+fn code(headers: &HeaderMap) -> usize {
+    let status = headers.get(Status::GRPC_STATUS).and_then(|status| status.to_str().ok());
+    status.and_then(|status| status.parse().ok()).unwrap_or(usize::MAX)
+}

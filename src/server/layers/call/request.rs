@@ -1,0 +1,90 @@
+//! A request on its way in.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep};
+use tonic::{Code, Status};
+
+use super::{exhausted, messages::MessageCounter};
+use crate::{
+    error_info,
+    metrics::{Kind, Method},
+    server::limits::RequestBytes,
+};
+
+/// From the headers of a request to its end.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two messages of a client that streams its requests, as with reflection.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A request that has to arrive in time, and whose bytes count until it is complete.
+pub(super) struct RequestBody {
+    body: Body,
+    method: Arc<Method>,
+    messages: MessageCounter,
+    /// `None`: the messages of a stream are handled one by one.
+    bytes: Option<RequestBytes>,
+    timer: Pin<Box<Sleep>>,
+    timeout: Duration,
+}
+
+impl RequestBody {
+    pub(super) fn new(body: Body, bytes: RequestBytes, method: Arc<Method>) -> Self {
+        let (bytes, timeout) = match method.kind() {
+            Kind::Unary | Kind::ServerStream => (Some(bytes), REQUEST_TIMEOUT),
+            Kind::ClientStream | Kind::BidiStream => (None, IDLE_TIMEOUT),
+        };
+        let (messages, timer) = (MessageCounter::default(), Box::pin(sleep(timeout)));
+        Self { body, method, messages, bytes, timer, timeout }
+    }
+
+    fn count(&mut self, data: &[u8]) -> Result<(), Status> {
+        self.method.received(self.messages.count(data));
+        match &mut self.bytes {
+            Some(bytes) => bytes.add(data.len()).map_err(|_| exhausted()),
+            None => {
+                self.timer.as_mut().reset(Instant::now() + self.timeout);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            ready!(this.timer.as_mut().poll(cx));
+            let message = format!("the request did not arrive within {} s", this.timeout.as_secs());
+            let late = error_info::status(Code::DeadlineExceeded, "REQUEST_LATE", message);
+            return Poll::Ready(Some(Err(late)));
+        };
+        let frame = frame.map(|frame| {
+            let frame = frame.map_err(|error| Status::from_error(error.into()))?;
+            this.count(frame.data_ref().map_or(&[], Bytes::as_ref)).map(|()| frame)
+        });
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,132 @@
+//! A response on its way out.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    task::{AbortHandle, spawn_local},
+    time::sleep,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{code, exhausted, messages::MessageCounter};
+use crate::{
+    metrics::{Call, Kind},
+    server::{
+        layers::end::trailers,
+        limits::{ConnectionMemory, Outgoing},
+        worker::abort_handle,
+    },
+};
+
+/// How long a client may leave a response unread.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes that the HTTP layer gets at a time. Only what it has not got yet can be ended by us.
+const PART: usize = 16 * 1024;
+
+/// A response whose messages are counted, and whose bytes count until they are sent.
+pub(super) struct ResponseBody {
+    body: Body,
+    call: Call,
+    messages: MessageCounter,
+    memory: Arc<ConnectionMemory>,
+    what: Outgoing,
+    /// What the HTTP layer has not taken yet.
+    rest: Bytes,
+    /// Ends the stream if it stalls. Lag of a stream of messages is no error.
+    abort: Option<AbortHandle>,
+    stall: Option<AbortOnDropHandle<()>>,
+    is_over: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ResponseBody {
+    pub(super) fn new(
+        body: Body,
+        call: Call,
+        memory: Arc<ConnectionMemory>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let (what, abort) = match call.method().kind() {
+            Kind::Unary | Kind::ClientStream => (Outgoing::Response, abort_handle()),
+            Kind::ServerStream | Kind::BidiStream => (Outgoing::Stream, None),
+        };
+        let (messages, rest) = (MessageCounter::default(), Bytes::new());
+        Self { body, call, messages, memory, what, rest, abort, stall: None, is_over: false, _permit: permit }
+    }
+
+    /// From the first part on, the client has a limited time.
+    fn start_stall_timer(&mut self) {
+        if let Some(abort) = self.abort.take() {
+            let stalled = async move {
+                sleep(STALL_TIMEOUT).await;
+                abort.abort();
+            };
+            self.stall = Some(AbortOnDropHandle::new(spawn_local(stalled)));
+        }
+    }
+
+    /// Takes in a part of the body. Returns what is sent instead, if it is not data or there is no memory for it.
+    fn take(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(other) => {
+                other.trailers_ref().into_iter().for_each(|trailers| self.call.code(code(trailers)));
+                return Some(other);
+            }
+        };
+        let messages = self.messages.count(&data);
+        let Ok(counted) = self.memory.outgoing(self.what, data) else {
+            self.is_over = true;
+            let trailers = trailers(&exhausted());
+            self.call.code(code(&trailers));
+            return Some(Frame::trailers(trailers));
+        };
+        self.call.method().sent(messages);
+        self.rest = counted;
+        self.start_stall_timer();
+        None
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        if this.is_over {
+            return Poll::Ready(None);
+        }
+        if this.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            if let Some(other) = this.take(frame) {
+                return Poll::Ready(Some(Ok(other)));
+            }
+        }
+        let part = this.rest.split_to(this.rest.len().min(PART));
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_over || (self.rest.is_empty() && self.body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
