@@ -15,7 +15,7 @@ use tokio_util::{
 use tracing::{info, warn};
 
 use crate::{
-    admin::{self, Certificate, Exposition, Pages, Sources},
+    admin::{self, AdminState, Certificate, Exposition, Sources},
     config::Config,
     grpc::{self, Access, Api, Counts, Server, SocketError, SocketFile},
     metrics::{Peers, Reloads, Turns},
@@ -148,7 +148,7 @@ impl Service {
             reloads: reloads.clone(),
             certificates: Box::new(certificates(&config, Arc::clone(&access))),
         };
-        let pages = Pages {
+        let admin_state = AdminState {
             exposition: Exposition::new(sources),
             turns: turns_of_all.clone(),
             draining,
@@ -166,7 +166,8 @@ impl Service {
             drain_timeout: config.drain_timeout,
         };
         // It ends last: until then it says what is going on.
-        let admin = admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, pages))));
+        let admin =
+            admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, admin_state))));
         let service = run(parts, server, listener, stop.clone());
         let run = tokio::spawn(async move {
             let _admin = admin;

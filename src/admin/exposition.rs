@@ -1,4 +1,4 @@
-//! The page of metrics.
+//! All metrics of the service, encoded as one page.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -6,55 +6,55 @@ use bytes::Bytes;
 use prometheus_client::{encoding::text::encode, metrics::info::Info, registry::Registry};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use super::{process::Process, state::State};
+use super::{process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
 use crate::{
     metrics::{Calls, Peers, Reloads, Shards, Turns},
     status::{Hub, Listeners},
 };
 
-/// Where the numbers come from.
+/// Where the metrics come from.
 pub struct Sources {
     /// The state of pools and peers.
     pub hub: Arc<Hub>,
-    /// Listeners.
+    /// The listeners.
     pub listeners: Arc<Listeners>,
-    /// What pools count.
+    /// Counters and histograms of the pools.
     pub peers: Peers,
-    /// What is counted of calls.
+    /// Counters of gRPC calls.
     pub calls: Arc<Calls>,
-    /// What threads measure.
+    /// Counters and histograms of the threads that serve clients.
     pub shards: Shards,
-    /// Whether event loops turn.
+    /// The state of the event loops.
     pub turns: Turns,
-    /// Reloads of the configuration.
+    /// Counters of configuration reloads.
     pub reloads: Reloads,
-    /// Certificates that expire, as they are when it is asked.
+    /// Lists the certificates in use, at each scrape.
     pub certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
 }
 
 /// When a certificate expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// What for: `server`, `client_ca` or `pool`.
+    /// `server`, `client_ca` or `pool`.
     pub usage: &'static str,
-    /// The pool whose peers are shown it; empty for the others.
+    /// The pool that presents it to its peers; empty for the others.
     pub pool: Arc<str>,
-    /// When.
+    /// The end of its validity.
     pub expires: SystemTime,
 }
 
-/// Everything that is exported.
+/// Encodes all metrics.
 pub struct Exposition {
     registry: Registry,
-    /// A page of a hundred thousand peers takes a while, and memory: one at a time.
+    /// A page about 100,000 peers takes time and memory: only one is encoded at a time.
     turn: Semaphore,
 }
 
 impl Exposition {
-    /// What a page is.
+    /// The media type of the page.
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// Puts it together.
+    /// Registers the metrics of all sources.
     #[must_use]
     pub fn new(sources: Sources) -> Arc<Self> {
         let mut registry = Registry::default();
@@ -63,21 +63,21 @@ impl Exposition {
         listeners.counts().register(&mut registry);
         reloads.register(&mut registry);
         registry.register_collector(Box::new(calls));
-        registry.register_collector(Box::new(State { hub, listeners, shards, turns, certificates }));
-        registry.register_collector(Box::new(Process { started: SystemTime::now() }));
+        registry.register_collector(Box::new(ServiceMetrics { hub, listeners, shards, turns, certificates }));
+        registry.register_collector(Box::new(ProcessMetrics { started: SystemTime::now() }));
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("opflex_peerstatus_build", "What runs", version);
+        registry.register("opflex_peerstatus_build", "Version of the service", version);
         Arc::new(Self { registry, turn: Semaphore::new(1) })
     }
 
-    /// The numbers as they are now; `None` if that can't be.
-    pub(super) async fn page(self: Arc<Self>) -> Option<Bytes> {
+    /// Encodes the current metrics. `None` if a collector fails or panics.
+    pub(super) async fn encode(self: Arc<Self>) -> Option<Bytes> {
         let _turn = self.turn.acquire().await.ok()?;
         let this = Arc::clone(&self);
-        let made = spawn_blocking(move || {
+        let encoded = spawn_blocking(move || {
             let mut text = String::new();
             encode(&mut text, &this.registry).ok().map(|()| Bytes::from(text))
         });
-        made.await.ok().flatten()
+        encoded.await.ok().flatten()
     }
 }
