@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use prometheus_client::{encoding::text::encode, metrics::info::Info, registry::Registry};
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
 use crate::{
@@ -43,12 +43,9 @@ pub struct Certificate {
     pub expires: SystemTime,
 }
 
-/// Encodes all metrics.
-pub struct Exposition {
-    registry: Registry,
-    /// A page about 100,000 peers takes time and memory: only one is encoded at a time.
-    turn: Semaphore,
-}
+/// Encodes all metrics. A page about 100,000 peers takes time and memory, so the lock lets one be encoded at a time.
+#[derive(Clone)]
+pub struct Exposition(Arc<Mutex<Registry>>);
 
 impl Exposition {
     /// The media type of the page.
@@ -56,7 +53,7 @@ impl Exposition {
 
     /// Registers the metrics of all sources.
     #[must_use]
-    pub fn new(sources: Sources) -> Arc<Self> {
+    pub fn new(sources: Sources) -> Self {
         let mut registry = Registry::default();
         let Sources { hub, listeners, peers, calls, shards, turns, reloads, certificates } = sources;
         peers.register(&mut registry);
@@ -67,17 +64,57 @@ impl Exposition {
         registry.register_collector(Box::new(ProcessMetrics { started: SystemTime::now() }));
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("opflex_peerstatus_build", "Version of the service", version);
-        Arc::new(Self { registry, turn: Semaphore::new(1) })
+        Self(Arc::new(Mutex::new(registry)))
     }
 
     /// Encodes the current metrics. `None` if a collector fails or panics.
-    pub(super) async fn encode(self: Arc<Self>) -> Option<Bytes> {
-        let _turn = self.turn.acquire().await.ok()?;
-        let this = Arc::clone(&self);
+    pub(super) async fn encode(self) -> Option<Bytes> {
+        // The blocking task holds the lock, because it goes on when a client disconnects and this future is dropped.
+        let registry = self.0.lock_owned().await;
         let encoded = spawn_blocking(move || {
             let mut text = String::new();
-            encode(&mut text, &this.registry).ok().map(|()| Bytes::from(text))
+            encode(&mut text, &registry).ok().map(|()| Bytes::from(text))
         });
         encoded.await.ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
+    use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Reports when it begins to encode, and ends when it is told to.
+    #[derive(Debug)]
+    struct Stalled {
+        begun: Sender<()>,
+        end: parking_lot::Mutex<Receiver<()>>,
+    }
+
+    impl Collector for Stalled {
+        fn encode(&self, _: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+            self.begun.blocking_send(()).unwrap();
+            self.end.lock().blocking_recv().ok_or(fmt::Error)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_disconnects_does_not_let_two_pages_be_encoded_at_a_time() {
+        let ((begun, mut has_begun), (end, may_end)) = (channel(1), channel(1));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Stalled { begun, end: parking_lot::Mutex::new(may_end) }));
+        let exposition = Exposition(Arc::new(Mutex::new(registry)));
+        let request = tokio::spawn(exposition.clone().encode());
+        has_begun.recv().await.unwrap();
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        assert!(exposition.0.try_lock().is_err());
+        end.send(()).await.unwrap();
+        end.send(()).await.unwrap();
+        assert_eq!(exposition.encode().await.unwrap(), "# EOF\n");
     }
 }

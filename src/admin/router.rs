@@ -29,7 +29,7 @@ const INDEX: &str = "\
 #[derive(Clone)]
 pub struct AdminState {
     /// The metrics.
-    pub exposition: Arc<Exposition>,
+    pub exposition: Exposition,
     /// Whether the event loops run.
     pub turns: Turns,
     /// Whether the service is stopping.
