@@ -5,6 +5,7 @@
 
 mod accept;
 mod exposition;
+mod host_check;
 mod probes;
 mod process_metrics;
 mod router;
@@ -12,6 +13,7 @@ mod service_metrics;
 
 pub use accept::MAX_CONNECTIONS;
 pub use exposition::{Certificate, Exposition, Sources};
+pub use host_check::{AllowedHosts, InvalidHost};
 pub use router::AdminState;
 
 use tokio::net::TcpListener;

@@ -149,6 +149,7 @@ impl Service {
             certificates: Box::new(certificates(&config, Arc::clone(&access))),
         };
         let admin_state = AdminState {
+            allowed_hosts: config.admin_allowed_hosts.clone(),
             exposition: Exposition::new(sources),
             turns: turns_of_all.clone(),
             draining,

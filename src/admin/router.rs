@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::State,
-    middleware::{from_fn, map_response},
+    middleware::{from_fn, from_fn_with_state, map_response},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -15,7 +15,7 @@ use http::{
 };
 use tokio::sync::watch;
 
-use super::{Exposition, accept::limit_response_time, probes};
+use super::{AllowedHosts, Exposition, accept::limit_response_time, host_check::check_host, probes};
 use crate::metrics::Turns;
 
 const INDEX: &str = "\
@@ -28,6 +28,8 @@ const INDEX: &str = "\
 /// What the handlers read.
 #[derive(Clone)]
 pub struct AdminState {
+    /// The host names that requests may use.
+    pub allowed_hosts: AllowedHosts,
     /// The metrics.
     pub exposition: Exposition,
     /// Whether the event loops run.
@@ -50,8 +52,10 @@ pub(super) fn router(state: AdminState) -> Router {
         .method_not_allowed_fallback((StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n"))
         .fallback(not_found)
         .layer(from_fn(limit_response_time));
+    let check_host = from_fn_with_state(state.allowed_hosts.clone(), check_host);
     pages
         .with_state(state)
+        .layer(check_host)
         .layer(map_response(async |response: Response| ([(CACHE_CONTROL, "no-store")], response)))
 }
 

@@ -5,8 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use opflex_peerstatus::grpc::pb::{
-    CreateListenerRequest, GetPeerRequest, PeerStatus, Reason, RemovePeerRequest, WatchPeerStatusRequest,
+use opflex_peerstatus::{
+    admin::AllowedHosts,
+    config::Config,
+    grpc::pb::{
+        CreateListenerRequest, GetPeerRequest, PeerStatus, Reason, RemovePeerRequest, WatchPeerStatusRequest,
+    },
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,7 +18,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Process, Server, asked, numbers, page, sim, sims, within};
+use crate::support::{Process, Server, asked, numbers, page, settings, sim, sims, within};
 
 /// The families that a page of metrics has, with their types.
 fn exported(text: &str) -> BTreeMap<String, String> {
@@ -278,10 +282,48 @@ async fn get_and_head_are_the_only_methods() {
 #[tokio::test]
 async fn no_response_is_cached_and_each_ends_its_connection() {
     let server = Server::start(&[]).await;
-    for request in ["GET /metrics", "HEAD /livez", "GET /no/such", "POST /config"] {
+    for request in ["GET /metrics", "HEAD /livez", "GET /no/such", "POST /config", "GET http://a/"] {
         let response = asked(server.admin(), &format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
         assert!(response.head.contains("cache-control: no-store"), "{request}: {}", response.head);
         assert!(response.head.contains("connection: close"), "{request}: {}", response.head);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn only_allowed_hosts_are_answered() {
+    let names = ["peerstatus.opflex.svc".to_owned(), "*.example".to_owned()];
+    let config = Config { admin_allowed_hosts: AllowedHosts::new(&names).unwrap(), ..settings(&[]) };
+    let server = Server::start_with(config).await;
+    let admin = server.admin();
+    for head in [
+        "GET /config HTTP/1.0\r\n",
+        "GET /config HTTP/1.1\r\nHost: 192.0.2.7:9613\r\n",
+        "GET /config HTTP/1.1\r\nHost: [2001:db8::1]\r\n",
+        "GET /config HTTP/1.1\r\nHost: localhost:9613\r\n",
+        "GET /config HTTP/1.1\r\nHost: PEERSTATUS.opflex.svc:80\r\n",
+        "GET http://a.example/config HTTP/1.1\r\nHost: a.example\r\n",
+    ] {
+        let allowed = asked(admin, &format!("{head}\r\n")).await;
+        assert_eq!(allowed.status, 200, "{head}: {}", allowed.body);
+        assert!(allowed.body.contains("\"*.example\""), "{}", allowed.body);
+    }
+    for head in [
+        "GET /config HTTP/1.1\r\nHost: evil.test:9613\r\n",
+        "GET /config HTTP/1.0\r\nHost: evil.test:9613\r\n",
+        "GET /livez HTTP/1.1\r\nHost: evil.test:9613\r\n",
+        "GET /no/such HTTP/1.1\r\nHost: evil.test:9613\r\n",
+        "POST /config HTTP/1.1\r\nHost: evil.test:9613\r\n",
+        "GET /config HTTP/1.1\r\nHost: localhost\r\nHost: evil.test:9613\r\n",
+        "GET http://evil.test:9613/config HTTP/1.1\r\nHost: localhost\r\n",
+    ] {
+        let refused = asked(admin, &format!("{head}\r\n")).await;
+        assert_eq!(refused.status, 421, "{head}");
+        assert_eq!(
+            refused.body,
+            "the host \"evil.test:9613\" is not allowed: use an IP address or localhost, or add the name to \
+             server.admin_allowed_hosts in the configuration file\n"
+        );
     }
     server.stop().await;
 }
