@@ -15,7 +15,7 @@ use tokio_util::{
 use tracing::{info, warn};
 
 use crate::{
-    admin::{self, Certificate, Exposition, Pages, Sources},
+    admin::{self, AdminState, Certificate, Exposition, Sources},
     api::{self, Api},
     config::Config,
     metrics::{Deliveries, LoopMonitors, Peers, Reloads},
@@ -160,7 +160,8 @@ impl Service {
             reloads: reloads.clone(),
             certificates: Box::new(certificates(&config, Arc::clone(&access))),
         };
-        let pages = Pages {
+        let admin_state = AdminState {
+            allowed_hosts: config.admin_allowed_hosts.clone(),
             exposition: Exposition::new(sources),
             turns: turns_of_all.clone(),
             draining,
@@ -178,7 +179,8 @@ impl Service {
             drain_timeout: config.drain_timeout,
         };
         // It ends last: until then it says what is going on.
-        let admin = admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, pages))));
+        let admin =
+            admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, admin_state))));
         let service = run(parts, server, listener, stop.clone());
         let run = tokio::spawn(async move {
             let _admin = admin;

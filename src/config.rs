@@ -10,6 +10,7 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{
+    admin::AllowedHosts,
     auth::Auth,
     peer::{AddressError, PeerAddress},
     pool::PoolConfig,
@@ -47,6 +48,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the admin port is; `None`: there is none.
     pub admin: Option<SocketAddr>,
+    /// The host names that requests to the admin port may use, besides IP addresses and `localhost`.
+    pub admin_allowed_hosts: AllowedHosts,
     /// How long clients have to go when the service stops.
     pub drain_timeout: Duration,
     /// How clients that are gone are noticed.
@@ -200,6 +203,8 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
             Admin::Off => None,
             Admin::At(address) => Some(address),
         },
+        admin_allowed_hosts: AllowedHosts::new(&file.server.admin_allowed_hosts)
+            .map_err(|error| ConfigError::new("server.admin_allowed_hosts", error.to_string()))?,
         drain_timeout: file.server.drain_timeout,
         serving: serving(&file)?,
         auth: auth::auth(&file.server)?,

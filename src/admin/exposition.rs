@@ -1,4 +1,4 @@
-//! The page of metrics.
+//! All metrics of the service, encoded as one page.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -8,61 +8,58 @@ use prometheus_client::{
     metrics::{gauge::Gauge, info::Info},
     registry::Registry,
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{sync::Mutex, task::spawn_blocking};
 
-use super::{process::Process, state::State};
+use super::{process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
 use crate::{
     metrics::{Calls, Deliveries, LoopMonitors, Peers, Reloads},
     status::{Hub, Listeners},
 };
 
-/// Where the numbers come from.
+/// Where the metrics come from.
 pub struct Sources {
     /// The state of pools and peers.
     pub hub: Arc<Hub>,
-    /// Listeners.
+    /// The listeners.
     pub listeners: Arc<Listeners>,
-    /// What pools count.
+    /// Counters and histograms of the pools.
     pub peers: Peers,
-    /// What is counted of calls.
+    /// Counters of gRPC calls.
     pub calls: Arc<Calls>,
-    /// Connections of clients that are open.
+    /// Open client connections.
     pub connections: Gauge,
-    /// How old changes are when they are handed out.
+    /// The age of changes when they are handed out.
     pub deliveries: Deliveries,
-    /// Whether event loops turn.
+    /// The state of the event loops.
     pub turns: LoopMonitors,
-    /// Reloads of the configuration.
+    /// Counters of configuration reloads.
     pub reloads: Reloads,
-    /// Certificates that expire, as they are when it is asked.
+    /// Lists the certificates in use, at each scrape.
     pub certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
 }
 
 /// When a certificate expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// What for: `server`, `client_ca` or `pool`.
+    /// `server`, `client_ca` or `pool`.
     pub usage: &'static str,
-    /// The pool whose peers are shown it; empty for the others.
+    /// The pool that presents it to its peers; empty for the others.
     pub pool: Arc<str>,
-    /// When.
+    /// The end of its validity.
     pub expires: SystemTime,
 }
 
-/// Everything that is exported.
-pub struct Exposition {
-    registry: Registry,
-    /// A page of a hundred thousand peers takes a while, and memory: one at a time.
-    turn: Semaphore,
-}
+/// Encodes all metrics. A page about 100,000 peers takes time and memory, so the lock lets one be encoded at a time.
+#[derive(Clone)]
+pub struct Exposition(Arc<Mutex<Registry>>);
 
 impl Exposition {
-    /// What a page is.
+    /// The media type of the page.
     pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-    /// Puts it together.
+    /// Registers the metrics of all sources.
     #[must_use]
-    pub fn new(sources: Sources) -> Arc<Self> {
+    pub fn new(sources: Sources) -> Self {
         let mut registry = Registry::default();
         let Sources { hub, listeners, peers, calls, connections, deliveries, turns, reloads, certificates } =
             sources;
@@ -70,23 +67,63 @@ impl Exposition {
         listeners.counts().register(&mut registry);
         reloads.register(&mut registry);
         deliveries.register(&mut registry);
-        registry.register("opflex_peerstatus_connections", "Connections of clients", connections);
+        registry.register("opflex_peerstatus_connections", "Client connections", connections);
         registry.register_collector(Box::new(calls));
-        registry.register_collector(Box::new(State { hub, listeners, turns, certificates }));
-        registry.register_collector(Box::new(Process { started: SystemTime::now() }));
+        registry.register_collector(Box::new(ServiceMetrics { hub, listeners, turns, certificates }));
+        registry.register_collector(Box::new(ProcessMetrics { started: SystemTime::now() }));
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("opflex_peerstatus_build", "What runs", version);
-        Arc::new(Self { registry, turn: Semaphore::new(1) })
+        registry.register("opflex_peerstatus_build", "Version of the service", version);
+        Self(Arc::new(Mutex::new(registry)))
     }
 
-    /// The numbers as they are now; `None` if that can't be.
-    pub(super) async fn page(self: Arc<Self>) -> Option<Bytes> {
-        let _turn = self.turn.acquire().await.ok()?;
-        let this = Arc::clone(&self);
-        let made = spawn_blocking(move || {
+    /// Encodes the current metrics. `None` if a collector fails or panics.
+    pub(super) async fn encode(self) -> Option<Bytes> {
+        // The blocking task holds the lock, because it goes on when a client disconnects and this future is dropped.
+        let registry = self.0.lock_owned().await;
+        let encoded = spawn_blocking(move || {
             let mut text = String::new();
-            encode(&mut text, &this.registry).ok().map(|()| Bytes::from(text))
+            encode(&mut text, &registry).ok().map(|()| Bytes::from(text))
         });
-        made.await.ok().flatten()
+        encoded.await.ok().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
+    use tokio::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// Reports when it begins to encode, and ends when it is told to.
+    #[derive(Debug)]
+    struct Stalled {
+        begun: Sender<()>,
+        end: parking_lot::Mutex<Receiver<()>>,
+    }
+
+    impl Collector for Stalled {
+        fn encode(&self, _: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+            self.begun.blocking_send(()).unwrap();
+            self.end.lock().blocking_recv().ok_or(fmt::Error)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_disconnects_does_not_let_two_pages_be_encoded_at_a_time() {
+        let ((begun, mut has_begun), (end, may_end)) = (channel(1), channel(1));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Stalled { begun, end: parking_lot::Mutex::new(may_end) }));
+        let exposition = Exposition(Arc::new(Mutex::new(registry)));
+        let request = tokio::spawn(exposition.clone().encode());
+        has_begun.recv().await.unwrap();
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        assert!(exposition.0.try_lock().is_err());
+        end.send(()).await.unwrap();
+        end.send(()).await.unwrap();
+        assert_eq!(exposition.encode().await.unwrap(), "# EOF\n");
     }
 }

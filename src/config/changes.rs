@@ -80,6 +80,7 @@ fn fixed(old: &Config, new: &Config) -> impl Iterator<Item = &'static str> {
     [
         ("server.listen", old.listen != new.listen),
         ("server.admin", old.admin != new.admin),
+        ("server.admin_allowed_hosts", old.admin_allowed_hosts != new.admin_allowed_hosts),
         ("server.drain_timeout", old.drain_timeout != new.drain_timeout),
         ("server.socket", old.socket != new.socket),
         ("server.threads", old.serving.threads != new.serving.threads),

@@ -23,6 +23,7 @@ impl Config {
             "server": {
                 "listen": self.listen.to_string(),
                 "admin": admin,
+                "admin_allowed_hosts": self.admin_allowed_hosts.names(),
                 "drain_timeout": humantime::format_duration(self.drain_timeout).to_string(),
                 "threads": self.serving.threads,
                 "socket": self.socket.as_ref().map(|socket| socket.path.display().to_string()),

@@ -23,6 +23,7 @@ pub(super) struct File {
 pub(super) struct Server {
     pub(super) listen: Option<String>,
     pub(super) admin: Option<String>,
+    pub(super) admin_allowed_hosts: Vec<String>,
     pub(super) insecure: bool,
     #[serde(deserialize_with = "duration")]
     pub(super) drain_timeout: Duration,
@@ -46,6 +47,7 @@ impl Default for Server {
         Self {
             listen: None,
             admin: None,
+            admin_allowed_hosts: Vec::new(),
             insecure: false,
             drain_timeout: Duration::from_secs(5),
             threads: None,

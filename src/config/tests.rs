@@ -173,6 +173,7 @@ fn what_can_be_changed_live_is_told_and_what_cannot_is_named() {
             true,
         ),
         ("", "[server]\nadmin = \"off\"", vec!["server.admin"], true),
+        ("", "[server]\nadmin_allowed_hosts = [\"a\"]", vec!["server.admin_allowed_hosts"], true),
         (
             "",
             "[server]\ndrain_timeout = \"1s\"\nthreads = 9\npacing = \"7ms\"",
@@ -232,5 +233,17 @@ fn the_admin_port_can_be_off() {
     assert_eq!(
         refused,
         "server.admin: \"on\": give an IP address and a port, for example 127.0.0.1:9613, or off"
+    );
+}
+
+#[test]
+fn allowed_hosts_of_the_admin_port_are_dns_names() {
+    let config = from_toml("[server]\nadmin_allowed_hosts = [\"Node-1.example\", \"*.svc\"]").unwrap();
+    assert_eq!(config.admin_allowed_hosts.names(), ["node-1.example", "*.svc"]);
+    let refused = from_toml("[server]\nadmin_allowed_hosts = [\"a\", \"b:80\"]").unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "server.admin_allowed_hosts: \"b:80\" is not a DNS name without a port, for example \"node-1.example\", or \
+         \"*.example\""
     );
 }

@@ -122,6 +122,20 @@ class Promises(unittest.TestCase):
         self.assertEqual([port["targetPort"] for port in one(found, "Service")["spec"]["ports"]], ["grpc", "admin"])
 
     @of_each_case
+    def test_the_admin_port_answers_to_the_names_of_the_service(self, found):
+        service = one(found, "Service")
+        hosts = tomllib.loads(config(found))["server"]["admin_allowed_hosts"]
+        name = service["metadata"]["name"]
+        for host in (name, f"{name}.opflex", f"{name}.opflex.svc", f"{name}.opflex.svc.cluster.local"):
+            self.assertIn(host, hosts)
+        headless = service["spec"].get("clusterIP") == "None"
+        self.assertEqual(f"*.{name}.opflex.svc.cluster.local" in hosts, headless)
+
+    def test_a_namespace_that_is_a_number_gives_no_name_that_the_service_refuses(self):
+        hosts = tomllib.loads(config(manifests("default", "--namespace", "42")))["server"]["admin_allowed_hosts"]
+        self.assertEqual([host.removeprefix("watch-opflex-peerstatus") for host in hosts], ["", ".42.svc", ".42.svc.cluster.local"])
+
+    @of_each_case
     def test_selectors_find_the_pods_of_the_service_and_no_others(self, found):
         labels = workload(found)["spec"]["template"]["metadata"]["labels"]
         test = one(found, "Pod")["metadata"]["labels"]
@@ -234,6 +248,9 @@ class Refusals(unittest.TestCase):
         "server.listen=localhost:50051": ["server.listen", "is not IP:PORT"],
         "server.listen=127.0.0.1:50051": ["server.listen", "nobody can reach"],
         "server.admin=off": ["server.admin", "is not IP:PORT"],
+        "server.admin_allowed_hosts={a.example,a.example:80}": ["/server/admin_allowed_hosts/1", "does not match pattern"],
+        "server.admin_allowed_hosts={*}": ["/server/admin_allowed_hosts/0", "does not match pattern"],
+        "server.admin_allowed_hosts={10.0.0.1}": ["/server/admin_allowed_hosts/0", "does not match pattern"],
         "server.admin=0.0.0.0:50051": ["server.listen and server.admin", "two ports"],
         "server.drain_timeout=6m": ["server.drain_timeout", "from 0s to 5m"],
         "server.insecure=false": ["server.insecure is false", "server.tls.secret"],

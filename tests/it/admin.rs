@@ -1,13 +1,24 @@
 //! The admin port, as scrapers and probes see it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use opflex_peerstatus::api::pb::{
-    CreateListenerRequest, GetPeerRequest, PeerStatus, Reason, RemovePeerRequest, WatchPeerStatusRequest,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
 };
-use tokio::{io::AsyncReadExt as _, io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::support::{Process, Server, asked, numbers, page, sim, sims, within};
+use opflex_peerstatus::{
+    admin::AllowedHosts,
+    api::pb::{
+        CreateListenerRequest, GetPeerRequest, PeerStatus, Reason, RemovePeerRequest, WatchPeerStatusRequest,
+    },
+    config::Config,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::support::{Process, Server, asked, numbers, page, settings, sim, sims, within};
 
 /// The families that a page of metrics has, with their types.
 fn exported(text: &str) -> BTreeMap<String, String> {
@@ -155,7 +166,7 @@ async fn watches_are_counted_from_their_beginning_to_their_end() {
             }
         }
     };
-    let seen = tokio::time::timeout(std::time::Duration::from_secs(20), met).await;
+    let seen = timeout(Duration::from_secs(20), met).await;
     let Ok(seen) = seen else {
         let seen = numbers(server.admin()).await;
         for (name, value) in &expected {
@@ -199,25 +210,14 @@ async fn a_change_that_is_told_is_a_delivery_and_a_replay_is_none() {
 }
 
 #[tokio::test]
-async fn probes_are_answered_and_readiness_ends_first() {
+async fn readiness_ends_when_the_drain_begins_and_liveness_when_the_service_ends() {
     let server = Server::start(&["127.0.0.1:1".into()]).await;
     let admin = server.admin();
-    for (path, status, told) in [
-        ("/livez", 200, "alive"),
-        ("/readyz", 200, "ready"),
-        ("/", 200, "/metrics"),
-        ("/config", 200, "\"peers\": ["),
-        ("/no/such", 404, "there are"),
-    ] {
-        let page = page(admin, path).await;
-        assert_eq!(page.status, status, "{path}");
-        assert!(page.body.contains(told), "{path}: {}", page.body);
+    for (path, expected) in [("/livez", "alive\n"), ("/readyz", "ready\n")] {
+        let probe = page(admin, path).await;
+        assert_eq!((probe.status, &*probe.body), (200, expected), "{path}");
     }
-    assert_eq!(
-        asked(admin, "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.status,
-        405
-    );
-    // A watch that is not read to its end keeps the service draining.
+    // The drain lasts until the watch ends.
     let watch = server.watch().await;
     server.begin_stop();
     let draining = async {
@@ -229,47 +229,171 @@ async fn probes_are_answered_and_readiness_ends_first() {
         }
     };
     assert_eq!(within("503", draining).await.body, "draining\n");
-    assert_eq!(page(admin, "/livez").await.status, 200, "it is alive to the end");
+    assert_eq!(page(admin, "/livez").await.status, 200);
     drop(watch);
     server.stop().await;
-    assert!(TcpStream::connect(admin).await.is_err(), "it ends with the service");
+    assert!(TcpStream::connect(admin).await.is_err());
 }
 
 #[tokio::test]
-async fn more_connections_than_places_and_requests_without_end_hold_up_nobody() {
+async fn unknown_paths_are_answered_with_the_index() {
     let server = Server::start(&[]).await;
-    let admin = server.admin();
-    // The oldest give way.
-    let mut idle = Vec::new();
-    for _ in 0..80 {
-        idle.push(TcpStream::connect(admin).await.unwrap());
+    let index = page(server.admin(), "/").await;
+    assert_eq!(index.status, 200);
+    for path in index.body.lines().map(|line| line.split(' ').next().unwrap()) {
+        assert_eq!(page(server.admin(), path).await.status, 200, "{path}");
     }
-    assert_eq!(page(admin, "/livez").await.status, 200);
-    drop(idle);
-    let mut endless = TcpStream::connect(admin).await.unwrap();
-    endless.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
-    let endless = async {
-        // It may be answered, or reset, when it is too long.
-        while endless.write_all(&[b'x'; 4096]).await.is_ok() {}
-        let _ = endless.read(&mut [0; 512]).await;
+    for path in ["/no/such", "/metrics/", "//", "/%2e%2e"] {
+        let unknown = page(server.admin(), path).await;
+        assert_eq!((unknown.status, unknown.body.ends_with(&index.body)), (404, true), "{path}");
+    }
+    let config = page(server.admin(), "/config?pretty").await;
+    assert!(config.head.contains("content-type: application/json"), "{}", config.head);
+    assert!(config.body.contains("\"peers\": ["), "{}", config.body);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn get_and_head_are_the_only_methods() {
+    let server = Server::start(&[]).await;
+    for path in ["/", "/metrics", "/livez", "/readyz", "/config"] {
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "FETCH"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n");
+            let refused = asked(server.admin(), &request).await;
+            assert_eq!(
+                (refused.status, &*refused.body),
+                (405, "only GET and HEAD are allowed\n"),
+                "{request}"
+            );
+            assert!(refused.head.contains("allow: GET,HEAD"), "{}", refused.head);
+        }
+    }
+    let without_date = |head: &str| {
+        head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect::<Vec<_>>()
     };
+    let get = page(server.admin(), "/config").await;
+    let head = asked(server.admin(), "HEAD /config HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(without_date(&head.head), without_date(&get.head));
+    assert!(head.head.contains(&format!("content-length: {}", get.body.len())), "{}", head.head);
+    assert_eq!(head.body, "");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn no_response_is_cached_and_each_ends_its_connection() {
+    let server = Server::start(&[]).await;
+    for request in ["GET /metrics", "HEAD /livez", "GET /no/such", "POST /config", "GET http://a/"] {
+        let response = asked(server.admin(), &format!("{request} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        assert!(response.head.contains("cache-control: no-store"), "{request}: {}", response.head);
+        assert!(response.head.contains("connection: close"), "{request}: {}", response.head);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn only_allowed_hosts_are_answered() {
+    let names = ["peerstatus.opflex.svc".to_owned(), "*.example".to_owned()];
+    let config = Config { admin_allowed_hosts: AllowedHosts::new(&names).unwrap(), ..settings(&[]) };
+    let server = Server::start_with(config).await;
+    let admin = server.admin();
+    for head in [
+        "GET /config HTTP/1.0\r\n",
+        "GET /config HTTP/1.1\r\nHost: 192.0.2.7:9613\r\n",
+        "GET /config HTTP/1.1\r\nHost: [2001:db8::1]\r\n",
+        "GET /config HTTP/1.1\r\nHost: localhost:9613\r\n",
+        "GET /config HTTP/1.1\r\nHost: PEERSTATUS.opflex.svc:80\r\n",
+        "GET http://a.example/config HTTP/1.1\r\nHost: a.example\r\n",
+    ] {
+        let allowed = asked(admin, &format!("{head}\r\n")).await;
+        assert_eq!(allowed.status, 200, "{head}: {}", allowed.body);
+        assert!(allowed.body.contains("\"*.example\""), "{}", allowed.body);
+    }
+    for head in [
+        "GET /config HTTP/1.1\r\nHost: evil.test:9613\r\n",
+        "GET /config HTTP/1.0\r\nHost: evil.test:9613\r\n",
+        "GET /livez HTTP/1.1\r\nHost: evil.test:9613\r\n",
+        "GET /no/such HTTP/1.1\r\nHost: evil.test:9613\r\n",
+        "POST /config HTTP/1.1\r\nHost: evil.test:9613\r\n",
+        "GET /config HTTP/1.1\r\nHost: localhost\r\nHost: evil.test:9613\r\n",
+        "GET http://evil.test:9613/config HTTP/1.1\r\nHost: localhost\r\n",
+    ] {
+        let refused = asked(admin, &format!("{head}\r\n")).await;
+        assert_eq!(refused.status, 421, "{head}");
+        assert_eq!(
+            refused.body,
+            "the host \"evil.test:9613\" is not allowed: use an IP address or localhost, or add the name to \
+             server.admin_allowed_hosts in the configuration file\n"
+        );
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_head_over_8_kib_is_refused() {
+    let server = Server::start(&[]).await;
+    let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(8 * 1024));
+    assert_eq!(asked(server.admin(), &request).await.status, 431);
+    let mut endless = TcpStream::connect(server.admin()).await.unwrap();
+    endless.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let endless = async { while endless.write_all(&[b'x'; 4096]).await.is_ok() {} };
     within("the end of an endless request", endless).await;
     server.stop().await;
 }
 
 #[tokio::test]
-async fn a_probe_is_answered_though_hundreds_have_connected_and_say_nothing() {
+async fn the_65th_connection_closes_the_oldest() {
+    let server = Server::start(&[]).await;
+    let connect = || async { TcpStream::connect(server.admin()).await.unwrap() };
+    let (mut first, mut second) = (connect().await, connect().await);
+    let mut others = Vec::new();
+    for _ in 2..65 {
+        others.push(connect().await);
+    }
+    let closed = within("the end of the oldest connection", first.read(&mut [0; 1])).await;
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    second.write_all(b"GET /livez HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut response = String::new();
+    within("a response", second.read_to_string(&mut response)).await.unwrap();
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_probe_is_answered_despite_hundreds_of_idle_connections() {
     let server = Server::start(&["127.0.0.1:1".into()]).await;
     let mut idle = Vec::new();
     for _ in 0..300 {
         idle.push(TcpStream::connect(server.admin()).await.unwrap());
     }
-    // Sooner than any of them would have to say something.
-    let probe = tokio::time::timeout(std::time::Duration::from_secs(4), page(server.admin(), "/livez"));
-    let probe = probe.await.expect("an answer");
-    assert!(probe.head.starts_with("HTTP/1.1 200"), "{}", probe.head);
+    // Sooner than the header timeout closes any of them.
+    let probe = timeout(Duration::from_secs(4), page(server.admin(), "/livez")).await;
+    assert_eq!(probe.expect("a response in time").status, 200);
     drop(idle);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn too_few_file_descriptors_delay_connections_and_cost_no_busy_loop() {
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let args = ["serve", "--listen", "127.0.0.1:0", "--admin", &admin.to_string()];
+    let mut process = Process::start_with_logs(&[], &args);
+    process.address().await;
+    process.limit_open_files(8);
+    let start = Instant::now();
+    let mut idle = Vec::new();
+    for _ in 0..32 {
+        idle.push(TcpStream::connect(admin).await.unwrap());
+    }
+    let message = "cannot accept a connection to the admin port";
+    process.log(message).await;
+    drop(idle);
+    assert_eq!(page(admin, "/livez").await.status, 200);
+    process.signal("TERM").await;
+    let mut retries = 0;
+    while let Some(line) = process.next_log().await {
+        retries += u128::from(line["message"] == message);
+    }
+    assert!(retries <= start.elapsed().as_millis() / 100, "{retries} in {:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -84,6 +84,7 @@
 {{- define "peerstatus.config" -}}
 # Made by the chart {{ .Chart.Name }}; docs/configuration.md says what each key means.
 {{- $server := pick .Values.server "listen" "admin" "drain_timeout" "threads" "pacing" }}
+{{- $_ := set $server "admin_allowed_hosts" (include "peerstatus.adminHosts" . | fromYamlArray) }}
 {{- $tls := include "peerstatus.tlsSecret" . }}
 {{- if and (not $tls) (not (include "peerstatus.loopback" .Values.server.listen)) }}{{ $_ := set $server "insecure" .Values.server.insecure }}{{ end }}
 {{- include "peerstatus.table" (dict "name" "server" "pairs" $server) }}

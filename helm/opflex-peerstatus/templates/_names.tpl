@@ -51,11 +51,28 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* The names that the Service has, for the certificate. */}}
-{{- define "peerstatus.dnsNames" -}}
+{{/* The DNS names of the Service, as a YAML list. */}}
+{{- define "peerstatus.serviceNames" -}}
 {{- $name := include "peerstatus.fullname" . -}}
-{{- $names := list $name (printf "%s.%s" $name .Release.Namespace) (printf "%s.%s.svc" $name .Release.Namespace) (printf "%s.%s.svc.cluster.local" $name .Release.Namespace) "localhost" -}}
+{{- $qualified := printf "%s.%s" $name .Release.Namespace -}}
+{{ list $name $qualified (printf "%s.svc" $qualified) (printf "%s.svc.cluster.local" $qualified) | toYaml }}
+{{- end }}
+
+{{/* The names in the certificate. */}}
+{{- define "peerstatus.dnsNames" -}}
+{{- $names := append (include "peerstatus.serviceNames" . | fromYamlArray) "localhost" -}}
 {{ concat $names .Values.server.tls.certManager.dnsNames | uniq | toYaml }}
+{{- end }}
+
+{{/*
+The host names of the admin port. Each pod behind a headless Service has a name below that of the Service. A name that ends in a
+number, as NAME.NAMESPACE can, is not a DNS name to the service.
+*/}}
+{{- define "peerstatus.adminHosts" -}}
+{{- $names := include "peerstatus.serviceNames" . | fromYamlArray -}}
+{{- if .Values.service.headless }}{{ $names = append $names (printf "*.%s" (last $names)) }}{{ end -}}
+{{- if regexMatch `^([0-9]+|0x[0-9a-f]*)$` .Release.Namespace }}{{ $names = without $names (index $names 1) }}{{ end -}}
+{{ concat $names .Values.server.admin_allowed_hosts | uniq | toYaml }}
 {{- end }}
 
 {{- define "peerstatus.port" -}}

@@ -18,7 +18,7 @@ pub(crate) struct Page {
 
 /// Asks for a page.
 pub(crate) async fn page(address: SocketAddr, path: &str) -> Page {
-    asked(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await
+    asked(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
 }
 
 /// Sends this, and reads the answer.

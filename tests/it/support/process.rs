@@ -6,6 +6,7 @@ use std::{
     process::{ExitStatus, Output, Stdio},
 };
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -106,20 +107,32 @@ impl Process {
         line.strip_prefix("listening on ").unwrap_or_else(|| panic!("not ready: {line:?}")).to_owned()
     }
 
+    /// The next line of its logs; `None` at the end.
+    pub(crate) async fn next_log(&mut self) -> Option<Value> {
+        let logs = self.logs.as_mut().expect("logs that are read");
+        let line = within("a line of the logs", logs.next_line()).await.expect("text")?;
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+    }
+
     /// Goes on in its logs to the next line whose message is this, and returns that.
     pub(crate) async fn log(&mut self, message: &str) -> Value {
-        let logs = self.logs.as_mut().expect("logs that are read");
         let found = async {
             loop {
-                let line = logs.next_line().await.expect("text").expect("more logs");
-                let line: Value =
-                    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+                let line = self.next_log().await.expect("more logs");
                 if line["message"] == message {
                     return line;
                 }
             }
         };
         within(message, found).await
+    }
+
+    /// Lets it open only this many files more.
+    pub(crate) fn limit_open_files(&self, more: u64) {
+        let open = fs::read_dir(self.proc("fd")).expect("it runs").count() as u64;
+        let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
+        let limit = Rlimit { current: Some(open + more), maximum: Some(open + more) };
+        prlimit(Some(id), Resource::Nofile, limit).expect("it may be limited");
     }
 
     /// Sends a signal, by its name without SIG.

@@ -1,4 +1,4 @@
-//! What every process is asked for. What the system does not tell is left out.
+//! The usual metrics of a process. Those that the system does not provide are left out.
 
 use std::{fmt, fs, time::SystemTime};
 
@@ -13,15 +13,15 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::state::seconds;
+use super::service_metrics::seconds;
 
-/// This process.
+/// Collects them.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessMetrics {
     pub(super) started: SystemTime,
 }
 
-impl Collector for Process {
+impl Collector for ProcessMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let cpu = cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9;
@@ -36,7 +36,7 @@ impl Collector for Process {
         };
         gauge("process_resident_memory_bytes", "Memory in use.", resident())?;
         gauge("process_open_fds", "Open file descriptors.", open_files())?;
-        gauge("process_max_fds", "File descriptors that there may be.", getrlimit(Resource::Nofile).current)?;
+        gauge("process_max_fds", "Limit of open file descriptors.", getrlimit(Resource::Nofile).current)?;
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         seconds(&mut encoder, "process_start_time_seconds", "When the service started.", started)
     }
@@ -47,7 +47,7 @@ fn resident() -> Option<u64> {
     pages.checked_mul(u64::try_from(page_size()).ok()?)
 }
 
-/// Without the one that it takes to look.
+/// Without the one that reads the directory.
 fn open_files() -> Option<u64> {
     let files = fs::read_dir("/proc/self/fd").ok()?.count();
     u64::try_from(files.saturating_sub(1)).ok()

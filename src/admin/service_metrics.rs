@@ -1,4 +1,4 @@
-//! Numbers that are read from the service when they are asked for: nothing is kept twice, and what has left is gone.
+//! Metrics that are read from the state of the service at each scrape, so those of a removed peer end with it.
 
 use std::{
     fmt,
@@ -19,21 +19,21 @@ use crate::{
     status::{Hub, Listeners, Snapshot},
 };
 
-/// What is read.
-pub(super) struct State {
+/// Collects them.
+pub(super) struct ServiceMetrics {
     pub(super) hub: Arc<Hub>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) turns: LoopMonitors,
     pub(super) certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
 }
 
-impl fmt::Debug for State {
+impl fmt::Debug for ServiceMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").finish_non_exhaustive()
+        f.debug_struct("ServiceMetrics").finish_non_exhaustive()
     }
 }
 
-impl Collector for State {
+impl Collector for ServiceMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.hub.snapshot();
         peers(&snapshot, &mut encoder)?;
@@ -44,7 +44,7 @@ impl Collector for State {
     }
 }
 
-impl State {
+impl ServiceMetrics {
     fn listening(&self, snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let listeners = self.listeners.headcount();
         let name = "opflex_peerstatus_revision";
@@ -52,7 +52,7 @@ impl State {
         let name = "opflex_peerstatus_listeners";
         let states = [("attached", listeners.attached), ("detached", listeners.detached)];
         gauges(encoder, name, "Listeners.", states.map(|(state, count)| ([("state", state)], count as u64)))?;
-        let help = "Watches, and calls that wait for a pool.";
+        let help = "Watches, and calls of WaitForPool that wait.";
         number(encoder, "opflex_peerstatus_streams", help, listeners.streams as u64)?;
         let help = "Revisions that the slowest attached listener is behind.";
         number(encoder, "opflex_peerstatus_listener_lag_max", help, listeners.lag)
@@ -69,16 +69,16 @@ impl State {
     }
 
     fn loops(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "By how much the latest of the event loops was late when it turned last.";
+        let help = "How late the latest event loop ran.";
         seconds(encoder, "opflex_peerstatus_event_loop_lag_seconds", help, self.turns.lag())?;
         let last = self.turns.last().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let help = "When all event loops had turned last.";
+        let help = "When all event loops had last run.";
         seconds(encoder, "opflex_peerstatus_event_loop_last_turn_timestamp_seconds", help, last)
     }
 }
 
 fn peers(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-    // Each name is written several times.
+    // Formatted once; each name is used several times.
     let named: Vec<_> = snapshot.peers.iter().map(|peer| (peer, peer.address.to_string())).collect();
     let statuses = named.iter().flat_map(|(peer, name)| {
         PeerStatus::ALL.iter().map(move |status| {
@@ -86,12 +86,12 @@ fn peers(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
             (labels, u64::from(peer.status == *status))
         })
     });
-    gauges(encoder, "opflex_peer_status", "1 for the status that the peer has, 0 for the others.", statuses)?;
+    gauges(encoder, "opflex_peer_status", "1 for the status of the peer, 0 for the others.", statuses)?;
     let up = named
         .iter()
         .map(|(peer, name)| (labels(&peer.pool, name), u64::from(peer.status == PeerStatus::Ready)));
     gauges(encoder, "opflex_peer_up", "Whether the peer is READY.", up)?;
-    let help = "How often the peer was READY and lost, without having been asked to close.";
+    let help = "How often the peer left READY without being asked to.";
     let mut family = encoder.encode_descriptor("opflex_peer_flaps", help, None, MetricType::Counter)?;
     for (peer, name) in &named {
         let labels = labels(&peer.pool, name);
@@ -107,7 +107,7 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
             (labels, u64::from(pool.health == *health))
         })
     });
-    gauges(encoder, "opflex_pool_health", "1 for the health that the pool has, 0 for the others.", healths)?;
+    gauges(encoder, "opflex_pool_health", "1 for the health of the pool, 0 for the others.", healths)?;
     let count = |pool: &str, status: PeerStatus| {
         let peers = snapshot.peers.iter().filter(|peer| *peer.pool == *pool);
         peers.filter(|peer| peer.status == status).count() as u64
