@@ -19,9 +19,10 @@ use crate::{
     grpc::pb::{CreateListenerRequest, WatchPeerStatusRequest, WatchPeerStatusResponse},
 };
 
-/// The service sends a heartbeat every 30 s unless asked otherwise. Three of them lost: something between here and
-/// there keeps the connection up and delivers nothing.
-const LONGEST_SILENCE: Duration = Duration::from_secs(100);
+/// The service sends a heartbeat after this long without another message, unless the request says otherwise.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Three heartbeats lost, and 5 s for delays: something in between keeps the connection up and delivers nothing.
+const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3).saturating_add(Duration::from_secs(5));
 
 /// Follows a watch until `stop`, or until there is nothing more to follow. Reconnects and resumes by itself.
 ///
@@ -61,11 +62,11 @@ async fn attend(server: &Target, follower: &mut Follower, printer: &mut Printer)
         Err(end) => return Ok(end),
     };
     loop {
-        let message = match timeout(LONGEST_SILENCE, stream.message()).await {
+        let message = match timeout(SILENCE_TIMEOUT, stream.message()).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => return Ok(End::Closed),
             Ok(Err(status)) => return Ok(End::Status(status)),
-            Err(_) => return Ok(silence(LONGEST_SILENCE)),
+            Err(_) => return Ok(silence(SILENCE_TIMEOUT)),
         };
         let heard = follower.heard(&message);
         heard.notices.iter().for_each(|notice| printer.notice(notice));
