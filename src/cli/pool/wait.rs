@@ -251,7 +251,7 @@ impl Progress {
     fn tell(&mut self, cause: &NotYet) {
         let (NotYet::Unmet(text) | NotYet::Unreachable(text)) = cause;
         if self.last != *text {
-            self.say(&format!("{text}; trying again"));
+            self.say(&format!("{}; trying again", text.trim_end_matches('.')));
             self.last.clone_from(text);
         }
     }

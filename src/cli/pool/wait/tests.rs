@@ -44,19 +44,20 @@ fn only_a_refusal_of_the_service_ends_the_wait() {
     assert!(matches!(not_yet(broken), Ok(NotYet::Unreachable(_))));
 }
 
+/// Progress that is not told at a terminal, and what it says.
+fn progress() -> (Progress, Shared) {
+    let notices = Shared::default();
+    let (output, style) = (Box::new(notices.clone()), Style::default());
+    (Progress { notices: output, is_terminal: false, style, last: String::new() }, notices)
+}
+
 #[tokio::test]
 async fn a_wait_goes_on_after_the_errors_of_a_proxy_and_says_each_once() {
     let service = start_service().await;
     let proxy = Proxy::start(service.address().to_string(), Answer::Http(404)).await;
     let args =
         WaitArgs { pool: "default".parse().unwrap(), health: Health::Down, timeout: Duration::from_secs(60) };
-    let notices = Shared::default();
-    let mut progress = Progress {
-        notices: Box::new(notices.clone()),
-        is_terminal: false,
-        style: Style::default(),
-        last: String::new(),
-    };
+    let (mut progress, notices) = progress();
     let script = async {
         make_errors(&proxy, &notices).await;
         proxy.answer(Answer::Forward);
@@ -65,6 +66,15 @@ async fn a_wait_goes_on_after_the_errors_of_a_proxy_and_says_each_once() {
     stop_service(service).await;
     assert_eq!(pool.unwrap().health(), PoolHealth::Down);
     assert_said_once(&notices.text());
+}
+
+#[test]
+fn a_sentence_before_a_retry_has_no_full_stop() {
+    let (mut progress, notices) = progress();
+    for _ in 0..2 {
+        progress.tell(&NotYet::Unreachable("cannot reach it. Is it there.".into()));
+    }
+    assert_eq!(notices.text(), "wait: cannot reach it. Is it there; trying again\n");
 }
 
 #[test]
