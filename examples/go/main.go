@@ -1,12 +1,12 @@
-// Watches OpFlex peers for as long as it runs, through broken connections and restarts of the service.
-//
-//	cd examples/go && npx @bufbuild/buf@1.75.0 generate ../../proto && go run . 127.0.0.1:50051
+// Watches OpFlex peers for as long as it runs, through broken connections, errors of proxies and restarts of the service:
+// cd examples/go && npx @bufbuild/buf@1.75.0 generate ../../proto && go run . 127.0.0.1:50051
 package main
 
 import (
 	"context"
 	v1 "example.com/peerstatus/gen/opflex/peerstatus/v1"
 	"fmt"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-const listener = "example-go"                                                // a name of your own: it outlives its streams, and who else uses it takes over
-var cursor *v1.Cursor                                                        // what was processed last; nil: nothing to go on from
-var epoch, last, failures, asked = uint64(0), uint64(0), 0, time.Duration(0) // asked: a pause, by the service
+const listener = "example-go"                                                                           // a name of your own: it outlives its streams, and who else uses it takes over
+var cursor, epoch, last, failures, asked = (*v1.Cursor)(nil), uint64(0), uint64(0), 0, time.Duration(0) // cursor: what was processed last. asked: a pause, by the service
+var hopeless = map[codes.Code]bool{codes.InvalidArgument: true, codes.Unauthenticated: true, codes.PermissionDenied: true, codes.Unimplemented: true, codes.Aborted: true}
 
 func watch(ctx context.Context, stub v1.PeerStatusServiceClient) error { // one stream, to its end
 	if _, err := stub.CreateListener(ctx, &v1.CreateListenerRequest{ListenerId: listener, UserData: []byte("example")}); err != nil && status.Code(err) != codes.AlreadyExists {
@@ -63,14 +63,14 @@ func process(m *v1.WatchPeerStatusResponse) {
 }
 
 func main() {
-	address, alive := append(os.Args[1:], "127.0.0.1:50051")[0], keepalive.ClientParameters{Time: 20 * time.Second} // notice a silent death
-	connection, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithKeepaliveParams(alive))
+	connection, err := grpc.NewClient(append(os.Args[1:], "127.0.0.1:50051")[0], grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second})) // notice a silent death
 	for stub := v1.NewPeerStatusServiceClient(connection); err == nil; failures, asked = failures+1, 0 {
 		lost := watch(context.Background(), stub)
 		fmt.Println("lost:", lost)
-		switch status.Code(lost) {
-		case codes.InvalidArgument, codes.Unauthenticated, codes.PermissionDenied, codes.Unimplemented, codes.Aborted:
-			log.Fatal("trying again would not help")
+		for _, detail := range status.Convert(lost).Details() { // a proxy's error may have the same code, but no ErrorInfo of the service
+			if info, ok := detail.(*errdetails.ErrorInfo); ok && info.Domain == "opflex.peerstatus" && hopeless[status.Code(lost)] {
+				log.Fatal("trying again would not help")
+			}
 		}
 		time.Sleep(max(asked, rand.N(min(10*time.Second, 250*time.Millisecond<<min(failures, 10)))))
 		connection.ResetConnectBackoff() // gRPC's own pauses grow to two minutes

@@ -1,4 +1,4 @@
-// Watches OpFlex peers for as long as it runs, through broken connections and restarts of the service.
+// Watches OpFlex peers for as long as it runs, through broken connections, errors of proxies and restarts of the service.
 //
 //     npm ci --prefix examples/node
 //     node examples/node/watch.js 127.0.0.1:50051
@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
+import protobuf from "protobufjs";
 
 const PROTO = fileURLToPath(new URL("../../proto", import.meta.url));
 // 64-bit numbers as strings: they do not fit into a number.
@@ -17,22 +18,17 @@ const OPTIONS = {
   "grpc.initial_reconnect_backoff_ms": 250,
   "grpc.max_reconnect_backoff_ms": 10_000, // left alone it grows to two minutes
 };
-const { INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, ABORTED, ALREADY_EXISTS } = grpc.status;
-const HOPELESS = [INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNIMPLEMENTED, ABORTED];
+const HOPELESS = ["INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "ABORTED"].map((name) => grpc.status[name]);
+const { root } = protobuf.parse(`syntax = "proto3"; package google.rpc; message Any { string type_url = 1; bytes value = 2; }
+  message Status { repeated Any details = 3; } message ErrorInfo { string reason = 1; string domain = 2; }`);
 
 const client = new v1.PeerStatusService(process.argv[2] ?? "127.0.0.1:50051", grpc.credentials.createInsecure(), OPTIONS);
 const listener = "example-node"; // a name of your own: it outlives its streams, and who else uses it takes over
-let cursor = null; // what was processed last; null: nothing to go on from
-let epoch, last;
-let failures = 0;
-let retryAfter = 0;
+let cursor = null; // what was processed last; null: nothing to resume after
+let epoch, last, failures = 0, retryAfter = 0;
 
-function createListener() {
-  const request = { listener_id: listener, user_data: Buffer.from("example") };
-  return new Promise((done, failed) =>
-    client.createListener(request, { deadline: Date.now() + 10_000 }, (error) => (error && error.code !== ALREADY_EXISTS ? failed(error) : done())),
-  );
-}
+const createListener = (request) =>
+  new Promise((done, failed) => client.createListener(request, { deadline: Date.now() + 10_000 }, (error) => (error && error.code !== grpc.status.ALREADY_EXISTS ? failed(error) : done())));
 
 function handle(message) {
   const { event } = message;
@@ -59,13 +55,20 @@ function handle(message) {
   }
 }
 
+function isRefused(error) { // by the service: a proxy's error may have the same code, but no ErrorInfo of the service
+  const read = (name, bytes) => root.lookupType(`google.rpc.${name}`).decode(bytes);
+  const [packed] = error.metadata.get("grpc-status-details-bin");
+  const info = packed && read("Status", packed).details.find(({ typeUrl }) => typeUrl.endsWith("/google.rpc.ErrorInfo"));
+  return info && read("ErrorInfo", info.value).domain === "opflex.peerstatus" && HOPELESS.includes(error.code);
+}
+
 for (;;) {
   try {
-    await createListener();
+    await createListener({ listener_id: listener, user_data: Buffer.from("example") });
     const request = { listener: `listeners/${listener}`, resume_after: cursor, takeover: true };
     for await (const message of client.watchPeerStatus(request)) handle(message);
   } catch (error) {
-    if (error.code === undefined || HOPELESS.includes(error.code)) throw error;
+    if (error.code === undefined || isRefused(error)) throw error;
     console.log("lost:", grpc.status[error.code], error.details);
   }
   // What the service asked for, or ever longer, with jitter.

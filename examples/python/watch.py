@@ -1,6 +1,6 @@
-"""Watches OpFlex peers for as long as it runs, through broken connections and restarts of the service.
+"""Watches OpFlex peers for as long as it runs, through broken connections, errors of proxies and restarts of the service.
 
-    pip install grpcio==1.85.1 grpcio-tools==1.85.1
+    pip install grpcio==1.85.1 grpcio-status==1.85.1 grpcio-tools==1.85.1
     mkdir -p gen && python -m grpc_tools.protoc -Iproto --python_out=gen --grpc_python_out=gen proto/opflex/peerstatus/v1/*.proto
     PYTHONPATH=gen python examples/python/watch.py 127.0.0.1:50051
 """
@@ -11,31 +11,27 @@ import sys
 import time
 
 import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 from opflex.peerstatus.v1 import peer_status_service_pb2 as api, peer_status_service_pb2_grpc as rpc, types_pb2 as types
 
 LISTENER = "example-python"  # a name of your own: it outlives its streams, and who else uses it takes over
-OPTIONS = [
-    ("grpc.keepalive_time_ms", 20_000),  # notice a connection that died without a word
-    *[(f"grpc.{least}_reconnect_backoff_ms", 250) for least in ("initial", "min")],
-    ("grpc.max_reconnect_backoff_ms", 10_000),  # left alone it grows to two minutes
-]
+OPTIONS = [("grpc.keepalive_time_ms", 20_000)]  # notice a connection that died without a word
+OPTIONS += [(f"grpc.{bound}_reconnect_backoff_ms", ms) for bound, ms in (("initial", 250), ("min", 250), ("max", 10_000))]  # not two minutes
 HOPELESS = {grpc.StatusCode[name] for name in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "ABORTED")}
 
 
 class Watcher:
     def __init__(self, stub):
-        self.stub, self.failures, self.retry_after = stub, 0, 0
-        self.cursor = None  # what was processed last; None: nothing to go on from
+        self.stub, self.cursor, self.failures, self.retry_after = stub, None, 0, 0  # cursor: what was processed last
 
-    def watch(self):
-        """One stream, to its end."""
+    def watch(self):  # one stream, to its end
         try:
             self.stub.CreateListener(api.CreateListenerRequest(listener_id=LISTENER, user_data=b"example"), timeout=10)
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.ALREADY_EXISTS:
                 raise
-        request = api.WatchPeerStatusRequest(listener=f"listeners/{LISTENER}", resume_after=self.cursor, takeover=True)
-        for message in self.stub.WatchPeerStatus(request):
+        for message in self.stub.WatchPeerStatus(api.WatchPeerStatusRequest(listener=f"listeners/{LISTENER}", resume_after=self.cursor, takeover=True)):
             self.process(message, message.WhichOneof("event"))
 
     def process(self, message, event):
@@ -58,11 +54,15 @@ class Watcher:
         if event in ("synced", "change", "heartbeat", "draining"):  # not before `synced`: half a snapshot is none
             self.cursor, self.failures = types.Cursor(epoch=self.epoch, revision=message.revision), 0
 
-    def pause(self):
-        """How long to wait before the next attempt: what the service asked for, or ever longer, with jitter."""
+    def pause(self):  # before the next attempt: what the service asked for, or ever longer, with jitter
         longest, self.failures = min(10, 0.25 * 2**self.failures), min(self.failures + 1, 10)
         asked, self.retry_after = self.retry_after, 0
         return asked or random.uniform(0, longest)
+
+    def is_refused(self, error):  # by the service: a proxy's error may have the same code, but no ErrorInfo of the service
+        info, status = error_details_pb2.ErrorInfo(), rpc_status.from_call(error)
+        is_from_service = status and any(detail.Unpack(info) and info.domain == "opflex.peerstatus" for detail in status.details)
+        return is_from_service and error.code() in HOPELESS
 
 
 sys.stdout.reconfigure(line_buffering=True)  # each line at once, also into a pipe
@@ -74,6 +74,6 @@ with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:5005
             watcher.watch()
         except grpc.RpcError as error:
             print("lost:", error.code().name, error.details())
-            if error.code() in HOPELESS:
+            if watcher.is_refused(error):
                 sys.exit("trying again would not help")
         time.sleep(watcher.pause())

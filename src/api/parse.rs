@@ -25,7 +25,8 @@ const IDLE_TTL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::f
 const DEFAULT_IDLE_TTL: Duration = Duration::from_secs(5 * 60);
 /// How often a quiet stream may say that it is alive.
 const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
-const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+/// Half of the idle timeout of HAProxy and many load balancers, 30 s: a heartbeat as rare as that comes too late.
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 
 pub(super) fn filter(filter: Option<pb::ListenerFilter>) -> Result<Filter, Status> {
     let filter = filter.unwrap_or_default();

@@ -2,15 +2,19 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use http::Uri;
+use http::{
+    StatusCode, Uri,
+    header::{CONTENT_TYPE, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tonic::{
     Request, Response, Status,
+    body::Body,
     service::interceptor::InterceptedService,
     transport::{self, Channel, Endpoint},
 };
-use tower::service_fn;
+use tower::{service_fn, util::MapResponse};
 
 use crate::{
     api::health_pb::health_client::HealthClient,
@@ -43,7 +47,9 @@ pub struct Client {
 }
 
 /// What carries a call: with it goes what we show.
-pub type Transport = InterceptedService<Channel, Bearer>;
+pub type Transport = InterceptedService<MapResponse<Channel, ResponseFilter>, Bearer>;
+
+type ResponseFilter = fn(http::Response<Body>) -> http::Response<Body>;
 
 impl Client {
     /// Connects now.
@@ -72,19 +78,34 @@ impl Client {
     /// The calls about listeners.
     #[must_use]
     pub fn listeners(&self) -> PeerStatusServiceClient<Transport> {
-        PeerStatusServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+        PeerStatusServiceClient::new(self.transport())
     }
 
     /// The call that asks whether the service takes requests.
     #[must_use]
     pub fn health(&self) -> HealthClient<Transport> {
-        HealthClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+        HealthClient::new(self.transport())
     }
 
     /// The calls about pools and their peers.
     #[must_use]
     pub fn pools(&self) -> PoolServiceClient<Transport> {
-        PoolServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+        PoolServiceClient::new(self.transport())
+    }
+
+    fn transport(&self) -> Transport {
+        let channel = MapResponse::new(self.channel.clone(), drop_foreign_body as ResponseFilter);
+        InterceptedService::new(channel, self.bearer.clone())
+    }
+}
+
+/// Drops the body of a response that is not gRPC: tonic would report what is wrong with a proxy's page as a message,
+/// and not the HTTP status.
+fn drop_foreign_body(response: http::Response<Body>) -> http::Response<Body> {
+    let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    match response.status() == StatusCode::OK && content_type.starts_with(b"application/grpc") {
+        true => response,
+        false => response.map(|_| Body::empty()),
     }
 }
 
@@ -189,7 +210,24 @@ impl Pages {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use http_body::Body as _;
+
     use super::*;
+
+    #[test]
+    fn only_a_response_of_grpc_keeps_its_body() {
+        let keeps_body = |status: u16, content_type: &str| {
+            let response = http::Response::builder().status(status).header(CONTENT_TYPE, content_type);
+            let response = drop_foreign_body(response.body(Body::new("text".to_owned())).unwrap());
+            assert_eq!(response.status(), status);
+            !response.body().is_end_stream()
+        };
+        assert!(keeps_body(200, "application/grpc"));
+        assert!(keeps_body(200, "application/grpc+proto"));
+        assert!(!keeps_body(200, "text/html"));
+        assert!(!keeps_body(404, "text/html"));
+        assert!(!keeps_body(503, "application/grpc"));
+    }
 
     #[test]
     fn a_list_that_never_ends_is_noticed() {

@@ -20,7 +20,9 @@ use crate::{
         serve::not_started,
         target::Target,
         watch::{
-            follow_until, output_closed,
+            follow_until,
+            follower::Follower,
+            output_closed,
             printer::{Form, Printer},
             renderer::Renderer,
         },
@@ -102,7 +104,8 @@ pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
             signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
         }
     };
-    let ended = follow_until(server, WatchPeerStatusRequest::default(), printer, until).await;
+    let follower = Follower::new(WatchPeerStatusRequest::default());
+    let ended = follow_until(server, follower, printer, until).await;
     service.stopper().cancel();
     service.join().await.map_err(anyhow::Error::new)?;
     // Last, or their end would look like a disaster.

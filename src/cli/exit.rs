@@ -44,7 +44,7 @@ pub enum Failure {
     Refused {
         /// What to tell.
         text: String,
-        /// The reason in the error's details, for example `LISTENER_NOT_FOUND`; empty if it has none.
+        /// See [`reason()`].
         reason: String,
     },
     /// What was waited for has not come in time.
@@ -112,6 +112,8 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Domain of the `ErrorInfo` of every error of the service.
+const DOMAIN: &str = "opflex.peerstatus";
 const SHOW: &str = "show a token with --token-file, or a certificate with --tls-cert and --tls-key";
 
 impl From<Status> for Failure {
@@ -141,10 +143,39 @@ pub fn is_local(status: &Status) -> bool {
     status.source().is_some()
 }
 
-/// The reason of the status' `ErrorInfo`, for example `LISTENER_NOT_FOUND`. Empty if it has none.
+/// The reason that the service gave, for example `LISTENER_NOT_FOUND`. Empty if the status has no `ErrorInfo` of the
+/// service: then the connection failed, or a proxy or another server answered.
 #[must_use]
 pub fn reason(status: &Status) -> String {
-    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
+    info.map(|info| info.reason).unwrap_or_default()
+}
+
+/// Whether the service refused the request, and would refuse it again. The code alone does not tell: a proxy's 403,
+/// 404 and 401 are `PERMISSION_DENIED`, `UNIMPLEMENTED` and `UNAUTHENTICATED` to a client, and go away with the next
+/// deployment of the proxy.
+#[must_use]
+pub fn is_permanent(status: &Status) -> bool {
+    let is_refusal = match status.code() {
+        Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => true,
+        Code::Ok
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::ResourceExhausted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    };
+    is_refusal && !reason(status).is_empty()
 }
 
 /// A status for people: `listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)`, and a line for each wrong
@@ -155,7 +186,7 @@ pub fn describe(status: &Status) -> String {
         return format!("connection lost: {}", root_cause(source));
     }
     let message = match status.message() {
-        "" => "the service gave no message".to_owned(),
+        "" => "an error without a message".to_owned(),
         message => text::plain(message),
     };
     let code = code_name(status.code());
@@ -172,6 +203,16 @@ pub fn describe(status: &Status) -> String {
         }
     }
     text
+}
+
+/// [`describe`], and who answered if it was not the service: for errors that are retried.
+#[must_use]
+pub fn describe_with_origin(status: &Status) -> String {
+    let text = describe(status);
+    if is_local(status) || !reason(status).is_empty() {
+        return text;
+    }
+    format!("{text}, sent by a proxy or another server")
 }
 
 /// What is at the bottom of an error: the operating system's word where there is one, without its number.
@@ -270,6 +311,43 @@ mod tests {
         assert_eq!(describe(&status), "connection lost: connection reset");
         assert_eq!(Failure::from(status).exit(), Exit::Unreachable);
         assert_eq!(Failure::from(Status::unavailable("stopping")).exit(), Exit::Unreachable);
+    }
+
+    #[test]
+    fn only_a_refusal_with_details_of_the_service_is_permanent() {
+        let refusals = [
+            Code::Cancelled,
+            Code::InvalidArgument,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::PermissionDenied,
+            Code::FailedPrecondition,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unimplemented,
+            Code::Unauthenticated,
+        ];
+        for code in (0..=16).map(Code::from_i32) {
+            let with = |reason: &str, domain: &str| {
+                is_permanent(&refused(code, "no", ErrorDetails::with_error_info(reason, domain, [])))
+            };
+            assert_eq!(with("ANY", "opflex.peerstatus"), refusals.contains(&code), "{code:?}");
+            assert!(!with("ANY", "googleapis.com"), "{code:?} of another service");
+            assert!(!with("", "opflex.peerstatus"), "{code:?} without a reason");
+            assert!(!is_permanent(&Status::new(code, "no")), "{code:?} of a proxy");
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_retried_names_its_origin() {
+        let details = ErrorDetails::with_error_info("DRAINING", "opflex.peerstatus", []);
+        let draining = refused(Code::Unavailable, "the service is stopping", details);
+        assert_eq!(describe_with_origin(&draining), "the service is stopping (UNAVAILABLE, DRAINING)");
+        let proxy = Status::unavailable("no healthy upstream");
+        let expected = "no healthy upstream (UNAVAILABLE), sent by a proxy or another server";
+        assert_eq!(describe_with_origin(&proxy), expected);
+        let reset = Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset)));
+        assert_eq!(describe_with_origin(&reset), "connection lost: connection reset");
     }
 
     #[test]

@@ -64,7 +64,8 @@ Exit codes:
        or the command failed
    64  the command line or the configuration is wrong, or the service refused an
        argument (`INVALID_ARGUMENT`)
-   69  the service cannot be reached or does not answer
+   69  the service cannot be reached or does not answer; `watch` keeps trying instead,
+       unless it has `--until-synced`
    75  `pool wait`: the time was over before the pool had the health, or before the
        service could be reached
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";

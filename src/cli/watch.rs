@@ -15,19 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     follow::follow,
+    follower::Follower,
     printer::{Form, Printer},
     renderer::Renderer,
 };
 use crate::{
-    api::pb::{Cursor, GetListenerRequest, WatchPeerStatusRequest},
+    api::pb::WatchPeerStatusRequest,
     cli::{
-        GlobalArgs, Output,
-        client::{Client, answer, promised, request},
-        exit::Failure,
-        filter::FilterArgs,
-        listeners::parse_user_data,
-        names::ListenerName,
-        target::Target,
+        GlobalArgs, Output, exit::Failure, filter::FilterArgs, listeners::parse_user_data,
+        names::ListenerName, target::Target,
     },
 };
 
@@ -51,8 +47,10 @@ A listener has a place of its own: the last change that was handed to whoever wa
 or its creation. Without --resume that does not count: the watch begins with the state
 as it is now, and what happened in between is not told.
 
-The first connection must succeed. A connection that is lost later is made again,
-and the watch goes on where it was; stderr tells so, and what was missed if the
+While the service cannot be reached, or a proxy answers in its place, the watch tries
+again until Ctrl-C; stderr says why. Only the service itself can refuse it. With
+--until-synced the first attempt must succeed. A connection that is lost later is made
+again, and the watch goes on where it was; stderr tells so, and what was missed if the
 service could not keep it. A listener that the service has lost by then, since it
 was restarted or nobody watched for too long, is made again as it was; one that
 somebody destroys ends the watch.";
@@ -121,23 +119,12 @@ pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
         })
     };
     let listener = args.listener.clone();
-    let ended = async {
-        let resume_after = match &listener {
-            Some(listener) if args.resume => place_of(listener, &globals.server).await?,
-            _ => None,
-        };
-        let request = WatchPeerStatusRequest { resume_after, ..args.request() };
-        follow_until(globals.server.clone(), request, printer, until).await
+    let follower = match args.resume {
+        true => Follower::resuming(args.request()),
+        false => Follower::new(args.request()),
     };
-    ended.await.map_err(|failure| advised(failure, listener.as_ref()))
-}
-
-/// How far the listener has been served.
-async fn place_of(listener: &ListenerName, server: &Target) -> Result<Option<Cursor>, Failure> {
-    let mut client = Client::connect(server).await?.listeners();
-    let asked = request(GetListenerRequest { name: listener.to_string() });
-    let response = answer(client.get_listener(asked).await)?;
-    Ok(promised(response.listener, "listener")?.cursor)
+    let ended = follow_until(globals.server.clone(), follower, printer, until).await;
+    ended.map_err(|failure| advised(failure, listener.as_ref()))
 }
 
 /// What to do where the listener cannot be attached to.
@@ -158,7 +145,7 @@ fn advised(failure: Failure, listener: Option<&ListenerName>) -> Failure {
 /// Those of [`follow()`] and of `until`.
 pub async fn follow_until(
     server: Target,
-    request: WatchPeerStatusRequest,
+    follower: Follower,
     mut printer: Printer,
     until: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
@@ -168,7 +155,7 @@ pub async fn follow_until(
     // Were it one of the runtime's, signals would not be heard any more.
     let runtime = Handle::current();
     let mut task = tokio::task::spawn_blocking(move || {
-        runtime.block_on(follow(&server, request, &mut printer, &stopped))
+        runtime.block_on(follow(&server, follower, &mut printer, &stopped))
     });
     let end = tokio::select! {
         end = &mut task => return end.map_err(|error| Failure::Other(error.into()))?,

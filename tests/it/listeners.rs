@@ -6,11 +6,13 @@ use opflex_peerstatus::api::pb::{
     PeerStatus::{self, Ready},
     Reason::HandshakeComplete,
     WatchPeerStatusRequest,
+    peer_status_service_client::PeerStatusServiceClient,
     watch_peer_status_response::Event,
 };
+use tokio::time::Instant;
 use tonic::Code;
 
-use crate::support::{Server, explain, sim, sims};
+use crate::support::{Server, Stage, explain, sim, sims};
 
 fn named(name: &str) -> WatchPeerStatusRequest {
     WatchPeerStatusRequest { listener: name.into(), ..Default::default() }
@@ -150,4 +152,18 @@ async fn a_filter_leaves_out_what_was_not_asked_for_and_the_chain_holds() {
         assert_eq!(peer.status(), expected);
     }
     server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_names_no_interval_gets_a_heartbeat_after_15_seconds_without_a_message() {
+    let stage = Stage::new(1, 64, &["default"]);
+    let mut service = PeerStatusServiceClient::new(stage.api.clone().routes());
+    let mut stream = service.watch_peer_status(WatchPeerStatusRequest::default()).await.unwrap().into_inner();
+    for _ in 0..2 {
+        let mut last = Instant::now();
+        while !matches!(stream.message().await.unwrap().unwrap().event, Some(Event::Heartbeat(_))) {
+            last = Instant::now();
+        }
+        assert_eq!(last.elapsed().as_secs(), 15);
+    }
 }

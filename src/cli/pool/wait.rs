@@ -3,7 +3,7 @@
 
 use std::{
     cmp,
-    io::{self, IsTerminal as _},
+    io::{self, IsTerminal as _, Write},
     time::Duration,
 };
 
@@ -20,7 +20,8 @@ use crate::{
         exit::{self, Failure},
         json,
         names::PoolName,
-        print, style,
+        print,
+        style::{self, Style},
         table::Cell,
         target::Target,
         text,
@@ -49,8 +50,9 @@ In a pod, before what needs policy:
       command: [peerstatus, pool, wait, --for, degraded, --timeout, 5m, --server, 'peerstatus:50051']
 
 Exits with 0 when the pool has the health, with 75 when the time is over. While the
-service cannot be reached it tries again; an answer that waiting would not change, such
-as that there is no such pool, ends the command at once.";
+service cannot be reached, or a proxy answers in its place, it tries again, and stderr
+says why; an answer of the service that waiting would not change, such as that there is
+no such pool, ends the command at once.";
 
 /// What to wait for.
 #[derive(Debug, Args)]
@@ -194,18 +196,16 @@ async fn attempt(
 
 /// Whether asking again may help.
 fn not_yet(status: Status) -> Result<NotYet, Failure> {
-    match status.code() {
-        Code::DeadlineExceeded if exit::reason(&status) == "CONDITION_NOT_MET" => {
-            Ok(NotYet::Unmet(state(&status)))
-        }
-        // The transport gave up, here or there, before the service said anything.
-        Code::DeadlineExceeded | Code::Cancelled => {
-            Ok(NotYet::Unreachable("no answer from the service".into()))
-        }
-        Code::Unavailable | Code::ResourceExhausted => Ok(NotYet::Unreachable(exit::describe(&status))),
-        _ if exit::is_local(&status) => Ok(NotYet::Unreachable(exit::describe(&status))),
-        _ => Err(status.into()),
+    if exit::is_permanent(&status) {
+        return Err(status.into());
     }
+    let cause = match (exit::reason(&status).as_str(), status.code()) {
+        ("CONDITION_NOT_MET", _) => return Ok(NotYet::Unmet(state(&status))),
+        // The transport gave up, here or there, before the service answered.
+        ("", Code::DeadlineExceeded | Code::Cancelled) => "no answer from the service".to_owned(),
+        _ => exit::describe_with_origin(&status),
+    };
+    Ok(NotYet::Unreachable(cause))
 }
 
 /// The pool as it was when the service gave up: `pool default is DEGRADED: 1 of 2 peers ready`.
@@ -223,19 +223,25 @@ fn last_word(cause: &NotYet, timeout: Duration) -> String {
     format!("not within {}: {cause}", humantime::format_duration(timeout))
 }
 
-/// Tells a person at a terminal what is waited for; scripts hear of it at the end.
+/// Says on standard error why the wait goes on and, at a terminal, what is waited for.
 struct Progress {
-    style: Option<style::Style>,
+    notices: Box<dyn Write + Send>,
+    is_terminal: bool,
+    style: Style,
     last: String,
 }
 
 impl Progress {
     fn new(globals: &GlobalArgs) -> Self {
         let stderr = io::stderr();
-        Self { style: stderr.is_terminal().then(|| globals.style(&stderr)), last: String::new() }
+        let (is_terminal, style) = (stderr.is_terminal(), globals.style(&stderr));
+        Self { notices: Box::new(stderr), is_terminal, style, last: String::new() }
     }
 
-    fn begin(&self, request: &WaitForPoolRequest, timeout: Duration) {
+    fn begin(&mut self, request: &WaitForPoolRequest, timeout: Duration) {
+        if !self.is_terminal {
+            return;
+        }
         let health = text::health(request.health);
         let (pool, timeout) = (text::pool_name(&request.name), humantime::format_duration(timeout));
         self.say(&format!("waiting for pool {pool} to be {health}, at most {timeout}"));
@@ -245,15 +251,14 @@ impl Progress {
     fn tell(&mut self, cause: &NotYet) {
         let (NotYet::Unmet(text) | NotYet::Unreachable(text)) = cause;
         if self.last != *text {
-            self.say(&format!("{text}; trying again"));
+            self.say(&format!("{}; trying again", text.trim_end_matches('.')));
             self.last.clone_from(text);
         }
     }
 
-    fn say(&self, line: &str) {
-        if let Some(style) = self.style {
-            eprintln!("{}", style.paint(style::NOTICE, &text::plain(&format!("wait: {line}"))));
-        }
+    fn say(&mut self, line: &str) {
+        let line = self.style.paint(style::NOTICE, &text::plain(&format!("wait: {line}")));
+        let _ = writeln!(self.notices, "{line}"); // nobody has to listen
     }
 }
 

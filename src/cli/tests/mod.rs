@@ -1,5 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+pub(super) mod behind_proxy;
+pub(super) mod output;
+pub(super) mod proxy;
 mod reconnect;
 pub(super) mod samples;
 

@@ -11,7 +11,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    sync::{Notify, mpsc},
+    sync::mpsc,
     task::JoinSet,
 };
 use tokio_stream::wrappers::TcpListenerStream;
@@ -19,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, async_trait, transport::Server};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::samples::{attached, change, cursor, snapshot, synced};
+use super::{
+    output::json_printer,
+    samples::{attached, change, cursor, snapshot, synced},
+};
 use crate::{
     api::pb::{
         CreateListenerRequest, CreateListenerResponse, DestroyListenerRequest, DestroyListenerResponse,
@@ -34,6 +37,7 @@ use crate::{
         target::Target,
         watch::{
             follow::follow,
+            follower::Follower,
             printer::{Form, Printer},
         },
     },
@@ -122,41 +126,6 @@ impl Service {
     }
 }
 
-/// An output whose text can be seen afterwards, and whose writes can be waited for.
-#[derive(Clone, Default)]
-struct Shared(Arc<Mutex<Vec<u8>>>, Arc<Notify>);
-
-impl Shared {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-
-    async fn until(&self, text: &str) {
-        while !self.text().contains(text) {
-            self.1.notified().await;
-        }
-    }
-}
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.0.lock().unwrap().write(bytes);
-        self.1.notify_one();
-        written
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn json_printer() -> (Printer, Shared, Shared) {
-    let (messages, notices) = (Shared::default(), Shared::default());
-    let printer =
-        Printer::to(Form::Json, Box::new(messages.clone()), Box::new(notices.clone()), Style::default());
-    (printer, messages, notices)
-}
-
 fn destroyed() -> Status {
     let details = ErrorDetails::with_error_info("LISTENER_DESTROYED", "opflex.peerstatus", []);
     Status::with_error_details(Code::Cancelled, "listeners/abc was destroyed", details)
@@ -175,7 +144,7 @@ async fn a_watch_goes_on_where_it_was_and_shows_nothing_twice() {
     let (mut printer, messages, notices) = json_printer();
     let request = WatchPeerStatusRequest { user_data: "mine".into(), ..Default::default() };
     let stop = CancellationToken::new();
-    let end = follow(&service.address, request.clone(), &mut printer, &stop).await;
+    let end = follow(&service.address, Follower::new(request.clone()), &mut printer, &stop).await;
 
     let failure = end.unwrap_err();
     assert_eq!(failure.exit(), Exit::Failed);
@@ -186,7 +155,10 @@ async fn a_watch_goes_on_where_it_was_and_shows_nothing_twice() {
     assert_eq!(revisions(&messages.text()), [r#"{"revision":"11""#, r#"{"revision":"12""#]);
     let notices = notices.text();
     let (lost, regained) = notices.split_once('\n').unwrap();
-    assert!(lost.starts_with("watch: stopping (UNAVAILABLE); trying again "), "{lost}");
+    assert!(
+        lost.starts_with("watch: stopping (UNAVAILABLE), sent by a proxy or another server; trying again "),
+        "{lost}"
+    );
     assert_eq!(regained, "watch: connected again; nothing was missed\n");
 }
 
@@ -206,7 +178,7 @@ async fn a_connection_that_breaks_is_made_again() {
         }
         relay(&proxy, &service.address).await;
     };
-    let (end, ()) = tokio::join!(follow(&address, request, &mut printer, &stop), script);
+    let (end, ()) = tokio::join!(follow(&address, Follower::new(request), &mut printer, &stop), script);
 
     assert_eq!(end.unwrap_err().exit(), Exit::Failed);
     assert_eq!(service.requests.recv().await.unwrap().resume_after, None);
@@ -227,7 +199,7 @@ async fn a_listener_that_a_restart_has_cost_is_made_again() {
     let mut service = Service::start(scripts).await;
     let (mut printer, messages, notices) = json_printer();
     let request = WatchPeerStatusRequest { listener: "listeners/abc".into(), ..Default::default() };
-    let end = follow(&service.address, request, &mut printer, &CancellationToken::new()).await;
+    let end = follow(&service.address, Follower::new(request), &mut printer, &CancellationToken::new()).await;
 
     assert_eq!(end.unwrap_err().exit(), Exit::Failed, "it was destroyed at last");
     assert_eq!(service.created.recv().await.unwrap().listener_id, "abc");
@@ -245,24 +217,6 @@ async fn relay(proxy: &TcpListener, service: &Target) {
 }
 
 #[tokio::test]
-async fn a_watch_of_nobody_says_whom_it_cannot_reach() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address: Target = listener.local_addr().unwrap().to_string().parse().unwrap();
-    drop(listener);
-    let (mut printer, ..) = json_printer();
-    let end = follow(&address, Default::default(), &mut printer, &CancellationToken::new()).await;
-    let failure = end.unwrap_err();
-    assert_eq!(failure.exit(), Exit::Unreachable);
-    assert_eq!(
-        failure.to_string(),
-        format!(
-            "cannot reach the service at {address}: connection refused. Is `peerstatus serve` running? Use \
-             --server or PEERSTATUS_SERVER."
-        )
-    );
-}
-
-#[tokio::test]
 async fn a_socket_that_is_not_there_is_a_file_that_is_not_there() {
     let address: Target = "unix:/no/such.sock".parse().unwrap();
     let failure = Client::connect(&address).await.unwrap_err();
@@ -277,7 +231,7 @@ async fn a_watch_ends_when_it_is_told_to_or_nobody_reads() {
     let mut service = Service::start([live(), live()]).await;
     let (mut printer, ..) = json_printer();
     let stop = CancellationToken::new();
-    let watch = follow(&service.address, Default::default(), &mut printer, &stop);
+    let watch = follow(&service.address, Follower::new(Default::default()), &mut printer, &stop);
     let (end, ()) = tokio::join!(watch, async {
         service.requests.recv().await.unwrap();
         stop.cancel();
@@ -294,6 +248,8 @@ async fn a_watch_ends_when_it_is_told_to_or_nobody_reads() {
         }
     }
     let mut printer = Printer::to(Form::Json, Box::new(Closed), Box::new(io::sink()), Style::default());
-    let end = follow(&service.address, Default::default(), &mut printer, &CancellationToken::new()).await;
+    let end =
+        follow(&service.address, Follower::new(Default::default()), &mut printer, &CancellationToken::new())
+            .await;
     assert!(matches!(end, Err(Failure::OutputClosed)));
 }

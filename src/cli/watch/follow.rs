@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{error::Elapsed, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
 use crate::{
-    api::pb::{CreateListenerRequest, WatchPeerStatusRequest, WatchPeerStatusResponse},
+    api::pb::{CreateListenerRequest, WatchPeerStatusResponse},
     cli::{
-        client::{CALL_TIMEOUT, Client},
-        exit::Failure,
+        client::{CALL_TIMEOUT, Client, promised},
+        exit::{self, Failure},
         target::Target,
         watch::{
             follower::{End, Follower, Next},
@@ -19,27 +19,37 @@ use crate::{
     },
 };
 
-/// The service sends a heartbeat every 30 s unless asked otherwise. Three of them lost: something between here and
-/// there keeps the connection up and delivers nothing.
-const LONGEST_SILENCE: Duration = Duration::from_secs(100);
+/// The service sends a heartbeat after this long without another message, unless the request says otherwise.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// Three heartbeats lost, and 5 s for delays: something in between keeps the connection up and delivers nothing.
+const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3).saturating_add(Duration::from_secs(5));
 
 /// Follows a watch until `stop`, or until there is nothing more to follow. Reconnects and resumes by itself.
 ///
 /// # Errors
-/// The first connection failed, the service said something that trying again would not change, or the output is
-/// closed.
+/// See [`Next::Fail`]; or the output is closed.
 pub async fn follow(
     server: &Target,
-    request: WatchPeerStatusRequest,
+    follower: Follower,
     printer: &mut Printer,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    let mut follower = Follower::new(request);
+    follow_with_jitter(server, follower, printer, stop, fastrand::f64).await
+}
+
+/// The same. `jitter` returns numbers from 0 to 1.
+pub(in crate::cli) async fn follow_with_jitter(
+    server: &Target,
+    mut follower: Follower,
+    printer: &mut Printer,
+    stop: &CancellationToken,
+    jitter: fn() -> f64,
+) -> Result<(), Failure> {
     loop {
         let Some(end) = stop.run_until_cancelled(attend(server, &mut follower, printer)).await else {
             return Ok(());
         };
-        match follower.ended(end?, fastrand::f64()) {
+        match follower.ended(end?, jitter()) {
             Next::Done => return Ok(()),
             Next::Fail(failure) => return Err(failure),
             Next::Retry { after, notice } => {
@@ -61,11 +71,11 @@ async fn attend(server: &Target, follower: &mut Follower, printer: &mut Printer)
         Err(end) => return Ok(end),
     };
     loop {
-        let message = match timeout(LONGEST_SILENCE, stream.message()).await {
+        let message = match timeout(SILENCE_TIMEOUT, stream.message()).await {
             Ok(Ok(Some(message))) => message,
             Ok(Ok(None)) => return Ok(End::Closed),
             Ok(Err(status)) => return Ok(End::Status(status)),
-            Err(_) => return Ok(silence(LONGEST_SILENCE)),
+            Err(_) => return Ok(silence(SILENCE_TIMEOUT)),
         };
         let heard = follower.heard(&message);
         heard.notices.iter().for_each(|notice| printer.notice(notice));
@@ -75,19 +85,27 @@ async fn attend(server: &Target, follower: &mut Follower, printer: &mut Printer)
     }
 }
 
-async fn open(server: &Target, follower: &Follower) -> Result<Streaming<WatchPeerStatusResponse>, End> {
-    let client = Client::connect(server).await.map_err(|failure| End::Lost(failure.to_string()))?;
+async fn open(server: &Target, follower: &mut Follower) -> Result<Streaming<WatchPeerStatusResponse>, End> {
+    let client = Client::connect(server).await.map_err(|failure| match failure {
+        Failure::Unreachable(cause) => End::Lost(cause),
+        failure => End::Failed(failure),
+    })?;
+    let mut listeners = client.listeners();
+    if let Some(request) = follower.cursor_request() {
+        let response = answered(timeout(CALL_TIMEOUT, listeners.get_listener(request)).await)?;
+        let listener = promised(response.listener, "listener").map_err(End::Failed)?;
+        follower.begin_after(listener.cursor);
+    }
     if let Some(listener) = follower.lost_listener() {
         make_again(&client, listener).await?;
     }
-    let mut listeners = client.listeners();
     answered(timeout(CALL_TIMEOUT, listeners.watch_peer_status(follower.request())).await)
 }
 
 /// Somebody else may have made the listener meanwhile, with whom it is shared as before.
 async fn make_again(client: &Client, listener: CreateListenerRequest) -> Result<(), End> {
     match answered(timeout(CALL_TIMEOUT, client.listeners().create_listener(listener)).await) {
-        Err(End::Status(status)) if status.code() == Code::AlreadyExists => Ok(()),
+        Err(End::Status(status)) if exit::reason(&status) == "LISTENER_EXISTS" => Ok(()),
         created => created.map(drop),
     }
 }

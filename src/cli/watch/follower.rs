@@ -3,13 +3,13 @@
 
 use std::{cmp, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use crate::{
     api::pb::{
-        Attached, CreateListenerRequest, Cursor, Listener, WatchPeerStatusRequest, WatchPeerStatusResponse,
-        watch_peer_status_response::Event,
+        Attached, CreateListenerRequest, Cursor, GetListenerRequest, Listener, WatchPeerStatusRequest,
+        WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
     cli::{
         exit::{self, Failure},
@@ -43,6 +43,8 @@ pub enum End {
     Status(Status),
     /// There was no connection or no sign of life; why, for people.
     Lost(String),
+    /// An option or a file on this side is wrong, or an answer of the service.
+    Failed(Failure),
 }
 
 /// What to do next.
@@ -57,7 +59,8 @@ pub enum Next {
         /// What to tell now.
         notice: Option<Notice>,
     },
-    /// Trying again would not help.
+    /// The service refused the request and would refuse it again. Before the first stream also: an option or a file
+    /// is wrong, or any error if the reader asked for the state alone.
     Fail(Failure),
 }
 
@@ -81,6 +84,8 @@ struct Found {
 #[derive(Debug)]
 pub struct Follower {
     request: WatchPeerStatusRequest,
+    /// Whether the first stream begins after the last change that the listener was sent.
+    resumes_listener: bool,
     phase: Phase,
     /// The last thing processed; meaningless while incomplete.
     resume_after: Option<Cursor>,
@@ -116,6 +121,7 @@ impl Follower {
     pub const fn new(request: WatchPeerStatusRequest) -> Self {
         Self {
             request,
+            resumes_listener: false,
             phase: Phase::Incomplete,
             resume_after: None,
             epoch: None,
@@ -131,6 +137,24 @@ impl Follower {
             listener: None,
             is_lost: false,
         }
+    }
+
+    /// Begins with `request`, after the last change that its listener was sent.
+    #[must_use]
+    pub fn resuming(request: WatchPeerStatusRequest) -> Self {
+        Self { resumes_listener: true, ..Self::new(request) }
+    }
+
+    /// Asks for the cursor to begin after, if there is one to ask for. [`Follower::begin_after`] takes the answer.
+    #[must_use]
+    pub fn cursor_request(&self) -> Option<GetListenerRequest> {
+        let is_needed = self.resumes_listener && !self.was_attached;
+        is_needed.then(|| GetListenerRequest { name: self.request.listener.clone() })
+    }
+
+    /// Has the first stream begin after `cursor`.
+    pub fn begin_after(&mut self, cursor: Option<Cursor>) {
+        self.request.resume_after = cursor;
     }
 
     /// What to create before that: the listener, as it was, if the service has lost it.
@@ -212,11 +236,15 @@ impl Follower {
         self.chain = attached.cursor.map(|cursor| cursor.revision);
         self.is_synced = false;
         self.found = None;
-        self.was_attached = true;
+        let was_attached = std::mem::replace(&mut self.was_attached, true);
         self.is_lost = false;
         self.listener.clone_from(&attached.listener);
         if self.outage.take().is_some() {
-            notices.push(Notice::Regained { resumed: attached.resumed, attempts: self.failures });
+            let attempts = self.failures;
+            notices.push(match was_attached {
+                true => Notice::Regained { resumed: attached.resumed, attempts },
+                false => Notice::Connected { attempts },
+            });
         }
         if attached.resumed {
             if let (Some(asked), Some(got)) = (asked, attached.cursor)
@@ -281,37 +309,43 @@ impl Follower {
             End::Closed if self.request.stop_after_sync && self.is_synced => Next::Done,
             End::Closed => self.retry("the service ended the stream".to_owned(), retry_after, jitter),
             End::Status(status) if self.loses_listener(&status) => self.make_again(&status, jitter),
-            End::Status(status) if self.can_heal(&status) => {
+            End::Status(status) if self.is_permanent(&status) || self.is_one_shot() => {
+                Next::Fail(status.into())
+            }
+            End::Status(status) => {
                 let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 let retry_after = retry_after.max(asked.unwrap_or_default());
-                self.retry(exit::describe(&status), retry_after, jitter)
+                self.retry(self.cause(status), retry_after, jitter)
             }
-            End::Status(status) => Next::Fail(status.into()),
-            End::Lost(cause) if self.was_attached => self.retry(cause, retry_after, jitter),
-            End::Lost(cause) => Next::Fail(Failure::Unreachable(cause)),
+            End::Lost(cause) if self.is_one_shot() => Next::Fail(Failure::Unreachable(cause)),
+            End::Lost(cause) => self.retry(cause, retry_after, jitter),
+            End::Failed(failure) if self.was_attached => self.retry(failure.to_string(), retry_after, jitter),
+            End::Failed(failure) => Next::Fail(failure),
         }
     }
 
-    /// Whether the same request may succeed later. Before the first stream nothing heals: a wrong address should not
-    /// look like a service that is on its way.
-    fn can_heal(&self, status: &Status) -> bool {
-        if !self.was_attached {
-            return false;
+    /// Whether the same request would be refused again. Everything else is retried, also what a proxy answers while
+    /// the service behind it is away.
+    fn is_permanent(&self, status: &Status) -> bool {
+        match exit::reason(status).as_str() {
+            // After a connection that broke unnoticed, our own stream is what is still attached.
+            "LISTENER_ATTACHED" if self.was_attached => false,
+            // The file may hold another token by now.
+            "TOKEN_EXPIRED" if self.was_attached => false,
+            _ => exit::is_permanent(status),
         }
-        match status.code() {
-            Code::Ok
-            | Code::Unavailable
-            | Code::Unknown
-            | Code::Internal
-            | Code::DeadlineExceeded
-            | Code::ResourceExhausted => true,
-            Code::Cancelled => exit::reason(status) != "LISTENER_DESTROYED",
-            Code::Aborted => exit::reason(status) != "LISTENER_TAKEN_OVER",
-            // after a connection that broke unnoticed, our own stream is what is still attached
-            Code::FailedPrecondition => exit::reason(status) == "LISTENER_ATTACHED",
-            // the file may hold another token by now
-            Code::Unauthenticated => exit::reason(status) == "TOKEN_EXPIRED",
-            _ => exit::is_local(status),
+    }
+
+    /// Whether the reader asked for the state alone, and got nothing yet: a script wants to know at once.
+    const fn is_one_shot(&self) -> bool {
+        self.request.stop_after_sync && !self.was_attached
+    }
+
+    /// What to say of an error that is retried. Before the first stream with what to check: the address may be wrong.
+    fn cause(&self, status: Status) -> String {
+        match exit::is_local(&status) && !self.was_attached {
+            true => Failure::from(status).to_string(),
+            false => exit::describe_with_origin(&status),
         }
     }
 

@@ -14,6 +14,11 @@ pub enum Notice {
         /// When the next attempt begins.
         retry_after: Duration,
     },
+    /// The first stream is there, after attempts that failed.
+    Connected {
+        /// How many failed.
+        attempts: u32,
+    },
     /// The stream is back.
     Regained {
         /// Whether it goes on exactly where it was. If not, a snapshot follows.
@@ -57,9 +62,9 @@ impl fmt::Display for Notice {
                     seconds => write!(f, "{cause}; trying again in {seconds:.1} s"),
                 }
             }
+            Self::Connected { attempts } => write!(f, "connected{}", after(*attempts)),
             Self::Regained { resumed, attempts } => {
-                let attempts =
-                    if *attempts == 1 { String::new() } else { format!(" after {attempts} attempts") };
+                let attempts = after(*attempts);
                 let outcome = if *resumed { "nothing was missed" } else { "starting over with a snapshot" };
                 write!(f, "connected again{attempts}; {outcome}")
             }
@@ -93,6 +98,11 @@ impl fmt::Display for Notice {
             }
         }
     }
+}
+
+/// ` after 3 attempts`; nothing for one.
+fn after(attempts: u32) -> String {
+    if attempts == 1 { String::new() } else { format!(" after {attempts} attempts") }
 }
 
 #[cfg(test)]

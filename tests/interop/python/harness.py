@@ -171,11 +171,37 @@ class OpflexPeer(Server):
             print(self.log(), file=sys.stderr)
 
 
+def literal(name, value):
+    """A header field of HPACK, without any index."""
+    return b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in (name, value))
+
+
+def error_page(status):
+    """The header block of a response in HTTP, without a body."""
+    return literal(":status", str(status)) + literal("content-type", "text/html")
+
+
+def grpc_error(code):
+    """The header block of a gRPC error without details."""
+    return literal(":status", "200") + literal("content-type", "application/grpc") + literal("grpc-status", str(code))
+
+
+SETTINGS, PING, HEADERS, ACK, END_STREAM, END_HEADERS = 4, 6, 1, 1, 1, 4
+
+
+def frame(kind, flags, stream, payload=b""):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
 class Proxy:
-    """A TCP proxy in front of `target`. `cut` breaks its connections and has new ones refused, until `mend`."""
+    """A TCP proxy in front of `target`. `cut` breaks its connections and has new ones refused, until `mend`.
+
+    After `fail` it serves HTTP/2 itself, and answers each request with that header block, until `cut`.
+    """
 
     def __init__(self, target):
         self.target = target
+        self.error = None
         self.server, self.writers, self.tasks = None, set(), set()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -186,7 +212,14 @@ class Proxy:
         self.mend()
 
     def mend(self):
+        self.error = None
         self._run(self._listen())
+
+    def fail(self, block):
+        was_failing, self.error = self.error is not None, block
+        if not was_failing:
+            self.cut()
+            self._run(self._listen())
 
     def cut(self):
         self._run(self._break())
@@ -210,6 +243,11 @@ class Proxy:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         self.writers.add(writer)
+        if self.error is not None:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._fail(reader, writer)
+            writer.close()
+            return
         host, _, port = self.target.rpartition(":")
         try:
             far_reader, far_writer = await asyncio.open_connection(host, int(port))
@@ -218,6 +256,18 @@ class Proxy:
             return
         self.writers.add(far_writer)
         await asyncio.gather(self._carry(reader, far_writer), self._carry(far_reader, writer))
+
+    async def _fail(self, reader, writer):
+        await reader.readexactly(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+        writer.write(frame(SETTINGS, 0, 0))
+        while True:
+            head = await reader.readexactly(9)
+            kind, flags, stream = head[3], head[4], int.from_bytes(head[5:], "big")
+            payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+            if kind in (SETTINGS, PING) and not flags & ACK:
+                writer.write(frame(kind, ACK, 0, payload if kind == PING else b""))
+            elif kind == HEADERS:
+                writer.write(frame(HEADERS, END_STREAM | END_HEADERS, stream, self.error))
 
     async def _carry(self, reader, writer):
         with contextlib.suppress(ConnectionError):

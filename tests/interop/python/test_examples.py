@@ -1,4 +1,4 @@
-"""The examples go on, and miss nothing, when the connection breaks and when the service is restarted."""
+"""The examples go on, and miss nothing, when the connection breaks, when a proxy answers and when the service is restarted."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import sys
 import unittest
 
 from client import CONNECTING, READY, Client
-from harness import ROOT, OpflexPeer, Process, Proxy, Service, TestCase, reserved_port
+from harness import ROOT, OpflexPeer, Process, Proxy, Service, TestCase, error_page, grpc_error, reserved_port
 from opflex.peerstatus.v1 import types_pb2 as types
 
 COMMANDS = {
@@ -24,6 +24,11 @@ CHANGE = re.compile(r"change \d+ pools/default/peers/\S+ PEER_STATUS_\w+ REASON_
 
 def says(*words):
     return lambda line: all(word in line.lower() for word in words)
+
+
+def loses_to(code):
+    """That a stream was lost with that code, in the spelling of any language."""
+    return lambda line: line.startswith("lost:") and code in line.lower().replace("_", "")
 
 
 class Examples(TestCase):
@@ -45,12 +50,31 @@ class Examples(TestCase):
     def start(self, language):
         return self.enter(Process(f"the example in {language}", [*COMMANDS[language], self.proxy.address]))
 
-    def test_python_ends_without_a_traceback(self):
-        first = self.start("python")
+    def test_python_after_errors_of_a_proxy(self):
+        self.goes_on_after_errors_of_a_proxy("python")
+
+    def test_go_after_errors_of_a_proxy(self):
+        self.goes_on_after_errors_of_a_proxy("go")
+
+    def test_node_after_errors_of_a_proxy(self):
+        self.goes_on_after_errors_of_a_proxy("node")
+
+    def test_go_ends_when_it_is_taken_over(self):
+        self.ends_when_it_is_taken_over("go")
+
+    def test_node_ends_when_it_is_taken_over(self):
+        self.ends_when_it_is_taken_over("node")
+
+    def ends_when_it_is_taken_over(self, language):
+        first = self.start(language)
         first.until_line("that it is attached", says("attached"))
-        second = self.start("python")
+        second = self.start(language)
         second.until_line("that it is attached", says("attached"))
-        self.assertEqual(first.ended(), 1, "it was taken over")
+        self.assertEqual(first.ended(), 1)
+        return first, second
+
+    def test_python_ends_without_a_traceback(self):
+        first, second = self.ends_when_it_is_taken_over("python")
         second.process.send_signal(signal.SIGINT)
         self.assertNotEqual(second.ended(), 0)
         for example in (first, second):
@@ -104,6 +128,31 @@ class Examples(TestCase):
         self.assertTrue(re.fullmatch(r"missed 0 changes .*EPOCH_CHANGED", restarted[-2]), restarted)
         peer.kill()
         example.until_line("the loss", says("change", "remote_closed"))
+
+
+    def goes_on_after_errors_of_a_proxy(self, language):
+        """The codes are those of refusals, but the service did not send them."""
+        peer = self.start_peer()
+        self.proxy.fail(error_page(404))
+        example = self.start(language)
+        example.until_line("UNIMPLEMENTED", loses_to("unimplemented"))
+        self.proxy.fail(grpc_error(13))
+        example.until_line("INTERNAL", loses_to("internal"))
+        self.proxy.cut()
+        self.proxy.mend()
+        started = example.until_line("a snapshot", says("snapshot", "ready"))
+        self.assertTrue(any(map(says("attached", "resumed: false"), started)), started)
+        peer.kill()
+        example.until_line("the loss", says("change", "remote_closed"))
+
+        for page, code in ((error_page(403), "permissiondenied"), (error_page(401), "unauthenticated"), (error_page(502), "unavailable")):
+            self.proxy.fail(page)
+            example.until_line(code, loses_to(code))
+        self.start_peer()
+        self.proxy.cut()
+        self.proxy.mend()
+        resumed = example.until_line("what was missed", says("change", "status_ready"))
+        self.assertTrue(any(map(says("attached", "resumed: true"), resumed)), resumed)
 
 
 class WhatTheySay(unittest.TestCase):

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+use tonic::Code;
 use tonic_types::ErrorDetails;
 
 use super::*;
@@ -197,23 +198,135 @@ fn the_wait_that_the_service_asks_for_is_kept_within_reason() {
     assert_eq!(retry(follower.ended(End::Status(full), 0.0)).0, LONGEST_RETRY_AFTER);
 }
 
-#[test]
-fn what_cannot_heal_ends_the_watch() {
-    for (code, reason) in [
-        (Code::InvalidArgument, "BAD_FILTER"),
-        (Code::NotFound, "LISTENER_NOT_FOUND"),
-        (Code::PermissionDenied, ""),
-        (Code::Unauthenticated, ""),
-        (Code::Unimplemented, ""),
-        (Code::OutOfRange, "CURSOR_COMPACTED"),
-        (Code::FailedPrecondition, "SOMETHING"),
-        (Code::Aborted, "LISTENER_TAKEN_OVER"),
-        (Code::Cancelled, "LISTENER_DESTROYED"),
-    ] {
-        let failure = failure(live_at_10().ended(status(code, reason), 0.5));
-        let expected = if code == Code::InvalidArgument { Exit::Usage } else { Exit::Failed };
-        assert_eq!(failure.exit(), expected, "{code:?}");
+/// What becomes of a watch after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Retried,
+    Ended(Exit),
+}
+
+fn fate(follower: &mut Follower, code: Code, reason: Option<&str>) -> Fate {
+    let end = match reason {
+        Some(reason) => status(code, reason),
+        None => End::Status(Status::new(code, "because")),
+    };
+    match follower.ended(end, 0.5) {
+        Next::Retry { .. } => Fate::Retried,
+        Next::Fail(failure) => Fate::Ended(failure.exit()),
+        Next::Done => panic!("an error is no success"),
     }
+}
+
+#[test]
+fn only_a_refusal_of_the_service_ends_the_watch() {
+    use Fate::{Ended, Retried};
+    const FAILED: Fate = Ended(Exit::Failed);
+    const USAGE: Fate = Ended(Exit::Usage);
+    // code, reason in the `ErrorInfo` of the service, before the first stream, after it
+    let table = [
+        (Code::Ok, None, Retried, Retried),
+        (Code::Cancelled, None, Retried, Retried),
+        (Code::Unknown, None, Retried, Retried),
+        (Code::InvalidArgument, None, Retried, Retried),
+        (Code::DeadlineExceeded, None, Retried, Retried),
+        (Code::NotFound, None, Retried, Retried),
+        (Code::AlreadyExists, None, Retried, Retried),
+        (Code::PermissionDenied, None, Retried, Retried),
+        (Code::ResourceExhausted, None, Retried, Retried),
+        (Code::FailedPrecondition, None, Retried, Retried),
+        (Code::Aborted, None, Retried, Retried),
+        (Code::OutOfRange, None, Retried, Retried),
+        (Code::Unimplemented, None, Retried, Retried),
+        (Code::Internal, None, Retried, Retried),
+        (Code::Unavailable, None, Retried, Retried),
+        (Code::DataLoss, None, Retried, Retried),
+        (Code::Unauthenticated, None, Retried, Retried),
+        (Code::PermissionDenied, Some(""), Retried, Retried),
+        (Code::InvalidArgument, Some("BAD_NAME"), USAGE, USAGE),
+        (Code::InvalidArgument, Some("BAD_FILTER"), USAGE, USAGE),
+        (Code::InvalidArgument, Some("MALFORMED_REQUEST"), USAGE, USAGE),
+        (Code::InvalidArgument, Some("CURSOR_IN_FUTURE"), USAGE, USAGE),
+        (Code::NotFound, Some("LISTENER_NOT_FOUND"), FAILED, FAILED),
+        (Code::NotFound, Some("POOL_NOT_FOUND"), FAILED, FAILED),
+        (Code::FailedPrecondition, Some("LISTENER_ATTACHED"), FAILED, Retried),
+        (Code::OutOfRange, Some("CURSOR_COMPACTED"), FAILED, FAILED),
+        (Code::OutOfRange, Some("EPOCH_MISMATCH"), FAILED, FAILED),
+        (Code::ResourceExhausted, Some("LISTENER_QUOTA"), Retried, Retried),
+        (Code::ResourceExhausted, Some("STREAM_QUOTA"), Retried, Retried),
+        (Code::Aborted, Some("LISTENER_TAKEN_OVER"), FAILED, FAILED),
+        (Code::Cancelled, Some("LISTENER_DESTROYED"), FAILED, FAILED),
+        (Code::Unavailable, Some("DRAINING"), Retried, Retried),
+        (Code::DeadlineExceeded, Some("REQUEST_LATE"), Retried, Retried),
+        (Code::Unauthenticated, Some("CREDENTIALS_MISSING"), FAILED, FAILED),
+        (Code::Unauthenticated, Some("CREDENTIALS_INVALID"), FAILED, FAILED),
+        (Code::Unauthenticated, Some("TOKEN_EXPIRED"), FAILED, Retried),
+        (Code::PermissionDenied, Some("ROLE_REQUIRED"), FAILED, FAILED),
+        (Code::FailedPrecondition, Some("UNKNOWN_TO_THIS_CLIENT"), FAILED, FAILED),
+        (Code::Internal, Some("UNKNOWN_TO_THIS_CLIENT"), Retried, Retried),
+    ];
+    for (code, reason, first, later) in table {
+        let got = (fate(&mut follower(), code, reason), fate(&mut live_at_10(), code, reason));
+        assert_eq!(got, (first, later), "{code:?} {reason:?}");
+    }
+    retry(follower().ended(End::Closed, 0.5));
+    retry(live_at_10().ended(End::Closed, 0.5));
+}
+
+#[test]
+fn details_of_another_service_do_not_end_the_watch() {
+    let details = ErrorDetails::with_error_info("BAD_FILTER", "googleapis.com", []);
+    let refused = Status::with_error_details(Code::InvalidArgument, "because", details);
+    let (_, notice) = retry(live_at_10().ended(End::Status(refused), 0.0));
+    assert_eq!(
+        notice.unwrap().to_string(),
+        "because (INVALID_ARGUMENT), sent by a proxy or another server; trying again at once"
+    );
+}
+
+#[test]
+fn the_first_connection_is_tried_again_and_each_cause_is_told_once() {
+    let mut follower = follower();
+    assert!(retry(follower.ended(lost(), 0.5)).1.is_some());
+    assert!(retry(follower.ended(lost(), 0.5)).1.is_none(), "the same cause");
+    assert_eq!(fate(&mut follower, Code::Unimplemented, None), Fate::Retried);
+    let heard = follower.heard(&attached(10, false));
+    assert_eq!(heard.notices, [Notice::Connected { attempts: 3 }]);
+    assert_eq!(heard.notices.first().unwrap().to_string(), "connected after 3 attempts");
+}
+
+#[test]
+fn a_file_that_is_wrong_ends_the_watch_only_before_the_first_stream() {
+    let wrong = || End::Failed(Failure::Usage("--token-file: no such file".into()));
+    assert_eq!(failure(follower().ended(wrong(), 0.5)).exit(), Exit::Usage);
+    retry(live_at_10().ended(wrong(), 0.5));
+}
+
+#[test]
+fn a_watch_until_synced_is_retried_only_after_the_first_stream() {
+    let until_synced =
+        || Follower::new(WatchPeerStatusRequest { stop_after_sync: true, ..Default::default() });
+    assert_eq!(failure(until_synced().ended(lost(), 0.5)).exit(), Exit::Unreachable);
+    assert_eq!(fate(&mut until_synced(), Code::Unavailable, None), Fate::Ended(Exit::Unreachable));
+    assert_eq!(fate(&mut until_synced(), Code::Unimplemented, None), Fate::Ended(Exit::Failed));
+    let mut begun = until_synced();
+    begun.heard(&attached(10, false));
+    retry(begun.ended(lost(), 0.5));
+    assert_eq!(fate(&mut begun, Code::Unimplemented, None), Fate::Retried);
+}
+
+#[test]
+fn a_watch_that_resumes_its_listener_asks_for_the_cursor_until_it_is_attached() {
+    let request = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
+    assert_eq!(Follower::new(request.clone()).cursor_request(), None);
+    let mut follower = Follower::resuming(request);
+    for revision in [7, 9] {
+        assert_eq!(follower.cursor_request().unwrap().name, "listeners/noc");
+        follower.begin_after(cursor(revision));
+        assert_eq!(follower.request().resume_after, cursor(revision));
+        retry(follower.ended(lost(), 0.5));
+    }
+    follower.heard(&attached(9, true));
+    assert_eq!(follower.cursor_request(), None);
 }
 
 /// What a watch with this filter is told when it begins with these pools and peers.
@@ -328,31 +441,6 @@ fn a_listener_that_never_was_there_or_was_destroyed_is_not_made() {
     assert_eq!(failure(refused).exit(), Exit::Failed);
     let destroyed = status(Code::Cancelled, "LISTENER_DESTROYED");
     assert_eq!(failure(follower_of_a_lost_listener().ended(destroyed, 0.5)).exit(), Exit::Failed);
-}
-
-#[test]
-fn what_can_heal_is_tried_again() {
-    for (code, reason) in [
-        (Code::Unavailable, "DRAINING"),
-        (Code::Unknown, ""),
-        (Code::Internal, ""),
-        (Code::Cancelled, ""),
-        (Code::Aborted, ""),
-        (Code::DeadlineExceeded, ""),
-        (Code::ResourceExhausted, "STREAM_QUOTA"),
-        (Code::FailedPrecondition, "LISTENER_ATTACHED"),
-    ] {
-        retry(live_at_10().ended(status(code, reason), 0.5));
-    }
-    retry(live_at_10().ended(End::Closed, 0.5));
-}
-
-#[test]
-fn before_the_first_stream_nothing_heals() {
-    assert_eq!(failure(follower().ended(lost(), 0.5)).exit(), Exit::Unreachable);
-    assert_eq!(failure(follower().ended(status(Code::Unavailable, ""), 0.5)).exit(), Exit::Unreachable);
-    let attached = status(Code::FailedPrecondition, "LISTENER_ATTACHED");
-    assert_eq!(failure(follower().ended(attached, 0.5)).exit(), Exit::Failed);
 }
 
 #[test]
