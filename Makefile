@@ -36,6 +36,7 @@ GOLANG := tests/interop/go
 CPP    := tests/interop/cpp
 LOAD   := tests/interop/load
 PROXIES := tests/interop/proxies
+WEB    := tests/interop/web
 HELM_TESTS   := tests/helm
 GO_EXAMPLE   := examples/go
 NODE_EXAMPLE := examples/node
@@ -154,6 +155,12 @@ load-test: release-binary load-go $(PIP) $(PY_GEN) $(NODE_MODULES) $(GHZ) $(DIST
 proxy-test: release-binary load-go $(PIP) $(PY_GEN) $(CADDY) $(ENVOY) $(DISTRO_TOOLS) ## Run clients behind the proxies of docs/proxies.md, LOAD_SECONDS=3 each
 	@echo '==> Running clients behind proxies'
 	@cd $(PROXIES) && $(IN_LOAD) -m unittest -v
+
+# Not a part of `make test` until the service offers gRPC-Web.
+.PHONY: web-test
+web-test: release-binary $(PIP) $(PY_GEN) $(BUF) ## Run gRPC-Web clients
+	@echo '==> Running gRPC-Web clients'
+	@cd $(WEB) && BUF=$(BIN)/buf $(IN_LOAD) -m unittest -v
 
 # Without a cluster: what the chart makes is held against snapshots, Kubernetes' own schemas and the service.
 IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm
