@@ -138,7 +138,7 @@ interop-cpp: release-binary $(CPP_BIN) $(PY_GEN) ## Run only the one in C++
 	@echo '==> Running the C++ client'
 	@$(IN_PYTHON) $(PY)/stage.py $(CPP_BIN)
 
-# Each client for LOAD_SECONDS, 3 unless set. With LOAD_SECONDS=60 also what takes the proxies' own timeouts to show.
+# Each client for LOAD_SECONDS, 2 unless set. With LOAD_SECONDS=60 also what takes the proxies' own timeouts to show.
 IN_LOAD := PYTHONPATH=$(TOOLS)/gen/python:$(CURDIR)/$(PY):$(CURDIR)/$(LOAD) PYTHONDONTWRITEBYTECODE=1 PATH=$(BIN):$$PATH:/usr/sbin \
     LOAD_GO=$(BIN)/load-go NODE=$(NODE) $(BIN)/python
 
@@ -147,12 +147,12 @@ load-go: $(GO_GEN) | need-GO
 	@cd $(GOLANG) && $(GO) build -o $(BIN)/load-go ./load
 
 .PHONY: load-test
-load-test: release-binary load-go $(PIP) $(PY_GEN) $(NODE_MODULES) $(GHZ) $(DISTRO_TOOLS) ## Run clients at full speed beside watches, LOAD_SECONDS=3 each
+load-test: release-binary load-go $(PIP) $(PY_GEN) $(NODE_MODULES) $(GHZ) $(DISTRO_TOOLS) ## Run clients at full speed beside watches, LOAD_SECONDS=2 each
 	@echo '==> Running clients at full speed'
 	@cd $(LOAD) && $(IN_LOAD) -m unittest -v
 
 .PHONY: proxy-test
-proxy-test: release-binary load-go $(PIP) $(PY_GEN) $(CADDY) $(ENVOY) $(DISTRO_TOOLS) ## Run clients behind the proxies of docs/proxies.md, LOAD_SECONDS=3 each
+proxy-test: release-binary load-go $(PIP) $(PY_GEN) $(CADDY) $(ENVOY) $(DISTRO_TOOLS) ## Run clients behind the proxies of docs/proxies.md, LOAD_SECONDS=2 each
 	@echo '==> Running clients behind proxies'
 	@cd $(PROXIES) && $(IN_LOAD) -m unittest -v
 

@@ -16,7 +16,7 @@ from opflex.peerstatus.v1 import pool_service_pb2 as pool_pb
 from opflex.peerstatus.v1 import types_pb2 as types
 
 # How long each client runs. The short form is a part of `make test`; a minute is for `LOAD_SECONDS=60 make load-test proxy-test`.
-SECONDS = float(os.environ.get("LOAD_SECONDS") or 3)
+SECONDS = float(os.environ.get("LOAD_SECONDS") or 2)
 IS_LONG = SECONDS >= 60
 POOL = "pools/default"
 # Enough for `ListPeers` to answer with several KiB, so that clients have to enlarge their flow-control windows.

@@ -1,4 +1,4 @@
-"""grpcio at full speed: `load.py ADDRESS SECONDS THREADS` does what ../go/load does, and prints the same report."""
+"""grpcio at full speed: `load.py ADDRESS SECONDS THREADS [small]` does what ../go/load does, and prints the same report."""
 
 import collections
 import json
@@ -7,6 +7,7 @@ import threading
 import time
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from client import Client
 from harness import until
@@ -18,8 +19,9 @@ POOL = "pools/default"
 
 
 class Load:
-    def __init__(self, client):
+    def __init__(self, client, small):
         self.client = client
+        self.small = small
         self.failures = collections.Counter()
         self.lock = threading.Lock()
         self.calls = 0
@@ -52,6 +54,8 @@ class Load:
             ("ListPeers", pool.ListPeers, pool_pb.ListPeersRequest(parent=POOL)),
             ("GetPeer", pool.GetPeer, pool_pb.GetPeerRequest(name=self.peer)),
         ]
+        if self.small:
+            methods = [("Check", health_pb2_grpc.HealthStub(self.client.channel).Check, health_pb2.HealthCheckRequest())]
         calls = 0
         while time.monotonic() < deadline:
             name, method, request = methods[calls % len(methods)]
@@ -92,8 +96,8 @@ class Load:
 
 
 if __name__ == "__main__":
-    address, seconds, threads = sys.argv[1:]
+    address, seconds, threads, *small = sys.argv[1:]
     with Client(address) as client:
-        report = Load(client).run(float(seconds), int(threads))
+        report = Load(client, small == ["small"]).run(float(seconds), int(threads))
     print(json.dumps(report))
     sys.exit(1 if report["failures"] else 0)

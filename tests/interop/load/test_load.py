@@ -21,7 +21,7 @@ H2LOAD = os.environ.get("H2LOAD") or shutil.which("h2load")
 
 
 class WatchOnTheSameConnection(LoadTestCase):
-    """Calls over the connection that carries the watch."""
+    """Calls over the connection that carries the watch. Once with answers of up to several KiB, and once with the smallest."""
 
     def setUp(self):
         self.start_service()
@@ -33,24 +33,37 @@ class WatchOnTheSameConnection(LoadTestCase):
 
     def test_grpc_go_calls_one_after_the_other(self):
         self.grpc_go("grpc-go, 1 goroutine", "-parallel", 1)
+        self.grpc_go("grpc-go, 1 goroutine, small answers", "-parallel", 1, "-small")
         self.check_service()
 
     def test_grpc_go_calls_from_64_goroutines(self):
         self.grpc_go("grpc-go, 64 goroutines", "-parallel", 64)
+        self.grpc_go("grpc-go, 64 goroutines, small answers", "-parallel", 64, "-small")
         self.check_service()
 
     def test_grpc_go_cancels_a_third_of_its_calls(self):
-        report = self.grpc_go("grpc-go, 64 goroutines that cancel a third", "-parallel", 64, "-cancel")
-        self.assertGreater(report["cancelled"], 0)
+        self.grpc_go_cancels("64 goroutines", "-parallel", 64)
+
+    def test_grpc_go_cancels_a_third_of_groups_of_calls(self):
+        """As the end of a parent context does: many resets arrive together. The service allows at least 128 streams."""
+        self.grpc_go_cancels("100 calls at a time", "-parallel", 100, "-together")
+
+    def grpc_go_cancels(self, what, *flags):
+        for small in ([], ["-small"]):
+            report = self.grpc_go(f"grpc-go, {what}, a third cancelled{', small answers' if small else ''}", "-cancel", *flags, *small)
+            self.assertGreater(report["cancelled"], 0)
         self.check_service(allowed=("OK", "Canceled"))
 
     def test_grpcio_calls_from_16_threads(self):
-        self.load("grpcio, 16 threads", [sys.executable, str(HERE / "load.py"), self.busy.address, str(SECONDS), "16"])
+        command = [sys.executable, str(HERE / "load.py"), self.busy.address, str(SECONDS), "16"]
+        self.load("grpcio, 16 threads", command)
+        self.load("grpcio, 16 threads, small answers", [*command, "small"])
         self.check_service()
 
     def test_grpc_js_makes_16_calls_at_a_time(self):
-        node = os.environ.get("NODE", "node")
-        self.load("grpc-js, 16 calls at a time", [node, str(HERE / "load.js"), self.busy.address, str(SECONDS), "16"])
+        command = [os.environ.get("NODE", "node"), str(HERE / "load.js"), self.busy.address, str(SECONDS), "16"]
+        self.load("grpc-js, 16 calls at a time", command)
+        self.load("grpc-js, 16 calls at a time, small answers", [*command, "small"])
         self.check_service()
 
 

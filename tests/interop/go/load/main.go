@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	pb "example.com/peerstatus/gen/opflex/peerstatus/v1"
@@ -35,7 +36,9 @@ var (
 	address    = flag.String("address", "", "`HOST:PORT` of the service or of a proxy in front of it")
 	seconds    = flag.Float64("seconds", 3, "how long to call")
 	parallel   = flag.Int("parallel", 1, "how many goroutines call; 0 only watches")
+	small      = flag.Bool("small", false, "make only calls whose answers are a few bytes: the most calls, and the most frames per byte of answers")
 	cancel     = flag.Bool("cancel", false, "cancel a third of the calls at a random moment")
+	together   = flag.Bool("together", false, "with -cancel: make calls in groups of -parallel, and cancel whole groups, as the end of a parent context does")
 	ca         = flag.String("ca", "", "connect with TLS, and trust the certificates in this `FILE`")
 	serverName = flag.String("server-name", "", "with -ca: the `NAME` in the server's certificate")
 )
@@ -123,17 +126,22 @@ func (w *watch) untilRevision(wanted uint64, ended <-chan error) error {
 	return nil
 }
 
-// caller makes the calls of one goroutine.
+// caller makes calls one after the other.
 type caller struct {
 	client   pb.PoolServiceClient
+	health   healthpb.HealthClient
 	peer     string
 	report   *report
 	failures *failures
 	latency  time.Duration // of the last call
 }
 
-// call makes one of three calls in turn.
+// call makes one of three calls in turn, or always the same small one.
 func (c *caller) call(ctx context.Context, turn int) (string, error) {
+	if *small {
+		_, err := c.health.Check(ctx, &healthpb.HealthCheckRequest{})
+		return "Check", err
+	}
 	switch turn % 3 {
 	case 0:
 		_, err := c.client.GetPool(ctx, &pb.GetPoolRequest{Name: pool})
@@ -147,31 +155,40 @@ func (c *caller) call(ctx context.Context, turn int) (string, error) {
 	}
 }
 
-func (c *caller) run(deadline time.Time) {
+// run makes groups of calls until the deadline, and cancels a third of the groups if the flags say so.
+func (c *caller) run(deadline time.Time, group int) {
 	for turn := 0; time.Now().Before(deadline); turn++ {
-		ctx, cancelCall := context.WithTimeout(context.Background(), callTimeout)
+		ctx, cancelCalls := context.WithTimeout(context.Background(), callTimeout)
 		toCancel := *cancel && rand.N(3) == 0
-		var timer *time.Timer
 		if toCancel {
-			// At any moment of the call, whatever the speed of the machine.
-			timer = time.AfterFunc(rand.N(c.latency+time.Microsecond), cancelCall)
+			// At any moment of the calls, whatever the speed of the machine.
+			time.AfterFunc(rand.N(c.latency+time.Microsecond), cancelCalls)
 		}
 		started := time.Now()
-		method, err := c.call(ctx, turn)
-		switch {
-		case err == nil:
+		var calls sync.WaitGroup
+		for range group - 1 {
+			calls.Go(func() { c.count(ctx, turn, toCancel) })
+		}
+		c.count(ctx, turn, toCancel)
+		calls.Wait()
+		if !toCancel {
 			c.latency = time.Since(started)
-			atomic.AddInt64(&c.report.Calls, 1)
-		case toCancel && status.Code(err) == codes.Canceled:
-			atomic.AddInt64(&c.report.Cancelled, 1)
-		default:
-			c.failures.add(fmt.Sprintf("%s: %v", method, err))
-			time.Sleep(time.Millisecond) // the connection may be gone: do not fill the report in a busy loop
 		}
-		if timer != nil {
-			timer.Stop()
-		}
-		cancelCall()
+		cancelCalls()
+	}
+}
+
+// count makes a call and enters its outcome in the report.
+func (c *caller) count(ctx context.Context, turn int, toCancel bool) {
+	method, err := c.call(ctx, turn)
+	switch {
+	case err == nil:
+		atomic.AddInt64(&c.report.Calls, 1)
+	case toCancel && status.Code(err) == codes.Canceled:
+		atomic.AddInt64(&c.report.Cancelled, 1)
+	default:
+		c.failures.add(fmt.Sprintf("%s: %v", method, err))
+		time.Sleep(time.Millisecond) // the connection may be gone: do not fill the report in a busy loop
 	}
 }
 
@@ -195,6 +212,7 @@ func load(connection *grpc.ClientConn, report *report, failures *failures) error
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	w := &watch{synced: make(chan struct{})}
+	defer func() { report.Changes = w.changes.Load() }()
 	ended := make(chan error, 1)
 	go func() { ended <- w.run(ctx, pb.NewPeerStatusServiceClient(connection)) }()
 	select {
@@ -205,7 +223,7 @@ func load(connection *grpc.ClientConn, report *report, failures *failures) error
 		return fmt.Errorf("watch: not synced within %v", callTimeout)
 	}
 
-	client := pb.NewPoolServiceClient(connection)
+	client, health := pb.NewPoolServiceClient(connection), healthpb.NewHealthClient(connection)
 	peers, err := client.ListPeers(ctx, &pb.ListPeersRequest{Parent: pool})
 	if err != nil {
 		return fmt.Errorf("ListPeers: %w", err)
@@ -213,9 +231,13 @@ func load(connection *grpc.ClientConn, report *report, failures *failures) error
 	started := time.Now()
 	deadline := started.Add(time.Duration(*seconds * float64(time.Second)))
 	var callers sync.WaitGroup
-	for range *parallel {
-		c := &caller{client: client, peer: peers.Peers[0].Name, report: report, failures: failures}
-		callers.Go(func() { c.run(deadline) })
+	groups, group := *parallel, 1
+	if *together {
+		groups, group = 1, *parallel
+	}
+	for range groups {
+		c := &caller{client: client, health: health, peer: peers.Peers[0].Name, report: report, failures: failures}
+		callers.Go(func() { c.run(deadline, group) })
 	}
 	callers.Wait()
 	time.Sleep(time.Until(deadline))
@@ -228,7 +250,6 @@ func load(connection *grpc.ClientConn, report *report, failures *failures) error
 	if err := w.untilRevision(answer.Cursor.Revision, ended); err != nil {
 		return fmt.Errorf("watch: %w", err)
 	}
-	report.Changes = w.changes.Load()
 	stop()
 	if err := <-ended; err != nil {
 		return fmt.Errorf("watch: %w", err)
