@@ -11,7 +11,7 @@ import sys
 import tempfile
 import unittest
 
-from busy import POOL, SECONDS, LoadTestCase, grpc_go
+from busy_service import POOL, SECONDS, LoadTestCase, grpc_go
 from harness import ROOT
 from opflex.peerstatus.v1 import pool_service_pb2 as pool_pb
 

@@ -162,9 +162,6 @@ class Caddy(ProxyServer):
         return ["env", f"HOME={self.folder}", "XDG_DATA_HOME=", "XDG_CONFIG_HOME=", "caddy", "run", "--adapter", "caddyfile", "--config", path]
 
 
-ALL = [Nginx, HAProxy, Envoy, Caddy]
-
-
 def missing(proxy):
     """Why a proxy cannot be tested; empty if it can."""
     if not shutil.which(proxy.program):

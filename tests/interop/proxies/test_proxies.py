@@ -14,15 +14,20 @@ from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from busy import IS_LONG, LoadTestCase, grpc_go
+from busy_service import IS_LONG, LoadTestCase, grpc_go
 from client import Client, detail
 from harness import PATIENCE_S, Service, TestCase, until
 from opflex.peerstatus.v1 import peer_status_service_pb2 as status_pb
 from opflex.peerstatus.v1 import pool_service_pb2 as pool_pb
 from opflex.peerstatus.v1 import types_pb2 as types
-from servers import PAGE, Caddy, Envoy, HAProxy, Nginx, missing
+from servers import PAGE, Caddy, Envoy, HAProxy, Nginx, missing, snippets
 
 POOL = "pools/default"
+
+
+class Page(unittest.TestCase):
+    def test_every_configuration_is_tested(self):
+        self.assertEqual(set(snippets()), {proxy.snippet for proxy in (Nginx, HAProxy, Envoy, Caddy)})
 
 
 class ProxyTest:
