@@ -202,7 +202,7 @@ def page_table(*columns):
 class Timeouts(TestCase):
     """Watches on which nothing happens. The long form has the configurations as they are; the short one has timeouts of 2 s."""
 
-    # Beyond the longest of the timeouts that are waited for: nginx's 60 s, or 2 s.
+    # Longer than nginx's 60 s and HAProxy's 30 s, or than 2 s.
     SECONDS = 70 if IS_LONG else 5
     HEARTBEAT_S = None if IS_LONG else 1  # None: the service's default
     NO_HEARTBEAT_S = 300
@@ -218,11 +218,13 @@ class Timeouts(TestCase):
         # What, the proxy, changes of its configuration, the heartbeat, and after how many seconds the watch is cut.
         cases = [("heartbeats", proxy, changes, self.HEARTBEAT_S, None) for proxy, changes in idle.items()]
         cases += [
-            ("no heartbeats", Nginx, idle[Nginx], self.NO_HEARTBEAT_S, 60 if IS_LONG else 2),
+            ("no heartbeats, grpc_read_timeout", Nginx, self.SHORT[Nginx], self.NO_HEARTBEAT_S, 2),
+            # The service's PINGs, every 20 s, are reads, too.
+            ("no heartbeats", Nginx, {}, self.NO_HEARTBEAT_S, None),
             ("no heartbeats", HAProxy, idle[HAProxy], self.NO_HEARTBEAT_S, 30 if IS_LONG else 2),
             ("no heartbeats", Envoy, self.SHORT[Envoy], self.NO_HEARTBEAT_S, 2),
             ("no heartbeats", Caddy, {}, self.NO_HEARTBEAT_S, None),
-            ("no heartbeats, grpc_send_timeout", Nginx, {"send_timeout 60s": "send_timeout 2s"}, self.NO_HEARTBEAT_S, 60 if IS_LONG else None),
+            ("no heartbeats, grpc_send_timeout", Nginx, {"send_timeout 60s": "send_timeout 2s"}, self.NO_HEARTBEAT_S, None),
             ("no heartbeats, timeout client", HAProxy, {"client 30s": "client 2s"}, self.NO_HEARTBEAT_S, 30 if IS_LONG else None),
             ("no heartbeats, timeout tunnel", HAProxy, {"server 30s": "server 2s\n    timeout tunnel 1h"}, self.NO_HEARTBEAT_S, 2),
             ("heartbeats, timeout of the route", Envoy, {"timeout: 0s": "timeout: 3s"}, 1, 3),
