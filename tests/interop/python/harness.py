@@ -139,11 +139,11 @@ class Server(Process):
 class Service(Server):
     """`peerstatus serve` with the given peers and options, on a port of the system's choice."""
 
-    def __init__(self, *peers, options=()):
+    def __init__(self, *peers, options=(), admin="off"):
         binary = os.environ.get("PEERSTATUS_BIN") or str(ROOT / "target" / "release" / "peerstatus")
         if not os.access(binary, os.X_OK):
             raise AssertionError(f"{binary} is not there: build it with `make build`, or name it in PEERSTATUS_BIN")
-        command = [binary, "serve", "--listen", "127.0.0.1:0", "--admin", "off", *options]
+        command = [binary, "serve", "--listen", "127.0.0.1:0", "--admin", admin, *options]
         for peer in peers:
             command += ["--peer", peer]
         super().__init__("the service", command)
