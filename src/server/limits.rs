@@ -18,7 +18,7 @@ const PER_CONNECTION: usize = 1024 * 1024;
 /// Bytes of one connection that are granted even where the total is used up, so that modest clients are never refused.
 const RESERVED: usize = 128 * 1024;
 /// Responses below this size are not counted: the HTTP layer itself takes more for each stream.
-const UNCOUNTED: usize = 2 * 1024;
+const UNCOUNTED: usize = 1024;
 
 /// Bytes held for somebody: for all clients, or for one connection.
 #[derive(Debug, Default)]

@@ -281,19 +281,20 @@ async fn who_has_one_watch_is_not_cut_off_though_others_fill_all_the_room_there_
     let mut client = twins(RawClient::connect(served.address, 1).await, &stage).await;
     let mut others = Vec::new();
     let mut is_full = false;
+    let much = WatchPeerStatusRequest { user_data: vec![7; 4096].into(), ..Default::default() };
     while !is_full {
-        assert!(others.len() < 60, "nobody is cut off");
+        assert!(others.len() < 150, "nobody is cut off");
         let mut other = RawClient::connect(served.address, 1).await;
         for number in 0..128 {
-            other.watch(2 * number + 1, &WatchPeerStatusRequest::default()).await;
-        }
-        let mut begun = 0;
-        while begun < 128 {
-            let frame = other.frame().await.unwrap();
-            // It ends with RESOURCE_EXHAUSTED, for which no room is needed.
-            let is_refused = frame.kind == HEADERS && frame.flags & END_STREAM != 0;
-            is_full |= is_refused;
-            begun += usize::from(frame.kind == DATA || is_refused);
+            other.watch(2 * number + 1, &much).await;
+            let mut is_begun = false;
+            while !is_begun {
+                let frame = other.frame().await.unwrap();
+                // It ends with RESOURCE_EXHAUSTED, for which no room is needed.
+                let is_refused = frame.kind == HEADERS && frame.flags & END_STREAM != 0;
+                is_full |= is_refused;
+                is_begun = frame.kind == DATA || is_refused;
+            }
         }
         others.push(other);
     }
