@@ -84,7 +84,7 @@ build: | need-CARGO ## Build the release binary, target/release/peerstatus
 	@$(CARGO) build --release --locked
 
 .PHONY: test
-test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop load-test proxy-test helm-test image-test ## Run every test there is
+test: need-CARGO need-GO need-NPM need-PYTHON rust-test proto-lint interop load-test proxy-test web-test helm-test image-test ## Run every test there is
 
 .PHONY: rust-test
 rust-test: | need-CARGO iproute2 ## Run the Rust tests
@@ -156,7 +156,6 @@ proxy-test: release-binary load-go $(PIP) $(PY_GEN) $(CADDY) $(ENVOY) $(DISTRO_T
 	@echo '==> Running clients behind proxies'
 	@cd $(PROXIES) && $(IN_LOAD) -m unittest -v
 
-# Not a part of `make test` until the service offers gRPC-Web.
 .PHONY: web-test
 web-test: release-binary $(PIP) $(PY_GEN) $(BUF) ## Run gRPC-Web clients
 	@echo '==> Running gRPC-Web clients'

@@ -23,8 +23,19 @@ const LONGEST: Duration = Duration::from_secs(60);
 const PATH: &[u8] = b"/opflex.peerstatus.v1.PoolService/ListPeers";
 
 /// What there is.
-pub(crate) const ATTACKS: [&str; 9] =
-    ["ping", "settings", "reset", "continuation", "data", "window", "priority", "silent", "bodies"];
+pub(crate) const ATTACKS: [&str; 11] = [
+    "ping",
+    "settings",
+    "reset",
+    "continuation",
+    "data",
+    "window",
+    "priority",
+    "zero-window",
+    "half-closed",
+    "silent",
+    "bodies",
+];
 
 /// One of those.
 #[derive(Clone, Copy)]
@@ -98,15 +109,20 @@ impl Attack {
 
     /// And then over and over.
     fn words(self, round: u32) -> Vec<u8> {
+        let streams = |frames: fn(u32) -> [Vec<u8>; 2]| {
+            (0..100).flat_map(|number| frames(2 * (100 * round + number) + 1).concat()).collect()
+        };
         match self.0 {
             "ping" => frame(6, 0, 0, &[7; 8]).repeat(100),
             "settings" => frame(4, 0, 0, &[]).repeat(100),
-            "reset" => (0..100)
-                .flat_map(|number| {
-                    let stream = 2 * (100 * round + number) + 1;
-                    [frame(1, 4, stream, &headers()), frame(3, 0, stream, &[0, 0, 0, 8])].concat()
-                })
-                .collect(),
+            "reset" => {
+                streams(|stream| [frame(1, 4, stream, &headers()), frame(3, 0, stream, &[0, 0, 0, 8])])
+            }
+            // The service has to reset these (CVE-2025-8671).
+            "zero-window" => {
+                streams(|stream| [frame(1, 4, stream, &headers()), frame(8, 0, stream, &[0; 4])])
+            }
+            "half-closed" => streams(|stream| [frame(1, 5, stream, &headers()), frame(0, 0, stream, &[7])]),
             "continuation" => frame(9, 0, 1, &[0x40, 1, b'x', 1, b'y']).repeat(100),
             "data" => frame(0, 0, 1, &[]).repeat(100),
             "window" => frame(8, 0, 1, &[0, 0, 0, 1]).repeat(100),

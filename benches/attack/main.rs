@@ -1,8 +1,7 @@
 //! What clients notice while others attack the service.
 //!
 //! A program, not a timed test. The service is its own process, a hundred clients watch it from this one, and the
-//! attackers are a third, with the lowest priority: they are to take the service's time and not that of the watchers'
-//! machine. Loopback only; ends by itself.
+//! attackers are a third, with the same priority. Loopback only; ends by itself.
 
 mod attackers;
 mod service;
@@ -32,8 +31,8 @@ removes a peer 50 times a second.
 
 Usage: cargo bench --bench attack -- [--json] [--quick] [ATTACK]...
 
-  ATTACK    ping, settings, reset, continuation, data, window, priority, silent, bodies:
-            those alone
+  ATTACK    ping, settings, reset, continuation, data, window, priority, zero-window,
+            half-closed, silent, bodies: those alone
   --json    one JSON object a line instead of a table
   --quick   three seconds each instead of ten
   --help    this
@@ -101,8 +100,7 @@ async fn measure(attacks: &[Attack], length: Duration, json: bool) -> Outcome<()
 
 /// The process of the attackers. Killed when dropped.
 fn start(service: &Service, attack: Attack) -> Outcome<Child> {
-    let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(env::current_exe()?);
+    let mut command = Command::new(env::current_exe()?);
     command.args([attackers::ROLE, &service.address.to_string(), attack.0]);
     Ok(command.stdin(Stdio::null()).kill_on_drop(true).spawn()?)
 }

@@ -88,6 +88,9 @@
 {{- $tls := include "peerstatus.tlsSecret" . }}
 {{- if and (not $tls) (not (include "peerstatus.loopback" .Values.server.listen)) }}{{ $_ := set $server "insecure" .Values.server.insecure }}{{ end }}
 {{- include "peerstatus.table" (dict "name" "server" "pairs" $server) }}
+{{- with .Values.server.web.allowed_origins }}
+{{- include "peerstatus.table" (dict "name" "server.web" "pairs" (dict "allowed_origins" .)) }}
+{{- end }}
 {{- with .Values.server.socket }}{{ if .path }}
 {{- include "peerstatus.table" (dict "name" "server.socket" "pairs" .) }}
 {{- end }}{{ end }}

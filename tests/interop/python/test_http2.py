@@ -10,18 +10,14 @@ import xml.etree.ElementTree as ElementTree
 from harness import Service, TestCase
 
 PATIENCE_S = 120
-# What it asks for: GET, which every method answers with an error in headers alone.
+# What it asks for. It is no gRPC, so every method answers with a sentence.
 PATH = "/opflex.peerstatus.v1.PoolService/ListPools"
-# Those that need an answer with a body, or one that takes a while. The same is tested with such answers in Rust, by
-# `src/http2/session/tests.rs` and `tests/it/serving.rs`.
-NEED_A_BODY = {
-    ("generic/2", "Sends a WINDOW_UPDATE frame on half-closed (remote) stream"),
-    ("generic/2", "Sends a PRIORITY frame on half-closed (remote) stream"),
-    ("http2/5.1.2", "Sends HEADERS frames that causes their advertised concurrent stream limit to be exceeded"),
-    ("http2/6.5.3", "Sends multiple values of SETTINGS_INITIAL_WINDOW_SIZE"),
-    ("http2/6.9.1", "Sends SETTINGS frame to set the initial window size to 1 and sends HEADERS frame"),
-    ("http2/6.9.2", "Changes SETTINGS_INITIAL_WINDOW_SIZE after sending HEADERS frame"),
-    ("http2/6.9.2", "Sends a SETTINGS frame for window size to be negative"),
+# The first is answered as HTTP/1.1, which the port speaks too. The others come when the answer to their request is
+# complete, which does not wait for the request's end.
+EXCEPTIONS = {
+    ("http2/3.5", "Sends invalid connection preface"),
+    ("http2/5.1", "closed: Sends a DATA frame after sending RST_STREAM frame"),
+    ("http2/8.1.2.1", "Sends a HEADERS frame that contains a pseudo-header field as trailers"),
 }
 
 
@@ -37,7 +33,7 @@ class Http2(TestCase):
         self.assertGreater(len(cases), 140, said.stdout)
         # One that has passed says nothing more.
         rest = {(case.get("package"), case.get("classname")) for case in cases if len(case)}
-        self.assertEqual(rest, NEED_A_BODY, said.stdout.partition("Failures:")[2])
+        self.assertLessEqual(rest, EXCEPTIONS, said.stdout.partition("Failures:")[2])
 
 
 if __name__ == "__main__":

@@ -97,8 +97,9 @@ class WhoAsks(TestCase):
         self.add_peer(self.channel(certificate="operator"))
 
     def test_comes_in_by_the_socket(self):
-        # Its authority is the path, which is none in HTTP.
-        channel = self.enter(grpc.insecure_channel(f"unix:{self.folder}/peerstatus.sock"))
+        # By default its authority is the path, which is none in HTTP and is refused by h2.
+        options = [("grpc.default_authority", "localhost")]
+        channel = self.enter(grpc.insecure_channel(f"unix:{self.folder}/peerstatus.sock", options=options))
         self.assert_refused(grpc.StatusCode.UNAUTHENTICATED, "CREDENTIALS_MISSING", channel)
 
 

@@ -34,6 +34,8 @@ pub(super) struct RequestBody {
     bytes: Option<RequestBytes>,
     timer: Pin<Box<Sleep>>,
     timeout: Duration,
+    /// The client ended it before it was complete. Nobody is left to be answered: hyper drops the call.
+    is_broken: bool,
 }
 
 impl RequestBody {
@@ -43,7 +45,7 @@ impl RequestBody {
             Kind::ClientStream | Kind::BidiStream => (None, IDLE_TIMEOUT),
         };
         let (messages, timer) = (MessageCounter::default(), Box::pin(sleep(timeout)));
-        Self { body, method, messages, bytes, timer, timeout }
+        Self { body, method, messages, bytes, timer, timeout, is_broken: false }
     }
 
     fn count(&mut self, data: &[u8]) -> Result<(), Status> {
@@ -67,17 +69,21 @@ impl http_body::Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            ready!(this.timer.as_mut().poll(cx));
-            let message = format!("the request did not arrive within {} s", this.timeout.as_secs());
-            let late = error_info::status(Code::DeadlineExceeded, "REQUEST_LATE", message);
-            return Poll::Ready(Some(Err(late)));
-        };
-        let frame = frame.map(|frame| {
-            let frame = frame.map_err(|error| Status::from_error(error.into()))?;
-            this.count(frame.data_ref().map_or(&[], Bytes::as_ref)).map(|()| frame)
-        });
-        Poll::Ready(frame)
+        if !this.is_broken {
+            match Pin::new(&mut this.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let counted = this.count(frame.data_ref().map_or(&[], Bytes::as_ref));
+                    return Poll::Ready(Some(counted.map(|()| frame)));
+                }
+                Poll::Ready(Some(Err(_))) => this.is_broken = true,
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {}
+            }
+        }
+        ready!(this.timer.as_mut().poll(cx));
+        let message = format!("the request did not arrive within {} s", this.timeout.as_secs());
+        let late = error_info::status(Code::DeadlineExceeded, "REQUEST_LATE", message);
+        Poll::Ready(Some(Err(late)))
     }
 
     fn is_end_stream(&self) -> bool {
