@@ -10,21 +10,16 @@ import xml.etree.ElementTree as ElementTree
 from harness import Service, TestCase
 
 PATIENCE_S = 120
-# What it asks for. It is no gRPC, so every method answers with a sentence.
+# What it asks for. It is no gRPC, so every method answers with a sentence, without waiting for the request's end.
 PATH = "/opflex.peerstatus.v1.PoolService/ListPools"
-# The first is answered as HTTP/1.1, which the port speaks too. The others come when the answer to their request is
-# complete, which does not wait for the request's end.
-EXCEPTIONS = {
-    ("http2/3.5", "Sends invalid connection preface"),
-    ("http2/5.1", "closed: Sends a DATA frame after sending RST_STREAM frame"),
-    ("http2/8.1.2.1", "Sends a HEADERS frame that contains a pseudo-header field as trailers"),
-}
+# Some cases send what is wrong after the headers, and the answer may be faster. They have to pass in one of so many runs.
+RUNS = 6
+# Answered as HTTP/1.1, which the port speaks too.
+EXCEPTIONS = {("http2/3.5", "Sends invalid connection preface")}
 
 
 class Http2(TestCase):
-    def test_passes_the_conformance_suite(self):
-        service = self.enter(Service())
-        port = service.address.rpartition(":")[2]
+    def failures(self, port):
         with tempfile.TemporaryDirectory() as folder:
             report = pathlib.Path(folder) / "report.xml"
             command = [os.environ["H2SPEC"], "--strict", "--port", port, "--path", PATH, "--junit-report", str(report)]
@@ -32,8 +27,17 @@ class Http2(TestCase):
             cases = list(ElementTree.parse(report).getroot().iter("testcase"))
         self.assertGreater(len(cases), 140, said.stdout)
         # One that has passed says nothing more.
-        rest = {(case.get("package"), case.get("classname")) for case in cases if len(case)}
-        self.assertLessEqual(rest, EXCEPTIONS, said.stdout.partition("Failures:")[2])
+        return {(case.get("package"), case.get("classname")) for case in cases if len(case)}
+
+    def test_passes_the_conformance_suite(self):
+        port = self.enter(Service()).address.rpartition(":")[2]
+        failed = self.failures(port)
+        for _ in range(1, RUNS):
+            if failed <= EXCEPTIONS:
+                break
+            failed &= self.failures(port)
+        self.assertLessEqual(failed, EXCEPTIONS)
+
 
 
 if __name__ == "__main__":
