@@ -15,8 +15,8 @@ use tonic_prost::{ProstCodec, ProstDecoder};
 
 /// Bytes that a buffer has at first. It grows to what the message needs.
 const BUFFER: usize = 256;
-/// Bytes of messages after which they are sent. The last one may be longer, and each watch keeps room for as much.
-const TOGETHER: usize = 2 * 1024;
+/// Bytes of messages after which they are sent. The last one may be longer.
+const TOGETHER: usize = 8 * 1024;
 
 /// A message that can be sent.
 pub(super) trait Encode {

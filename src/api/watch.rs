@@ -119,6 +119,9 @@ pub struct WatchStream {
     /// What the client was asked in `draining`; the status says the same.
     retry_after: Option<Duration>,
     deliveries: DeliveryTimer,
+    /// The last message was. It is sent alone, because tonic's buffer never shrinks: a quiet watch would keep as much as
+    /// is ever sent together.
+    is_part_of_snapshot: bool,
     /// Ends the call when its caller is not authorized any more, outside of here.
     revocation: Option<Arc<Revocation>>,
 }
@@ -133,7 +136,7 @@ impl WatchStream {
         let user_data = subscription.user_data().clone();
         let messages = subscription.into_messages(wakers);
         let deliveries = DeliveryTimer { metrics: deliveries, is_live: false, changes: 0, oldest: None };
-        Self { messages, user_data, retry_after: None, deliveries, revocation }
+        Self { messages, user_data, retry_after: None, deliveries, is_part_of_snapshot: false, revocation }
     }
 
     fn status(&self, end: End) -> Status {
@@ -161,8 +164,13 @@ impl Stream for WatchStream {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        if std::mem::take(&mut this.is_part_of_snapshot) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         match Pin::new(&mut this.messages).poll_next(cx) {
             Poll::Ready(Some(Ok(message))) => {
+                this.is_part_of_snapshot = matches!(message.delivery, Delivery::Snapshot { .. });
                 this.deliveries.note(&message);
                 if let Delivery::Draining { retry_after, .. } = message.delivery {
                     this.retry_after = Some(retry_after);

@@ -31,7 +31,7 @@ const CLIENTS: usize = 40;
 const HISTORY: usize = 256;
 const CHANGES: usize = 20_000;
 /// What one of them may take, beside the log: what waits to be written, the rest of a frame, and its connection.
-const EACH: usize = 104 << 10;
+const EACH: usize = 144 << 10;
 /// What a thread keeps for writing, whoever is written to.
 const THREAD: usize = 128 << 10;
 /// Pings go unanswered, and nobody is let go while it is measured.

@@ -33,9 +33,9 @@ const PEERS: usize = 61;
 /// What a watch may take on the heap with a connection of its own, and on one that there is. The client's side, which is
 /// next to nothing here, and tables that grow are counted; the kernel's part is not.
 const OWN: usize = 48 * 1024;
-const FURTHER: usize = 6 * 1024;
+const FURTHER: usize = 8 * 1024;
 /// What of that is the buffer for messages, which grows with what it was told, up to here.
-const BUFFER: usize = 4 * 1024;
+const BUFFER: usize = 9 * 1024;
 
 /// Nobody is asked for a sign of life: who waits for others here answers none.
 const KEEPALIVE: Keepalive = Keepalive { interval: Duration::from_secs(3_600), timeout: PATIENCE };
