@@ -11,8 +11,8 @@ use axum::{
 };
 use http::{HeaderValue, Method, StatusCode, Version, header};
 
-const HINT: &str = "This port serves gRPC. From a shell, try `grpcurl -plaintext HOST:PORT list`; metrics, probes and \
-    the status page are on the admin port.\n";
+const HINT: &str = "This port serves gRPC. From a shell, try `grpcurl -plaintext HOST:PORT list`; metrics and \
+    probes are on the admin port.\n";
 
 /// Passes gRPC on; gRPC-Web only if scripts of some origins may use it.
 pub(super) async fn check(
