@@ -1,6 +1,7 @@
 //! One connection: handshake, requests, graceful shutdown.
 
 use std::{
+    cell::Cell,
     error::Error,
     future::Future,
     io,
@@ -12,7 +13,7 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf, Take},
     net::{TcpStream, UnixStream},
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -33,6 +34,9 @@ use crate::auth::ConnectionInfo;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes after which the handshake is complete: the preface of HTTP/2.
 const PREFACE: usize = 24;
+/// Bytes that are read of a connection each time that its task is polled. h2 reads on for as long as there is anything,
+/// and a client that floods it with small frames would hold up the thread.
+const TURN: u64 = 2 * 1024;
 
 /// Why a connection ended, if not in order.
 #[derive(Debug, thiserror::Error)]
@@ -110,8 +114,11 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
 ) -> Result<(), ConnectionError> {
     let Opening { handshake, deadline, close } = opening;
     let (evicted, (complete_tx, complete)) = (handshake.evicted().clone(), oneshot::channel());
-    let io = HandshakeIo { io: stream, read: 0, handshake: Some((handshake, complete_tx)) };
-    let mut http = pin!(worker.http.serve_connection(TokioIo::new(io), worker.service(info)));
+    let turn = Rc::new(Cell::new(TURN));
+    let handshake = Some((handshake, complete_tx));
+    let io = ConnectionIo { io: stream.take(TURN), turn: Rc::clone(&turn), read: 0, handshake };
+    let http = pin!(worker.http.serve_connection(TokioIo::new(io), worker.service(info)));
+    let mut http = InTurn { connection: http, turn };
     tokio::select! {
         biased;
         ended = &mut http => return Ok(ended?),
@@ -120,7 +127,23 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
         () = evicted.cancelled() => return Err(ConnectionError::Evicted),
         () = close.cancelled() => return Err(ConnectionError::Stopping),
     }
-    Ok(worker.until_closed(http, |http| http.graceful_shutdown()).await?)
+    Ok(worker.until_closed(pin!(http), |mut http| http.connection.as_mut().graceful_shutdown()).await?)
+}
+
+/// A connection that reads no more than [`TURN`] bytes each time that it is polled.
+struct InTurn<'a, T> {
+    connection: Pin<&'a mut T>,
+    /// Bytes that are left.
+    turn: Rc<Cell<u64>>,
+}
+
+impl<T: Future> Future for InTurn<'_, T> {
+    type Output = T::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
+        self.turn.set(TURN);
+        self.connection.as_mut().poll(cx)
+    }
 }
 
 /// A handshake, and what ends it.
@@ -143,21 +166,30 @@ impl Opening {
     }
 }
 
-/// A byte stream whose handshake is complete once enough was read from it.
-struct HandshakeIo<T> {
-    io: T,
+/// A byte stream that is read in turn with others. Its handshake is complete once enough was read from it.
+struct ConnectionIo<T> {
+    /// Limited to what is left of this turn.
+    io: Take<T>,
+    turn: Rc<Cell<u64>>,
+    /// Bytes that were read during the handshake.
     read: usize,
     handshake: Option<(Handshake, oneshot::Sender<()>)>,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for HandshakeIo<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
+        if self.turn.get() == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let (before, turn) = (buf.filled().len(), self.turn.get());
+        self.io.set_limit(turn);
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        self.turn.set(self.io.limit());
         if self.handshake.is_some() {
             self.read += buf.filled().len() - before;
             if self.read >= PREFACE
@@ -171,9 +203,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for HandshakeIo<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for HandshakeIo<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ConnectionIo<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        Pin::new(self.io.get_mut()).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -181,18 +213,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for HandshakeIo<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        Pin::new(self.io.get_mut()).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        Pin::new(self.io.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Pin::new(self.io.get_mut()).poll_shutdown(cx)
     }
 }
