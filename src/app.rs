@@ -22,14 +22,14 @@ use crate::{
     pool::{self, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError, SocketFile},
     status::{Hub, Listeners},
-    transport::Slots,
+    transport::DialLimits,
 };
 
-mod doors;
-mod files;
+mod bound_sockets;
+mod fd_limit;
 mod reload;
 
-use doors::Doors;
+use bound_sockets::BoundSockets;
 pub use reload::Reloader;
 
 /// How often listeners that nobody watches are looked through.
@@ -37,7 +37,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How often the files that say who gets in are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long connections of clients have to say that they end, when the time to do so by themselves is over.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+const REFUSAL_LINGER: Duration = Duration::from_millis(100);
 /// How long connections to peers have to close after they were told to.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -106,15 +106,15 @@ impl Service {
     /// # Errors
     /// The address could not be bound, or there are no threads to be had.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let Doors { listener, address, admin, socket } = Doors::open(&config).await?;
+        let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config).await?;
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let (socket, socket_file) = socket.unzip();
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
         let listeners = Listeners::new(Arc::clone(&hub), config.limits);
         let peers = Peers::default();
-        let files = files::raise_limit();
-        let slots = Slots::for_files(files);
-        let mut pools = open_pools(&config, &slots, &hub, &peers);
+        let files = fd_limit::raise_limit();
+        let limits = DialLimits::for_files(files);
+        let mut pools = open_pools(&config, &limits, &hub, &peers);
         let handles = Arc::new(pools.handles);
         let access = Arc::new(Access::new(config.tls.clone(), Arc::clone(&config.auth)));
         if !address.ip().is_loopback() && !access.accepts_remote() {
@@ -133,7 +133,7 @@ impl Service {
         };
         let mut serving = config.serving.clone();
         let ways_in = 1 + usize::from(socket.is_some());
-        serving.connections = files::fit(serving.connections, files, slots.most_connections(), ways_in);
+        serving.connections = fd_limit::fit(serving.connections, files, limits.most_connections(), ways_in);
         let server = Server::start(
             api.routes(),
             &methods,
@@ -254,15 +254,15 @@ struct Pools {
     stop: CancellationToken,
 }
 
-fn open_pools(config: &Config, slots: &Slots, hub: &Arc<Hub>, peers: &Peers) -> Pools {
+fn open_pools(config: &Config, limits: &DialLimits, hub: &Arc<Hub>, peers: &Peers) -> Pools {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (mut handles, mut owners) = (BTreeMap::new(), JoinSet::new());
     for pool in &config.pools {
         if pool.peers.is_empty() {
             warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
         }
-        let (slots, tasks) = (slots.clone(), tasks.clone());
-        let (handle, owner) = pool::open(pool.clone(), slots, Arc::clone(hub), peers, tasks, stop.clone());
+        let (limits, tasks) = (limits.clone(), tasks.clone());
+        let (handle, owner) = pool::open(pool.clone(), limits, Arc::clone(hub), peers, tasks, stop.clone());
         owners.spawn(owner);
         handles.insert(Arc::clone(&pool.name), handle);
     }
@@ -322,7 +322,7 @@ async fn run(
             warn!(streams, "clients are still connected after {:?}: leaving them", parts.drain_timeout);
             // Those who can be told so are.
             close.cancel();
-            let _ = timeout(LAST_WORDS, &mut server).await;
+            let _ = timeout(REFUSAL_LINGER, &mut server).await;
         }
     }
     server.abort();

@@ -20,12 +20,12 @@ use crate::{
     tls::ServerTls,
 };
 
-mod access;
 mod auth;
 mod changes;
 mod effective;
 mod file;
 mod pools;
+mod sockets;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -185,7 +185,7 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
         }
     };
     let insecure = overrides.insecure.unwrap_or(file.server.insecure);
-    let tls = file.server.tls.as_ref().map(access::tls).transpose()?;
+    let tls = file.server.tls.as_ref().map(sockets::tls).transpose()?;
     if !listen.ip().is_loopback() && tls.is_none() && !insecure {
         let reason = format!(
             "plaintext gRPC on {listen} is open to the network; serve on a loopback address, set up [server.tls], or \
@@ -209,7 +209,7 @@ fn build(mut file: file::File, overrides: Overrides) -> Result<Config, ConfigErr
         serving: serving(&file)?,
         auth: auth::auth(&file.server)?,
         tls,
-        socket: file.server.socket.as_ref().map(access::socket).transpose()?,
+        socket: file.server.socket.as_ref().map(sockets::socket).transpose()?,
         limits: Limits {
             listeners: file.limits.max_listeners,
             per_owner: file.limits.max_listeners_per_principal,
@@ -244,7 +244,7 @@ fn serving(file: &file::File) -> Result<ServerOptions, ConfigError> {
     check_range("limits.max_connections", connections, 1, 1_000_000)?;
     let handshakes = file.limits.max_handshakes;
     check_range("limits.max_handshakes", handshakes, 1, 100_000)?;
-    let web = access::web(&server.web)?;
+    let web = sockets::web(&server.web)?;
     Ok(ServerOptions { threads, connections, handshakes, pacing: server.pacing, web, ..defaults })
 }
 

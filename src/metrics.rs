@@ -6,16 +6,16 @@
 
 mod calls;
 mod deliveries;
-mod listening;
+mod label;
+mod listeners;
 mod loop_monitor;
 mod peers;
 mod reloads;
-mod word;
 
 pub use calls::{Call, Calls, Kind, Method};
 pub use deliveries::Deliveries;
-pub use listening::{Attach, Detach, Listening, Reset};
+pub use label::LowercaseLabel;
+pub use listeners::{Attach, Detach, ListenerMetrics, Reset};
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use peers::{Peers, Pool, Transition};
 pub use reloads::{Reload, Reloads};
-pub use word::Word;

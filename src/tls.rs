@@ -5,18 +5,18 @@
 
 mod certificate;
 mod client;
+mod explain;
 mod pem;
 mod public_key;
 mod server;
 #[cfg(test)]
 mod tests;
 mod verifier;
-mod words;
 
 pub use certificate::{holder, not_after};
 pub use client::{ClientSettings, ClientTls, KeyPair, Trust};
+pub use explain::explain;
 pub use server::{ClientAuth, Clients, ServerSettings, ServerTls};
-pub use words::explain;
 
 use std::{
     path::{Path, PathBuf},

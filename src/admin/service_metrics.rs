@@ -14,7 +14,7 @@ use prometheus_client::{
 
 use super::exposition::Certificate;
 use crate::{
-    metrics::{LoopMonitors, Word},
+    metrics::{LoopMonitors, LowercaseLabel},
     peer::{PeerOrigin, PeerStatus, PoolHealth},
     status::{Hub, Listeners, Snapshot},
 };
@@ -46,7 +46,7 @@ impl Collector for ServiceMetrics {
 
 impl ServiceMetrics {
     fn listening(&self, snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let listeners = self.listeners.headcount();
+        let listeners = self.listeners.stats();
         let name = "opflex_peerstatus_revision";
         number(encoder, name, "Changes published since the start.", snapshot.cursor.revision)?;
         let name = "opflex_peerstatus_listeners";
@@ -82,7 +82,7 @@ fn peers(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
     let named: Vec<_> = snapshot.peers.iter().map(|peer| (peer, peer.address.to_string())).collect();
     let statuses = named.iter().flat_map(|(peer, name)| {
         PeerStatus::ALL.iter().map(move |status| {
-            let labels = (labels(&peer.pool, name), [("status", Word(status.as_str()))]);
+            let labels = (labels(&peer.pool, name), [("status", LowercaseLabel(status.as_str()))]);
             (labels, u64::from(peer.status == *status))
         })
     });
@@ -103,7 +103,7 @@ fn peers(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
 fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let healths = snapshot.pools.iter().flat_map(|pool| {
         PoolHealth::ALL.iter().map(move |health| {
-            let labels = ([("pool", &*pool.name)], [("health", Word(health.as_str()))]);
+            let labels = ([("pool", &*pool.name)], [("health", LowercaseLabel(health.as_str()))]);
             (labels, u64::from(pool.health == *health))
         })
     });
@@ -114,7 +114,7 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
     };
     let peers = snapshot.pools.iter().flat_map(|pool| {
         PeerStatus::ALL.iter().map(move |status| {
-            let labels = ([("pool", &*pool.name)], [("status", Word(status.as_str()))]);
+            let labels = ([("pool", &*pool.name)], [("status", LowercaseLabel(status.as_str()))]);
             (labels, count(&pool.name, *status))
         })
     });

@@ -32,7 +32,7 @@ impl Reloader {
     /// Does what is different. A configuration that is wrong changes nothing.
     pub async fn reload(&mut self, read: Result<Config, ConfigError>, level: Option<&Level>) -> Reload {
         let how = match read {
-            Ok(new) => self.take_in(&new, level).await,
+            Ok(new) => self.apply(&new, level).await,
             Err(error) => {
                 error!(%error, "the configuration is wrong: nothing was changed");
                 Reload::Refused
@@ -42,7 +42,7 @@ impl Reloader {
         how
     }
 
-    async fn take_in(&mut self, new: &Config, level: Option<&Level>) -> Reload {
+    async fn apply(&mut self, new: &Config, level: Option<&Level>) -> Reload {
         let changes = diff(&self.running, new);
         if !changes.fixed.is_empty() {
             let keys = changes.fixed.join(", ");

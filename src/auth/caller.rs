@@ -6,7 +6,7 @@ use super::Role;
 
 /// What a client shows of itself with a request.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Shown<'a> {
+pub struct Credentials<'a> {
     /// It comes from this machine.
     pub is_local: bool,
     /// The certificate of its connection, which was good when that came up.

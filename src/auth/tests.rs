@@ -312,7 +312,11 @@ impl Stage {
 }
 
 fn shows(auth: &Auth, authorization: &str) -> Result<(String, Option<Role>), Refusal> {
-    let shown = Shown { is_local: true, authorization: Some(authorization.as_bytes()), ..Shown::default() };
+    let shown = Credentials {
+        is_local: true,
+        authorization: Some(authorization.as_bytes()),
+        ..Credentials::default()
+    };
     auth.who(&shown, now()).map(|caller| (caller.principal.to_string(), caller.role))
 }
 
@@ -334,7 +338,7 @@ fn everybody_is_who_they_show_they_are() {
         }
     }
     for (is_local, expected) in [(true, ("local", operator)), (false, ("anonymous", Some(Role::Viewer)))] {
-        let caller = auth.who(&Shown { is_local, ..Shown::default() }, now()).unwrap();
+        let caller = auth.who(&Credentials { is_local, ..Credentials::default() }, now()).unwrap();
         assert_eq!((&*caller.principal, caller.role), expected);
     }
 }
@@ -350,7 +354,7 @@ fn what_is_not_accepted_is_not_taken_for_nothing() {
     let hash_as_token = format!("Bearer {}", hashed.strip_prefix("sha256:").unwrap());
     assert!(shows(&auth, &hash_as_token).is_err(), "the file lets nobody in");
     assert!(shows(&Auth::default(), "Bearer x").is_err(), "also where there are no tokens");
-    let shown = Shown { authorization: Some(&[0xff, 0x20, 0xfe]), ..Shown::default() };
+    let shown = Credentials { authorization: Some(&[0xff, 0x20, 0xfe]), ..Credentials::default() };
     assert!(auth.who(&shown, now()).is_err());
 }
 
@@ -363,7 +367,7 @@ fn a_certificate_counts_until_it_expires_and_less_than_a_token() {
         expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
     };
     let who = |certificate: &Certificate, authorization| {
-        let shown = Shown { is_local: true, certificate: Some(certificate), authorization };
+        let shown = Credentials { is_local: true, certificate: Some(certificate), authorization };
         auth.who(&shown, now()).map(|caller| (caller.principal.to_string(), caller.role))
     };
     let agent = certificate(Some("spiffe://cluster/ns/x/sa/agent"), NOW + 1);
@@ -397,7 +401,7 @@ fn what_was_accepted_once_is_not_for_ever() {
     let auth = stage.auth();
     let caller = |token: &str| {
         let bearer = format!("Bearer {token}");
-        let shown = Shown { authorization: Some(bearer.as_bytes()), ..Shown::default() };
+        let shown = Credentials { authorization: Some(bearer.as_bytes()), ..Credentials::default() };
         auth.who(&shown, now()).unwrap()
     };
     let (token, jwt) = (caller(&stage.token.token), caller(&stage.jwt("a")));

@@ -1,7 +1,7 @@
 //! `peerstatus demo`: the whole thing in one command. Simulated OpFlex peers on real sockets, the service, and a
 //! live watch of it, in which peers go away and come back.
 
-mod ear;
+mod observer;
 
 use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::{sync::watch, time::sleep};
 
-use self::ear::Ear;
+use self::observer::DemoObserver;
 
 use crate::{
     api::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
@@ -82,23 +82,23 @@ fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
 pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let mut peers = make_peers().await?;
     let service = start_service(&args, &peers).await?;
-    let teller = Teller { quiet: globals.output == Output::Json };
-    teller.introduce(&service, &peers)?;
+    let narrator = Narrator { quiet: globals.output == Output::Json };
+    narrator.introduce(&service, &peers)?;
     let server: Target = service.address().to_string().parse().map_err(Failure::Usage)?;
     let form = match globals.output {
         Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()).fitted())),
         Output::Json => Form::Json,
     };
-    let (mut ear, ready) = Ear::new();
-    let hear = move |message: &WatchPeerStatusResponse| match ear.hear(message) {
-        Some(explanation) => teller.say(explanation),
+    let (mut observer, ready) = DemoObserver::new();
+    let hear = move |message: &WatchPeerStatusResponse| match observer.hear(message) {
+        Some(explanation) => narrator.say(explanation),
         None => Ok(()),
     };
     let printer = Printer::new(form, globals.style(&io::stderr())).heard_by(hear);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let until = async {
         tokio::select! {
-            ended = play(&mut peers, ready, seed, teller) => ended,
+            ended = play(&mut peers, ready, seed, narrator) => ended,
             () = elapse(args.duration) => Ok(()),
             () = output_closed() => Ok(()),
             signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
@@ -147,12 +147,12 @@ async fn play(
     peers: &mut [SimPeer],
     mut ready: watch::Receiver<BTreeSet<String>>,
     seed: u64,
-    teller: Teller,
+    narrator: Narrator,
 ) -> Result<(), Failure> {
     // Last the one that the service knows, so that those that it tells of are there.
     for peer in peers.iter_mut().rev() {
         sleep(BEFORE_EACH_START).await;
-        start_again(peer, teller).await?;
+        start_again(peer, narrator).await?;
     }
     for outage in Outages::new(peers.len(), seed) {
         sleep(outage.after).await;
@@ -161,17 +161,17 @@ async fn play(
         if ready.wait_for(|ready| ready.contains(&address)).await.is_err() {
             return Ok(()); // the watch has ended, and says why
         }
-        teller.say(&format!("the demo kills {address}, for {} s", outage.down_for.as_secs()))?;
+        narrator.say(&format!("the demo kills {address}, for {} s", outage.down_for.as_secs()))?;
         peer.stop().await;
         sleep(outage.down_for).await;
-        start_again(peer, teller).await?;
+        start_again(peer, narrator).await?;
     }
     Ok(())
 }
 
-async fn start_again(peer: &mut SimPeer, teller: Teller) -> Result<(), Failure> {
+async fn start_again(peer: &mut SimPeer, narrator: Narrator) -> Result<(), Failure> {
     let address = peer.address();
-    teller.say(&format!("the demo starts {address}"))?;
+    narrator.say(&format!("the demo starts {address}"))?;
     Ok(peer.restart().await.with_context(|| format!("cannot listen on {address}"))?)
 }
 
@@ -184,12 +184,12 @@ async fn elapse(duration: Option<Duration>) {
 
 /// What the demonstration itself has to say, between the lines of the watch.
 #[derive(Clone, Copy)]
-struct Teller {
+struct Narrator {
     /// What it says goes to standard error: the output is for machines.
     quiet: bool,
 }
 
-impl Teller {
+impl Narrator {
     fn introduce(self, service: &Service, peers: &[SimPeer]) -> Result<(), Failure> {
         let addresses: Vec<_> = peers.iter().map(|peer| peer.address().to_string()).collect();
         let first = addresses.first().map(String::as_str).unwrap_or_default();

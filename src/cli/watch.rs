@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How long after Ctrl-C an output that does not take what we have may hold up the end.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const OUTPUT_LINGER: Duration = Duration::from_millis(200);
 
 /// How often to look whether somebody still reads the output: a person does not notice, nor does the CPU.
 const OUTPUT_CHECK: Duration = Duration::from_millis(500);
@@ -162,7 +162,7 @@ pub async fn follow_until(
         end = until => end,
     };
     stop.cancel();
-    let _ = tokio::time::timeout(LAST_WORDS, task).await;
+    let _ = tokio::time::timeout(OUTPUT_LINGER, task).await;
     end
 }
 

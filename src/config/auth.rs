@@ -11,16 +11,16 @@ use crate::auth::{Auth, AuthSettings, Grant, JwtSettings, Role};
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
     tokens: Option<PathBuf>,
-    local: Option<Word>,
-    anonymous: Word,
-    authenticated: Word,
+    local: Option<ConfiguredRole>,
+    anonymous: ConfiguredRole,
+    authenticated: ConfiguredRole,
     jwt: Option<Jwt>,
     grant: Vec<Granted>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let (anonymous, authenticated) = (Word::None, Word::Viewer);
+        let (anonymous, authenticated) = (ConfiguredRole::None, ConfiguredRole::Viewer);
         Self { tokens: None, local: None, anonymous, authenticated, jwt: None, grant: Vec::new() }
     }
 }
@@ -37,23 +37,23 @@ struct Jwt {
 #[serde(deny_unknown_fields)]
 struct Granted {
     principals: Vec<String>,
-    role: Word,
+    role: ConfiguredRole,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Word {
+enum ConfiguredRole {
     None,
     Viewer,
     Operator,
 }
 
-impl From<Word> for Option<Role> {
-    fn from(word: Word) -> Self {
-        match word {
-            Word::None => None,
-            Word::Viewer => Some(Role::Viewer),
-            Word::Operator => Some(Role::Operator),
+impl From<ConfiguredRole> for Option<Role> {
+    fn from(role: ConfiguredRole) -> Self {
+        match role {
+            ConfiguredRole::None => None,
+            ConfiguredRole::Viewer => Some(Role::Viewer),
+            ConfiguredRole::Operator => Some(Role::Operator),
         }
     }
 }
@@ -69,7 +69,8 @@ pub(super) fn auth(server: &Server) -> Result<Arc<Auth>, ConfigError> {
     };
     let grants = given.grant.iter().enumerate().map(grant).collect::<Result<_, _>>()?;
     let knows_others = given.tokens.is_some() || jwt.is_some() || asks_for_certificates(server);
-    let local = given.local.unwrap_or(if knows_others { Word::None } else { Word::Operator });
+    let local =
+        given.local.unwrap_or(if knows_others { ConfiguredRole::None } else { ConfiguredRole::Operator });
     let settings = AuthSettings {
         tokens: given.tokens.clone(),
         jwt,

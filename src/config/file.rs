@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::{access, auth};
+use super::{auth, sockets};
 
 use crate::server::ServerOptions;
 
@@ -30,9 +30,9 @@ pub(super) struct Server {
     pub(super) threads: Option<usize>,
     #[serde(deserialize_with = "duration")]
     pub(super) pacing: Duration,
-    pub(super) tls: Option<access::Tls>,
+    pub(super) tls: Option<sockets::Tls>,
     pub(super) auth: auth::Settings,
-    pub(super) socket: Option<access::Socket>,
+    pub(super) socket: Option<sockets::Socket>,
     pub(super) web: Web,
 }
 

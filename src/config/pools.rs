@@ -10,7 +10,7 @@ use super::{
 use crate::{
     opflex::{ElementMode, Identity, Role, Roles},
     peer::{PeerAddress, Timers},
-    pool::{ASK_AGAIN, PoolConfig},
+    pool::{PoolConfig, REDISCOVERY_INTERVAL},
     status::is_id,
 };
 
@@ -40,7 +40,7 @@ pub(super) fn pools(file: &File) -> Result<Vec<PoolConfig>, ConfigError> {
             tls: tls::peers(&place, &pool.tls)?,
             frame_limit: file.limits.max_frame_bytes,
             peer_limit: file.limits.max_peers,
-            ask_again: ASK_AGAIN,
+            rediscovery_interval: REDISCOVERY_INTERVAL,
         });
     }
     Ok(pools)

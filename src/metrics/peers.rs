@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::Word;
+use super::LowercaseLabel;
 use crate::peer::{PeerStatus, Reason};
 
 /// From a leaf in the same rack to the end of the handshake's time.
@@ -25,9 +25,9 @@ struct PoolLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TransitionLabels {
     pool: Arc<str>,
-    from: Word,
-    to: Word,
-    reason: Word,
+    from: LowercaseLabel,
+    to: LowercaseLabel,
+    reason: LowercaseLabel,
 }
 
 /// A change of a peer's status or reason.
@@ -104,9 +104,9 @@ impl Pool {
     pub fn moved(&self, transition: Transition) {
         let labels = TransitionLabels {
             pool: Arc::clone(&self.pool),
-            from: Word(transition.from.map_or("none", PeerStatus::as_str)),
-            to: Word(transition.to.as_str()),
-            reason: Word(transition.reason.as_str()),
+            from: LowercaseLabel(transition.from.map_or("none", PeerStatus::as_str)),
+            to: LowercaseLabel(transition.to.as_str()),
+            reason: LowercaseLabel(transition.reason.as_str()),
         };
         self.transitions.get_or_create(&labels).inc();
     }

@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::Word;
+use super::LowercaseLabel;
 
 /// How a reload went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Reload {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
-    result: Word,
+    result: LowercaseLabel,
 }
 
 /// How reloads went. Clones share it.
@@ -42,7 +42,7 @@ impl Default for Reloads {
 impl Reload {
     const fn outcome(self) -> Outcome {
         Outcome {
-            result: Word(match self {
+            result: LowercaseLabel(match self {
                 Self::Applied => "applied",
                 Self::Unchanged => "unchanged",
                 Self::Refused => "refused",

@@ -30,10 +30,10 @@ use super::{
 use crate::opflex::{self, Answer, IdentityAnswer, Message, Method, text};
 
 mod link;
-mod words;
+mod types;
 
 use link::Link;
-pub use words::{Action, Input, Prospect, Report, Timers};
+pub use types::{Action, DialPriority, Input, Report, Timers};
 
 #[cfg(test)]
 mod tests;
@@ -204,9 +204,9 @@ impl PeerFsm {
     fn dial(&mut self, actions: &mut Vec<Action>) {
         self.state = State::Dialing;
         actions.push(Action::Dial(match self.failures {
-            _ if self.was_ready => Prospect::Good,
-            0..POOR_AFTER => Prospect::Fair,
-            _ => Prospect::Poor,
+            _ if self.was_ready => DialPriority::High,
+            0..POOR_AFTER => DialPriority::Normal,
+            _ => DialPriority::Low,
         }));
     }
 

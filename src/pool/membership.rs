@@ -46,7 +46,7 @@ pub(super) struct Membership {
     /// times in a row that was.
     given_up: BTreeMap<PeerAddress, u32>,
     /// Members whose last list had others on it.
-    tellers: BTreeSet<PeerAddress>,
+    list_sources: BTreeSet<PeerAddress>,
     limit: usize,
 }
 
@@ -91,7 +91,13 @@ enum Member {
 impl Membership {
     /// An empty pool for at most `limit` peers.
     pub(super) const fn new(mode: ElementMode, limit: usize) -> Self {
-        Self { mode, members: BTreeMap::new(), given_up: BTreeMap::new(), tellers: BTreeSet::new(), limit }
+        Self {
+            mode,
+            members: BTreeMap::new(),
+            given_up: BTreeMap::new(),
+            list_sources: BTreeSet::new(),
+            limit,
+        }
     }
 
     /// Lets it have at most so many from now on. Those that are there stay.
@@ -147,9 +153,9 @@ impl Membership {
         let list: BTreeSet<_> = list.into_iter().collect();
         let tells = list.iter().any(|address| address != by);
         if tells {
-            self.tellers.insert(by.clone())
+            self.list_sources.insert(by.clone())
         } else {
-            self.tellers.remove(by)
+            self.list_sources.remove(by)
         };
         let mut orders = Vec::new();
         let learned_before = self.has_learned();
@@ -228,7 +234,7 @@ impl Membership {
             return self.reset_all();
         }
         let askable: Vec<_> =
-            self.tellers.iter().filter(|address| self.is_connected(address)).cloned().collect();
+            self.list_sources.iter().filter(|address| self.is_connected(address)).cloned().collect();
         self.start_over(askable)
     }
 
@@ -259,7 +265,7 @@ impl Membership {
     /// Empties the pool.
     pub(super) fn stop_all(&mut self) -> Vec<PeerAddress> {
         self.given_up.clear();
-        self.tellers.clear();
+        self.list_sources.clear();
         mem::take(&mut self.members).into_keys().collect()
     }
 
@@ -272,7 +278,7 @@ impl Membership {
         orders.extend(self.unpark(None));
         let stays = |address: &PeerAddress| self.members.contains_key(address);
         orders.extend(askable.into_iter().filter(stays).map(Order::Redial));
-        self.tellers.clear();
+        self.list_sources.clear();
         orders
     }
 
@@ -282,7 +288,7 @@ impl Membership {
 
     fn forget(&mut self, address: &PeerAddress) {
         self.members.remove(address);
-        self.tellers.remove(address);
+        self.list_sources.remove(address);
     }
 
     fn forget_learned_but(&mut self, list: &BTreeSet<PeerAddress>) -> Vec<PeerAddress> {
@@ -291,7 +297,7 @@ impl Membership {
         };
         let stale: Vec<_> = self.members.extract_if(.., stale).map(|(address, _)| address).collect();
         for address in &stale {
-            self.tellers.remove(address);
+            self.list_sources.remove(address);
         }
         stale
     }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::session::{Shared, Told, What};
-use crate::peer::{Backoff, PeerAddress, Prospect};
+use super::session::{SessionEvent, SessionEventKind, Shared};
+use crate::peer::{Backoff, DialPriority, PeerAddress};
 
 /// Ceiling of the first pause: the peer has just failed for a second or two.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) async fn probe(
     address: PeerAddress,
     pauses: u32,
     shared: Arc<Shared>,
-    tell: mpsc::Sender<Told>,
+    tell: mpsc::Sender<SessionEvent>,
     stop: CancellationToken,
 ) {
     let mut backoff = patience(pauses, fastrand::u64(..));
@@ -32,12 +32,12 @@ pub(super) async fn probe(
         loop {
             sleep(backoff.next()).await;
             shared.counts.attempts();
-            if shared.connector.dial(&address, Prospect::Poor).await.is_ok() {
+            if shared.connector.dial(&address, DialPriority::Low).await.is_ok() {
                 break;
             }
         }
         // If the pool is gone, there is nobody to tell.
-        let _ = tell.send(Told::now(id, address.clone(), What::Answers)).await;
+        let _ = tell.send(SessionEvent::now(id, address.clone(), SessionEventKind::Answers)).await;
     };
     stop.run_until_cancelled(answered).await;
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     metrics,
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
-    peer::{Action, Input, PeerAddress, PeerFsm, PeerStatus, Prospect, Report, Timers},
+    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, PeerStatus, Report, Timers},
     tls::ClientTls,
     transport::{ByteStream, Connection, Connector, DialError, Event, secure},
 };
@@ -46,18 +46,18 @@ pub(super) struct Shared {
 
 /// What a session tells its pool.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct SessionEvent {
     /// Which session: one that was stopped may still have told something before.
     pub(super) session: u64,
     pub(super) address: PeerAddress,
     pub(super) at: SystemTime,
-    pub(super) what: What,
+    pub(super) what: SessionEventKind,
     /// The place that a list takes until it is followed.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum SessionEventKind {
     /// Somebody who was given up takes connections again.
     Answers,
     Is(Report),
@@ -70,8 +70,8 @@ pub(super) enum What {
     },
 }
 
-impl Told {
-    pub(super) fn now(session: u64, address: PeerAddress, what: What) -> Self {
+impl SessionEvent {
+    pub(super) fn now(session: u64, address: PeerAddress, what: SessionEventKind) -> Self {
         Self { session, address, at: SystemTime::now(), what, _place: None }
     }
 }
@@ -94,7 +94,7 @@ pub(super) struct Session {
     pub(super) id: u64,
     pub(super) address: PeerAddress,
     pub(super) shared: Arc<Shared>,
-    pub(super) tell: mpsc::Sender<Told>,
+    pub(super) tell: mpsc::Sender<SessionEvent>,
     /// Asked to close its connection and dial again.
     pub(super) redial: Arc<Notify>,
     pub(super) stop: CancellationToken,
@@ -159,7 +159,7 @@ impl Session {
 
     async fn perform(&self, action: Action, link: &mut Link) -> Result<(), Deserted> {
         match action {
-            Action::Dial(prospect) => *link = Link::Dialing(self.dial(prospect)),
+            Action::Dial(priority) => *link = Link::Dialing(self.dial(priority)),
             Action::Disconnect => {
                 if let Link::Up(connection) = mem::replace(link, Link::Down) {
                     connection.close().await;
@@ -170,30 +170,32 @@ impl Session {
                 let identity = Arc::clone(&self.shared.identity.read());
                 send(link, [opflex::send_identity(number, &identity)]);
             }
-            Action::Publish(report) => self.tell(What::Is(report)).await?,
+            Action::Publish(report) => self.tell(SessionEventKind::Is(report)).await?,
             Action::Identified { answer, peers, lists_itself } => {
                 let IdentityAnswer { location, proxies, roles, .. } = answer;
-                self.tell(What::Identified { location, proxies, roles, peers, lists_itself }).await?;
+                self.tell(SessionEventKind::Identified { location, proxies, roles, peers, lists_itself })
+                    .await?;
             }
         }
         Ok(())
     }
 
-    fn dial(&self, prospect: Prospect) -> Dial {
+    fn dial(&self, priority: DialPriority) -> Dial {
         let shared = Arc::clone(&self.shared);
         let address = self.address.clone();
-        Box::pin(async move { shared.connector.dial(&address, prospect).await })
+        Box::pin(async move { shared.connector.dial(&address, priority).await })
     }
 
     /// What a peer lists can be long, so that only a few wait to be followed: meanwhile their peers are not read.
-    async fn tell(&self, what: What) -> Result<(), Deserted> {
+    async fn tell(&self, what: SessionEventKind) -> Result<(), Deserted> {
         let lists = Arc::clone(&self.shared.lists);
         let told = async {
             let place = match &what {
-                What::Identified { .. } => lists.acquire_owned().await.ok(),
-                What::Is(_) | What::Answers => None,
+                SessionEventKind::Identified { .. } => lists.acquire_owned().await.ok(),
+                SessionEventKind::Is(_) | SessionEventKind::Answers => None,
             };
-            let told = Told { _place: place, ..Told::now(self.id, self.address.clone(), what) };
+            let told =
+                SessionEvent { _place: place, ..SessionEvent::now(self.id, self.address.clone(), what) };
             self.tell.send(told).await.map_err(|_| Deserted)
         };
         tokio::select! {

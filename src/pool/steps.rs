@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     membership::{Membership, Order},
-    session::What,
+    session::SessionEventKind,
 };
 use crate::{
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
@@ -35,15 +35,17 @@ pub(super) enum Step {
 }
 
 /// What follows from what a session told. Its words come before what the pool makes of them.
-pub(super) fn told(members: &mut Membership, address: PeerAddress, what: What) -> Vec<Step> {
+pub(super) fn told(members: &mut Membership, address: PeerAddress, what: SessionEventKind) -> Vec<Step> {
     match what {
-        What::Is(report) => {
+        SessionEventKind::Is(report) => {
             let failures = if report.status == PeerStatus::Connecting { report.failures } else { 0 };
             let orders = members.failed(&address, failures);
             [is(address, report)].into_iter().chain(ordered(orders)).collect()
         }
-        What::Answers => ordered(members.answered(&address)),
-        What::Identified { roles, peers, .. } => ordered(members.identified(&address, roles, peers)),
+        SessionEventKind::Answers => ordered(members.answered(&address)),
+        SessionEventKind::Identified { roles, peers, .. } => {
+            ordered(members.identified(&address, roles, peers))
+        }
     }
 }
 

@@ -20,12 +20,12 @@ use tracing::{info, warn};
 use super::{
     command::{COMMANDS, Command, PoolHandle},
     membership::{Membership, Order},
-    pacing::Pacing,
     probe::probe,
-    session::{Session, Shared, Told, What},
+    restart_backoff::RestartBackoff,
+    session::{Session, SessionEvent, SessionEventKind, Shared},
     steps::{self, Step, backoff_cap_ms},
-    telling::Telling,
-    waits::Waits,
+    time_to_ready::TimeToReady,
+    transition_log::TransitionLog,
 };
 use crate::{
     metrics::{self, Transition},
@@ -33,7 +33,7 @@ use crate::{
     peer::{PeerAddress, Timers},
     status::{Event, Hub, PeerUpdate, Update},
     tls::ClientTls,
-    transport::{Connector, Slots},
+    transport::{Connector, DialLimits},
 };
 
 /// Reports of sessions on their way to the pool. Sessions wait when it is full.
@@ -41,7 +41,7 @@ const REPORTS: usize = 1024;
 /// Lists among them: each can name a thousand peers.
 const LISTS: usize = 16;
 /// How long a pool usually may be without a ready peer before parked addresses are asked again.
-pub const ASK_AGAIN: Duration = Duration::from_secs(60);
+pub const REDISCOVERY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a pool is made of.
 #[derive(Clone, Debug)]
@@ -62,8 +62,8 @@ pub struct PoolConfig {
     pub frame_limit: usize,
     /// How many peers it may have, learned ones included.
     pub peer_limit: usize,
-    /// How long it may be without a ready peer before parked addresses are asked again; see [`ASK_AGAIN`].
-    pub ask_again: Duration,
+    /// How long it may be without a ready peer before parked addresses are asked again; see [`REDISCOVERY_INTERVAL`].
+    pub rediscovery_interval: Duration,
 }
 
 /// Adds a pool to the hub. The future is the pool's task: it starts the sessions in `tasks` and runs until
@@ -71,14 +71,14 @@ pub struct PoolConfig {
 /// is for asking it to change.
 pub fn open(
     config: PoolConfig,
-    slots: Slots,
+    limits: DialLimits,
     hub: Arc<Hub>,
     counts: &metrics::Peers,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> (PoolHandle, impl Future<Output = ()> + Send + use<>) {
     let peers = config.peers.clone();
-    let (supervisor, told) = Supervisor::new(config, slots, hub, counts, tasks);
+    let (supervisor, told) = Supervisor::new(config, limits, hub, counts, tasks);
     let (commands, commanded) = mpsc::channel(COMMANDS);
     (PoolHandle::new(commands), supervisor.run(peers, told, commanded, stop))
 }
@@ -90,19 +90,19 @@ struct Supervisor {
     membership: Membership,
     sessions: HashMap<PeerAddress, Running>,
     next_session: u64,
-    pacing: Pacing,
+    restarts: RestartBackoff,
     /// Where we are, as configured. What peers say of it is in the identity.
     location: Option<String>,
     mode: ElementMode,
     /// What a peer said, in transport mode.
     proxies: Option<Proxies>,
-    ask_again: Duration,
+    rediscovery_interval: Duration,
     /// When parked peers are asked again, if nobody is ready until then.
-    ask_again_at: Option<Instant>,
+    rediscover_at: Option<Instant>,
     tasks: TaskTracker,
-    tell: mpsc::Sender<Told>,
-    waits: Waits,
-    telling: Telling,
+    tell: mpsc::Sender<SessionEvent>,
+    time_to_ready: TimeToReady,
+    transitions: TransitionLog,
     counts: metrics::Pool,
 }
 
@@ -118,11 +118,11 @@ impl Supervisor {
     /// Adds a pool without peers to the hub. What its sessions tell comes out of the receiver.
     fn new(
         config: PoolConfig,
-        slots: Slots,
+        limits: DialLimits,
         hub: Arc<Hub>,
         counts: &metrics::Peers,
         tasks: TaskTracker,
-    ) -> (Self, mpsc::Receiver<Told>) {
+    ) -> (Self, mpsc::Receiver<SessionEvent>) {
         let counts = counts.of(Arc::clone(&config.name));
         let location = config.identity.location.clone();
         let identity = Arc::new(config.identity);
@@ -134,7 +134,7 @@ impl Supervisor {
             backoff_cap_ms: AtomicU64::new(backoff_cap_ms(0)),
             timers: config.timers,
             frame_limit: config.frame_limit,
-            connector: Connector::new(config.timers.connect, slots),
+            connector: Connector::new(config.timers.connect, limits),
             tls: config.tls,
             counts: counts.clone(),
         };
@@ -146,16 +146,16 @@ impl Supervisor {
             membership: Membership::new(config.mode, config.peer_limit),
             sessions: HashMap::new(),
             next_session: 0,
-            pacing: Pacing::default(),
+            restarts: RestartBackoff::default(),
             location,
             mode: config.mode,
             proxies: None,
-            ask_again: config.ask_again,
-            ask_again_at: None,
+            rediscovery_interval: config.rediscovery_interval,
+            rediscover_at: None,
             tasks,
             tell,
-            waits: Waits::default(),
-            telling: Telling::default(),
+            time_to_ready: TimeToReady::default(),
+            transitions: TransitionLog::default(),
             counts,
         };
         (supervisor, told)
@@ -164,7 +164,7 @@ impl Supervisor {
     async fn run(
         mut self,
         peers: Vec<PeerAddress>,
-        mut told: mpsc::Receiver<Told>,
+        mut told: mpsc::Receiver<SessionEvent>,
         mut commanded: mpsc::Receiver<Command>,
         stop: CancellationToken,
     ) {
@@ -174,15 +174,15 @@ impl Supervisor {
             self.carry_out(orders, SystemTime::now());
         }
         loop {
-            self.mind_the_quiet();
-            let quiet_for_too_long = at(self.ask_again_at);
-            let held_for_long_enough = at(self.telling.due().map(Instant::from_std));
+            self.update_rediscovery_timer();
+            let quiet_for_too_long = at(self.rediscover_at);
+            let held_for_long_enough = at(self.transitions.due().map(Instant::from_std));
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(told) = told.recv() => self.take_in(told),
+                Some(told) = told.recv() => self.apply(told),
                 Some(command) = commanded.recv() => self.obey(command),
-                () = quiet_for_too_long => self.ask_again(),
-                () = held_for_long_enough => self.telling.catch_up(Instant::now().into_std()),
+                () = quiet_for_too_long => self.rediscover(),
+                () = held_for_long_enough => self.transitions.catch_up(Instant::now().into_std()),
             }
         }
         self.stop_all();
@@ -191,7 +191,7 @@ impl Supervisor {
     fn obey(&mut self, command: Command) {
         let orders = command.decide(&mut self.membership);
         if orders.is_ok() && command.starts_over() {
-            self.pacing.forget();
+            self.restarts.forget();
             self.note(self.location.clone(), None);
         }
         let touched = orders.map(|orders| {
@@ -203,17 +203,17 @@ impl Supervisor {
         command.answer(touched);
     }
 
-    fn take_in(&mut self, told: Told) {
-        let Told { session, address, at, what, .. } = told;
+    fn apply(&mut self, told: SessionEvent) {
+        let SessionEvent { session, address, at, what, .. } = told;
         if self.sessions.get(&address).is_none_or(|running| running.session != session) {
             return;
         }
-        if let What::Identified { location, proxies, .. } = &what {
+        if let SessionEventKind::Identified { location, proxies, .. } = &what {
             let location = location.clone().or_else(|| self.shared.identity.read().location.clone());
             let new = proxies.filter(|_| self.mode == ElementMode::Transport);
             self.note(location, self.proxies.or(new));
         }
-        let asked = matches!(what, What::Identified { lists_itself: false, .. });
+        let asked = matches!(what, SessionEventKind::Identified { lists_itself: false, .. });
         let steps = steps::told(&mut self.membership, address.clone(), what);
         self.take(steps, at);
         debug_assert!(!asked || !self.sessions.contains_key(&address), "parked or stopped");
@@ -233,14 +233,14 @@ impl Supervisor {
     }
 
     /// Keeps the moment at which parked peers are asked again: so long after the pool last had a ready peer.
-    fn mind_the_quiet(&mut self) {
+    fn update_rediscovery_timer(&mut self) {
         let quiet = self.hub.pool(&self.name).is_some_and(|(pool, _)| pool.ready == 0);
-        self.ask_again_at =
-            quiet.then(|| self.ask_again_at.unwrap_or_else(|| Instant::now() + self.ask_again));
+        self.rediscover_at =
+            quiet.then(|| self.rediscover_at.unwrap_or_else(|| Instant::now() + self.rediscovery_interval));
     }
 
-    fn ask_again(&mut self) {
-        self.ask_again_at = None;
+    fn rediscover(&mut self) {
+        self.rediscover_at = None;
         let orders = self.membership.nobody_ready();
         self.carry_out(orders, SystemTime::now());
     }
@@ -272,7 +272,7 @@ impl Supervisor {
     fn start_session(&mut self, address: PeerAddress) {
         let Running { session: id, redial, stop } = self.enlist(&address);
         let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
-        let pause = self.pacing.pause(&address, Instant::now().into_std(), fastrand::u64(..));
+        let pause = self.restarts.pause(&address, Instant::now().into_std(), fastrand::u64(..));
         self.tasks.spawn(Session { id, address, shared, tell, redial, stop, pause }.run());
     }
 
@@ -314,12 +314,12 @@ impl Supervisor {
 
     fn publish(&mut self, address: PeerAddress, at: SystemTime, what: Update) {
         let pool = Arc::clone(&self.name);
-        let Some(event) = self.hub.take_in(PeerUpdate { pool, address, at, what }) else { return };
+        let Some(event) = self.hub.apply(PeerUpdate { pool, address, at, what }) else { return };
         self.counts.moved(transition(&event));
-        if let Some(waited) = self.waits.note(&event) {
+        if let Some(waited) = self.time_to_ready.note(&event) {
             self.counts.became_ready(waited);
         }
-        self.telling.note(&event, Instant::now().into_std());
+        self.transitions.note(&event, Instant::now().into_std());
     }
 }
 

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use tonic::{Code, Status};
 
 use crate::{
-    auth::{Auth, AuthorizedCalls, Caller, ConnectionInfo, Refusal, Revocation, Role, Shown},
+    auth::{Auth, AuthorizedCalls, Caller, ConnectionInfo, Credentials, Refusal, Revocation, Role},
     error_info,
     tls::ServerTls,
 };
@@ -91,7 +91,7 @@ impl Access {
             return Err(Refusal::Invalid("there is more than one authorization"));
         }
         let (is_local, certificate) = (connection.is_local, connection.certificate.as_deref());
-        self.auth().who(&Shown { is_local, certificate, authorization }, SystemTime::now())
+        self.auth().who(&Credentials { is_local, certificate, authorization }, SystemTime::now())
     }
 
     /// Registers a call to be ended when its caller is not authorized any more.

@@ -57,7 +57,7 @@ enum ConnectionError {
 pub(super) async fn serve(worker: Rc<Worker>, assigned: AssignedConn) {
     let AcceptedConn { stream, permit: _permit, handshake } = assigned.conn;
     let _guard = assigned.guard;
-    let opening = Opening {
+    let handshake = PendingHandshake {
         handshake,
         deadline: Instant::now() + HANDSHAKE_TIMEOUT,
         close: worker.shared.close.clone(),
@@ -65,11 +65,11 @@ pub(super) async fn serve(worker: Rc<Worker>, assigned: AssignedConn) {
     let (client, ended) = match stream {
         Stream::Tcp(stream, address) => {
             let info = ConnectionInfo::tcp(address);
-            (address.to_string(), serve_tcp(&worker, stream, info, opening).await)
+            (address.to_string(), serve_tcp(&worker, stream, info, handshake).await)
         }
         Stream::Unix(stream, client) => {
             let info = ConnectionInfo::unix(&client);
-            (client, serve_unix(&worker, stream, info, opening).await)
+            (client, serve_unix(&worker, stream, info, handshake).await)
         }
     };
     if let Err(error) = ended {
@@ -81,16 +81,16 @@ async fn serve_tcp(
     worker: &Worker,
     stream: std::net::TcpStream,
     info: ConnectionInfo,
-    opening: Opening,
+    handshake: PendingHandshake,
 ) -> Result<(), ConnectionError> {
     let stream = TcpStream::from_std(stream)?;
     // A silent client costs no more than this.
-    opening.during(stream.ready(Interest::READABLE)).await?;
+    handshake.during(stream.ready(Interest::READABLE)).await?;
     match worker.shared.access.tls() {
-        None => Box::pin(serve_http(worker, stream, info, opening)).await,
+        None => Box::pin(serve_http(worker, stream, info, handshake)).await,
         Some(tls) => {
-            let (stream, info) = Box::pin(opening.during(tls::accept(stream, info, &tls))).await?;
-            Box::pin(serve_http(worker, stream, info, opening)).await
+            let (stream, info) = Box::pin(handshake.during(tls::accept(stream, info, &tls))).await?;
+            Box::pin(serve_http(worker, stream, info, handshake)).await
         }
     }
 }
@@ -99,20 +99,20 @@ async fn serve_unix(
     worker: &Worker,
     stream: std::os::unix::net::UnixStream,
     info: ConnectionInfo,
-    opening: Opening,
+    handshake: PendingHandshake,
 ) -> Result<(), ConnectionError> {
     let stream = UnixStream::from_std(stream)?;
-    opening.during(stream.ready(Interest::READABLE)).await?;
-    Box::pin(serve_http(worker, stream, info, opening)).await
+    handshake.during(stream.ready(Interest::READABLE)).await?;
+    Box::pin(serve_http(worker, stream, info, handshake)).await
 }
 
 async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
     worker: &Worker,
     stream: T,
     info: ConnectionInfo,
-    opening: Opening,
+    handshake: PendingHandshake,
 ) -> Result<(), ConnectionError> {
-    let Opening { handshake, deadline, close } = opening;
+    let PendingHandshake { handshake, deadline, close } = handshake;
     let (evicted, (complete_tx, complete)) = (handshake.evicted().clone(), oneshot::channel());
     let turn = Rc::new(Cell::new(TURN));
     let handshake = Some((handshake, complete_tx));
@@ -147,13 +147,13 @@ impl<T: Future> Future for InTurn<'_, T> {
 }
 
 /// A handshake, and what ends it.
-struct Opening {
+struct PendingHandshake {
     handshake: Handshake,
     deadline: Instant,
     close: CancellationToken,
 }
 
-impl Opening {
+impl PendingHandshake {
     /// Does a part of the handshake.
     async fn during<T>(&self, part: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {
         tokio::select! {

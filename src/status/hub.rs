@@ -133,14 +133,14 @@ impl Hub {
         }
     }
 
-    /// Takes in what happened to a peer, as [`Hub::take_in`]. Returns the revision if it was a change.
+    /// Takes in what happened to a peer, as [`Hub::apply`]. Returns the revision if it was a change.
     pub fn publish(&self, update: PeerUpdate) -> Option<u64> {
-        self.take_in(update).map(|event| event.revision)
+        self.apply(update).map(|event| event.revision)
     }
 
     /// Takes in what happened to a peer. Returns the event if it was a change: the status or the reason
     /// differ, or the peer is new or gone. Otherwise only the peer's counters and detail move.
-    pub fn take_in(&self, update: PeerUpdate) -> Option<Arc<Event>> {
+    pub fn apply(&self, update: PeerUpdate) -> Option<Arc<Event>> {
         let (event, _freed_unlocked) = {
             let mut state = self.state.write();
             let revision = state.log.head() + 1;

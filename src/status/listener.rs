@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     Cursor, Filter,
-    seat::{Progress, Seat},
+    stream_handle::{Progress, StreamHandle},
 };
 
 /// Who made a listener.
@@ -187,23 +187,23 @@ pub struct Listener {
     pub spec: ListenerSpec,
     /// When it was created.
     pub created: SystemTime,
-    pub(super) life: Mutex<Life>,
+    pub(super) state: Mutex<ListenerState>,
 }
 
 /// What changes about a listener.
 #[derive(Debug)]
-pub(super) struct Life {
+pub(super) struct ListenerState {
     /// What streams did that are not attached any more.
-    pub(super) past: Progress,
+    pub(super) finished: Progress,
     pub(super) attachment: Attachment,
 }
 
-impl Life {
+impl ListenerState {
     /// What all streams did.
     pub(super) fn progress(&self) -> Progress {
         match &self.attachment {
-            Attachment::Attached { seat, .. } => self.past.and(seat.progress()),
-            Attachment::Detached { .. } => self.past,
+            Attachment::Attached { handle, .. } => self.finished.and(handle.progress()),
+            Attachment::Detached { .. } => self.finished,
         }
     }
 }
@@ -212,7 +212,7 @@ impl Life {
 #[derive(Debug)]
 pub(super) enum Attachment {
     Attached {
-        seat: Arc<Seat>,
+        handle: Arc<StreamHandle>,
         client: Box<str>,
     },
     /// The deadlines are the same moment, for the timer and for people.

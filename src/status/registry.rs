@@ -1,4 +1,4 @@
-//! Every listener, and the rules of their life: names, quotas, one stream at a time, and what happens to those
+//! Every listener, and its rules: names, quotas, one stream at a time, and what happens to those
 //! that nobody watches. Runs no task: somebody calls [`Listeners::expire`] now and then.
 
 use std::{
@@ -18,10 +18,10 @@ use tracing::debug;
 
 use super::{
     CreateError, Cursor, End, Hub, Listener, ListenerError, ListenerSpec, ListenerView, Reach,
-    listener::{Attachment, Life},
-    seat::Progress,
+    listener::{Attachment, ListenerState},
+    stream_handle::Progress,
 };
-use crate::metrics::Listening;
+use crate::metrics::ListenerMetrics;
 
 mod attached;
 mod attaching;
@@ -44,7 +44,7 @@ pub struct Limits {
 
 /// How many there are, by whether they are watched, and how far the slowest stream is behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Headcount {
+pub struct ListenerStats {
     /// Listeners that are watched.
     pub attached: usize,
     /// Listeners that nobody watches.
@@ -58,7 +58,7 @@ pub struct Headcount {
 /// Every listener of the service.
 pub struct Listeners {
     hub: Arc<Hub>,
-    counts: Listening,
+    counts: ListenerMetrics,
     draining: AtomicBool,
     registry: Mutex<Registry>,
     /// The last stream has ended.
@@ -93,7 +93,7 @@ impl Listeners {
     pub fn new(hub: Arc<Hub>, limits: Limits) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             hub,
-            counts: Listening::default(),
+            counts: ListenerMetrics::default(),
             draining: AtomicBool::new(false),
             registry: Mutex::new(Registry {
                 listeners: BTreeMap::new(),
@@ -147,9 +147,9 @@ impl Listeners {
         let listener = registry.remove(id).ok_or(ListenerError)?;
         drop(registry);
         debug!(listener = id, "listener destroyed");
-        let life = listener.life.lock();
-        if let Attachment::Attached { seat, .. } = &life.attachment {
-            seat.call_away(End::Destroyed, self.hub.cursor().revision);
+        let state = listener.state.lock();
+        if let Attachment::Attached { handle, .. } = &state.attachment {
+            handle.terminate(End::Destroyed, self.hub.cursor().revision);
         }
         Ok(())
     }
@@ -160,8 +160,8 @@ impl Listeners {
         let registry = self.registry.lock();
         self.draining.store(true, Ordering::SeqCst);
         for listener in registry.listeners.values() {
-            if let Attachment::Attached { seat, .. } = &listener.life.lock().attachment {
-                seat.call_away(End::Draining, self.hub.cursor().revision);
+            if let Attachment::Attached { handle, .. } = &listener.state.lock().attachment {
+                handle.terminate(End::Draining, self.hub.cursor().revision);
             }
         }
     }
@@ -183,7 +183,7 @@ impl Listeners {
     /// Destroys the listeners that nobody has watched for too long. Returns how many.
     pub fn expire(&self, now: Instant) -> usize {
         let mut registry = self.registry.lock();
-        let is_over = |listener: &Listener| match &listener.life.lock().attachment {
+        let is_over = |listener: &Listener| match &listener.state.lock().attachment {
             Attachment::Attached { .. } => false,
             Attachment::Detached { deadline, .. } => *deadline <= now,
         };
@@ -209,27 +209,27 @@ impl Listeners {
 
     /// What is counted of them.
     #[must_use]
-    pub const fn counts(&self) -> &Listening {
+    pub const fn counts(&self) -> &ListenerMetrics {
         &self.counts
     }
 
     /// Goes through all of them.
     #[must_use]
-    pub fn headcount(&self) -> Headcount {
+    pub fn stats(&self) -> ListenerStats {
         let registry = self.registry.lock();
         let streams = registry.streams;
         // Streams come and go meanwhile; they are not to wait.
         let listeners: Vec<_> = registry.listeners.values().cloned().collect();
         drop(registry);
         let head = self.hub.cursor().revision;
-        let count = |headcount: Headcount, listener: &Arc<Listener>| match &listener.life.lock().attachment {
-            Attachment::Detached { .. } => Headcount { detached: headcount.detached + 1, ..headcount },
-            Attachment::Attached { seat, .. } => {
-                let lag = headcount.lag.max(head.saturating_sub(seat.progress().cursor));
-                Headcount { attached: headcount.attached + 1, lag, ..headcount }
+        let count = |stats: ListenerStats, listener: &Arc<Listener>| match &listener.state.lock().attachment {
+            Attachment::Detached { .. } => ListenerStats { detached: stats.detached + 1, ..stats },
+            Attachment::Attached { handle, .. } => {
+                let lag = stats.lag.max(head.saturating_sub(handle.progress().cursor));
+                ListenerStats { attached: stats.attached + 1, lag, ..stats }
             }
         };
-        listeners.iter().fold(Headcount { streams, ..Headcount::default() }, count)
+        listeners.iter().fold(ListenerStats { streams, ..ListenerStats::default() }, count)
     }
 
     fn insert(
@@ -251,8 +251,8 @@ impl Listeners {
         let listener = Arc::new(Listener {
             id: Arc::clone(&id),
             created: SystemTime::now(),
-            life: Mutex::new(Life {
-                past: Progress { cursor: self.hub.cursor().revision, ..Progress::default() },
+            state: Mutex::new(ListenerState {
+                finished: Progress { cursor: self.hub.cursor().revision, ..Progress::default() },
                 attachment: Attachment::detached(spec.idle_ttl),
             }),
             spec,
@@ -276,13 +276,13 @@ impl Listeners {
 
     /// The listener as it is now.
     pub(super) fn view(&self, listener: &Arc<Listener>) -> ListenerView {
-        let life = listener.life.lock();
-        let progress = life.progress();
-        let (client, expires) = match &life.attachment {
+        let state = listener.state.lock();
+        let progress = state.progress();
+        let (client, expires) = match &state.attachment {
             Attachment::Attached { client, .. } => (Some(client.to_string()), None),
             Attachment::Detached { expires, .. } => (None, Some(*expires)),
         };
-        drop(life);
+        drop(state);
         let Cursor { epoch, revision: head } = self.hub.cursor();
         ListenerView {
             listener: Arc::clone(listener),

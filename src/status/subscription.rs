@@ -1,8 +1,8 @@
 //! One listener being told.
 //!
 //! A [`Subscription`] has no task, no queue and no clock: whoever sends its messages calls [`Subscription::advance`]
-//! when something may have happened, and when there is room for another message. At its `Seat` it says how far it is,
-//! and from there the service calls it away.
+//! when something may have happened, and when there is room for another message. Its `StreamHandle` shows how
+//! far it is, and lets the service end it.
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     AttachOptions, Cursor, Delivery, End, Event, Filter, Gap, GapPolicy, Hub, Message, ResetReason,
-    opening::Opening,
+    initial_sync::InitialSync,
     registry::{Attached, detach},
 };
 use crate::metrics::Detach;
@@ -78,7 +78,7 @@ pub struct Subscription {
     /// Revision of the last change or snapshot that was told.
     chain: u64,
     /// What has to be said until the client is up to date; `None`: it is.
-    opening: Option<Box<Opening>>,
+    opening: Option<Box<InitialSync>>,
     /// For events on their way from the log. Empty, and kept for its room.
     read: Vec<Arc<Event>>,
     /// When everything had been said last. Unset: something was said since.
@@ -130,7 +130,7 @@ impl Subscription {
 
     /// Has `waker` woken when the service calls the stream away. For changes, ask the [`Hub`].
     pub fn wake_at_end(&self, waker: &Waker) {
-        self.attached.seat.waker.register(waker);
+        self.attached.handle.waker.register(waker);
     }
 
     /// Says why the stream ends, where its transport ends it.
@@ -145,14 +145,14 @@ impl Subscription {
 
     /// Whether the service has called the stream away.
     pub(super) fn is_ending(&self) -> bool {
-        self.attached.seat.end().is_some()
+        self.attached.handle.end().is_some()
     }
 
     /// What comes next. The clock is read when there is nothing.
     pub fn advance(&mut self) -> Progress {
         let mut turn = LOOKS_PER_TURN;
-        let end = self.attached.seat.end();
-        // Leaves the seat to another stream at once, whatever there is left to say.
+        let end = self.attached.handle.end();
+        // After a takeover the stream ends at once, whatever it has not sent yet.
         if self.finish != Finish::Over
             && let Some((end, _)) = end.filter(|(end, _)| end.is_immediate())
         {
@@ -199,8 +199,8 @@ impl Subscription {
                 self.cursor = revision;
                 self.chain = revision;
                 // That far the client has everything, it says.
-                self.attached.seat.reached(revision);
-                self.opening = Some(Box::new(Opening::resumed(snapshot)));
+                self.attached.handle.reached(revision);
+                self.opening = Some(Box::new(InitialSync::resumed(snapshot)));
                 return;
             }
             Start::Snapshot => None,
@@ -208,7 +208,7 @@ impl Subscription {
             Start::EpochChanged => Some((ResetReason::EpochChanged, 0)),
         };
         self.count_reset(gap);
-        self.opening = Some(Box::new(Opening::fresh(snapshot, gap)));
+        self.opening = Some(Box::new(InitialSync::fresh(snapshot, gap)));
     }
 
     fn count_reset(&self, gap: Option<(ResetReason, u64)>) {
@@ -232,7 +232,7 @@ impl Subscription {
                 return Step::Say(Delivery::Reset { reason, missed });
             }
             if !opening.counted() && (opening.is_fresh() || self.cursor >= opening.revision) {
-                let part = opening.count_on(&self.attached.listener.spec.filter, turn);
+                let part = opening.next_chunk(&self.attached.listener.spec.filter, turn);
                 return part.map_or(Step::Done, Step::Say);
             }
             if self.cursor >= opening.revision {
@@ -287,7 +287,7 @@ impl Subscription {
                 break;
             }
         }
-        self.attached.seat.reached(self.cursor);
+        self.attached.handle.reached(self.cursor);
         self.read = read;
         change
     }
@@ -303,23 +303,23 @@ impl Subscription {
         let gap = Some((ResetReason::Overflow, cut.saturating_sub(self.cursor)));
         self.count_reset(gap);
         self.cursor = cut;
-        self.opening = Some(Box::new(Opening::again(snapshot, gap)));
+        self.opening = Some(Box::new(InitialSync::again(snapshot, gap)));
     }
 
     /// Makes a message of it, and notes that it is handed out.
     fn say(&mut self, delivery: Delivery) -> Message {
         let (revision, previous) = (self.cursor, self.chain);
-        let seat = &self.attached.seat;
+        let handle = &self.attached.handle;
         match &delivery {
             Delivery::Change { .. } => {
                 self.chain = revision;
-                seat.delivered();
+                handle.delivered();
             }
             Delivery::Snapshot { .. } => self.chain = revision,
             // Until a snapshot is complete, which `Synced` says, it is nothing to go on from.
             Delivery::Attached { .. } | Delivery::Reset { .. } => {}
             Delivery::Synced { .. } | Delivery::Heartbeat(_) | Delivery::Draining { .. } => {
-                seat.reached(revision);
+                handle.reached(revision);
             }
         }
         self.silent_since = None;

@@ -13,8 +13,8 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{ByteStream, counted::Counted, slots::Slots};
-use crate::peer::{PeerAddress, Prospect, Reason};
+use super::{ByteStream, counted::Counted, dial_limits::DialLimits};
+use crate::peer::{DialPriority, PeerAddress, Reason};
 
 /// Addresses of one name that are tried: each has its share of the time.
 const MAX_ADDRESSES: usize = 16;
@@ -24,7 +24,7 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// Dials peers.
 #[derive(Debug)]
 pub struct Connector {
-    slots: Slots,
+    limits: DialLimits,
     timeout: Duration,
 }
 
@@ -41,8 +41,8 @@ pub struct DialError {
 impl Connector {
     /// A connector that gives an attempt `timeout` to succeed, name resolution included.
     #[must_use]
-    pub const fn new(timeout: Duration, slots: Slots) -> Self {
-        Self { slots, timeout }
+    pub const fn new(timeout: Duration, limits: DialLimits) -> Self {
+        Self { limits, timeout }
     }
 
     /// Connects to a peer, trying its addresses in turn. Returns the stream, and for a peer that was named the
@@ -53,15 +53,15 @@ impl Connector {
     pub async fn dial(
         &self,
         peer: &PeerAddress,
-        prospect: Prospect,
+        priority: DialPriority,
     ) -> Result<(Box<dyn ByteStream>, String), DialError> {
         let ip: Option<IpAddr> = peer.host().parse().ok();
         let (addresses, left) = match ip {
             Some(ip) => (vec![SocketAddr::new(ip, peer.port())], self.timeout),
-            None => self.resolve(peer, prospect).await?,
+            None => self.resolve(peer, priority).await?,
         };
-        let _slot = self.slots.dials.enter(prospect).await;
-        let place = self.slots.connection()?;
+        let _slot = self.limits.dials.enter(priority).await;
+        let place = self.limits.connection()?;
         let (stream, address) = self.connect_any(&addresses, Instant::now() + left).await?;
         // A connection that has died already says so when it is read, and better.
         let _ = set_options(&stream);
@@ -73,9 +73,9 @@ impl Connector {
     async fn resolve(
         &self,
         peer: &PeerAddress,
-        prospect: Prospect,
+        priority: DialPriority,
     ) -> Result<(Vec<SocketAddr>, Duration), DialError> {
-        let slot = self.slots.lookups.enter(prospect).await;
+        let slot = self.limits.lookups.enter(priority).await;
         let deadline = Instant::now() + self.timeout;
         let name = (peer.host().to_owned(), peer.port());
         let lookup = spawn_blocking(move || {

@@ -105,7 +105,7 @@ async fn the_anycast_address_is_asked_again_while_nobody_is_ready_though_nobody_
     anycast.set_peers(vec![host_port(&leaf)]);
     anycast.stop().await;
     let mut config = settings(std::slice::from_ref(&any));
-    config.pools[0].ask_again = Duration::from_millis(200);
+    config.pools[0].rediscovery_interval = Duration::from_millis(200);
     let server = Server::start_with(config).await;
     let mut watch = server.watch().await;
     watch.synced().await;

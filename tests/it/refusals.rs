@@ -16,7 +16,7 @@ use opflex_peerstatus::{
     peer::{PeerAddress, PeerOrigin},
     pool,
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
-    transport::Slots,
+    transport::DialLimits,
 };
 use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
@@ -100,9 +100,9 @@ fn api() -> Api {
     let hub = Arc::new(Hub::new(1, 16));
     let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 9, per_owner: 9, streams: 9 });
     let config = settings(&["127.0.0.1:1".into()]).pools.remove(0);
-    let (slots, stop) = (Slots::for_files(64), CancellationToken::new());
+    let (limits, stop) = (DialLimits::for_files(64), CancellationToken::new());
     let (handle, _) =
-        pool::open(config, slots, Arc::clone(&hub), &Peers::default(), TaskTracker::new(), stop);
+        pool::open(config, limits, Arc::clone(&hub), &Peers::default(), TaskTracker::new(), stop);
     let pools = Arc::new(BTreeMap::from([("default".into(), handle)]));
     Api { hub, listeners, pools, deliveries: Deliveries::default(), draining: watch::channel(false).1 }
 }

@@ -113,7 +113,7 @@ fn those_who_told_of_others_are_forgotten_when_they_go() {
     identified(&mut pool, "a", "a b");
     identified(&mut pool, "b", "a b");
     identified(&mut pool, "a", "a");
-    assert!(pool.tellers.is_empty(), "{:?}", pool.tellers);
+    assert!(pool.list_sources.is_empty(), "{:?}", pool.list_sources);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     POOL, address,
+    faults::Request,
     session::{Session, Task},
-    weather::Request,
     world::{Event, World},
 };
 use crate::{
@@ -19,9 +19,9 @@ use crate::{
     peer::{Input, PeerAddress},
     pool::{
         membership::{Membership, Order},
-        pacing::Pacing,
         probe::patience,
-        session::What,
+        restart_backoff::RestartBackoff,
+        session::SessionEventKind,
         steps::{self, Step},
     },
     status::{Hub, PeerUpdate},
@@ -34,11 +34,11 @@ pub(super) struct Pool {
     pub(super) running: BTreeMap<PeerAddress, u64>,
     pub(super) sessions: BTreeMap<u64, Session>,
     pub(super) identity: Identity,
-    pacing: Pacing,
-    pub(super) told: VecDeque<(u64, Duration, What)>,
+    restarts: RestartBackoff,
+    pub(super) told: VecDeque<(u64, Duration, SessionEventKind)>,
     asked: VecDeque<Request>,
     turn_is_due: bool,
-    ask_again_at: Option<Duration>,
+    rediscover_at: Option<Duration>,
 }
 
 impl Pool {
@@ -49,11 +49,11 @@ impl Pool {
             running: BTreeMap::new(),
             sessions: BTreeMap::new(),
             identity: Identity::new("agent", "domain"),
-            pacing: Pacing::default(),
+            restarts: RestartBackoff::default(),
             told: VecDeque::new(),
             asked: VecDeque::new(),
             turn_is_due: false,
-            ask_again_at: None,
+            rediscover_at: None,
         }
     }
 
@@ -69,7 +69,7 @@ impl World {
             let orders = self.pool.members.add(address(peer)).unwrap_or_default();
             self.carry_out(orders, self.now);
         }
-        self.mind_the_quiet();
+        self.update_rediscovery_timer();
     }
 
     pub(super) fn close_pool(&mut self) {
@@ -85,7 +85,7 @@ impl World {
         self.wake_pool();
     }
 
-    pub(super) fn tell(&mut self, session: u64, what: What) {
+    pub(super) fn tell(&mut self, session: u64, what: SessionEventKind) {
         self.pool.told.push_back((session, self.now, what));
         self.wake_pool();
     }
@@ -103,17 +103,17 @@ impl World {
             if self.pool.told.is_empty() || !self.pool.asked.is_empty() && self.rng.bool() {
                 self.obey();
             } else {
-                self.take_in();
+                self.apply();
             }
-            self.mind_the_quiet();
+            self.update_rediscovery_timer();
         }
     }
 
     fn obey(&mut self) {
         let Some(request) = self.pool.asked.pop_front() else { return };
         if matches!(request, Request::ResetLearned | Request::ResetAll) {
-            self.witness.read(&self.pool.hub);
-            self.witness.given_up.clear();
+            self.oracle.read(&self.pool.hub);
+            self.oracle.given_up.clear();
         }
         let members = &mut self.pool.members;
         let orders = match request {
@@ -126,37 +126,37 @@ impl World {
         self.carry_out(orders.unwrap_or_default(), self.now);
     }
 
-    fn take_in(&mut self) {
+    fn apply(&mut self) {
         let Some((session, at, what)) = self.pool.told.pop_front() else { return };
         let Some(peer) = self.pool.sessions.get(&session).map(|session| session.peer) else { return };
         let address = address(peer);
-        self.witness.read(&self.pool.hub);
-        let (learned, given_up) = (self.witness.has_learned(), self.witness.given_up.len());
-        let asked = matches!(what, What::Identified { lists_itself: false, .. });
+        self.oracle.read(&self.pool.hub);
+        let (learned, given_up) = (self.oracle.has_learned(), self.oracle.given_up.len());
+        let asked = matches!(what, SessionEventKind::Identified { lists_itself: false, .. });
         let steps = steps::told(&mut self.pool.members, address.clone(), what);
         self.take(steps, at);
-        self.witness.read(&self.pool.hub);
-        if self.witness.given_up.len() > given_up || learned && !self.witness.has_learned() {
+        self.oracle.read(&self.pool.hub);
+        if self.oracle.given_up.len() > given_up || learned && !self.oracle.has_learned() {
             self.check_asked_again(&address);
         }
         assert!(!asked || !self.pool.running.contains_key(&address), "{address} is parked or stopped");
     }
 
-    fn mind_the_quiet(&mut self) {
+    fn update_rediscovery_timer(&mut self) {
         let quiet = self.pool.hub.pool(POOL).unwrap().0.ready == 0;
-        let at = quiet.then(|| self.pool.ask_again_at.unwrap_or(self.now + self.plan.ask_again));
-        if at != self.pool.ask_again_at {
-            self.pool.ask_again_at = at;
-            at.into_iter().for_each(|at| self.at(at, Event::AskAgain(at)));
+        let at = quiet.then(|| self.pool.rediscover_at.unwrap_or(self.now + self.plan.rediscovery_interval));
+        if at != self.pool.rediscover_at {
+            self.pool.rediscover_at = at;
+            at.into_iter().for_each(|at| self.at(at, Event::Rediscover(at)));
         }
     }
 
-    pub(super) fn ask_again(&mut self, at: Duration) {
-        if self.pool.ask_again_at == Some(at) {
-            self.pool.ask_again_at = None;
+    pub(super) fn rediscover(&mut self, at: Duration) {
+        if self.pool.rediscover_at == Some(at) {
+            self.pool.rediscover_at = None;
             let orders = self.pool.members.nobody_ready();
             self.carry_out(orders, self.now);
-            self.mind_the_quiet();
+            self.update_rediscovery_timer();
         }
     }
 
@@ -175,7 +175,7 @@ impl World {
                 }
                 Step::Start(address) => {
                     let (now, seed) = (self.instant(), self.rng.u64(..));
-                    let pause = self.pool.pacing.pause(&address, now, seed);
+                    let pause = self.pool.restarts.pause(&address, now, seed);
                     let session = self.enlist(address, Task::Pausing, pause);
                     self.after(pause, Event::SessionStarts(session));
                 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     opflex::{self, IdentityAnswer},
     peer::{Action, Backoff, Input, PeerFsm, Reason},
-    pool::session::What,
+    pool::session::SessionEventKind,
 };
 
 /// A session or a probe.
@@ -154,7 +154,7 @@ impl World {
         let Task::Probe(backoff) = &mut self.pool.sessions.get_mut(&id).unwrap().task else { return };
         if answered {
             self.pool.sessions.get_mut(&id).unwrap().task = Task::Done;
-            self.tell(id, What::Answers);
+            self.tell(id, SessionEventKind::Answers);
         } else {
             let pause = backoff.next();
             self.after(pause, Event::Probe(id));
@@ -201,11 +201,11 @@ impl World {
             }
             Action::Publish(report) => {
                 self.overhear(id, &report);
-                self.tell(id, What::Is(report));
+                self.tell(id, SessionEventKind::Is(report));
             }
             Action::Identified { answer, peers, lists_itself } => {
                 let IdentityAnswer { location, proxies, roles, .. } = answer;
-                self.tell(id, What::Identified { location, proxies, roles, peers, lists_itself });
+                self.tell(id, SessionEventKind::Identified { location, proxies, roles, peers, lists_itself });
             }
         }
     }

@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    calm::Recovery,
+    faults::{Fault, Plan},
+    oracle::Oracle,
     pool::Pool,
+    recovery::Recovery,
     server::Server,
-    weather::{Fault, Plan},
     wire::{Conn, Dial, End},
-    witness::Witness,
 };
 
 /// Something that happens at a moment.
@@ -36,7 +36,7 @@ pub(super) enum Event {
     Alarm(u64, Duration),
     Probe(u64),
     PoolTurn,
-    AskAgain(Duration),
+    Rediscover(Duration),
     Fault(Fault),
     /// Nothing bad is done any more.
     Calm,
@@ -57,7 +57,7 @@ pub(super) struct World {
     pub(super) conns: Vec<Conn>,
     pub(super) dials: BTreeMap<u64, Dial>,
     pub(super) pool: Pool,
-    pub(super) witness: Witness,
+    pub(super) oracle: Oracle,
     /// Since when nothing bad is done.
     pub(super) calm: Option<Duration>,
     pub(super) recovery: Recovery,
@@ -80,7 +80,7 @@ impl World {
             conns: Vec::new(),
             dials: BTreeMap::new(),
             pool: Pool::new(plan.limit),
-            witness: Witness::default(),
+            oracle: Oracle::default(),
             calm: None,
             recovery: Recovery::default(),
             steps: 0,
@@ -92,7 +92,7 @@ impl World {
             plan,
         };
         world.note(|world| format!("{:?}", world.plan));
-        world.forecast();
+        world.schedule_faults();
         world
     }
 
@@ -131,7 +131,7 @@ impl World {
             Event::Alarm(session, set_for) => self.alarm(session, set_for),
             Event::Probe(session) => self.dial(session),
             Event::PoolTurn => self.pool_turn(),
-            Event::AskAgain(at) => self.ask_again(at),
+            Event::Rediscover(at) => self.rediscover(at),
             Event::Fault(fault) => self.suffer(fault),
             Event::Calm => self.calm_down(),
             Event::Settled => self.settle(),

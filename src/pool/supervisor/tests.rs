@@ -27,7 +27,7 @@ struct World {
     pool: Supervisor,
     handle: PoolHandle,
     commanded: mpsc::Receiver<Command>,
-    _told: mpsc::Receiver<Told>,
+    _told: mpsc::Receiver<SessionEvent>,
     hub: Arc<Hub>,
     started: Vec<(PeerAddress, Running)>,
     last_list: BTreeSet<PeerAddress>,
@@ -80,12 +80,12 @@ impl World {
             tls: None,
             frame_limit: 1024,
             peer_limit,
-            ask_again: ASK_AGAIN,
+            rediscovery_interval: REDISCOVERY_INTERVAL,
         };
         let hub = Arc::new(Hub::new(1, 1024));
         let (pool, told) = Supervisor::new(
             config,
-            Slots::for_files(0),
+            DialLimits::for_files(0),
             Arc::clone(&hub),
             &metrics::Peers::default(),
             TaskTracker::new(),
@@ -112,8 +112,8 @@ impl World {
         (!running.is_empty()).then(|| running[index % running.len()].clone())
     }
 
-    fn tell(&mut self, (address, session): (PeerAddress, u64), what: What) {
-        self.pool.take_in(Told::now(session, address, what));
+    fn tell(&mut self, (address, session): (PeerAddress, u64), what: SessionEventKind) {
+        self.pool.apply(SessionEvent::now(session, address, what));
     }
 
     fn ask<T>(&mut self, asked: impl Future<Output = Result<T, PoolError>>) -> Result<T, PoolError> {
@@ -128,12 +128,12 @@ impl World {
         match step {
             Step::Connected(who) => {
                 let Some(who) = self.pick(who, true) else { return };
-                self.tell(who, What::Is(plain(PeerStatus::Connected, Reason::TcpEstablished)));
+                self.tell(who, SessionEventKind::Is(plain(PeerStatus::Connected, Reason::TcpEstablished)));
             }
             Step::Failed(who, failures) => {
                 let Some(who) = self.pick(who, true) else { return };
                 let report = plain(PeerStatus::Connecting, Reason::RemoteClosed);
-                self.tell(who, What::Is(Report { failures, ..report }));
+                self.tell(who, SessionEventKind::Is(Report { failures, ..report }));
             }
             Step::Identified(by, list) => {
                 let Some(by) = self.pick(by, true) else { return };
@@ -141,18 +141,24 @@ impl World {
                 self.last_list = peers.iter().cloned().collect();
                 let lists_itself = peers.contains(&by.0);
                 let roles = Roles::default();
-                let what = What::Identified { location: None, proxies: None, roles, peers, lists_itself };
+                let what = SessionEventKind::Identified {
+                    location: None,
+                    proxies: None,
+                    roles,
+                    peers,
+                    lists_itself,
+                };
                 self.tell(by.clone(), what);
                 if lists_itself {
-                    self.tell(by, What::Is(plain(PeerStatus::Ready, Reason::HandshakeComplete)));
+                    self.tell(by, SessionEventKind::Is(plain(PeerStatus::Ready, Reason::HandshakeComplete)));
                 }
             }
             Step::Answered(who) => {
                 let Some(who) = self.pick(who, false) else { return };
-                self.tell(who, What::Answers);
+                self.tell(who, SessionEventKind::Answers);
             }
             Step::Late(who) => self.late(who),
-            Step::Quiet => self.pool.ask_again(),
+            Step::Quiet => self.pool.rediscover(),
             Step::Add(port) => {
                 let handle = self.handle.clone();
                 let added = self.ask(handle.add(at(port)));
@@ -184,7 +190,7 @@ impl World {
         let (address, running) = stopped[who % stopped.len()].clone();
         let before = self.hub.cursor();
         let report = plain(PeerStatus::Ready, Reason::HandshakeComplete);
-        self.tell((address, running.session), What::Is(report));
+        self.tell((address, running.session), SessionEventKind::Is(report));
         assert_eq!(self.hub.cursor(), before);
     }
 
@@ -198,7 +204,7 @@ impl World {
         for (address, running) in new {
             if self.member(&address).is_some() {
                 let dialing = plain(PeerStatus::Connecting, Reason::Dialing);
-                self.tell((address.clone(), running.session), What::Is(dialing));
+                self.tell((address.clone(), running.session), SessionEventKind::Is(dialing));
             }
             self.started.push((address, running));
         }
@@ -207,7 +213,7 @@ impl World {
     /// What must hold between any two events.
     fn check(&mut self) {
         self.begin();
-        self.pool.mind_the_quiet();
+        self.pool.update_rediscovery_timer();
         let peers = self.peers();
         let count = |status| peers.iter().filter(|peer| peer.status == status).count();
         let (ready, parked) = (count(PeerStatus::Ready), count(PeerStatus::Disconnected));
@@ -234,7 +240,7 @@ impl World {
             let wanted = self.pool.sessions.get(address).is_some_and(|one| one.session == running.session);
             assert_eq!(running.stop.is_cancelled(), !wanted, "a task for {address} is leaked, or lost");
         }
-        assert_eq!(self.pool.ask_again_at.is_some(), ready == 0, "nobody ready, and nobody will be asked");
+        assert_eq!(self.pool.rediscover_at.is_some(), ready == 0, "nobody ready, and nobody will be asked");
         assert!(peers.is_empty() || !self.pool.sessions.is_empty() || ready == 0, "silently dead");
     }
 }
@@ -273,12 +279,12 @@ fn parked_peers_are_asked_again_a_minute_after_the_last_ready_peer_went_and_ever
         let begin = Instant::now();
         world.take(Step::Add(0));
         world.check();
-        assert_eq!(world.pool.ask_again_at, Some(begin + ASK_AGAIN), "counted from the start");
+        assert_eq!(world.pool.rediscover_at, Some(begin + REDISCOVERY_INTERVAL), "counted from the start");
 
         advance(Duration::from_secs(10)).await;
         world.take(Step::Identified(0, vec![0]));
         world.check();
-        assert_eq!(world.pool.ask_again_at, None, "somebody is ready");
+        assert_eq!(world.pool.rediscover_at, None, "somebody is ready");
 
         advance(Duration::from_secs(100)).await;
         let lost = Instant::now();
@@ -287,12 +293,16 @@ fn parked_peers_are_asked_again_a_minute_after_the_last_ready_peer_went_and_ever
         advance(Duration::from_secs(30)).await;
         world.take(Step::Failed(0, 2));
         world.check();
-        assert_eq!(world.pool.ask_again_at, Some(lost + ASK_AGAIN), "another failure does not put it off");
+        assert_eq!(
+            world.pool.rediscover_at,
+            Some(lost + REDISCOVERY_INTERVAL),
+            "another failure does not put it off"
+        );
 
         advance(Duration::from_secs(30)).await;
-        world.pool.ask_again();
+        world.pool.rediscover();
         world.check();
-        assert_eq!(world.pool.ask_again_at, Some(lost + 2 * ASK_AGAIN));
+        assert_eq!(world.pool.rediscover_at, Some(lost + 2 * REDISCOVERY_INTERVAL));
     });
 }
 
@@ -339,7 +349,10 @@ fn where_we_are_is_what_a_peer_said_last_until_a_reset_goes_back_to_the_configur
             let who = world.pick(who, true).unwrap();
             let (location, peers) = (location.map(str::to_owned), vec![at(0), at(1)]);
             let roles = Roles::default();
-            world.tell(who, What::Identified { location, proxies: None, roles, peers, lists_itself: true });
+            world.tell(
+                who,
+                SessionEventKind::Identified { location, proxies: None, roles, peers, lists_itself: true },
+            );
             world.pool.shared.identity.read().location.clone()
         };
         assert_eq!(said(&mut world, 0, Some("rack 7")).as_deref(), Some("rack 7"));

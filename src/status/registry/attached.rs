@@ -7,7 +7,7 @@ use tracing::debug;
 use super::Listeners;
 use crate::{
     metrics::{Detach, Reset},
-    status::{End, Listener, ListenerView, ResetReason, listener::Attachment, seat::Seat},
+    status::{End, Listener, ListenerView, ResetReason, listener::Attachment, stream_handle::StreamHandle},
 };
 
 /// A place among the streams. Dropping it makes room for another.
@@ -27,7 +27,7 @@ impl Drop for Place {
 pub(in crate::status) struct Attached {
     pub(super) listeners: Weak<Listeners>,
     pub(in crate::status) listener: Arc<Listener>,
-    pub(in crate::status) seat: Arc<Seat>,
+    pub(in crate::status) handle: Arc<StreamHandle>,
     /// Why the stream ended, if it did by itself.
     pub(in crate::status) left: Option<Detach>,
 }
@@ -35,7 +35,7 @@ pub(in crate::status) struct Attached {
 impl Attached {
     /// Counts that the stream starts over.
     pub(in crate::status) fn count_reset(&self, why: ResetReason, missed: u64) {
-        self.seat.reset(missed);
+        self.handle.reset(missed);
         let why = match why {
             ResetReason::Overflow => Reset::Overflow,
             ResetReason::Compacted => Reset::Compacted,
@@ -47,7 +47,7 @@ impl Attached {
     }
 
     fn why_it_left(&self) -> Detach {
-        let called_away = self.seat.end().map(|(end, _)| detach(end));
+        let called_away = self.handle.end().map(|(end, _)| detach(end));
         self.left.or(called_away).unwrap_or(Detach::ClientGone)
     }
 
@@ -67,11 +67,12 @@ impl Drop for Attached {
         debug!(listener = %self.listener.id, ?why, "listener detached");
         let mut registry = listeners.registry.lock();
         listeners.one_less(&mut registry);
-        let mut life = self.listener.life.lock();
-        // After a takeover the seat is somebody else's.
-        if matches!(&life.attachment, Attachment::Attached { seat, .. } if Arc::ptr_eq(seat, &self.seat)) {
-            life.past = life.progress();
-            life.attachment = Attachment::detached(self.listener.spec.idle_ttl);
+        let mut state = self.listener.state.lock();
+        // After a takeover the handle is somebody else's.
+        if matches!(&state.attachment, Attachment::Attached { handle, .. } if Arc::ptr_eq(handle, &self.handle))
+        {
+            state.finished = state.progress();
+            state.attachment = Attachment::detached(self.listener.spec.idle_ttl);
             let ephemeral = self.listener.spec.idle_ttl.is_none();
             let listed = registry.listeners.get(&self.listener.id);
             if ephemeral && listed.is_some_and(|listed| Arc::ptr_eq(listed, &self.listener)) {

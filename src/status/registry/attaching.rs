@@ -10,7 +10,7 @@ use crate::{
     status::{
         AttachError, AttachOptions, End, Gap, GapPolicy, Listener, ListenerSpec,
         listener::Attachment,
-        seat::Seat,
+        stream_handle::StreamHandle,
         subscription::{Start, Subscription},
     },
 };
@@ -108,29 +108,29 @@ impl Listeners {
         start: Start,
     ) -> Result<Attached, AttachError> {
         self.check_open()?;
-        let mut life = listener.life.lock();
+        let mut state = listener.state.lock();
         let mut how = match (start, listener.spec.idle_ttl) {
             (Start::After(_), _) => Attach::Resumed,
             (_, None) => Attach::Ephemeral,
             (_, Some(_)) => Attach::New,
         };
-        match &life.attachment {
-            Attachment::Attached { seat, .. } if options.takeover => {
+        match &state.attachment {
+            Attachment::Attached { handle, .. } if options.takeover => {
                 self.check_takeovers(registry)?;
-                seat.call_away(End::TakenOver, 0);
+                handle.terminate(End::TakenOver, 0);
                 how = Attach::Takeover;
             }
             Attachment::Attached { client, .. } => return Err(AttachError::Attached(client.to_string())),
             Attachment::Detached { .. } => self.check_streams(registry)?,
         }
-        life.past = life.progress();
-        let seat = Arc::new(Seat::at(life.past.cursor));
-        life.attachment =
-            Attachment::Attached { seat: Arc::clone(&seat), client: options.client.as_str().into() };
-        drop(life);
+        state.finished = state.progress();
+        let handle = Arc::new(StreamHandle::at(state.finished.cursor));
+        state.attachment =
+            Attachment::Attached { handle: Arc::clone(&handle), client: options.client.as_str().into() };
+        drop(state);
         registry.streams += 1;
         self.counts.attached(how);
         debug!(listener = %listener.id, client = options.client, ?how, "listener attached");
-        Ok(Attached { listeners: Weak::clone(&self.this), listener, seat, left: None })
+        Ok(Attached { listeners: Weak::clone(&self.this), listener, handle, left: None })
     }
 }

@@ -40,11 +40,11 @@ fn black_hole() -> ((Socket, std::net::TcpStream), SocketAddr) {
 }
 
 fn connector() -> Connector {
-    Connector::new(TIMEOUT, Slots::for_files(0))
+    Connector::new(TIMEOUT, DialLimits::for_files(0))
 }
 
 async fn failure(address: &PeerAddress) -> (Reason, String) {
-    match connector().dial(address, Prospect::Fair).await {
+    match connector().dial(address, DialPriority::Normal).await {
         Ok(_) => panic!("{address} answered"),
         Err(DialError { reason, detail }) => (reason, detail),
     }
@@ -53,7 +53,7 @@ async fn failure(address: &PeerAddress) -> (Reason, String) {
 #[tokio::test]
 async fn a_peer_that_listens_is_reached_and_an_ip_address_needs_no_words() {
     let (_listener, address) = listener().await;
-    let (_stream, detail) = connector().dial(&peer(address), Prospect::Fair).await.unwrap();
+    let (_stream, detail) = connector().dial(&peer(address), DialPriority::Normal).await.unwrap();
     assert_eq!(detail, "");
 }
 
@@ -61,7 +61,7 @@ async fn a_peer_that_listens_is_reached_and_an_ip_address_needs_no_words() {
 async fn of_a_peer_with_a_name_it_is_told_which_address_answered() {
     let (_listener, address) = listener().await;
     let named = PeerAddress::new("localhost", address.port()).unwrap();
-    let (_stream, detail) = connector().dial(&named, Prospect::Fair).await.unwrap();
+    let (_stream, detail) = connector().dial(&named, DialPriority::Normal).await.unwrap();
     assert_eq!(detail, format!("at {address}"));
 }
 
@@ -71,7 +71,7 @@ async fn an_ipv6_address_is_dialled_without_brackets() {
         return; // a machine without IPv6
     };
     let address = format!("[::1]:{}", listener.local_addr().unwrap().port()).parse().unwrap();
-    assert!(connector().dial(&address, Prospect::Fair).await.is_ok());
+    assert!(connector().dial(&address, DialPriority::Normal).await.is_ok());
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_socket_that_found_itself_is_recognised() {
 async fn attempts_beyond_the_bound_wait_for_a_slot_and_lose_no_time_by_it() {
     let (_full, address) = black_hole();
     let connector = connector();
-    let enter = || connector.slots.dials.enter(Prospect::Fair).now_or_never();
+    let enter = || connector.limits.dials.enter(DialPriority::Normal).now_or_never();
     let taken: Vec<_> = std::iter::from_fn(enter).collect();
     let start = Instant::now();
     let later = async {
@@ -152,7 +152,7 @@ async fn attempts_beyond_the_bound_wait_for_a_slot_and_lose_no_time_by_it() {
         drop(taken);
     };
     let address = peer(address);
-    let (dialled, ()) = tokio::join!(connector.dial(&address, Prospect::Fair), later);
+    let (dialled, ()) = tokio::join!(connector.dial(&address, DialPriority::Normal), later);
     assert!(matches!(dialled, Err(DialError { reason: Reason::ConnectTimeout, .. })));
     assert_eq!(start.elapsed().as_secs(), 20);
 }

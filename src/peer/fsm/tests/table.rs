@@ -283,7 +283,7 @@ fn a_peer_that_fails_and_fails_lets_others_go_first_until_it_has_been_ready() {
     let redial = |scene: &mut Scene| {
         scene.now = scene.fsm.next_deadline().unwrap();
         match scene.orders(Input::DeadlinePassed)[..] {
-            [Action::Dial(prospect)] => prospect,
+            [Action::Dial(priority)] => priority,
             ref other => panic!("{other:?}"),
         }
     };
@@ -291,16 +291,16 @@ fn a_peer_that_fails_and_fails_lets_others_go_first_until_it_has_been_ready() {
         scene.feed(refused());
         redial(&mut scene)
     });
-    assert_eq!(prospects, [Prospect::Fair, Prospect::Fair, Prospect::Poor, Prospect::Poor]);
+    assert_eq!(prospects, [DialPriority::Normal, DialPriority::Normal, DialPriority::Low, DialPriority::Low]);
     scene.feed(established());
     scene.receive(WELCOME);
     scene.feed(lost());
     let prospects = [(); 4].map(|()| {
-        let prospect = redial(&mut scene);
+        let priority = redial(&mut scene);
         scene.feed(refused());
-        prospect
+        priority
     });
-    assert_eq!(prospects, [Prospect::Good; 4], "it may be back any moment");
+    assert_eq!(prospects, [DialPriority::High; 4], "it may be back any moment");
 }
 
 /// The rows of the reference's state table that end in CONNECTING. There a failure counts twice, once or not at all.

@@ -179,7 +179,7 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
     assert_eq!(pool.len(), world.len());
     let members: Vec<_> = world.connected.iter().chain(&world.parked).collect();
     assert!(world.learned.iter().all(|address| world.connected.contains(address)), "learned ones never park");
-    assert!(pool.tellers.iter().all(|address| members.contains(&address)), "a stranger is remembered");
+    assert!(pool.list_sources.iter().all(|address| members.contains(&address)), "a stranger is remembered");
     assert!(pool.given_up.keys().eq(&world.probed), "remembered, and nobody looks for it");
 }
 

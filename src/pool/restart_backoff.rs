@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// When peers were started last.
 #[derive(Debug, Default)]
-pub(super) struct Pacing {
+pub(super) struct RestartBackoff {
     starts: HashMap<PeerAddress, Start>,
     /// With more entries than this, those that are due to be forgotten are.
     tidy_at: usize,
@@ -32,7 +32,7 @@ struct Start {
     backoff: Backoff,
 }
 
-impl Pacing {
+impl RestartBackoff {
     /// Somebody wants a fresh start.
     pub(super) fn forget(&mut self) {
         self.starts.clear();
@@ -67,26 +67,29 @@ mod tests {
 
     #[test]
     fn a_peer_that_is_started_over_and_over_waits_longer_and_longer() {
-        let (mut pacing, mut now) = (Pacing::default(), Instant::now());
+        let (mut restarts, mut now) = (RestartBackoff::default(), Instant::now());
         let (peer, begun) = (PeerAddress::new("leaf-1", 8009).unwrap(), now);
-        assert_eq!(pacing.pause(&peer, now, 7), Duration::ZERO, "the first time at once");
+        assert_eq!(restarts.pause(&peer, now, 7), Duration::ZERO, "the first time at once");
         for _ in 0..100 {
-            now += pacing.pause(&peer, now, 7);
+            now += restarts.pause(&peer, now, 7);
         }
         assert!(now - begun > Duration::from_secs(150), "{:?}", now - begun);
-        pacing.forget();
-        assert_eq!(pacing.pause(&peer, now, 7), Duration::ZERO, "a reset forgets it all");
+        restarts.forget();
+        assert_eq!(restarts.pause(&peer, now, 7), Duration::ZERO, "a reset forgets it all");
     }
 
     #[test]
     fn what_is_long_ago_is_forgotten() {
-        let (mut pacing, now) = (Pacing::default(), Instant::now());
+        let (mut restarts, now) = (RestartBackoff::default(), Instant::now());
         for number in 0..10_000_u32 {
             let peer = PeerAddress::new(&format!("leaf-{number}"), 8009).unwrap();
-            assert_eq!(pacing.pause(&peer, now + Duration::from_secs(u64::from(number)), 7), Duration::ZERO);
+            assert_eq!(
+                restarts.pause(&peer, now + Duration::from_secs(u64::from(number)), 7),
+                Duration::ZERO
+            );
         }
-        assert!(pacing.starts.len() < 500, "{}", pacing.starts.len());
+        assert!(restarts.starts.len() < 500, "{}", restarts.starts.len());
         let first = PeerAddress::new("leaf-0", 8009).unwrap();
-        assert_eq!(pacing.pause(&first, now + Duration::from_secs(20_000), 7), Duration::ZERO);
+        assert_eq!(restarts.pause(&first, now + Duration::from_secs(20_000), 7), Duration::ZERO);
     }
 }

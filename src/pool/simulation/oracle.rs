@@ -17,7 +17,7 @@ use crate::{
 
 /// What is known from what was published alone.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct Oracle {
     pub(super) peers: BTreeMap<PeerAddress, PeerStatus>,
     pub(super) origins: BTreeMap<PeerAddress, PeerOrigin>,
     /// Those that left because they were given up: somebody has to look for them.
@@ -28,7 +28,7 @@ pub(super) struct Witness {
     checked: u64,
 }
 
-impl Default for Witness {
+impl Default for Oracle {
     fn default() -> Self {
         Self {
             peers: BTreeMap::new(),
@@ -88,7 +88,7 @@ const fn is_loss(reason: Reason) -> bool {
     matches!(reason, HandshakeRejected | HandshakeTimeout | KeepaliveTimeout | ProtocolError | RemoteClosed)
 }
 
-impl Witness {
+impl Oracle {
     /// Reads what was published since.
     pub(super) fn read(&mut self, hub: &Hub) {
         let mut events = Vec::new();
@@ -137,10 +137,10 @@ impl Witness {
 impl World {
     /// What always holds.
     pub(super) fn check(&mut self) {
-        self.witness.read(&self.pool.hub);
-        if self.witness.revision != self.witness.checked {
-            self.witness.checked = self.witness.revision;
-            self.note(|world| format!("        {} {:?}", world.witness.health, world.witness.peers));
+        self.oracle.read(&self.pool.hub);
+        if self.oracle.revision != self.oracle.checked {
+            self.oracle.checked = self.oracle.revision;
+            self.note(|world| format!("        {} {:?}", world.oracle.health, world.oracle.peers));
             self.check_state();
         }
         self.check_members();
@@ -149,7 +149,7 @@ impl World {
     /// A learned peer was given up, or none is left: all that are parked are asked again, but the one that has
     /// just been asked.
     pub(super) fn check_asked_again(&self, asked: &PeerAddress) {
-        for (address, status) in &self.witness.peers {
+        for (address, status) in &self.oracle.peers {
             let runs = *status != PeerStatus::Disconnected || self.pool.running.contains_key(address);
             assert!(runs || address == asked, "{address} may know of others, and is not asked");
         }
@@ -158,24 +158,24 @@ impl World {
     /// What is said when asked is what was published.
     fn check_state(&self) {
         let (pool, _) = self.pool.hub.pool(POOL).unwrap();
-        let expected = health(self.witness.peers.values());
+        let expected = health(self.oracle.peers.values());
         assert_eq!((pool.health, pool.ready, pool.wanted), expected, "health of the pool");
         let (peers, _) = self.pool.hub.peers(None, None, usize::MAX).unwrap();
         let peers = peers.iter().map(|peer| (&peer.address, &peer.status));
-        assert!(peers.eq(&self.witness.peers), "peers of the pool");
+        assert!(peers.eq(&self.oracle.peers), "peers of the pool");
     }
 
     /// Every member has a session unless it is parked, and nobody else has one, except those that are probed.
     fn check_members(&self) {
         let pool = &self.pool;
-        assert_eq!(pool.members.len(), self.witness.peers.len(), "members and peers");
+        assert_eq!(pool.members.len(), self.oracle.peers.len(), "members and peers");
         assert_eq!(pool.running.len(), pool.sessions.len(), "a session has been forgotten");
         for (address, id) in &pool.running {
             let probed = matches!(pool.sessions[id].task, Task::Probe(_) | Task::Done);
-            let member = self.witness.peers.contains_key(address);
+            let member = self.oracle.peers.contains_key(address);
             assert!(probed != member, "{address}: a member is not probed, and a stranger is");
         }
-        for (address, status) in &self.witness.peers {
+        for (address, status) in &self.oracle.peers {
             let session = pool.running.get(address).map(|id| &pool.sessions[id]);
             let silent = pool.told.is_empty();
             match (status, session) {

@@ -16,13 +16,13 @@ const GIVEN_UP: &str = "given up: a learned peer that fails four times in a row 
 
 /// Hears every message of the watch.
 #[derive(Debug)]
-pub(super) struct Ear {
+pub(super) struct DemoObserver {
     ready: watch::Sender<BTreeSet<String>>,
     has_explained: bool,
 }
 
-impl Ear {
-    /// An ear, and where to look for the `host:port` of those that are READY.
+impl DemoObserver {
+    /// An observer, and where to look for the `host:port` of those that are READY.
     pub(super) fn new() -> (Self, watch::Receiver<BTreeSet<String>>) {
         let (ready, seen) = watch::channel(BTreeSet::new());
         (Self { ready, has_explained: false }, seen)
@@ -75,21 +75,21 @@ mod tests {
 
     #[test]
     fn it_knows_who_is_ready_now() {
-        let (mut ear, seen) = Ear::new();
+        let (mut observer, seen) = DemoObserver::new();
         let ready = peer("127.0.0.1:18009", PeerStatus::Ready, Reason::HandshakeComplete, "");
-        ear.hear(&snapshot(1, vec![], vec![ready]));
-        ear.hear(&change(PeerStatus::Ready, Reason::HandshakeComplete));
+        observer.hear(&snapshot(1, vec![], vec![ready]));
+        observer.hear(&change(PeerStatus::Ready, Reason::HandshakeComplete));
         let both = ["127.0.0.1:18009", ADDRESS].map(str::to_owned);
         assert_eq!(*seen.borrow(), BTreeSet::from(both));
-        ear.hear(&change(PeerStatus::Connecting, Reason::RemoteClosed));
+        observer.hear(&change(PeerStatus::Connecting, Reason::RemoteClosed));
         assert!(!seen.borrow().contains(ADDRESS));
     }
 
     #[test]
     fn that_a_learned_peer_was_given_up_is_explained_once() {
-        let (mut ear, _seen) = Ear::new();
-        assert_eq!(ear.hear(&change(PeerStatus::Connecting, Reason::ConnectFailed)), None);
-        assert_eq!(ear.hear(&change(PeerStatus::Closing, Reason::GivenUp)), Some(GIVEN_UP));
-        assert_eq!(ear.hear(&change(PeerStatus::Disconnected, Reason::GivenUp)), None);
+        let (mut observer, _seen) = DemoObserver::new();
+        assert_eq!(observer.hear(&change(PeerStatus::Connecting, Reason::ConnectFailed)), None);
+        assert_eq!(observer.hear(&change(PeerStatus::Closing, Reason::GivenUp)), Some(GIVEN_UP));
+        assert_eq!(observer.hear(&change(PeerStatus::Disconnected, Reason::GivenUp)), None);
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Plan {
     pub(super) fabric: Vec<usize>,
     pub(super) limit: usize,
     pub(super) timers: Timers,
-    pub(super) ask_again: Duration,
+    pub(super) rediscovery_interval: Duration,
     /// The longest that a message is under way as a rule, and how many of a thousand take much longer.
     pub(super) delay: Duration,
     pub(super) stalls_per_mille: u32,
@@ -93,7 +93,7 @@ impl Plan {
             configured,
             limit,
             timers,
-            ask_again: seconds(rng, 3, 60),
+            rediscovery_interval: seconds(rng, 3, 60),
             delay: Duration::from_millis(rng.u64(1..80)),
             stalls_per_mille: rng.u32(0..20),
             lateness: Duration::from_millis(if rng.bool() { 0 } else { rng.u64(1..40) }),
@@ -114,7 +114,7 @@ fn subset(rng: &mut fastrand::Rng, servers: usize) -> Vec<usize> {
 
 impl World {
     /// Decides what is to happen when.
-    pub(super) fn forecast(&mut self) {
+    pub(super) fn schedule_faults(&mut self) {
         let storm = self.plan.storm;
         for server in 0..self.plan.servers {
             if self.chance(10) {

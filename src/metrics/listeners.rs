@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::Word;
+use super::LowercaseLabel;
 
 /// Defines an enum whose variants have a word each, as the value of a label.
 macro_rules! words {
@@ -75,50 +75,53 @@ words! {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
-    kind: Word,
+    kind: LowercaseLabel,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Why {
-    reason: Word,
+    reason: LowercaseLabel,
 }
 
 /// What is counted of listeners. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Listening {
+pub struct ListenerMetrics {
     attaches: Family<Kind, Counter>,
     detaches: Family<Why, Counter>,
     resets: Family<Why, Counter>,
     missed: Counter,
 }
 
-impl Default for Listening {
+impl Default for ListenerMetrics {
     /// All of them are there at once, so that rates begin at zero.
     fn default() -> Self {
         let (attaches, detaches, resets) = (Family::default(), Family::default(), Family::default());
-        let count =
-            |family: &Family<Why, Counter>, word| drop(family.get_or_create(&Why { reason: Word(word) }));
-        Attach::ALL.iter().for_each(|how| drop(attaches.get_or_create(&Kind { kind: Word(how.word()) })));
+        let count = |family: &Family<Why, Counter>, word| {
+            drop(family.get_or_create(&Why { reason: LowercaseLabel(word) }))
+        };
+        Attach::ALL
+            .iter()
+            .for_each(|how| drop(attaches.get_or_create(&Kind { kind: LowercaseLabel(how.word()) })));
         Detach::ALL.iter().for_each(|why| count(&detaches, why.word()));
         Reset::ALL.iter().for_each(|why| count(&resets, why.word()));
         Self { attaches, detaches, resets, missed: Counter::default() }
     }
 }
 
-impl Listening {
+impl ListenerMetrics {
     /// A stream was attached.
     pub fn attached(&self, how: Attach) {
-        self.attaches.get_or_create(&Kind { kind: Word(how.word()) }).inc();
+        self.attaches.get_or_create(&Kind { kind: LowercaseLabel(how.word()) }).inc();
     }
 
     /// A stream is attached no more.
     pub fn detached(&self, why: Detach) {
-        self.detaches.get_or_create(&Why { reason: Word(why.word()) }).inc();
+        self.detaches.get_or_create(&Why { reason: LowercaseLabel(why.word()) }).inc();
     }
 
     /// A stream started over; so many changes were replaced by its snapshot.
     pub fn reset(&self, why: Reset, missed: u64) {
-        self.resets.get_or_create(&Why { reason: Word(why.word()) }).inc();
+        self.resets.get_or_create(&Why { reason: LowercaseLabel(why.word()) }).inc();
         self.missed.inc_by(missed);
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use tracing::{info, warn};
 
-use super::limiter::{Limiter, Verdict};
+use super::log_limiter::{Limiter, Verdict};
 use crate::{
     peer::PeerAddress,
     status::{ChangeKind, Event, HealthChange},
@@ -13,12 +13,12 @@ use crate::{
 
 /// What is logged of one pool.
 #[derive(Debug, Default)]
-pub(super) struct Telling {
+pub(super) struct TransitionLog {
     peers: Limiter<PeerAddress, Arc<Event>>,
     health: Limiter<(), (Arc<Event>, HealthChange)>,
 }
 
-impl Telling {
+impl TransitionLog {
     /// A change was published.
     pub(super) fn note(&mut self, event: &Arc<Event>, now: Instant) {
         let address = event.peer.peer.address.clone();

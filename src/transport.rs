@@ -3,15 +3,15 @@
 mod connection;
 mod connector;
 mod counted;
+mod dial_limits;
 mod secure;
-mod slots;
 #[cfg(test)]
 mod tests;
 
 pub use connection::{Connection, Event};
 pub use connector::{Connector, DialError};
+pub use dial_limits::DialLimits;
 pub use secure::secure;
-pub use slots::Slots;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

@@ -1,5 +1,5 @@
 //! The pool and its peers, both ends, in virtual time: no task, no socket, no clock. Membership, state machines,
-//! backoff, pacing and hub are the real ones; servers, wire and the passing of time are simulated, and chance
+//! backoff, restarts and hub are the real ones; servers, wire and the passing of time are simulated, and chance
 //! comes from one seed, so that a run that fails can be seen again.
 //!
 //! A run is a storm and a calm. In the storm servers are killed, lose power, are cut off, misbehave and change
@@ -10,13 +10,13 @@
 //! `PEERSTATUS_SIM_SEED=n` and `--nocapture` show the run of one seed, `PEERSTATUS_SIM_SEEDS=n` makes more runs than usual.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-mod calm;
+mod faults;
+mod oracle;
 mod pool;
+mod recovery;
 mod server;
 mod session;
-mod weather;
 mod wire;
-mod witness;
 mod world;
 
 use std::{

@@ -50,12 +50,12 @@ fn tell(files: usize, clients: usize, wanted: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::Slots;
+    use crate::transport::DialLimits;
 
     #[test]
     fn clients_have_the_files_that_peers_leave_them() {
         for (files, clients) in [(0, 16), (256, 16), (1024, 128), (20_000, 4_872), (1_048_576, 262_016)] {
-            let peers = Slots::for_files(files).most_connections();
+            let peers = DialLimits::for_files(files).most_connections();
             assert_eq!(room_for_clients(files, peers), clients, "{files}");
             assert!(files < 512 || peers + clients < files);
         }

@@ -12,9 +12,9 @@ use crate::{
 
 /// Since when each peer that is wanted and not READY is waited for.
 #[derive(Debug, Default)]
-pub(super) struct Waits(HashMap<PeerAddress, SystemTime>);
+pub(super) struct TimeToReady(HashMap<PeerAddress, SystemTime>);
 
-impl Waits {
+impl TimeToReady {
     /// Takes a change in. Returns how long the peer was waited for, if that is over.
     pub(super) fn note(&mut self, event: &Event) -> Option<Duration> {
         let peer = &event.peer.peer;
@@ -50,12 +50,12 @@ mod tests {
 
     #[test]
     fn a_wait_is_from_when_the_peer_was_added_or_lost() {
-        let (hub, mut waits) = (Hub::new(1, 16), Waits::default());
+        let (hub, mut waits) = (Hub::new(1, 16), TimeToReady::default());
         hub.add_pool("p".into(), Arc::new(Identity::new("a", "d")), SystemTime::UNIX_EPOCH);
         let mut told = |second: u64, what: Update| {
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
             let update = PeerUpdate { pool: "p".into(), address: "h:1".parse().unwrap(), at, what };
-            waits.note(&hub.take_in(update).unwrap()).map(|waited| waited.as_secs())
+            waits.note(&hub.apply(update).unwrap()).map(|waited| waited.as_secs())
         };
         let is = |status, reason| Update::Is { status, reason, detail: "".into(), failures: 0, roles: None };
         assert_eq!(told(10, Update::Added(PeerOrigin::Configured)), None);

@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     POOL, address,
+    faults::{NO_LIMIT, News},
     server::Behaviour,
     session::{Link, Session, Task},
-    weather::{NO_LIMIT, News},
     wire::{RETRANSMIT, STALL},
     world::{Event, World},
 };
@@ -87,9 +87,9 @@ impl World {
     fn to_be_ready(&self) -> BTreeSet<usize> {
         let good = |peer: &usize| self.servers[*peer].good;
         let fabric: BTreeSet<_> = self.fabric.iter().copied().filter(good).collect();
-        let given_up = self.witness.given_up.iter().map(super::number);
+        let given_up = self.oracle.given_up.iter().map(super::number);
         let tried: BTreeSet<_> = self.pool.sessions.values().map(|session| session.peer).collect();
-        let parked = self.witness.peers.keys().map(super::number);
+        let parked = self.oracle.peers.keys().map(super::number);
         if self.plan.limit < NO_LIMIT || !tried.iter().copied().chain(parked).any(|peer| good(&peer)) {
             return BTreeSet::new();
         }
@@ -113,7 +113,7 @@ impl World {
         assert!(
             missing.is_empty() || self.now < settled + self.all_in_all(),
             "{missing:?} are not READY; the pool has {:#?}",
-            self.witness.peers
+            self.oracle.peers
         );
         self.check_final_health(missing.is_empty());
         self.after(LOOK, Event::Look);
@@ -122,7 +122,7 @@ impl World {
     /// Long enough for whatever may have to come one after the other: the loss of a connection noticed, somebody
     /// found who tells of others, these found and given up and found again.
     fn all_in_all(&self) -> Duration {
-        self.plan.ask_again
+        self.plan.rediscovery_interval
             + 2 * (self.longest_attempt() + self.pool.cap() + SLACK)
             + 2 * (LONGEST_PAUSE + self.plan.timers.connect)
             + 2 * LONGEST_PACING
@@ -139,7 +139,7 @@ impl World {
         let session = self.pool.running.get(&address).map(|id| &self.pool.sessions[id]);
         let sound = session
             .is_some_and(|session| matches!(session.link, Link::Up(conn) if self.conns[conn].is_sound()));
-        sound && self.witness.peers.get(&address) == Some(&PeerStatus::Ready)
+        sound && self.oracle.peers.get(&address) == Some(&PeerStatus::Ready)
     }
 
     fn check_final_health(&self, all_there: bool) {
@@ -148,7 +148,7 @@ impl World {
         }
         let health = self.pool.hub.pool(POOL).unwrap().0.health;
         let wanted = |status: &PeerStatus| !matches!(status, PeerStatus::Closing | PeerStatus::Disconnected);
-        let mut wanted = self.witness.peers.iter().filter(|(_, status)| wanted(status));
+        let mut wanted = self.oracle.peers.iter().filter(|(_, status)| wanted(status));
         let nobody_else = wanted.all(|(address, _)| self.recovery.expected.contains(&super::number(address)));
         assert!(health != PoolHealth::Down, "DOWN with all that can be READY");
         assert!(!nobody_else || health == PoolHealth::Healthy, "{health}, and all are READY");

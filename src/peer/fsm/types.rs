@@ -85,7 +85,7 @@ pub enum Input {
 pub enum Action {
     /// Bring up the byte stream; answer with `Established` or `DialFailed`. With TLS, answer with
     /// `TcpEstablished` or `DialFailed` first, and then with `Established` or `TlsFailed`.
-    Dial(Prospect),
+    Dial(DialPriority),
     /// Say who we are, in a request of this number.
     SendIdentity(u64),
     /// Send these bytes, in order.
@@ -107,13 +107,13 @@ pub enum Action {
 
 /// How likely it is that an attempt succeeds. Where there is not room for all of them, it decides who goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prospect {
+pub enum DialPriority {
     /// The peer was READY before.
-    Good,
+    High,
     /// It is new.
-    Fair,
+    Normal,
     /// It has failed several times in a row, and was never READY.
-    Poor,
+    Low,
 }
 
 /// What is to be published of a peer.

@@ -34,9 +34,9 @@ impl Progress {
 /// In this order, so that what is looked at for every change lies together.
 #[derive(Debug, Default)]
 #[repr(C)]
-pub(super) struct Seat {
+pub(super) struct StreamHandle {
     /// Whether there is an end to be looked at: mostly there is not, and then this is all that is looked at.
-    called: AtomicBool,
+    is_terminated: AtomicBool,
     cursor: AtomicU64,
     delivered: AtomicU64,
     resets: AtomicU64,
@@ -45,7 +45,7 @@ pub(super) struct Seat {
     pub(super) waker: AtomicWaker,
 }
 
-impl Seat {
+impl StreamHandle {
     pub(super) fn at(cursor: u64) -> Self {
         Self { cursor: AtomicU64::new(cursor), ..Self::default() }
     }
@@ -76,18 +76,18 @@ impl Seat {
 
     /// Ends the stream once it has been told everything up to `revision`. The first call wins, except that
     /// nothing is waited for after one that is immediate.
-    pub(super) fn call_away(&self, end: End, revision: u64) {
+    pub(super) fn terminate(&self, end: End, revision: u64) {
         let mut slot = self.end.lock();
         if slot.is_none() || end.is_immediate() {
             *slot = Some((end, revision));
         }
         drop(slot);
-        self.called.store(true, Ordering::Release);
+        self.is_terminated.store(true, Ordering::Release);
         self.waker.wake();
     }
 
     /// Whether the stream is to end, and once it has been told how much.
     pub(super) fn end(&self) -> Option<(End, u64)> {
-        if self.called.load(Ordering::Acquire) { *self.end.lock() } else { None }
+        if self.is_terminated.load(Ordering::Acquire) { *self.end.lock() } else { None }
     }
 }

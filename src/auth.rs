@@ -14,7 +14,7 @@ mod role;
 mod tests;
 mod tokens;
 
-pub use caller::{Caller, Certificate, Credential, Refusal, Shown};
+pub use caller::{Caller, Certificate, Credential, Credentials, Refusal};
 pub use connection::ConnectionInfo;
 pub use grant::Grant;
 pub use jwt::{JwtSettings, LEEWAY};
@@ -155,7 +155,7 @@ impl Auth {
     ///
     /// # Errors
     /// What was shown is not accepted.
-    pub fn who(&self, shown: &Shown<'_>, now: SystemTime) -> Result<Caller, Refusal> {
+    pub fn who(&self, shown: &Credentials<'_>, now: SystemTime) -> Result<Caller, Refusal> {
         if let Some(authorization) = shown.authorization {
             return self.bearer(bearer(authorization)?, now);
         }

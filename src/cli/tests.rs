@@ -107,7 +107,7 @@ fn help_has_examples_for_every_command_and_the_exit_codes() {
 #[test]
 fn exit_codes_are_told_in_the_words_of_the_documentation() {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let page = include_str!("../../../docs/configuration.md");
+    let page = include_str!("../../docs/configuration.md");
     let table = page.split("| code | meaning |\n|---|---|\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let help = EXAMPLES.split("Exit codes:").nth(1).unwrap();
     assert_eq!(words(help), words(&table.replace('|', " ")));

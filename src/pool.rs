@@ -4,17 +4,17 @@
 //! per peer (`session`) drives that peer's state machine. What to decide is in pure neighbours.
 
 mod command;
-mod limiter;
+mod log_limiter;
 mod membership;
-mod pacing;
 mod probe;
+mod restart_backoff;
 mod session;
 #[cfg(test)]
 mod simulation;
 mod steps;
 mod supervisor;
-mod telling;
-mod waits;
+mod time_to_ready;
+mod transition_log;
 
 pub use command::{PoolError, PoolHandle, Reset};
-pub use supervisor::{ASK_AGAIN, PoolConfig, open};
+pub use supervisor::{PoolConfig, REDISCOVERY_INTERVAL, open};

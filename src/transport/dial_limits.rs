@@ -10,7 +10,7 @@ use std::{ops::RangeInclusive, sync::Arc};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::connector::DialError;
-use crate::peer::{Prospect, Reason};
+use crate::peer::{DialPriority, Reason};
 
 /// How many connections may be on their way, whatever the process may open. More than the most peers that a pool has
 /// unless configured otherwise.
@@ -20,16 +20,16 @@ const LOOKUPS: usize = 256;
 
 /// Room for attempts. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Slots {
-    pub(super) dials: Lane,
-    pub(super) lookups: Lane,
+pub struct DialLimits {
+    pub(super) dials: PriorityLimit,
+    pub(super) lookups: PriorityLimit,
     connections: Arc<Semaphore>,
     most_connections: usize,
 }
 
-/// A number of slots. A quarter is for peers that were READY before, half of them at most for those that keep failing.
+/// A limited number of slots. A quarter is for peers that were READY before, half of them at most for those that keep failing.
 #[derive(Clone, Debug)]
-pub(super) struct Lane {
+pub(super) struct PriorityLimit {
     all: Arc<Semaphore>,
     /// What must be had besides by those without good prospects.
     unproven: Arc<Semaphore>,
@@ -43,7 +43,7 @@ pub(super) struct Slot {
     _permits: Vec<OwnedSemaphorePermit>,
 }
 
-impl Slots {
+impl DialLimits {
     /// Room for a process that may have this many files open: half of them can be connections on their way, and three
     /// quarters connections to peers in all.
     #[must_use]
@@ -51,8 +51,8 @@ impl Slots {
         let dials = (files / 2).clamp(*DIALS.start(), *DIALS.end());
         let most_connections = (files - files / 4).clamp(*DIALS.start(), Semaphore::MAX_PERMITS);
         Self {
-            dials: Lane::new(dials),
-            lookups: Lane::new(LOOKUPS),
+            dials: PriorityLimit::new(dials),
+            lookups: PriorityLimit::new(LOOKUPS),
             connections: Arc::new(Semaphore::new(most_connections)),
             most_connections,
         }
@@ -79,7 +79,7 @@ impl Slots {
     }
 }
 
-impl Lane {
+impl PriorityLimit {
     fn new(size: usize) -> Self {
         let [all, unproven, poor] =
             [size, size - size / 4, size / 2].map(|size| Arc::new(Semaphore::new(size)));
@@ -87,11 +87,11 @@ impl Lane {
     }
 
     /// Waits for a slot.
-    pub(super) async fn enter(&self, prospect: Prospect) -> Slot {
-        let wanted: &[_] = match prospect {
-            Prospect::Good => &[&self.all],
-            Prospect::Fair => &[&self.unproven, &self.all],
-            Prospect::Poor => &[&self.poor, &self.unproven, &self.all],
+    pub(super) async fn enter(&self, priority: DialPriority) -> Slot {
+        let wanted: &[_] = match priority {
+            DialPriority::High => &[&self.all],
+            DialPriority::Normal => &[&self.unproven, &self.all],
+            DialPriority::Low => &[&self.poor, &self.unproven, &self.all],
         };
         let mut permits = Vec::with_capacity(wanted.len());
         for semaphore in wanted {
@@ -112,23 +112,23 @@ mod tests {
 
     #[test]
     fn however_many_poor_prospects_there_are_a_quarter_is_kept_for_the_others() {
-        let lane = Lane::new(64);
+        let limit = PriorityLimit::new(64);
         let fill =
-            |prospect| -> Vec<_> { std::iter::from_fn(|| lane.enter(prospect).now_or_never()).collect() };
-        let [poor, fair, good] = [Prospect::Poor, Prospect::Fair, Prospect::Good].map(fill);
+            |priority| -> Vec<_> { std::iter::from_fn(|| limit.enter(priority).now_or_never()).collect() };
+        let [poor, fair, good] = [DialPriority::Low, DialPriority::Normal, DialPriority::High].map(fill);
         assert_eq!([poor.len(), fair.len(), good.len()], [32, 16, 16]);
         drop((poor, fair));
-        assert_eq!(fill(Prospect::Good).len(), 48, "and those that were READY may have all");
+        assert_eq!(fill(DialPriority::High).len(), 48, "and those that were READY may have all");
     }
 
     #[test]
     fn room_for_dials_follows_from_how_many_files_may_be_open() {
-        let slots = Slots::for_files(100);
-        let taken: Vec<_> = std::iter::from_fn(|| slots.connection().ok()).collect();
+        let limits = DialLimits::for_files(100);
+        let taken: Vec<_> = std::iter::from_fn(|| limits.connection().ok()).collect();
         assert_eq!(taken.len(), 75);
-        assert!(slots.connection().unwrap_err().detail.starts_with("there are 75 connections"));
+        assert!(limits.connection().unwrap_err().detail.starts_with("there are 75 connections"));
         for (files, dials) in [(0, 64), (1024, 512), (20_000, 10_000), (1_048_576, 16_384)] {
-            assert_eq!(Slots::for_files(files).dials.all.available_permits(), dials);
+            assert_eq!(DialLimits::for_files(files).dials.all.available_permits(), dials);
         }
     }
 }

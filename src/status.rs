@@ -10,12 +10,12 @@ mod filter;
 mod health;
 mod hub;
 mod id;
+mod initial_sync;
 mod listener;
 mod log;
 mod messages;
-mod opening;
 mod registry;
-mod seat;
+mod stream_handle;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -27,14 +27,14 @@ pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, 
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
 pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
 pub use id::is_id;
+pub use initial_sync::SNAPSHOT_CHUNK;
 pub use listener::{
     AttachError, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec, ListenerView,
     Owner, Quota, Reach,
 };
 pub use log::Gap;
 pub use messages::Messages;
-pub use opening::SNAPSHOT_CHUNK;
-pub use registry::{Headcount, Limits, Listeners, Place};
+pub use registry::{Limits, ListenerStats, Listeners, Place};
 pub use subscription::{Progress, Subscription};
 pub use wait::HealthWait;
 pub use wakeup::{Pacer, Wakers, Wakeup};

@@ -15,7 +15,7 @@ use crate::{
 const BACKLOG: u32 = 4096;
 
 /// What is bound.
-pub(super) struct Doors {
+pub(super) struct BoundSockets {
     pub(super) listener: TcpListener,
     /// Its address, with the port that it was given.
     pub(super) address: SocketAddr,
@@ -23,7 +23,7 @@ pub(super) struct Doors {
     pub(super) socket: Option<(UnixListener, SocketFile)>,
 }
 
-impl Doors {
+impl BoundSockets {
     /// Binds whatever is configured.
     pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address: config.listen, source };
