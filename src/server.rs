@@ -13,6 +13,7 @@ mod limits;
 mod socket;
 mod threads;
 mod tls;
+mod unread;
 mod worker;
 
 use std::{

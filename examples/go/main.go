@@ -42,7 +42,7 @@ func process(m *v1.WatchPeerStatusResponse) {
 		fmt.Println("attached at", last, "resumed:", attached.Resumed)
 	case reset != nil: // what we knew is void, and a snapshot follows
 		cursor = nil
-		fmt.Println("missed", reset.MissedCount, "changes (0: nobody knows how many):", reset.Reason)
+		fmt.Println("missed", reset.MissedCount, "changes (0: unknown):", reset.Reason)
 	case snapshot != nil:
 		last = m.Revision
 		fmt.Print("snapshot ", last)

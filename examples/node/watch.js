@@ -37,7 +37,7 @@ function handle(message) {
     console.log("attached at", last, "resumed:", message.attached.resumed);
   } else if (event === "reset") {
     cursor = null; // what we knew is void, and a snapshot follows
-    console.log("missed", message.reset.missed_count, "changes (0: nobody knows how many):", message.reset.reason);
+    console.log("missed", message.reset.missed_count, "changes (0: unknown):", message.reset.reason);
   } else if (event === "snapshot") {
     last = message.revision;
     console.log("snapshot", last, ...message.snapshot.peers.map((peer) => `${peer.name}=${peer.status}`));

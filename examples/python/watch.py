@@ -40,7 +40,7 @@ class Watcher:
             print("attached at", self.last, "resumed:", message.attached.resumed)
         elif event == "reset":  # what we knew is void, and a snapshot follows
             self.cursor = None
-            print("missed", message.reset.missed_count, "changes (0: nobody knows how many):", api.ResetReason.Name(message.reset.reason))
+            print("missed", message.reset.missed_count, "changes (0: unknown):", api.ResetReason.Name(message.reset.reason))
         elif event == "snapshot":
             self.last = message.revision
             print("snapshot", self.last, *[f"{peer.name}={types.PeerStatus.Name(peer.status)}" for peer in message.snapshot.peers])

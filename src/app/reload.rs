@@ -77,7 +77,9 @@ impl Reloader {
         info!(
             added,
             removed,
-            limits = changes.limits.map(tracing::field::debug),
+            max_listeners = changes.limits.map(|limits| limits.listeners),
+            max_listeners_per_principal = changes.limits.map(|limits| limits.per_owner),
+            max_streams = changes.limits.map(|limits| limits.streams),
             max_peers = changes.peer_limit,
             access = changes.access.then_some(true),
             level = changes.level,

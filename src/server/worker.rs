@@ -20,12 +20,13 @@ use tokio::{
     task_local,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::{ServiceExt as _, util::Oneshot};
+use tower::ServiceExt as _;
 
 use super::{
     Access, ServerMetrics, ServerOptions, connection,
     limits::{ConnectionMemory, Held},
     threads::AssignedConn,
+    unread::Unread,
 };
 use crate::{
     auth::ConnectionInfo,
@@ -200,13 +201,19 @@ pub(super) struct ConnectionService {
 impl Service<Request<Incoming>> for ConnectionService {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Oneshot<Router, Request<Incoming>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let extensions = request.extensions_mut();
         extensions.insert(Arc::clone(&self.info));
         extensions.insert(Arc::clone(&self.pacer));
         extensions.insert(Arc::clone(&self.memory));
-        self.router.clone().oneshot(request)
+        let unread = Unread::default();
+        let response = self.router.clone().oneshot(request.map(|body| unread.body(body)));
+        Box::pin(async move {
+            let response = response.await;
+            unread.discard().await;
+            response
+        })
     }
 }

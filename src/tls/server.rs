@@ -12,7 +12,7 @@ use super::{KeyPair, TlsError, crypto_provider, pem};
 use crate::reload::Watched;
 
 /// The one protocol that is spoken.
-const ALPN: &[u8] = b"h2";
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// How the connections of clients are to be secured, in files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ fn load_files(settings: &ServerSettings) -> Result<Loaded, TlsError> {
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
     // A session that is resumed would not have its client's certificate looked at again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -3,12 +3,12 @@
 use std::{future::Future, pin::pin, task::Poll};
 
 use opflex_peerstatus::api::pb::{
-    GetPoolRequest, WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
-    pool_service_client::PoolServiceClient,
+    AddPeerRequest, GetPoolRequest, ListPeersRequest, WatchPeerStatusRequest,
+    peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
 };
-use tonic::{Request, transport::Channel};
+use tonic::{Code, Request, transport::Channel};
 
-use crate::support::{Server, settings, within};
+use crate::support::{Server, Watch, explain, settings, within};
 
 fn pool() -> GetPoolRequest {
     GetPoolRequest { name: "pools/default".into() }
@@ -69,5 +69,27 @@ async fn headers_beyond_measure_are_refused_and_the_connection_stays() {
     long.metadata_mut().insert("x", "x".repeat(20 * 1024).parse().unwrap());
     within("a refusal", server.pools().get_pool(long)).await.unwrap_err();
     server.pools().get_pool(pool()).await.unwrap();
+    server.stop().await;
+}
+
+/// Whoever sends what is too long over and over keeps the watch that it has on the same connection.
+#[tokio::test]
+async fn requests_beyond_measure_are_refused_and_the_watch_beside_them_stays() {
+    let server = Server::start(&[]).await;
+    let channel =
+        Channel::from_shared(format!("http://{}", server.address())).unwrap().connect().await.unwrap();
+    let mut watches = PeerStatusServiceClient::new(channel.clone());
+    let watch = watches.watch_peer_status(WatchPeerStatusRequest::default()).await.unwrap().into_inner();
+    let mut watch = Watch::new(watch);
+    watch.synced().await;
+    let mut pools = PoolServiceClient::new(channel);
+    let long = ListPeersRequest { page_token: "x".repeat(200 * 1024), ..Default::default() };
+    for _ in 0..1100 {
+        let refusal = within("a refusal", pools.list_peers(long.clone())).await.unwrap_err();
+        assert_eq!(explain(&refusal), (Code::InvalidArgument, "REQUEST_TOO_LARGE".to_owned(), vec![]));
+    }
+    let add = AddPeerRequest { parent: "pools/default".into(), host: "127.0.0.1".into(), port: 1 };
+    pools.add_peer(add).await.unwrap();
+    watch.change().await;
     server.stop().await;
 }

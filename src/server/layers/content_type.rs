@@ -11,8 +11,8 @@ use axum::{
 };
 use http::{HeaderValue, Method, StatusCode, Version, header};
 
-const HINT: &str = "This port serves gRPC. From a shell, try `grpcurl -plaintext HOST:PORT list`; metrics and \
-    probes are on the admin port.\n";
+const HINT: &str = "This port serves gRPC. From a shell, try `grpcurl HOST:PORT list`, with -plaintext if the port has no \
+    TLS. Metrics and probes are on the admin port, server.admin.\n";
 
 /// Passes gRPC on; gRPC-Web only if scripts of some origins may use it.
 pub(super) async fn check(
@@ -70,15 +70,14 @@ enum Kind {
     GrpcWeb,
 }
 
-/// Of `application/grpc`, `application/grpc+proto` and their like.
+/// Of `application/grpc`, `application/grpc+proto` and their like. Messages in another format than protobuf are none.
 fn kind(content_type: &str) -> Option<Kind> {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let of =
-        |name: &str| essence.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('+'));
-    if of("application/grpc-web") || of("application/grpc-web-text") {
-        return Some(Kind::GrpcWeb);
+    match essence.strip_suffix("+proto").unwrap_or(&essence) {
+        "application/grpc" => Some(Kind::Grpc),
+        "application/grpc-web" | "application/grpc-web-text" => Some(Kind::GrpcWeb),
+        _ => None,
     }
-    of("application/grpc").then_some(Kind::Grpc)
 }
 
 #[cfg(test)]
@@ -94,6 +93,8 @@ mod tests {
             ("application/grpc-web", Some(Kind::GrpcWeb)),
             ("application/grpc-web-text+proto", Some(Kind::GrpcWeb)),
             ("application/grpcx", None),
+            ("application/grpc+json", None),
+            ("application/grpc-web+json", None),
             ("text/plain", None),
             ("", None),
         ] {
