@@ -1,8 +1,10 @@
-//! Deadlines of calls: the `grpc-timeout` header, and the moment that follows from it.
+//! Deadlines of calls: the `grpc-timeout` header, the moment that follows from it, and whatever else ends a call that its
+//! client does not read.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// The header, as gRPC over HTTP/2 names it.
@@ -13,6 +15,32 @@ const MAX_DIGITS: usize = 8;
 /// When the client of a call gives up. Added to the extensions of a request that has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
+
+/// When a call has to be over, though its client may leave it no room to say so. Added to the extensions of a request. Clones
+/// are of the same call.
+#[derive(Clone, Default)]
+pub struct Overdue(Arc<Mutex<Vec<IsOver>>>);
+
+type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
+
+impl Overdue {
+    /// The call has to be over once this is true. It is asked whenever the task of the call is woken.
+    pub fn when(&self, is_over: impl Fn() -> bool + Send + Sync + 'static) {
+        self.0.lock().push(Box::new(is_over));
+    }
+
+    /// Whether it has to be over.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.0.lock().iter().any(|is_over| is_over())
+    }
+}
+
+impl fmt::Debug for Overdue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overdue").field("is_due", &self.is_due()).finish()
+    }
+}
 
 /// A header that is not of the form that gRPC gives it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

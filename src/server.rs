@@ -7,7 +7,7 @@
 mod accept;
 mod authorize;
 mod connection;
-mod handshakes;
+mod eviction;
 mod layers;
 mod limits;
 mod socket;
@@ -35,7 +35,7 @@ use tonic::service::Routes;
 
 use self::{
     accept::{Incoming, Limits, accept},
-    handshakes::Handshakes,
+    eviction::EvictingLimit,
     threads::{Ended, Threads},
     worker::Shared,
 };
@@ -140,7 +140,7 @@ impl Server {
         let close = CancellationToken::new();
         let shared = Shared {
             hub,
-            router: layers::wrap(api, methods, &access, &settings.web),
+            router: layers::wrap(api, methods, &access, &settings.web, &close),
             access,
             settings: settings.clone(),
             memory: Arc::default(),
@@ -192,7 +192,7 @@ impl Server {
 fn limits(settings: &ServerOptions) -> Limits {
     Limits {
         connections: Arc::new(Semaphore::new(settings.connections)),
-        handshakes: Handshakes::new(settings.handshakes),
+        handshakes: EvictingLimit::new(settings.handshakes),
         keepalive: settings.keepalive,
     }
 }

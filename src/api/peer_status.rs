@@ -1,6 +1,6 @@
 //! `PeerStatusService`: listeners and watches.
 
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use tonic::{Request, Response, Status};
 
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     auth::{Caller, ConnectionInfo, Revocation},
+    deadline::Overdue,
     error_info,
     status::{AttachOptions, ListenerSpec, Owner, Pacer, Quota, Reach},
 };
@@ -106,6 +107,7 @@ impl PeerStatusService for Api {
         let pacer = request.extensions().get::<Arc<Pacer>>();
         let wakers = Arc::clone(pacer.map_or_else(|| self.hub.wakers(), |pacer| pacer.wakers()));
         let revocation = request.extensions().get::<Arc<Revocation>>().cloned();
+        let overdue = request.extensions().get::<Overdue>().cloned();
         let (owner, reach) = (owner(&request), reach(&request));
         let request = request.into_inner();
         let options = AttachOptions {
@@ -134,6 +136,15 @@ impl PeerStatusService for Api {
             }
             self.listeners.attach(id, options).map_err(|error| errors::attach(id, &error))?
         };
+        if let Some(overdue) = overdue {
+            // From the first moment on: the stream may never be polled.
+            poll_fn(|cx| {
+                subscription.wake_at_end(cx.waker());
+                Poll::Ready(())
+            })
+            .await;
+            overdue.when(subscription.ending());
+        }
         let deliveries = self.deliveries.clone();
         Ok(Response::new(WatchStream::new(subscription, &wakers, revocation, deliveries)))
     }

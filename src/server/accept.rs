@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::{
     Keepalive,
-    handshakes::{Handshake, Handshakes},
+    eviction::{EvictingLimit, Slot},
     threads::{ThreadEnded, Threads},
 };
 
@@ -35,7 +35,7 @@ pub(super) struct Limits {
     /// Connections.
     pub(super) connections: Arc<Semaphore>,
     /// Those among them whose handshake is not complete.
-    pub(super) handshakes: Arc<Handshakes>,
+    pub(super) handshakes: Arc<EvictingLimit>,
     /// When silent clients are disconnected.
     pub(super) keepalive: Keepalive,
 }
@@ -44,7 +44,7 @@ pub(super) struct Limits {
 pub(super) struct AcceptedConn {
     pub(super) stream: Stream,
     pub(super) permit: OwnedSemaphorePermit,
-    pub(super) handshake: Handshake,
+    pub(super) handshake: Slot,
 }
 
 /// Its byte stream, for whatever thread will serve it.

@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::{
     accept::{AcceptedConn, Stream},
-    handshakes::Handshake,
+    eviction::Slot,
     threads::AssignedConn,
     tls,
     worker::Worker,
@@ -148,7 +148,7 @@ impl<T: Future> Future for InTurn<'_, T> {
 
 /// A handshake, and what ends it.
 struct PendingHandshake {
-    handshake: Handshake,
+    handshake: Slot,
     deadline: Instant,
     close: CancellationToken,
 }
@@ -173,7 +173,7 @@ struct ConnectionIo<T> {
     turn: Rc<Cell<u64>>,
     /// Bytes that were read during the handshake.
     read: usize,
-    handshake: Option<(Handshake, oneshot::Sender<()>)>,
+    handshake: Option<(Slot, oneshot::Sender<()>)>,
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {

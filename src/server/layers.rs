@@ -14,6 +14,7 @@ use axum::{
     middleware::{from_fn, from_fn_with_state},
 };
 use http::HeaderValue;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower::ServiceBuilder;
@@ -35,8 +36,14 @@ pub struct Methods {
 }
 
 /// Puts the layers around the API.
-pub(super) fn wrap(api: Routes, methods: &Methods, access: &Arc<Access>, web: &WebSettings) -> Router {
-    let authorization = Authorization::new(Arc::clone(access), methods.permission);
+pub(super) fn wrap(
+    api: Routes,
+    methods: &Methods,
+    access: &Arc<Access>,
+    web: &WebSettings,
+    close: &CancellationToken,
+) -> Router {
+    let authorization = Authorization::new(Arc::clone(access), methods.permission, close.clone());
     let origins: Arc<[HeaderValue]> = web.allowed_origins.iter().cloned().collect();
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(CallLimits::new(&methods.calls), call::enforce))

@@ -4,9 +4,10 @@ use std::{
     cell::{Cell, OnceCell},
     convert::Infallible,
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use tokio::{
     sync::mpsc,
     task::{AbortHandle, spawn_local},
     task_local,
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
@@ -30,6 +32,7 @@ use super::{
 };
 use crate::{
     auth::ConnectionInfo,
+    deadline::Overdue,
     status::{Hub, Pacer, Wakers},
 };
 
@@ -75,15 +78,30 @@ pub(super) struct Worker {
     closing: Arc<Wakers>,
 }
 
+/// From when a call has to be over to its reset: for a client that leaves no room to be told.
+const OVERDUE_GRACE: Duration = Duration::from_secs(5);
+
+/// What a task that serves a call, or a connection, is known by to what runs in it.
+#[derive(Default)]
+struct Task {
+    abort: OnceCell<AbortHandle>,
+    overdue: Overdue,
+}
+
 task_local! {
     /// The present task.
-    static TASK: Rc<OnceCell<AbortHandle>>;
+    static TASK: Rc<Task>;
 }
 
 /// How to end the stream that is served by the present task, whatever it waits for; in HTTP/1.1, the connection. The
 /// client sees a reset.
 pub(super) fn abort_handle() -> Option<AbortHandle> {
-    TASK.try_with(|task| task.get().cloned()).ok().flatten()
+    TASK.try_with(|task| task.abort.get().cloned()).ok().flatten()
+}
+
+/// What ends the call that is served by the present task, though hyper may not poll its response for lack of room.
+pub(super) fn overdue() -> Overdue {
+    TASK.try_with(|task| task.overdue.clone()).unwrap_or_default()
 }
 
 /// Runs the streams of a connection on its thread.
@@ -96,11 +114,26 @@ impl<F: Future + 'static> Executor<F> for LocalExecutor {
     }
 }
 
-/// Runs a task that [`abort_handle`] ends.
+/// Runs a task that [`abort_handle`] ends, and [`overdue`].
 fn spawn_abortable<F: Future + 'static>(future: F) {
-    let task = Rc::<OnceCell<AbortHandle>>::default();
-    let handle = spawn_local(TASK.scope(Rc::clone(&task), future));
-    let _ = task.set(handle.abort_handle());
+    let task = Rc::<Task>::default();
+    let timed = until_overdue(future, task.overdue.clone());
+    let handle = spawn_local(TASK.scope(Rc::clone(&task), timed));
+    let _ = task.abort.set(handle.abort_handle());
+}
+
+async fn until_overdue<F: Future>(future: F, overdue: Overdue) {
+    let (mut future, mut grace) = (pin!(future), None);
+    poll_fn(|cx| {
+        if future.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if grace.is_none() && overdue.is_due() {
+            grace = Some(Box::pin(sleep(OVERDUE_GRACE)));
+        }
+        grace.as_mut().map_or(Poll::Pending, |grace| grace.as_mut().poll(cx))
+    })
+    .await;
 }
 
 impl Worker {

@@ -133,6 +133,12 @@ impl Subscription {
         self.attached.handle.waker.register(waker);
     }
 
+    /// Tells whether the service has called the stream away, for as long as anybody wants to know.
+    pub fn ending(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let handle = Arc::clone(&self.attached.handle);
+        move || handle.end().is_some()
+    }
+
     /// Says why the stream ends, where its transport ends it.
     pub fn detach_as(&mut self, why: Detach) {
         self.attached.left = Some(why);

@@ -8,7 +8,13 @@ use opflex_peerstatus::api::pb::{
 };
 use tonic::{Code, Request, transport::Channel};
 
-use crate::support::{Server, Watch, explain, settings, within};
+use crate::support::{
+    RawClient, Server, Watch, explain, peerstatus,
+    raw::{END_STREAM, HEADERS, LARGEST_WINDOW},
+    settings, within,
+};
+
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 fn pool() -> GetPoolRequest {
     GetPoolRequest { name: "pools/default".into() }
@@ -91,5 +97,34 @@ async fn requests_beyond_measure_are_refused_and_the_watch_beside_them_stays() {
     let add = AddPeerRequest { parent: "pools/default".into(), host: "127.0.0.1".into(), port: 1 };
     pools.add_peer(add).await.unwrap();
     watch.change().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn calls_that_need_no_credentials_and_stall_keep_no_health_check_out() {
+    let server = Server::start(&[]).await;
+    let address = server.address();
+    let mut idle = Vec::new();
+    for _ in 0..9 {
+        let mut client = RawClient::connect(address, LARGEST_WINDOW).await;
+        for number in 0..128 {
+            client.begin(2 * number + 1, REFLECTION).await;
+        }
+        idle.push(client);
+    }
+    let health = peerstatus(&["--server", &address.to_string(), "health"]).await;
+    assert!(health.status.success(), "{health:?}");
+    // They end with the service, too.
+    drop(idle);
+    let mut idle = RawClient::connect(address, LARGEST_WINDOW).await;
+    idle.begin(1, REFLECTION).await;
+    within("the beginning of the stream", async { while idle.frame().await.unwrap().kind != HEADERS {} })
+        .await;
+    server.begin_stop();
+    within("the end of the stream", async {
+        while idle.frame().await.expect("trailers come first").flags & END_STREAM == 0 {}
+    })
+    .await;
+    idle.ended().await;
     server.stop().await;
 }

@@ -137,3 +137,20 @@ async fn grpc_web_is_served_over_http_1_to_the_origins_that_may_use_it() {
     drop(stream);
     served.stop().await;
 }
+
+#[tokio::test]
+async fn a_grpc_web_request_that_is_broken_is_answered_at_once_and_one_that_breaks_off_holds_no_connection() {
+    let (stage, served) = web(&[ORIGIN]).await;
+    let head = |format: &str| {
+        format!("POST {GET_POOL} HTTP/1.1\r\ncontent-type: application/{format}+proto\r\norigin: {ORIGIN}")
+    };
+    let response = send(served.address, &head("grpc-web-text"), b"!!!!@@@@", b"\r\n\r\n").await;
+    assert!(response.headers.contains("grpc-status: 3"), "{}", response.headers);
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let request = format!("{}\r\nhost: test\r\ncontent-length: 18\r\n\r\n\0\0\0\0", head("grpc-web"));
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    within("the end", stream.read_to_end(&mut Vec::new())).await.unwrap();
+    drop(stage);
+    served.stop().await;
+}

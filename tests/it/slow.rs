@@ -8,8 +8,8 @@ use std::{
 
 use opflex_peerstatus::{
     api::pb::{
-        CreateListenerRequest, GetListenerRequest, Listener, ListenerState, ResetReason,
-        WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
+        CreateListenerRequest, DestroyListenerRequest, GetListenerRequest, Listener, ListenerState,
+        ResetReason, WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
         watch_peer_status_response::Event as Said,
     },
     server::Keepalive,
@@ -329,5 +329,30 @@ async fn watches_share_what_room_there_is_for_all_of_them() {
         }
     }
     drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_that_gets_no_room_is_reset_when_it_has_to_end() {
+    let stage = Stage::new(1, HISTORY, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let url = format!("http://{}", served.address);
+    let mut client = PeerStatusServiceClient::connect(url).await.unwrap();
+    let create = CreateListenerRequest { listener_id: "deaf".into(), ..Default::default() };
+    client.create_listener(create).await.unwrap();
+    // Not even the first message fits.
+    let mut deaf = RawClient::connect(served.address, 0).await;
+    deaf.watch(1, &named("listeners/deaf")).await;
+    within("a stream", async {
+        while stage.listeners.count().1 != 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let destroy = DestroyListenerRequest { name: "listeners/deaf".into(), ..Default::default() };
+    client.destroy_listener(destroy).await.unwrap();
+    within("a reset", async { while deaf.frame().await.unwrap().kind != RST_STREAM {} }).await;
+    assert_eq!(stage.listeners.count().1, 0);
+    drop((deaf, client));
     served.stop().await;
 }

@@ -3,16 +3,12 @@
 use std::{future::poll_fn, sync::Arc};
 
 use axum::{
-    body::Body,
     extract::{Request, State},
     middleware::Next,
     response::Response,
 };
-use bytes::Bytes;
 use http::header::AUTHORIZATION;
-use http_body::Frame;
-use http_body_util::BodyExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     call::no_place,
@@ -20,10 +16,16 @@ use super::{
 };
 use crate::{
     auth::{ConnectionInfo, Refusal},
-    server::authorize::{Access, Permission, refused},
+    error_info,
+    server::{
+        authorize::{Access, Permission, refused},
+        eviction::EvictingLimit,
+        worker::overdue,
+    },
 };
 
-/// Calls that need no credentials. They have few places, so that they cannot take those of others.
+/// Calls that need no credentials. They have few places, so that they cannot take those of others, and
+/// the oldest is ended for the next: one that stalls keeps nobody out.
 const MAX_UNAUTHENTICATED_CALLS: usize = 1024;
 
 /// The settings in effect, and what each method requires.
@@ -31,13 +33,19 @@ const MAX_UNAUTHENTICATED_CALLS: usize = 1024;
 pub(super) struct Authorization {
     access: Arc<Access>,
     permission: fn(&str) -> Permission,
-    unauthenticated: Arc<Semaphore>,
+    unauthenticated: Arc<EvictingLimit>,
+    close: CancellationToken,
 }
 
 impl Authorization {
-    pub(super) fn new(access: Arc<Access>, permission: fn(&str) -> Permission) -> Self {
-        let unauthenticated = Arc::new(Semaphore::new(MAX_UNAUTHENTICATED_CALLS));
-        Self { access, permission, unauthenticated }
+    /// Calls that need no credentials end when `close` is cancelled.
+    pub(super) fn new(
+        access: Arc<Access>,
+        permission: fn(&str) -> Permission,
+        close: CancellationToken,
+    ) -> Self {
+        let unauthenticated = EvictingLimit::new(MAX_UNAUTHENTICATED_CALLS);
+        Self { access, permission, unauthenticated, close }
     }
 }
 
@@ -49,9 +57,14 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Response {
     let Permission::Role(required) = (auth.permission)(request.uri().path()) else {
-        let Ok(permit) = auth.unauthenticated.try_acquire_owned() else { return refuse(no_place()) };
-        let response = next.run(request).await;
-        return response.map(|body| Body::new(body.map_frame(move |frame| hold(&permit, frame))));
+        let (slot, close) = (auth.unauthenticated.begin(), auth.close);
+        let end = async move {
+            tokio::select! {
+                () = slot.evicted().cancelled() => no_place(),
+                () = close.cancelled() => error_info::draining(None),
+            }
+        };
+        return end_with(Box::pin(end), next.run(request)).await;
     };
     let Some(connection) = request.extensions().get::<Arc<ConnectionInfo>>() else {
         return refuse(refused(&Refusal::Missing));
@@ -67,12 +80,9 @@ pub(super) async fn authorize(
         return next.run(request).await;
     }
     let revocation = auth.access.track(caller);
+    let revoked = Arc::clone(&revocation);
+    overdue().when(move || revoked.refusal().is_some());
     request.extensions_mut().insert(Arc::clone(&revocation));
     let revoked = async move { poll_fn(|cx| revocation.poll(cx).map(refused)).await };
     end_with(Box::pin(revoked), next.run(request)).await
-}
-
-/// Keeps a place for as long as there are frames.
-fn hold(_: &OwnedSemaphorePermit, frame: Frame<Bytes>) -> Frame<Bytes> {
-    frame
 }

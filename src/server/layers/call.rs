@@ -23,7 +23,10 @@ use super::end::refuse;
 use crate::{
     error_info,
     metrics::Calls,
-    server::limits::{ConnectionMemory, MemoryExhausted},
+    server::{
+        limits::{ConnectionMemory, MemoryExhausted},
+        worker::overdue,
+    },
 };
 
 /// Calls that may be under way in all, watches included.
@@ -45,16 +48,17 @@ impl CallLimits {
 }
 
 /// Counts a call, which ends with its last frame or when its client is gone, and holds it to the limits.
-pub(super) async fn enforce(State(limits): State<CallLimits>, request: Request, next: Next) -> Response {
+pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Request, next: Next) -> Response {
     let mut call = limits.calls.begin(request.uri().path());
     let memory = request.extensions().get::<Arc<ConnectionMemory>>().cloned();
     let (Ok(permit), Some(memory)) = (limits.all.try_acquire_owned(), memory) else {
         call.code(Code::ResourceExhausted as usize);
         return refuse(no_place());
     };
+    request.extensions_mut().insert(overdue());
     memory.ready().await;
-    let method = Arc::clone(call.method());
-    let request = request.map(|body| Body::new(RequestBody::new(body, memory.request(), method)));
+    let (method, version) = (Arc::clone(call.method()), request.version());
+    let request = request.map(|body| Body::new(RequestBody::new(body, version, memory.request(), method)));
     let response = next.run(request).await;
     if response.body().is_end_stream() {
         call.code(code(response.headers()));

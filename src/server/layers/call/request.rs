@@ -1,6 +1,7 @@
 //! A request on its way in.
 
 use std::{
+    error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -9,6 +10,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::Version;
 use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Code, Status};
@@ -23,7 +25,7 @@ use crate::{
 /// From the headers of a request to its end.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two messages of a client that streams its requests, as with reflection.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A request that has to arrive in time, and whose bytes count until it is complete.
 pub(super) struct RequestBody {
@@ -34,18 +36,19 @@ pub(super) struct RequestBody {
     bytes: Option<RequestBytes>,
     timer: Pin<Box<Sleep>>,
     timeout: Duration,
-    /// The client ended it before it was complete. Nobody is left to be answered: hyper drops the call.
-    is_broken: bool,
+    version: Version,
+    /// The client reset it before it was complete. Nobody is left to be answered: hyper drops the call.
+    is_reset: bool,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Body, bytes: RequestBytes, method: Arc<Method>) -> Self {
+    pub(super) fn new(body: Body, version: Version, bytes: RequestBytes, method: Arc<Method>) -> Self {
         let (bytes, timeout) = match method.kind() {
             Kind::Unary | Kind::ServerStream => (Some(bytes), REQUEST_TIMEOUT),
             Kind::ClientStream | Kind::BidiStream => (None, IDLE_TIMEOUT),
         };
         let (messages, timer) = (MessageCounter::default(), Box::pin(sleep(timeout)));
-        Self { body, method, messages, bytes, timer, timeout, is_broken: false }
+        Self { body, method, messages, bytes, timer, timeout, version, is_reset: false }
     }
 
     fn count(&mut self, data: &[u8]) -> Result<(), Status> {
@@ -60,6 +63,11 @@ impl RequestBody {
     }
 }
 
+/// Whether it is the connection that failed, and not what decodes gRPC-Web.
+fn is_of_hyper(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| Error::source(*error)).any(|error| error.is::<hyper::Error>())
+}
+
 impl http_body::Body for RequestBody {
     type Data = Bytes;
     type Error = Status;
@@ -69,13 +77,18 @@ impl http_body::Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if !this.is_broken {
+        if !this.is_reset {
             match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let counted = this.count(frame.data_ref().map_or(&[], Bytes::as_ref));
                     return Poll::Ready(Some(counted.map(|()| frame)));
                 }
-                Poll::Ready(Some(Err(_))) => this.is_broken = true,
+                Poll::Ready(Some(Err(error))) if this.version < Version::HTTP_2 || !is_of_hyper(&error) => {
+                    let message = "the request is not complete, or cannot be decoded";
+                    let malformed = error_info::status(Code::InvalidArgument, "MALFORMED_REQUEST", message);
+                    return Poll::Ready(Some(Err(malformed)));
+                }
+                Poll::Ready(Some(Err(_))) => this.is_reset = true,
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }

@@ -1,16 +1,16 @@
-//! Connections whose handshake is not complete: TLS, and the first bytes of HTTP.
+//! Limits for what clients do without credentials: handshakes of connections, and calls that need none.
 //!
-//! A stalled handshake occupies a slot until it times out. When all slots are taken, the oldest gives way to the next:
-//! nobody waits for a slot, and whoever goes on with its handshake is done long before its turn to give way comes.
+//! What stalls occupies a slot until it times out. When all slots are taken, the oldest is evicted: nobody waits for a
+//! slot, and what goes on is done long before its turn to be evicted comes.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// The handshakes in flight.
+/// A limit on what is in flight.
 #[derive(Debug)]
-pub(super) struct Handshakes {
+pub(super) struct EvictingLimit {
     limit: usize,
     slots: Mutex<Slots>,
 }
@@ -22,22 +22,22 @@ struct Slots {
     in_flight: BTreeMap<u64, CancellationToken>,
 }
 
-/// A handshake in flight. Dropping it completes it.
+/// One of those. Dropping it completes it.
 #[derive(Debug)]
-pub(super) struct Handshake {
-    handshakes: Arc<Handshakes>,
+pub(super) struct Slot {
+    limit: Arc<EvictingLimit>,
     number: u64,
     evicted: CancellationToken,
 }
 
-impl Handshakes {
+impl EvictingLimit {
     /// At most so many at a time.
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit: limit.max(1), slots: Mutex::default() })
     }
 
     /// Begins one. Evicts the oldest if there are too many.
-    pub(super) fn begin(self: &Arc<Self>) -> Handshake {
+    pub(super) fn begin(self: &Arc<Self>) -> Slot {
         let mut slots = self.slots.lock();
         if slots.in_flight.len() >= self.limit
             && let Some((_, oldest)) = slots.in_flight.pop_first()
@@ -47,20 +47,20 @@ impl Handshakes {
         slots.last += 1;
         let (number, evicted) = (slots.last, CancellationToken::new());
         slots.in_flight.insert(number, evicted.clone());
-        Handshake { handshakes: Arc::clone(self), number, evicted }
+        Slot { limit: Arc::clone(self), number, evicted }
     }
 }
 
-impl Handshake {
-    /// Cancelled when the handshake has to give way to another.
+impl Slot {
+    /// Cancelled when it has to give way to another.
     pub(super) const fn evicted(&self) -> &CancellationToken {
         &self.evicted
     }
 }
 
-impl Drop for Handshake {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.handshakes.slots.lock().in_flight.remove(&self.number);
+        self.limit.slots.lock().in_flight.remove(&self.number);
     }
 }
 
@@ -70,9 +70,9 @@ mod tests {
 
     #[test]
     fn the_oldest_gives_way_when_there_are_too_many() {
-        let handshakes = Handshakes::new(2);
+        let handshakes = EvictingLimit::new(2);
         let [one, two, three] = [(); 3].map(|()| handshakes.begin());
-        let evicted = |handshakes: &[&Handshake]| {
+        let evicted = |handshakes: &[&Slot]| {
             handshakes.iter().map(|one| one.evicted.is_cancelled()).collect::<Vec<_>>()
         };
         assert_eq!(evicted(&[&one, &two, &three]), [true, false, false]);
