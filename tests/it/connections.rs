@@ -370,17 +370,18 @@ async fn requests_that_are_never_complete_are_bounded_in_all_and_short_ones_go_o
 async fn conversations_that_are_begun_and_not_gone_on_with_are_bounded_in_all() {
     let stage = Stage::new(1, 1 << 10, &["default"]);
     let served = stage.serve(Keepalive::default()).await;
-    let mut refused = 0;
     let mut clients = Vec::new();
-    while refused == 0 {
-        assert!(clients.len() <= UNAUTHENTICATED_CALLS / 128, "nothing is refused");
+    for _ in 0..=UNAUTHENTICATED_CALLS / 128 {
         let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
         for stream in 0..128 {
             client.begin(2 * stream + 1, REFLECTION).await;
         }
-        refused += refusals(&mut client, 128).await;
+        assert_eq!(refusals(&mut client, 128).await, 0, "the newest are served");
         clients.push(client);
     }
+    // The oldest were ended for them.
+    let oldest = &mut clients[0];
+    within("the end", async { while oldest.frame().await.unwrap().flags & END_STREAM == 0 {} }).await;
     let mut other = PoolServiceClient::connect(format!("http://{}", served.address)).await.unwrap();
     let request = GetPoolRequest { name: "pools/default".to_owned() };
     within("an answer", other.get_pool(request)).await.unwrap();
