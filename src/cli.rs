@@ -59,15 +59,15 @@ Examples:
   peerstatus completions bash            a completion script for the shell
 
 Exit codes:
-    0  done; for `serve`, `demo` and `simulate` also: stopped in order
-    1  the service answered with an error, or, to `health`, that it does not serve;
-       or the command failed
-   64  the command line or the configuration is wrong, or the service refused an
-       argument (`INVALID_ARGUMENT`)
-   69  the service cannot be reached or does not answer; `watch` keeps trying instead,
-       unless it has `--until-synced`
-   75  `pool wait`: the time was over before the pool had the health, or before the
-       service could be reached
+    0  success; for `serve`, `demo` and `simulate` also: stopped gracefully
+    1  `serve` cannot open a port or a socket; the service answered with an error, or, to
+       `health`, that it does not serve; or the command failed
+   64  the command line or the configuration is wrong, or the service refused an argument
+       (`INVALID_ARGUMENT`)
+   69  the service cannot be reached or does not answer; `watch` keeps trying instead, unless
+       it has `--until-synced`
+   75  `pool wait`: the timeout passed before the pool had the health or the service could be
+       reached
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
 /// Commands that ask nobody, or their own service: options about the service mean nothing to them.
