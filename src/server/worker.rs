@@ -110,18 +110,20 @@ pub(super) struct LocalExecutor;
 
 impl<F: Future + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, stream: F) {
-        spawn_abortable(stream);
+        let task = Rc::<Task>::default();
+        let stream = until_overdue(stream, task.overdue.clone());
+        spawn_in_task(task, stream);
     }
 }
 
-/// Runs a task that [`abort_handle`] ends, and [`overdue`].
-fn spawn_abortable<F: Future + 'static>(future: F) {
-    let task = Rc::<Task>::default();
-    let timed = until_overdue(future, task.overdue.clone());
-    let handle = spawn_local(TASK.scope(Rc::clone(&task), timed));
+/// Runs a task that [`abort_handle`] ends.
+fn spawn_in_task<F: Future + 'static>(task: Rc<Task>, future: F) {
+    let handle = spawn_local(TASK.scope(Rc::clone(&task), future));
     let _ = task.abort.set(handle.abort_handle());
 }
 
+/// Ends with the future, or when its call is overdue. The connections of HTTP/1.1 are left to the kernel, which closes
+/// those that make no room.
 async fn until_overdue<F: Future>(future: F, overdue: Overdue) {
     let (mut future, mut grace) = (pin!(future), None);
     poll_fn(|cx| {
@@ -176,7 +178,8 @@ impl Worker {
                 () = self.shared.close.cancelled() => break,
                 conn = conn_rx.recv() => match conn {
                     Some(conn) => {
-                        spawn_abortable(connections.track_future(connection::serve(Rc::clone(&self), conn)));
+                        let connection = connection::serve(Rc::clone(&self), conn);
+                        spawn_in_task(Rc::default(), connections.track_future(connection));
                     }
                     None => break,
                 }
