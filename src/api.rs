@@ -53,7 +53,7 @@ pub mod health_pb {
 pub mod pb {
     tonic::include_proto!("opflex.peerstatus.v1");
 
-    // The traits as tonic makes them, for servers in tests that say what they are told to.
+    // The traits as tonic generates them, for scripted servers in tests.
     #[cfg(test)]
     include!(concat!(env!("OUT_DIR"), "/plain/opflex.peerstatus.v1.rs"));
 

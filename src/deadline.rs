@@ -1,7 +1,14 @@
-//! Deadlines of calls: the `grpc-timeout` header, the moment that follows from it, and whatever else ends a call that its
+//! Deadlines of calls: the `grpc-timeout` header, the moment that follows from it, and whatever else ends a stream that its
 //! client does not read.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -16,29 +23,47 @@ const MAX_DIGITS: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
-/// When a call has to be over, though its client may leave it no room to say so. Added to the extensions of a request. Clones
-/// are of the same call.
+/// When a stream has to be over, though its client may leave no room for its status. Added to the extensions of a request.
+/// Clones are of the same stream.
 #[derive(Clone, Default)]
-pub struct Overdue(Arc<Mutex<Vec<IsOver>>>);
+pub struct Overdue(Arc<Inner>);
 
 type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
 
+#[derive(Default)]
+struct Inner {
+    ends: Mutex<Vec<IsOver>>,
+    /// The HTTP layer has taken a part of the response, so there was room for it.
+    is_taken: AtomicBool,
+}
+
 impl Overdue {
-    /// The call has to be over once this is true. It is asked whenever the task of the call is woken.
+    /// The stream has to be over once this is true. It is called whenever the task of the stream is woken.
     pub fn when(&self, is_over: impl Fn() -> bool + Send + Sync + 'static) {
-        self.0.lock().push(Box::new(is_over));
+        self.0.ends.lock().push(Box::new(is_over));
     }
 
     /// Whether it has to be over.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.0.lock().iter().any(|is_over| is_over())
+        self.0.ends.lock().iter().any(|is_over| is_over())
+    }
+
+    /// Notes that the HTTP layer has taken a part of the response.
+    pub fn taken(&self) {
+        self.0.is_taken.store(true, Relaxed);
+    }
+
+    /// Whether it has taken any since this was called last.
+    #[must_use]
+    pub fn was_taken(&self) -> bool {
+        self.0.is_taken.swap(false, Relaxed)
     }
 }
 
 impl fmt::Debug for Overdue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Overdue").field("is_due", &self.is_due()).finish()
+        f.debug_struct("Overdue").finish_non_exhaustive()
     }
 }
 

@@ -34,7 +34,7 @@ pub fn invalid(field: &str, reason: &str, message: impl Into<String>) -> Status 
     Status::with_error_details(Code::InvalidArgument, format!("{field}: {message}"), details)
 }
 
-/// An error that passes: the client is told when to retry.
+/// A temporary error, with `RetryInfo`.
 pub fn retryable(code: Code, reason: &str, message: impl Into<String>, after: Duration) -> Status {
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
     details.set_retry_info(Some(after));

@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    /// Reports when it begins to encode, and ends when it is told to.
+    /// Sends a message when it begins to encode, and ends when it receives one.
     #[derive(Debug)]
     struct Stalled {
         begun: Sender<()>,

@@ -74,7 +74,7 @@ struct Thread {
 pub(super) struct Ended(Vec<oneshot::Receiver<()>>);
 
 impl Ended {
-    /// Waits for all of them. They end when they are told to close, after their last connection.
+    /// Waits for all of them. They end when the server closes, after their last connection.
     ///
     /// # Errors
     /// One did not end by itself.

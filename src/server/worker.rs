@@ -7,7 +7,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use tokio::{
     sync::mpsc,
     task::{AbortHandle, spawn_local},
     task_local,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
@@ -78,14 +78,15 @@ pub(super) struct Worker {
     closing: Arc<Wakers>,
 }
 
-/// From when a call has to be over to its reset: for a client that leaves no room to be told.
+/// A stream that has to be over is reset when it has sent nothing for this long: its client leaves no room for the status.
 const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 
-/// What a task that serves a call, or a connection, is known by to what runs in it.
+/// What runs in a task that serves a stream, or a connection, and can end it.
 #[derive(Default)]
 struct Task {
     abort: OnceCell<AbortHandle>,
-    overdue: Overdue,
+    /// `None`: it serves a connection, and may serve many requests of HTTP/1.1.
+    overdue: Option<Overdue>,
 }
 
 task_local! {
@@ -99,9 +100,9 @@ pub(super) fn abort_handle() -> Option<AbortHandle> {
     TASK.try_with(|task| task.abort.get().cloned()).ok().flatten()
 }
 
-/// What ends the call that is served by the present task, though hyper may not poll its response for lack of room.
-pub(super) fn overdue() -> Overdue {
-    TASK.try_with(|task| task.overdue.clone()).unwrap_or_default()
+/// What ends the stream that is served by the present task, though hyper does not poll its response for lack of room.
+pub(super) fn overdue() -> Option<Overdue> {
+    TASK.try_with(|task| task.overdue.clone()).ok().flatten()
 }
 
 /// Runs the streams of a connection on its thread.
@@ -110,9 +111,9 @@ pub(super) struct LocalExecutor;
 
 impl<F: Future + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, stream: F) {
-        let task = Rc::<Task>::default();
-        let stream = until_overdue(stream, task.overdue.clone());
-        spawn_in_task(task, stream);
+        let overdue = Overdue::default();
+        let task = Task { overdue: Some(overdue.clone()), ..Task::default() };
+        spawn_in_task(Rc::new(task), until_overdue(stream, overdue));
     }
 }
 
@@ -122,8 +123,8 @@ fn spawn_in_task<F: Future + 'static>(task: Rc<Task>, future: F) {
     let _ = task.abort.set(handle.abort_handle());
 }
 
-/// Ends with the future, or when its call is overdue. The connections of HTTP/1.1 are left to the kernel, which closes
-/// those that make no room.
+/// Ends with the future, or when its stream is overdue and has sent nothing for a while. One that sends what there is left
+/// goes on. Connections of HTTP/1.1 are left to the kernel, which closes those that make no room.
 async fn until_overdue<F: Future>(future: F, overdue: Overdue) {
     let (mut future, mut grace) = (pin!(future), None);
     poll_fn(|cx| {
@@ -131,9 +132,17 @@ async fn until_overdue<F: Future>(future: F, overdue: Overdue) {
             return Poll::Ready(());
         }
         if grace.is_none() && overdue.is_due() {
+            let _ = overdue.was_taken();
             grace = Some(Box::pin(sleep(OVERDUE_GRACE)));
         }
-        grace.as_mut().map_or(Poll::Pending, |grace| grace.as_mut().poll(cx))
+        let Some(grace) = &mut grace else { return Poll::Pending };
+        loop {
+            ready!(grace.as_mut().poll(cx));
+            if !overdue.was_taken() {
+                return Poll::Ready(());
+            }
+            grace.as_mut().reset(Instant::now() + OVERDUE_GRACE);
+        }
     })
     .await;
 }
@@ -166,7 +175,7 @@ impl Worker {
         })
     }
 
-    /// Serves the connections that are assigned, until it is told to close and the last one has ended.
+    /// Serves the connections that are assigned, until the server closes and the last one has ended.
     pub(super) async fn run(self: Rc<Self>, mut conn_rx: mpsc::Receiver<AssignedConn>) {
         let this = Rc::clone(&self);
         spawn_local(async move { this.pacer.run(&this.shared.hub, this.shared.settings.pacing).await });
@@ -251,5 +260,36 @@ impl Service<Request<Incoming>> for ConnectionService {
             unread.discard().await;
             response
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_has_to_be_over_ends_when_it_has_sent_nothing_for_the_grace() {
+        let overdue = Overdue::default();
+        let begin = Instant::now();
+        let sending = async {
+            for _ in 0..6 {
+                sleep(Duration::from_secs(3)).await;
+                overdue.taken();
+            }
+            pending::<()>().await;
+        };
+        overdue.when(|| true);
+        until_overdue(sending, overdue.clone()).await;
+        // It sent until 18 s, so it goes on at 20 s.
+        assert_eq!(begin.elapsed().as_secs(), 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_may_go_on_is_not_ended() {
+        let overdue = Overdue::default();
+        overdue.when(|| false);
+        until_overdue(sleep(Duration::from_secs(60)), overdue).await;
     }
 }

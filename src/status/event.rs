@@ -134,11 +134,10 @@ impl Event {
         Self { revision, time, peer, health, attachment: OnceLock::new() }
     }
 
-    /// What whoever passes changes on keeps with this one, made when it is asked for first. There is room for one type:
-    /// that of the first who asks.
+    /// A value that is kept with the event, created at the first call. All calls must use one type.
     ///
     /// # Panics
-    /// It is asked for as another type.
+    /// A call before used another type.
     pub fn attachment<T: Any + Default + Send + Sync>(&self) -> &T {
         let attachment = self.attachment.get_or_init(|| Box::<T>::default());
         #[allow(clippy::expect_used)] // there is one caller, and no input of anybody's decides

@@ -1,6 +1,9 @@
 //! What is not gRPC over HTTP/2: it is refused with a sentence that helps, or served as gRPC-Web where that is allowed.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use opflex_peerstatus::{
     peer::PeerOrigin,
@@ -150,7 +153,9 @@ async fn a_grpc_web_request_that_is_broken_is_answered_at_once_and_one_that_brea
     let request = format!("{}\r\nhost: test\r\ncontent-length: 18\r\n\r\n\0\0\0\0", head("grpc-web"));
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
+    let begin = Instant::now();
     within("the end", stream.read_to_end(&mut Vec::new())).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(15), "half of the time that a request has to arrive");
     drop(stage);
     served.stop().await;
 }

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     auth::{ConnectionInfo, Refusal},
+    deadline::Overdue,
     error_info,
     server::{
         authorize::{Access, Permission, refused},
         eviction::EvictingLimit,
-        worker::overdue,
     },
 };
 
@@ -80,8 +80,10 @@ pub(super) async fn authorize(
         return next.run(request).await;
     }
     let revocation = auth.access.track(caller);
-    let revoked = Arc::clone(&revocation);
-    overdue().when(move || revoked.refusal().is_some());
+    if let Some(overdue) = request.extensions().get::<Overdue>() {
+        let revocation = Arc::clone(&revocation);
+        overdue.when(move || revocation.refusal().is_some());
+    }
     request.extensions_mut().insert(Arc::clone(&revocation));
     let revoked = async move { poll_fn(|cx| revocation.poll(cx).map(refused)).await };
     end_with(Box::pin(revoked), next.run(request)).await

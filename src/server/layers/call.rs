@@ -55,7 +55,10 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
         call.code(Code::ResourceExhausted as usize);
         return refuse(no_place());
     };
-    request.extensions_mut().insert(overdue());
+    let overdue = overdue();
+    if let Some(overdue) = &overdue {
+        request.extensions_mut().insert(overdue.clone());
+    }
     memory.ready().await;
     let (method, version) = (Arc::clone(call.method()), request.version());
     let request = request.map(|body| Body::new(RequestBody::new(body, version, memory.request(), method)));
@@ -64,7 +67,7 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
         call.code(code(response.headers()));
         return response;
     }
-    response.map(|body| Body::new(ResponseBody::new(body, call, memory, permit)))
+    response.map(|body| Body::new(ResponseBody::new(body, call, overdue, memory, permit)))
 }
 
 /// There are as many calls as there may be.

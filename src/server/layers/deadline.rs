@@ -6,9 +6,8 @@ use tonic::Code;
 
 use super::end::{end_with, refuse};
 use crate::{
-    deadline::{self, Deadline},
+    deadline::{self, Deadline, Overdue},
     error_info,
-    server::worker::overdue,
 };
 
 /// Ends a call with DEADLINE_EXCEEDED when its client gives up, and tells its handler when that is.
@@ -23,7 +22,9 @@ pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
     // Centuries are as good as for ever.
     let Some(at) = Instant::now().checked_add(timeout) else { return next.run(request).await };
     request.extensions_mut().insert(Deadline(at));
-    overdue().when(move || Instant::now() >= at);
+    if let Some(overdue) = request.extensions().get::<Overdue>() {
+        overdue.when(move || Instant::now() >= at);
+    }
     let exceeded = move || {
         let message = format!("the call took longer than its deadline, {timeout:?}");
         error_info::status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)

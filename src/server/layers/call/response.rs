@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{code, exhausted, messages::MessageCounter};
 use crate::{
+    deadline::Overdue,
     metrics::{Call, Kind},
     server::{
         layers::end::trailers,
@@ -44,6 +45,7 @@ pub(super) struct ResponseBody {
     /// Ends the stream if it stalls. Lag of a stream of messages is no error.
     abort: Option<AbortHandle>,
     stall: Option<AbortOnDropHandle<()>>,
+    overdue: Option<Overdue>,
     is_over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -52,6 +54,7 @@ impl ResponseBody {
     pub(super) fn new(
         body: Body,
         call: Call,
+        overdue: Option<Overdue>,
         memory: Arc<ConnectionMemory>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
@@ -60,7 +63,8 @@ impl ResponseBody {
             Kind::ServerStream | Kind::BidiStream => (Outgoing::Stream, None),
         };
         let (messages, rest) = (MessageCounter::default(), Bytes::new());
-        Self { body, call, messages, memory, what, rest, abort, stall: None, is_over: false, _permit: permit }
+        let (stall, is_over, _permit) = (None, false, permit);
+        Self { body, call, messages, memory, what, rest, abort, stall, overdue, is_over, _permit }
     }
 
     /// From the first part on, the client has a limited time.
@@ -117,6 +121,9 @@ impl http_body::Body for ResponseBody {
             if let Some(other) = this.take(frame) {
                 return Poll::Ready(Some(Ok(other)));
             }
+        }
+        if let Some(overdue) = &this.overdue {
+            overdue.taken();
         }
         let part = this.rest.split_to(this.rest.len().min(PART));
         Poll::Ready(Some(Ok(Frame::data(part))))
