@@ -1,18 +1,20 @@
 //! The pools: connections of an OpFlex identity, kept alive.
 //!
-//! One owner task per pool (`supervisor`) decides who belongs to it and publishes what happens; one task
-//! per peer (`session`) drives that peer's state machine. What to decide is in pure neighbours.
+//! The core of a pool is a value (`core`, `membership`): events in, effects out. One owner task per pool
+//! (`supervisor`) waits for events and performs the effects; one task per peer (`session`) drives that peer's state
+//! machine.
 
 mod command;
+mod core;
+mod effect;
 mod log_limiter;
 mod membership;
 mod probe;
 mod restart_backoff;
 mod session;
-#[cfg(test)]
-mod simulation;
-mod steps;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod time_to_ready;
 mod transition_log;
 

@@ -1,27 +1,26 @@
-//! What a pool can be asked to do, and the handle to ask it by.
+//! Requests to a running pool, and the handle that sends them.
 
 use std::collections::BTreeSet;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::membership::{AddRefused, Membership, Order, RemoveRefused};
 use crate::peer::PeerAddress;
 
-/// Requests on their way to a pool. Who asks waits when it is full.
-pub(super) const COMMANDS: usize = 64;
+/// Requests on their way to a pool. When the queue is full, callers wait.
+const QUEUE: usize = 64;
 
 /// Which peers to reset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// The learned ones go, and those that told of them are asked again.
+    /// Learned peers leave, and the peers that listed others are dialled again.
     Learned,
-    /// The learned ones go, and all the others are dialled again.
+    /// Learned peers leave, and all configured peers are dialled again.
     All,
-    /// These are dialled again.
+    /// These peers are dialled again.
     Named(BTreeSet<PeerAddress>),
 }
 
-/// Why a pool did not do what it was asked to.
+/// Why a pool refused a request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
     /// The peer is configured already.
@@ -41,28 +40,28 @@ pub enum PoolError {
     Stopped,
 }
 
-/// A request, and where its answer goes: how many peers it touched.
-pub(super) struct Command {
-    ask: Ask,
-    answer: oneshot::Sender<Result<usize, PoolError>>,
-}
-
-enum Ask {
+/// What a client or the configuration asks of a pool.
+#[derive(Debug)]
+pub(super) enum Request {
     Add(PeerAddress),
     Remove(PeerAddress),
     Reset(Reset),
-    Limit(usize),
+    SetLimit(usize),
 }
 
-/// A way to a running pool.
+/// Where the answer to a request goes: how many peers it touched.
+pub(super) type Reply = oneshot::Sender<Result<usize, PoolError>>;
+
+/// Sends requests to a running pool.
 #[derive(Clone)]
 pub struct PoolHandle {
-    commands: mpsc::Sender<Command>,
+    requests: mpsc::Sender<(Request, Reply)>,
 }
 
 impl PoolHandle {
-    pub(super) const fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands }
+    pub(super) fn new() -> (Self, mpsc::Receiver<(Request, Reply)>) {
+        let (requests, receiver) = mpsc::channel(QUEUE);
+        (Self { requests }, receiver)
     }
 
     /// Adds a configured peer. A learned one becomes configured. Returns when that has been published.
@@ -70,7 +69,7 @@ impl PoolHandle {
     /// # Errors
     /// It is configured already, the pool is full or has stopped.
     pub async fn add(&self, address: PeerAddress) -> Result<(), PoolError> {
-        self.ask(Ask::Add(address)).await.map(drop)
+        self.send(Request::Add(address)).await.map(drop)
     }
 
     /// Removes a configured peer. Returns when that has been published.
@@ -78,7 +77,7 @@ impl PoolHandle {
     /// # Errors
     /// It is not there or not configured, or the pool has stopped.
     pub async fn remove(&self, address: PeerAddress) -> Result<(), PoolError> {
-        self.ask(Ask::Remove(address)).await.map(drop)
+        self.send(Request::Remove(address)).await.map(drop)
     }
 
     /// Closes connections and starts over. Returns how many.
@@ -86,54 +85,20 @@ impl PoolHandle {
     /// # Errors
     /// A named peer is not there, or the pool has stopped.
     pub async fn reset(&self, reset: Reset) -> Result<usize, PoolError> {
-        self.ask(Ask::Reset(reset)).await
+        self.send(Request::Reset(reset)).await
     }
 
-    /// How many peers it may have from now on. If it has more, they stay, and no more come.
+    /// Changes how many peers the pool may have. Peers beyond it stay, and no more are added.
     ///
     /// # Errors
     /// The pool has stopped.
     pub async fn set_limit(&self, limit: usize) -> Result<(), PoolError> {
-        self.ask(Ask::Limit(limit)).await.map(drop)
+        self.send(Request::SetLimit(limit)).await.map(drop)
     }
 
-    async fn ask(&self, ask: Ask) -> Result<usize, PoolError> {
-        let (answer, answered) = oneshot::channel();
-        self.commands.send(Command { ask, answer }).await.map_err(|_| PoolError::Stopped)?;
-        answered.await.map_err(|_| PoolError::Stopped)?
-    }
-}
-
-impl Command {
-    /// What has to be done for it.
-    pub(super) fn decide(&self, members: &mut Membership) -> Result<Vec<Order>, PoolError> {
-        match &self.ask {
-            Ask::Add(address) => members.add(address.clone()).map_err(|refused| match refused {
-                AddRefused::Exists => PoolError::PeerExists,
-                AddRefused::Full(limit) => PoolError::PeerQuota(limit),
-            }),
-            Ask::Remove(address) => members.remove(address).map_err(|refused| match refused {
-                RemoveRefused::Unknown => PoolError::PeerNotFound(address.clone()),
-                RemoveRefused::NotConfigured => PoolError::PeerNotConfigured,
-            }),
-            Ask::Limit(limit) => {
-                members.set_limit(*limit);
-                Ok(Vec::new())
-            }
-            Ask::Reset(Reset::Learned) => Ok(members.reset_learned()),
-            Ask::Reset(Reset::All) => Ok(members.reset_all()),
-            Ask::Reset(Reset::Named(names)) => members.reset_named(names).map_err(PoolError::PeerNotFound),
-        }
-    }
-
-    /// Whether what was learned from peers is to be forgotten.
-    pub(super) const fn starts_over(&self) -> bool {
-        matches!(self.ask, Ask::Reset(Reset::Learned | Reset::All))
-    }
-
-    /// Answers, with how many peers were touched.
-    pub(super) fn answer(self, touched: Result<usize, PoolError>) {
-        // Whoever asked may have gone.
-        let _ = self.answer.send(touched);
+    async fn send(&self, request: Request) -> Result<usize, PoolError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send((request, reply)).await.map_err(|_| PoolError::Stopped)?;
+        answer.await.map_err(|_| PoolError::Stopped)?
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn probe(
     address: PeerAddress,
     pauses: u32,
     shared: Arc<Shared>,
-    tell: mpsc::Sender<SessionEvent>,
+    events: mpsc::Sender<SessionEvent>,
     stop: CancellationToken,
 ) {
     let mut backoff = patience(pauses, fastrand::u64(..));
@@ -36,8 +36,8 @@ pub(super) async fn probe(
                 break;
             }
         }
-        // If the pool is gone, there is nobody to tell.
-        let _ = tell.send(SessionEvent::now(id, address.clone(), SessionEventKind::Answers)).await;
+        // The pool may have stopped.
+        let _ = events.send(SessionEvent::now(id, address.clone(), SessionEventKind::Answers)).await;
     };
     stop.run_until_cancelled(answered).await;
 }

@@ -1,4 +1,4 @@
-//! One peer's task: wait for a fact, feed it to the state machine, carry out its orders.
+//! The task of one peer: wait for an input, feed it to the state machine, perform its actions.
 
 use std::{
     future::Future,
@@ -29,13 +29,13 @@ use crate::{
 /// What sessions of one pool share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Who we say we are; the location is learned from peers.
+    /// The identity that we send; its location is learned from peers.
     pub(super) identity: RwLock<Arc<Identity>>,
     /// Whether forwarding proxies are still to be found.
     pub(super) seeks_proxies: AtomicBool,
-    /// Room for lists that the pool has not followed yet.
+    /// Limits the lists that the pool has not followed yet.
     pub(super) lists: Arc<Semaphore>,
-    /// Ceiling of the pauses between attempts, in milliseconds.
+    /// Longest pause between attempts, in milliseconds.
     pub(super) backoff_cap_ms: AtomicU64,
     pub(super) timers: Timers,
     pub(super) frame_limit: usize,
@@ -44,35 +44,35 @@ pub(super) struct Shared {
     pub(super) counts: metrics::Pool,
 }
 
-/// What a session tells its pool.
+/// An event of a session, sent to its pool.
 #[derive(Debug)]
 pub(super) struct SessionEvent {
-    /// Which session: one that was stopped may still have told something before.
+    /// Which session: events of a session that was stopped are dropped.
     pub(super) session: u64,
     pub(super) address: PeerAddress,
     pub(super) at: SystemTime,
-    pub(super) what: SessionEventKind,
-    /// The place that a list takes until it is followed.
-    _place: Option<OwnedSemaphorePermit>,
+    pub(super) kind: SessionEventKind,
+    /// Released when the pool has followed the list.
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
 pub(super) enum SessionEventKind {
-    /// Somebody who was given up takes connections again.
+    /// A peer that was given up accepts connections again.
     Answers,
-    Is(Report),
+    /// Its status, reason, detail or failures changed.
+    Status(Report),
     Identified {
         location: Option<String>,
         proxies: Option<Proxies>,
         roles: Roles,
         peers: Vec<PeerAddress>,
-        lists_itself: bool,
     },
 }
 
 impl SessionEvent {
-    pub(super) fn now(session: u64, address: PeerAddress, what: SessionEventKind) -> Self {
-        Self { session, address, at: SystemTime::now(), what, _place: None }
+    pub(super) fn now(session: u64, address: PeerAddress, kind: SessionEventKind) -> Self {
+        Self { session, address, at: SystemTime::now(), kind, _permit: None }
     }
 }
 
@@ -82,7 +82,7 @@ type Secure = Pin<Box<dyn Future<Output = Result<Box<dyn ByteStream>, String>> +
 enum Link {
     Down,
     Dialing(Dial),
-    /// TLS is coming up. The detail is what is to be said of the connection then.
+    /// TLS handshake. The detail is published with the connection.
     Securing {
         secure: Secure,
         detail: String,
@@ -94,16 +94,16 @@ pub(super) struct Session {
     pub(super) id: u64,
     pub(super) address: PeerAddress,
     pub(super) shared: Arc<Shared>,
-    pub(super) tell: mpsc::Sender<SessionEvent>,
-    /// Asked to close its connection and dial again.
+    pub(super) events: mpsc::Sender<SessionEvent>,
+    /// Asks it to close its connection and dial again.
     pub(super) redial: Arc<Notify>,
     pub(super) stop: CancellationToken,
-    /// How long to wait before anything is done.
+    /// How long to wait before the first attempt.
     pub(super) pause: Duration,
 }
 
-/// Nobody listens to the session any more.
-struct Deserted;
+/// The pool's task has ended.
+struct PoolGone;
 
 impl Session {
     /// Keeps the peer connected until it is stopped.
@@ -157,7 +157,7 @@ impl Session {
         }
     }
 
-    async fn perform(&self, action: Action, link: &mut Link) -> Result<(), Deserted> {
+    async fn perform(&self, action: Action, link: &mut Link) -> Result<(), PoolGone> {
         match action {
             Action::Dial(priority) => *link = Link::Dialing(self.dial(priority)),
             Action::Disconnect => {
@@ -170,11 +170,10 @@ impl Session {
                 let identity = Arc::clone(&self.shared.identity.read());
                 send(link, [opflex::send_identity(number, &identity)]);
             }
-            Action::Publish(report) => self.tell(SessionEventKind::Is(report)).await?,
-            Action::Identified { answer, peers, lists_itself } => {
+            Action::Publish(report) => self.report(SessionEventKind::Status(report)).await?,
+            Action::Identified { answer, peers, .. } => {
                 let IdentityAnswer { location, proxies, roles, .. } = answer;
-                self.tell(SessionEventKind::Identified { location, proxies, roles, peers, lists_itself })
-                    .await?;
+                self.report(SessionEventKind::Identified { location, proxies, roles, peers }).await?;
             }
         }
         Ok(())
@@ -186,22 +185,23 @@ impl Session {
         Box::pin(async move { shared.connector.dial(&address, priority).await })
     }
 
-    /// What a peer lists can be long, so that only a few wait to be followed: meanwhile their peers are not read.
-    async fn tell(&self, what: SessionEventKind) -> Result<(), Deserted> {
+    /// Sends an event to the pool. Lists can be long, so only a few are on their way at a time; meanwhile nothing is
+    /// read from the other peers that have one.
+    async fn report(&self, kind: SessionEventKind) -> Result<(), PoolGone> {
         let lists = Arc::clone(&self.shared.lists);
-        let told = async {
-            let place = match &what {
+        let sent = async {
+            let permit = match &kind {
                 SessionEventKind::Identified { .. } => lists.acquire_owned().await.ok(),
-                SessionEventKind::Is(_) | SessionEventKind::Answers => None,
+                SessionEventKind::Status(_) | SessionEventKind::Answers => None,
             };
-            let told =
-                SessionEvent { _place: place, ..SessionEvent::now(self.id, self.address.clone(), what) };
-            self.tell.send(told).await.map_err(|_| Deserted)
+            let event =
+                SessionEvent { _permit: permit, ..SessionEvent::now(self.id, self.address.clone(), kind) };
+            self.events.send(event).await.map_err(|_| PoolGone)
         };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Ok(()),
-            sent = told => sent,
+            sent = sent => sent,
         }
     }
 }

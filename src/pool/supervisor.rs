@@ -1,4 +1,4 @@
-//! The owner task of a pool: it alone starts and stops sessions, and publishes what they tell.
+//! The owner task of a pool: it waits for events, lets the core decide, and performs the effects.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use super::{
-    command::{COMMANDS, Command, PoolHandle},
-    membership::{Membership, Order},
+    command::{PoolHandle, Reply, Request},
+    core::{PoolCore, PoolEvent, Settings},
+    effect::Effect,
     probe::probe,
-    restart_backoff::RestartBackoff,
-    session::{Session, SessionEvent, SessionEventKind, Shared},
-    steps::{self, Step, backoff_cap_ms},
+    session::{Session, SessionEvent, Shared},
     time_to_ready::TimeToReady,
     transition_log::TransitionLog,
 };
@@ -36,11 +35,11 @@ use crate::{
     transport::{Connector, DialLimits},
 };
 
-/// Reports of sessions on their way to the pool. Sessions wait when it is full.
-const REPORTS: usize = 1024;
+/// Events of sessions on their way to the pool. When the queue is full, sessions wait.
+const EVENTS: usize = 1024;
 /// Lists among them: each can name a thousand peers.
 const LISTS: usize = 16;
-/// How long a pool usually may be without a ready peer before parked addresses are asked again.
+/// Default of how long a pool may be without a READY peer before parked addresses are asked again.
 pub const REDISCOVERY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a pool is made of.
@@ -68,7 +67,7 @@ pub struct PoolConfig {
 
 /// Adds a pool to the hub. The future is the pool's task: it starts the sessions in `tasks` and runs until
 /// `stop`, when it announces every peer as CLOSING, then as removed, and then closes the connections. The handle
-/// is for asking it to change.
+/// sends it requests.
 pub fn open(
     config: PoolConfig,
     limits: DialLimits,
@@ -78,29 +77,20 @@ pub fn open(
     stop: CancellationToken,
 ) -> (PoolHandle, impl Future<Output = ()> + Send + use<>) {
     let peers = config.peers.clone();
-    let (supervisor, told) = Supervisor::new(config, limits, hub, counts, tasks);
-    let (commands, commanded) = mpsc::channel(COMMANDS);
-    (PoolHandle::new(commands), supervisor.run(peers, told, commanded, stop))
+    let (supervisor, events) = Supervisor::new(config, limits, hub, counts, tasks);
+    let (handle, requests) = PoolHandle::new();
+    (handle, supervisor.run(peers, events, requests, stop))
 }
 
 struct Supervisor {
     name: Arc<str>,
     hub: Arc<Hub>,
+    core: PoolCore,
     shared: Arc<Shared>,
-    membership: Membership,
     sessions: HashMap<PeerAddress, Running>,
     next_session: u64,
-    restarts: RestartBackoff,
-    /// Where we are, as configured. What peers say of it is in the identity.
-    location: Option<String>,
-    mode: ElementMode,
-    /// What a peer said, in transport mode.
-    proxies: Option<Proxies>,
-    rediscovery_interval: Duration,
-    /// When parked peers are asked again, if nobody is ready until then.
-    rediscover_at: Option<Instant>,
     tasks: TaskTracker,
-    tell: mpsc::Sender<SessionEvent>,
+    events: mpsc::Sender<SessionEvent>,
     time_to_ready: TimeToReady,
     transitions: TransitionLog,
     counts: metrics::Pool,
@@ -115,7 +105,7 @@ struct Running {
 }
 
 impl Supervisor {
-    /// Adds a pool without peers to the hub. What its sessions tell comes out of the receiver.
+    /// Adds a pool without peers to the hub. The receiver gets the events of its sessions.
     fn new(
         config: PoolConfig,
         limits: DialLimits,
@@ -124,166 +114,127 @@ impl Supervisor {
         tasks: TaskTracker,
     ) -> (Self, mpsc::Receiver<SessionEvent>) {
         let counts = counts.of(Arc::clone(&config.name));
-        let location = config.identity.location.clone();
+        let settings = Settings {
+            mode: config.mode,
+            peer_limit: config.peer_limit,
+            location: config.identity.location.clone(),
+            rediscovery_interval: config.rediscovery_interval,
+        };
+        let core = PoolCore::new(settings, Instant::now().into_std(), fastrand::u64(..));
         let identity = Arc::new(config.identity);
         hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
         let shared = Shared {
             identity: RwLock::new(identity),
             lists: Arc::new(Semaphore::new(LISTS)),
             seeks_proxies: AtomicBool::new(config.mode == ElementMode::Transport),
-            backoff_cap_ms: AtomicU64::new(backoff_cap_ms(0)),
+            backoff_cap_ms: AtomicU64::new(millis(core.backoff_cap())),
             timers: config.timers,
             frame_limit: config.frame_limit,
             connector: Connector::new(config.timers.connect, limits),
             tls: config.tls,
             counts: counts.clone(),
         };
-        let (tell, told) = mpsc::channel(REPORTS);
+        let (events, receiver) = mpsc::channel(EVENTS);
         let supervisor = Self {
             name: config.name,
             hub,
+            core,
             shared: Arc::new(shared),
-            membership: Membership::new(config.mode, config.peer_limit),
             sessions: HashMap::new(),
             next_session: 0,
-            restarts: RestartBackoff::default(),
-            location,
-            mode: config.mode,
-            proxies: None,
-            rediscovery_interval: config.rediscovery_interval,
-            rediscover_at: None,
             tasks,
-            tell,
+            events,
             time_to_ready: TimeToReady::default(),
             transitions: TransitionLog::default(),
             counts,
         };
-        (supervisor, told)
+        (supervisor, receiver)
     }
 
+    /// Waits for an event, lets the core handle it, performs the effects.
     async fn run(
         mut self,
         peers: Vec<PeerAddress>,
-        mut told: mpsc::Receiver<SessionEvent>,
-        mut commanded: mpsc::Receiver<Command>,
+        mut events: mpsc::Receiver<SessionEvent>,
+        mut requests: mpsc::Receiver<(Request, Reply)>,
         stop: CancellationToken,
     ) {
         for peer in peers {
-            // They are checked when the configuration is read: none is there twice, and there is room.
-            let orders = self.membership.add(peer).unwrap_or_default();
-            self.carry_out(orders, SystemTime::now());
+            // The configuration was checked: no peer is in it twice, and all have room.
+            self.handle(PoolEvent::Request(Request::Add(peer)), SystemTime::now(), None);
         }
         loop {
-            self.update_rediscovery_timer();
-            let quiet_for_too_long = at(self.rediscover_at);
-            let held_for_long_enough = at(self.transitions.due().map(Instant::from_std));
+            let deadline = until(self.core.next_deadline());
+            let log_due = until(self.transitions.due());
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(told) = told.recv() => self.apply(told),
-                Some(command) = commanded.recv() => self.obey(command),
-                () = quiet_for_too_long => self.rediscover(),
-                () = held_for_long_enough => self.transitions.catch_up(Instant::now().into_std()),
+                Some(event) = events.recv() => self.handle_session(event),
+                Some((request, reply)) = requests.recv() => {
+                    self.handle(PoolEvent::Request(request), SystemTime::now(), Some(reply));
+                }
+                () = deadline => self.handle(PoolEvent::DeadlinePassed, SystemTime::now(), None),
+                () = log_due => self.transitions.catch_up(Instant::now().into_std()),
             }
         }
-        self.stop_all();
+        let peers = self.core.len();
+        self.handle(PoolEvent::Stopping, SystemTime::now(), None);
+        info!(pool = %self.name, peers, "pool stopped");
     }
 
-    fn obey(&mut self, command: Command) {
-        let orders = command.decide(&mut self.membership);
-        if orders.is_ok() && command.starts_over() {
-            self.restarts.forget();
-            self.note(self.location.clone(), None);
+    fn handle_session(&mut self, event: SessionEvent) {
+        let SessionEvent { session, address, at, kind, .. } = event;
+        if self.sessions.get(&address).is_some_and(|running| running.session == session) {
+            self.handle(PoolEvent::Session(address, kind), at, None);
         }
-        let touched = orders.map(|orders| {
-            let closes = |order: &&Order| matches!(order, Order::Stop(..) | Order::Redial(_));
-            let count = orders.iter().filter(closes).count();
-            self.carry_out(orders, SystemTime::now());
-            count
-        });
-        command.answer(touched);
     }
 
-    fn apply(&mut self, told: SessionEvent) {
-        let SessionEvent { session, address, at, what, .. } = told;
-        if self.sessions.get(&address).is_none_or(|running| running.session != session) {
-            return;
-        }
-        if let SessionEventKind::Identified { location, proxies, .. } = &what {
-            let location = location.clone().or_else(|| self.shared.identity.read().location.clone());
-            let new = proxies.filter(|_| self.mode == ElementMode::Transport);
-            self.note(location, self.proxies.or(new));
-        }
-        let asked = matches!(what, SessionEventKind::Identified { lists_itself: false, .. });
-        let steps = steps::told(&mut self.membership, address.clone(), what);
-        self.take(steps, at);
-        debug_assert!(!asked || !self.sessions.contains_key(&address), "parked or stopped");
-    }
-
-    /// Notes where we are, and which proxies there are: the first that a peer names stay.
-    fn note(&mut self, location: Option<String>, proxies: Option<Proxies>) {
-        let mut identity = self.shared.identity.write();
-        if identity.location == location && self.proxies == proxies {
-            return;
-        }
-        Arc::make_mut(&mut identity).location = location;
-        self.proxies = proxies;
-        let seeks = self.mode == ElementMode::Transport && proxies.is_none();
-        self.shared.seeks_proxies.store(seeks, Ordering::Relaxed);
-        self.hub.set_identity(&self.name, Arc::clone(&identity), proxies);
-    }
-
-    /// Keeps the moment at which parked peers are asked again: so long after the pool last had a ready peer.
-    fn update_rediscovery_timer(&mut self) {
-        let quiet = self.hub.pool(&self.name).is_some_and(|(pool, _)| pool.ready == 0);
-        self.rediscover_at =
-            quiet.then(|| self.rediscover_at.unwrap_or_else(|| Instant::now() + self.rediscovery_interval));
-    }
-
-    fn rediscover(&mut self) {
-        self.rediscover_at = None;
-        let orders = self.membership.nobody_ready();
-        self.carry_out(orders, SystemTime::now());
-    }
-
-    fn carry_out(&mut self, orders: Vec<Order>, at: SystemTime) {
-        self.take(steps::ordered(orders), at);
-    }
-
-    fn take(&mut self, steps: Vec<Step>, at: SystemTime) {
-        for step in steps {
-            match step {
-                Step::Say(address, what) => self.publish(address, at, what),
-                Step::Start(address) => self.start_session(address),
-                Step::Redial(address) => {
+    fn handle(&mut self, event: PoolEvent, at: SystemTime, mut reply: Option<Reply>) {
+        for effect in self.core.handle(event, Instant::now().into_std()) {
+            match effect {
+                Effect::Publish(address, update) => self.publish(address, at, update),
+                Effect::Start(address, pause) => self.start_session(address, pause),
+                Effect::Probe(address, pauses) => self.start_probe(address, pauses),
+                Effect::Redial(address) => {
                     if let Some(running) = self.sessions.get(&address) {
                         running.redial.notify_one();
                     }
                 }
-                Step::Probe(address, pauses) => self.start_probe(address, pauses),
-                Step::End(address) => self.stop_session(&address),
-                Step::Mention(left_out) => {
+                Effect::Stop(address) => self.stop_session(&address),
+                Effect::SetIdentity(location, proxies) => self.set_identity(location, proxies),
+                Effect::WarnFull(left_out) => {
                     warn!(pool = %self.name, left_out, "the pool is full: peers that were listed are not learned");
+                }
+                Effect::Reply(answer) => {
+                    // The caller may have gone.
+                    let _ = reply.take().map(|reply| reply.send(answer));
                 }
             }
         }
-        self.shared.backoff_cap_ms.store(backoff_cap_ms(self.membership.len()), Ordering::Relaxed);
+        self.shared.backoff_cap_ms.store(millis(self.core.backoff_cap()), Ordering::Relaxed);
     }
 
-    fn start_session(&mut self, address: PeerAddress) {
-        let Running { session: id, redial, stop } = self.enlist(&address);
-        let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
-        let pause = self.restarts.pause(&address, Instant::now().into_std(), fastrand::u64(..));
-        self.tasks.spawn(Session { id, address, shared, tell, redial, stop, pause }.run());
+    fn set_identity(&self, location: Option<String>, proxies: Option<Proxies>) {
+        let mut identity = self.shared.identity.write();
+        Arc::make_mut(&mut identity).location = location;
+        let seeks = self.core.mode() == ElementMode::Transport && proxies.is_none();
+        self.shared.seeks_proxies.store(seeks, Ordering::Relaxed);
+        self.hub.set_identity(&self.name, Arc::clone(&identity), proxies);
+    }
+
+    fn start_session(&mut self, address: PeerAddress, pause: Duration) {
+        let Running { session: id, redial, stop } = self.register(&address);
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.tasks.spawn(Session { id, address, shared, events, redial, stop, pause }.run());
     }
 
     fn start_probe(&mut self, address: PeerAddress, pauses: u32) {
-        let Running { session: id, stop, .. } = self.enlist(&address);
-        let (shared, tell) = (Arc::clone(&self.shared), self.tell.clone());
-        self.tasks.spawn(probe(id, address, pauses, shared, tell, stop));
+        let Running { session: id, stop, .. } = self.register(&address);
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.tasks.spawn(probe(id, address, pauses, shared, events, stop));
     }
 
-    /// Makes room for a new task for this address. The one that there is, if any, is stopped.
-    fn enlist(&mut self, address: &PeerAddress) -> Running {
+    /// Registers a new task for this address. The running one, if any, is stopped.
+    fn register(&mut self, address: &PeerAddress) -> Running {
         self.stop_session(address);
         self.next_session += 1;
         let running = Running {
@@ -301,17 +252,6 @@ impl Supervisor {
         }
     }
 
-    /// Only when everything has been said are the connections closed.
-    fn stop_all(mut self) {
-        let peers = self.membership.len();
-        let steps = steps::stopped(&mut self.membership);
-        self.take(steps, SystemTime::now());
-        for running in self.sessions.values() {
-            running.stop.cancel();
-        }
-        info!(pool = %self.name, peers, "pool stopped");
-    }
-
     fn publish(&mut self, address: PeerAddress, at: SystemTime, what: Update) {
         let pool = Arc::clone(&self.name);
         let Some(event) = self.hub.apply(PeerUpdate { pool, address, at, what }) else { return };
@@ -323,10 +263,14 @@ impl Supervisor {
     }
 }
 
-/// Waits until then; for ever, if that is never.
-async fn at(when: Option<Instant>) {
-    match when {
-        Some(when) => sleep_until(when).await,
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// Waits until then; without a moment, for ever.
+async fn until(moment: Option<std::time::Instant>) {
+    match moment {
+        Some(moment) => sleep_until(Instant::from_std(moment)).await,
         None => std::future::pending().await,
     }
 }
@@ -335,6 +279,3 @@ fn transition(event: &Event) -> Transition {
     let peer = &event.peer.peer;
     Transition { from: event.peer.previous, to: peer.status, reason: peer.reason }
 }
-
-#[cfg(test)]
-mod tests;

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
     use crate::{
         opflex::Identity,
-        peer::{PeerOrigin, Reason},
+        peer::{PeerOrigin, Reason, Report},
         status::{Hub, PeerUpdate, Update},
     };
 
@@ -57,7 +57,7 @@ mod tests {
             let update = PeerUpdate { pool: "p".into(), address: "h:1".parse().unwrap(), at, what };
             waits.note(&hub.apply(update).unwrap()).map(|waited| waited.as_secs())
         };
-        let is = |status, reason| Update::Is { status, reason, detail: "".into(), failures: 0, roles: None };
+        let is = |status, reason| Update::Status(Report::new(status, reason));
         assert_eq!(told(10, Update::Added(PeerOrigin::Configured)), None);
         assert_eq!(told(11, is(PeerStatus::Connecting, Reason::ConnectFailed)), None);
         assert_eq!(told(12, is(PeerStatus::Connected, Reason::TcpEstablished)), None);

@@ -18,8 +18,8 @@ use parking_lot::RwLock;
 use self::pool::Pool;
 use super::{Cursor, Event, Gap, PeerState, PoolState, Wakers, log::Log};
 use crate::{
-    opflex::{Identity, Proxies, Roles},
-    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
+    opflex::{Identity, Proxies},
+    peer::{PeerAddress, PeerOrigin, PoolHealth, Report},
 };
 
 mod pool;
@@ -67,19 +67,8 @@ pub struct PeerUpdate {
 pub enum Update {
     /// It is new in the pool.
     Added(PeerOrigin),
-    /// It is in this status now, for this reason.
-    Is {
-        /// Its status.
-        status: PeerStatus,
-        /// Why.
-        reason: Reason,
-        /// For people.
-        detail: Arc<str>,
-        /// Failures in a row.
-        failures: u32,
-        /// What it said it is, if it said so now.
-        roles: Option<Roles>,
-    },
+    /// Its status, reason, detail or failures changed.
+    Status(Report),
     /// It belongs to the pool for another reason than before.
     Origin(PeerOrigin),
     /// It has left the pool.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::{
     opflex::{Identity, Roles},
-    peer::{PeerAddress, PeerOrigin, PeerStatus, PeerStatus::*, PoolHealth, Reason},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, PeerStatus::*, PoolHealth, Reason, Report},
 };
 
 const EPOCH: u64 = 7;
@@ -59,7 +59,7 @@ fn add(hub: &Hub, host: &str) -> Option<u64> {
 }
 
 fn is(status: PeerStatus, reason: Reason) -> Update {
-    Update::Is { status, reason, detail: "".into(), failures: 0, roles: None }
+    Update::Status(Report::new(status, reason))
 }
 
 /// The peer enters a status, for a reason that always is the same for that status.

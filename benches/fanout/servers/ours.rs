@@ -10,7 +10,7 @@ use opflex_peerstatus::{
     api::{self, Api},
     metrics::Deliveries,
     opflex::Identity,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     server::{Server, ServerMetrics, ServerOptions},
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
 };
@@ -40,7 +40,12 @@ pub(super) fn serve(options: &str) -> Outcome<()> {
             if (number / peers).is_multiple_of(2) { Reason::ConnectFailed } else { Reason::ConnectTimeout };
         let detail = Arc::from("connection refused (os error 111)");
         let status = PeerStatus::Connecting;
-        publish(&hub, peers, number, Update::Is { status, reason, detail, failures: 1, roles: None })
+        publish(
+            &hub,
+            peers,
+            number,
+            Update::Status(Report { status, reason, detail, failures: 1, roles: None }),
+        )
     })
 }
 

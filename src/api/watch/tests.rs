@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     opflex::Identity,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     status::{
         Cursor, Filter, FilterSpec, Hub, Interest, Limits, ListenerSpec, Listeners, PeerUpdate, ResetReason,
         Update,
@@ -32,12 +32,14 @@ struct Happened {
 
 fn happened() -> impl Strategy<Value = Happened> {
     let is = (0..STATUSES.len(), 0..Reason::ALL.len(), "[a-zé ]{0,40}", any::<u32>()).prop_map(
-        |(status, reason, detail, failures)| Update::Is {
-            status: STATUSES[status],
-            reason: Reason::ALL[reason],
-            detail: detail.into(),
-            failures,
-            roles: None,
+        |(status, reason, detail, failures)| {
+            Update::Status(Report {
+                status: STATUSES[status],
+                reason: Reason::ALL[reason],
+                detail: detail.into(),
+                failures,
+                roles: None,
+            })
         },
     );
     let what = prop_oneof![

@@ -116,7 +116,7 @@ pub enum DialPriority {
     Low,
 }
 
-/// What is to be published of a peer.
+/// The status of a peer as it is published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Its status.
@@ -129,4 +129,12 @@ pub struct Report {
     pub failures: u32,
     /// What it said it is, when it said so.
     pub roles: Option<Roles>,
+}
+
+impl Report {
+    /// A report without detail, failures and roles.
+    #[must_use]
+    pub fn new(status: PeerStatus, reason: Reason) -> Self {
+        Self { status, reason, detail: Arc::from(""), failures: 0, roles: None }
+    }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use super::{PeerUpdate, Update};
 use crate::{
     opflex::Roles,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     status::{ChangeKind, Event, HealthChange, PeerChange, PeerState, PoolState, health::Tally},
 };
 
@@ -32,8 +32,8 @@ impl Pool {
             (Update::Added(origin), None) => {
                 (new_peer(pool, address, origin, at, revision), ChangeKind::Added)
             }
-            (what @ Update::Is { .. }, Some(before)) => {
-                let peer = moved_peer(&before, what, at, revision);
+            (Update::Status(report), Some(before)) => {
+                let peer = moved_peer(&before, report, at, revision);
                 let silent = peer.status == before.status && peer.reason == before.reason;
                 if silent {
                     let revision = before.revision;
@@ -49,7 +49,7 @@ impl Pool {
                 (PeerState { origin, revision, ..PeerState::clone(&before) }, ChangeKind::Status)
             }
             (Update::Removed, Some(before)) => (removed_peer(&before, at, revision), ChangeKind::Removed),
-            (Update::Added(_), Some(_)) | (Update::Is { .. } | Update::Origin(_) | Update::Removed, None) => {
+            (Update::Added(_), Some(_)) | (Update::Status(_) | Update::Origin(_) | Update::Removed, None) => {
                 return None;
             }
         };
@@ -108,17 +108,19 @@ fn new_peer(
     }
 }
 
-fn moved_peer(before: &PeerState, update: Update, at: SystemTime, now: u64) -> PeerState {
-    let mut peer = PeerState { revision: now, ..before.clone() };
-    if let Update::Is { status, reason, detail, failures, roles } = update {
-        peer.reason = reason;
-        peer.detail = detail;
-        peer.consecutive_failures = failures;
-        peer.roles = roles.unwrap_or(before.roles);
-        let lost = before.status == PeerStatus::Ready && status == PeerStatus::Connecting;
-        peer.flaps += u64::from(lost && reason != Reason::Reset);
-        enter(&mut peer, status, at);
-    }
+fn moved_peer(before: &PeerState, report: Report, at: SystemTime, revision: u64) -> PeerState {
+    let Report { status, reason, detail, failures, roles } = report;
+    let lost = before.status == PeerStatus::Ready && status == PeerStatus::Connecting;
+    let mut peer = PeerState {
+        reason,
+        detail,
+        consecutive_failures: failures,
+        roles: roles.unwrap_or(before.roles),
+        flaps: before.flaps + u64::from(lost && reason != Reason::Reset),
+        revision,
+        ..before.clone()
+    };
+    enter(&mut peer, status, at);
     peer
 }
 

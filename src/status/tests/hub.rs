@@ -14,7 +14,7 @@ fn publish_at(hub: &Hub, second: u64, what: Update) -> Option<u64> {
 
 fn failed(detail: &str, failures: u32) -> Update {
     let (status, reason) = (Connecting, Reason::ConnectFailed);
-    Update::Is { status, reason, detail: detail.into(), failures, roles: None }
+    Update::Status(Report { status, reason, detail: detail.into(), failures, roles: None })
 }
 
 #[test]
@@ -144,7 +144,11 @@ fn roles_stay_until_the_peer_says_something_else() {
     let mut roles = Roles::default();
     roles.insert(Role::PolicyRepository);
     let (status, reason) = (Ready, Reason::HandshakeComplete);
-    publish(&hub, "a", Update::Is { status, reason, detail: "".into(), failures: 0, roles: Some(roles) });
+    publish(
+        &hub,
+        "a",
+        Update::Status(Report { status, reason, detail: "".into(), failures: 0, roles: Some(roles) }),
+    );
     set(&hub, "a", Connecting);
     assert_eq!(state(&hub, "a").roles, roles);
 }
@@ -165,12 +169,14 @@ fn an_identity_is_no_change_and_leaves_snapshots_alone() {
 fn those_who_come_together_begin_with_the_same_snapshot_and_no_longer_than_it_is_true() {
     let hub = hub(64);
     add(&hub, "a");
-    let detailed = |detail: &str| Update::Is {
-        status: Connecting,
-        reason: Reason::ConnectFailed,
-        detail: detail.into(),
-        failures: 1,
-        roles: None,
+    let detailed = |detail: &str| {
+        Update::Status(Report {
+            status: Connecting,
+            reason: Reason::ConnectFailed,
+            detail: detail.into(),
+            failures: 1,
+            roles: None,
+        })
     };
     publish(&hub, "a", detailed("first"));
     let first = hub.snapshot();

@@ -2,7 +2,7 @@
 
 use opflex_peerstatus::{
     api::pb::{self, Interest, ListenerFilter},
-    peer::{PeerOrigin, PeerStatus, Reason},
+    peer::{PeerOrigin, PeerStatus, Reason, Report},
     status::Update,
 };
 
@@ -17,13 +17,13 @@ pub(super) fn update(rng: &mut fastrand::Rng) -> (&'static str, &'static str, Up
         0..3 => Update::Added(origin),
         3..5 => Update::Origin(origin),
         5 => Update::Removed,
-        _ => Update::Is {
+        _ => Update::Status(Report {
             status: *pick(rng, PeerStatus::ALL),
             reason: *pick(rng, &Reason::ALL[..3]),
             detail: rng.u64(..).to_string().into(),
             failures: rng.u32(..),
             roles: None,
-        },
+        }),
     };
     (*pick(rng, POOLS.as_slice()), *pick(rng, HOSTS.as_slice()), what)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use opflex_peerstatus::{
     api::pb::{self, ChangeKind, Interest, ListenerFilter},
-    peer::{PeerOrigin, PeerStatus, PoolHealth, Reason},
+    peer::{PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
     status::Update,
 };
 
@@ -132,7 +132,7 @@ fn next(before: Option<&Known>, what: &Update, revision: u64) -> Option<(ChangeK
             let (status, reason) = (PeerStatus::Connecting, Reason::Added);
             Some((ChangeKind::Added, Known { origin: *origin, status, reason, transitions: 0, revision }))
         }
-        (Update::Is { status, reason, .. }, Some(before)) => {
+        (Update::Status(Report { status, reason, .. }), Some(before)) => {
             let moved = u64::from(before.status != *status);
             let silent = moved == 0 && before.reason == *reason;
             let transitions = before.transitions + moved;

@@ -10,7 +10,7 @@ use opflex_peerstatus::{
     api::{self, Api},
     metrics::Deliveries,
     opflex::Identity,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     server::{Access, Keepalive, Server, ServerMetrics, ServerOptions, ThreadEnded},
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
 };
@@ -69,7 +69,7 @@ impl Stage {
             let reason = Reason::ALL[usize::try_from(self.hub.cursor().revision % 2).expect("0 or 1")];
             let detail = "x".repeat(400).into();
             let status = PeerStatus::Connecting;
-            let what = Update::Is { status, reason, detail, failures: 1, roles: None };
+            let what = Update::Status(Report { status, reason, detail, failures: 1, roles: None });
             self.publish("default", host, what).expect("a change");
         }
     }

@@ -46,8 +46,8 @@ struct World {
 }
 
 impl World {
-    fn carry_out(&mut self, orders: &[Order]) {
-        for order in orders {
+    fn carry_out(&mut self, effects: &Effects) {
+        for order in &orders(effects) {
             match order {
                 Order::Start(address, origin) => {
                     assert!(
@@ -59,12 +59,12 @@ impl World {
                         self.learned.insert(address.clone());
                     }
                 }
-                Order::Stop(address, reason, _) => {
+                Order::Stop(address, reason) => {
                     let learned = self.learned.remove(address);
                     assert_eq!(learned, *reason != Reason::RemovedByClient, "{order:?}");
                     assert!(self.connected.remove(address) || self.parked.remove(address), "{order:?}");
                 }
-                Order::Park(address, _) => {
+                Order::Park(address) => {
                     assert!(!self.learned.contains(address), "{order:?}");
                     assert!(
                         self.connected.remove(address) && self.parked.insert(address.clone()),
@@ -100,23 +100,25 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
         Step::Add(host) => {
             let address = at(HOSTS[*host]);
             let full = world.len() >= limit;
-            match pool.add(address.clone()) {
+            match add(pool, HOSTS[*host]) {
                 Ok(orders) => world.carry_out(&orders),
-                Err(AddRefused::Full(_)) => assert!(full),
-                Err(AddRefused::Exists) => assert!(!world.learned.contains(&address)),
+                Err(PoolError::PeerQuota(_)) => assert!(full),
+                Err(refused) => {
+                    assert!(refused == PoolError::PeerExists && !world.learned.contains(&address));
+                }
             }
         }
-        Step::Remove(host) => match pool.remove(&at(HOSTS[*host])) {
+        Step::Remove(host) => match remove(pool, HOSTS[*host]) {
             Ok(orders) => world.carry_out(&orders),
-            Err(RemoveRefused::NotConfigured) => assert!(world.learned.contains(&at(HOSTS[*host]))),
-            Err(RemoveRefused::Unknown) => assert!(!world.connected.contains(&at(HOSTS[*host]))),
+            Err(PoolError::PeerNotConfigured) => assert!(world.learned.contains(&at(HOSTS[*host]))),
+            Err(_) => assert!(!world.connected.contains(&at(HOSTS[*host]))),
         },
         Step::Failed(who, failures) => {
             let Some(who) = world.connected.iter().nth(who % world.connected.len().max(1)).cloned() else {
                 return;
             };
             let given_up = *failures >= GIVE_UP_AFTER && world.learned.contains(&who);
-            world.carry_out(&pool.failed(&who, *failures));
+            world.carry_out(&effects(|effects| pool.failed(&who, *failures, effects)));
             assert_eq!(world.connected.contains(&who), !given_up);
             assert!(
                 !given_up || (world.parked.is_empty() && world.probed.contains(&who)),
@@ -126,25 +128,28 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
         Step::Answered(host) => {
             let address = at(HOSTS[*host]);
             let wanted = world.probed.contains(&address);
-            world.carry_out(&pool.answered(&address));
+            world.carry_out(&effects(|effects| pool.answered(&address, effects)));
             let still = world.probed.contains(&address) && world.len() >= limit;
             assert!(!wanted || world.connected.contains(&address) || still, "nobody looks for it");
         }
         Step::ResetLearned | Step::ResetAll => {
             let all = matches!(step, Step::ResetAll);
-            let orders = if all { pool.reset_all() } else { pool.reset_learned() };
-            world.carry_out(&orders);
+            world.carry_out(&effects(|effects| pool.reset(all, effects)));
             assert!(world.learned.is_empty() && world.parked.is_empty() && world.probed.is_empty());
         }
         Step::ResetNamed(hosts) => {
             let names: BTreeSet<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
-            match pool.reset_named(&names) {
-                Ok(orders) => {
-                    world.carry_out(&orders);
+            let mut effects = Effects::default();
+            match pool.reset_named(&names, &mut effects) {
+                Ok(()) => {
+                    world.carry_out(&effects);
                     assert!(names.iter().all(|name| world.connected.contains(name)));
-                    assert_eq!(orders.len(), names.len());
+                    assert_eq!(effects.0.len(), names.len());
                 }
-                Err(unknown) => assert!(names.contains(&unknown) && !world.connected.contains(&unknown)),
+                Err(PoolError::PeerNotFound(unknown)) => {
+                    assert!(names.contains(&unknown) && !world.connected.contains(&unknown));
+                }
+                Err(other) => panic!("{other}"),
             }
         }
         Step::Identified(by, role, hosts) => {
@@ -154,8 +159,7 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
             let list: Vec<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
             let (before, learned_before) = (world.len(), !world.learned.is_empty());
             let roles = role.then_some(Role::PolicyRepository).into_iter().collect();
-            let orders = pool.identified(&by, roles, list.clone());
-            world.carry_out(&orders);
+            world.carry_out(&effects(|effects| pool.identified(&by, roles, list.clone(), effects)));
             let followed = pool.mode == ElementMode::Stitched || !role || !list.contains(&by);
             assert!(!followed || world.learned.iter().all(|address| list.contains(address)));
             assert!(world.len() <= limit.max(before));
@@ -172,7 +176,7 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
             }
         }
         Step::NobodyReady => {
-            world.carry_out(&pool.nobody_ready());
+            world.carry_out(&effects(|effects| pool.unpark(None, effects)));
             assert!(world.parked.is_empty());
         }
     }
@@ -194,7 +198,9 @@ proptest! {
         for step in &steps {
             take(step, &mut pool, &mut world, limit);
         }
-        let everyone: BTreeSet<_> = world.connected.union(&world.parked).cloned().collect();
-        prop_assert_eq!(pool.stop_all(), everyone.into_iter().collect::<Vec<_>>());
+        let everyone = world.connected.union(&world.parked).count();
+        let effects = effects(|effects| pool.stop_all(effects));
+        let removed = |effect: &&Effect| matches!(effect, Effect::Publish(_, Update::Removed));
+        prop_assert_eq!(effects.0.iter().filter(removed).count(), everyone);
     }
 }

@@ -154,7 +154,7 @@ impl World {
         let Task::Probe(backoff) = &mut self.pool.sessions.get_mut(&id).unwrap().task else { return };
         if answered {
             self.pool.sessions.get_mut(&id).unwrap().task = Task::Done;
-            self.tell(id, SessionEventKind::Answers);
+            self.report(id, SessionEventKind::Answers);
         } else {
             let pause = backoff.next();
             self.after(pause, Event::Probe(id));
@@ -171,7 +171,7 @@ impl World {
 
     /// One turn of the loop of a session.
     pub(super) fn feed(&mut self, id: u64, input: Input) {
-        let (now, cap) = (self.instant(), self.pool.cap());
+        let (now, cap) = (self.instant(), self.pool.core.backoff_cap());
         let Task::Peer(fsm) = &mut self.pool.sessions.get_mut(&id).unwrap().task else { return };
         let mut actions = Vec::new();
         fsm.set_backoff_cap(cap);
@@ -201,11 +201,11 @@ impl World {
             }
             Action::Publish(report) => {
                 self.overhear(id, &report);
-                self.tell(id, SessionEventKind::Is(report));
+                self.report(id, SessionEventKind::Status(report));
             }
-            Action::Identified { answer, peers, lists_itself } => {
+            Action::Identified { answer, peers, .. } => {
                 let IdentityAnswer { location, proxies, roles, .. } = answer;
-                self.tell(id, SessionEventKind::Identified { location, proxies, roles, peers, lists_itself });
+                self.report(id, SessionEventKind::Identified { location, proxies, roles, peers });
             }
         }
     }

@@ -36,7 +36,7 @@ pub(super) enum Event {
     Alarm(u64, Duration),
     Probe(u64),
     PoolTurn,
-    Rediscover(Duration),
+    PoolDeadline(Duration),
     Fault(Fault),
     /// Nothing bad is done any more.
     Calm,
@@ -72,20 +72,20 @@ impl World {
     /// A world in which nothing has happened yet.
     pub(super) fn new(seed: u64, trace: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let plan = Plan::draw(&mut rng);
+        let (plan, epoch) = (Plan::draw(&mut rng), Instant::now());
         let mut world = Self {
             now: Duration::ZERO,
             servers: (0..plan.servers).map(|_| Server::default()).collect(),
             fabric: plan.fabric.clone(),
             conns: Vec::new(),
             dials: BTreeMap::new(),
-            pool: Pool::new(plan.limit),
+            pool: Pool::new(&plan, epoch, rng.u64(..)),
             oracle: Oracle::default(),
             calm: None,
             recovery: Recovery::default(),
             steps: 0,
             last_id: 0,
-            epoch: Instant::now(),
+            epoch,
             queue: BinaryHeap::new(),
             trace,
             rng,
@@ -131,7 +131,7 @@ impl World {
             Event::Alarm(session, set_for) => self.alarm(session, set_for),
             Event::Probe(session) => self.dial(session),
             Event::PoolTurn => self.pool_turn(),
-            Event::Rediscover(at) => self.rediscover(at),
+            Event::PoolDeadline(at) => self.pool_deadline(at),
             Event::Fault(fault) => self.suffer(fault),
             Event::Calm => self.calm_down(),
             Event::Settled => self.settle(),

@@ -168,7 +168,7 @@ impl World {
     /// Every member has a session unless it is parked, and nobody else has one, except those that are probed.
     fn check_members(&self) {
         let pool = &self.pool;
-        assert_eq!(pool.members.len(), self.oracle.peers.len(), "members and peers");
+        assert_eq!(pool.core.len(), self.oracle.peers.len(), "members and peers");
         assert_eq!(pool.running.len(), pool.sessions.len(), "a session has been forgotten");
         for (address, id) in &pool.running {
             let probed = matches!(pool.sessions[id].task, Task::Probe(_) | Task::Done);
@@ -177,7 +177,7 @@ impl World {
         }
         for (address, status) in &self.oracle.peers {
             let session = pool.running.get(address).map(|id| &pool.sessions[id]);
-            let silent = pool.told.is_empty();
+            let silent = pool.reports.is_empty();
             match (status, session) {
                 (PeerStatus::Disconnected, None) => {}
                 // It was parked and will be dialled in a moment.

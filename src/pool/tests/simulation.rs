@@ -74,7 +74,7 @@ impl Drop for TellSeed {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!(
-                "to see it again: PEERSTATUS_SIM_SEED={} cargo test --lib pool::simulation::what -- --nocapture",
+                "to see it again: PEERSTATUS_SIM_SEED={} cargo test --lib pool::tests::simulation::what -- --nocapture",
                 self.0
             );
         }

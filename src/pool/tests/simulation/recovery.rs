@@ -123,7 +123,7 @@ impl World {
     /// found who tells of others, these found and given up and found again.
     fn all_in_all(&self) -> Duration {
         self.plan.rediscovery_interval
-            + 2 * (self.longest_attempt() + self.pool.cap() + SLACK)
+            + 2 * (self.longest_attempt() + self.pool.core.backoff_cap() + SLACK)
             + 2 * (LONGEST_PAUSE + self.plan.timers.connect)
             + 2 * LONGEST_PACING
     }
@@ -193,7 +193,7 @@ impl World {
                 (Task::Pausing, _) => (session.begins, Duration::ZERO, "has not begun"),
                 (Task::Probe(_), Link::Down) => (session.since, LONGEST_PAUSE, "does not probe"),
                 (Task::Done, _) => (session.since, late, "is not taken back"),
-                (_, Link::Down) => (session.since, self.pool.cap(), "does not redial"),
+                (_, Link::Down) => (session.since, self.pool.core.backoff_cap(), "does not redial"),
                 (_, Link::Dialing(_)) => (session.since, timers.connect, "dials for too long"),
                 (_, Link::Up(conn)) if session.ready => {
                     (self.conns[conn].heard, timers.keepalive, "is READY and silent")
@@ -214,10 +214,10 @@ impl World {
             Task::Pausing | Task::Done => return,
             Task::Probe(_) => session.begins.max(settled) + LONGEST_PAUSE + self.plan.timers.connect,
             Task::Peer(_) if session.failed.is_some_and(|failed| failed > settled) => {
-                session.failed.unwrap_or_default() + self.pool.cap()
+                session.failed.unwrap_or_default() + self.pool.core.backoff_cap()
             }
             Task::Peer(_) if session.begins > settled => session.begins,
-            Task::Peer(_) => settled + self.longest_attempt() + self.pool.cap(),
+            Task::Peer(_) => settled + self.longest_attempt() + self.pool.core.backoff_cap(),
         };
         assert!(self.now <= due + SLACK, "{} is well, and was due at {due:?}", address(session.peer));
     }

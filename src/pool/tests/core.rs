@@ -1,0 +1,335 @@
+//! The core and the hub together: whatever peers answer and clients request in whatever order, what is published is
+//! true, nothing runs that should not, and something always does. Its sessions only exist on paper.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use proptest::{collection::vec, prelude::*};
+
+use crate::{
+    opflex::{ElementMode, Identity, Roles},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
+    pool::{
+        PoolError, REDISCOVERY_INTERVAL, Reset,
+        command::Request,
+        core::{PoolCore, PoolEvent, Settings},
+        effect::Effect,
+        session::SessionEventKind,
+    },
+    status::{Hub, PeerState, PeerUpdate},
+};
+
+const PEERS: u16 = 6;
+
+fn at(port: u16) -> PeerAddress {
+    PeerAddress::new("127.0.0.1", port + 1).unwrap()
+}
+
+/// A pool, and its sessions.
+struct World {
+    core: PoolCore,
+    hub: Hub,
+    now: Instant,
+    /// Which sessions and probes run, and whether they have yet to report.
+    running: BTreeMap<PeerAddress, bool>,
+    location: Option<String>,
+    last_list: BTreeSet<PeerAddress>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Connected(usize),
+    /// Which peer, and the how many'th time in a row.
+    Failed(usize, u32),
+    /// Which peer answers the identity, with which list.
+    Identified(usize, Vec<u16>),
+    /// Whose probe is answered.
+    Answered(usize),
+    Deadline,
+    Add(u16),
+    Remove(u16),
+    Reset(Reset),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let reset = prop_oneof![
+        Just(Reset::Learned),
+        Just(Reset::All),
+        vec(0..PEERS, 0..3).prop_map(|ports| Reset::Named(ports.into_iter().map(at).collect())),
+    ];
+    prop_oneof![
+        2 => any::<usize>().prop_map(Step::Connected),
+        4 => (any::<usize>(), 1_u32..6).prop_map(|(peer, failures)| Step::Failed(peer, failures)),
+        6 => (any::<usize>(), vec(0..PEERS, 0..5)).prop_map(|(by, list)| Step::Identified(by, list)),
+        2 => any::<usize>().prop_map(Step::Answered),
+        1 => Just(Step::Deadline),
+        2 => (0..PEERS).prop_map(Step::Add),
+        1 => (0..PEERS).prop_map(Step::Remove),
+        1 => reset.prop_map(Step::Reset),
+    ]
+}
+
+impl World {
+    fn new(peer_limit: usize) -> Self {
+        let hub = Hub::new(1, 1024);
+        hub.add_pool("p".into(), Arc::new(Identity::new("agent", "domain")), SystemTime::UNIX_EPOCH);
+        let now = Instant::now();
+        let settings = Settings {
+            mode: ElementMode::Stitched,
+            peer_limit,
+            location: Some("configured".into()),
+            rediscovery_interval: REDISCOVERY_INTERVAL,
+        };
+        Self {
+            core: PoolCore::new(settings, now, 7),
+            hub,
+            now,
+            running: BTreeMap::new(),
+            location: Some("configured".into()),
+            last_list: BTreeSet::new(),
+        }
+    }
+
+    fn peers(&self) -> Vec<Arc<PeerState>> {
+        self.hub.peers(Some("p"), None, usize::MAX).unwrap().0
+    }
+
+    fn member(&self, address: &PeerAddress) -> Option<Arc<PeerState>> {
+        self.hub.peer("p", address).map(|(peer, _)| peer)
+    }
+
+    /// One of those that run: members, or those that are probed.
+    fn pick(&self, index: usize, member: bool) -> Option<PeerAddress> {
+        let running = self.running.keys().filter(|address| self.member(address).is_some() == member);
+        let running: Vec<_> = running.collect();
+        (!running.is_empty()).then(|| running[index % running.len()].clone())
+    }
+
+    /// Performs what the core wants, as the owner task does. Returns the answer to a request.
+    fn handle(&mut self, event: PoolEvent) -> Option<Result<usize, PoolError>> {
+        let mut answer = None;
+        for effect in self.core.handle(event, self.now) {
+            match effect {
+                Effect::Publish(address, what) => {
+                    let at = SystemTime::UNIX_EPOCH;
+                    self.hub.publish(PeerUpdate { pool: "p".into(), address, at, what });
+                }
+                Effect::Start(address, _) => drop(self.running.insert(address, true)),
+                Effect::Probe(address, _) => drop(self.running.insert(address, false)),
+                Effect::Redial(address) => assert!(self.running.contains_key(&address)),
+                Effect::Stop(address) => drop(self.running.remove(&address)),
+                Effect::SetIdentity(location, _) => self.location = location,
+                Effect::WarnFull(count) => assert!(count > 0),
+                Effect::Reply(result) => assert!(answer.replace(result).is_none()),
+            }
+        }
+        answer
+    }
+
+    fn report(&mut self, address: PeerAddress, kind: SessionEventKind) {
+        self.handle(PoolEvent::Session(address, kind));
+    }
+
+    fn status(&mut self, address: PeerAddress, status: PeerStatus, reason: Reason, failures: u32) {
+        let report = Report { failures, ..Report::new(status, reason) };
+        self.report(address, SessionEventKind::Status(report));
+    }
+
+    fn request(&mut self, request: Request) -> Result<usize, PoolError> {
+        self.handle(PoolEvent::Request(request)).unwrap()
+    }
+
+    fn identified(&mut self, by: PeerAddress, list: Vec<u16>, location: Option<&str>) {
+        let peers: Vec<_> = list.into_iter().map(at).collect();
+        self.last_list = peers.iter().cloned().collect();
+        let lists_itself = peers.contains(&by);
+        let location = location.map(str::to_owned);
+        let roles = Roles::default();
+        self.report(by.clone(), SessionEventKind::Identified { location, proxies: None, roles, peers });
+        assert!(lists_itself || !self.running.contains_key(&by), "parked or stopped");
+        if lists_itself {
+            self.status(by, PeerStatus::Ready, Reason::HandshakeComplete, 0);
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Connected(peer) => {
+                let Some(peer) = self.pick(peer, true) else { return };
+                self.status(peer, PeerStatus::Connected, Reason::TcpEstablished, 0);
+            }
+            Step::Failed(peer, failures) => {
+                let Some(peer) = self.pick(peer, true) else { return };
+                self.status(peer, PeerStatus::Connecting, Reason::RemoteClosed, failures);
+            }
+            Step::Identified(by, list) => {
+                let Some(by) = self.pick(by, true) else { return };
+                self.identified(by, list, None);
+            }
+            Step::Answered(peer) => {
+                let Some(peer) = self.pick(peer, false) else { return };
+                self.report(peer, SessionEventKind::Answers);
+            }
+            Step::Deadline => {
+                self.now = self.core.next_deadline().unwrap_or(self.now);
+                self.handle(PoolEvent::DeadlinePassed);
+            }
+            Step::Add(port) => {
+                let added = self.request(Request::Add(at(port)));
+                assert_eq!(
+                    added.is_ok(),
+                    added != Err(PoolError::PeerExists) && self.member(&at(port)).is_some()
+                );
+            }
+            Step::Remove(port) => {
+                if self.request(Request::Remove(at(port))).is_ok() {
+                    assert!(self.member(&at(port)).is_none());
+                }
+            }
+            Step::Reset(reset) => drop(self.request(Request::Reset(reset))),
+        }
+    }
+
+    /// Lets new sessions publish that they dial, as sessions do.
+    fn begin(&mut self) {
+        let new: Vec<_> = self.running.iter().filter(|(_, new)| **new).map(|(at, _)| at.clone()).collect();
+        for address in new {
+            self.running.insert(address.clone(), false);
+            self.status(address, PeerStatus::Connecting, Reason::Dialing, 0);
+        }
+    }
+
+    /// What must hold between any two events.
+    fn check(&mut self) {
+        self.begin();
+        let peers = self.peers();
+        let count = |status| peers.iter().filter(|peer| peer.status == status).count();
+        let (ready, parked) = (count(PeerStatus::Ready), count(PeerStatus::Disconnected));
+        let health = match ready {
+            0 => PoolHealth::Down,
+            ready if ready == peers.len() - parked => PoolHealth::Healthy,
+            _ => PoolHealth::Degraded,
+        };
+        assert_eq!(self.hub.pool("p").unwrap().0.health, health);
+        assert_eq!(count(PeerStatus::Closing), 0, "a peer that closes leaves or is parked at once");
+        assert_eq!(self.core.len(), peers.len());
+
+        for peer in &peers {
+            let runs = self.running.contains_key(&peer.address);
+            assert_eq!(runs, peer.status != PeerStatus::Disconnected, "{peer:?}");
+            assert!(runs || peer.origin == PeerOrigin::Configured, "only configured peers are parked");
+        }
+        let mut probed = self.running.keys().filter(|address| self.member(address).is_none());
+        assert!(probed.all(|address| self.last_list.contains(address)), "no list names it any more");
+        let deadline = self.core.next_deadline();
+        assert_eq!(deadline.is_some(), ready == 0, "no peer is READY, and none will be asked");
+        assert!(peers.is_empty() || !self.running.is_empty() || ready == 0, "silently dead");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_published_is_true_and_nothing_is_leaked_or_silently_dead(
+        limit in 1_usize..8,
+        steps in vec(step(), 0..50),
+    ) {
+        let mut world = World::new(limit);
+        world.check();
+        for step in steps {
+            world.take(step);
+            world.check();
+        }
+        world.handle(PoolEvent::Stopping);
+        prop_assert!(world.running.is_empty());
+        prop_assert!(world.peers().is_empty());
+        prop_assert_eq!(world.hub.pool("p").unwrap().0.health, PoolHealth::Down);
+    }
+}
+
+#[test]
+fn parked_peers_are_asked_again_a_minute_after_the_last_ready_peer_was_lost_and_every_minute_then() {
+    let mut world = World::new(9);
+    let begin = world.now;
+    world.take(Step::Add(0));
+    world.check();
+    assert_eq!(world.core.next_deadline(), Some(begin + REDISCOVERY_INTERVAL), "counted from the start");
+
+    world.now += Duration::from_secs(10);
+    world.take(Step::Identified(0, vec![0]));
+    world.check();
+    assert_eq!(world.core.next_deadline(), None, "a peer is READY");
+
+    world.now += Duration::from_secs(100);
+    let lost = world.now;
+    world.take(Step::Failed(0, 1));
+    world.check();
+    world.now += Duration::from_secs(30);
+    world.take(Step::Failed(0, 2));
+    world.check();
+    let due = Some(lost + REDISCOVERY_INTERVAL);
+    assert_eq!(world.core.next_deadline(), due, "another failure does not put it off");
+
+    world.take(Step::Deadline);
+    world.check();
+    assert_eq!(world.core.next_deadline(), Some(lost + 2 * REDISCOVERY_INTERVAL));
+}
+
+#[test]
+fn a_pool_that_stops_publishes_that_all_close_then_that_all_are_gone_and_is_down_at_once() {
+    let mut world = World::new(9);
+    for step in [Step::Add(0), Step::Identified(0, vec![0, 1]), Step::Identified(1, vec![0, 1])] {
+        world.take(step);
+        world.check();
+    }
+    let before = world.hub.cursor().revision;
+    assert_eq!(world.hub.pool("p").unwrap().0.health, PoolHealth::Healthy);
+    world.handle(PoolEvent::Stopping);
+    let mut events = Vec::new();
+    world.hub.read_after(before, usize::MAX, &mut events).unwrap();
+    let published = events.iter().map(|event| {
+        let PeerState { address, status, reason, .. } = &*event.peer.peer;
+        let health = event.health.as_ref().map_or("", |health| health.health.as_str());
+        format!("{} {status} {reason} {health}", address.port())
+    });
+    assert_eq!(
+        published.collect::<Vec<_>>(),
+        [
+            "1 CLOSING POOL_STOPPING ",
+            "2 CLOSING POOL_STOPPING DOWN",
+            "1 DISCONNECTED POOL_STOPPING ",
+            "2 DISCONNECTED POOL_STOPPING ",
+        ]
+    );
+}
+
+#[test]
+fn the_location_is_that_of_the_newest_answer_until_a_reset_goes_back_to_the_configuration() {
+    let mut world = World::new(9);
+    world.take(Step::Add(0));
+    world.take(Step::Add(1));
+    world.check();
+    for (peer, location, expected) in
+        [(0, Some("rack 7"), "rack 7"), (1, Some("rack 8"), "rack 8"), (0, None, "rack 8")]
+    {
+        world.identified(at(peer), vec![0, 1], location);
+        assert_eq!(world.location.as_deref(), Some(expected));
+    }
+    world.take(Step::Reset(Reset::Learned));
+    assert_eq!(world.location.as_deref(), Some("configured"));
+}
+
+#[test]
+fn the_cap_of_pauses_grows_with_the_pool_from_one_second_to_thirty() {
+    let mut world = World::new(usize::MAX);
+    let mut ports = 0..;
+    for (peers, cap) in [(1, 1_000), (200, 1_000), (400, 2_000), (5_999, 29_995), (6_001, 30_000)] {
+        while world.core.len() < peers {
+            world.take(Step::Add(ports.next().unwrap()));
+        }
+        assert_eq!(world.core.backoff_cap(), Duration::from_millis(cap));
+    }
+}
