@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds h2spec into .tools/bin/. It is in a module of its own, because its release needs newer dependencies.
+# Builds h2spec into .tools/bin/. It has no module file, so a module of ours pins its dependencies.
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 
