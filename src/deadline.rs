@@ -1,5 +1,4 @@
-//! Deadlines of calls: the `grpc-timeout` header, the moment that follows from it, and whatever else ends a stream that its
-//! client does not read.
+//! Deadlines of calls: the `grpc-timeout` header, and the conditions that end a stream even if its client does not read.
 
 use std::{
     fmt,
@@ -14,17 +13,17 @@ use http::HeaderMap;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The header, as gRPC over HTTP/2 names it.
+/// The header of the timeout in gRPC over HTTP/2.
 pub const HEADER: &str = "grpc-timeout";
 /// Most digits that the header may have.
 const MAX_DIGITS: usize = 8;
 
-/// When the client of a call gives up. Added to the extensions of a request that has a deadline.
+/// The deadline of a call, an extension of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
-/// When a stream has to be over, though its client may leave no room for its status. Added to the extensions of a request.
-/// Clones are of the same stream.
+/// When a stream has to end, even if flow control keeps it from sending its status. An extension of a request; clones
+/// belong to the same stream.
 #[derive(Clone, Default)]
 pub struct Overdue(Arc<Inner>);
 
@@ -33,28 +32,28 @@ type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
 #[derive(Default)]
 struct Inner {
     ends: Mutex<Vec<IsOver>>,
-    /// The HTTP layer has taken a part of the response, so there was room for it.
+    /// hyper has taken a part of the response, so there was send window for it.
     is_taken: AtomicBool,
 }
 
 impl Overdue {
-    /// The stream has to be over once this is true. It is called whenever the task of the stream is woken.
+    /// Adds a condition under which the stream has to end, evaluated whenever its task is woken.
     pub fn when(&self, is_over: impl Fn() -> bool + Send + Sync + 'static) {
         self.0.ends.lock().push(Box::new(is_over));
     }
 
-    /// Whether it has to be over.
+    /// Whether the stream has to end.
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.0.ends.lock().iter().any(|is_over| is_over())
     }
 
-    /// Notes that the HTTP layer has taken a part of the response.
+    /// Notes that hyper has taken a part of the response.
     pub fn taken(&self) {
         self.0.is_taken.store(true, Relaxed);
     }
 
-    /// Whether it has taken any since this was called last.
+    /// Whether hyper has taken any since the last call of this.
     #[must_use]
     pub fn was_taken(&self) -> bool {
         self.0.is_taken.swap(false, Relaxed)
@@ -67,7 +66,7 @@ impl fmt::Debug for Overdue {
     }
 }
 
-/// A header that is not of the form that gRPC gives it.
+/// The header is malformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{HEADER} must be 1 to 8 digits and one of H, M, S, m, u and n")]
 pub struct BadTimeout;

@@ -1,21 +1,32 @@
-//! What is counted and measured, for whoever scrapes it. Nothing here is global: each part of the service is handed
-//! what it counts with, or owns it, and the admin port puts it together. docs/metrics.md tells what each number means.
+//! Counters and histograms. None is global: each part of the service owns its metrics or gets them passed, and the admin
+//! port registers them. docs/metrics.md documents them.
 //!
-//! What can be read from the state of the service is not kept here a second time; the admin port reads it when it is
-//! asked.
+//! Gauges of the state of the service are not kept here: the admin port reads that state at each scrape.
 
 mod calls;
 mod deliveries;
-mod label;
 mod listeners;
 mod loop_monitor;
 mod peers;
 mod reloads;
 
+use std::fmt::{self, Write as _};
+
+use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
+
 pub use calls::{Call, Calls, Kind, Method};
 pub use deliveries::Deliveries;
-pub use label::LowercaseLabel;
 pub use listeners::{Attach, Detach, ListenerMetrics, Reset};
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use peers::{Peers, Pool, Transition};
 pub use reloads::{Reload, Reloads};
+
+/// A name of the API as the value of a label: in lower case, as is usual for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LowercaseLabel(pub &'static str);
+
+impl EncodeLabelValue for LowercaseLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        self.0.chars().try_for_each(|letter| encoder.write_char(letter.to_ascii_lowercase()))
+    }
+}

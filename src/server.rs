@@ -1,8 +1,6 @@
-//! From sockets to requests: accepting, TLS, limits, HTTP by hyper, and the layers that every request passes. It knows
-//! nothing of the API that it serves.
+//! The server: accept loop, TLS, limits, HTTP by hyper, and the layers around the API, of which it knows nothing.
 //!
-//! `accept` → `threads`, one of which is assigned the connection → `connection`, its handshake and its end → hyper →
-//! `layers` → the API.
+//! `accept` → `threads` (assigns the connection) → `connection` (handshake and shutdown) → hyper → `layers` → the API.
 
 mod accept;
 mod authorize;
@@ -50,20 +48,20 @@ use crate::{metrics::LoopMonitors, status::Hub};
 /// Threads that serve connections, unless more are configured.
 const MAX_DEFAULT_THREADS: usize = 4;
 
-/// How clients are served.
+/// Settings of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
     /// Threads that serve connections. At least one.
     pub threads: usize,
-    /// Connections per listening socket. Further ones wait in the kernel.
+    /// Most connections per listening socket. Further ones wait in the kernel.
     pub connections: usize,
-    /// Connections whose handshake is not complete. The oldest gives way to the next.
+    /// Most connections whose handshake is not complete. The next one evicts the oldest.
     pub handshakes: usize,
-    /// Changes that follow a change within this time are sent together. Zero: each at once.
+    /// Changes within this time after a change are sent together. Zero: each at once.
     pub pacing: Duration,
-    /// How clients that are gone are noticed.
+    /// When unresponsive clients are disconnected.
     pub keepalive: Keepalive,
-    /// Who may use gRPC-Web.
+    /// gRPC-Web.
     pub web: WebSettings,
 }
 
@@ -82,40 +80,39 @@ impl Default for ServerOptions {
     }
 }
 
-/// How a client that vanished, or never reads what it is sent, is noticed: within the sum of the two, by the HTTP/2 PING
-/// that it does not answer.
+/// HTTP/2 keepalive: a client that vanished, or never reads, is disconnected after the sum of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// How long a connection may be silent before a PING is sent.
+    /// Idle time after which a PING is sent.
     pub interval: Duration,
-    /// How long the answer may take.
+    /// How long the client may take to acknowledge it.
     pub timeout: Duration,
 }
 
 impl Default for Keepalive {
-    /// Half a minute: proxies on the way drop what is silent for longer than a minute.
+    /// Half a minute: proxies drop connections that are idle for a minute.
     fn default() -> Self {
         Self { interval: Duration::from_secs(20), timeout: Duration::from_secs(10) }
     }
 }
 
-/// gRPC-Web, for scripts in browsers.
+/// gRPC-Web, for browsers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebSettings {
-    /// Origins whose scripts may use it. Empty: it is switched off.
+    /// Origins whose scripts may use it. Empty: gRPC-Web is off.
     pub allowed_origins: Vec<HeaderValue>,
 }
 
 /// What the server measures. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct ServerMetrics {
-    /// Connections that are open.
+    /// Open connections.
     pub connections: Gauge,
     /// Whether the threads are responsive.
     pub loops: LoopMonitors,
 }
 
-/// The server, before it serves anybody. Dropping it ends every connection.
+/// The server, before it serves. Dropping it closes every connection.
 pub struct Server {
     threads: Threads,
     ended: Ended,
@@ -125,7 +122,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the threads. `hub` is whose changes the streams of `api` wait for.
+    /// Starts the threads. The streams of `api` wait for changes of `hub`.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -169,30 +166,26 @@ impl Server {
     ) -> Result<(), ThreadEnded> {
         let network = Incoming::Tcp(listener);
         let socket = self.socket.take().map(Incoming::Unix);
-        let (of_network, of_socket) = (limits(&self.settings), limits(&self.settings));
+        // Each socket has its own, so that remote clients cannot keep out those of the Unix socket.
+        let [network_limits, socket_limits] = [(); 2].map(|()| Limits {
+            connections: Arc::new(Semaphore::new(self.settings.connections)),
+            handshakes: EvictingLimit::new(self.settings.handshakes),
+            keepalive: self.settings.keepalive,
+        });
         let local = async {
             match &socket {
-                Some(socket) => accept(socket, &of_socket, &self.threads).await,
+                Some(socket) => accept(socket, &socket_limits, &self.threads).await,
                 None => pending().await,
             }
         };
         tokio::select! {
             () = stop => {}
-            ended = accept(&network, &of_network, &self.threads) => ended?,
+            ended = accept(&network, &network_limits, &self.threads) => ended?,
             ended = local => ended?,
             ended = self.ended.all() => ended?,
         }
         drop((network, socket));
         self.close.cancel();
         self.ended.all().await
-    }
-}
-
-/// Of one listening socket.
-fn limits(settings: &ServerOptions) -> Limits {
-    Limits {
-        connections: Arc::new(Semaphore::new(settings.connections)),
-        handshakes: EvictingLimit::new(settings.handshakes),
-        keepalive: settings.keepalive,
     }
 }

@@ -13,9 +13,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::service_metrics::seconds;
+use super::service_metrics::{gauge, unix_seconds};
 
-/// Collects them.
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
     pub(super) started: SystemTime,
@@ -28,17 +27,17 @@ impl Collector for ProcessMetrics {
         encoder
             .encode_descriptor("process_cpu_seconds", "CPU time used.", None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&cpu, None)?;
-        let mut gauge = |name: &str, help: &str, value: Option<u64>| match value {
-            Some(value) => {
-                encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+        for (name, help, value) in [
+            ("process_resident_memory_bytes", "Memory in use.", resident()),
+            ("process_open_fds", "Open file descriptors.", open_files()),
+            ("process_max_fds", "Limit of open file descriptors.", getrlimit(Resource::Nofile).current),
+        ] {
+            if let Some(value) = value {
+                gauge(&mut encoder, name, help, value)?;
             }
-            None => Ok(()),
-        };
-        gauge("process_resident_memory_bytes", "Memory in use.", resident())?;
-        gauge("process_open_fds", "Open file descriptors.", open_files())?;
-        gauge("process_max_fds", "Limit of open file descriptors.", getrlimit(Resource::Nofile).current)?;
-        let started = self.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        seconds(&mut encoder, "process_start_time_seconds", "When the service started.", started)
+        }
+        let started = unix_seconds(self.started);
+        gauge(&mut encoder, "process_start_time_seconds", "When the service started.", started)
     }
 }
 

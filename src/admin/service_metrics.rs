@@ -1,14 +1,10 @@
 //! Metrics that are read from the state of the service at each scrape, so those of a removed peer end with it.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet},
     metrics::MetricType,
 };
 
@@ -19,7 +15,6 @@ use crate::{
     status::{Hub, Listeners, Snapshot},
 };
 
-/// Collects them.
 pub(super) struct ServiceMetrics {
     pub(super) hub: Arc<Hub>,
     pub(super) listeners: Arc<Listeners>,
@@ -48,14 +43,14 @@ impl ServiceMetrics {
     fn listening(&self, snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let listeners = self.listeners.stats();
         let name = "opflex_peerstatus_revision";
-        number(encoder, name, "Changes published since the start.", snapshot.cursor.revision)?;
+        gauge(encoder, name, "Changes published since the start.", snapshot.cursor.revision)?;
         let name = "opflex_peerstatus_listeners";
         let states = [("attached", listeners.attached), ("detached", listeners.detached)];
         gauges(encoder, name, "Listeners.", states.map(|(state, count)| ([("state", state)], count as u64)))?;
         let help = "Watches, and calls of WaitForPool that wait.";
-        number(encoder, "opflex_peerstatus_streams", help, listeners.streams as u64)?;
+        gauge(encoder, "opflex_peerstatus_streams", help, listeners.streams as u64)?;
         let help = "Revisions that the slowest attached listener is behind.";
-        number(encoder, "opflex_peerstatus_listener_lag_max", help, listeners.lag)
+        gauge(encoder, "opflex_peerstatus_listener_lag_max", help, listeners.lag)
     }
 
     fn expiries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -70,10 +65,9 @@ impl ServiceMetrics {
 
     fn loops(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let help = "How late the latest event loop ran.";
-        seconds(encoder, "opflex_peerstatus_event_loop_lag_seconds", help, self.turns.lag())?;
-        let last = self.turns.last().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let help = "When all event loops had last run.";
-        seconds(encoder, "opflex_peerstatus_event_loop_last_turn_timestamp_seconds", help, last)
+        gauge(encoder, "opflex_peerstatus_event_loop_lag_seconds", help, self.turns.lag().as_secs_f64())?;
+        let (last, help) = (unix_seconds(self.turns.last()), "When all event loops had last run.");
+        gauge(encoder, "opflex_peerstatus_event_loop_last_turn_timestamp_seconds", help, last)
     }
 }
 
@@ -108,14 +102,11 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
         })
     });
     gauges(encoder, "opflex_pool_health", "1 for the health of the pool, 0 for the others.", healths)?;
-    let count = |pool: &str, status: PeerStatus| {
-        let peers = snapshot.peers.iter().filter(|peer| *peer.pool == *pool);
-        peers.filter(|peer| peer.status == status).count() as u64
-    };
     let peers = snapshot.pools.iter().flat_map(|pool| {
         PeerStatus::ALL.iter().map(move |status| {
-            let labels = ([("pool", &*pool.name)], [("status", LowercaseLabel(status.as_str()))]);
-            (labels, count(&pool.name, *status))
+            let peers = snapshot.peers.iter();
+            let peers = peers.filter(|peer| peer.pool == pool.name && peer.status == *status);
+            (([("pool", &*pool.name)], [("status", LowercaseLabel(status.as_str()))]), peers.count() as u64)
         })
     });
     gauges(encoder, "opflex_pool_peers", "Peers of the pool, by status.", peers)?;
@@ -144,15 +135,16 @@ fn gauges<L: EncodeLabelSet>(
     Ok(())
 }
 
-fn number(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> Result<(), fmt::Error> {
-    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
-}
-
-pub(super) fn seconds(
+pub(super) fn gauge(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    value: Duration,
+    value: impl EncodeGaugeValue,
 ) -> Result<(), fmt::Error> {
-    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.as_secs_f64())
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+/// A time in seconds since 1970.
+pub(super) fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

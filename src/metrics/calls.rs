@@ -1,4 +1,4 @@
-//! What is counted of gRPC calls, under the names that gRPC's own servers use.
+//! Metrics of gRPC calls, with the names of go-grpc-prometheus.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-/// The codes of gRPC, by number, as its servers tell of them.
+/// The codes of gRPC by number, in the spelling of its metrics.
 const CODES: [&str; 17] = [
     "OK",
     "Canceled",
@@ -35,15 +35,16 @@ const CODES: [&str; 17] = [
     "DataLoss",
     "Unauthenticated",
 ];
-/// The client went away before the end.
+/// The code of a call whose client disconnects.
 const CANCELLED: usize = 1;
-/// What is no code counts as this one.
+/// The code for numbers that are none.
 const UNKNOWN: usize = 2;
 
-/// Who may send more than one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which side of a method streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// Nobody.
+    /// Neither.
+    #[default]
     Unary,
     /// The client.
     ClientStream,
@@ -75,8 +76,8 @@ impl Kind {
     }
 }
 
-/// What is counted of one method.
-#[derive(Debug)]
+/// The metrics of one method.
+#[derive(Debug, Default)]
 pub struct Method {
     kind: Kind,
     service: String,
@@ -89,29 +90,21 @@ pub struct Method {
 
 impl Method {
     fn new(kind: Kind, service: &str, name: &str) -> Arc<Self> {
-        Arc::new(Self {
-            kind,
-            service: service.to_owned(),
-            name: name.to_owned(),
-            started: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            handled: Default::default(),
-        })
+        Arc::new(Self { kind, service: service.to_owned(), name: name.to_owned(), ..Self::default() })
     }
 
-    /// Who may send more than one message.
+    /// Which side streams.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// So many messages were sent.
+    /// Counts sent messages.
     pub fn sent(&self, messages: u64) {
         self.sent.fetch_add(messages, Relaxed);
     }
 
-    /// So many messages were received.
+    /// Counts received messages.
     pub fn received(&self, messages: u64) {
         self.received.fetch_add(messages, Relaxed);
     }
@@ -125,7 +118,7 @@ impl Method {
     }
 }
 
-/// A call under way. Dropping it says that it is over: with the code that was said, or else because the client is gone.
+/// A call in progress. Dropping it counts its end: with the code that was set, or as cancelled.
 #[derive(Debug)]
 pub struct Call {
     method: Arc<Method>,
@@ -139,7 +132,7 @@ impl Call {
         &self.method
     }
 
-    /// What the client is told at the end.
+    /// Sets the code that the client gets.
     pub fn code(&mut self, code: usize) {
         self.code = if code < CODES.len() { code } else { UNKNOWN };
     }
@@ -153,12 +146,12 @@ impl Drop for Call {
     }
 }
 
-/// What is counted of all methods.
+/// The metrics of all methods.
 #[derive(Debug)]
 pub struct Calls {
     /// By path.
     methods: BTreeMap<String, Arc<Method>>,
-    /// What clients ask for and is not there. It has one entry: they may ask for anything.
+    /// Unknown methods together, because clients can make up any number of them.
     other: Arc<Method>,
 }
 
@@ -171,7 +164,7 @@ impl Calls {
         Arc::new(Self { methods, other: Method::new(Kind::Unary, "unknown", "unknown") })
     }
 
-    /// A call begins.
+    /// Counts the start of a call.
     #[must_use]
     pub fn begin(&self, path: &str) -> Call {
         let method = self.methods.get(path).unwrap_or(&self.other);

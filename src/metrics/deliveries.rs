@@ -1,4 +1,4 @@
-//! How old changes are when they are handed to the transport of a client.
+//! The age of changes when they are handed to the transport of a client.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const BOUNDS: [f64; 17] = [
     10.0, 60.0,
 ];
 
-/// How old changes were. Clones share it.
+/// The age of delivered changes. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Deliveries(Histogram);
 
@@ -24,12 +24,12 @@ impl Default for Deliveries {
 }
 
 impl Deliveries {
-    /// So many changes were handed out, the oldest of which is that old.
+    /// Counts `count` changes, the oldest of which has this age.
     pub fn observe(&self, age: Duration, count: usize) {
         (0..count).for_each(|_| self.0.observe(age.as_secs_f64()));
     }
 
-    /// Adds it to what is exported.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         let help = "From when a change was observed to when it was handed to the transport of a client";
         registry.register_with_unit("opflex_peerstatus_delivery", help, Unit::Seconds, self.0.clone());

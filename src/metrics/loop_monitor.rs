@@ -1,4 +1,4 @@
-//! Whether event loops turn: in each of them a task stamps a clock, again and again, and others look at it.
+//! Detects blocked event loops: a task on each writes a timestamp at an interval, which other threads check.
 
 use std::{
     sync::{
@@ -11,21 +11,21 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// Between two stamps: a lag of this order is what people notice.
+/// Interval of the timestamps: people notice a lag of this order.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// The clock that one event loop stamps.
+/// The timestamps of one event loop.
 #[derive(Debug)]
 pub struct LoopMonitor {
     begun: Instant,
-    /// Nanoseconds after `begun`.
+    /// Time of the last timestamp, in nanoseconds after `begun`.
     last: AtomicU64,
-    /// How late the stamp was, in nanoseconds.
+    /// How late it was, in nanoseconds.
     lag: AtomicU64,
 }
 
 impl LoopMonitor {
-    /// Stamps, for ever. To be run by the event loop in question.
+    /// Writes the timestamps, forever. Run it on the event loop to monitor.
     pub async fn keep(self: Arc<Self>) {
         loop {
             let due = Instant::now() + EVERY;
@@ -50,7 +50,7 @@ fn nanos(duration: Duration) -> u64 {
 pub struct LoopMonitors(Arc<Mutex<Vec<Arc<LoopMonitor>>>>);
 
 impl LoopMonitors {
-    /// The clock of one more.
+    /// Adds an event loop.
     #[must_use]
     pub fn add(&self) -> Arc<LoopMonitor> {
         let turn =
@@ -59,20 +59,20 @@ impl LoopMonitors {
         turn
     }
 
-    /// For how long one of them has not turned, at worst.
+    /// The time since the oldest of the last timestamps.
     #[must_use]
     pub fn since(&self) -> Duration {
         self.0.lock().iter().map(|turn| turn.since()).max().unwrap_or_default()
     }
 
-    /// When all of them had turned last.
+    /// When all event loops had last run.
     #[must_use]
     pub fn last(&self) -> SystemTime {
         let now = SystemTime::now();
         now.checked_sub(self.since()).unwrap_or(now)
     }
 
-    /// By how much the worst of them was late at last.
+    /// The lag of the latest event loop.
     #[must_use]
     pub fn lag(&self) -> Duration {
         let lag = self.0.lock().iter().map(|turn| turn.lag.load(Relaxed)).max();

@@ -1,4 +1,4 @@
-//! What pools count of their peers.
+//! Metrics of peers, by pool.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,9 +11,9 @@ use prometheus_client::{
 use super::LowercaseLabel;
 use crate::peer::{PeerStatus, Reason};
 
-/// From a leaf in the same rack to the end of the handshake's time.
+/// Buckets in seconds, from a leaf in the same rack to the timeout of the handshake.
 const HANDSHAKE: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 45.0];
-/// From a process that was restarted to a leaf that is upgraded.
+/// Buckets in seconds, from a restarted process to an upgrade of a leaf.
 const TO_READY: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0];
 
@@ -33,15 +33,15 @@ struct TransitionLabels {
 /// A change of a peer's status or reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// Its status before; `None`: it is new.
+    /// The previous status; `None` for a new peer.
     pub from: Option<PeerStatus>,
-    /// Its status now.
+    /// The new status.
     pub to: PeerStatus,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
-/// What all pools count. Clones share it.
+/// The metrics of all pools. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Peers {
     transitions: Family<TransitionLabels, Counter>,
@@ -62,7 +62,7 @@ impl Default for Peers {
 }
 
 impl Peers {
-    /// What one pool counts.
+    /// The metrics of one pool.
     #[must_use]
     pub fn of(&self, pool: Arc<str>) -> Pool {
         let label = PoolLabel { pool: Arc::clone(&pool) };
@@ -75,7 +75,7 @@ impl Peers {
         }
     }
 
-    /// Adds it to what is exported.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Changes of a peer's status or reason";
         registry.register("opflex_peer_transitions", help, self.transitions.clone());
@@ -89,7 +89,7 @@ impl Peers {
     }
 }
 
-/// What one pool counts. Clones share it.
+/// The metrics of one pool. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pool: Arc<str>,
@@ -100,7 +100,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A change was published.
+    /// Counts a published change.
     pub fn moved(&self, transition: Transition) {
         let labels = TransitionLabels {
             pool: Arc::clone(&self.pool),
@@ -111,17 +111,17 @@ impl Pool {
         self.transitions.get_or_create(&labels).inc();
     }
 
-    /// An attempt to connect begins.
+    /// Counts an attempt to connect.
     pub fn attempts(&self) {
         self.attempts.inc();
     }
 
-    /// A peer became READY so long after the TCP connection.
+    /// Records the time from the TCP connection to READY.
     pub fn shook_hands(&self, after: Duration) {
         self.handshakes.observe(after.as_secs_f64());
     }
 
-    /// A peer became READY so long after it was wanted.
+    /// Records the time from when a peer was added, lost or asked for again to READY.
     pub fn became_ready(&self, after: Duration) {
         self.to_ready.observe(after.as_secs_f64());
     }

@@ -1,63 +1,54 @@
-//! What is counted of reloads of the configuration.
+//! Metrics of configuration reloads.
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 
-use super::LowercaseLabel;
-
-/// How a reload went.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// Something was changed.
     Applied,
-    /// There was nothing to change that can be changed.
+    /// Nothing that can be changed at runtime differs.
     Unchanged,
-    /// The configuration is wrong.
+    /// The configuration is invalid.
     Refused,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
-    result: LowercaseLabel,
-}
-
-/// How reloads went. Clones share it.
+/// The results of reloads. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Reloads(Family<Outcome, Counter>);
+pub struct Reloads(Family<[(&'static str, &'static str); 1], Counter>);
 
 impl Default for Reloads {
-    /// All of them are there at once, so that rates begin at zero.
+    /// All results exist from the start, so that rates begin at zero.
     fn default() -> Self {
         let reloads = Family::default();
-        for how in [Reload::Applied, Reload::Unchanged, Reload::Refused] {
-            drop(reloads.get_or_create(&how.outcome()));
+        for reload in [Reload::Applied, Reload::Unchanged, Reload::Refused] {
+            drop(reloads.get_or_create(&reload.labels()));
         }
         Self(reloads)
     }
 }
 
 impl Reload {
-    const fn outcome(self) -> Outcome {
-        Outcome {
-            result: LowercaseLabel(match self {
-                Self::Applied => "applied",
-                Self::Unchanged => "unchanged",
-                Self::Refused => "refused",
-            }),
-        }
+    const fn labels(self) -> [(&'static str, &'static str); 1] {
+        let result = match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        };
+        [("result", result)]
     }
 }
 
 impl Reloads {
-    /// One went so.
+    /// Counts a reload.
     pub fn count(&self, reload: Reload) {
-        self.0.get_or_create(&reload.outcome()).inc();
+        self.0.get_or_create(&reload.labels()).inc();
     }
 
-    /// Adds it to what is exported.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         let help = "Reloads of the configuration";
         registry.register("opflex_peerstatus_config_reloads", help, self.0.clone());

@@ -1,4 +1,4 @@
-//! Accepting connections, as many as there may be.
+//! Accepts connections within limits.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,45 +16,39 @@ use super::{
     threads::{ThreadEnded, Threads},
 };
 
-/// A client whose host vanished is noticed by the kernel, too.
+/// Lets the kernel notice a client whose host vanished.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
-/// How long to wait after a failure, mostly for lack of file descriptors: trying again at once would take all of a core
-/// and change nothing.
-const RETRY: Duration = Duration::from_millis(100);
+/// Delay after a failed accept. The usual cause, too few file descriptors, lasts until something is closed.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// A listening socket.
 pub(super) enum Incoming {
-    /// On the network.
     Tcp(TcpListener),
-    /// On this machine.
     Unix(UnixListener),
 }
 
-/// The limits of one listening socket: those who come over the network cannot keep out who comes over the Unix socket.
+/// The limits of one listening socket.
 pub(super) struct Limits {
-    /// Connections.
     pub(super) connections: Arc<Semaphore>,
-    /// Those among them whose handshake is not complete.
     pub(super) handshakes: Arc<EvictingLimit>,
-    /// When silent clients are disconnected.
     pub(super) keepalive: Keepalive,
 }
 
-/// A connection that was accepted.
+/// An accepted connection, with its place among all and among those whose handshake is not complete.
 pub(super) struct AcceptedConn {
     pub(super) stream: Stream,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) handshake: Slot,
 }
 
-/// Its byte stream, for whatever thread will serve it.
+/// Its byte stream, not yet registered with the runtime of a thread.
 pub(super) enum Stream {
     Tcp(std::net::TcpStream, SocketAddr),
-    /// With the client's process, for people.
+    /// With the process of the client, as text.
     Unix(std::os::unix::net::UnixStream, String),
 }
 
-/// Accepts connections and hands them to threads, for ever.
+/// Accepts connections and assigns them to threads, forever.
 ///
 /// # Errors
 /// A thread has ended.
@@ -68,13 +62,13 @@ pub(super) async fn accept(
         let Ok(permit) = Arc::clone(&limits.connections).acquire_owned().await else { return Ok(()) };
         match incoming.accept(limits.keepalive).await {
             Ok(stream) => {
-                // Here, so that the oldest is whoever came first, whichever thread serves it.
+                // Begun here, so that the oldest is the first accepted, whichever thread serves it.
                 let handshake = limits.handshakes.begin();
                 threads.assign(AcceptedConn { stream, permit, handshake }).await?;
             }
             Err(error) => {
                 warn!(%error, "a connection could not be accepted");
-                sleep(RETRY).await;
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
@@ -100,7 +94,7 @@ fn configure(stream: TcpStream, keepalive: Keepalive) -> io::Result<std::net::Tc
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
-    // HTTP/1.1 has no PING: whoever acknowledges nothing, or has no room, for this long is gone.
+    // HTTP/1.1 has no PING: closes connections whose client acknowledges nothing, or does not read, for this long.
     socket.set_tcp_user_timeout(Some(keepalive.interval + keepalive.timeout))?;
     stream.into_std()
 }

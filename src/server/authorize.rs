@@ -1,4 +1,4 @@
-//! Who is let in: the TLS and authentication settings in effect, and the calls that depend on them.
+//! The TLS and authentication settings in effect, and the calls that depend on them.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -15,7 +15,7 @@ use crate::{
 /// What a method requires of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// Nothing: the caller is not even looked at.
+    /// Nothing; the caller is not authenticated.
     Anybody,
     /// A role.
     Role(Role),
@@ -31,19 +31,19 @@ pub struct Access {
 }
 
 impl Access {
-    /// With TLS, if there is any.
+    /// TLS is for TCP connections; `None`: they are in plaintext.
     #[must_use]
     pub fn new(tls: Option<Arc<ServerTls>>, auth: Arc<Auth>) -> Self {
         Self { tls: RwLock::new(tls), auth: RwLock::new(auth), calls: AuthorizedCalls::default() }
     }
 
-    /// How TCP connections are secured, if they are.
+    /// The TLS settings of TCP connections.
     #[must_use]
     pub fn tls(&self) -> Option<Arc<ServerTls>> {
         self.tls.read().clone()
     }
 
-    /// Who may do what.
+    /// The authentication settings.
     #[must_use]
     pub fn auth(&self) -> Arc<Auth> {
         Arc::clone(&self.auth.read())
@@ -61,8 +61,7 @@ impl Access {
         self.auth().knows_others() || self.tls().is_some_and(|tls| tls.asks_clients())
     }
 
-    /// Reads files that have changed, and ends the calls whose callers are not authorized any more. To be called every
-    /// second or so.
+    /// Reads files that have changed, and ends calls whose callers are no longer authorized. Call it every second or so.
     pub fn refresh(&self) {
         if let Some(tls) = self.tls() {
             let _ = tls.config();
@@ -72,7 +71,7 @@ impl Access {
         self.calls.recheck(auth, SystemTime::now());
     }
 
-    /// The caller of a request; refused if its role does not suffice.
+    /// The caller of a request, unless its role does not suffice.
     pub(super) fn authorize(
         &self,
         required: Role,
@@ -94,7 +93,7 @@ impl Access {
         self.auth().who(&Credentials { is_local, certificate, authorization }, SystemTime::now())
     }
 
-    /// Registers a call to be ended when its caller is not authorized any more.
+    /// Registers a call, to end it when its caller is no longer authorized.
     pub(super) fn track(&self, caller: Caller) -> Arc<Revocation> {
         self.calls.add(caller, || self.auth(), SystemTime::now())
     }

@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     error::Error,
-    future::Future,
+    future::{Future, poll_fn},
     io,
     pin::{Pin, pin},
     rc::Rc,
@@ -30,12 +30,12 @@ use super::{
 };
 use crate::auth::ConnectionInfo;
 
-/// From the connection to the first request line of HTTP/1.1, or the preface of HTTP/2, TLS included.
+/// From accepting a connection to the first request line (HTTP/1.1) or the preface (HTTP/2), TLS included.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes after which the handshake is complete: the preface of HTTP/2.
+/// Length of the HTTP/2 preface. The handshake is complete after so many bytes.
 const PREFACE: usize = 24;
-/// Bytes that are read of a connection each time that its task is polled. h2 reads on for as long as there is anything,
-/// and a client that floods it with small frames would hold up the thread.
+/// Bytes that are read from a connection per poll of its task. h2 reads for as long as there is input, so a client that
+/// floods it with small frames would block the thread.
 const TURN: u64 = 2 * 1024;
 
 /// Why a connection ended, if not in order.
@@ -57,15 +57,11 @@ enum ConnectionError {
 pub(super) async fn serve(worker: Rc<Worker>, assigned: AssignedConn) {
     let AcceptedConn { stream, permit: _permit, handshake } = assigned.conn;
     let _guard = assigned.guard;
-    let handshake = PendingHandshake {
-        handshake,
-        deadline: Instant::now() + HANDSHAKE_TIMEOUT,
-        close: worker.shared.close.clone(),
-    };
+    let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
+    let handshake = PendingHandshake { slot: handshake, deadline, close: &worker.shared.close };
     let (client, ended) = match stream {
         Stream::Tcp(stream, address) => {
-            let info = ConnectionInfo::tcp(address);
-            (address.to_string(), serve_tcp(&worker, stream, info, handshake).await)
+            (address.to_string(), serve_tcp(&worker, stream, ConnectionInfo::tcp(address), handshake).await)
         }
         Stream::Unix(stream, client) => {
             let info = ConnectionInfo::unix(&client);
@@ -81,10 +77,10 @@ async fn serve_tcp(
     worker: &Worker,
     stream: std::net::TcpStream,
     info: ConnectionInfo,
-    handshake: PendingHandshake,
+    handshake: PendingHandshake<'_>,
 ) -> Result<(), ConnectionError> {
     let stream = TcpStream::from_std(stream)?;
-    // A silent client costs no more than this.
+    // Wait here, before TLS and HTTP allocate their buffers, so that a silent client costs little.
     handshake.during(stream.ready(Interest::READABLE)).await?;
     match worker.shared.access.tls() {
         None => Box::pin(serve_http(worker, stream, info, handshake)).await,
@@ -99,7 +95,7 @@ async fn serve_unix(
     worker: &Worker,
     stream: std::os::unix::net::UnixStream,
     info: ConnectionInfo,
-    handshake: PendingHandshake,
+    handshake: PendingHandshake<'_>,
 ) -> Result<(), ConnectionError> {
     let stream = UnixStream::from_std(stream)?;
     handshake.during(stream.ready(Interest::READABLE)).await?;
@@ -110,68 +106,75 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
     worker: &Worker,
     stream: T,
     info: ConnectionInfo,
-    handshake: PendingHandshake,
+    PendingHandshake { slot, deadline, close }: PendingHandshake<'_>,
 ) -> Result<(), ConnectionError> {
-    let PendingHandshake { handshake, deadline, close } = handshake;
-    let (evicted, (complete_tx, complete)) = (handshake.evicted().clone(), oneshot::channel());
+    let (evicted, (complete_tx, complete)) = (slot.evicted().clone(), oneshot::channel());
     let turn = Rc::new(Cell::new(TURN));
-    let handshake = Some((handshake, complete_tx));
+    let handshake = Some((slot, complete_tx));
     let io = ConnectionIo { io: stream.take(TURN), turn: Rc::clone(&turn), read: 0, handshake };
-    let http = pin!(worker.http.serve_connection(TokioIo::new(io), worker.service(info)));
-    let mut http = InTurn { connection: http, turn };
+    let mut http = pin!(worker.http.serve_connection(TokioIo::new(io), worker.service(info)));
+    let in_turn = poll_fn(|cx| {
+        turn.set(TURN);
+        http.as_mut().poll(cx)
+    });
     tokio::select! {
         biased;
-        ended = &mut http => return Ok(ended?),
+        ended = in_turn => return Ok(ended?),
         _ = complete => {}
-        () = sleep_until(deadline) => return Err(ConnectionError::HandshakeTimeout),
-        () = evicted.cancelled() => return Err(ConnectionError::Evicted),
-        () = close.cancelled() => return Err(ConnectionError::Stopping),
+        error = given_up(deadline, &evicted, close) => return Err(error),
     }
-    Ok(worker.until_closed(pin!(http), |mut http| http.connection.as_mut().graceful_shutdown()).await?)
+    let (mut closing, mut is_shut_down) = (worker.closing.add(), false);
+    // Checking a flag at each poll is cheaper than a select of two futures.
+    let until_closed = poll_fn(|cx| {
+        closing.register(cx.waker());
+        if worker.is_closing.get() && !is_shut_down {
+            is_shut_down = true;
+            http.as_mut().graceful_shutdown();
+        }
+        turn.set(TURN);
+        http.as_mut().poll(cx)
+    });
+    Ok(until_closed.await?)
 }
 
-/// A connection that reads no more than [`TURN`] bytes each time that it is polled.
-struct InTurn<'a, T> {
-    connection: Pin<&'a mut T>,
-    /// Bytes that are left.
-    turn: Rc<Cell<u64>>,
-}
-
-impl<T: Future> Future for InTurn<'_, T> {
-    type Output = T::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T::Output> {
-        self.turn.set(TURN);
-        self.connection.as_mut().poll(cx)
-    }
-}
-
-/// A handshake, and what ends it.
-struct PendingHandshake {
-    handshake: Slot,
+/// A handshake that is not complete.
+struct PendingHandshake<'a> {
+    slot: Slot,
     deadline: Instant,
-    close: CancellationToken,
+    close: &'a CancellationToken,
 }
 
-impl PendingHandshake {
-    /// Does a part of the handshake.
+impl PendingHandshake<'_> {
+    /// Awaits a part of the handshake.
     async fn during<T>(&self, part: impl Future<Output = io::Result<T>>) -> Result<T, ConnectionError> {
         tokio::select! {
             biased;
             done = part => Ok(done?),
-            () = sleep_until(self.deadline) => Err(ConnectionError::HandshakeTimeout),
-            () = self.handshake.evicted().cancelled() => Err(ConnectionError::Evicted),
-            () = self.close.cancelled() => Err(ConnectionError::Stopping),
+            error = given_up(self.deadline, self.slot.evicted(), self.close) => Err(error),
         }
     }
 }
 
-/// A byte stream that is read in turn with others. Its handshake is complete once enough was read from it.
+/// Resolves when a handshake has to end.
+async fn given_up(
+    deadline: Instant,
+    evicted: &CancellationToken,
+    close: &CancellationToken,
+) -> ConnectionError {
+    tokio::select! {
+        biased;
+        () = sleep_until(deadline) => ConnectionError::HandshakeTimeout,
+        () = evicted.cancelled() => ConnectionError::Evicted,
+        () = close.cancelled() => ConnectionError::Stopping,
+    }
+}
+
+/// A byte stream of which at most [`TURN`] bytes are read per poll. The handshake is complete after [`PREFACE`] bytes.
 struct ConnectionIo<T> {
-    /// Limited to what is left of this turn.
     io: Take<T>,
+    /// Bytes that may still be read in this poll.
     turn: Rc<Cell<u64>>,
-    /// Bytes that were read during the handshake.
+    /// Bytes read during the handshake.
     read: usize,
     handshake: Option<(Slot, oneshot::Sender<()>)>,
 }

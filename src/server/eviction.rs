@@ -1,14 +1,12 @@
-//! Limits for what clients do without credentials: handshakes of connections, and calls that need none.
-//!
-//! What stalls occupies a slot until it times out. When all slots are taken, the oldest is evicted: nobody waits for a
-//! slot, and what goes on is done long before its turn to be evicted comes.
+//! Limits for handshakes and calls without credentials. When all slots are taken, the oldest is evicted: nobody waits for
+//! a slot, and only a stalled client keeps one for long enough to be the oldest.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// A limit on what is in flight.
+/// A limit on what is in flight, which evicts the oldest.
 #[derive(Debug)]
 pub(super) struct EvictingLimit {
     limit: usize,
@@ -18,11 +16,11 @@ pub(super) struct EvictingLimit {
 #[derive(Debug, Default)]
 struct Slots {
     last: u64,
-    /// In the order in which they began.
+    /// By number, the oldest first.
     in_flight: BTreeMap<u64, CancellationToken>,
 }
 
-/// One of those. Dropping it completes it.
+/// A slot. Dropping it frees it.
 #[derive(Debug)]
 pub(super) struct Slot {
     limit: Arc<EvictingLimit>,
@@ -31,12 +29,12 @@ pub(super) struct Slot {
 }
 
 impl EvictingLimit {
-    /// At most so many at a time.
+    /// With so many slots, at least one.
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit: limit.max(1), slots: Mutex::default() })
     }
 
-    /// Begins one. Evicts the oldest if there are too many.
+    /// Takes a slot, and evicts the oldest if there is none.
     pub(super) fn begin(self: &Arc<Self>) -> Slot {
         let mut slots = self.slots.lock();
         if slots.in_flight.len() >= self.limit
@@ -52,7 +50,7 @@ impl EvictingLimit {
 }
 
 impl Slot {
-    /// Cancelled when it has to give way to another.
+    /// Cancelled on eviction.
     pub(super) const fn evicted(&self) -> &CancellationToken {
         &self.evicted
     }

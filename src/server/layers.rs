@@ -1,4 +1,4 @@
-//! What every request passes on its way to the API, outermost first.
+//! The layers around the API, through which every request passes.
 
 mod auth;
 mod call;
@@ -24,14 +24,14 @@ use self::{auth::Authorization, call::CallLimits};
 use super::{Access, Permission, WebSettings};
 use crate::metrics::Calls;
 
-/// What the layers have to know of the API, without knowing the API.
+/// What the layers know of the methods of the API.
 #[derive(Clone)]
 pub struct Methods {
-    /// What the method of this path requires.
+    /// The permission that the method of a path requires.
     pub permission: fn(&str) -> Permission,
-    /// The kinds of the methods, and how often each is called.
+    /// The kinds and the metrics of the methods.
     pub calls: Arc<Calls>,
-    /// Longest request message in bytes.
+    /// Most bytes of a request message.
     pub max_request: usize,
 }
 
@@ -61,7 +61,7 @@ pub(super) fn wrap(
     router.with_state(())
 }
 
-/// Lets scripts of these origins read responses. What they may call is decided by their credentials, as for everybody.
+/// Lets scripts of these origins read responses. Their credentials decide what they may call.
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
     let exposed =
         ["grpc-status", "grpc-message", "grpc-status-details-bin"].map(http::HeaderName::from_static);

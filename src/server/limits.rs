@@ -1,4 +1,4 @@
-//! Bounds on the memory that clients can make the service hold.
+//! Limits on the memory that is held for clients.
 
 use std::{
     pin::pin,
@@ -11,27 +11,27 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// Bytes that are held for all clients: of incomplete requests, as many of unsent responses, and as many of streams.
+/// Bytes held for all clients: so many of incomplete requests, as many of unsent responses, and as many of streams.
 const TOTAL: usize = 64 * 1024 * 1024;
-/// Bytes of incomplete requests of one connection, and of unsent responses after which its next request has to wait.
+/// Bytes of incomplete requests per connection, and of unsent responses above which its next request waits.
 const PER_CONNECTION: usize = 1024 * 1024;
-/// Bytes of one connection that are granted even where the total is used up, so that modest clients are never refused.
+/// Bytes per connection that are granted even if the total is exhausted, so that modest clients are never refused.
 const RESERVED: usize = 128 * 1024;
-/// Responses below this size are not counted: the HTTP layer itself takes more for each stream.
+/// Smaller parts of responses are not counted: h2 itself takes more per stream.
 const UNCOUNTED: usize = 1024;
 
-/// Bytes held for somebody: for all clients, or for one connection.
+/// Bytes held for all clients, or for one connection.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    /// Of requests that are not complete.
+    /// Of incomplete requests.
     requests: AtomicUsize,
-    /// Of responses that are not sent.
+    /// Of unsent responses.
     responses: AtomicUsize,
-    /// Of messages of streams that are not sent.
+    /// Of unsent messages of streams.
     streams: AtomicUsize,
 }
 
-/// Bytes held for one connection, which count for all clients, too.
+/// Bytes held for one connection; they also count for all clients.
 #[derive(Debug)]
 pub(super) struct ConnectionMemory {
     all: Arc<Held>,
@@ -43,9 +43,9 @@ pub(super) struct ConnectionMemory {
 /// What a part of a response belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outgoing {
-    /// A response to one request. The next request of its connection waits while there is much of it.
+    /// A response to one request. While much of it is unsent, the next request of its connection waits.
     Response,
-    /// A stream, which is read at the pace of its client and holds up nothing.
+    /// A stream, which the client reads at its own pace and which delays no request.
     Stream,
 }
 
@@ -63,7 +63,7 @@ impl Held {
     }
 }
 
-/// Counts so many bytes more, if that is within the limits.
+/// Reserves bytes, if that is within the limits.
 fn reserve(all: &AtomicUsize, own: &AtomicUsize, bytes: usize) -> Result<(), MemoryExhausted> {
     if all.load(Relaxed) + bytes > TOTAL && own.load(Relaxed) + bytes > RESERVED {
         return Err(MemoryExhausted);
@@ -78,12 +78,12 @@ impl ConnectionMemory {
         Arc::new(Self { all, own: Held::default(), sent: Notify::new() })
     }
 
-    /// A count of the bytes of one incomplete request.
+    /// The reservation of one incomplete request.
     pub(super) fn request(self: &Arc<Self>) -> RequestBytes {
         RequestBytes { memory: Arc::clone(self), bytes: 0 }
     }
 
-    /// Counts a part of a response for as long as anybody holds it, the HTTP layer included.
+    /// Reserves memory for a part of a response until its last clone is dropped, those in hyper included.
     pub(super) fn outgoing(self: &Arc<Self>, what: Outgoing, data: Bytes) -> Result<Bytes, MemoryExhausted> {
         if data.len() < UNCOUNTED {
             return Ok(data);
@@ -115,7 +115,7 @@ pub(super) struct RequestBytes {
 }
 
 impl RequestBytes {
-    /// Counts so many more.
+    /// Reserves more bytes.
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), MemoryExhausted> {
         let ConnectionMemory { all, own, .. } = &*self.memory;
         if own.requests.load(Relaxed) + bytes > PER_CONNECTION {

@@ -1,4 +1,4 @@
-//! The socket of this machine: a file that clients connect to, which only some may.
+//! The Unix socket, its permissions and the removal of its file.
 
 use std::{
     fs::{self, File, Permissions},
@@ -14,51 +14,51 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 use tracing::warn;
 
-/// Clients that the kernel lets wait: as many as it does at all.
+/// Backlog of the listener: the usual limit of the kernel (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
-/// Until it is set up, the socket is for nobody else.
+/// Mode of the file until owner, group and mode are set.
 const PRIVATE: u32 = 0o600;
 
-/// Where the socket is, and for whom.
+/// Where the socket is, and who may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSettings {
     /// Its file.
     pub path: PathBuf,
-    /// Who may connect: those who may write to it.
+    /// Mode of the file; connecting needs the right to write.
     pub mode: u32,
-    /// Whom it belongs to; `None`: who runs the service.
+    /// Owner of the file; `None`: the user of the service.
     pub owner: Option<u32>,
-    /// The group that it belongs to; `None`: that of who runs the service, or of its directory.
+    /// Group of the file; `None`: that of the service, or of the directory.
     pub group: Option<u32>,
 }
 
-/// Why there is no socket.
+/// Why the socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Somebody serves there.
+    /// Another process accepts connections there.
     #[error("another process serves there")]
     Taken,
-    /// There is a file, which is somebody's.
+    /// There is a file that is not a socket.
     #[error("there is a file that is not a socket")]
     NotASocket,
-    /// The system refuses something.
+    /// A system call failed.
     #[error("cannot {0}")]
     Io(&'static str, #[source] io::Error),
 }
 
-/// The file of a socket. Dropping it removes it, if it is still the same.
+/// The file of a socket. Dropping this removes the file, unless another has replaced it.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and number.
+    /// Device and inode.
     id: (u64, u64),
 }
 
 impl SocketFile {
-    /// Makes the socket. One that a process has left behind is replaced.
+    /// Binds the socket. One that a process has left behind is replaced.
     ///
     /// # Errors
-    /// Somebody serves there, there is another file, or the system refuses.
+    /// Another process serves there, there is another file, or a system call fails.
     pub fn bind(settings: &SocketSettings) -> Result<(UnixListener, Self), SocketError> {
         let failed = |what| move |error| SocketError::Io(what, error);
         let path = &settings.path;
@@ -67,7 +67,7 @@ impl SocketFile {
         let address = SockAddr::unix(path).map_err(failed("use the path"))?;
         socket.bind(&address).map_err(failed("bind"))?;
         let about = fs::symlink_metadata(path).map_err(failed("look at the socket"))?;
-        // From here on it is removed whatever happens.
+        // From here on, an error removes the file.
         let file = Self { path: path.clone(), id: (about.dev(), about.ino()) };
         socket.listen(BACKLOG).map_err(failed("listen"))?;
         chown(path, settings.owner, settings.group).map_err(failed("set its owner and group"))?;
@@ -90,8 +90,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Its file will have the mode that it has, less what the process leaves out: so there is no moment at which it is open
-/// to others.
+/// `bind` gives the file the mode of the socket, less the umask, so that it is never open to others.
 fn private_socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -100,7 +99,7 @@ fn private_socket() -> io::Result<Socket> {
     Ok(Socket::from(OwnedFd::from(file)))
 }
 
-/// Fails if nobody serves there. It does not wait: a process that hangs takes nobody in any more, and is there.
+/// Fails if no process accepts connections there. EAGAIN means that one does, but its backlog is full.
 fn is_served(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;

@@ -1,8 +1,7 @@
 //! The threads that serve connections, each with a single-threaded runtime: a stream and its connection are tasks of
-//! one thread, so that waking one is an entry in a list, without synchronisation.
+//! one thread, so that waking one needs no synchronisation.
 
 use std::{
-    future::Future,
     io,
     sync::{
         Arc,
@@ -13,7 +12,7 @@ use std::{
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
-    runtime::{Builder, LocalOptions, LocalRuntime},
+    runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -23,16 +22,16 @@ use super::{
     worker::{Shared, Worker},
 };
 
-/// Connections on their way to a thread, which takes them as fast as it can.
+/// Queue of connections to a thread, which empties it at once unless it is busy.
 const QUEUE: usize = 64;
 
-/// A connection, and its place on a thread.
+/// A connection that was assigned to a thread.
 pub(super) struct AssignedConn {
     pub(super) conn: AcceptedConn,
     pub(super) guard: ConnectionGuard,
 }
 
-/// Counts as one of the connections of a thread, and of all, until it is dropped.
+/// Counts a connection, for its thread and in the gauge of all, until it is dropped.
 pub(super) struct ConnectionGuard {
     thread: Arc<AtomicUsize>,
     all: Gauge,
@@ -53,12 +52,12 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// A thread ended before its time.
+/// A thread ended although the server was not shutting down.
 #[derive(Debug, thiserror::Error)]
 #[error("a thread that serves connections has ended")]
 pub struct ThreadEnded;
 
-/// All threads. Dropping it ends them, and every connection.
+/// All threads. Dropping it stops them and closes every connection.
 pub(super) struct Threads {
     threads: Vec<Thread>,
     connections: Gauge,
@@ -74,10 +73,10 @@ struct Thread {
 pub(super) struct Ended(Vec<oneshot::Receiver<()>>);
 
 impl Ended {
-    /// Waits for all of them. They end when the server closes, after their last connection.
+    /// Waits for all threads. They end when the server shuts down, after their last connection.
     ///
     /// # Errors
-    /// One did not end by itself.
+    /// A thread was stopped, or panicked.
     pub(super) async fn all(&mut self) -> Result<(), ThreadEnded> {
         for ended in &mut self.0 {
             ended.await.map_err(|_| ThreadEnded)?;
@@ -88,7 +87,7 @@ impl Ended {
 }
 
 impl Threads {
-    /// Starts so many.
+    /// Starts `count` threads.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -102,7 +101,7 @@ impl Threads {
         Ok((Self { threads, connections: shared.metrics.connections.clone() }, Ended(ended)))
     }
 
-    /// Gives a connection to the thread that has the fewest.
+    /// Assigns a connection to the thread that has the fewest.
     ///
     /// # Errors
     /// That thread has ended.
@@ -125,26 +124,17 @@ async fn start(number: usize, shared: Shared) -> io::Result<(Thread, oneshot::Re
         match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 let _ = started_tx.send(Ok(()));
-                run(&runtime, Worker::new(shared).run(conn_rx), aborted, ended_tx);
+                let work = Worker::new(shared).run(conn_rx);
+                runtime.block_on(async {
+                    tokio::select! {
+                        () = work => drop(ended_tx.send(())),
+                        () = aborted => {}
+                    }
+                });
             }
             Err(error) => drop(started_tx.send(Err(error))),
         }
     })?;
     started.await.map_err(io::Error::other)??;
     Ok((Thread { conn_tx, connections: Arc::default(), _abort: abort.drop_guard() }, ended))
-}
-
-/// Runs until the work is done, or the threads are dropped.
-fn run(
-    runtime: &LocalRuntime,
-    work: impl Future<Output = ()>,
-    aborted: impl Future<Output = ()>,
-    ended: oneshot::Sender<()>,
-) {
-    runtime.block_on(async {
-        tokio::select! {
-            () = work => drop(ended.send(())),
-            () = aborted => {}
-        }
-    });
 }

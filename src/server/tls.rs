@@ -1,4 +1,4 @@
-//! TLS towards clients.
+//! TLS handshakes with clients.
 
 use std::{io, sync::Arc};
 
@@ -10,7 +10,7 @@ use crate::{
     tls::{self, ServerTls, explain},
 };
 
-/// Completes the handshake, and says which client certificate came with it.
+/// Completes the handshake, and adds the client certificate to `info`.
 pub(super) async fn accept(
     stream: TcpStream,
     info: ConnectionInfo,

@@ -1,7 +1,7 @@
-//! The part of a request that nobody has read when its response is ready.
+//! Discards what is unread of a request when its response is ready.
 //!
-//! Dropping it would reset the stream. HTTP/2 allows that, but some clients then lose the response, and what they have
-//! on its way counts as an error of the connection, which ends after a thousand of those.
+//! Dropping it would reset the stream. HTTP/2 allows that, but some clients then lose the response, and h2 counts the
+//! frames that they have in flight as errors and closes the connection after a thousand.
 
 use std::{
     pin::Pin,
@@ -17,28 +17,28 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-/// How much of it is read, and for how long. Whoever sends more is reset.
+/// How much is read, and for how long. A stream that sends more is reset.
 const LIMIT: usize = 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is left of one request.
+/// The unread rest of one request.
 #[derive(Default)]
 pub(super) struct Unread(Arc<Mutex<Option<Incoming>>>);
 
-/// The body of that request. Dropping it leaves the rest.
+/// The body of that request. Dropping it returns the rest to [`Unread`].
 pub(super) struct ReturnedBody {
-    /// `None` only while it is dropped.
+    /// `None` only during drop.
     body: Option<Incoming>,
     unread: Unread,
 }
 
 impl Unread {
-    /// The body of a request, the rest of which comes back here.
+    /// Wraps the body of a request.
     pub(super) fn body(&self, body: Incoming) -> ReturnedBody {
         ReturnedBody { body: Some(body), unread: Self(Arc::clone(&self.0)) }
     }
 
-    /// Reads the rest, if its handler has dropped it, and forgets it.
+    /// Reads and drops the rest, if the handler has dropped the body.
     pub(super) async fn discard(self) {
         let Some(mut body) = self.0.lock().take() else { return };
         let discard = async {

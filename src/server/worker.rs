@@ -36,36 +36,36 @@ use crate::{
     status::{Hub, Pacer, Wakers},
 };
 
-/// Streams that a connection may have open. Clients wait with the next one.
+/// Concurrent streams per connection. Clients queue further requests.
 const MAX_STREAMS: u32 = 128;
-/// Bytes of headers, as HTTP/2 counts them: room for any token.
+/// Header list size of HTTP/2, with room for any token.
 const MAX_HEADERS: u32 = 16 * 1024;
-/// The same where they come as text.
+/// Read buffer of HTTP/1.1, which bounds its headers.
 const MAX_HEADERS_HTTP1: usize = 32 * 1024;
-/// What a client may send of a request ahead, and of all its requests together: the longest request, and some of them.
+/// Flow-control windows for requests: room for the longest request, and for several per connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Bytes of one response that may wait for the socket.
+/// Bytes of one response that h2 buffers for the socket.
 const SEND_BUFFER: usize = 32 * 1024;
-/// Requests that a client may reset before they are begun (CVE-2023-44487). h2's default of 20 disconnects ordinary
+/// Requests that a client may reset before they are accepted (CVE-2023-44487). h2's default of 20 disconnects ordinary
 /// clients: grpc-go reached 100 by cancelling a group of calls, and 65 with 64 callers of which a third cancel.
 const MAX_PENDING_RESETS: usize = 1000;
-/// Streams that a client may have the service reset (CVE-2025-8671). hyper's own default, which tonic turns off.
+/// Resets that a client may provoke (CVE-2025-8671). This is hyper's default; tonic turns it off.
 const MAX_LOCAL_RESETS: usize = 1024;
-/// From the connection, or the request before, to the end of the headers in HTTP/1.1.
+/// From the connection, or the previous request, to the end of the headers (HTTP/1.1).
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the workers share.
+/// What all workers share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
-    /// The API under all layers.
+    /// The API, wrapped in the layers.
     pub(super) router: Router,
     pub(super) access: Arc<Access>,
     pub(super) settings: ServerOptions,
     pub(super) memory: Arc<Held>,
     pub(super) metrics: ServerMetrics,
-    /// Every connection is asked to end.
+    /// Cancelled when the server shuts down.
     pub(super) close: CancellationToken,
 }
 
@@ -74,33 +74,33 @@ pub(super) struct Worker {
     pub(super) shared: Shared,
     pub(super) http: auto::Builder<LocalExecutor>,
     pacer: Arc<Pacer>,
-    is_closing: Cell<bool>,
-    closing: Arc<Wakers>,
+    /// Connections shut down once this is set, and are woken by `closing`.
+    pub(super) is_closing: Cell<bool>,
+    pub(super) closing: Arc<Wakers>,
 }
 
-/// A stream that has to be over is reset when it has sent nothing for this long: its client leaves no room for the status.
+/// An overdue stream is reset when it has sent nothing for this long: its client leaves no room for the status.
 const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 
-/// What runs in a task that serves a stream, or a connection, and can end it.
+/// A task that serves a stream or a connection.
 #[derive(Default)]
 struct Task {
     abort: OnceCell<AbortHandle>,
-    /// `None`: it serves a connection, and may serve many requests of HTTP/1.1.
+    /// `None` for the task of a connection, which may serve many requests of HTTP/1.1.
     overdue: Option<Overdue>,
 }
 
 task_local! {
-    /// The present task.
+    /// The current task.
     static TASK: Rc<Task>;
 }
 
-/// How to end the stream that is served by the present task, whatever it waits for; in HTTP/1.1, the connection. The
-/// client sees a reset.
+/// Aborts the current task, which resets its stream, or closes its connection (HTTP/1.1).
 pub(super) fn abort_handle() -> Option<AbortHandle> {
     TASK.try_with(|task| task.abort.get().cloned()).ok().flatten()
 }
 
-/// What ends the stream that is served by the present task, though hyper does not poll its response for lack of room.
+/// Ends the stream of the current task even while hyper does not poll its response, for lack of send window.
 pub(super) fn overdue() -> Option<Overdue> {
     TASK.try_with(|task| task.overdue.clone()).ok().flatten()
 }
@@ -123,8 +123,8 @@ fn spawn_in_task<F: Future + 'static>(task: Rc<Task>, future: F) {
     let _ = task.abort.set(handle.abort_handle());
 }
 
-/// Ends with the future, or when its stream is overdue and has sent nothing for a while. One that sends what there is left
-/// goes on. Connections of HTTP/1.1 are left to the kernel, which closes those that make no room.
+/// Runs a stream to its end, or until it is overdue and has sent nothing for [`OVERDUE_GRACE`]; a stream that still sends
+/// goes on. HTTP/1.1 needs none of it: TCP_USER_TIMEOUT closes a connection that does not read.
 async fn until_overdue<F: Future>(future: F, overdue: Overdue) {
     let (mut future, mut grace) = (pin!(future), None);
     poll_fn(|cx| {
@@ -166,16 +166,11 @@ impl Worker {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS_TIMEOUT)
             .max_buf_size(MAX_HEADERS_HTTP1);
-        Rc::new(Self {
-            shared,
-            http,
-            pacer: Arc::default(),
-            is_closing: Cell::new(false),
-            closing: Arc::default(),
-        })
+        let is_closing = Cell::new(false);
+        Rc::new(Self { shared, http, pacer: Arc::default(), is_closing, closing: Arc::default() })
     }
 
-    /// Serves the connections that are assigned, until the server closes and the last one has ended.
+    /// Serves the assigned connections, until the server shuts down and the last one has ended.
     pub(super) async fn run(self: Rc<Self>, mut conn_rx: mpsc::Receiver<AssignedConn>) {
         let this = Rc::clone(&self);
         spawn_local(async move { this.pacer.run(&this.shared.hub, this.shared.settings.pacing).await });
@@ -194,7 +189,7 @@ impl Worker {
                 }
             }
         }
-        // With those that were assigned and not begun.
+        // Closes the connections in the queue.
         drop(conn_rx);
         self.is_closing.set(true);
         self.closing.wake_all();
@@ -202,29 +197,7 @@ impl Worker {
         connections.wait().await;
     }
 
-    /// Serves a connection whose handshake is complete, and shuts it down when the service stops. One look at each turn
-    /// is cheaper than to wait for two things.
-    pub(super) async fn until_closed<T>(
-        &self,
-        mut connection: Pin<&mut T>,
-        shut_down: fn(Pin<&mut T>),
-    ) -> T::Output
-    where
-        T: Future,
-    {
-        let (mut closing, mut is_shut_down) = (self.closing.add(), false);
-        poll_fn(|cx| {
-            closing.register(cx.waker());
-            if self.is_closing.get() && !is_shut_down {
-                is_shut_down = true;
-                shut_down(connection.as_mut());
-            }
-            connection.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    /// What serves the requests of one connection.
+    /// The service for the requests of one connection.
     pub(super) fn service(&self, info: ConnectionInfo) -> ConnectionService {
         ConnectionService {
             router: self.shared.router.clone(),
@@ -235,7 +208,7 @@ impl Worker {
     }
 }
 
-/// Passes the requests of one connection on, with what is known of it.
+/// Passes the requests of one connection to the router, with what the layers need in their extensions.
 pub(super) struct ConnectionService {
     router: Router,
     info: Arc<ConnectionInfo>,

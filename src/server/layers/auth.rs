@@ -1,4 +1,4 @@
-//! Who calls, and what that may do.
+//! Authenticates and authorizes the callers of methods.
 
 use std::{future::poll_fn, sync::Arc};
 
@@ -10,10 +10,7 @@ use axum::{
 use http::header::AUTHORIZATION;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    call::no_place,
-    end::{end_with, refuse},
-};
+use super::{call::no_place, end::end_with};
 use crate::{
     auth::{ConnectionInfo, Refusal},
     deadline::Overdue,
@@ -24,11 +21,11 @@ use crate::{
     },
 };
 
-/// Calls that need no credentials. They have few places, so that they cannot take those of others, and
-/// the oldest is ended for the next: one that stalls keeps nobody out.
+/// Limit for calls of methods that need no credentials. Separate, so that they cannot exhaust the limit of all calls; the
+/// next one evicts the oldest, so that stalled ones keep nobody out.
 const MAX_UNAUTHENTICATED_CALLS: usize = 1024;
 
-/// The settings in effect, and what each method requires.
+/// The state of the layer.
 #[derive(Clone)]
 pub(super) struct Authorization {
     access: Arc<Access>,
@@ -49,8 +46,8 @@ impl Authorization {
     }
 }
 
-/// Passes on what the caller may do, with the [`Caller`](crate::auth::Caller) in the extensions of the request. A call
-/// ends with UNAUTHENTICATED when its caller is not authorized any more.
+/// Adds the [`Caller`](crate::auth::Caller) to the extensions of the request. A call ends when its caller is no longer
+/// authorized.
 pub(super) async fn authorize(
     State(auth): State<Authorization>,
     mut request: Request,
@@ -67,13 +64,13 @@ pub(super) async fn authorize(
         return end_with(Box::pin(end), next.run(request)).await;
     };
     let Some(connection) = request.extensions().get::<Arc<ConnectionInfo>>() else {
-        return refuse(refused(&Refusal::Missing));
+        return refused(&Refusal::Missing).into_http();
     };
     let caller = match auth.access.authorize(required, request.headers(), connection) {
         Ok(caller) => caller,
-        Err(refusal) => return refuse(refused(&refusal)),
+        Err(refusal) => return refused(&refusal).into_http(),
     };
-    // Nobody further in has any use for it.
+    // The handlers need the caller only.
     request.headers_mut().remove(AUTHORIZATION);
     request.extensions_mut().insert(caller.clone());
     if !caller.may_lapse() {

@@ -1,5 +1,5 @@
-//! What is counted of a call, and what it may hold: a place among all calls, time for its request to arrive, memory for
-//! its request and its response, and time for the response to be read.
+//! Metrics and limits of calls: their number, the time for a request to arrive, memory for request and response, and the
+//! time for the response to be read.
 
 mod messages;
 mod request;
@@ -19,7 +19,6 @@ use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 
 use self::{request::RequestBody, response::ResponseBody};
-use super::end::refuse;
 use crate::{
     error_info,
     metrics::Calls,
@@ -29,12 +28,12 @@ use crate::{
     },
 };
 
-/// Calls that may be under way in all, watches included.
+/// Concurrent calls of all clients, watches included.
 const MAX_CALLS: usize = 32 * 1024;
 /// When to retry after a quota was hit: calls end all the time.
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
 
-/// All calls.
+/// The state of the layer.
 #[derive(Clone)]
 pub(super) struct CallLimits {
     calls: Arc<Calls>,
@@ -47,13 +46,13 @@ impl CallLimits {
     }
 }
 
-/// Counts a call, which ends with its last frame or when its client is gone, and holds it to the limits.
+/// Counts a call, which ends with its last frame or when its client disconnects, and enforces the limits.
 pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Request, next: Next) -> Response {
     let mut call = limits.calls.begin(request.uri().path());
     let memory = request.extensions().get::<Arc<ConnectionMemory>>().cloned();
     let (Ok(permit), Some(memory)) = (limits.all.try_acquire_owned(), memory) else {
         call.code(Code::ResourceExhausted as usize);
-        return refuse(no_place());
+        return no_place().into_http();
     };
     let overdue = overdue();
     if let Some(overdue) = &overdue {
@@ -70,19 +69,19 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
     response.map(|body| Body::new(ResponseBody::new(body, call, overdue, memory, permit)))
 }
 
-/// There are as many calls as there may be.
+/// The status beyond a limit on calls.
 pub(super) fn no_place() -> Status {
     let message = "there are as many calls as there may be";
     error_info::retryable(Code::ResourceExhausted, "STREAM_QUOTA", message, QUOTA_RETRY)
 }
 
-/// There is no memory for more.
+/// The status beyond a limit on memory.
 fn exhausted() -> Status {
     let message = MemoryExhausted.to_string();
     error_info::retryable(Code::ResourceExhausted, "MEMORY_QUOTA", message, QUOTA_RETRY)
 }
 
-/// The number of the status in headers or trailers.
+/// The status code in headers or trailers.
 fn code(headers: &HeaderMap) -> usize {
     let status = headers.get(Status::GRPC_STATUS).and_then(|status| status.to_str().ok());
     status.and_then(|status| status.parse().ok()).unwrap_or(usize::MAX)

@@ -1,6 +1,4 @@
-//! Refuses what is not gRPC, with a sentence for whoever sent it.
-//!
-//! tonic does not look at the content type. A form that some web page sends to this address is none of its business.
+//! Rejects requests that are not gRPC: tonic does not check the content type, and web pages can send forms anywhere.
 
 use std::sync::Arc;
 
@@ -14,7 +12,7 @@ use http::{HeaderValue, Method, StatusCode, Version, header};
 const HINT: &str = "This port serves gRPC. From a shell, try `grpcurl HOST:PORT list`, with -plaintext if the port has no \
     TLS. Metrics and probes are on the admin port, server.admin.\n";
 
-/// Passes gRPC on; gRPC-Web only if scripts of some origins may use it.
+/// Accepts gRPC, and gRPC-Web if there are allowed origins.
 pub(super) async fn check(
     State(origins): State<Arc<[HeaderValue]>>,
     request: Request,
@@ -70,7 +68,7 @@ enum Kind {
     GrpcWeb,
 }
 
-/// Of `application/grpc`, `application/grpc+proto` and their like. Messages in another format than protobuf are none.
+/// `None` also for gRPC with messages in another format than protobuf.
 fn kind(content_type: &str) -> Option<Kind> {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.strip_suffix("+proto").unwrap_or(&essence) {

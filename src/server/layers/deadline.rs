@@ -4,22 +4,22 @@ use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::time::{Instant, sleep_until};
 use tonic::Code;
 
-use super::end::{end_with, refuse};
+use super::end::end_with;
 use crate::{
     deadline::{self, Deadline, Overdue},
     error_info,
 };
 
-/// Ends a call with DEADLINE_EXCEEDED when its client gives up, and tells its handler when that is.
+/// Ends a call with DEADLINE_EXCEEDED at its deadline, and adds the [`Deadline`] to the extensions of its request.
 pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
     let timeout = match deadline::timeout(request.headers()) {
         Ok(None) => return next.run(request).await,
         Ok(Some(timeout)) => timeout,
         Err(error) => {
-            return refuse(error_info::invalid(deadline::HEADER, "BAD_DURATION", error.to_string()));
+            return error_info::invalid(deadline::HEADER, "BAD_DURATION", error.to_string()).into_http();
         }
     };
-    // Centuries are as good as for ever.
+    // A deadline beyond what the clock can express is none.
     let Some(at) = Instant::now().checked_add(timeout) else { return next.run(request).await };
     request.extensions_mut().insert(Deadline(at));
     if let Some(overdue) = request.extensions().get::<Overdue>() {
@@ -30,7 +30,7 @@ pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
         error_info::status(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
     };
     if timeout.is_zero() {
-        return refuse(exceeded());
+        return exceeded().into_http();
     }
     let end = async move {
         sleep_until(at).await;

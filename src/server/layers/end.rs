@@ -1,30 +1,25 @@
-//! Ending calls with a status of ours, whatever their handlers do.
+//! Ends calls with a status, whatever their handlers do.
 
 use std::{
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use tonic::Status;
 
 /// Resolves to the status that a call ends with.
 pub(super) type End = Pin<Box<dyn Future<Output = Status> + Send>>;
 
-/// A response that is a status alone.
-pub(super) fn refuse(status: Status) -> Response {
-    status.into_http()
-}
-
 /// Ends a call when `end` resolves: instead of the response, or after the messages that have been sent.
 pub(super) async fn end_with(mut end: End, response: impl Future<Output = Response>) -> Response {
     tokio::select! {
         biased;
-        status = &mut end => refuse(status),
+        status = &mut end => status.into_http(),
         response = response => {
             if response.body().is_end_stream() {
                 return response;
@@ -54,20 +49,15 @@ impl http_body::Body for EndingBody {
             this.body = None;
             return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
         }
-        let frame = ready!(Pin::new(body).poll_frame(cx));
-        Poll::Ready(frame)
+        Pin::new(body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
         self.body.as_ref().is_none_or(Body::is_end_stream)
     }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
 }
 
-/// The trailers that tell a status.
+/// A status as trailers.
 pub(super) fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     if status.add_header(&mut trailers).is_err() {

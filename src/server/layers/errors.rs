@@ -1,4 +1,4 @@
-//! Gives the library's own refusals a reason. Ours have one.
+//! Adds a reason to the errors of tonic. Ours have one.
 
 use axum::{
     extract::{Request, State},
@@ -9,15 +9,15 @@ use tonic::{Code, Status};
 
 use crate::error_info;
 
-/// tonic says OUT_OF_RANGE of a request over the limit, as we say it of cursors, INTERNAL of what it cannot decode, and
-/// UNIMPLEMENTED of methods and compressions that it does not know.
+/// tonic returns OUT_OF_RANGE for a request over the limit, INTERNAL for one that it cannot decode, and UNIMPLEMENTED for
+/// unknown methods and compressions.
 pub(super) async fn explain(State(max_request): State<usize>, request: Request, next: Next) -> Response {
     let encoding = request.headers().get("grpc-encoding").cloned();
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     let status = Status::from_header_map(response.headers()).filter(|status| status.details().is_empty());
     let explained = match status.map(|status| status.code()) {
-        // The latter once it is decompressed.
+        // RESOURCE_EXHAUSTED if the limit is exceeded after decompression.
         Some(Code::OutOfRange | Code::ResourceExhausted) => {
             let message = format!("the request is longer than {max_request} bytes");
             error_info::status(Code::InvalidArgument, "REQUEST_TOO_LARGE", message)

@@ -13,7 +13,7 @@
 
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-// The stubs of the services, not only their declarations: see the Makefile.
+// The stubs of the services, not only their declarations: see tools/build-cpp-client.sh.
 #include "opflex/peerstatus/v1/peer_status_service.grpc.pb.cc"
 #include "opflex/peerstatus/v1/pool_service.grpc.pb.cc"
 

@@ -1,20 +1,20 @@
-//! Counting the messages in a body.
+//! Counts the gRPC messages in a body.
 
-/// The length of a message's header in gRPC: compressed or not, and four bytes of length.
+/// Length of the prefix of a gRPC message: the compressed flag and four bytes of length.
 const HEADER: usize = 5;
 
 /// Counts the messages that begin in a body, wherever it is cut into frames.
 #[derive(Debug, Default)]
 pub(super) struct MessageCounter {
-    /// What there is of a header.
     header: [u8; HEADER],
+    /// Bytes of the header that were read.
     read: usize,
-    /// What is left of the message.
+    /// Bytes of the message that are left.
     left: usize,
 }
 
 impl MessageCounter {
-    /// How many begin in the next part of it.
+    /// The number of messages that begin in the next part of the body.
     pub(super) fn count(&mut self, mut data: &[u8]) -> u64 {
         let mut begun = 0;
         while !data.is_empty() {

@@ -1,4 +1,4 @@
-//! A request on its way in.
+//! The body of a request.
 
 use std::{
     error::Error,
@@ -22,22 +22,22 @@ use crate::{
     server::limits::RequestBytes,
 };
 
-/// From the headers of a request to its end.
+/// From the headers of a request to the end of its body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two messages of a client that streams its requests, as with reflection.
+/// Between two messages of a stream of requests, as of server reflection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A request that has to arrive in time, and whose bytes count until it is complete.
+/// Enforces the timeout, and reserves memory until the request is complete.
 pub(super) struct RequestBody {
     body: Body,
     method: Arc<Method>,
     messages: MessageCounter,
-    /// `None`: the messages of a stream are handled one by one.
+    /// `None` for streams, whose messages are handled one by one.
     bytes: Option<RequestBytes>,
     timer: Pin<Box<Sleep>>,
     timeout: Duration,
     version: Version,
-    /// The client reset it before it was complete. Nobody is left to be answered: hyper drops the call.
+    /// The client reset the stream, so there is nobody to answer: hyper drops the call.
     is_reset: bool,
 }
 
@@ -63,7 +63,7 @@ impl RequestBody {
     }
 }
 
-/// Whether it is the connection that failed, and not what decodes gRPC-Web.
+/// Whether the connection failed, as opposed to decoding gRPC-Web.
 fn is_of_hyper(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| Error::source(*error)).any(|error| error.is::<hyper::Error>())
 }

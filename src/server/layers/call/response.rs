@@ -1,4 +1,4 @@
-//! A response on its way out.
+//! The body of a response.
 
 use std::{
     pin::Pin,
@@ -9,7 +9,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::Frame;
 use tokio::{
     sync::OwnedSemaphorePermit,
     task::{AbortHandle, spawn_local},
@@ -30,19 +30,19 @@ use crate::{
 
 /// How long a client may leave a response unread.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that the HTTP layer gets at a time. Only what it has not got yet can be ended by us.
+/// Bytes that hyper gets at a time. What it has cannot be replaced by a status any more.
 const PART: usize = 16 * 1024;
 
-/// A response whose messages are counted, and whose bytes count until they are sent.
+/// Counts messages, and reserves memory until they are sent.
 pub(super) struct ResponseBody {
     body: Body,
     call: Call,
     messages: MessageCounter,
     memory: Arc<ConnectionMemory>,
     what: Outgoing,
-    /// What the HTTP layer has not taken yet.
+    /// What hyper has not taken yet.
     rest: Bytes,
-    /// Ends the stream if it stalls. Lag of a stream of messages is no error.
+    /// Resets the call if it stalls. `None` for streams of messages, which may lag.
     abort: Option<AbortHandle>,
     stall: Option<AbortOnDropHandle<()>>,
     overdue: Option<Overdue>,
@@ -67,7 +67,7 @@ impl ResponseBody {
         Self { body, call, messages, memory, what, rest, abort, stall, overdue, is_over, _permit }
     }
 
-    /// From the first part on, the client has a limited time.
+    /// Starts at the first part.
     fn start_stall_timer(&mut self) {
         if let Some(abort) = self.abort.take() {
             let stalled = async move {
@@ -78,7 +78,7 @@ impl ResponseBody {
         }
     }
 
-    /// Takes in a part of the body. Returns what is sent instead, if it is not data or there is no memory for it.
+    /// Puts data into `rest`. Returns other frames, and trailers if there is no memory for the data.
     fn take(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let data = match frame.into_data() {
             Ok(data) => data,
@@ -131,9 +131,5 @@ impl http_body::Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         self.is_over || (self.rest.is_empty() && self.body.is_end_stream())
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }
