@@ -1,4 +1,4 @@
-// Watches OpFlex peers for as long as it runs, through broken connections, errors of proxies and restarts of the service.
+// Watches OpFlex peers until it is stopped. Survives broken connections, errors of proxies and restarts of the service.
 //
 //     npm ci --prefix examples/node
 //     node examples/node/watch.js 127.0.0.1:50051
@@ -10,21 +10,21 @@ import { loadSync } from "@grpc/proto-loader";
 import protobuf from "protobufjs";
 
 const PROTO = fileURLToPath(new URL("../../proto", import.meta.url));
-// 64-bit numbers as strings: they do not fit into a number.
+// 64-bit numbers as strings, because they do not fit into a JavaScript number.
 const READING = { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true, includeDirs: [PROTO] };
 const { v1 } = grpc.loadPackageDefinition(loadSync("opflex/peerstatus/v1/peer_status_service.proto", READING)).opflex.peerstatus;
 const OPTIONS = {
-  "grpc.keepalive_time_ms": 20_000, // notice a connection that died without a word
+  "grpc.keepalive_time_ms": 20_000, // detect dead connections
   "grpc.initial_reconnect_backoff_ms": 250,
-  "grpc.max_reconnect_backoff_ms": 10_000, // left alone it grows to two minutes
+  "grpc.max_reconnect_backoff_ms": 10_000, // the default is two minutes
 };
 const HOPELESS = ["INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "ABORTED"].map((name) => grpc.status[name]);
 const { root } = protobuf.parse(`syntax = "proto3"; package google.rpc; message Any { string type_url = 1; bytes value = 2; }
   message Status { repeated Any details = 3; } message ErrorInfo { string reason = 1; string domain = 2; }`);
 
 const client = new v1.PeerStatusService(process.argv[2] ?? "127.0.0.1:50051", grpc.credentials.createInsecure(), OPTIONS);
-const listener = "example-node"; // a name of your own: it outlives its streams, and who else uses it takes over
-let cursor = null; // what was processed last; null: nothing to resume after
+const listener = "example-node"; // choose your own: it outlives its streams, and another client with the same name takes over
+let cursor = null; // the last processed message; null: nothing to resume from
 let epoch, last, failures = 0, retryAfter = 0;
 
 const createListener = (request) =>
@@ -36,7 +36,7 @@ function handle(message) {
     ({ epoch, revision: last } = message.attached.cursor);
     console.log("attached at", last, "resumed:", message.attached.resumed);
   } else if (event === "reset") {
-    cursor = null; // what we knew is void, and a snapshot follows
+    cursor = null; // discard the state; a snapshot follows
     console.log("missed", message.reset.missed_count, "changes (0: unknown):", message.reset.reason);
   } else if (event === "snapshot") {
     last = message.revision;
@@ -49,13 +49,13 @@ function handle(message) {
   } else if (event === "draining") {
     retryAfter = Number(message.draining.retry_after.seconds) * 1000 + message.draining.retry_after.nanos / 1e6;
   }
-  if (["synced", "change", "heartbeat", "draining"].includes(event)) { // not before `synced`: half a snapshot is none
+  if (["synced", "change", "heartbeat", "draining"].includes(event)) { // not before `synced`: the snapshot may be incomplete
     cursor = { epoch, revision: message.revision };
     failures = 0;
   }
 }
 
-function isRefused(error) { // by the service: a proxy's error may have the same code, but no ErrorInfo of the service
+function isRefused(error) { // only by the service: a proxy's error may have the same code, but not the service's ErrorInfo
   const read = (name, bytes) => root.lookupType(`google.rpc.${name}`).decode(bytes);
   const [packed] = error.metadata.get("grpc-status-details-bin");
   const info = packed && read("Status", packed).details.find(({ typeUrl }) => typeUrl.endsWith("/google.rpc.ErrorInfo"));
@@ -71,7 +71,7 @@ for (;;) {
     if (error.code === undefined || isRefused(error)) throw error;
     console.log("lost:", grpc.status[error.code], error.details);
   }
-  // What the service asked for, or ever longer, with jitter.
+  // As the service asked, or exponential with jitter.
   await sleep(retryAfter || Math.random() * Math.min(10_000, 250 * 2 ** failures++));
   retryAfter = 0;
 }

@@ -1,4 +1,4 @@
-"""Watches OpFlex peers for as long as it runs, through broken connections, errors of proxies and restarts of the service.
+"""Watches OpFlex peers until it is stopped. Survives broken connections, errors of proxies and restarts of the service.
 
     pip install grpcio==1.85.1 grpcio-status==1.85.1 grpcio-tools==1.85.1
     mkdir -p gen && python -m grpc_tools.protoc -Iproto --python_out=gen --grpc_python_out=gen proto/opflex/peerstatus/v1/*.proto
@@ -15,15 +15,15 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from opflex.peerstatus.v1 import peer_status_service_pb2 as api, peer_status_service_pb2_grpc as rpc, types_pb2 as types
 
-LISTENER = "example-python"  # a name of your own: it outlives its streams, and who else uses it takes over
-OPTIONS = [("grpc.keepalive_time_ms", 20_000)]  # notice a connection that died without a word
-OPTIONS += [(f"grpc.{bound}_reconnect_backoff_ms", ms) for bound, ms in (("initial", 250), ("min", 250), ("max", 10_000))]  # not two minutes
+LISTENER = "example-python"  # choose your own: it outlives its streams, and another client with the same name takes over
+OPTIONS = [("grpc.keepalive_time_ms", 20_000)]  # detect dead connections
+OPTIONS += [(f"grpc.{bound}_reconnect_backoff_ms", ms) for bound, ms in (("initial", 250), ("min", 250), ("max", 10_000))]  # gRPC's default maximum is two minutes
 HOPELESS = {grpc.StatusCode[name] for name in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "UNIMPLEMENTED", "ABORTED")}
 
 
 class Watcher:
     def __init__(self, stub):
-        self.stub, self.cursor, self.failures, self.retry_after = stub, None, 0, 0  # cursor: what was processed last
+        self.stub, self.cursor, self.failures, self.retry_after = stub, None, 0, 0  # cursor: the last processed message
 
     def watch(self):  # one stream, to its end
         try:
@@ -38,7 +38,7 @@ class Watcher:
         if event == "attached":
             self.epoch, self.last = message.attached.cursor.epoch, message.attached.cursor.revision
             print("attached at", self.last, "resumed:", message.attached.resumed)
-        elif event == "reset":  # what we knew is void, and a snapshot follows
+        elif event == "reset":  # discard the state; a snapshot follows
             self.cursor = None
             print("missed", message.reset.missed_count, "changes (0: unknown):", api.ResetReason.Name(message.reset.reason))
         elif event == "snapshot":
@@ -51,22 +51,22 @@ class Watcher:
             print("change", self.last, peer.name, types.PeerStatus.Name(peer.status), types.Reason.Name(peer.reason), types.PoolHealth.Name(health.health) if health.health else "")
         elif event == "draining":
             self.retry_after = message.draining.retry_after.ToTimedelta().total_seconds()
-        if event in ("synced", "change", "heartbeat", "draining"):  # not before `synced`: half a snapshot is none
+        if event in ("synced", "change", "heartbeat", "draining"):  # not before `synced`: the snapshot may be incomplete
             self.cursor, self.failures = types.Cursor(epoch=self.epoch, revision=message.revision), 0
 
-    def pause(self):  # before the next attempt: what the service asked for, or ever longer, with jitter
+    def pause(self):  # before the next attempt: as the service asked, or exponential with jitter
         longest, self.failures = min(10, 0.25 * 2**self.failures), min(self.failures + 1, 10)
         asked, self.retry_after = self.retry_after, 0
         return asked or random.uniform(0, longest)
 
-    def is_refused(self, error):  # by the service: a proxy's error may have the same code, but no ErrorInfo of the service
+    def is_refused(self, error):  # only by the service: a proxy's error may have the same code, but not the service's ErrorInfo
         info, status = error_details_pb2.ErrorInfo(), rpc_status.from_call(error)
         is_from_service = status and any(detail.Unpack(info) and info.domain == "opflex.peerstatus" for detail in status.details)
         return is_from_service and error.code() in HOPELESS
 
 
-sys.stdout.reconfigure(line_buffering=True)  # each line at once, also into a pipe
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is an end like any other
+sys.stdout.reconfigure(line_buffering=True)  # flush each line, also into a pipe
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # end on Ctrl-C without a traceback
 with grpc.insecure_channel(sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:50051", options=OPTIONS) as channel:
     watcher = Watcher(rpc.PeerStatusServiceStub(channel))
     while True:
