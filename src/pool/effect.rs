@@ -97,10 +97,8 @@ impl Effects {
 
     /// Counts the peers whose connection or pending attempt ends.
     pub(super) fn closed(&self) -> usize {
-        let closes = |effect: &&Effect| match effect {
-            Effect::Redial(_) | Effect::Publish(_, Update::Removed) => true,
-            _ => false,
-        };
+        let closes =
+            |effect: &&Effect| matches!(effect, Effect::Redial(_) | Effect::Publish(_, Update::Removed));
         self.0.iter().filter(closes).count()
     }
 }
