@@ -111,7 +111,7 @@ impl FromStr for PeerAddress {
             }
             (host, port)
         };
-        // Parsing a number accepts a sign.
+        // `parse` accepts a sign.
         let number = port.parse().ok().filter(|_| !port.starts_with('+'));
         Self::new(host, number.ok_or_else(|| AddressError::BadPort(quote(port)))?)
     }

@@ -1,7 +1,5 @@
-//! Backoff for starting the session of a peer again.
-//!
-//! The backoff within a session is not enough, since peers can make the pool stop and start sessions: two bootstrap
-//! addresses that list only each other would be parked and dialled thousands of times a second.
+//! Backoff for starting the session of a peer again: two bootstrap addresses that list only each other would otherwise
+//! be parked and dialled thousands of times a second, whatever the backoff within their sessions.
 
 use std::{
     collections::HashMap,

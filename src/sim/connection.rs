@@ -21,8 +21,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(120);
 /// The default of the service.
 const FRAME_LIMIT: usize = 4 << 20;
 const READ_SIZE: usize = 16 << 10;
-/// How long to keep reading after a close: closing a socket with unread input sends RST, which can discard the last
-/// answer.
+/// How long to read after a close: closing a socket with unread input sends RST, which can discard the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
 struct Connection {

@@ -1,8 +1,5 @@
-//! Process-wide limits on connection attempts, name lookups and connections to peers.
-//!
-//! An attempt takes a file descriptor and a lookup a thread, both for as long as nothing answers. Peers that were never
-//! READY can't exhaust the limits, so those that were are always dialled at once. The limit on connections leaves file
-//! descriptors for clients.
+//! Process-wide limits on connection attempts, name lookups and connections to peers. Peers that were never READY can't
+//! exhaust them, so others are always dialled at once; the limit on connections leaves file descriptors for clients.
 
 use std::{ops::RangeInclusive, sync::Arc};
 

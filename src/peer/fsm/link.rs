@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Interval at which repeated identity answers are applied, so that they do not churn the pool: of those within an
-/// interval the last counts. It doubles with each repeated answer up to the maximum, and starts over after a quiet
-/// time of two intervals.
+/// Repeated identity answers are applied at intervals, so that they do not churn the pool; the last in an interval
+/// counts. The interval doubles with each one, and starts over after two quiet intervals.
 const MIN_ANSWER_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_ANSWER_INTERVAL: Duration = Duration::from_secs(64);
 
