@@ -1,4 +1,4 @@
-//! What real networks do to connections: cables come out, packets vanish in one direction or both, names move.
+//! Network faults: links go down, packets are lost in one or both directions, names change their address.
 
 use std::{future::Future, time::Duration};
 
