@@ -1,9 +1,7 @@
 //! The OpFlex wire protocol: bytes ⇄ messages.
 //!
-//! JSON documents, each ended by one NUL byte, in the shape of JSON-RPC 1.0 with structured ids. This module
-//! knows the shape and nothing else: no state, no clock, no sockets. What it reads comes from the network, so
-//! it panics on none of it, refuses what is too long or too deep, and never builds a tree of it: a value is
-//! the slice of its frame, and what a caller asks for is read out of that slice.
+//! JSON documents in the shape of JSON-RPC 1.0 with structured ids, each terminated by a NUL byte. The input is
+//! untrusted: length and nesting are limited, and a value stays a slice of its frame, never a parsed tree.
 
 mod frame;
 mod identity;
@@ -15,7 +13,7 @@ pub(crate) mod text;
 #[cfg(test)]
 mod golden;
 
-pub use frame::{FrameDecoder, FrameError};
+pub use frame::{FrameDecoder, FrameTooLong};
 pub use identity::{
     ConnectivityInfo, ElementMode, Identity, IdentityAnswer, IdentityError, MAX_PEERS, Proxies, Role, Roles,
 };

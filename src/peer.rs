@@ -1,4 +1,4 @@
-//! One peer, as a value: its address, its status, its state machine, its patience. No I/O, no clock.
+//! One peer as a value: address, status, state machine, backoff. No I/O, no clock.
 
 mod address;
 mod backoff;

@@ -1,8 +1,5 @@
-//! OpFlex peers to develop and demonstrate against: the server side of the protocol on real sockets, with
-//! faults on demand.
-//!
-//! A [`SimPeer`] speaks as the reference's server does, and knows nothing of policy: it answers echoes and
-//! identities, and refuses the rest. It is no part of the service.
+//! Simulated OpFlex peers for development and demonstration: the server side of the protocol on real sockets, with
+//! faults on demand. Like the reference server without policy: answers echoes and identities, and rejects the rest.
 
 mod answer;
 mod connection;

@@ -1,9 +1,9 @@
-//! Byte streams to peers: how they come up, and how frames go over them.
+//! Byte streams to peers: connecting, TLS, and frames.
 
 mod connection;
 mod connector;
-mod counted;
 mod dial_limits;
+mod limited_stream;
 mod secure;
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ pub use secure::secure;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Anything that carries bytes both ways.
+/// A bidirectional byte stream.
 pub trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}

@@ -1,4 +1,4 @@
-//! Those who attack, in a process of their own that goes on until it is killed.
+//! Attackers, in a process of their own that runs until it is killed.
 
 use std::{future::pending, net::SocketAddr, time::Duration};
 
@@ -11,14 +11,14 @@ use tokio::{
 
 use super::support::Outcome;
 
-/// Makes this program that process.
+/// Argument that selects this role.
 pub(crate) const ROLE: &str = "--be-the-attackers";
-/// Connections of a flood. Each is begun anew when it is ended.
+/// Connections of a flood. Each is reopened when it ends.
 const FLOODERS: usize = 40;
 const SILENT: usize = 5_000;
-/// Connections of those whose requests come byte by byte, 128 on each.
+/// Connections with requests sent byte by byte, 128 on each.
 const SLOW: usize = 20;
-/// If nothing kills it, it ends by itself.
+/// Limit on the runtime of the process.
 const LONGEST: Duration = Duration::from_secs(60);
 const PATH: &[u8] = b"/opflex.peerstatus.v1.PoolService/ListPeers";
 
@@ -63,7 +63,7 @@ impl Attack {
         Ok(())
     }
 
-    /// One connection, to its end.
+    /// Runs one connection to its end.
     async fn once(self, address: SocketAddr) -> Outcome<()> {
         let (mut from, mut to) = TcpStream::connect(address).await?.into_split();
         let speak = async {

@@ -1,4 +1,4 @@
-//! A hundred clients that watch, and how late they hear of things.
+//! A hundred watching clients, and their latencies.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,10 +18,10 @@ use super::support::Outcome;
 
 const WATCHERS: usize = 100;
 
-/// The clients, each with a connection of its own.
+/// The clients, each with its own connection.
 pub(crate) struct Watchers {
     latencies: Rc<RefCell<Vec<Duration>>>,
-    /// Watches that have ended, and changes that did not follow on the one before.
+    /// Watches that ended, and changes that broke the chain of revisions.
     wrong: Rc<Cell<usize>>,
 }
 
@@ -42,14 +42,14 @@ impl Watchers {
         Ok(watchers)
     }
 
-    /// What was heard since the last time, shortest first.
+    /// Latencies since the last call, sorted.
     pub(crate) fn take(&self) -> Vec<Duration> {
         let mut latencies = self.latencies.take();
         latencies.sort_unstable();
         latencies
     }
 
-    /// Whether everybody has heard of everything, so far.
+    /// Whether all clients have received all changes so far.
     pub(crate) fn check(&self) -> Outcome<()> {
         match self.wrong.get() {
             0 => Ok(()),

@@ -1,4 +1,4 @@
-//! A server in a process of its own, which is this program in another role, and the orders that it takes.
+//! A server in a process of its own (this program with another role), and the commands for it.
 
 use std::{env, net::SocketAddr, process::Stdio, time::Duration};
 
@@ -10,12 +10,12 @@ use tokio::{
 
 use super::support::Outcome;
 
-/// The first argument of such a process begins with this.
+/// Prefix of the first argument of such a process.
 pub(crate) const ROLE: &str = "--be=";
-/// No order takes longer.
+/// Timeout of a command.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-/// The other process. Killed when dropped.
+/// The server process, killed when dropped.
 pub(crate) struct Server {
     child: Child,
     stdin: ChildStdin,
@@ -24,7 +24,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it, and waits until it takes clients.
+    /// Starts it, and waits until it accepts clients.
     pub(crate) async fn start(role: &str) -> Outcome<Self> {
         let mut command = Command::new(env::current_exe()?);
         command.arg(format!("{ROLE}{role}")).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -36,12 +36,12 @@ impl Server {
         Ok(Self { child, stdin, stdout, address })
     }
 
-    /// Has it publish so many changes per second, so many in all. Returns when it has; the clients may not.
+    /// Publishes changes at this rate. Returns when all are published, not when they are delivered.
     pub(crate) async fn pace(&mut self, rate: u32, changes: u32) -> Outcome<()> {
         self.tell(&format!("pace {rate} {changes}")).await
     }
 
-    /// Has it publish so many changes as fast as it can.
+    /// Publishes changes as fast as possible.
     pub(crate) async fn burst(&mut self, changes: u32) -> Outcome<()> {
         self.tell(&format!("burst 0 {changes}")).await
     }

@@ -12,19 +12,19 @@ use tonic::{Streaming, transport::Channel};
 
 use super::support::Outcome;
 
-/// As often as the service beats.
+/// The heartbeat interval.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// What it saw.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) changes: u64,
-    /// Times its state was held against the service's.
+    /// Number of comparisons with the state of the service.
     pub(crate) compared: u64,
     pub(crate) resumed: u64,
 }
 
-/// What a client knows.
+/// The state of a client.
 #[derive(Default)]
 struct State {
     peers: BTreeMap<String, Peer>,
@@ -32,10 +32,10 @@ struct State {
     seen: Seen,
 }
 
-/// Watches until it has compared so often.
+/// Watches until it has compared this often.
 ///
 /// # Errors
-/// It was told something that is not so, or not told something that is.
+/// The state of the client differs from that of the service.
 pub(crate) async fn watch(address: SocketAddr, times: u64) -> Outcome<Seen> {
     let (mut state, mut cursor) = (State::default(), None);
     while state.seen.compared < times {
@@ -58,7 +58,7 @@ pub(crate) async fn watch(address: SocketAddr, times: u64) -> Outcome<Seen> {
 }
 
 impl State {
-    /// Takes in what there is until the next heartbeat.
+    /// Applies messages until the next heartbeat.
     async fn beat(&mut self, stream: &mut Streaming<WatchPeerStatusResponse>) -> Outcome<Cursor> {
         loop {
             let message = stream.message().await?.ok_or("the watch ended")?;
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    /// Asks what there is, goes on to that revision, and compares.
+    /// Calls `ListPeers`, applies messages up to that revision, and compares.
     async fn compare(
         &mut self,
         stream: &mut Streaming<WatchPeerStatusResponse>,
@@ -93,7 +93,7 @@ impl State {
         Ok(())
     }
 
-    /// Takes in a message. What is left for the caller is returned.
+    /// Applies a message. Returns events for the caller.
     fn take(&mut self, message: WatchPeerStatusResponse) -> Outcome<Option<Event>> {
         match message.event {
             Some(Event::Snapshot(snapshot)) => {
@@ -101,7 +101,7 @@ impl State {
             }
             Some(Event::Synced(synced)) => {
                 let synced = synced.cursor.unwrap_or_default().revision;
-                // The end of a snapshot, or of what was missed.
+                // The end of a snapshot or of a replay.
                 if self.revision != 0 && self.revision != synced {
                     return Err(
                         format!("synced at {synced}, and the last change was {}", self.revision).into()

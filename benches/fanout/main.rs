@@ -1,9 +1,8 @@
-//! What it costs to tell many clients of one change, and how long it takes.
+//! Cost and latency of delivering one change to many clients.
 //!
-//! A program, not a timed test. The service runs in a process of its own, with a synthetic source instead of peers;
-//! so do the two that it is held against: a loop that does nothing but one `write` per change and connection, and the
-//! server that one would write first with tonic. All do the same work in turn, for the same clients. Loopback only;
-//! ends by itself.
+//! The service runs in a process of its own, with a synthetic source instead of peers, and so do two baselines: a loop
+//! with one `write` per change and connection, and a straightforward tonic server. All do the same work in turn for
+//! the same clients over loopback.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing)] // what is wrong here is to end it
 
@@ -64,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The clients share one thread, so that there is a core for the server.
+/// The clients share one thread, which leaves a core for the server.
 fn run(plan: scenario::Plan) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(LocalSet::new().run_until(scenario::run(plan)))

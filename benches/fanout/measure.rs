@@ -1,4 +1,4 @@
-//! One measurement: clients, changes, and what they took.
+//! One measurement: clients, changes, and their cost.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use super::{
     watchers::Watchers,
 };
 
-/// Before anything is measured, so that the last connection is forgotten and buffers have their size.
+/// Pause before a measurement, in which connections settle and buffers reach their size.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// What one run saw.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sample {
     /// Microseconds of processor time for each delivery.
@@ -28,14 +28,14 @@ pub(crate) struct Sample {
     pub(crate) max: f64,
 }
 
-/// Starts `who`, connects clients, and lets changes happen.
+/// Starts `who`, connects clients, and publishes changes.
 pub(crate) async fn load(who: Who, load: &Load, options: &str) -> Outcome<Sample> {
     let mut subject = Subject::start(who, options).await?;
     let watchers = Watchers::open(who.protocol(), subject.address(), load.connections, load.streams).await?;
     run(&mut subject, &watchers, load).await
 }
 
-/// The same on a server that runs, with clients that are there.
+/// Measures a running server with connected clients.
 pub(crate) async fn run(subject: &mut Subject, watchers: &Watchers, load: &Load) -> Outcome<Sample> {
     let streams = watchers.streams();
     let warm = load.rate.unwrap_or(100).min(20);
@@ -53,7 +53,7 @@ pub(crate) async fn run(subject: &mut Subject, watchers: &Watchers, load: &Load)
     }
     watchers.heard(deliveries).await?;
     let took = begun.elapsed();
-    // What is left to do after the last byte belongs to it.
+    // Work after the last byte counts too.
     sleep(SETTLE).await;
     let cpu = subject.cpu()? - cpu;
     let latencies = watchers.latencies();
@@ -68,7 +68,7 @@ pub(crate) async fn run(subject: &mut Subject, watchers: &Watchers, load: &Load)
     })
 }
 
-/// Of values that are in order; 0 of none.
+/// Of sorted values; 0 if empty.
 fn quantile(sorted: &[u32], q: f64) -> f64 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // of what is between 0 and a length
     let at = ((as_f64(sorted.len() as u64) * q).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
@@ -80,7 +80,7 @@ pub(crate) const fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// The median, by one of the figures.
+/// The median run by one of the figures.
 pub(crate) fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
     let mut values: Vec<f64> = samples.iter().map(figure).collect();
     values.sort_by(f64::total_cmp);

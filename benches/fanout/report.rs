@@ -1,4 +1,4 @@
-//! What is shown: tables for people, or an object per line.
+//! Output: tables, or one JSON object per line.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Side by side: who did the same work at what cost.
+    /// Compares the cost of the same work.
     pub(crate) fn compare(&self, name: &str, load: &Load, rows: &[(Who, Sample)]) {
         let of = |who: Who| rows.iter().find(|(is, _)| *is == who).map(|(_, sample)| sample);
         if !self.json {

@@ -1,4 +1,4 @@
-//! Which measurements there are, and what is made of them.
+//! The measurements, and their evaluation.
 
 use super::{
     continuity,
@@ -9,7 +9,7 @@ use super::{
     watchers::{Watchers, stuck},
 };
 
-/// What the command line asks for.
+/// Command line options.
 #[derive(Clone)]
 pub(crate) struct Plan {
     names: Vec<String>,
@@ -19,15 +19,15 @@ pub(crate) struct Plan {
     seconds: u32,
     soak: Option<u32>,
     json: bool,
-    /// For our server: settings to try.
+    /// Settings to try, for our server.
     ours: String,
 }
 
-/// Who is there, and what happens.
+/// Clients and changes of a measurement.
 pub(crate) struct Load {
     pub(crate) connections: usize,
     pub(crate) streams: usize,
-    /// Changes per second; `None`: a burst.
+    /// Changes per second; `None` for a burst.
     pub(crate) rate: Option<u32>,
     pub(crate) changes: u32,
 }
@@ -36,7 +36,7 @@ const NAMES: [&str; 10] =
     ["spread", "wide", "streams", "burst", "lone", "paced", "stuck", "continuity", "growth", "memory"];
 
 impl Plan {
-    /// `None`: help is wanted.
+    /// `None` if help is requested.
     pub(crate) fn parse(args: &[String]) -> Outcome<Option<Self>> {
         let mut plan = Self {
             names: Vec::new(),
@@ -53,7 +53,7 @@ impl Plan {
             let mut value = || args.next().ok_or(format!("{arg} needs a value"));
             match arg.as_str() {
                 "--help" | "-h" => return Ok(None),
-                // Cargo says it to every benchmark.
+                // Cargo passes it to every benchmark.
                 "--bench" => {}
                 "--peers" => plan.peers = true,
                 "--json" => plan.json = true,
@@ -142,7 +142,7 @@ fn middle(samples: &[Sample]) -> Sample {
     }
 }
 
-/// How the cost of one delivery grows: with who listens, with how much happens, with how many peers there are.
+/// How the cost of a delivery grows with clients, changes and peers.
 async fn growth(plan: &Plan, report: &Report) -> Outcome<()> {
     for (connections, rate) in [(10, 2_000), (10, 20), (100, 200), (1_000, 20), (10_000, 2)] {
         let load = paced(plan, connections, 1, rate);
@@ -152,7 +152,7 @@ async fn growth(plan: &Plan, report: &Report) -> Outcome<()> {
     compare(plan, report, "growth, 10,000 peers", &paced(plan, 100, 1, 200), &[Who::Ours]).await
 }
 
-/// A thousand clients, with and without one among them that never reads. In turn, on one server.
+/// A thousand clients with and without one that never reads, in turn on one server.
 async fn beside_a_stuck_one(plan: &Plan, report: &Report) -> Outcome<()> {
     let load = paced(plan, 1_000, 1, 20);
     let mut subject = Subject::start(Who::Ours, &plan.ours).await?;
@@ -167,7 +167,7 @@ async fn beside_a_stuck_one(plan: &Plan, report: &Report) -> Outcome<()> {
     Ok(())
 }
 
-/// Whether a client that resumes again and again misses nothing beside a hundred others.
+/// Whether a client that resumes repeatedly misses nothing, beside a hundred others.
 async fn continuity(plan: &Plan, report: &Report) -> Outcome<()> {
     let mut subject = Subject::start(Who::Ours, &plan.ours).await?;
     let address = subject.address();
@@ -181,15 +181,15 @@ async fn continuity(plan: &Plan, report: &Report) -> Outcome<()> {
     Ok(())
 }
 
-/// What a watcher takes, with a connection of its own and as a further stream on one.
+/// Memory of a watch, on its own connection and as a further stream of one.
 async fn memory(plan: &Plan, report: &Report) -> Outcome<()> {
     const CONNECTIONS: usize = 1_000;
-    // So many that what the server needs once does not count.
+    // Enough that fixed costs of the server do not matter.
     const SHARED: usize = 50;
     const STREAMS: usize = 100;
     for who in Who::ALL.into_iter().filter(|who| *who != Who::Raw && plan.has(*who)) {
         let mut subject = Subject::start(who, &plan.ours).await?;
-        // What is needed once: threads, tables, the code itself.
+        // Fixed costs: threads, tables, code.
         let first = Watchers::open(who.protocol(), subject.address(), 10, 1).await?;
         let load = Load { connections: CONNECTIONS, streams: 1, rate: Some(20), changes: 20 };
         measure::run(&mut subject, &first, &load).await?;

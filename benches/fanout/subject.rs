@@ -1,4 +1,4 @@
-//! What is measured: one of our servers, or a broker from the distribution.
+//! The server under test: one of ours, or a broker from the distribution.
 
 use std::{
     fmt,
@@ -37,7 +37,7 @@ impl Who {
     pub(crate) const ALL: [Self; 6] =
         [Self::Raw, Self::Naive, Self::Ours, Self::Redis, Self::Nats, Self::Etcd];
 
-    /// Those that are always there.
+    /// The servers of this program.
     pub(crate) const BASIC: [Self; 3] = [Self::Raw, Self::Naive, Self::Ours];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -85,14 +85,14 @@ impl fmt::Display for Who {
     }
 }
 
-/// A server that runs.
+/// A running server.
 pub(crate) enum Subject {
     Server(Server),
     Broker(Broker),
 }
 
 impl Subject {
-    /// Starts it. `options` are for ours.
+    /// Starts it; `options` are for our service.
     pub(crate) async fn start(who: Who, options: &str) -> Outcome<Self> {
         Ok(match who.program() {
             Some(program) => Self::Broker(Broker::start(who, program).await?),
@@ -115,7 +115,7 @@ impl Subject {
         }
     }
 
-    /// As fast as it can. Brokers are not asked that: it would be the publisher that is measured.
+    /// Publishes as fast as possible. Not for brokers, where it would measure the publisher.
     pub(crate) async fn burst(&mut self, changes: u32) -> Outcome<()> {
         match self {
             Self::Server(server) => server.burst(changes).await,
@@ -130,7 +130,7 @@ impl Subject {
         }
     }
 
-    /// Processor time used until now.
+    /// Processor time used so far.
     pub(crate) fn cpu(&self) -> Outcome<Duration> {
         support::cpu(self.id()?)
     }
@@ -217,8 +217,7 @@ async fn connect(who: Who, address: SocketAddr) -> Outcome<Publisher> {
     Err(format!("{who} does not listen").into())
 }
 
-/// Brokers do not say which port they were given, so this chooses one. Somebody else may take it meanwhile; then the
-/// broker ends, and so does this.
+/// A free port for a broker, which does not report its own. If another process takes it first, the broker fails.
 fn unused_port() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -1,4 +1,4 @@
-//! What the operating system says of another process.
+//! Resource usage of another process.
 
 use std::{error::Error, fs, time::Duration};
 
@@ -11,7 +11,7 @@ pub(crate) fn resident(process: u32) -> Outcome<u64> {
     Ok(line.split_whitespace().next().ok_or("no Rss")?.parse()?)
 }
 
-/// Processor time used until now, by all threads, in the kernel and outside of it.
+/// Processor time used so far by all threads, user and system.
 pub(crate) fn cpu(process: u32) -> Outcome<Duration> {
     let text = fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields: Vec<&str> = text.rsplit(')').next().unwrap_or_default().split_whitespace().collect();

@@ -194,8 +194,7 @@ fn start(args: &SimulateArgs) -> anyhow::Result<Vec<SimPeer>> {
 }
 
 fn start_one(listen: SocketAddr, behaviour: Behaviour) -> anyhow::Result<SimPeer> {
-    SimPeer::start(SimConfig { listen, behaviour, ..SimConfig::default() })
-        .with_context(|| format!("cannot listen on {listen}"))
+    SimPeer::start(SimConfig { listen, behaviour }).with_context(|| format!("cannot listen on {listen}"))
 }
 
 /// Says what there is, and lets things happen; without outages, nothing more happens.

@@ -74,7 +74,7 @@ fn identity(place: &str, given: &file::Identity) -> Result<Identity, ConfigError
 
 fn roles(place: &str, words: &[String]) -> Result<Roles, ConfigError> {
     let role = |word: &String| {
-        Role::from_word(word).ok_or_else(|| {
+        Role::from_name(word).ok_or_else(|| {
             let known = Role::ALL.map(Role::as_str).join(", ");
             ConfigError::new(place, format!("{word:?} is not a role; roles are {known}"))
         })

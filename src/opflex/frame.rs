@@ -1,33 +1,28 @@
-//! Where one frame ends and the next begins. Owns the bytes of a frame that is still incomplete.
+//! Splits a byte stream into frames.
 
 use std::{ffi::CStr, mem};
 
 use bytes::{Buf as _, Bytes};
 use thiserror::Error;
 
-/// The bytes are not frames that we take.
+/// A frame, complete or not, is longer than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum FrameError {
-    /// A frame, complete or not, is longer than the limit.
-    #[error("frame is longer than {limit} bytes")]
-    TooLong {
-        /// The limit, in bytes, without the NUL.
-        limit: usize,
-    },
+#[error("frame is longer than {limit} bytes")]
+pub struct FrameTooLong {
+    /// The limit in bytes, without the NUL.
+    pub limit: usize,
 }
 
-/// Cuts a byte stream into frames at the NUL bytes.
+/// Splits a byte stream into frames at the NUL bytes: push what was read, then take frames until there is none.
 ///
-/// Push what was read, then take frames until there is none. Beside the last push, the decoder holds the bytes of
-/// one incomplete frame, in a buffer that never gets larger than the limit, and none if there is no such frame: an
-/// idle peer costs nothing.
+/// Buffers at most one incomplete frame beside the last push; without one, it holds no memory.
 #[derive(Debug)]
 pub struct FrameDecoder {
     limit: usize,
-    /// What there is of a frame that has begun in an earlier push. No NUL is in it.
-    begun: Vec<u8>,
-    /// What was pushed last and is not cut yet.
-    fresh: Bytes,
+    /// An incomplete frame from earlier pushes; contains no NUL.
+    partial: Vec<u8>,
+    /// The rest of the last push.
+    unread: Bytes,
     failed: bool,
 }
 
@@ -35,57 +30,55 @@ impl FrameDecoder {
     /// A decoder for frames of at most `limit` bytes, not counting the NUL.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { limit, begun: Vec::new(), fresh: Bytes::new(), failed: false }
+        Self { limit, partial: Vec::new(), unread: Bytes::new(), failed: false }
     }
 
-    /// Adds bytes as they came. After an error they are dropped.
+    /// Adds received bytes. After an error they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.failed {
             return;
         }
-        self.fresh = if self.fresh.is_empty() {
+        self.unread = if self.unread.is_empty() {
             Bytes::copy_from_slice(bytes)
         } else {
-            [&self.fresh, bytes].concat().into()
+            [&self.unread, bytes].concat().into()
         };
     }
 
     /// The next complete frame, without its NUL; `None` until more bytes are pushed. An empty frame is legal.
     ///
     /// # Errors
-    ///
-    /// [`FrameError::TooLong`], as soon as a frame is known to exceed the limit and after the frames before it
-    /// have been returned. The stream has lost its meaning then, so the error is final.
-    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
-        // The standard library's vectorised search for a NUL.
-        let end = CStr::from_bytes_until_nul(&self.fresh).ok().map(CStr::count_bytes);
-        let length = end.unwrap_or(self.fresh.len());
-        if self.failed || length > self.limit - self.begun.len() {
+    /// As soon as a frame exceeds the limit, after the frames before it were returned. The error is final.
+    pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameTooLong> {
+        // The vectorised search for a NUL of the standard library.
+        let end = CStr::from_bytes_until_nul(&self.unread).ok().map(CStr::count_bytes);
+        let length = end.unwrap_or(self.unread.len());
+        if self.failed || length > self.limit - self.partial.len() {
             *self = Self { failed: true, ..Self::new(self.limit) };
-            return Err(FrameError::TooLong { limit: self.limit });
+            return Err(FrameTooLong { limit: self.limit });
         }
-        let bytes = self.fresh.split_to(length);
+        let bytes = self.unread.split_to(length);
         if end.is_some() {
-            self.fresh.advance(1);
-            if self.begun.is_empty() {
+            self.unread.advance(1);
+            if self.partial.is_empty() {
                 return Ok(Some(bytes));
             }
-            self.begin(&bytes);
-            return Ok(Some(mem::take(&mut self.begun).into()));
+            self.append(&bytes);
+            return Ok(Some(mem::take(&mut self.partial).into()));
         }
-        self.fresh = Bytes::new();
-        self.begin(&bytes);
+        self.unread = Bytes::new();
+        self.append(&bytes);
         Ok(None)
     }
 
-    /// Adds to the frame that has begun. The buffer doubles as it grows, but not beyond what a frame may have.
-    fn begin(&mut self, bytes: &[u8]) {
-        let length = self.begun.len() + bytes.len();
-        if length > self.begun.capacity() {
+    /// Appends to the incomplete frame. The buffer doubles as it grows, but not beyond the limit.
+    fn append(&mut self, bytes: &[u8]) {
+        let length = self.partial.len() + bytes.len();
+        if length > self.partial.capacity() {
             let capacity = length.max(self.limit.min(2 * length));
-            self.begun.reserve_exact(capacity - self.begun.len());
+            self.partial.reserve_exact(capacity - self.partial.len());
         }
-        self.begun.extend_from_slice(bytes);
+        self.partial.extend_from_slice(bytes);
     }
 }
 

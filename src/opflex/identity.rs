@@ -1,4 +1,4 @@
-//! The handshake: who we say we are, and what a peer makes of it. Owns nothing, decides nothing.
+//! The content of the handshake: our identity, and the peer's answer to it.
 
 use std::{borrow::Cow, net::Ipv4Addr};
 
@@ -8,54 +8,57 @@ use thiserror::Error;
 
 use super::{json, message::Raw, text::Quoted};
 
-/// The most peers that one answer may list. An agent is told of the two leaves it hangs on, the largest fabrics have
-/// some hundreds, and each name here becomes a member of a pool.
+/// Limit on the peers in one answer, each of which becomes a member of a pool. An agent is usually sent its two leaves;
+/// the largest fabrics have some hundreds.
 pub const MAX_PEERS: usize = 1024;
 
-/// The longest location that we keep and repeat to other peers, in bytes.
+/// Limit on the elements of `my_role` that are read: OpFlex has four roles.
+const MAX_ROLES: usize = 64;
+
+/// Longest location, in bytes: it is kept, and sent to other peers.
 const MAX_LOCATION: usize = 1024;
 
-/// What the reference sends as long as it has no tunnel interface.
+/// The reference sends this while it has no tunnel interface.
 const NO_MAC: &str = "00:00:00:00:00:00";
 
-/// Who we say we are.
+/// The identity that we send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Name of this policy element.
     pub name: String,
-    /// Name of the policy domain; a peer of another domain may refuse us.
+    /// Name of the policy domain; peers of another domain may reject us.
     pub domain: String,
-    /// Where we are, if we have been told; an earlier answer's [`IdentityAnswer::location`].
+    /// Our location, from an earlier [`IdentityAnswer::location`].
     pub location: Option<String>,
-    /// Of the tunnel interface, as `00:11:22:33:44:55`.
+    /// MAC address of the tunnel interface, as `00:11:22:33:44:55`.
     pub mac: String,
-    /// What we are, as a rule a policy element.
+    /// Our roles, usually policy element alone.
     pub roles: Roles,
 }
 
-/// What a peer answers.
+/// The answer of a peer to `send_identity`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdentityAnswer {
-    /// Where the peer says we are; at most 1024 bytes.
+    /// Our location; at most 1024 bytes.
     pub location: Option<String>,
-    /// What the peer says it is. An anycast bootstrap address says nothing.
+    /// The roles of the peer; empty for an anycast bootstrap address.
     pub roles: Roles,
-    /// Whom the peer says to connect to, in its order, as a rule itself among them; at most [`MAX_PEERS`].
+    /// The peers to connect to, in the given order, usually including the sender; at most [`MAX_PEERS`].
     pub peers: Vec<ConnectivityInfo>,
-    /// The forwarding proxies, where the fabric has them.
+    /// The forwarding proxies, if the fabric has them.
     pub proxies: Option<Proxies>,
 }
 
-/// One peer, as another one names it.
+/// A peer in the list of another peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectivityInfo {
-    /// Name or IP address, without brackets, not empty, otherwise unchecked.
+    /// Name or IP address without brackets; not empty, otherwise unchecked.
     pub host: String,
     /// TCP port, 1 to 65535.
     pub port: u16,
 }
 
-/// Addresses of the proxies for transport mode, all of them IPv4 unicast, whatever the names say.
+/// Addresses of the proxies for transport mode, all IPv4 unicast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proxies {
     /// For IPv4 traffic.
@@ -66,17 +69,17 @@ pub struct Proxies {
     pub mac: Ipv4Addr,
 }
 
-/// What kind of policy element we are, in the reference's words. It decides what we make of an identity answer.
+/// The reference's mode of a policy element; decides how an identity answer is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ElementMode {
-    /// Traffic is handed to the fabric as it is; whom to connect to is all that matters.
+    /// Traffic is handed to the fabric unchanged; only the list of peers matters.
     #[default]
     Stitched,
-    /// Traffic goes through forwarding proxies, which peers tell of.
+    /// Traffic goes through forwarding proxies, which peers announce.
     Transport,
 }
 
-/// An answer to `send_identity` that cannot be followed.
+/// An invalid answer to `send_identity`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentityError {
     /// The result is not an object.
@@ -85,30 +88,25 @@ pub enum IdentityError {
     /// `your_location` is too long.
     #[error("your_location is longer than {MAX_LOCATION} bytes")]
     LocationTooLong,
-    /// `peers` is not a list.
+    /// `peers` is not an array.
     #[error("peers is not a list")]
     PeersNotAList,
     /// Too many peers.
     #[error("peers has more than {MAX_PEERS} elements")]
     TooManyPeers,
-    /// An element of `peers` cannot be read.
-    #[error("peers[{index}] {problem}")]
-    BadPeer {
-        /// Which element, from 0.
-        index: usize,
-        /// What is wrong with it.
-        problem: String,
-    },
+    /// The element of `peers` at this index is invalid: the problem.
+    #[error("peers[{0}] {1}")]
+    BadPeer(usize, String),
 }
 
-/// What a peer is for.
+/// A role of an OpFlex peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Applies policy: an agent.
     PolicyElement,
-    /// Answers policy questions: a leaf.
+    /// Resolves policy: a leaf.
     PolicyRepository,
-    /// Keeps track of endpoints.
+    /// Tracks endpoints.
     EndpointRegistry,
     /// Collects state reports.
     Observer,
@@ -119,7 +117,7 @@ impl Role {
     pub const ALL: [Self; 4] =
         [Self::PolicyElement, Self::PolicyRepository, Self::EndpointRegistry, Self::Observer];
 
-    /// Its word on the wire.
+    /// The name on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -130,10 +128,10 @@ impl Role {
         }
     }
 
-    /// The role of that word, if there is one.
+    /// The role of this name.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == word)
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == name)
     }
 }
 
@@ -147,13 +145,13 @@ impl Roles {
         self.0 |= 1 << role as u8;
     }
 
-    /// True if the role is in the set.
+    /// Whether the role is in the set.
     #[must_use]
     pub fn contains(self, role: Role) -> bool {
         self.0 & (1 << role as u8) != 0
     }
 
-    /// True if no role is in the set.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -180,7 +178,7 @@ impl Serialize for Roles {
 }
 
 impl Identity {
-    /// A policy element of that name and domain, with no location and no tunnel interface.
+    /// A policy element without location and tunnel interface.
     #[must_use]
     pub fn new(name: impl Into<String>, domain: impl Into<String>) -> Self {
         Self {
@@ -192,7 +190,7 @@ impl Identity {
         }
     }
 
-    /// The object that `send_identity` carries, its members in the reference's order.
+    /// The object in `send_identity`, its members in the reference's order.
     pub(super) fn params(&self) -> impl Serialize {
         #[derive(Serialize)]
         struct Params<'a> {
@@ -217,21 +215,18 @@ impl Identity {
             domain: &self.domain,
             my_location: self.location.as_deref(),
             my_role: self.roles,
-            // Tells a leaf that we go back to the configured peers when the learned ones fail.
+            // We return to the configured (anycast) peers when the learned ones fail.
             data: Data { mac: &self.mac, features: ["anycastFallback"] },
         }
     }
 }
 
 impl IdentityAnswer {
-    /// Reads the result of `send_identity`.
-    ///
-    /// Everything in it may be missing. Unknown roles, and peers without `connectivity_info`, are skipped.
+    /// Parses the result of `send_identity`. Every member is optional. Unknown roles, and peers without
+    /// `connectivity_info`, are skipped.
     ///
     /// # Errors
-    ///
-    /// An [`IdentityError`] for a peer list that cannot be followed to the letter, since to follow a part of it
-    /// would disconnect the rest.
+    /// Any invalid peer makes the list invalid: applying only a part would disconnect the other peers.
     pub fn parse(result: &Raw) -> Result<Self, IdentityError> {
         let [location, roles, peers, data] =
             json::members(result.as_str(), ["your_location", "my_role", "peers", "data"])
@@ -249,33 +244,25 @@ impl IdentityAnswer {
     }
 }
 
-fn parse_roles(words: &RawValue) -> Roles {
-    let mut roles = Roles::default();
-    // Not a list: no roles, as the reference has it.
-    let _ = json::each_element(words.get(), |_, word| {
-        if let Some(role) = json::text(word).and_then(|word| Role::from_word(&word)) {
-            roles.insert(role);
-        }
-        Ok::<_, ()>(())
-    });
-    roles
+/// Anything but an array means no roles, as in the reference.
+fn parse_roles(list: &RawValue) -> Roles {
+    let names = json::elements(list.get(), MAX_ROLES).unwrap_or_default();
+    names.into_iter().filter_map(|name| Role::from_name(&json::text(name)?)).collect()
 }
 
 fn parse_peers(list: &RawValue) -> Result<Vec<ConnectivityInfo>, IdentityError> {
+    let elements = json::elements(list.get(), MAX_PEERS + 1).map_err(|_| IdentityError::PeersNotAList)?;
     let mut peers = Vec::new();
-    json::each_element(list.get(), |index, peer| {
+    for (index, element) in elements.into_iter().enumerate() {
         if index == MAX_PEERS {
             return Err(IdentityError::TooManyPeers);
         }
-        let peer = parse_peer(peer).map_err(|problem| IdentityError::BadPeer { index, problem })?;
-        peers.extend(peer);
-        Ok(())
-    })
-    .map_err(|_| IdentityError::PeersNotAList)??;
+        peers.extend(parse_peer(element).map_err(|problem| IdentityError::BadPeer(index, problem))?);
+    }
     Ok(peers)
 }
 
-/// The peer that an element of the list names, if it names one.
+/// `None` for an element without `connectivity_info`.
 fn parse_peer(peer: &RawValue) -> Result<Option<ConnectivityInfo>, String> {
     let [info] = json::members(peer.get(), ["connectivity_info"]).map_err(|_| "is not an object")?;
     let Some(info) = info.filter(|info| info.get().starts_with('"')) else {
@@ -287,7 +274,7 @@ fn parse_peer(peer: &RawValue) -> Result<Option<ConnectivityInfo>, String> {
 
 fn parse_connectivity_info(info: &str) -> Result<ConnectivityInfo, String> {
     let problem = |what| format!("has connectivity_info {} {what}", Quoted(info));
-    // The last colon, since IPv6 addresses come without brackets as a rule.
+    // Split at the last colon: IPv6 addresses usually come without brackets.
     let (host, port) = info.rsplit_once(':').ok_or_else(|| problem("without a port"))?;
     let port: u16 = port.parse().map_err(|_| problem("with a bad port"))?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -298,7 +285,7 @@ fn parse_connectivity_info(info: &str) -> Result<ConnectivityInfo, String> {
     }
 }
 
-/// The proxies, if there are three good ones.
+/// `None` unless all three are valid.
 fn parse_proxies(data: &RawValue) -> Option<Proxies> {
     let [v4, v6, mac] = json::members(data.get(), ["proxy_v4", "proxy_v6", "proxy_mac"]).ok()?;
     let unicast = |value: Option<&RawValue>| {

@@ -1,25 +1,20 @@
-//! Reading single values out of JSON text, in place.
-//!
-//! Every value stays the slice it is ([`RawValue`]) until someone needs it as text or number, so the cost of a
-//! document is its own length, whatever is in it.
+//! Reads single values out of JSON text in place. A value stays a slice ([`RawValue`]), so memory does not depend on
+//! the number of values in a document.
 
 use std::{borrow::Cow, fmt};
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Error, value::RawValue};
 
-/// The longest string with escapes that is read, in bytes of JSON. Nothing that we look at comes near it, and to
-/// resolve the escapes of a frame full of them would take as much memory as the frame once more.
+/// Longest string with escapes that is read, in bytes of JSON: unescaping copies, and no string that we need is near
+/// that long.
 const ESCAPED_LIMIT: usize = 8 * 1024;
 
-/// The values of the members `names` of the object `json`; of a repeated name the first, as the reference does.
-///
-/// # Errors
-///
-/// Not JSON, or (an error of the category `Data`) not an object.
+/// The values of the members `names` of the object `json`. Of a repeated name the first counts, as in the reference.
+/// If `json` is not an object, the error has the category `Data`.
 pub(super) fn members<'de, const N: usize>(
     json: &'de str,
     names: [&str; N],
@@ -30,20 +25,13 @@ pub(super) fn members<'de, const N: usize>(
     Ok(found)
 }
 
-/// Calls `visit` with index and value of each element of the array `json`, until it fails.
-///
-/// # Errors
-///
-/// The outer one: not an array. The inner one: what `visit` said.
-pub(super) fn each_element<'de, E>(
-    json: &'de str,
-    visit: impl FnMut(usize, &'de RawValue) -> Result<(), E>,
-) -> Result<Result<(), E>, Error> {
-    serde_json::Deserializer::from_str(json).deserialize_seq(Elements(visit))
+/// The first `limit` elements of the array `json`.
+pub(super) fn elements(json: &str, limit: usize) -> Result<Vec<&RawValue>, Error> {
+    serde_json::Deserializer::from_str(json).deserialize_seq(Elements { limit })
 }
 
-/// The text of a JSON string, or `None` for any other value, for escapes that are no text, and for a string with
-/// escapes that is longer than [`ESCAPED_LIMIT`]. One without escapes is not copied.
+/// The text of a JSON string. `None` for any other value, for invalid escapes, and for a string with escapes that is
+/// longer than [`ESCAPED_LIMIT`].
 pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let json = value.get();
     let quoted = json.strip_prefix('"')?.strip_suffix('"')?;
@@ -53,9 +41,7 @@ pub(super) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     if json.len() > ESCAPED_LIMIT { None } else { serde_json::from_str(json).ok().map(Cow::Owned) }
 }
 
-/// True if arrays and objects lie deeper within each other than `limit` levels.
-///
-/// A scan, not a parser: it has no stack to overflow, and what is not JSON is left for the parser to refuse.
+/// Whether arrays and objects are nested deeper than `limit` levels. Invalid JSON is left for the parser to reject.
 pub(super) fn deeper_than(limit: usize, json: &str) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in json.bytes() {
@@ -86,7 +72,8 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = [None; N];
-        while let Some(position) = map.next_key_seed(Position(self.0))? {
+        while let Some(key) = map.next_key()? {
+            let position = text(key).and_then(|key| self.0.iter().position(|name| *name == key));
             match position.and_then(|position| found.get_mut(position)) {
                 Some(slot @ None) => *slot = Some(map.next_value()?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
@@ -96,37 +83,26 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
     }
 }
 
-/// Which of the names a key is, without keeping the key.
-struct Position<'n>(&'n [&'n str]);
-
-impl<'de> DeserializeSeed<'de> for Position<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Self::Value, D::Error> {
-        let key = text(Deserialize::deserialize(key)?);
-        Ok(key.and_then(|key| self.0.iter().position(|name| *name == key)))
-    }
+struct Elements {
+    limit: usize,
 }
 
-struct Elements<F>(F);
-
-impl<'de, E, F: FnMut(usize, &'de RawValue) -> Result<(), E>> Visitor<'de> for Elements<F> {
-    type Value = Result<(), E>;
+impl<'de> Visitor<'de> for Elements {
+    type Value = Vec<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Self::Value, A::Error> {
-        let mut index = 0_usize;
-        while let Some(element) = elements.next_element()? {
-            if let Err(error) = (self.0)(index, element) {
-                // The parser wants to see the end of the array.
-                while elements.next_element::<IgnoredAny>()?.is_some() {}
-                return Ok(Err(error));
-            }
-            index += 1;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut found = Vec::new();
+        while found.len() < self.limit
+            && let Some(element) = elements.next_element()?
+        {
+            found.push(element);
         }
-        Ok(Ok(()))
+        // The parser requires that the array is read to its end.
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(found)
     }
 }

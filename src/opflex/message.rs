@@ -1,4 +1,4 @@
-//! Requests and answers: reading them from frames, writing them into frames. Owns nothing.
+//! Requests and answers: decoded from frames, encoded into frames.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{error::Category, value::RawValue};
 use thiserror::Error;
 
+use self::MessageError::Invalid;
 use super::{
     identity::Identity,
     json,
@@ -14,27 +15,26 @@ use super::{
     text::{clip, printable},
 };
 
-/// Arrays and objects may lie this deep within each other. OpFlex needs about ten levels; the reference has no
-/// limit but its stack.
+/// Limit on the nesting of arrays and objects. OpFlex needs about ten levels; the reference has no limit but its stack.
 pub const MAX_NESTING: usize = 64;
 
-/// Codes in use are single words.
+/// Longest error code kept, in bytes: known codes are single words.
 const CODE_LIMIT: usize = 64;
-/// A sentence or two: enough for a person to act on.
+/// Longest error message kept, in bytes: a sentence or two.
 const REASON_LIMIT: usize = 256;
-/// How much of a value its `Debug` shows, in bytes.
+/// Longest excerpt of a value in its `Debug` output, in bytes.
 const DEBUG_LIMIT: usize = 200;
 
-/// One JSON value, as the verbatim text in its frame, whose memory it shares.
+/// One JSON value: the verbatim text in its frame, whose memory it shares.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Raw(Bytes);
 
-/// What a frame holds.
+/// A decoded frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// The other side wants something.
+    /// A request of the remote side.
     Request(Request),
-    /// The other side answers something, asked for or not.
+    /// An answer, solicited or not.
     Answer(Answer),
 }
 
@@ -43,86 +43,67 @@ pub enum Message {
 pub struct Request {
     /// Any JSON value; an answer repeats it verbatim.
     pub id: Raw,
-    /// What is asked for.
+    /// The requested method.
     pub method: Method,
-    /// With what; OpFlex methods expect an array.
+    /// Parameters; OpFlex methods expect an array.
     pub params: Option<Raw>,
 }
 
 /// The answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// The method that was asked for, from the first element of the id.
+    /// The method of the request: the first element of the id.
     pub method: Method,
-    /// The second element of the id: which request of that method.
+    /// The number of the request: the second element of the id.
     pub number: u64,
-    /// What came of it.
+    /// The result or the error.
     pub outcome: Result<Raw, RemoteError>,
 }
 
-/// What the other side says went wrong. Printable, and bounded.
+/// An error sent by the remote side, made printable and clipped.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{code}: {message}")]
 pub struct RemoteError {
-    /// For example `ESTATE`; at most 64 bytes, empty if there is none.
+    /// For example `ESTATE`; at most 64 bytes, may be empty.
     pub code: String,
-    /// For people; at most 256 bytes, empty if there is none.
+    /// Human-readable; at most 256 bytes, may be empty.
     pub message: String,
 }
 
-/// A frame that is no message. The other side has lost its way, and the connection its meaning.
+/// A frame that is not a valid message.
 #[derive(Debug, Error)]
 pub enum MessageError {
-    /// Bytes that are no text.
+    /// Not UTF-8.
     #[error("frame is not UTF-8: {0}")]
     NotUtf8(#[source] std::str::Utf8Error),
-    /// Arrays or objects deeper within each other than [`MAX_NESTING`].
+    /// Nested deeper than [`MAX_NESTING`].
     #[error("frame is nested deeper than {MAX_NESTING} levels")]
     TooDeep,
-    /// Text that is not one JSON value.
+    /// Not exactly one JSON value.
     #[error("frame is not JSON: {0}")]
     NotJson(#[source] serde_json::Error),
-    /// A JSON value other than an object.
-    #[error("frame is not a JSON object")]
-    NotAnObject,
-    /// `method` is there, and not a string.
-    #[error("method is not a string")]
-    MethodNotString,
-    /// A request that could not be answered.
-    #[error("request without id")]
-    RequestWithoutId,
-    /// Neither `method` nor `result` nor `error`.
-    #[error("frame is neither request nor answer: no method, no result, no error")]
-    NoKind,
-    /// An answer to nothing.
-    #[error("answer without id")]
-    AnswerWithoutId,
-    /// The id of an answer is not one that we could have sent.
-    #[error("answer id is not [method, number]")]
-    BadAnswerId,
-    /// `error` is there, and not an object.
-    #[error("error of an answer is not an object")]
-    ErrorNotObject,
+    /// Valid JSON that is neither a request nor an answer, and why.
+    #[error("{0}")]
+    Invalid(&'static str),
 }
 
-/// The codes of the errors that we send.
+/// Error codes that we send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ErrorCode {
     /// The request is malformed.
     Error,
-    /// The request is not one that we serve.
+    /// The method is not supported.
     Eunsupported,
-    /// Not before the handshake.
+    /// Not allowed before the handshake.
     Estate,
 }
 
 impl Raw {
-    /// Takes JSON text as a value.
+    /// Checks JSON text.
     ///
     /// # Errors
-    ///
-    /// It is not UTF-8, not one JSON value, or nested too deep.
+    /// Not UTF-8, not exactly one JSON value, or nested too deep.
     pub fn new(json: impl Into<Bytes>) -> Result<Self, MessageError> {
         let json = json.into();
         let text = checked_text(&json)?;
@@ -130,7 +111,7 @@ impl Raw {
         Ok(Self::slice(&json, value))
     }
 
-    /// A value of our own making.
+    /// Serializes a value.
     #[must_use]
     pub fn encode(value: &impl Serialize) -> Self {
         Self(encode(value).into())
@@ -139,11 +120,11 @@ impl Raw {
     /// The text of the value.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Always text: it was cut out of a `str`.
+        // Never empty: it is a slice of a `str`.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 
-    /// `value` as the part of `frame` that it was parsed from.
+    /// `value` as the slice of `frame` that it was parsed from.
     fn slice(frame: &Bytes, value: &RawValue) -> Self {
         Self(frame.slice_ref(value.get().as_bytes()))
     }
@@ -157,68 +138,62 @@ impl fmt::Display for Raw {
 
 impl fmt::Debug for Raw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.as_str();
-        let shown = clip(text, DEBUG_LIMIT);
-        f.write_str(shown)?;
-        if shown.len() < text.len() { write!(f, "… ({} bytes)", text.len()) } else { Ok(()) }
+        f.write_str(clip(self.as_str(), DEBUG_LIMIT))
     }
 }
 
 impl Message {
-    /// Reads a frame.
-    ///
-    /// With `method` it is a request, even beside a `result`; otherwise `result` wins over `error`. Of a member
-    /// that is repeated, the first counts.
+    /// Decodes a frame. With `method` it is a request, even if it has a `result`; `result` takes precedence over
+    /// `error`. Of a repeated member the first counts.
     ///
     /// # Errors
-    ///
-    /// A [`MessageError`] if the frame is neither request nor answer. A request for something unknown and an
-    /// answer to something never asked are messages: what to do about them is not for the wire to say.
+    /// The frame is neither request nor answer. Unknown methods and unsolicited answers are not errors.
     pub fn parse(frame: &Bytes) -> Result<Self, MessageError> {
         let text = checked_text(frame)?;
         let [id, method, params, result, error] =
-            json::members(text, ["id", "method", "params", "result", "error"]).map_err(envelope_error)?;
+            json::members(text, ["id", "method", "params", "result", "error"]).map_err(
+                |error| match error.classify() {
+                    Category::Data => Invalid("frame is not a JSON object"),
+                    _ => MessageError::NotJson(error),
+                },
+            )?;
         let slice = |value| Raw::slice(frame, value);
         if let Some(method) = method {
-            let method = json::text(method).ok_or(MessageError::MethodNotString)?;
-            let id = id.ok_or(MessageError::RequestWithoutId)?;
-            let method = Method::from_word(&method);
+            let method = json::text(method).ok_or(Invalid("method is not a string"))?;
+            let id = id.ok_or(Invalid("request without id"))?;
+            let method = Method::from_name(&method);
             return Ok(Self::Request(Request { id: slice(id), method, params: params.map(slice) }));
         }
         let outcome = match (result, error) {
-            (Some(result), _) => RemoteError::from_ovsdb(result).map_or_else(|| Ok(slice(result)), Err),
+            (Some(result), _) => RemoteError::from_result(result).map_or_else(|| Ok(slice(result)), Err),
             (None, Some(error)) => Err(RemoteError::parse(error)?),
-            (None, None) => return Err(MessageError::NoKind),
+            (None, None) => {
+                return Err(Invalid("frame is neither request nor answer: no method, no result, no error"));
+            }
         };
-        let id = id.ok_or(MessageError::AnswerWithoutId)?;
-        let (method, number) = parse_answer_id(id).ok_or(MessageError::BadAnswerId)?;
+        let id = id.ok_or(Invalid("answer without id"))?;
+        let (method, number) = parse_answer_id(id).ok_or(Invalid("answer id is not [method, number]"))?;
         Ok(Self::Answer(Answer { method, number, outcome }))
     }
 }
 
 impl RemoteError {
     fn parse(error: &RawValue) -> Result<Self, MessageError> {
-        let [code, message] =
-            json::members(error.get(), ["code", "message"]).map_err(|_| MessageError::ErrorNotObject)?;
+        let [code, message] = json::members(error.get(), ["code", "message"])
+            .map_err(|_| Invalid("error of an answer is not an object"))?;
         Ok(Self::new(code, message))
     }
 
-    /// OVSDB, which shares the parser of OpFlex, reports errors as results: a list whose first element is an
-    /// object with an `error`.
-    fn from_ovsdb(result: &RawValue) -> Option<Self> {
-        let mut found = None;
-        // The "error" is a way to look no further than the first element.
-        let _ = json::each_element(result.get(), |_, first| {
-            if let Ok([Some(error), details]) = json::members(first.get(), ["error", "details"]) {
-                found = Some(Self::new(Some(error), details));
-            }
-            Err(())
-        });
-        found
+    /// OVSDB, which shares the parser of OpFlex in the reference, reports errors as results: an array whose first
+    /// element is an object with `error`.
+    fn from_result(result: &RawValue) -> Option<Self> {
+        let first = json::elements(result.get(), 1).ok()?.pop()?;
+        let [error, details] = json::members(first.get(), ["error", "details"]).ok()?;
+        error.map(|_| Self::new(error, details))
     }
 
     fn new(code: Option<&RawValue>, message: Option<&RawValue>) -> Self {
-        // Senders that put a number where a text belongs are still understood.
+        // Values other than strings, such as numeric codes, are kept as JSON.
         let text = |value: Option<&RawValue>, limit| {
             value.map_or_else(String::new, |value| {
                 printable(&json::text(value).unwrap_or(Cow::Borrowed(value.get())), limit)
@@ -228,67 +203,50 @@ impl RemoteError {
     }
 }
 
-/// The method and the number of `[method, number]`.
 fn parse_answer_id(id: &RawValue) -> Option<(Method, u64)> {
     let (method, number): (&RawValue, u64) = serde_json::from_str(id.get()).ok()?;
-    Some((Method::from_word(&json::text(method)?), number))
+    Some((Method::from_name(&json::text(method)?), number))
 }
 
-/// The frame's text, if it is text and not too deep for a parser.
 fn checked_text(frame: &Bytes) -> Result<&str, MessageError> {
     let text = std::str::from_utf8(frame).map_err(MessageError::NotUtf8)?;
     if json::deeper_than(MAX_NESTING, text) { Err(MessageError::TooDeep) } else { Ok(text) }
 }
 
-fn envelope_error(error: serde_json::Error) -> MessageError {
-    match error.classify() {
-        Category::Data => MessageError::NotAnObject,
-        _ => MessageError::NotJson(error),
-    }
-}
-
-/// The keepalive request: `number` counts a connection's echoes from 0, `millis` is the sender's clock.
+/// The keepalive request: `number` counts the echoes from 0, `millis` is the sender's clock.
 #[must_use]
 pub fn echo(number: u64, millis: u64) -> Bytes {
     request("echo", number, [millis])
 }
 
-/// The handshake request: `number` counts a peer's requests other than echoes, from 1.
+/// The handshake request: `number` counts the requests other than echoes from 1.
 #[must_use]
 pub fn send_identity(number: u64, identity: &Identity) -> Bytes {
     request("send_identity", number, [identity.params()])
 }
 
-/// The answer to the request `id`, in segments to be written one after the other. They share the memory of
-/// `id` and `result`, so that to answer an echo of any size costs nothing.
+/// The answer to the request `id`, as segments to write in order. They share the memory of `id` and `result`, so
+/// answering a large echo copies nothing.
 #[must_use]
 pub fn result(id: &Raw, result: &Raw) -> Vec<Bytes> {
-    vec![
-        Bytes::from_static(b"{\"id\":"),
-        id.0.clone(),
-        Bytes::from_static(b",\"result\":"),
-        result.0.clone(),
-        Bytes::from_static(b"}\0"),
-    ]
+    answer(id, b",\"result\":", result.clone())
 }
 
-/// The refusal of the request `id`, in segments like those of [`result`].
+/// The error answer to the request `id`, as segments like those of [`result`].
 #[must_use]
 pub fn error(id: &Raw, code: ErrorCode, message: &str) -> Vec<Bytes> {
     #[derive(Serialize)]
-    struct Refusal<'a> {
+    struct Error<'a> {
         code: ErrorCode,
         message: &'a str,
     }
 
-    let refusal = encode(&Refusal { code, message });
-    vec![
-        Bytes::from_static(b"{\"id\":"),
-        id.0.clone(),
-        Bytes::from_static(b",\"error\":"),
-        refusal.into(),
-        Bytes::from_static(b"}\0"),
-    ]
+    answer(id, b",\"error\":", Raw::encode(&Error { code, message }))
+}
+
+fn answer(id: &Raw, member: &'static [u8], value: Raw) -> Vec<Bytes> {
+    let text = Bytes::from_static;
+    vec![text(b"{\"id\":"), id.0.clone(), text(member), value.0, text(b"}\0")]
 }
 
 fn request(method: &str, number: u64, params: impl Serialize) -> Bytes {
@@ -305,7 +263,7 @@ fn request(method: &str, number: u64, params: impl Serialize) -> Bytes {
 }
 
 fn encode(value: &impl Serialize) -> Vec<u8> {
-    // Text and numbers into memory: this does not fail. If it did, the frame would be empty, which is legal.
+    // Serializing text and numbers cannot fail; an empty frame would be legal.
     serde_json::to_vec(value).unwrap_or_default()
 }
 

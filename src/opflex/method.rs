@@ -1,38 +1,38 @@
-//! The methods of OpFlex, and those that share its parser.
+//! The methods of OpFlex, and those of OVSDB, which shares its parser in the reference.
 
 use std::fmt;
 
 use super::text::printable;
 
-/// Enough of an unknown method's name to recognise it by, in bytes.
+/// Longest name kept of an unknown method, in bytes.
 const OTHER_LIMIT: usize = 64;
 
 macro_rules! methods {
-    ($($(#[$meta:meta])* $variant:ident = $word:literal,)+) => {
-        /// What a request asks for.
+    ($($(#[$meta:meta])* $variant:ident = $name:literal,)+) => {
+        /// The method of a request.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Method {
             $($(#[$meta])* $variant,)+
-            /// A method that OpFlex does not know: its name, cut to 64 bytes and made printable.
+            /// Any other method: its name, clipped to 64 bytes and made printable.
             Other(Box<str>),
         }
 
         impl Method {
-            /// The method of that name.
+            /// The method of this name.
             #[must_use]
-            pub fn from_word(word: &str) -> Self {
-                match word {
-                    $($word => Self::$variant,)+
+            pub fn from_name(name: &str) -> Self {
+                match name {
+                    $($name => Self::$variant,)+
                     other => Self::Other(printable(other, OTHER_LIMIT).into()),
                 }
             }
 
-            /// Its name on the wire.
+            /// The name on the wire.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {
-                    $(Self::$variant => $word,)+
-                    Self::Other(word) => word,
+                    $(Self::$variant => $name,)+
+                    Self::Other(name) => name,
                 }
             }
         }
@@ -46,23 +46,23 @@ methods! {
     SendIdentity = "send_identity",
     /// A policy element subscribes to policy.
     PolicyResolve = "policy_resolve",
-    /// It unsubscribes.
+    /// A policy element unsubscribes from policy.
     PolicyUnresolve = "policy_unresolve",
     /// Policy for a policy element.
     PolicyUpdate = "policy_update",
     /// A policy element announces an endpoint.
     EndpointDeclare = "endpoint_declare",
-    /// It takes the announcement back.
+    /// A policy element withdraws an endpoint.
     EndpointUndeclare = "endpoint_undeclare",
     /// A policy element subscribes to an endpoint.
     EndpointResolve = "endpoint_resolve",
-    /// It unsubscribes.
+    /// A policy element unsubscribes from an endpoint.
     EndpointUnresolve = "endpoint_unresolve",
-    /// News of an endpoint for a policy element.
+    /// An endpoint update for a policy element.
     EndpointUpdate = "endpoint_update",
     /// A policy element reports state to an observer.
     StateReport = "state_report",
-    /// Vendors' own.
+    /// Vendor extension.
     Custom = "custom",
     /// OVSDB.
     Transact = "transact",

@@ -1,8 +1,8 @@
-//! Text from strangers, made fit for logs, errors and terminals.
+//! Untrusted text, sanitized for logs, errors and terminals.
 
 use std::fmt;
 
-/// The longest piece of foreign text that an error quotes, in bytes.
+/// Longest excerpt of untrusted text in an error, in bytes.
 const QUOTE_LIMIT: usize = 80;
 
 /// `text`, cut to at most `limit` bytes without splitting a character.
@@ -10,19 +10,15 @@ pub(crate) fn clip(text: &str, limit: usize) -> &str {
     text.get(..text.floor_char_boundary(limit)).unwrap_or_default()
 }
 
-/// `text` cut to at most `limit` bytes, in one line, and with a space for every character that could otherwise
-/// steer the terminal of whoever reads it: controls, and those that break lines or turn their direction.
+/// `text` cut to at most `limit` bytes, with a space for each character that could control a terminal: control
+/// characters, line and paragraph separators, and bidirectional formatting.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
-    clip(text, limit).replace(steers, " ")
+    let is_control =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    clip(text, limit).replace(is_control, " ")
 }
 
-fn steers(character: char) -> bool {
-    let format = '\u{2028}'..='\u{202e}'; // line and paragraph separator, direction
-    let isolates = '\u{2066}'..='\u{2069}';
-    character.is_control() || format.contains(&character) || isolates.contains(&character)
-}
-
-/// Shows text in quotes, escaped, and cut if it is long.
+/// Displays text in quotes, escaped and clipped.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {

@@ -1,4 +1,4 @@
-//! The life of one peer, as a pure state machine.
+//! The state machine of one peer.
 //!
 //! ```text
 //!                  ┌─────────── Established, without TLS ──────────┐
@@ -12,9 +12,8 @@
 //!   any ──Stopped──► Stopped        all but Idle and Stopped ──Reset──► Dialing
 //! ```
 //!
-//! It is told facts ([`Input`]) and gives orders ([`Action`]); time is an argument. It keeps no socket, no
-//! channel and no timer, so that a second of it can be simulated in a microsecond. Leaving a pool is not its
-//! business: the pool says CLOSING for a peer and then stops it.
+//! It is pure: events ([`Input`]) and the time come in, effects ([`Action`]) come out; no sockets, channels or timers.
+//! Removal is up to the pool, which publishes CLOSING and then stops the peer.
 
 use std::{
     mem,
@@ -38,19 +37,19 @@ pub use types::{Action, DialPriority, Input, Report, Timers};
 #[cfg(test)]
 mod tests;
 
-/// Longest `detail` kept, in bytes: a sentence or two.
+/// Longest `detail`, in bytes: a sentence or two.
 const MAX_DETAIL: usize = 512;
 
-/// How long a peer must have been READY to be dialled as promptly as a new one when it is lost. One that closes
-/// right after each handshake would otherwise be dialled, and tell everyone so, many times a second for ever.
+/// A peer that was READY for this long restarts its backoff when it is lost. One that closes after each handshake must
+/// not: it would be dialled, and reported, many times a second for ever.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 const NO_PROXIES: &str = "the identity answer lacks proxy_v4, proxy_v6 and proxy_mac, three IPv4 unicast addresses, which transport mode needs";
 
-/// A peer that was never READY and has failed this often in a row lets others go first.
-const POOR_AFTER: u32 = 3;
+/// After this many consecutive failures, a peer that was never READY is dialled with low priority.
+const LOW_PRIORITY_AFTER: u32 = 3;
 
-/// How an alert of TLS begins: what a peer that expects TLS says to our greeting.
+/// First bytes of a TLS alert: the response of a TLS server to a request in plain text.
 const TLS_ALERT: &[u8] = &[0x15, 0x03];
 
 /// One peer.
@@ -58,14 +57,14 @@ const TLS_ALERT: &[u8] = &[0x15, 0x03];
 pub struct PeerFsm {
     address: PeerAddress,
     timers: Timers,
-    /// Zero of the clock that our echo requests carry.
+    /// Zero of the clock in our echo requests.
     epoch: Instant,
     state: State,
     backoff: Backoff,
     failures: u32,
     was_ready: bool,
     needs_proxies: bool,
-    /// Both count on over reconnects, as the reference's do.
+    /// These continue over reconnects, as in the reference.
     next_echo: u64,
     next_request: u64,
 }
@@ -77,7 +76,7 @@ enum State {
         until: Instant,
     },
     Dialing,
-    /// TCP is up and TLS is not. The deadline is that of the whole handshake.
+    /// The TLS handshake; the deadline includes the OpFlex handshake.
     Securing {
         deadline: Instant,
     },
@@ -85,19 +84,19 @@ enum State {
         deadline: Instant,
         link: Link,
     },
+    /// The newest identity answer is pending until [`Link::next_answer`].
     Ready {
         link: Link,
-        /// Its newest answer, if it came too soon after the one before.
-        withheld: Option<Box<Told>>,
+        pending: Option<Box<Identified>>,
     },
     Stopped,
 }
 
-/// What a peer answered: its list by itself, and the rest.
-type Told = (Vec<PeerAddress>, IdentityAnswer);
+/// The peers in an identity answer, and the rest of it.
+type Identified = (Vec<PeerAddress>, IdentityAnswer);
 
 impl PeerFsm {
-    /// A peer that nobody has asked for yet. The seed decides its pauses.
+    /// A peer that is not started. The seed determines the backoff.
     #[must_use]
     pub fn new(address: PeerAddress, timers: Timers, seed: u64, now: Instant) -> Self {
         Self {
@@ -114,8 +113,7 @@ impl PeerFsm {
         }
     }
 
-    /// Takes a fact in and appends the orders that follow from it. A fact that can't be in the present state
-    /// changes nothing.
+    /// Handles an event and appends the resulting actions. Events that do not apply to the state are ignored.
     pub fn handle(&mut self, input: Input, now: Instant, actions: &mut Vec<Action>) {
         match (&mut self.state, input) {
             (State::Stopped, _) => {}
@@ -123,22 +121,16 @@ impl PeerFsm {
                 self.state = State::Stopped;
                 actions.push(Action::Disconnect);
             }
-            (
-                State::Waiting { .. }
-                | State::Dialing
-                | State::Securing { .. }
-                | State::Handshaking { .. }
-                | State::Ready { .. },
-                Input::Reset,
-            ) => {
+            (State::Idle, Input::Reset) => {}
+            (_, Input::Reset) => {
                 self.failures = 0;
                 self.backoff.reset();
-                actions.push(self.report(PeerStatus::Connecting, Reason::Reset, ""));
+                actions.push(Action::Publish(self.report(PeerStatus::Connecting, Reason::Reset, "")));
                 actions.push(Action::Disconnect);
                 self.dial(actions);
             }
             (State::Idle, Input::Started) => {
-                actions.push(self.report(PeerStatus::Connecting, Reason::Dialing, ""));
+                actions.push(Action::Publish(self.report(PeerStatus::Connecting, Reason::Dialing, "")));
                 self.dial(actions);
             }
             (State::Waiting { until }, Input::DeadlinePassed) if *until <= now => self.dial(actions),
@@ -146,16 +138,16 @@ impl PeerFsm {
                 self.state = State::Securing { deadline: now + self.timers.handshake };
             }
             (State::Dialing | State::Securing { .. }, Input::Established { detail }) => {
-                self.greet(&detail, now, actions);
+                self.start_handshake(&detail, now, actions);
             }
             (State::Dialing, Input::DialFailed { reason, detail }) => {
                 self.fail(reason, &detail, now, actions)
             }
             (State::Handshaking { link, .. } | State::Ready { link, .. }, Input::Received(frame)) => {
-                link.last_heard = now;
+                link.last_received = now;
                 self.receive(&frame, now, actions);
-                // A peer that talks without a pause may leave its driver no time for deadlines.
-                self.tick(now, actions);
+                // A peer that sends without a pause may starve the deadline of the driver.
+                self.handle_deadline(now, actions);
             }
             (State::Handshaking { .. } | State::Ready { .. }, Input::Overran(error)) => {
                 self.fail(Reason::ProtocolError, &error.to_string(), now, actions);
@@ -167,7 +159,7 @@ impl PeerFsm {
             (State::Handshaking { .. } | State::Ready { .. }, Input::Lost { detail }) => {
                 self.fail(Reason::RemoteClosed, &detail, now, actions);
             }
-            (_, Input::DeadlinePassed) => self.tick(now, actions),
+            (_, Input::DeadlinePassed) => self.handle_deadline(now, actions),
             _ => {}
         }
     }
@@ -180,47 +172,47 @@ impl PeerFsm {
             State::Waiting { until } => Some(*until),
             State::Securing { deadline } => Some(*deadline),
             State::Handshaking { deadline, link } => Some(self.link_deadline(link).min(*deadline)),
-            State::Ready { link, withheld } => {
-                let due = withheld.as_ref().and(link.answered).map(|last| last + link.patience);
+            State::Ready { link, pending } => {
+                let due = pending.as_ref().and_then(|_| link.next_answer());
                 Some(due.into_iter().fold(self.link_deadline(link), Instant::min))
             }
         }
     }
 
-    /// Sets the ceiling of the pauses, which grows with the size of the pool.
+    /// Sets the cap of the backoff, which grows with the size of the pool.
     pub const fn set_backoff_cap(&mut self, cap: Duration) {
         self.backoff.set_cap(cap);
     }
 
-    /// Whether an answer to our identity must name the forwarding proxies, as in transport mode until one has.
+    /// Whether an identity answer must contain the forwarding proxies: in transport mode, until one did.
     pub const fn set_needs_proxies(&mut self, needed: bool) {
         self.needs_proxies = needed;
     }
 
     fn link_deadline(&self, link: &Link) -> Instant {
-        (link.last_heard + self.timers.keepalive).min(link.echo_at)
+        (link.last_received + self.timers.keepalive).min(link.next_echo)
     }
 
     fn dial(&mut self, actions: &mut Vec<Action>) {
         self.state = State::Dialing;
         actions.push(Action::Dial(match self.failures {
             _ if self.was_ready => DialPriority::High,
-            0..POOR_AFTER => DialPriority::Normal,
+            0..LOW_PRIORITY_AFTER => DialPriority::Normal,
             _ => DialPriority::Low,
         }));
     }
 
-    /// The byte stream is up: an echo and our identity go out at once, as the reference sends them.
-    fn greet(&mut self, detail: &str, now: Instant, actions: &mut Vec<Action>) {
+    /// Sends an echo and our identity at once, as the reference does.
+    fn start_handshake(&mut self, detail: &str, now: Instant, actions: &mut Vec<Action>) {
         let identity = self.next_request;
         self.next_request += 1;
-        let link = Link::new(identity, now, self.timers.echo);
+        let link = Link::new(identity, now, now + self.timers.echo);
         let deadline = match self.state {
             State::Securing { deadline } => deadline,
             _ => now + self.timers.handshake,
         };
         self.state = State::Handshaking { deadline, link };
-        actions.push(self.report(PeerStatus::Connected, Reason::TcpEstablished, detail));
+        actions.push(Action::Publish(self.report(PeerStatus::Connected, Reason::TcpEstablished, detail)));
         self.send_echo(now, actions);
         actions.push(Action::SendIdentity(identity));
     }
@@ -231,13 +223,13 @@ impl PeerFsm {
         self.next_echo += 1;
     }
 
-    fn tick(&mut self, now: Instant, actions: &mut Vec<Action>) {
-        if let State::Ready { link, withheld } = &mut self.state
-            && !link.answered_lately(now)
-            && let Some(told) = withheld.take()
+    fn handle_deadline(&mut self, now: Instant, actions: &mut Vec<Action>) {
+        if let State::Ready { link, pending } = &mut self.state
+            && link.next_answer().is_none_or(|due| due <= now)
+            && let Some(identified) = pending.take()
         {
             let link = *link;
-            self.accept(*told, link, now, actions);
+            self.apply(*identified, link, now, actions);
         }
         let (handshake_over, link) = match &mut self.state {
             State::Securing { deadline } if *deadline <= now => {
@@ -248,16 +240,16 @@ impl PeerFsm {
             State::Ready { link, .. } => (false, link),
             _ => return,
         };
-        let silent = link.last_heard + self.timers.keepalive <= now;
-        let echo_due = link.echo_at <= now;
+        let silent = link.last_received + self.timers.keepalive <= now;
+        let echo_due = link.next_echo <= now;
         if echo_due {
-            link.echo_at = now + self.timers.echo;
+            link.next_echo = now + self.timers.echo;
         }
         if handshake_over {
             let detail = format!("no answer to send_identity within {:?}", self.timers.handshake);
             self.fail(Reason::HandshakeTimeout, &detail, now, actions);
         } else if silent {
-            let detail = format!("nothing heard for {:?}", self.timers.keepalive);
+            let detail = format!("no frame received for {:?}", self.timers.keepalive);
             self.fail(Reason::KeepaliveTimeout, &detail, now, actions);
         } else if echo_due {
             self.send_echo(now, actions);
@@ -279,7 +271,7 @@ impl PeerFsm {
         let phase = if matches!(self.state, State::Ready { .. }) { Phase::Ready } else { Phase::Handshake };
         match message {
             Message::Answer(answer) if answer.method == Method::SendIdentity => {
-                self.identified(answer, now, actions);
+                self.handle_identity_answer(answer, now, actions);
             }
             message => match respond(&message, phase) {
                 Response::Nothing => {}
@@ -292,14 +284,13 @@ impl PeerFsm {
         }
     }
 
-    /// The peer answered `send_identity`; perhaps not for the first time.
-    fn identified(&mut self, answer: Answer, now: Instant, actions: &mut Vec<Action>) {
+    /// Handles an answer to `send_identity`, of which a peer may send several.
+    fn handle_identity_answer(&mut self, answer: Answer, now: Instant, actions: &mut Vec<Action>) {
         let (State::Handshaking { link, .. } | State::Ready { link, .. }) = self.state else {
             return;
         };
         if answer.number != link.identity {
-            let detail =
-                format!("answer to send_identity {}, but {} was asked", answer.number, link.identity);
+            let detail = format!("answer to send_identity {}, expected {}", answer.number, link.identity);
             return self.fail(Reason::ProtocolError, &detail, now, actions);
         }
         let result = match answer.outcome {
@@ -309,37 +300,34 @@ impl PeerFsm {
                 return self.fail(Reason::HandshakeRejected, &detail, now, actions);
             }
         };
-        match read_answer(&result) {
-            Ok(told) if link.answered_lately(now) => {
-                if let State::Ready { withheld, .. } = &mut self.state {
-                    *withheld = Some(Box::new(told));
+        match parse_identity(&result) {
+            Ok(identified) if link.next_answer().is_some_and(|due| now < due) => {
+                if let State::Ready { pending, .. } = &mut self.state {
+                    *pending = Some(Box::new(identified));
                 }
             }
             Ok((_, answer)) if self.needs_proxies && answer.proxies.is_none() => {
                 self.fail(Reason::ProtocolError, NO_PROXIES, now, actions);
             }
-            Ok(told) => self.accept(told, link, now, actions),
+            Ok(identified) => self.apply(identified, link, now, actions),
             Err(detail) => self.fail(Reason::ProtocolError, &detail, now, actions),
         }
     }
 
-    fn accept(&mut self, (peers, answer): Told, link: Link, now: Instant, actions: &mut Vec<Action>) {
+    fn apply(&mut self, (peers, answer): Identified, link: Link, now: Instant, actions: &mut Vec<Action>) {
         let lists_itself = peers.contains(&self.address);
-        let roles = answer.roles;
+        let roles = Some(answer.roles);
         actions.push(Action::Identified { answer, peers, lists_itself });
         if lists_itself {
-            self.state = State::Ready { link: link.answered(now), withheld: None };
+            self.state = State::Ready { link: link.answered(now), pending: None };
             self.was_ready = true;
             self.failures = 0;
-            let Action::Publish(report) = self.report(PeerStatus::Ready, Reason::HandshakeComplete, "")
-            else {
-                return;
-            };
-            actions.push(Action::Publish(Report { roles: Some(roles), ..report }));
+            let report = self.report(PeerStatus::Ready, Reason::HandshakeComplete, "");
+            actions.push(Action::Publish(Report { roles, ..report }));
         }
     }
 
-    /// Whatever went wrong: say so, hang up, and try again after a pause.
+    /// Publishes the failure, disconnects, and schedules the next attempt.
     fn fail(&mut self, reason: Reason, detail: &str, now: Instant, actions: &mut Vec<Action>) {
         self.failures = self.failures.saturating_add(1);
         if let State::Ready { link, .. } = self.state
@@ -348,18 +336,17 @@ impl PeerFsm {
             self.backoff.reset();
         }
         self.state = State::Waiting { until: now + self.backoff.next() };
-        actions.push(self.report(PeerStatus::Connecting, reason, detail));
+        actions.push(Action::Publish(self.report(PeerStatus::Connecting, reason, detail)));
         actions.push(Action::Disconnect);
     }
 
-    fn report(&self, status: PeerStatus, reason: Reason, detail: &str) -> Action {
+    fn report(&self, status: PeerStatus, reason: Reason, detail: &str) -> Report {
         let detail = text::printable(detail, MAX_DETAIL).into();
-        Action::Publish(Report { status, reason, detail, failures: self.failures, roles: None })
+        Report { status, reason, detail, failures: self.failures, roles: None }
     }
 }
 
-/// Reads an identity answer, and the addresses in it.
-fn read_answer(result: &opflex::Raw) -> Result<Told, String> {
+fn parse_identity(result: &opflex::Raw) -> Result<Identified, String> {
     let mut answer = IdentityAnswer::parse(result).map_err(|error| error.to_string())?;
     let peers = mem::take(&mut answer.peers)
         .into_iter()

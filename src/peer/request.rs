@@ -1,36 +1,31 @@
-//! What we say to what a peer says, apart from its answer to our identity. Follows the table in section 2 of
-//! the reference's description, except that nothing goes unanswered that can be answered.
+//! Responses to messages of a peer other than its identity answer, as the reference responds, except that every
+//! request is answered.
 
 use bytes::Bytes;
 
 use crate::opflex::{self, Answer, ErrorCode, Message, Method, Request};
 
-/// How far a connection has come.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Our identity has not been answered.
+    /// The identity has not been answered.
     Handshake,
-    /// It has.
+    /// The identity has been answered.
     Ready,
 }
 
-/// What to do about a message.
+/// How to respond to a message.
 #[derive(Debug)]
 pub(super) enum Response {
-    /// Nothing.
     Nothing,
-    /// Answer it.
     Reply(Vec<Bytes>),
-    /// The peer must not send this: perhaps say so, and hang up.
+    /// A protocol violation: send the reply, if any, and disconnect.
     Violation {
-        /// What to say first.
         reply: Option<Vec<Bytes>>,
-        /// For people.
         detail: String,
     },
 }
 
-/// Decides about a message that is not an answer to `send_identity`.
 pub(super) fn respond(message: &Message, phase: Phase) -> Response {
     match message {
         Message::Request(request) => respond_to_request(request, phase),
@@ -45,7 +40,7 @@ fn respond_to_request(request: &Request, phase: Phase) -> Response {
             Some(params) => Response::Reply(opflex::result(&request.id, params)),
             None => unsupported(request, "echo without params"),
         },
-        // The reference applies these and never acknowledges them. There is no policy here to apply them to.
+        // The reference applies these without acknowledging them; we have no policy to apply them to.
         (PolicyUpdate | EndpointUpdate, Phase::Ready) => Response::Nothing,
         (method, Phase::Handshake) if is_opflex(method) && !matches!(method, SendIdentity | Custom) => {
             Response::Violation {
@@ -61,8 +56,7 @@ fn unsupported(request: &Request, message: &str) -> Response {
     Response::Reply(opflex::error(&request.id, ErrorCode::Eunsupported, message))
 }
 
-/// An error to something we may have asked is taken note of by nobody. A result to something we can't have
-/// asked is a peer out of step.
+/// Errors are ignored. A result of a method that we never send is a violation.
 fn respond_to_answer(answer: &Answer, phase: Phase) -> Response {
     let method = &answer.method;
     let expected = match phase {
@@ -72,10 +66,10 @@ fn respond_to_answer(answer: &Answer, phase: Phase) -> Response {
     if answer.outcome.is_err() || expected || !is_opflex(method) {
         return Response::Nothing;
     }
-    Response::Violation { reply: None, detail: format!("result for {method}, which was not asked") }
+    Response::Violation { reply: None, detail: format!("result for {method}, which was not requested") }
 }
 
-/// Whether OpFlex has this method: the rest are other protocols' or nobody's.
+/// Whether this is a method of OpFlex, not of OVSDB or unknown.
 const fn is_opflex(method: &Method) -> bool {
     !matches!(method, Method::Transact | Method::Monitor | Method::Update | Method::Other(_))
 }

@@ -1,10 +1,10 @@
-//! The words in which a peer's life is told. They mirror the enums of the API, which documents them.
+//! Status, health, origin and reason. They mirror the enums of the API, which documents them.
 
 use std::fmt;
 
-/// Defines an enum whose variants have a fixed word each: for logs, metrics and people.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
+/// Defines an enum with a fixed name for each variant, for logs, metrics and text output.
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name { $($(#[$variant_meta])* $variant,)+ }
@@ -13,10 +13,10 @@ macro_rules! words {
             /// All values, in the order of the API's numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The word for it, as in the API without the prefix.
+            /// Its name in the API, without the prefix.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)+ }
+                match self { $(Self::$variant => $text,)+ }
             }
         }
 
@@ -28,36 +28,36 @@ macro_rules! words {
     };
 }
 
-words! {
+named_enum! {
     /// The state of one connection.
     PeerStatus {
         /// Removed or parked: no connection is wanted.
         Disconnected = "DISCONNECTED",
-        /// Wanted, and not there yet.
+        /// Not connected, but wanted.
         Connecting = "CONNECTING",
-        /// The byte stream is up, the handshake is under way.
+        /// The byte stream is up, the handshake is in progress.
         Connected = "CONNECTED",
         /// The handshake is complete.
         Ready = "READY",
-        /// On its way out.
+        /// Being removed or parked.
         Closing = "CLOSING",
     }
 }
 
-words! {
+named_enum! {
     /// The state of a pool, over its wanted peers.
     PoolHealth {
         /// No peer is ready.
         Down = "DOWN",
-        /// Some are, some are not.
+        /// Some peers are ready.
         Degraded = "DEGRADED",
-        /// All are, and there is at least one.
+        /// All peers are ready, and there is at least one.
         Healthy = "HEALTHY",
     }
 }
 
-words! {
-    /// How a peer came to be in its pool.
+named_enum! {
+    /// Where a pool has a peer from.
     PeerOrigin {
         /// From configuration or `AddPeer`.
         Configured = "CONFIGURED",
@@ -66,14 +66,14 @@ words! {
     }
 }
 
-words! {
+named_enum! {
     /// Why a peer is in its status.
     Reason {
-        /// New in the pool.
+        /// Added to the pool.
         Added = "ADDED",
-        /// An attempt is under way.
+        /// A connection attempt is in progress.
         Dialing = "DIALING",
-        /// TCP, and TLS where it is on, is up.
+        /// TCP, and TLS if enabled, is up.
         TcpEstablished = "TCP_ESTABLISHED",
         /// The identity was answered and lists the peer itself.
         HandshakeComplete = "HANDSHAKE_COMPLETE",
@@ -85,13 +85,13 @@ words! {
         ConnectTimeout = "CONNECT_TIMEOUT",
         /// The TLS handshake failed.
         TlsFailed = "TLS_FAILED",
-        /// Connected, but no answer to the identity.
+        /// No answer to the identity in time.
         HandshakeTimeout = "HANDSHAKE_TIMEOUT",
         /// The identity was answered with an error.
         HandshakeRejected = "HANDSHAKE_REJECTED",
-        /// Bytes that are not OpFlex, or too many.
+        /// Invalid or too large input.
         ProtocolError = "PROTOCOL_ERROR",
-        /// Nothing heard for too long.
+        /// No frame received for too long.
         KeepaliveTimeout = "KEEPALIVE_TIMEOUT",
         /// The peer closed or reset the connection.
         RemoteClosed = "REMOTE_CLOSED",

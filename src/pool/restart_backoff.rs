@@ -1,7 +1,5 @@
-//! How soon a peer may be started again. Pure.
-//!
-//! A session has its own patience, but peers can make the pool stop and start sessions: two bootstrap addresses that
-//! tell only of each other would have them parked and dialled thousands of times a second.
+//! Backoff for starting the session of a peer again: two bootstrap addresses that list only each other would otherwise
+//! be parked and dialled thousands of times a second, whatever the backoff within their sessions.
 
 use std::{
     collections::HashMap,
@@ -10,48 +8,47 @@ use std::{
 
 use crate::peer::{Backoff, PeerAddress};
 
-/// A peer that was started longer ago than this starts at once.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
-/// Ceilings of the first pause and of all. Who is found again after a failure or two must not be kept waiting by those
-/// that are here for the ping-pong.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A peer that was started longer ago than this starts without delay.
+const EXPIRE_AFTER: Duration = Duration::from_secs(5);
+/// Ceilings of the first delay and of all delays: short, since a peer may also be started again for a good reason.
+const BASE_DELAY: Duration = Duration::from_millis(250);
+const MAX_DELAY: Duration = Duration::from_secs(5);
 
-/// When peers were started last.
+/// The last starts of peers.
 #[derive(Debug, Default)]
 pub(super) struct RestartBackoff {
     starts: HashMap<PeerAddress, Start>,
-    /// With more entries than this, those that are due to be forgotten are.
-    tidy_at: usize,
+    /// With more entries than this, expired ones are removed.
+    sweep_at: usize,
 }
 
 #[derive(Debug)]
 struct Start {
-    /// When it was to begin.
+    /// When the session started, or starts.
     at: Instant,
     backoff: Backoff,
 }
 
 impl RestartBackoff {
-    /// Somebody wants a fresh start.
+    /// Removes all delays.
     pub(super) fn forget(&mut self) {
         self.starts.clear();
     }
 
-    /// How long to wait before a peer is started. The seed decides it together with the past.
+    /// The delay before a peer is started; the seed determines the jitter.
     pub(super) fn pause(&mut self, address: &PeerAddress, now: Instant, seed: u64) -> Duration {
-        if self.starts.len() > self.tidy_at {
-            self.starts.retain(|_, start| start.at + FORGOTTEN_AFTER > now);
-            self.tidy_at = self.starts.len() * 2 + 64;
+        if self.starts.len() > self.sweep_at {
+            self.starts.retain(|_, start| start.at + EXPIRE_AFTER > now);
+            self.sweep_at = self.starts.len() * 2 + 64;
         }
-        match self.starts.get_mut(address).filter(|start| start.at + FORGOTTEN_AFTER > now) {
+        match self.starts.get_mut(address).filter(|start| start.at + EXPIRE_AFTER > now) {
             Some(start) => {
                 let pause = start.backoff.next();
                 start.at = now + pause;
                 pause
             }
             None => {
-                let backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, seed);
+                let backoff = Backoff::new(BASE_DELAY, MAX_DELAY, seed);
                 self.starts.insert(address.clone(), Start { at: now, backoff });
                 Duration::ZERO
             }

@@ -1,4 +1,4 @@
-//! How long peers that are wanted take to become READY. Pure: told what was published.
+//! Measures how long wanted peers take to become READY, from the published changes.
 
 use std::{
     collections::HashMap,
@@ -7,21 +7,21 @@ use std::{
 
 use crate::{
     peer::{PeerAddress, PeerStatus},
-    status::{ChangeKind, Event},
+    status::Event,
 };
 
-/// Since when each peer that is wanted and not READY is waited for.
+/// Since when each wanted peer is not READY.
 #[derive(Debug, Default)]
 pub(super) struct TimeToReady(HashMap<PeerAddress, SystemTime>);
 
 impl TimeToReady {
-    /// Takes a change in. Returns how long the peer was waited for, if that is over.
+    /// Applies a change. Returns the time to READY of a peer that became READY.
     pub(super) fn note(&mut self, event: &Event) -> Option<Duration> {
         let peer = &event.peer.peer;
         match peer.status {
             PeerStatus::Ready => {
                 let since = self.0.remove(&peer.address)?;
-                // The clock of the machine may have been set back.
+                // The system clock may have been set back.
                 Some(event.time.duration_since(since).unwrap_or_default())
             }
             PeerStatus::Connecting | PeerStatus::Connected => {
@@ -30,7 +30,6 @@ impl TimeToReady {
             }
             PeerStatus::Disconnected | PeerStatus::Closing => {
                 self.0.remove(&peer.address);
-                debug_assert!(event.peer.kind != ChangeKind::Added);
                 None
             }
         }

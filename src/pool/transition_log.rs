@@ -1,60 +1,62 @@
-//! What is logged of a pool: each transition of a peer, and each change of the pool's health, in the words of the API.
-//! What keeps changing is logged now and then.
+//! Logs the transitions of the peers of a pool and the changes of its health, rate-limited per peer.
 
 use std::{sync::Arc, time::Instant};
 
-use tracing::{info, warn};
+use tracing::{field::display, info, warn};
 
-use super::log_limiter::{Limiter, Verdict};
+use super::log_limiter::LogLimiter;
 use crate::{
     peer::PeerAddress,
     status::{ChangeKind, Event, HealthChange},
 };
 
-/// What is logged of one pool.
 #[derive(Debug, Default)]
-pub(super) struct TransitionLog {
-    peers: Limiter<PeerAddress, Arc<Event>>,
-    health: Limiter<(), (Arc<Event>, HealthChange)>,
+pub(super) struct TransitionLog(LogLimiter<Topic, Arc<Event>>);
+
+/// A topic with a rate limit of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Topic {
+    Peer(PeerAddress),
+    Health,
 }
 
 impl TransitionLog {
-    /// A change was published.
+    /// Logs a published change, or suppresses it for now.
     pub(super) fn note(&mut self, event: &Arc<Event>, now: Instant) {
-        let address = event.peer.peer.address.clone();
-        if let Verdict::Say(event, suppressed) = self.peers.offer(address, Arc::clone(event), now) {
-            tell_peer(&event, suppressed);
-        }
-        if let Some(change) = event.health
-            && let Verdict::Say((event, change), suppressed) =
-                self.health.offer((), (Arc::clone(event), change), now)
-        {
-            tell_health(&event, change, suppressed);
+        let peer = Topic::Peer(event.peer.peer.address.clone());
+        for topic in [Some(peer), event.health.map(|_| Topic::Health)].into_iter().flatten() {
+            if let Some(event) = self.0.offer(topic.clone(), Arc::clone(event), now) {
+                log(&topic, &event, 0);
+            }
         }
     }
 
-    /// When something that was held back is to be logged.
+    /// When a suppressed change is to be logged.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.peers.due().into_iter().chain(self.health.due()).min()
+        self.0.due()
     }
 
-    /// Logs what was held back, and is due.
+    /// Logs the suppressed changes that are due.
     pub(super) fn catch_up(&mut self, now: Instant) {
-        while let Some((event, suppressed)) = self.peers.take_due(now) {
-            tell_peer(&event, suppressed);
-        }
-        while let Some(((event, change), suppressed)) = self.health.take_due(now) {
-            tell_health(&event, change, suppressed);
+        while let Some((topic, event, suppressed)) = self.0.take_due(now) {
+            log(&topic, &event, suppressed);
         }
     }
 }
 
-fn tell_peer(event: &Event, suppressed: u64) {
-    let (change, peer) = (&event.peer, &event.peer.peer);
-    let from = change.previous.map(tracing::field::display);
-    let detail = (!peer.detail.is_empty()).then_some(&*peer.detail);
-    let health = event.health.map(|health| tracing::field::display(health.health));
+fn log(topic: &Topic, event: &Event, suppressed: u64) {
     let suppressed = (suppressed > 0).then_some(suppressed);
+    match topic {
+        Topic::Peer(_) => log_peer(event, suppressed),
+        Topic::Health => log_health(event, suppressed),
+    }
+}
+
+fn log_peer(event: &Event, suppressed: Option<u64>) {
+    let (change, peer) = (&event.peer, &event.peer.peer);
+    let from = change.previous.map(display);
+    let detail = (!peer.detail.is_empty()).then_some(&*peer.detail);
+    let health = event.health.map(|health| display(health.health));
     let what = match change.kind {
         ChangeKind::Added => "peer added",
         ChangeKind::Status => "peer status",
@@ -75,10 +77,9 @@ fn tell_peer(event: &Event, suppressed: u64) {
     );
 }
 
-fn tell_health(event: &Event, change: HealthChange, suppressed: u64) {
-    let HealthChange { previous, health, ready, wanted } = change;
-    let (pool, cause) = (&event.peer.peer.pool, &event.peer.peer.address);
-    let (revision, suppressed) = (event.revision, (suppressed > 0).then_some(suppressed));
+fn log_health(event: &Event, suppressed: Option<u64>) {
+    let Some(HealthChange { previous, health, ready, wanted }) = event.health else { return };
+    let (pool, cause, revision) = (&event.peer.peer.pool, &event.peer.peer.address, event.revision);
     if health < previous {
         warn!(%pool, from = %previous, to = %health, ready, peers = wanted, %cause, revision, suppressed, "pool health");
     } else {

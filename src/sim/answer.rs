@@ -1,58 +1,46 @@
-//! What a simulated peer answers to `send_identity`: the members and their order are the reference server's.
+//! The identity answer of a simulated peer, its members in the order of the reference server.
 
 use serde::Serialize;
 
 use crate::opflex::{Raw, Role, Roles};
 
-/// The answer to `send_identity`.
-#[derive(Debug, Serialize)]
-pub(super) struct Identification<'a> {
+#[derive(Serialize)]
+struct Answer<'a> {
     name: String,
     domain: &'a str,
     your_location: &'a str,
-    data: NoData,
+    data: NoProxies,
     my_role: Roles,
-    peers: Vec<Listed>,
+    peers: Vec<Peer>,
 }
 
-/// What stands for no forwarding proxies.
-#[derive(Debug, Serialize)]
-struct NoData {}
+#[derive(Serialize)]
+struct NoProxies {}
 
-#[derive(Debug, Serialize)]
-struct Listed {
+#[derive(Serialize)]
+struct Peer {
     role: Roles,
     connectivity_info: String,
 }
 
-impl<'a> Identification<'a> {
-    /// The answer of the peer `own`, which tells its clients that they are at `location` and to connect to
-    /// `peers`.
-    pub(super) fn new(
-        own: &(String, u16),
-        domain: &'a str,
-        location: &'a str,
-        peers: &[(String, u16)],
-    ) -> Self {
-        // Everything but a policy element: what a leaf is.
-        let role = Roles::from_iter([Role::PolicyRepository, Role::EndpointRegistry, Role::Observer]);
-        let listed = |peer| Listed { role, connectivity_info: connectivity_info(peer) };
-        Self {
-            name: connectivity_info(own),
-            domain,
-            your_location: location,
-            data: NoData {},
-            my_role: role,
-            peers: peers.iter().map(listed).collect(),
-        }
-    }
-
-    pub(super) fn encode(&self) -> Raw {
-        Raw::encode(self)
-    }
-}
-
-/// An address as the reference writes it: without brackets, whatever the host.
-fn connectivity_info((host, port): &(String, u16)) -> String {
-    format!("{host}:{port}")
+/// The answer of the peer at `own` to clients at `location`, which lists `peers`.
+pub(super) fn identity_answer(
+    own: &(String, u16),
+    domain: &str,
+    location: &str,
+    peers: &[(String, u16)],
+) -> Raw {
+    // The roles of a leaf.
+    let role = Roles::from_iter([Role::PolicyRepository, Role::EndpointRegistry, Role::Observer]);
+    // As in the reference, IPv6 addresses have no brackets.
+    let text = |(host, port): &(String, u16)| format!("{host}:{port}");
+    let peers = peers.iter().map(|peer| Peer { role, connectivity_info: text(peer) }).collect();
+    Raw::encode(&Answer {
+        name: text(own),
+        domain,
+        your_location: location,
+        data: NoProxies {},
+        my_role: role,
+        peers,
+    })
 }

@@ -1,4 +1,4 @@
-//! One connection of a simulated peer, from accept to close: the server side of the protocol.
+//! One connection of a simulated peer: the server side of the protocol.
 
 use std::{io, ops::ControlFlow, sync::Arc, time::Duration};
 
@@ -13,17 +13,15 @@ use tokio::{
 use super::peer::{Behaviour, Shared};
 use crate::opflex::{self, ErrorCode, FrameDecoder, Message, Method, Raw, Request};
 
-/// The first echo comes with the connection, the second so long after it: the reference's figures.
+/// Times of the reference: the first echo at once, the second after 10 s, then one every 15 s.
 const SECOND_ECHO: Duration = Duration::from_secs(10);
-/// And all others so long after the one before.
 const ECHO_INTERVAL: Duration = Duration::from_secs(15);
-/// A client that says nothing, or reads nothing, for so long is gone.
+/// Limit on the time without a frame from a client, and on one write.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(120);
-/// As the service's default.
+/// The default of the service.
 const FRAME_LIMIT: usize = 4 << 20;
-/// A few hundred frames of the usual size.
 const READ_SIZE: usize = 16 << 10;
-/// How long a client has to take note of a close, before what it still sends earns it a reset.
+/// How long to read after a close: closing a socket with unread input sends RST, which can discard the last answer.
 const LINGER: Duration = Duration::from_secs(1);
 
 struct Connection {
@@ -31,13 +29,13 @@ struct Connection {
     shared: Arc<Shared>,
     echoes: u64,
     identified: bool,
-    heard: Instant,
+    last_received: Instant,
 }
 
-/// Serves a client until it leaves, breaks the protocol or falls silent.
+/// Serves a client until it disconnects, violates the protocol or times out.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
-    let connection = Connection { stream, shared, echoes: 0, identified: false, heard: Instant::now() };
-    // How it ended is the client's story to tell.
+    let connection =
+        Connection { stream, shared, echoes: 0, identified: false, last_received: Instant::now() };
     if let Err(error) = connection.run().await {
         tracing::debug!(%error, "simulated connection ended");
     }
@@ -58,12 +56,12 @@ impl Connection {
                         return Ok(());
                     }
                     frames.push(bytes);
-                    if self.take_frames(&mut frames).await?.is_break() {
+                    if self.handle_frames(&mut frames).await?.is_break() {
                         return self.close().await;
                     }
                 }
                 _ = echoes.tick() => {
-                    if self.heard.elapsed() > KEEPALIVE_TIMEOUT {
+                    if self.last_received.elapsed() > KEEPALIVE_TIMEOUT {
                         return Err(io::ErrorKind::TimedOut.into());
                     }
                     self.echo().await?;
@@ -72,16 +70,16 @@ impl Connection {
         }
     }
 
-    /// Answers what there is to answer; breaks if the connection is to be closed then.
-    async fn take_frames(&mut self, frames: &mut FrameDecoder) -> io::Result<ControlFlow<()>> {
+    /// Answers requests; breaks if the connection is to be closed.
+    async fn handle_frames(&mut self, frames: &mut FrameDecoder) -> io::Result<ControlFlow<()>> {
         while let Some(frame) = frames.next_frame().map_err(invalid)? {
-            self.heard = Instant::now();
+            self.last_received = Instant::now();
             if frame.is_empty() {
                 continue;
             }
-            // Answers are to our echoes, and say no more than that the client is there.
+            // Answers to our echoes need no handling.
             if let Message::Request(request) = Message::parse(&frame).map_err(invalid)?
-                && self.talks()
+                && self.sends()
                 && self.answer(request).await?.is_break()
             {
                 return Ok(ControlFlow::Break(()));
@@ -104,9 +102,9 @@ impl Connection {
         let segments = match behaviour {
             Behaviour::Normal | Behaviour::Mute | Behaviour::Flap => {
                 self.identified = true;
-                opflex::result(id, &self.shared.identification())
+                opflex::result(id, &self.shared.identity_answer())
             }
-            Behaviour::RejectIdentity => opflex::error(id, ErrorCode::Error, "refused by the simulation"),
+            Behaviour::RejectIdentity => opflex::error(id, ErrorCode::Error, "rejected by the simulation"),
             Behaviour::Garbage => vec![Bytes::from_static(b"this is not JSON\0")],
             Behaviour::Silent => vec![],
         };
@@ -115,7 +113,7 @@ impl Connection {
     }
 
     async fn echo(&mut self) -> io::Result<()> {
-        if !self.talks() {
+        if !self.sends() {
             return Ok(());
         }
         let echo = opflex::echo(self.echoes, self.shared.millis());
@@ -123,7 +121,7 @@ impl Connection {
         self.send(&[echo]).await
     }
 
-    fn talks(&self) -> bool {
+    fn sends(&self) -> bool {
         match self.shared.behaviour() {
             Behaviour::Silent => false,
             Behaviour::Mute => !self.identified,
@@ -135,8 +133,6 @@ impl Connection {
         time::timeout(KEEPALIVE_TIMEOUT, self.stream.write_all(&segments.concat())).await?
     }
 
-    /// Ends the connection so that the client gets everything that was said: bytes left unread would turn the
-    /// close into a reset, which overtakes them.
     async fn close(mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
         let mut rest = [0; 1024];

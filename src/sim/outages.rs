@@ -1,26 +1,26 @@
-//! When which peer dies, and for how long: drawn from a seed, so that a run can be repeated. No clock.
+//! Random outages of peers, reproducible from a seed. No clock.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// Seconds between the end of one outage and the next: long enough to see the pool recover.
-const CALM: std::ops::RangeInclusive<u64> = 2..=5;
-/// Seconds that a peer is down: from a restart to a reboot in a hurry.
+/// Seconds between two outages: long enough to see the pool recover.
+const PAUSE: std::ops::RangeInclusive<u64> = 2..=5;
+/// Duration of an outage in seconds: from a restart to a fast reboot.
 const DOWN: std::ops::RangeInclusive<u64> = 1..=6;
 
-/// One peer dies and comes back.
+/// One peer stops and restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// How long all is well before it.
+    /// The time before it.
     pub after: Duration,
-    /// Which peer, counted from 0.
+    /// Index of the peer.
     pub peer: usize,
-    /// How long it is down.
+    /// Duration of the outage.
     pub down_for: Duration,
 }
 
-/// The outages of some peers, one after the other, without end.
+/// An endless sequence of outages, one at a time.
 #[derive(Clone, Debug)]
 pub struct Outages {
     random: Rng,
@@ -38,10 +38,10 @@ impl Outages {
 impl Iterator for Outages {
     type Item = Outage;
 
-    /// The next outage; `None` only if there is no peer.
+    /// `None` only if there are no peers.
     fn next(&mut self) -> Option<Outage> {
         (self.peers > 0).then(|| Outage {
-            after: Duration::from_secs(self.random.u64(CALM)),
+            after: Duration::from_secs(self.random.u64(PAUSE)),
             peer: self.random.usize(..self.peers),
             down_for: Duration::from_secs(self.random.u64(DOWN)),
         })

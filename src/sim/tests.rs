@@ -11,7 +11,7 @@ use tokio::{
     time,
 };
 
-use super::{Behaviour, Outages, SimConfig, SimPeer, answer::Identification};
+use super::{Behaviour, Outages, SimConfig, SimPeer, answer::identity_answer};
 use crate::opflex::{self, FrameDecoder, Identity, IdentityAnswer, Message};
 
 /// A client of a few lines, which says only what it is told to.
@@ -128,7 +128,7 @@ fn the_answer_to_an_identity_is_that_of_the_reference_to_the_byte() {
         .unwrap();
     let local = |port| ("127.0.0.1".to_owned(), port);
     let peers = [local(21031), local(21032)];
-    let ours = Identification::new(&local(21033), "testdomain", "location_string", &peers).encode();
+    let ours = identity_answer(&local(21033), "testdomain", "location_string", &peers);
     assert_eq!(format!("{{\"id\":[\"send_identity\",1],\"result\":{ours}}}"), recorded);
     assert_eq!(IdentityAnswer::parse(&ours).unwrap().peers.len(), 2);
 }

@@ -1,8 +1,7 @@
 //! Frames over a byte stream.
 //!
-//! A [`Connection`] owns the stream, the bytes of a frame that is not complete, and what has not been written
-//! yet. It reads nothing while it has much to write: a peer that asks and does not read the answers is left
-//! waiting, and in the end has not been heard for too long. An idle connection holds no buffer.
+//! Backpressure: a [`Connection`] does not read while much is queued for writing, so a peer that does not read its
+//! answers runs into the keepalive timeout. An idle connection holds no buffer.
 
 use std::{
     collections::VecDeque,
@@ -20,28 +19,27 @@ use tokio::{
 
 use super::{ByteStream, connector::lower};
 use crate::{
-    opflex::{FrameDecoder, FrameError},
+    opflex::{FrameDecoder, FrameTooLong},
     tls,
 };
 
-/// Bytes read at a time, on the stack of whoever polls.
+/// Size of a read; the buffer is on the stack.
 const READ_SIZE: usize = 8 * 1024;
-/// With more than this to write, nothing is read. Together with what one more frame can add in small parts, it is
-/// what a connection holds beside one frame.
+/// Nothing is read while more bytes than this are queued for writing.
 const WRITE_HIGH_WATER: usize = 16 * 1024;
-/// Parts of more bytes than this are written from the frame that they are slices of.
+/// Smaller segments are copied into the queue, larger ones shared.
 const SHARED_FROM: usize = 8 * 1024;
 
-/// What came over a connection.
+/// What was received on a connection.
 #[derive(Debug)]
 pub enum Event {
     /// A frame, without its NUL.
     Frame(Bytes),
-    /// More bytes than a frame may have.
-    Overran(FrameError),
-    /// The end. The text says how, for people.
+    /// The peer exceeded the frame limit.
+    Overran(FrameTooLong),
+    /// The stream ended or failed, with a human-readable reason.
     Lost(String),
-    /// An alert of TLS, or bytes that break it. The text says which, for people.
+    /// TLS failed, with a human-readable reason.
     TlsFailed(String),
 }
 
@@ -49,42 +47,36 @@ pub enum Event {
 pub struct Connection {
     stream: Box<dyn ByteStream>,
     decoder: FrameDecoder,
-    unwritten: Unwritten,
-    /// Why nothing can be written any more.
-    broken: Option<String>,
+    queue: WriteQueue,
+    write_error: Option<String>,
 }
 
 impl Connection {
     /// Carries frames of at most `frame_limit` bytes over a stream.
     #[must_use]
     pub fn new(stream: Box<dyn ByteStream>, frame_limit: usize) -> Self {
-        Self {
-            stream,
-            decoder: FrameDecoder::new(frame_limit),
-            unwritten: Unwritten::default(),
-            broken: None,
-        }
+        let decoder = FrameDecoder::new(frame_limit);
+        Self { stream, decoder, queue: WriteQueue::default(), write_error: None }
     }
 
-    /// Puts bytes in line to be written by [`Connection::next`].
+    /// Queues segments, which [`Connection::next`] writes.
     pub fn send(&mut self, bytes: impl IntoIterator<Item = Bytes>) {
-        if self.broken.is_none() {
-            bytes.into_iter().for_each(|part| self.unwritten.add(part));
+        if self.write_error.is_none() {
+            bytes.into_iter().for_each(|segment| self.queue.push(segment));
         }
     }
 
-    /// Writes what is in line, and waits for what comes. Nothing is lost if the future is dropped.
+    /// Writes the queue and waits for the next event. Cancel-safe.
     pub async fn next(&mut self) -> Event {
-        // One read can hold thousands of frames: other tasks have their turn between them.
+        // One read can contain thousands of frames: yield to other tasks between them.
         coop::consume_budget().await;
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Writes as much of what is in line as goes without waiting, and hangs up; with TLS, as TLS wants it.
+    /// Writes as much of the queue as possible without waiting, and shuts the stream down.
     pub async fn close(mut self) {
         poll_fn(|cx| {
             self.write(cx);
-            // The peer may have gone already, or read too slowly: either way it is the end.
             let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             Poll::Ready(())
         })
@@ -99,35 +91,29 @@ impl Connection {
                 Ok(None) => {}
                 Err(error) => return Poll::Ready(Event::Overran(error)),
             }
-            if self.unwritten.is_much() {
+            if self.queue.is_over_high_water() {
                 return Poll::Pending;
             }
             match ready!(self.poll_read(cx)) {
-                Ok(0) => return Poll::Ready(self.ended()),
-                Ok(_) => {}
-                // Without the goodbye of TLS. A frame that is cut off is noticed as without TLS.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Poll::Ready(self.ended());
-                }
-                Err(error) => {
+                Ok(count) if count > 0 => {}
+                // EOF without close_notify is no attack: a truncated frame is never delivered.
+                Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                     let lost = || Event::Lost(lower(&error));
                     return Poll::Ready(tls::explain(&error).map_or_else(lost, Event::TlsFailed));
+                }
+                Ok(_) | Err(_) => {
+                    let closed = || "the peer closed the connection".into();
+                    return Poll::Ready(Event::Lost(self.write_error.take().unwrap_or_else(closed)));
                 }
             }
         }
     }
 
-    fn ended(&mut self) -> Event {
-        let how = self.broken.take();
-        Event::Lost(how.unwrap_or_else(|| "the peer closed the connection".into()))
-    }
-
-    /// A failure to write is not the end: what the peer said before it went is still to be read, and after
-    /// that comes the end.
+    /// Keeps a write error until the frames that the peer sent before it are read.
     fn write(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
-            self.broken.get_or_insert(lower(&error));
-            self.unwritten = Unwritten::default();
+            self.write_error.get_or_insert(lower(&error));
+            self.queue = WriteQueue::default();
         }
     }
 
@@ -140,62 +126,60 @@ impl Connection {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(bytes) = self.unwritten.first() {
+        while let Some(bytes) = self.queue.front() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.unwritten.advance(written);
+            self.queue.advance(written);
         }
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 }
 
-/// What is in line to be written. Answers are slices of the frames that they answer: small parts are copied, since
-/// a few bytes could keep megabytes alive and one write is to take many of them; large ones are not, since a frame
-/// of megabytes is not to be there twice.
+/// Segments to write. Answers share the memory of the frames they answer: small segments are copied, to batch writes
+/// and not to keep a large frame in memory for a few bytes; large ones are not, to keep only one copy.
 #[derive(Default)]
-struct Unwritten {
-    /// What comes before `copied`.
-    parts: VecDeque<Bytes>,
+struct WriteQueue {
+    /// Precedes `copied`.
+    shared: VecDeque<Bytes>,
     copied: BytesMut,
 }
 
-impl Unwritten {
-    fn add(&mut self, part: Bytes) {
-        if part.len() <= SHARED_FROM {
-            self.copied.extend_from_slice(&part);
+impl WriteQueue {
+    fn push(&mut self, segment: Bytes) {
+        if segment.len() <= SHARED_FROM {
+            self.copied.extend_from_slice(&segment);
             return;
         }
         if !self.copied.is_empty() {
-            self.parts.push_back(mem::take(&mut self.copied).freeze());
+            self.shared.push_back(mem::take(&mut self.copied).freeze());
         }
-        self.parts.push_back(part);
+        self.shared.push_back(segment);
     }
 
-    /// Whether there is so much that nothing more is to be read. A frame that is kept for its parts is much.
-    fn is_much(&self) -> bool {
-        !self.parts.is_empty() || self.copied.len() > WRITE_HIGH_WATER
+    /// Any shared segment counts as much, since it keeps its frame in memory.
+    fn is_over_high_water(&self) -> bool {
+        !self.shared.is_empty() || self.copied.len() > WRITE_HIGH_WATER
     }
 
-    fn first(&self) -> Option<&[u8]> {
-        let first = self.parts.front().map_or(self.copied.as_ref(), Bytes::as_ref);
-        (!first.is_empty()).then_some(first)
+    fn front(&self) -> Option<&[u8]> {
+        let front = self.shared.front().map_or(self.copied.as_ref(), Bytes::as_ref);
+        (!front.is_empty()).then_some(front)
     }
 
-    /// Takes off so many bytes of the first part.
     fn advance(&mut self, written: usize) {
-        let Some(part) = self.parts.front_mut() else {
+        let Some(segment) = self.shared.front_mut() else {
             self.copied.advance(written);
             if self.copied.is_empty() {
                 self.copied = BytesMut::new();
             }
             return;
         };
-        part.advance(written);
-        if part.is_empty() {
-            self.parts.pop_front();
-            self.parts.shrink_to_fit();
+        segment.advance(written);
+        if segment.is_empty() {
+            self.shared.pop_front();
+            self.shared.shrink_to_fit();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Brings up byte streams. Keeps no connection.
+//! Connects to peers over TCP.
 
 use std::{
     io,
@@ -13,40 +13,40 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{ByteStream, counted::Counted, dial_limits::DialLimits};
+use super::{ByteStream, dial_limits::DialLimits, limited_stream::LimitedStream};
 use crate::peer::{DialPriority, PeerAddress, Reason};
 
-/// Addresses of one name that are tried: each has its share of the time.
+/// Limit on the addresses of one name that are tried, since they share the timeout.
 const MAX_ADDRESSES: usize = 16;
-/// Idle time before the kernel probes a connection: as the reference sets it.
+/// Idle time before the kernel probes a connection, as in the reference.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Dials peers.
+/// Connects to peers.
 #[derive(Debug)]
 pub struct Connector {
     limits: DialLimits,
     timeout: Duration,
 }
 
-/// Why a byte stream did not come up.
+/// A failed connection attempt.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct DialError {
-    /// In the words of the API.
+    /// The kind of failure.
     pub reason: Reason,
-    /// For people.
+    /// Human-readable.
     pub detail: String,
 }
 
 impl Connector {
-    /// A connector that gives an attempt `timeout` to succeed, name resolution included.
+    /// A connector whose attempts fail after `timeout`, name resolution included.
     #[must_use]
     pub const fn new(timeout: Duration, limits: DialLimits) -> Self {
         Self { limits, timeout }
     }
 
-    /// Connects to a peer, trying its addresses in turn. Returns the stream, and for a peer that was named the
-    /// address that answered, for people. Waiting for a slot does not count against the timeout.
+    /// Connects to a peer, trying its addresses in turn. Returns the stream, and for a peer with a host name the address
+    /// as text. Waiting for a slot does not count against the timeout.
     ///
     /// # Errors
     /// See [`DialError`].
@@ -60,26 +60,26 @@ impl Connector {
             Some(ip) => (vec![SocketAddr::new(ip, peer.port())], self.timeout),
             None => self.resolve(peer, priority).await?,
         };
-        let _slot = self.limits.dials.enter(priority).await;
-        let place = self.limits.connection()?;
+        let _slot = self.limits.dials.acquire(priority).await;
+        let permit = self.limits.try_connection()?;
         let (stream, address) = self.connect_any(&addresses, Instant::now() + left).await?;
-        // A connection that has died already says so when it is read, and better.
+        // If the connection is lost already, reading from it gives a better error.
         let _ = set_options(&stream);
         let detail = if ip.is_none() { format!("at {address}") } else { String::new() };
-        Ok((Box::new(Counted { stream, _place: place }), detail))
+        Ok((Box::new(LimitedStream { stream, _permit: permit }), detail))
     }
 
-    /// Looks a name up. Returns its addresses, and what is left of the timeout.
+    /// Returns the addresses of a name, and the rest of the timeout.
     async fn resolve(
         &self,
         peer: &PeerAddress,
         priority: DialPriority,
     ) -> Result<(Vec<SocketAddr>, Duration), DialError> {
-        let slot = self.limits.lookups.enter(priority).await;
+        let slot = self.limits.lookups.acquire(priority).await;
         let deadline = Instant::now() + self.timeout;
         let name = (peer.host().to_owned(), peer.port());
         let lookup = spawn_blocking(move || {
-            // Nobody can stop it. As long as it runs, it takes a slot, even if nobody waits for it any more.
+            // A lookup cannot be cancelled: it keeps its slot while it runs, even after the timeout.
             let _slot = slot;
             name.to_socket_addrs().map(|found| found.take(MAX_ADDRESSES).collect::<Vec<_>>())
         });
@@ -95,8 +95,7 @@ impl Connector {
         Ok((addresses, deadline.saturating_duration_since(Instant::now())))
     }
 
-    /// Gives each address its share of the time that is left, so that one that swallows packets does not use
-    /// up the next one's.
+    /// Divides the remaining time among the addresses, so that one that drops packets does not use it up.
     async fn connect_any(
         &self,
         addresses: &[SocketAddr],
@@ -108,15 +107,15 @@ impl Connector {
             let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
             let share = left / untried;
             last = match timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) if is_its_own_peer(&stream) => DialError {
+                Ok(Ok(stream)) if is_self_connected(&stream) => DialError {
                     reason: Reason::ConnectFailed,
-                    detail: "nothing listens: the connection found itself".into(),
+                    detail: "nothing listens: the socket connected to itself".into(),
                 },
                 Ok(Ok(stream)) => return Ok((stream, *address)),
                 Ok(Err(error)) => DialError { reason: Reason::ConnectFailed, detail: lower(&error) },
                 Err(_) => DialError {
                     reason: Reason::ConnectTimeout,
-                    detail: format!("no answer from {address} within {:?}", about(share)),
+                    detail: format!("no answer from {address} within {:?}", rounded(share)),
                 },
             };
         }
@@ -124,9 +123,9 @@ impl Connector {
     }
 }
 
-/// TCP connects a socket to itself when the port it is given at random is the one it dials: a matter of time
-/// where dead peers on this machine are redialled. Kept, it would also keep the peer from its port.
-fn is_its_own_peer(stream: &TcpStream) -> bool {
+/// TCP connects a socket to itself if its ephemeral port is the one it dials, which happens sooner or later when dead
+/// peers on this host are redialled. The connection would also keep the peer from binding its port.
+fn is_self_connected(stream: &TcpStream) -> bool {
     stream.local_addr().is_ok_and(|local| stream.peer_addr().is_ok_and(|peer| peer == local))
 }
 
@@ -135,13 +134,13 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))
 }
 
-/// A duration as people say it: to a hundredth of a second.
-fn about(duration: Duration) -> Duration {
+/// Rounds to a hundredth of a second.
+fn rounded(duration: Duration) -> Duration {
     let hundredths = duration.as_millis().saturating_add(5) / 10;
     Duration::from_millis(u64::try_from(hundredths).unwrap_or(u64::MAX).saturating_mul(10))
 }
 
-/// An error of the operating system as part of a sentence.
+/// The message of an error in lower case, for use within a sentence.
 pub(super) fn lower(error: &io::Error) -> String {
     let text = error.to_string();
     let mut chars = text.chars();

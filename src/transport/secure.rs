@@ -1,4 +1,4 @@
-//! TLS over a byte stream that is up.
+//! TLS over a byte stream.
 
 use std::io;
 
@@ -7,10 +7,10 @@ use tokio_rustls::TlsConnector;
 use super::{ByteStream, connector::lower};
 use crate::tls::{ClientTls, explain};
 
-/// Brings up TLS, for as long as it takes.
+/// Performs the TLS handshake, without a timeout.
 ///
 /// # Errors
-/// Why it did not come up, for people.
+/// A human-readable reason.
 pub async fn secure(stream: Box<dyn ByteStream>, tls: &ClientTls) -> Result<Box<dyn ByteStream>, String> {
     match TlsConnector::from(tls.config()).connect(tls.server_name(), stream).await {
         Ok(stream) => Ok(Box::new(stream)),

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::opflex::FrameError;
+use crate::opflex::FrameTooLong;
 
 /// Longer than anything here takes in virtual time: when it is over, nothing moves any more.
 const FOREVER: Duration = Duration::from_secs(3600);
@@ -160,7 +160,7 @@ async fn a_frame_over_the_limit_is_told_before_it_ends_and_after_those_before_it
     assert_eq!(frame(&mut ours).await, "1234");
     assert_eq!(frame(&mut ours).await, "");
     let event = ours.next().await;
-    assert!(matches!(event, Event::Overran(FrameError::TooLong { limit: 4 })), "{event:?}");
+    assert!(matches!(event, Event::Overran(FrameTooLong { limit: 4 })), "{event:?}");
 }
 
 #[tokio::test]

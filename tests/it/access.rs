@@ -1,4 +1,4 @@
-//! Who gets in over the network, and what they get to see.
+//! Authentication and authorization over the network.
 
 use std::{
     fs,

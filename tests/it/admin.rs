@@ -1,4 +1,4 @@
-//! The admin port, as scrapers and probes see it.
+//! The admin port as used by scrapers and probes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

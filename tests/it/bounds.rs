@@ -1,4 +1,4 @@
-//! What one client, or all of them, may have at a time. Others wait, and nobody is cut off.
+//! Limits per client and for all clients: excess requests wait, and no connection is closed.
 
 use std::{future::Future, pin::pin, task::Poll};
 

@@ -1,4 +1,4 @@
-//! The binary as people and scripts use it.
+//! The command line of the binary.
 
 use opflex_peerstatus::{
     api::pb::{

@@ -1,4 +1,4 @@
-//! Connections of clients: those that never become one, those that are too many, those that nobody reads, and their end.
+//! Connections of clients: incomplete handshakes, connection limits, clients that do not read, and closing.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,4 @@
-//! Wrong requests, and what they are answered with.
+//! Invalid requests and their errors.
 
 use opflex_peerstatus::api::pb::{
     AddPeerRequest, CreateListenerRequest, Cursor, GapPolicy, ListListenersRequest, ListPeersRequest,

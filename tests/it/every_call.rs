@@ -1,4 +1,4 @@
-//! What is wrong in the same way is refused in the same way, whatever the call.
+//! The same mistake gets the same error in every method.
 
 use std::{collections::BTreeSet, fmt::Debug, fs, path::Path};
 

@@ -1,5 +1,4 @@
-//! Clients that flood the service, or hold what they can hold of it: it ends them or bears them, others do not notice, and
-//! its memory does not grow.
+//! Clients that flood the service or exhaust its limits: others are not affected, and its memory does not grow.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,4 @@
-//! `grpc.health.v1`, as probes and clients of gRPC use it.
+//! `grpc.health.v1` as used by probes and gRPC clients.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What happened before: the same changes as on a watch, from the newest back.
+//! `ListTransitions`: the same changes as on a watch, newest first.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,4 @@
-//! Peers that do not keep to the protocol.
+//! Peers that violate the protocol.
 
 use std::time::{Duration, Instant};
 
@@ -270,7 +270,7 @@ async fn answers_to_what_was_never_asked_end_a_connection_where_the_reference_en
     assert_eq!(peer.receive().await["id"], "alive");
     peer.send(b"{\"id\":[\"policy_update\",1],\"result\":{}}\0").await;
     let told = watch.until(&address, Connecting, ProtocolError).await;
-    assert_eq!(told.detail, "result for policy_update, which was not asked");
+    assert_eq!(told.detail, "result for policy_update, which was not requested");
     server.stop().await;
 }
 

@@ -1,4 +1,4 @@
-//! What is not gRPC over HTTP/2: it is refused with a sentence that helps, or served as gRPC-Web where that is allowed.
+//! Requests other than gRPC over HTTP/2: rejected with a helpful message, or served as gRPC-Web if enabled.
 
 use std::{
     net::SocketAddr,

@@ -1,5 +1,5 @@
 //! Holds the sources to the map in `src/lib.rs`: imports point one way, and the crates of the edge stay there.
-//! It looks at words, not at types, so a glob import could hide from it; comments and literals do not count.
+//! It checks tokens, not types, so it misses glob imports; comments and literals do not count.
 
 use std::{fs, path::Path};
 

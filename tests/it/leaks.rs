@@ -1,4 +1,4 @@
-//! What clients leave behind when they have gone: nothing.
+//! Disconnected clients leave nothing behind.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

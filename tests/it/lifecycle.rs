@@ -1,4 +1,4 @@
-//! A peer's life, as a client hears of it.
+//! The lifecycle of a peer, as seen by a client.
 
 use opflex_peerstatus::api::pb::{
     GetPeerRequest, PeerOrigin,

@@ -1,4 +1,4 @@
-//! Listeners: made, watched, resumed, taken over, destroyed.
+//! Listeners: create, watch, resume, take over, destroy.
 
 use opflex_peerstatus::api::pb::{
     CreateListenerRequest, DestroyListenerRequest, GetListenerRequest, Interest, ListListenersRequest,

@@ -1,4 +1,4 @@
-//! What the service logs, as machines read it.
+//! The JSON logs of the service.
 
 use crate::support::{Process, sim};
 

@@ -1,4 +1,4 @@
-//! Requests that are no requests: each gets an answer that says so, and the connection goes on.
+//! Malformed requests: each gets an error, and the connection stays open.
 
 use std::io::Write as _;
 

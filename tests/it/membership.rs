@@ -1,4 +1,4 @@
-//! Who belongs to a pool: learned, parked, given up, found again, added, removed, reset.
+//! Membership of a pool: peers are learned, parked, given up, found again, added, removed, reset.
 
 use std::time::Duration;
 

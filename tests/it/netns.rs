@@ -1,4 +1,4 @@
-//! What real networks do to connections: cables come out, packets vanish in one direction or both, names move.
+//! Network faults: links go down, packets are lost in one or both directions, names change their address.
 
 use std::{future::Future, time::Duration};
 
@@ -54,7 +54,7 @@ async fn a_peer_whose_cable_comes_out_is_missed_in_time_and_found_again_when_it_
         network.unplug(0);
         let missed = service.until(&peer, Connecting, KeepaliveTimeout);
         let detail = in_time("the loss", MISSED_WITHIN, missed).await;
-        assert_eq!(detail, "nothing heard for 2s");
+        assert_eq!(detail, "no frame received for 2s");
         network.plug(0);
         in_time("the return", FOUND_WITHIN, service.until(&peer, Ready, HandshakeComplete)).await;
     }

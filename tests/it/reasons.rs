@@ -94,7 +94,7 @@ async fn a_peer_that_falls_silent_runs_into_the_keepalive_timeout_and_one_that_s
         (change, _) = watch.change() => panic!("it was alive: {change:?}"),
     }
     let told = watch.until(&peer.address(), Connecting, Reason::KeepaliveTimeout).await;
-    assert_eq!(told.detail, "nothing heard for 300ms");
+    assert_eq!(told.detail, "no frame received for 300ms");
     server.stop().await;
 }
 

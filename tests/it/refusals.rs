@@ -1,4 +1,4 @@
-//! Requests that are well formed, and are refused for what is there: no room, too late, or the service is stopping.
+//! Valid requests that are rejected: exhausted limits, expired deadlines, shutdown.
 
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::SystemTime};
 

@@ -1,4 +1,4 @@
-//! The configuration, anew, in a process that goes on.
+//! Reloading the configuration of a running process.
 
 use std::os::unix::net::UnixDatagram;
 

@@ -1,4 +1,4 @@
-//! Streams and what their clients do with them: room, resets, many on one connection, and signs of life.
+//! Streams: flow control, resets, multiplexing and keepalive.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! The end of the service: in order, and in time.
+//! Graceful shutdown.
 
 use opflex_peerstatus::api::pb::{
     CreateListenerRequest, ListPoolsRequest, PeerStatus, ResetReason, WatchPeerStatusRequest,

@@ -1,4 +1,4 @@
-//! Clients that are slow, deaf or dead: nobody waits for them, nothing is kept for them, and they are let go.
+//! Slow, unresponsive and vanished clients: nothing waits for them or is kept for them, and they are disconnected.
 
 use std::{
     net::SocketAddr,

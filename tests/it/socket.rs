@@ -1,4 +1,4 @@
-//! The socket of this machine.
+//! The Unix socket.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 

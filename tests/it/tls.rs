@@ -1,4 +1,4 @@
-//! Peers that speak TLS, and all the ways in which that fails.
+//! TLS to peers, and its failures.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Waiting for a pool to be well.
+//! `WaitForPool` and `pool wait`.
 
 use std::time::Duration;
 

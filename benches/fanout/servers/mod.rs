@@ -1,4 +1,4 @@
-//! The servers: ours, and what it is held against. Each publishes what it is ordered to on its standard input.
+//! The servers: ours and the baselines. Each publishes on commands from its standard input.
 
 mod naive;
 mod ours;
@@ -17,7 +17,7 @@ use prost::Message as _;
 
 use super::support::Outcome;
 
-/// Makes this process one of the servers, until its standard input ends.
+/// Runs one of the servers until the end of standard input.
 pub(crate) fn be(role: &str) -> Outcome<()> {
     match role {
         "raw" => raw::serve(),
@@ -31,7 +31,7 @@ fn ready(address: SocketAddr) -> Outcome<()> {
     Ok(io::stdout().flush()?)
 }
 
-/// Takes orders, and calls `publish` with the number of each change.
+/// Reads commands, and calls `publish` with the number of each change.
 fn obey(mut publish: impl FnMut(u64) -> Outcome<()>) -> Outcome<()> {
     let mut number = 0;
     for order in io::stdin().lock().lines() {
@@ -55,13 +55,13 @@ fn obey(mut publish: impl FnMut(u64) -> Outcome<()>) -> Outcome<()> {
     Ok(())
 }
 
-/// What HTTP/2 and gRPC put before a message.
+/// Length of the HTTP/2 and gRPC headers before a message.
 const HEADERS: usize = 9 + 5;
 
 /// Bytes for one change, for those who do not speak our API: as many as it has there. They begin with the time, in
 /// nanoseconds.
 pub(crate) fn record_len() -> usize {
-    // Not of now: how many bytes a time takes depends on it.
+    // A fixed time, since its encoded length varies.
     static LENGTH: LazyLock<usize> = LazyLock::new(|| {
         let then = UNIX_EPOCH + Duration::from_nanos(1_800_000_000_987_654_321);
         HEADERS + message_at(1_000_000, then).encoded_len()
@@ -69,7 +69,7 @@ pub(crate) fn record_len() -> usize {
     *LENGTH
 }
 
-/// What a client is told of the change of that number: what ours says of it, spelled out.
+/// The message of the change with this number, as our service sends it.
 pub(crate) fn message(number: u64) -> pb::WatchPeerStatusResponse {
     message_at(number, SystemTime::now())
 }

@@ -1,4 +1,4 @@
-//! Ours: the hub, the listeners and the server as they are, published to by orders instead of peers.
+//! Our service: hub, listeners and server, with published commands instead of peers.
 
 use std::{
     sync::{Arc, mpsc},
@@ -35,7 +35,7 @@ pub(super) fn serve(options: &str) -> Outcome<()> {
     thread::spawn(move || run(served, serving, &bound));
     ready(address.recv()?)?;
     obey(|number| {
-        // Now refused, now timed out: always one change, and never one of the pool's health.
+        // Alternating reasons: each is a change, and none changes the health of the pool.
         let reason =
             if (number / peers).is_multiple_of(2) { Reason::ConnectFailed } else { Reason::ConnectTimeout };
         let detail = Arc::from("connection refused (os error 111)");

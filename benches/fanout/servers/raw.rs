@@ -20,7 +20,7 @@ pub(super) fn serve() -> Outcome<()> {
     thread::spawn(move || {
         for mut client in incoming.incoming().flatten() {
             let set = client.set_nonblocking(true).and_then(|()| client.set_nodelay(true));
-            // The first record says that from now on there will be others.
+            // The first record confirms the subscription.
             if let (Ok(()), Ok(mut clients)) = (set, accepted.lock())
                 && client.write_all(&vec![0; record_len()]).is_ok()
             {

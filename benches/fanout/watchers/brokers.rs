@@ -1,4 +1,4 @@
-//! Subscribers of Redis and NATS: both speak in lines, and say before a message how long it is.
+//! Subscribers of Redis and NATS: both protocols have lines with the length before each message.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -27,7 +27,7 @@ pub(super) async fn nats(address: SocketAddr, heard: &Rc<Heard>) -> Outcome<Join
 pub(crate) async fn redis_publish(stream: &mut TcpStream) -> Outcome<()> {
     let head = format!("*3\r\n$7\r\nPUBLISH\r\n$6\r\nchange\r\n${}\r\n", record_len());
     publish(stream, &head).await?;
-    // It answers with the number of those who heard it: `:1000`
+    // The answer is the number of receivers: `:1000`
     while stream.read_u8().await? != b'\n' {}
     Ok(())
 }
@@ -36,7 +36,7 @@ pub(crate) async fn nats_publish(stream: &mut TcpStream) -> Outcome<()> {
     publish(stream, &format!("PUB change {}\r\n", record_len())).await
 }
 
-/// Makes a publisher of a connection that was just opened.
+/// Prepares a new connection for publishing.
 pub(crate) async fn nats_hello(mut stream: TcpStream) -> Outcome<TcpStream> {
     stream.write_all(b"CONNECT {\"verbose\":false}\r\n").await?;
     Ok(stream)
@@ -49,7 +49,7 @@ async fn publish(stream: &mut TcpStream, head: &str) -> Outcome<()> {
     Ok(stream.write_all(&all).await?)
 }
 
-/// As long as a change is for our clients. It begins with the time.
+/// As long as a change in our API; begins with the time.
 pub(super) fn payload() -> Vec<u8> {
     let mut payload = vec![b'x'; record_len()];
     payload[..8].copy_from_slice(&now().to_le_bytes());
@@ -68,7 +68,7 @@ async fn open(address: SocketAddr, hello: &str, head: &str, heard: &Rc<Heard>) -
     }))
 }
 
-/// Reads messages that begin with `head`. What comes before the first of them is the greeting.
+/// Reads messages that begin with `head`; the greeting precedes the first one.
 async fn read(mut stream: TcpStream, head: &[u8], heard: &Heard) -> Outcome<()> {
     let mut buffer = BytesMut::new();
     let mut greeted = false;
@@ -87,7 +87,7 @@ async fn read(mut stream: TcpStream, head: &[u8], heard: &Heard) -> Outcome<()> 
             continue;
         }
         loop {
-            // NATS asks now and then, also between two messages.
+            // NATS sends PING at any time between messages.
             if buffer.starts_with(b"PING\r\n") {
                 buffer.advance(6);
                 stream.write_all(b"PONG\r\n").await?;

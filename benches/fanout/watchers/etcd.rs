@@ -1,4 +1,4 @@
-//! Watchers of a key in etcd, as far as its API is needed for that.
+//! Watchers of a key in etcd, with the part of its API that they need.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -62,7 +62,7 @@ pub(super) async fn open(address: SocketAddr, heard: &Rc<Heard>) -> Outcome<Join
             .body(())?,
         false,
     )?;
-    // The stream of requests stays open, or the watch would end.
+    // Closing the request stream would end the watch.
     requests.send_data(grpc::frame(&request)?, false)?;
     let heard = Rc::clone(heard);
     Ok(spawn_local(async move {
@@ -88,13 +88,13 @@ fn take(message: &[u8], heard: &Heard) -> Outcome<()> {
     Ok(())
 }
 
-/// A connection to publish on.
+/// A connection for publishing.
 pub(crate) async fn publisher(address: SocketAddr) -> Outcome<SendRequest<Bytes>> {
     let (client, _) = grpc::connect(address, 65_535).await?;
     Ok(client)
 }
 
-/// Publishes one change, and does not wait until it is stored.
+/// Publishes one change without waiting for the response.
 pub(crate) async fn put(client: &mut SendRequest<Bytes>, address: SocketAddr) -> Outcome<()> {
     let put = Put { key: KEY.to_vec(), value: payload() }.encode_to_vec();
     let response = grpc::call(client, address, "/etcdserverpb.KV/Put", &put)?;

@@ -1,5 +1,5 @@
-//! Clients of `WatchPeerStatus`. They speak HTTP/2 by the `h2` crate, with the windows that tonic's clients have; what
-//! a client library would add is left out, so that it is the server that is measured.
+//! Clients of `WatchPeerStatus`: plain `h2` with the windows of tonic's clients, to measure the server and not a client
+//! library.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -45,10 +45,10 @@ pub(super) async fn open(
     Ok(tasks)
 }
 
-/// No heartbeats while we measure.
+/// Longer than a measurement.
 const LONG: prost_types::Duration = prost_types::Duration { seconds: 300, nanos: 0 };
 
-/// A client that has opened a stream and never reads from it.
+/// A client with an open stream that it never reads.
 pub(crate) struct Stuck {
     _stream: RecvStream,
     driver: JoinHandle<()>,
@@ -61,7 +61,7 @@ impl Drop for Stuck {
 }
 
 pub(crate) async fn stuck(address: SocketAddr) -> Outcome<Stuck> {
-    // HTTP/2's own window: 64 KiB.
+    // The default window of HTTP/2: 64 KiB.
     let (mut client, driver) = connect(address, 65_535).await?;
     let request = WatchPeerStatusRequest::default().encode_to_vec();
     let stream = call(&mut client, address, WATCH, &request)?.await?.into_body();
@@ -85,7 +85,7 @@ pub(super) async fn connect(
     Ok((client, driver))
 }
 
-/// Sends one request, and says that it is all.
+/// Sends one request, and half-closes the stream.
 pub(super) fn call(
     client: &mut SendRequest<Bytes>,
     address: SocketAddr,
@@ -109,7 +109,7 @@ pub(super) fn frame(message: &[u8]) -> Outcome<Bytes> {
     Ok(frame.freeze())
 }
 
-/// Calls `take` with each message of a response, as soon as it is there.
+/// Calls `take` with each message of a response as it arrives.
 pub(super) async fn read(mut body: RecvStream, mut take: impl FnMut(&[u8]) -> Outcome<()>) -> Outcome<()> {
     let mut rest = BytesMut::new();
     while let Some(data) = body.data().await {
@@ -130,7 +130,7 @@ pub(super) async fn read(mut body: RecvStream, mut take: impl FnMut(&[u8]) -> Ou
     Err(format!("a stream ended with {status:?}").into())
 }
 
-/// Takes off whole messages.
+/// Splits off complete messages.
 fn messages(data: &mut Bytes, take: &mut impl FnMut(&[u8]) -> Outcome<()>) -> Outcome<()> {
     while let Some(header) = data.get(1..5) {
         let length = usize::try_from(u32::from_be_bytes(header.try_into()?))?;
@@ -141,7 +141,7 @@ fn messages(data: &mut Bytes, take: &mut impl FnMut(&[u8]) -> Outcome<()>) -> Ou
     Ok(())
 }
 
-/// One stream: it counts, and checks that nothing is missing.
+/// One stream; counts messages and checks that none is missing.
 struct Watch<'a> {
     heard: &'a Heard,
     last: Option<u64>,

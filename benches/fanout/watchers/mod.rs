@@ -1,4 +1,4 @@
-//! The clients, all in one thread: they read what they are sent, and note when it came.
+//! The clients, all in one thread: they read messages and record latencies.
 
 mod brokers;
 mod etcd;
@@ -21,13 +21,13 @@ pub(crate) use self::{
 };
 use super::support::Outcome;
 
-/// Nothing here takes longer.
+/// Timeout of each step.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// How clients and server speak.
+/// The protocol between clients and server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// Records of one length.
+    /// Fixed-length records.
     Raw,
     /// The API's `WatchPeerStatus`.
     Watch,
@@ -36,17 +36,17 @@ pub(crate) enum Protocol {
     Etcd,
 }
 
-/// What all clients heard together.
+/// Counters of all clients.
 #[derive(Default)]
 pub(crate) struct Heard {
-    /// Streams that are ready to hear of changes.
+    /// Streams that are ready for changes.
     ready: Cell<u64>,
     delivered: Cell<u64>,
-    /// Microseconds from the publication of a change until a client had it. Empty during a burst.
+    /// Microseconds from the publication of a change to its receipt. Empty during a burst.
     latencies: RefCell<Vec<u32>>,
-    /// Whether to note latencies and look into each message: not during a burst.
+    /// Whether to record latencies and check each message; not during a burst.
     closely: Cell<bool>,
-    /// Messages that did not follow on the one before.
+    /// Messages that do not continue the chain of revisions.
     gaps: Cell<u64>,
     failed: RefCell<Option<String>>,
     news: Notify,
@@ -63,7 +63,7 @@ impl Heard {
         self.news.notify_one();
     }
 
-    /// A change that was published at that time, in nanoseconds since 1970.
+    /// Records a change by its publication time, in nanoseconds since 1970.
     fn published_at(&self, then: u64) {
         if self.closely.get() {
             let micros = now().saturating_sub(then) / 1000;
@@ -102,14 +102,14 @@ pub(crate) fn now() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Clients that are connected. They go when it is dropped.
+/// Connected clients, closed when dropped.
 pub(crate) struct Watchers {
     heard: Rc<Heard>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Watchers {
-    /// Opens connections, and so many streams on each. Returns when all of them are ready to hear of changes.
+    /// Opens connections with this many streams each. Returns when all are ready for changes.
     pub(crate) async fn open(
         protocol: Protocol,
         address: SocketAddr,
@@ -123,7 +123,7 @@ impl Watchers {
         Ok(watchers)
     }
 
-    /// Opens more.
+    /// Opens further connections.
     pub(crate) async fn add(
         &mut self,
         protocol: Protocol,
@@ -142,7 +142,7 @@ impl Watchers {
                 Protocol::Etcd => vec![etcd::open(address, heard).await?],
             };
             self.tasks.extend(tasks);
-            // Not more at a time than a listen queue takes.
+            // At most the listen backlog at a time.
             if number % 64 == 63 {
                 let sofar = goal - u64::try_from((connections - number - 1) * streams)?;
                 heard.until(|heard| heard.ready.get() >= sofar).await?;
@@ -151,19 +151,19 @@ impl Watchers {
         heard.until(|heard| heard.ready.get() >= goal).await
     }
 
-    /// How many streams there are.
+    /// Number of streams.
     pub(crate) fn streams(&self) -> u64 {
         self.heard.ready.get()
     }
 
-    /// Forgets what was heard until now. A burst is only counted.
+    /// Resets the counters. In a burst, messages are only counted.
     pub(crate) fn forget(&self, closely: bool) {
         self.heard.delivered.set(0);
         self.heard.latencies.borrow_mut().clear();
         self.heard.closely.set(closely);
     }
 
-    /// Waits until so many changes have come, over all streams.
+    /// Waits for this many changes over all streams.
     pub(crate) async fn heard(&self, deliveries: u64) -> Outcome<()> {
         self.heard.until(|heard| heard.delivered.get() >= deliveries).await?;
         if self.heard.gaps.get() > 0 {
@@ -172,7 +172,7 @@ impl Watchers {
         Ok(())
     }
 
-    /// How long the changes took, in microseconds, shortest first.
+    /// Latencies in microseconds, sorted.
     pub(crate) fn latencies(&self) -> Vec<u32> {
         let mut latencies = std::mem::take(&mut *self.heard.latencies.borrow_mut());
         latencies.sort_unstable();

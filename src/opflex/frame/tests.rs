@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// All frames that are complete, or the error that comes instead.
-fn drain(decoder: &mut FrameDecoder) -> Result<Vec<Bytes>, FrameError> {
+fn drain(decoder: &mut FrameDecoder) -> Result<Vec<Bytes>, FrameTooLong> {
     std::iter::from_fn(|| decoder.next_frame().transpose()).collect()
 }
 
@@ -33,7 +33,7 @@ fn a_frame_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
     decoder.push(b"1234\0");
     assert_eq!(drain(&mut decoder).unwrap(), ["1234"]);
     decoder.push(b"12345\0");
-    assert_eq!(decoder.next_frame(), Err(FrameError::TooLong { limit: 4 }));
+    assert_eq!(decoder.next_frame(), Err(FrameTooLong { limit: 4 }));
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_frame_that_never_ends_is_refused_as_soon_as_it_exceeds_the_limit() {
     decoder.push(b"1234");
     assert_eq!(decoder.next_frame(), Ok(None));
     decoder.push(b"5");
-    assert_eq!(decoder.next_frame(), Err(FrameError::TooLong { limit: 4 }));
+    assert_eq!(decoder.next_frame(), Err(FrameTooLong { limit: 4 }));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn an_error_is_final_and_keeps_no_memory() {
     assert!(decoder.next_frame().is_err());
     decoder.push(b"1\0");
     assert!(decoder.next_frame().is_err());
-    assert_eq!(decoder.begun.capacity(), 0);
+    assert_eq!(decoder.partial.capacity(), 0);
 }
 
 #[test]
@@ -76,12 +76,12 @@ fn a_limit_of_zero_lets_only_empty_frames_pass() {
 #[test]
 fn without_an_incomplete_frame_there_is_no_buffer() {
     let mut decoder = FrameDecoder::new(1 << 20);
-    assert_eq!(decoder.begun.capacity(), 0);
+    assert_eq!(decoder.partial.capacity(), 0);
     decoder.push(&[b'x'; 100_000]);
     assert_eq!(decoder.next_frame(), Ok(None));
     decoder.push(b"\0");
     assert_eq!(drain(&mut decoder).unwrap().len(), 1);
-    assert_eq!(decoder.begun.capacity(), 0);
+    assert_eq!(decoder.partial.capacity(), 0);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn an_incomplete_frame_does_not_keep_the_memory_of_those_before_it() {
     bytes.extend(b"\0tail");
     decoder.push(&bytes);
     assert_eq!(drain(&mut decoder).unwrap().len(), 1);
-    assert!(decoder.begun.capacity() < 1024, "{} bytes held for four", decoder.begun.capacity());
+    assert!(decoder.partial.capacity() < 1024, "{} bytes held for four", decoder.partial.capacity());
     decoder.push(b"!\0");
     assert_eq!(drain(&mut decoder).unwrap(), ["tail!"]);
 }
@@ -103,8 +103,8 @@ fn the_buffer_of_an_incomplete_frame_never_outgrows_the_limit() {
     for _ in 0..LIMIT / 1000 {
         decoder.push(&[b'x'; 1000]);
         assert_eq!(decoder.next_frame(), Ok(None));
-        assert!(decoder.begun.capacity() <= LIMIT.min(2 * decoder.begun.len()));
-        assert!(decoder.fresh.is_empty());
+        assert!(decoder.partial.capacity() <= LIMIT.min(2 * decoder.partial.len()));
+        assert!(decoder.unread.is_empty());
     }
     decoder.push(b"\0");
     assert_eq!(decoder.next_frame().unwrap().unwrap().len(), LIMIT);
@@ -125,6 +125,6 @@ proptest! {
         let mut expected: Vec<_> = stream.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
         let rest = expected.pop().unwrap();
         prop_assert_eq!(frames, expected);
-        prop_assert_eq!(decoder.begun, rest);
+        prop_assert_eq!(decoder.partial, rest);
     }
 }

@@ -172,7 +172,7 @@ fn roles_are_a_set_in_a_fixed_order() {
     assert_eq!(roles.iter().collect::<Vec<_>>(), [Role::PolicyElement, Role::Observer]);
     assert!(roles.contains(Role::Observer) && !roles.contains(Role::EndpointRegistry));
     for role in Role::ALL {
-        assert_eq!(Role::from_word(role.as_str()), Some(role));
+        assert_eq!(Role::from_name(role.as_str()), Some(role));
     }
 }
 

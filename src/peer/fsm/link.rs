@@ -1,51 +1,50 @@
-//! A connection to a peer, as its state machine knows it.
+//! The state of one connection to a peer.
 
 use std::time::{Duration, Instant};
 
-/// A peer may answer its identity request again, with another list. More often than this it would only churn the
-/// pool: of what it says in between, the last counts, when this time is over. It doubles with each such answer, up to
-/// the second one, and starts over when it has been quiet for longer.
-const REPEATED_ANSWER: Duration = Duration::from_secs(1);
-const RARELY_REPEATED: Duration = Duration::from_secs(64);
+/// Repeated identity answers are applied at intervals, so that they do not churn the pool; the last in an interval
+/// counts. The interval doubles with each one, and starts over after two quiet intervals.
+const MIN_ANSWER_INTERVAL: Duration = Duration::from_secs(1);
+const MAX_ANSWER_INTERVAL: Duration = Duration::from_secs(64);
 
-/// What is known of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
-    /// Number of the `send_identity` that was sent on it.
+    /// Number of the `send_identity` request on this connection.
     pub(super) identity: u64,
-    pub(super) last_heard: Instant,
-    pub(super) echo_at: Instant,
-    /// When its answer was taken in last.
-    pub(super) answered: Option<Instant>,
-    /// How long the next one has to wait from then.
-    pub(super) patience: Duration,
-    /// When the peer was READY first.
+    pub(super) last_received: Instant,
+    pub(super) next_echo: Instant,
+    /// When an identity answer was applied last.
+    answered: Option<Instant>,
+    answer_interval: Duration,
+    /// When the peer became READY.
     pub(super) ready_since: Option<Instant>,
 }
 
 impl Link {
-    /// One that has just come up.
-    pub(super) fn new(identity: u64, now: Instant, echo: Duration) -> Self {
+    pub(super) const fn new(identity: u64, now: Instant, next_echo: Instant) -> Self {
         Self {
             identity,
-            last_heard: now,
-            echo_at: now + echo,
+            last_received: now,
+            next_echo,
             answered: None,
-            patience: REPEATED_ANSWER,
+            answer_interval: MIN_ANSWER_INTERVAL,
             ready_since: None,
         }
     }
 
-    pub(super) fn answered_lately(&self, now: Instant) -> bool {
-        self.answered.is_some_and(|last| now < last + self.patience)
+    /// When the next identity answer may be applied; `None` before the first one.
+    pub(super) fn next_answer(&self) -> Option<Instant> {
+        self.answered.map(|last| last + self.answer_interval)
     }
 
-    /// Its answer is taken in.
+    /// Records that an identity answer was applied.
     pub(super) fn answered(self, now: Instant) -> Self {
-        let patience = match self.answered {
-            Some(last) if now < last + 2 * self.patience => RARELY_REPEATED.min(2 * self.patience),
-            _ => REPEATED_ANSWER,
+        let answer_interval = match self.answered {
+            Some(last) if now < last + 2 * self.answer_interval => {
+                MAX_ANSWER_INTERVAL.min(2 * self.answer_interval)
+            }
+            _ => MIN_ANSWER_INTERVAL,
         };
-        Self { answered: Some(now), patience, ready_since: self.ready_since.or(Some(now)), ..self }
+        Self { answered: Some(now), answer_interval, ready_since: self.ready_since.or(Some(now)), ..self }
     }
 }

@@ -1,28 +1,28 @@
-//! What the machine is told, and what it says: facts in, orders out.
+//! Inputs and actions of the state machine.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
-    opflex::{FrameError, IdentityAnswer, Roles},
+    opflex::{FrameTooLong, IdentityAnswer, Roles},
     peer::{PeerAddress, PeerStatus, Reason},
 };
 
-/// How long a peer is waited for.
+/// Timeouts and intervals of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
-    /// For the byte stream to come up. The machine does not use it: whoever dials does.
+    /// Limit on connecting, name resolution included. Used by the connector, not by the state machine.
     pub connect: Duration,
-    /// From TCP to the answer to `send_identity`, TLS included.
+    /// Limit from TCP to the answer to `send_identity`, TLS included.
     pub handshake: Duration,
-    /// Since the last complete frame.
+    /// Limit on the time since the last complete frame.
     pub keepalive: Duration,
-    /// Between two of our echo requests.
+    /// Interval of our echo requests.
     pub echo: Duration,
-    /// Ceiling of the first pause before a redial; doubles with each failure.
+    /// Ceiling of the first delay before a redial; doubles with each failure.
     pub backoff_base: Duration,
-    /// Ceiling of all pauses.
+    /// Ceiling of all delays.
     pub backoff_cap: Duration,
 }
 
@@ -39,95 +39,95 @@ impl Default for Timers {
     }
 }
 
-/// A fact.
+/// An event for the state machine.
 #[derive(Debug)]
 pub enum Input {
     /// The pool wants this peer.
     Started,
-    /// TCP is up, and TLS is to follow. Not told of peers without TLS.
+    /// TCP is up, and TLS follows. Not used without TLS.
     TcpEstablished,
-    /// The byte stream is up, TLS included; `detail` is for people.
+    /// The byte stream is up, TLS included.
     Established {
-        /// Which address it is, if the peer was named.
+        /// The address, if the peer has a host name; may be empty.
         detail: String,
     },
     /// TCP did not come up.
     DialFailed {
-        /// Why.
+        /// The kind of failure.
         reason: Reason,
-        /// For people.
+        /// Human-readable.
         detail: String,
     },
-    /// TLS did not come up, or the peer sent an alert or broke it later.
+    /// The TLS handshake failed, or TLS failed later.
     TlsFailed {
-        /// For people.
+        /// Human-readable.
         detail: String,
     },
-    /// A complete frame arrived, without its NUL. May be empty.
+    /// A complete frame arrived, without its NUL; may be empty.
     Received(Bytes),
-    /// The peer sent more than a frame may hold.
-    Overran(FrameError),
+    /// The peer exceeded the frame limit.
+    Overran(FrameTooLong),
     /// The byte stream ended or failed.
     Lost {
-        /// For people.
+        /// Human-readable.
         detail: String,
     },
-    /// The moment that [`super::PeerFsm::next_deadline`] named has come.
+    /// The time of [`super::PeerFsm::next_deadline`] has come.
     DeadlinePassed,
-    /// Somebody wants the connection to be made anew.
+    /// A reconnect was requested.
     Reset,
-    /// The pool does not want this peer any more.
+    /// The pool no longer wants this peer.
     Stopped,
 }
 
-/// An order.
+/// An effect for the driver to carry out.
 #[derive(Debug)]
 pub enum Action {
-    /// Bring up the byte stream; answer with `Established` or `DialFailed`. With TLS, answer with
-    /// `TcpEstablished` or `DialFailed` first, and then with `Established` or `TlsFailed`.
+    /// Connect; report `Established` or `DialFailed`. With TLS, report `TcpEstablished` or `DialFailed`, then
+    /// `Established` or `TlsFailed`.
     Dial(DialPriority),
-    /// Say who we are, in a request of this number.
+    /// Send our identity in a request of this number.
     SendIdentity(u64),
-    /// Send these bytes, in order.
+    /// Send these segments in order.
     Send(Vec<Bytes>),
-    /// Close the byte stream, or stop dialing.
+    /// Close the byte stream, or stop connecting.
     Disconnect,
-    /// The peer is in this state now.
+    /// Publish the state of the peer.
     Publish(Report),
-    /// The peer answered our identity. Comes before the READY that it leads to, if it lists itself.
+    /// The peer answered our identity. Precedes the READY that follows if it lists itself.
     Identified {
-        /// What else it said; without its list.
+        /// The answer; its list of peers is empty.
         answer: IdentityAnswer,
         /// The peers that it lists.
         peers: Vec<PeerAddress>,
-        /// Whether it is one of them. If not, the connection stays as it is until the pool decides.
+        /// Whether it is one of them. If not, the connection stays in its state until the pool decides.
         lists_itself: bool,
     },
 }
 
-/// How likely it is that an attempt succeeds. Where there is not room for all of them, it decides who goes first.
+/// Priority of a connection attempt when [`crate::transport::DialLimits`] are exhausted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DialPriority {
     /// The peer was READY before.
     High,
-    /// It is new.
+    /// The peer is new.
     Normal,
-    /// It has failed several times in a row, and was never READY.
+    /// The peer failed several times in a row, and was never READY.
     Low,
 }
 
-/// The status of a peer as it is published.
+/// The state of a peer to publish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Its status.
+    /// The status.
     pub status: PeerStatus,
-    /// Why.
+    /// The reason of the status.
     pub reason: Reason,
-    /// For people; at most 512 bytes, one line.
+    /// Human-readable; at most 512 bytes, one line.
     pub detail: Arc<str>,
-    /// Failures in a row.
+    /// Consecutive failures.
     pub failures: u32,
-    /// What it said it is, when it said so.
+    /// The roles it announced, with READY.
     pub roles: Option<Roles>,
 }
 

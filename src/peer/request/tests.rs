@@ -117,7 +117,7 @@ fn a_request_that_opflex_does_not_know_is_refused_where_the_reference_is_silent_
 #[test]
 fn a_result_before_the_handshake_is_complete_ends_the_connection_unless_it_is_an_echos() {
     for method in SERVED_BY_OTHERS {
-        let expected = format!("hang up: result for {method}, which was not asked");
+        let expected = format!("hang up: result for {method}, which was not requested");
         assert_eq!(respond_to(&result(method), Phase::Handshake), expected);
     }
     for method in ["echo", "custom"] {
@@ -128,7 +128,7 @@ fn a_result_before_the_handshake_is_complete_ends_the_connection_unless_it_is_an
 #[test]
 fn a_result_for_a_method_that_a_policy_element_never_calls_ends_the_connection() {
     for method in ["policy_update", "endpoint_update", "custom"] {
-        let expected = format!("hang up: result for {method}, which was not asked");
+        let expected = format!("hang up: result for {method}, which was not requested");
         assert_eq!(respond_to(&result(method), Phase::Ready), expected);
     }
 }

@@ -135,17 +135,17 @@ async fn of_several_failures_the_last_is_told() {
 async fn a_socket_that_found_itself_is_recognised() {
     let (socket, address) = deaf();
     let stream = socket.connect(address).await.unwrap();
-    assert!(is_its_own_peer(&stream));
+    assert!(is_self_connected(&stream));
     let (_listener, address) = listener().await;
-    assert!(!is_its_own_peer(&TcpStream::connect(address).await.unwrap()));
+    assert!(!is_self_connected(&TcpStream::connect(address).await.unwrap()));
 }
 
 #[tokio::test(start_paused = true)]
 async fn attempts_beyond_the_bound_wait_for_a_slot_and_lose_no_time_by_it() {
     let (_full, address) = black_hole();
     let connector = connector();
-    let enter = || connector.limits.dials.enter(DialPriority::Normal).now_or_never();
-    let taken: Vec<_> = std::iter::from_fn(enter).collect();
+    let acquire = || connector.limits.dials.acquire(DialPriority::Normal).now_or_never();
+    let taken: Vec<_> = std::iter::from_fn(acquire).collect();
     let start = Instant::now();
     let later = async {
         tokio::time::sleep(TIMEOUT).await;

@@ -1,6 +1,6 @@
 //! However a byte stream is split, it is cut into the same frames, and none is longer than the limit.
 
-use opflex_peerstatus::opflex::{FrameDecoder, FrameError};
+use opflex_peerstatus::opflex::{FrameDecoder, FrameTooLong};
 
 /// The first byte is the limit; the second says how many bytes with the sizes of pushes follow, to be used in turns;
 /// the rest is the stream.
@@ -42,7 +42,7 @@ fn decode(limit: usize, mut stream: &[u8], sizes: &[usize]) -> Frames {
                 Ok(Some(frame)) => frames.push(frame.to_vec()),
                 Ok(None) => break,
                 Err(error) => {
-                    assert_eq!(error, FrameError::TooLong { limit });
+                    assert_eq!(error, FrameTooLong { limit });
                     decoder.push(b"more\0");
                     assert_eq!(decoder.next_frame(), Err(error), "an error is final");
                     return (frames, true);

@@ -9,19 +9,19 @@ use tokio::{
 
 use super::within;
 
-/// What the admin port answered.
+/// A response of the admin port.
 pub(crate) struct Page {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
 }
 
-/// Asks for a page.
+/// Sends a GET request.
 pub(crate) async fn page(address: SocketAddr, path: &str) -> Page {
     asked(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
 }
 
-/// Sends this, and reads the answer.
+/// Sends raw bytes, and reads the response.
 pub(crate) async fn asked(address: SocketAddr, request: &str) -> Page {
     let answer = async {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
@@ -36,7 +36,7 @@ pub(crate) async fn asked(address: SocketAddr, request: &str) -> Page {
     Page { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// The numbers, by name and labels as they are written.
+/// The metrics, by name and labels as text.
 pub(crate) async fn numbers(address: SocketAddr) -> BTreeMap<String, f64> {
     let page = page(address, "/metrics").await;
     assert_eq!(page.status, 200, "{}", page.body);

@@ -1,4 +1,4 @@
-//! What the tests are written in: a service, a client, a watch, peers.
+//! Test support: the service, clients, watches and peers.
 
 mod admin;
 mod netns;
@@ -36,10 +36,10 @@ use opflex_peerstatus::{
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-/// How long a test waits for what must come. Only a test that fails ever waits that long.
+/// Timeout of a test step; only failing tests reach it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits for something that must come.
+/// Waits with [`PATIENCE`]; panics with `what` on timeout.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
@@ -47,7 +47,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
-/// The service, in this process, on a port that the system chose.
+/// The service in this process, on a free port, and a client of it.
 pub(crate) struct Server {
     service: Service,
     pub(crate) channel: Channel,
@@ -104,24 +104,24 @@ impl Server {
         self.service.stopper().cancel();
     }
 
-    /// Hangs up.
+    /// Disconnects the client.
     pub(crate) fn without_client(self) -> Idle {
         Idle { service: self.service }
     }
 
-    /// Stops the service and waits until it has.
+    /// Stops the service, and waits for its end.
     pub(crate) async fn stop(self) {
         self.without_client().stop().await;
     }
 }
 
-/// The same without a client of its own.
+/// The service without a client.
 pub(crate) struct Idle {
     service: Service,
 }
 
 impl Idle {
-    /// Stops the service and waits until it has.
+    /// Stops the service, and waits for its end.
     pub(crate) async fn stop(self) {
         let Self { service } = self;
         service.stopper().cancel();
@@ -129,7 +129,7 @@ impl Idle {
     }
 }
 
-/// Settings for a service with these peers, on a port that the system chooses.
+/// The configuration of a service with these peers, on a free port.
 pub(crate) fn settings(peers: &[String]) -> Config {
     let overrides = Overrides {
         listen: Some("127.0.0.1:0".parse().expect("an address")),
@@ -141,7 +141,7 @@ pub(crate) fn settings(peers: &[String]) -> Config {
     Config::load(overrides).expect("settings")
 }
 
-/// A simulated peer that is up.
+/// A running simulated peer.
 pub(crate) fn sim() -> SimPeer {
     SimPeer::start(SimConfig::default()).expect("a simulated peer")
 }
@@ -155,15 +155,14 @@ pub(crate) fn sims(count: usize) -> Vec<SimPeer> {
     peers
 }
 
-/// A status as (code, reason of its `ErrorInfo`, fields of its `BadRequest`), held against what docs/api.md says of
-/// that reason.
+/// A status as (code, reason of its `ErrorInfo`, fields of its `BadRequest`); checks that docs/api.md documents it.
 pub(crate) fn explain(status: &Status) -> (Code, String, Vec<String>) {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("no details: {status:?}"));
     assert_eq!(info.domain, "opflex.peerstatus");
     let fields = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
     let fields: Vec<_> = fields.into_iter().map(|violation| violation.field).collect();
-    let told = documented_reasons().find(|(reason, _)| *reason == info.reason);
-    let (_, code) = told.unwrap_or_else(|| panic!("docs/api.md does not tell of {}", info.reason));
+    let documented = documented_reasons().find(|(reason, _)| *reason == info.reason);
+    let (_, code) = documented.unwrap_or_else(|| panic!("docs/api.md lacks the reason {}", info.reason));
     assert_eq!(code.replace('_', "").to_lowercase(), format!("{:?}", status.code()).to_lowercase());
     let was_read = !matches!(&*info.reason, "REQUEST_TOO_LARGE" | "MALFORMED_REQUEST");
     let names_fields = status.code() == Code::InvalidArgument && was_read;
@@ -174,14 +173,14 @@ pub(crate) fn explain(status: &Status) -> (Code, String, Vec<String>) {
     (status.code(), info.reason, fields)
 }
 
-/// The reasons for errors that docs/api.md tells of, with the code of each.
+/// The error reasons in docs/api.md with their codes.
 pub(crate) fn documented_reasons() -> impl Iterator<Item = (&'static str, &'static str)> {
     let rows = include_str!("../../../docs/api.md").lines().filter_map(|line| line.strip_prefix("| `"));
     rows.filter_map(|row| row.split_once("` | "))
         .filter_map(|(reason, rest)| Some((reason, rest.split_once(" | ")?.0)))
 }
 
-/// A folder for one test, which goes with it.
+/// A temporary folder, deleted when dropped.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -191,7 +190,7 @@ impl Folder {
         Self(path)
     }
 
-    /// A file in it, with this text. Returns its path.
+    /// Writes a file, and returns its path.
     pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();

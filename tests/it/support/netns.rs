@@ -1,7 +1,5 @@
-//! A network of the test's own: a network namespace for the service and one for each peer, joined by virtual cables.
-//!
-//! Nothing leaves it, and it goes with the test. It needs root and iproute2, and nothing else: without them a test
-//! says that it is skipped.
+//! A network per test: a namespace for the service and one for each peer, connected by veth pairs. Needs root and
+//! iproute2; without them the test is skipped with a message.
 
 use std::{
     fs,
@@ -15,17 +13,17 @@ use serde_json::Value;
 
 use super::{Folder, Process, peerstatus_in};
 
-/// Where `ip netns exec` looks for files to put in the place of those in `/etc`.
+/// `ip netns exec` mounts files from here over those in `/etc`.
 const ETC: &str = "/etc/netns";
-/// A hardware address that nobody has: what is sent there is not heard.
+/// An unassigned MAC address: packets to it are lost.
 const NOBODY: &str = "02:00:00:00:00:01";
 
-/// A way through a cable.
+/// A direction of a veth pair.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Direction {
-    /// What the peer sends.
+    /// From the peer to the service.
     FromPeer,
-    /// What the service sends.
+    /// From the service to the peer.
     ToPeer,
 }
 
@@ -36,7 +34,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// A network with so many peers; `None`, and a line on standard error, where there can't be one.
+    /// A network with this many peers; `None`, and a message on standard error, if it cannot be created.
     pub(crate) fn with_peers(count: usize) -> Option<Self> {
         let id = format!("peerstatus-{:016x}", fastrand::u64(..));
         let peers = (0..count).map(|n| format!("{id}-peer{n}")).collect();
@@ -44,7 +42,7 @@ impl Network {
         match network.build() {
             Ok(()) => Some(network),
             Err(why) => {
-                // Past what captures the output of tests that pass.
+                // Bypasses the output capture of the test harness.
                 let line = format!("SKIPPED: {}: needs root and iproute2: {why}\n", test_name());
                 let _ = io::stderr().write_all(line.as_bytes());
                 None
@@ -73,7 +71,7 @@ impl Network {
         addresses(peer).1
     }
 
-    /// A simulated peer, listening on port 8009, that knows itself by this name or address.
+    /// A simulated peer on port 8009 that lists itself under this name or address.
     pub(crate) async fn simulate(&self, peer: usize, known_as: &str) -> Process {
         let (host, itself) = (self.address(peer), format!("{known_as}:8009"));
         let args = ["simulate", "--host", &host, "--ports", "8009", "--peers", &itself];
@@ -93,17 +91,17 @@ impl Network {
         Observed { namespace: self.service.clone(), address, watch, told: Vec::new(), _service: service }
     }
 
-    /// Pulls the cable out of a peer.
+    /// Takes the link of a peer down.
     pub(crate) fn unplug(&self, peer: usize) {
         done(&format!("-n {} link set service down", self.peers[peer]));
     }
 
-    /// Puts it back.
+    /// Takes the link of a peer up.
     pub(crate) fn plug(&self, peer: usize) {
         done(&format!("-n {} link set service up", self.peers[peer]));
     }
 
-    /// Loses all packets in one direction, without a word to anyone.
+    /// Drops all packets in one direction.
     pub(crate) fn lose(&self, peer: usize, direction: Direction) {
         let (namespace, interface, receiver) = self.sender(peer, direction);
         done(&format!(
@@ -111,13 +109,13 @@ impl Network {
         ));
     }
 
-    /// Loses them no more.
+    /// Stops dropping packets.
     pub(crate) fn lose_no_more(&self, peer: usize, direction: Direction) {
         let (namespace, interface, receiver) = self.sender(peer, direction);
         done(&format!("-n {namespace} neigh del {receiver} dev {interface}"));
     }
 
-    /// Who sends in that direction, through which interface, and to whom.
+    /// The namespace, interface and destination of a direction.
     fn sender(&self, peer: usize, direction: Direction) -> (&str, String, String) {
         let (service, there) = addresses(peer);
         match direction {
@@ -126,11 +124,11 @@ impl Network {
         }
     }
 
-    /// What the name stands for, for a service that starts after the first time.
+    /// Maps a name to the address of a peer, for services started after the first call.
     pub(crate) fn name(&self, name: &str, peer: usize) {
         let folder = self.etc();
         fs::create_dir_all(&folder).expect("a folder in /etc");
-        // In its place: a file that were moved there would not be the one that the service has been given.
+        // Written in place: the mount in the namespace would not follow a rename.
         fs::write(folder.join("hosts"), format!("{} {name}\n", self.address(peer))).expect("a file in /etc");
     }
 
@@ -142,7 +140,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         for namespace in self.peers.iter().chain([&self.service]) {
-            // With it go its ends of cables, and thereby the cables.
+            // Deleting a namespace deletes its veth pairs.
             let _ = ip(&format!("netns del {namespace}"));
         }
         if fs::remove_dir_all(self.etc()).is_ok() {
@@ -152,7 +150,7 @@ impl Drop for Network {
     }
 }
 
-/// The service's address and the peer's, on the cable between them: from the block that is for documentation.
+/// The addresses of the service and the peer on their link, from TEST-NET-1.
 fn addresses(peer: usize) -> (String, String) {
     (format!("192.0.2.{}", 4 * peer + 1), format!("192.0.2.{}", 4 * peer + 2))
 }
@@ -174,18 +172,18 @@ fn test_name() -> String {
     std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
-/// A service in a namespace, and what a watch says of its peers.
+/// A service in a namespace, and a watch of it.
 pub(crate) struct Observed {
     namespace: String,
     address: String,
     watch: Process,
-    /// What was told of peers and not asked for yet, oldest first.
+    /// Received states of peers that were not returned yet, oldest first.
     told: Vec<Value>,
     _service: Process,
 }
 
 impl Observed {
-    /// The next that is told of a peer: in the snapshot, or a change.
+    /// The next state of a peer, from the snapshot or a change.
     pub(crate) async fn next(&mut self) -> Value {
         while self.told.is_empty() {
             let line = self.watch.line().await.expect("the watch goes on");
@@ -199,7 +197,7 @@ impl Observed {
         self.told.remove(0)
     }
 
-    /// Goes on until a peer is in this status for this reason. Returns its `detail`.
+    /// Waits until a peer is in this status for this reason. Returns its `detail`.
     pub(crate) async fn until(&mut self, peer: &str, status: PeerStatus, reason: Reason) -> String {
         loop {
             let told = self.next().await;
@@ -210,7 +208,7 @@ impl Observed {
         }
     }
 
-    /// All there is to know of a peer now.
+    /// The present state of a peer.
     pub(crate) async fn peer(&self, peer: &str) -> Value {
         let args = ["peers", "get", peer, "-o", "json", "--server", &self.address];
         let output = peerstatus_in(&self.namespace, &args).await;

@@ -1,4 +1,4 @@
-//! A peer that says what the test tells it to, byte for byte.
+//! A peer that sends the bytes given by the test.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::within;
 
-/// A listening socket, and the connection that the service made to it last.
+/// A listening socket, and the newest connection of the service.
 pub(crate) struct ScriptedPeer {
     listener: TcpListener,
     stream: Option<TcpStream>,
@@ -27,7 +27,7 @@ impl ScriptedPeer {
         self.listener.local_addr().expect("an address").to_string()
     }
 
-    /// Closes the connection that there is, and waits for the next one of the service.
+    /// Closes the present connection, and waits for the next one.
     pub(crate) async fn accept(&mut self) {
         self.stream = None;
         let (stream, _) =
@@ -36,7 +36,7 @@ impl ScriptedPeer {
         self.received.clear();
     }
 
-    /// Closes the connection that there is.
+    /// Closes the present connection.
     pub(crate) fn hang_up(&mut self) {
         self.stream = None;
     }
@@ -50,7 +50,7 @@ impl ScriptedPeer {
         serde_json::from_str(&self.receive_text().await).expect("the service sends JSON")
     }
 
-    /// The next frame from the service, as it is.
+    /// The next frame from the service as text.
     pub(crate) async fn receive_text(&mut self) -> String {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == 0) {
@@ -64,8 +64,8 @@ impl ScriptedPeer {
         }
     }
 
-    /// Sends this again and again, and reads nothing, until the service takes no more. Returns how many bytes it
-    /// took, what the system has buffered included.
+    /// Sends this repeatedly without reading, until writing blocks. Returns the number of bytes written, those in socket
+    /// buffers included.
     pub(crate) async fn ask_until_stuck(&mut self, question: &[u8]) -> usize {
         let stream = self.stream.as_mut().expect("a connection");
         let mut asked = 0;
@@ -79,11 +79,11 @@ impl ScriptedPeer {
     pub(crate) async fn closed(&mut self) {
         let stream = self.stream.as_mut().expect("a connection");
         let mut rest = Vec::new();
-        // A reset is an end too.
+        // The connection may also be reset.
         let _ = within("the end of the connection", stream.read_to_end(&mut rest)).await;
     }
 
-    /// Accepts a connection and reads the echo and the identity that begin it. Returns the identity's id.
+    /// Accepts a connection and reads the initial echo and identity. Returns the id of the identity.
     pub(crate) async fn greeted(&mut self) -> Value {
         self.accept().await;
         assert_eq!(self.receive().await["method"], "echo");

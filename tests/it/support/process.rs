@@ -1,4 +1,4 @@
-//! The binary, as a process of its own.
+//! The binary in a process of its own.
 
 use std::{
     fs,
@@ -44,7 +44,7 @@ fn command(args: &[&str]) -> Command {
 
 fn command_in(namespace: &str, args: &[&str]) -> Command {
     let mut command = Command::new("ip");
-    // It becomes the binary, so signals reach that.
+    // `ip` executes the binary in its own process, so signals reach it.
     command.args(["netns", "exec", namespace, BINARY]);
     prepared(command, args)
 }
@@ -59,7 +59,7 @@ fn prepared(mut command: Command, args: &[&str]) -> Command {
     command
 }
 
-/// A binary that runs. It is killed when this is dropped.
+/// A running binary, killed when dropped.
 pub(crate) struct Process {
     child: Child,
     stdout: Lines<BufReader<ChildStdout>>,
@@ -76,12 +76,12 @@ impl Process {
         Self::start_to(command_in(namespace, args), Stdio::null())
     }
 
-    /// With a pipe for its standard error that nobody reads.
+    /// With standard error piped, but never read.
     pub(crate) fn start_with_unread_logs(args: &[&str]) -> Self {
         Self::start_to(command(args), Stdio::piped())
     }
 
-    /// With logs in JSON, to be read by [`Process::log`], and these variables in its environment.
+    /// With these environment variables and logs in JSON, for [`Process::log`].
     pub(crate) fn start_with_logs(variables: &[(&str, &str)], args: &[&str]) -> Self {
         let mut command = command(args);
         command.env("PEERSTATUS_LOG_JSON", "true").envs(variables.iter().copied());
@@ -101,7 +101,7 @@ impl Process {
         within("a line of output", self.stdout.next_line()).await.expect("text")
     }
 
-    /// The address in the line that says that the service is ready.
+    /// The address in the line `listening on …`.
     pub(crate) async fn address(&mut self) -> String {
         let line = self.line().await.expect("a line that says that it is ready");
         line.strip_prefix("listening on ").unwrap_or_else(|| panic!("not ready: {line:?}")).to_owned()
@@ -114,7 +114,7 @@ impl Process {
         Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
     }
 
-    /// Goes on in its logs to the next line whose message is this, and returns that.
+    /// Skips to the next log line with this message.
     pub(crate) async fn log(&mut self, message: &str) -> Value {
         let found = async {
             loop {
@@ -127,7 +127,7 @@ impl Process {
         within(message, found).await
     }
 
-    /// Lets it open only this many files more.
+    /// Limits its open files to this many more.
     pub(crate) fn limit_open_files(&self, more: u64) {
         let open = fs::read_dir(self.proc("fd")).expect("it runs").count() as u64;
         let id = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).expect("it runs");
@@ -149,7 +149,7 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
-    /// How many sockets it has.
+    /// The number of its sockets.
     pub(crate) fn sockets(&self) -> usize {
         let files = fs::read_dir(self.proc("fd")).expect("it runs");
         let targets = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
@@ -161,7 +161,7 @@ impl Process {
         ["/proc", &id, file].iter().collect()
     }
 
-    /// Waits for its end. Returns what it wrote to standard error.
+    /// Waits for its end. Returns its standard error.
     pub(crate) async fn last_words(self) -> String {
         let output = within("the end of the process", self.child.wait_with_output()).await.expect("a status");
         String::from_utf8_lossy(&output.stderr).into_owned()

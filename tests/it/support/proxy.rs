@@ -1,4 +1,4 @@
-//! A cable between a client and the service that can be cut, without either of them being told.
+//! A TCP proxy that can silently stop forwarding.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Everything ends with it: then the connections close.
+/// Closes its connections when dropped.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     target: watch::Sender<SocketAddr>,
@@ -41,12 +41,12 @@ impl Proxy {
         Self { address, target, cut, _tasks: tasks }
     }
 
-    /// Where connections that are made from now on lead.
+    /// Changes the target of new connections.
     pub(crate) fn lead_to(&self, target: SocketAddr) {
         self.target.send_replace(target);
     }
 
-    /// From now on nothing gets through, either way, and nobody hears of it.
+    /// Stops forwarding in both directions; connections stay open.
     pub(crate) fn cut(&self) {
         self.cut.send_replace(true);
     }

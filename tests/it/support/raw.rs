@@ -1,4 +1,4 @@
-//! A client down to its frames: it speaks HTTP/2, and does what no library does.
+//! An HTTP/2 client at the level of frames, for what no library does.
 
 use std::{future::pending, net::SocketAddr};
 
@@ -13,7 +13,7 @@ use super::within;
 
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) const WATCH: &str = "/opflex.peerstatus.v1.PeerStatusService/WatchPeerStatus";
-/// Kinds of frames, and their flags.
+/// Frame types and flags.
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const PRIORITY: u8 = 2;
@@ -27,12 +27,12 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 pub(crate) const PADDED: u8 = 8;
-/// The setting of how much may be sent on a stream before it is asked for more, and the most that can be.
+/// The setting for the initial window of streams, and the largest window.
 const INITIAL_WINDOW_SIZE: u16 = 4;
 pub(crate) const LARGEST_WINDOW: u32 = (1 << 31) - 1;
-/// What may be sent where nothing else was said.
+/// The initial window without a setting.
 const DEFAULT_WINDOW: u32 = 65_535;
-/// What the kernel of a deaf client keeps for it, so that not reading is noticed soon.
+/// Small, so that the kernel buffers little for a client that does not read.
 const RECEIVE_BUFFER: u32 = 4096;
 
 /// A frame.
@@ -55,26 +55,26 @@ impl Frame {
     }
 }
 
-/// A client that says nothing by itself, except that it acknowledges.
+/// A client that sends nothing by itself but acknowledgements.
 pub(crate) struct RawClient {
     socket: TcpStream,
     read: Vec<u8>,
 }
 
 impl RawClient {
-    /// Connects. The window is that of each stream; the connection's is as large as can be.
+    /// Connects with this window for each stream, and the largest one for the connection.
     pub(crate) async fn connect(address: SocketAddr, window: u32) -> Self {
         let socket = within("a connection", TcpStream::connect(address)).await.expect("a connection");
         Self::greet(socket, window, LARGEST_WINDOW - DEFAULT_WINDOW).await
     }
 
-    /// Connects. There is room on each stream, and little for all together until more is made.
+    /// Connects with the largest window for each stream, and a small one for the connection.
     pub(crate) async fn connect_sparing(address: SocketAddr) -> Self {
         let socket = within("a connection", TcpStream::connect(address)).await.expect("a connection");
         Self::greet(socket, LARGEST_WINDOW, 1).await
     }
 
-    /// The same with next to no room in its kernel.
+    /// Connects with a small receive buffer.
     async fn connect_narrow(address: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(RECEIVE_BUFFER).expect("a smaller buffer");
@@ -100,12 +100,12 @@ impl RawClient {
         self.write(&Frame::new(kind, flags, stream, payload).bytes()).await;
     }
 
-    /// Asks for something, on a stream of its own: 1, 3, 5 and so on.
+    /// Sends a request on a new stream: 1, 3, 5 and so on.
     pub(crate) async fn ask(&mut self, stream: u32, path: &str, message: &impl Message) {
         self.write(&question(stream, path, message)).await;
     }
 
-    /// Begins to ask for something, and leaves it at that.
+    /// Sends only the headers of a request.
     pub(crate) async fn begin(&mut self, stream: u32, path: &str) {
         self.send(HEADERS, END_HEADERS, stream, &headers(path)).await;
     }
@@ -114,12 +114,12 @@ impl RawClient {
         self.ask(stream, WATCH, request).await;
     }
 
-    /// Makes room for so many bytes more on a stream.
+    /// Increases the window of a stream.
     pub(crate) async fn make_room(&mut self, stream: u32, bytes: u32) {
         self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await;
     }
 
-    /// The next frame that asks for nothing; `None` at the end of the connection.
+    /// The next frame that needs no acknowledgement; `None` at the end of the connection.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
         loop {
             let frame = within("a frame", self.any_frame()).await?;
@@ -134,7 +134,7 @@ impl RawClient {
         }
     }
 
-    /// The next frame, whatever it is. A future of this that is dropped loses nothing.
+    /// The next frame of any type. Cancel-safe.
     pub(crate) async fn any_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = take_frame(&mut self.read) {
@@ -147,8 +147,8 @@ impl RawClient {
         }
     }
 
-    /// Says what `next` has, over and over and as fast as it is taken, until the service hangs up. Returns the reason
-    /// that it gave, if it did.
+    /// Sends what `next` returns, as fast as possible, until the service disconnects. Returns the error code of its
+    /// GOAWAY, if any.
     pub(crate) async fn flood(self, mut next: impl FnMut() -> Vec<u8>) -> Option<u32> {
         let Self { socket, mut read } = self;
         let (mut from, mut to) = socket.into_split();
@@ -176,7 +176,7 @@ impl RawClient {
         within("the end of the connection", until_hung_up).await
     }
 
-    /// The next DATA of a stream. Others are read over; the end of the stream, or of the connection, is not there yet.
+    /// The next DATA of a stream, skipping other frames. Panics at the end of the stream or connection.
     pub(crate) async fn data(&mut self, stream: u32) -> Vec<u8> {
         loop {
             let frame = self.frame().await.expect("the connection goes on");
@@ -187,7 +187,7 @@ impl RawClient {
         }
     }
 
-    /// Reads so many bytes. False at the end of the connection.
+    /// Reads this many bytes. False at the end of the connection.
     pub(crate) async fn read(&mut self, bytes: usize) -> bool {
         let mut read = vec![0; bytes];
         self.socket.read_exact(&mut read).await.is_ok()
@@ -199,7 +199,7 @@ impl RawClient {
     }
 }
 
-/// What is said to ask for something.
+/// The frames of a request.
 pub(crate) fn question(stream: u32, path: &str, message: &impl Message) -> Vec<u8> {
     let message = message.encode_to_vec();
     let length = u32::try_from(message.len()).expect("short").to_be_bytes();
@@ -217,18 +217,18 @@ fn take_frame(read: &mut Vec<u8>) -> Option<Frame> {
     let payload = read.get(9..9 + length)?.to_vec();
     read.drain(..9 + length);
     if read.is_empty() {
-        // Memory is counted, and what clients keep is not what is looked for.
+        // Tests measure the memory of this process: keep none for the client.
         *read = Vec::new();
     }
     Some(Frame { kind, flags, stream: u32::from_be_bytes([d, e, f, g]), payload })
 }
 
-/// The messages of a stream, put together from its DATA.
+/// Decodes messages from the DATA of a stream.
 #[derive(Default)]
 pub(crate) struct Messages(Vec<u8>);
 
 impl Messages {
-    /// Those that are complete with these bytes.
+    /// The messages completed by these bytes.
     pub(crate) fn take(&mut self, data: &[u8]) -> Vec<WatchPeerStatusResponse> {
         self.0.extend_from_slice(data);
         let mut complete = Vec::new();
@@ -242,7 +242,7 @@ impl Messages {
     }
 }
 
-/// A client that watches, answers nothing and is given everything at once.
+/// A watch with the largest window and a small receive buffer, which reads only on demand.
 pub(crate) struct RawWatch(RawClient);
 
 impl RawWatch {
@@ -252,7 +252,7 @@ impl RawWatch {
         Self(client)
     }
 
-    /// Reads so many bytes. False at the end of the connection.
+    /// Reads this many bytes. False at the end of the connection.
     pub(crate) async fn read(&mut self, bytes: usize) -> bool {
         self.0.read(bytes).await
     }
@@ -262,13 +262,13 @@ impl RawWatch {
         &mut self.0
     }
 
-    /// Goes without a word on any layer but TCP's: a reset.
+    /// Resets the TCP connection.
     pub(crate) fn kill(self) {
         self.0.socket.set_zero_linger().expect("an option");
     }
 }
 
-/// POST over http, by the numbers in HPACK's table; the rest is written out.
+/// A POST over http in HPACK: static table indices and literals.
 pub(crate) fn headers(path: &str) -> Vec<u8> {
     let mut block = vec![0x83, 0x86];
     for (name, value) in [

@@ -1,4 +1,4 @@
-//! The service behind TLS.
+//! The service with TLS.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -10,14 +10,14 @@ use opflex_peerstatus::{
 
 use super::{Authority, ClientFiles, Issued, within};
 
-/// The service behind TLS, in this process, and a folder for files.
+/// The service with TLS in this process, and a folder for files.
 pub(crate) struct SecureServer {
     service: Service,
     pub(crate) files: ClientFiles,
 }
 
 impl SecureServer {
-    /// With this certificate, and for clients with certificates of that authority if there is one.
+    /// With this certificate, and client certificates of that authority, if given.
     pub(crate) async fn start(own: &Issued, clients: Option<(&Authority, &str)>, config: Config) -> Self {
         let files = ClientFiles::new();
         let identity =

@@ -1,4 +1,4 @@
-//! Authorities, certificates, and peers that speak TLS.
+//! Certificate authorities, certificates, and TLS for peers.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
@@ -30,7 +30,7 @@ pub(crate) struct Issued {
     pub(crate) key: String,
 }
 
-/// Somebody who signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -38,7 +38,7 @@ impl Authority {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        // Names tell authorities apart.
+        // A unique name distinguishes authorities.
         params.distinguished_name.push(DnType::CommonName, key.public_key_pem());
         Self(CertifiedIssuer::self_signed(params, key).unwrap())
     }
@@ -63,7 +63,7 @@ impl Authority {
         Issued { cert: params.signed_by(&key, &self.0).unwrap().pem(), key: key.serialize_pem() }
     }
 
-    /// A client that trusts it, and shows nothing.
+    /// A client that trusts this authority, without a certificate.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
@@ -72,7 +72,7 @@ impl Authority {
         builder.with_root_certificates(roots).with_no_client_auth()
     }
 
-    /// Asks clients for a certificate of this authority.
+    /// Requires client certificates of this authority.
     pub(crate) fn asked_for(&self) -> Arc<dyn ClientCertVerifier> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
@@ -93,7 +93,7 @@ pub(crate) fn self_signed(name: &str) -> Issued {
     Issued { cert: params(name).self_signed(&key).unwrap().pem(), key: key.serialize_pem() }
 }
 
-/// What a server of these versions presents, and whom it lets in.
+/// A server with these TLS versions, this certificate, and this verifier of clients.
 pub(crate) fn server(
     versions: &[&'static SupportedProtocolVersion],
     own: &Issued,
@@ -103,7 +103,7 @@ pub(crate) fn server(
     let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
     let key = provider.key_provider.load_private_key(key).unwrap();
     let chain = CertificateDer::pem_slice_iter(own.cert.as_bytes()).collect::<Result<_, _>>().unwrap();
-    // Whether the two belong together is for the client to see.
+    // Not checked: key and certificate may differ on purpose.
     let own = SingleCertAndKey::from(CertifiedKey::new(chain, key));
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     let builder = match clients {
@@ -113,7 +113,7 @@ pub(crate) fn server(
     builder.with_cert_resolver(Arc::new(own))
 }
 
-/// TLS in front of a peer that does not speak it.
+/// A TLS proxy in front of a plaintext peer.
 pub(crate) struct TlsFront {
     address: String,
     config: Arc<Mutex<Arc<ServerConfig>>>,
@@ -122,7 +122,7 @@ pub(crate) struct TlsFront {
 }
 
 impl TlsFront {
-    /// Takes connections for the peer at `address`, made anew for each of them.
+    /// Forwards each connection to `behind`.
     pub(crate) async fn start(config: ServerConfig, behind: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -142,12 +142,12 @@ impl TlsFront {
         self.address.clone()
     }
 
-    /// For connections from now on.
+    /// Changes the configuration for new connections.
     pub(crate) fn present(&self, config: ServerConfig) {
         *self.config.lock() = Arc::new(config);
     }
 
-    /// The name that the last client asked for.
+    /// The server name sent by the last client.
     pub(crate) fn asked_for(&self) -> Option<String> {
         self.asked_for.lock().clone()
     }
@@ -160,7 +160,7 @@ impl Drop for TlsFront {
 }
 
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, behind: String, names: Arc<Mutex<Option<String>>>) {
-    // Clients that are not let in are what some tests are about.
+    // Some tests expect failing handshakes.
     let Ok(mut outside) = acceptor.accept(stream).await else { return };
     *names.lock() = outside.get_ref().1.server_name().map(str::to_owned);
     let mut inside = TcpStream::connect(behind).await.expect("the peer behind it listens");
@@ -180,7 +180,7 @@ impl ClientFiles {
         self.0.path().join(name)
     }
 
-    /// Writes a file, in place of the one that there may be. Nobody ever sees half of it.
+    /// Replaces a file atomically.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let (path, new) = (self.0.path().join(name), self.0.path().join("new"));
         fs::write(&new, text).unwrap();
@@ -188,20 +188,20 @@ impl ClientFiles {
         path
     }
 
-    /// Peers must have a certificate of this authority.
+    /// Trusts certificates of this authority.
     pub(crate) fn trust(&self, authority: &Authority) -> ClientSettings {
         let ca = self.write("ca.pem", &authority.pem());
         ClientSettings { trust: Trust::Authorities(ca), identity: None, server_name: None }
     }
 
-    /// Any peer will do, and this is who we are.
+    /// Trusts any peer, and presents this certificate.
     pub(crate) fn identity(&self, own: &Issued) -> ClientSettings {
         let (cert, key) = (self.write("cert.pem", &own.cert), self.write("key.pem", &own.key));
         ClientSettings { identity: Some(KeyFiles { cert, key }), ..anybody() }
     }
 }
 
-/// Any peer will do.
+/// Trusts any peer.
 pub(crate) fn anybody() -> ClientSettings {
     ClientSettings { trust: Trust::Everybody, identity: None, server_name: None }
 }

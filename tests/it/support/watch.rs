@@ -1,4 +1,4 @@
-//! A watch that keeps the books: every message it hands out has been checked against the delivery rules.
+//! A watch that checks every message against the delivery rules.
 
 use opflex_peerstatus::api::pb::{
     Change, ChangeKind, Cursor, Peer, PeerStatus, PoolHealth, Reason, WatchPeerStatusResponse,
@@ -11,7 +11,7 @@ use super::within;
 /// A pool's health as (before, now, ready, counted).
 pub(crate) type Health = (PoolHealth, PoolHealth, u32, u32);
 
-/// What happened to a peer, in a form that is easy to compare.
+/// A change of a peer, in a form that is easy to compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) status: PeerStatus,
@@ -23,7 +23,7 @@ pub(crate) struct Watch {
     stream: Streaming<WatchPeerStatusResponse>,
     /// Epoch of the service.
     epoch: u64,
-    /// What the next change must follow.
+    /// The expected `previous_revision` of the next change.
     chain: u64,
     messages: u64,
 }
@@ -33,7 +33,7 @@ impl Watch {
         Self { stream, epoch: 0, chain: 0, messages: 0 }
     }
 
-    /// The next message, or how the stream ended.
+    /// The next message, or the end of the stream.
     pub(crate) async fn next(&mut self) -> Result<Option<WatchPeerStatusResponse>, Status> {
         let message = within("a message", self.stream.message()).await?;
         if let Some(message) = &message {
@@ -43,7 +43,7 @@ impl Watch {
     }
 
     fn check(&mut self, message: &WatchPeerStatusResponse) {
-        let event = message.event.as_ref().expect("every message says something");
+        let event = message.event.as_ref().expect("every message has an event");
         let attached = matches!(event, Event::Attached(_));
         assert_eq!(attached, self.messages == 0, "attached is the first message, and only that: {message:?}");
         self.messages += 1;
@@ -65,7 +65,7 @@ impl Watch {
         }
     }
 
-    /// Goes on to `synced`. Returns the peers of the snapshot.
+    /// Waits for `synced`. Returns the peers of the snapshot.
     pub(crate) async fn synced(&mut self) -> Vec<Peer> {
         let mut peers = Vec::new();
         loop {
@@ -99,7 +99,7 @@ impl Watch {
         Seen { status: peer.status(), reason: peer.reason(), health }
     }
 
-    /// Goes on to the change that brings a peer to this status for this reason.
+    /// Waits for the change of a peer to this status for this reason.
     pub(crate) async fn until(&mut self, address: &str, status: PeerStatus, reason: Reason) -> Peer {
         loop {
             let (change, _) = self.change().await;
@@ -110,7 +110,7 @@ impl Watch {
         }
     }
 
-    /// Goes on until a peer is READY, in the snapshot or after it.
+    /// Waits until a peer is READY, in the snapshot or later.
     pub(crate) async fn until_ready(&mut self, address: &str) {
         let ready = |peer: &Peer| peer.name.ends_with(address) && peer.status() == PeerStatus::Ready;
         if !self.synced().await.iter().any(ready) {
@@ -118,12 +118,12 @@ impl Watch {
         }
     }
 
-    /// Goes on to the change that brings the pool to this health.
+    /// Waits for the change of the pool to this health.
     pub(crate) async fn until_health(&mut self, health: PoolHealth) {
         while self.change().await.0.health.is_none_or(|change| change.health() != health) {}
     }
 
-    /// Goes on to the peer's arrival.
+    /// Waits for the next added peer.
     pub(crate) async fn until_added(&mut self) -> Peer {
         loop {
             let (change, _) = self.change().await;
@@ -135,13 +135,13 @@ impl Watch {
         }
     }
 
-    /// Goes on to the end of the stream.
+    /// Reads to the end of the stream.
     pub(crate) async fn end(&mut self) -> Result<(), Status> {
         while self.next().await?.is_some() {}
         Ok(())
     }
 
-    /// Where the client is.
+    /// The cursor of the client.
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor { epoch: self.epoch, revision: self.chain }
     }

@@ -26,8 +26,8 @@ fn an_answer_that_cannot_be_followed_is_a_protocol_error_that_says_why() {
         ),
         (r#"{"id":["send_identity",1],"result":[]}"#.into(), "identity answer is not an object"),
         (r#"{"id":["send_identity",1],"result":null}"#.into(), "identity answer is not an object"),
-        (WELCOME.replace(",1]", ",2]"), "answer to send_identity 2, but 1 was asked"),
-        (WELCOME.replace(",1]", ",0]"), "answer to send_identity 0, but 1 was asked"),
+        (WELCOME.replace(",1]", ",2]"), "answer to send_identity 2, expected 1"),
+        (WELCOME.replace(",1]", ",0]"), "answer to send_identity 0, expected 1"),
         (WELCOME.replace(",1]", ",-1]"), "answer id is not [method, number]"),
         (WELCOME.replace(",1]", "]"), "answer id is not [method, number]"),
         (WELCOME.replace(r#"["send_identity",1]"#, "null"), "answer id is not [method, number]"),
@@ -140,7 +140,7 @@ fn an_answer_from_before_a_reconnect_is_not_an_answer() {
     scene.sleep();
     scene.feed(established());
     let orders = scene.receive(WELCOME);
-    assert_eq!(orders[0], "CONNECTING PROTOCOL_ERROR: answer to send_identity 1, but 2 was asked");
+    assert_eq!(orders[0], "CONNECTING PROTOCOL_ERROR: answer to send_identity 1, expected 2");
 }
 
 #[test]

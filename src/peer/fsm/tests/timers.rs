@@ -47,7 +47,7 @@ fn a_tls_handshake_that_does_not_end_is_told_as_such() {
 fn a_silent_peer_is_given_120_seconds_once_it_is_ready() {
     let mut scene = Scene::ready();
     let (order, at) = until_failure(&mut scene, |_| {});
-    assert_eq!(order, "CONNECTING KEEPALIVE_TIMEOUT: nothing heard for 120s");
+    assert_eq!(order, "CONNECTING KEEPALIVE_TIMEOUT: no frame received for 120s");
     assert_eq!(at, Duration::from_secs(120));
 }
 
@@ -61,7 +61,7 @@ fn every_complete_frame_counts_as_heard() {
         scene.wait(14);
         scene.receive(frame);
         let (order, at) = until_failure(&mut scene, |_| {});
-        assert_eq!(order, "CONNECTING KEEPALIVE_TIMEOUT: nothing heard for 120s", "{frame}");
+        assert_eq!(order, "CONNECTING KEEPALIVE_TIMEOUT: no frame received for 120s", "{frame}");
         assert_eq!(at, Duration::from_secs(134), "{frame}");
     }
 }
@@ -158,7 +158,10 @@ fn timers_are_those_that_were_given() {
     scene.feed(Input::Started);
     scene.feed(established());
     let (order, at) = until_failure(&mut scene, |_| {});
-    assert_eq!((order.as_str(), at), ("CONNECTING KEEPALIVE_TIMEOUT: nothing heard for 50ms", millis(50)));
+    assert_eq!(
+        (order.as_str(), at),
+        ("CONNECTING KEEPALIVE_TIMEOUT: no frame received for 50ms", millis(50))
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A TCP connection that holds its place among those that there may be.
+//! A TCP connection with its permit of the connection limit.
 
 use std::{
     io,
@@ -13,12 +13,12 @@ use tokio::{
 };
 
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct LimitedStream {
     pub(super) stream: TcpStream,
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _permit: OwnedSemaphorePermit,
 }
 
-impl AsyncRead for Counted {
+impl AsyncRead for LimitedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -28,7 +28,7 @@ impl AsyncRead for Counted {
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for LimitedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
