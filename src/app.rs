@@ -17,7 +17,6 @@ use tracing::{info, warn};
 use crate::{
     admin::{self, AdminState, Certificate, Exposition, Sources},
     api::{self, Api},
-    config::Config,
     metrics::{Deliveries, LoopMonitors, Peers, Reloads},
     pool::{self, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError, SocketFile},
@@ -27,9 +26,12 @@ use crate::{
 
 mod bound_sockets;
 mod fd_limit;
+mod loaded_config;
 mod reload;
 
 use bound_sockets::BoundSockets;
+pub use loaded_config::LoadedConfig;
+use loaded_config::listener_limits;
 pub use reload::Reloader;
 
 /// How often listeners that nobody watches are looked through.
@@ -105,18 +107,19 @@ impl Service {
     ///
     /// # Errors
     /// The address could not be bound, or there are no threads to be had.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config).await?;
+    pub async fn start(loaded: LoadedConfig) -> Result<Self, StartError> {
+        let config = &loaded.config;
+        let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config.server).await?;
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let (socket, socket_file) = socket.unzip();
-        let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
-        let listeners = Listeners::new(Arc::clone(&hub), config.limits);
+        let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history.changes));
+        let listeners = Listeners::new(Arc::clone(&hub), listener_limits(&config.limits));
         let peers = Peers::default();
         let files = fd_limit::raise_limit();
         let limits = DialLimits::for_files(files);
-        let mut pools = open_pools(&config, &limits, &hub, &peers);
+        let mut pools = open_pools(&loaded, &limits, &hub, &peers);
         let handles = Arc::new(pools.handles);
-        let access = Arc::new(Access::new(config.tls.clone(), Arc::clone(&config.auth)));
+        let access = Arc::new(Access::new(loaded.tls.clone(), Arc::clone(&loaded.auth)));
         if !address.ip().is_loopback() && !access.accepts_remote() {
             warn!("remote clients will be rejected: no credentials are configured in [server.auth]");
         }
@@ -131,7 +134,7 @@ impl Service {
             deliveries: deliveries.clone(),
             draining: draining.clone(),
         };
-        let mut serving = config.serving.clone();
+        let mut serving = loaded.server_options();
         let ways_in = 1 + usize::from(socket.is_some());
         serving.connections = fd_limit::fit(serving.connections, files, limits.most_connections(), ways_in);
         let server = Server::start(
@@ -158,10 +161,10 @@ impl Service {
             deliveries,
             turns: loops,
             reloads: reloads.clone(),
-            certificates: Box::new(certificates(&config, Arc::clone(&access))),
+            certificates: Box::new(certificates(&loaded, Arc::clone(&access))),
         };
         let admin_state = AdminState {
-            allowed_hosts: config.admin_allowed_hosts.clone(),
+            allowed_hosts: config.server.admin_allowed_hosts.clone(),
             exposition: Exposition::new(sources),
             turns: turns_of_all.clone(),
             draining,
@@ -176,7 +179,7 @@ impl Service {
             owners: pools.owners,
             stop_pools: pools.stop,
             socket_file,
-            drain_timeout: config.drain_timeout,
+            drain_timeout: config.server.drain_timeout,
         };
         // It ends last: until then it says what is going on.
         let admin =
@@ -187,7 +190,7 @@ impl Service {
             service.await
         });
         let reloader =
-            Some(Reloader { running: config, listeners, pools: handles, access, reloads, effective });
+            Some(Reloader { running: loaded.config, listeners, pools: handles, access, reloads, effective });
         Ok(Self { address, admin: admin_address, reloader, turns: turns_of_all, stop, run })
     }
 
@@ -254,28 +257,28 @@ struct Pools {
     stop: CancellationToken,
 }
 
-fn open_pools(config: &Config, limits: &DialLimits, hub: &Arc<Hub>, peers: &Peers) -> Pools {
+fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers: &Peers) -> Pools {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (mut handles, mut owners) = (BTreeMap::new(), JoinSet::new());
-    for pool in &config.pools {
+    for pool in loaded.pools() {
         if pool.peers.is_empty() {
             warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
         }
         let (limits, tasks) = (limits.clone(), tasks.clone());
-        let (handle, owner) = pool::open(pool.clone(), limits, Arc::clone(hub), peers, tasks, stop.clone());
+        let name = Arc::clone(&pool.name);
+        let (handle, owner) = pool::open(pool, limits, Arc::clone(hub), peers, tasks, stop.clone());
         owners.spawn(owner);
-        handles.insert(Arc::clone(&pool.name), handle);
+        handles.insert(name, handle);
     }
     Pools { handles, owners, tasks, stop }
 }
 
 /// Tells when the certificates expire that are in use.
-fn certificates(config: &Config, access: Arc<Access>) -> impl Fn() -> Vec<Certificate> + Send + Sync + use<> {
-    let pools: Vec<_> = config
-        .pools
-        .iter()
-        .filter_map(|pool| Some((Arc::clone(&pool.name), Arc::clone(pool.tls.as_ref()?))))
-        .collect();
+fn certificates(
+    loaded: &LoadedConfig,
+    access: Arc<Access>,
+) -> impl Fn() -> Vec<Certificate> + Send + Sync + use<> {
+    let pools: Vec<_> = loaded.pools().filter_map(|pool| Some((pool.name, pool.tls?))).collect();
     move || {
         let tls = access.tls();
         let of_server = [

@@ -16,7 +16,7 @@ mod tokens;
 
 pub use caller::{Caller, Certificate, Credential, Credentials, Refusal};
 pub use connection::ConnectionInfo;
-pub use grant::Grant;
+pub use grant::{Grant, PrincipalPattern};
 pub use jwt::{JwtSettings, LEEWAY};
 pub use revocation::{AuthorizedCalls, Revocation};
 pub use role::Role;
@@ -28,7 +28,9 @@ use std::{
     time::SystemTime,
 };
 
-use self::{jwks::Keys, tokens::Tokens};
+use serde::{Deserialize, Serialize};
+
+use self::{jwks::Keys, role::role_or_none, tokens::Tokens};
 use crate::reload::Watched;
 
 /// The principal of those on this machine who show nothing.
@@ -36,20 +38,25 @@ const LOCAL: &str = "local";
 /// The principal of everybody else who shows nothing.
 const ANONYMOUS: &str = "anonymous";
 
-/// Who may do what.
-#[derive(Clone, Debug, PartialEq)]
+/// `[server.auth]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct AuthSettings {
     /// The file with the hashes of tokens.
     pub tokens: Option<PathBuf>,
     /// Whose JWTs are believed.
     pub jwt: Option<JwtSettings>,
     /// The role of those on this machine who show nothing.
+    #[serde(with = "role_or_none")]
     pub local: Option<Role>,
     /// The role of everybody else who shows nothing.
+    #[serde(with = "role_or_none")]
     pub anonymous: Option<Role>,
     /// The role of a JWT's or certificate's principal that no grant names.
+    #[serde(with = "role_or_none")]
     pub authenticated: Option<Role>,
     /// The first that fits counts.
+    #[serde(rename = "grant")]
     pub grants: Vec<Grant>,
 }
 

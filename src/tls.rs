@@ -14,9 +14,9 @@ mod tests;
 mod verifier;
 
 pub use certificate::{holder, not_after};
-pub use client::{ClientSettings, ClientTls, KeyPair, Trust};
+pub use client::{ClientSettings, ClientTls, PeerTlsMode};
 pub use explain::explain;
-pub use server::{ClientAuth, Clients, ServerSettings, ServerTls};
+pub use server::{ClientAuth, ServerSettings, ServerTls};
 
 use std::{
     path::{Path, PathBuf},
@@ -29,7 +29,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
 pub struct TlsError {
-    /// The setting that names the file: `ca`, `cert` or `key`.
+    /// The setting that names the file: `ca`, `client_ca`, `cert` or `key`.
     pub setting: &'static str,
     path: PathBuf,
     reason: String,

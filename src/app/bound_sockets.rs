@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::StartError;
 use crate::{
-    config::Config,
+    config::{Admin, Server, Socket},
     server::{SocketFile, SocketSettings},
 };
 
@@ -25,12 +25,12 @@ pub(super) struct BoundSockets {
 
 impl BoundSockets {
     /// Binds whatever is configured.
-    pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
-        let failed = |source| StartError::Bind { address: config.listen, source };
-        let listener = listen(config.listen).map_err(failed)?;
+    pub(super) async fn open(server: &Server) -> Result<Self, StartError> {
+        let failed = |source| StartError::Bind { address: server.listen, source };
+        let listener = listen(server.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let admin = bind_admin(config.admin).await?;
-        let socket = config.socket.as_ref().map(bind_socket).transpose()?;
+        let admin = bind_admin(server.admin).await?;
+        let socket = server.socket.as_ref().map(bind_socket).transpose()?;
         Ok(Self { listener, address, admin, socket })
     }
 }
@@ -44,13 +44,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = address else { return Ok(None) };
+async fn bind_admin(admin: Admin) -> Result<Option<TcpListener>, StartError> {
+    let Admin::At(address) = admin else { return Ok(None) };
     let bound = TcpListener::bind(address).await;
     bound.map(Some).map_err(|source| StartError::BindAdmin { address, source })
 }
 
-fn bind_socket(settings: &SocketSettings) -> Result<(UnixListener, SocketFile), StartError> {
-    let failed = |source| StartError::Socket { path: settings.path.clone(), source };
-    SocketFile::bind(settings).map_err(failed)
+fn bind_socket(socket: &Socket) -> Result<(UnixListener, SocketFile), StartError> {
+    let Socket { path, mode, owner, group } = socket.clone();
+    let settings = SocketSettings { path, mode, owner, group };
+    SocketFile::bind(&settings).map_err(|source| StartError::Socket { path: settings.path, source })
 }

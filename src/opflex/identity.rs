@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::Ipv4Addr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -67,7 +67,8 @@ pub struct Proxies {
 }
 
 /// What kind of policy element we are, in the reference's words. It decides what we make of an identity answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ElementMode {
     /// Traffic is handed to the fabric as it is; whom to connect to is all that matters.
     #[default]
