@@ -1,4 +1,4 @@
-//! The composition root: from settings to a running service, and down again in order.
+//! The composition root: starts the service from its configuration, and stops it in order.
 
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -34,60 +34,60 @@ pub use loaded_config::LoadedConfig;
 use loaded_config::listener_limits;
 pub use reload::Reloader;
 
-/// How often listeners that nobody watches are looked through.
-const EXPIRE_EVERY: Duration = Duration::from_secs(1);
-/// How often the files that say who gets in are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long connections of clients have to say that they end, when the time to do so by themselves is over.
+/// How often detached listeners are checked for expiry.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often certificates, keys and tokens are checked for changes.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the server has to end the remaining streams with a status, once the drain timeout is over.
 const REFUSAL_LINGER: Duration = Duration::from_millis(100);
-/// How long connections to peers have to close after they were told to.
+/// How long connections to peers have to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be had.
+    /// The address of the API cannot be bound.
     #[error("cannot serve on {address}")]
     Bind {
-        /// Where it was to serve.
+        /// The address.
         address: SocketAddr,
-        /// Why it can't.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The address of the admin port cannot be had.
+    /// The address of the admin port cannot be bound.
     #[error("cannot have the admin port on {address}")]
     BindAdmin {
-        /// Where it was to be.
+        /// The address.
         address: SocketAddr,
-        /// Why it can't.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The socket cannot be had.
+    /// The Unix socket cannot be created.
     #[error("cannot serve on unix:{}", path.display())]
     Socket {
-        /// Where it was to be.
+        /// Its file.
         path: PathBuf,
-        /// Why it can't.
+        /// The cause.
         #[source]
         source: SocketError,
     },
-    /// It has nothing to run on.
+    /// The system refused a thread.
     #[error("cannot start the threads that carry clients")]
     Threads(#[source] io::Error),
 }
 
-/// The service could not go on.
+/// The service stopped because of a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The server failed.
     #[error(transparent)]
     Server(#[from] server::ThreadEnded),
-    /// A task that must not end did.
+    /// A critical task panicked.
     #[error("a task that the service cannot do without has ended")]
     Task(#[from] JoinError),
-    /// The same, without a panic.
+    /// A critical task ended.
     #[error("a task that the service cannot do without has ended by itself")]
     Ended,
 }
@@ -106,7 +106,7 @@ impl Service {
     /// Binds, and starts serving and connecting.
     ///
     /// # Errors
-    /// The address could not be bound, or there are no threads to be had.
+    /// An address could not be bound, or a thread could not be started.
     pub async fn start(loaded: LoadedConfig) -> Result<Self, StartError> {
         let config = &loaded.config;
         let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config.server).await?;
@@ -181,7 +181,7 @@ impl Service {
             socket_file,
             drain_timeout: config.server.drain_timeout,
         };
-        // It ends last: until then it says what is going on.
+        // It ends last, so that metrics and probes work during the shutdown.
         let admin =
             admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, admin_state))));
         let service = run(parts, server, listener, stop.clone());
@@ -194,12 +194,12 @@ impl Service {
         Ok(Self { address, admin: admin_address, reloader, turns: turns_of_all, stop, run })
     }
 
-    /// By which configurations that are read anew take effect. There is one: the first who asks has it.
+    /// Applies configurations that are read again. There is one: the first caller has it.
     pub const fn take_reloader(&mut self) -> Option<Reloader> {
         self.reloader.take()
     }
 
-    /// Whether its event loops turn.
+    /// Whether its event loops run.
     #[must_use]
     pub const fn turns(&self) -> &LoopMonitors {
         &self.turns
@@ -217,8 +217,8 @@ impl Service {
         self.address
     }
 
-    /// Cancelling this stops the service, in order: clients are sent away, peers are announced as closing and
-    /// gone, and their connections are closed.
+    /// Cancelling this stops the service in order: clients are drained, peers are announced as closing and removed, and
+    /// their connections are closed.
     #[must_use]
     pub fn stopper(&self) -> CancellationToken {
         self.stop.clone()
@@ -233,10 +233,10 @@ impl Service {
     }
 }
 
-/// What has to be ended in order.
+/// What is shut down in order.
 struct Parts {
     listeners: Arc<Listeners>,
-    /// Tells calls that the service is stopping.
+    /// Signals calls that the service is draining.
     drain: watch::Sender<bool>,
     turns: LoopMonitors,
     /// Connections to peers.
@@ -273,7 +273,7 @@ fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers:
     Pools { handles, owners, tasks, stop }
 }
 
-/// Tells when the certificates expire that are in use.
+/// When the certificates in use expire.
 fn certificates(
     loaded: &LoadedConfig,
     access: Arc<Access>,
@@ -314,7 +314,7 @@ async fn run(
     parts.listeners.drain();
     parts.drain.send_replace(true);
     if outcome.is_ok() {
-        // Until the last stream has ended, who asks is told that the service is stopping.
+        // Until the last stream has ended, new calls are answered with DRAINING.
         let left = async {
             parts.listeners.idle().await;
             close.cancel();
@@ -323,7 +323,7 @@ async fn run(
         if timeout(parts.drain_timeout, left).await.is_err() {
             let (_, streams) = parts.listeners.count();
             warn!(streams, "clients are still connected after {:?}: leaving them", parts.drain_timeout);
-            // Those who can be told so are.
+            // Ends the streams that can still be written to with a status.
             close.cancel();
             let _ = timeout(REFUSAL_LINGER, &mut server).await;
         }
@@ -343,9 +343,9 @@ async fn run(
     outcome
 }
 
-/// Destroys listeners that nobody has watched for too long.
+/// Destroys listeners whose idle TTL has passed.
 async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
-    let mut every = interval(EXPIRE_EVERY);
+    let mut every = interval(EXPIRE_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -359,9 +359,9 @@ async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
     }
 }
 
-/// Looks at the files that say who gets in, so that bad ones are warned of before somebody comes.
+/// Reloads certificates, keys and tokens, so that invalid files are logged before a client connects.
 async fn keep_fresh(access: Arc<Access>, stop: CancellationToken) {
-    let mut every = interval(LOOK_EVERY);
+    let mut every = interval(REFRESH_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

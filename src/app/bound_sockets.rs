@@ -1,4 +1,4 @@
-//! Where others come in: what is bound before anything runs.
+//! The listening sockets, bound before anything runs.
 
 use std::{io, net::SocketAddr};
 
@@ -10,21 +10,20 @@ use crate::{
     server::{SocketFile, SocketSettings},
 };
 
-/// Clients that may wait to be taken in: after a restart thousands come at once, and one that does not fit tries again
-/// after a second. The kernel has a bound of its own, mostly the same.
+/// After a restart thousands of clients connect at once, and one beyond the backlog retries after a second. The kernel's
+/// own limit is mostly the same.
 const BACKLOG: u32 = 4096;
 
-/// What is bound.
+/// The listening sockets.
 pub(super) struct BoundSockets {
     pub(super) listener: TcpListener,
-    /// Its address, with the port that it was given.
+    /// Its address, with the port that the system chose.
     pub(super) address: SocketAddr,
     pub(super) admin: Option<TcpListener>,
     pub(super) socket: Option<(UnixListener, SocketFile)>,
 }
 
 impl BoundSockets {
-    /// Binds whatever is configured.
     pub(super) async fn open(server: &Server) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address: server.listen, source };
         let listener = listen(server.listen).map_err(failed)?;
@@ -35,10 +34,9 @@ impl BoundSockets {
     }
 }
 
-/// Where clients come in.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A service that is started again finds the port as it left it.
+    // Otherwise connections in TIME_WAIT block the port after a restart.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -97,3 +97,24 @@ pub(super) const fn listener_limits(limits: &crate::config::Limits) -> Limits {
         streams: limits.max_streams,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_its_key() {
+        let missing = || "/no/such/file".into();
+        let mut config = Config::load(&Overrides::default()).unwrap();
+        config.pools[0].tls.mode = PeerTlsMode::Verify;
+        config.pools[0].tls.ca = Some(missing());
+        let reason = "/no/such/file: No such file or directory (os error 2)";
+        let error = LoadedConfig::new(config.clone()).unwrap_err().to_string();
+        assert_eq!(error, format!("pool[0].tls.ca: {reason}"));
+        config.server.auth.tokens = Some(missing());
+        let error = LoadedConfig::new(config).unwrap_err().to_string();
+        assert_eq!(error, format!("server.auth.tokens: {reason}"));
+    }
+}

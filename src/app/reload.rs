@@ -1,7 +1,5 @@
-//! The configuration, anew, while the service runs.
-//!
-//! What can be changed is: configured peers, limits, who gets in and how, the level of the logs. What can't is named in the log and stays as it
-//! was. Whoever makes another setting changeable adds it to `config::Changes` and here.
+//! Applies a configuration that was read again, while the service runs: configured peers, limits, TLS and auth for clients,
+//! and the log level. Other settings that differ are logged, and need a restart.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,19 +16,19 @@ use crate::{
     telemetry::Level,
 };
 
-/// Takes in configurations that were read anew.
+/// Applies configurations that were read again.
 pub struct Reloader {
     pub(super) running: Config,
     pub(super) listeners: Arc<Listeners>,
     pub(super) pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
     pub(super) access: Arc<Access>,
     pub(super) reloads: Reloads,
-    /// Where the configuration in effect is told.
+    /// The configuration in effect, for `/config`.
     pub(super) effective: watch::Sender<Arc<str>>,
 }
 
 impl Reloader {
-    /// Does what is different. A configuration that is wrong changes nothing.
+    /// Applies what differs. An invalid configuration changes nothing.
     pub async fn reload(&mut self, read: Result<LoadedConfig, ConfigError>, level: Option<&Level>) -> Reload {
         let how = match read {
             Ok(new) => self.apply(new, level).await,
@@ -56,7 +54,7 @@ impl Reloader {
         if let Some(limits) = &changes.limits {
             self.listeners.set_limits(listener_limits(limits));
             for pool in self.pools.values() {
-                // One that has stopped needs none.
+                // It fails if the pool has stopped.
                 let _ = pool.set_limit(limits.max_peers).await;
             }
         }
@@ -88,12 +86,12 @@ impl Reloader {
         Reload::Applied
     }
 
-    /// First those that go, so that there is room for those that come.
+    /// Removes first, to make room for those that are added.
     async fn change_peers(&self, change: &PeerChanges) {
         let Some(pool) = self.pools.get(&*change.pool) else { return };
         for peer in &change.removed {
             match pool.remove(peer.clone()).await {
-                // Somebody else has removed it before, also in favour of one that is learned.
+                // A client has removed it before, or it is a learned peer now.
                 Ok(()) | Err(PoolError::PeerNotFound(_) | PoolError::PeerNotConfigured) => {}
                 Err(error) => warn!(pool = %change.pool, %peer, %error, "the peer was not removed"),
             }

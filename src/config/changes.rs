@@ -56,12 +56,12 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
 
 /// The keys that still differ once the live settings are applied.
 fn fixed(applied: &Config, new: &Config) -> Vec<String> {
-    let (mut fixed, sections) =
-        (Vec::new(), |config: &Config| Config { pools: Vec::new(), ..config.clone() });
-    let (old_sections, new_sections) = (to_json(&sections(applied)), to_json(&sections(new)));
-    for section in new_sections.as_object().into_iter().flat_map(|sections| sections.keys()) {
-        let keys = differing_keys(&old_sections[section], &new_sections[section]);
-        fixed.extend(keys.map(|key| format!("{section}.{key}")));
+    let mut fixed = Vec::new();
+    let sections = |config: &Config| to_json(&Config { pools: Vec::new(), ..config.clone() });
+    let (old_sections, new_sections) = (sections(applied), sections(new));
+    for (section, keys) in new_sections.as_object().into_iter().flatten() {
+        let differing = differing_keys(&old_sections[section], keys);
+        fixed.extend(differing.map(|key| format!("{section}.{key}")));
     }
     for pool in &new.pools {
         let name = &pool.name;

@@ -43,7 +43,7 @@ impl Default for Pool {
             name: DEFAULT_POOL.to_owned(),
             mode: ElementMode::default(),
             peers: Vec::new(),
-            identity: Identity::new(host_name(), default_domain()),
+            identity: default_identity(),
             tls: ClientSettings::default(),
             timers: Timers::default(),
             rediscovery_interval: REDISCOVERY_INTERVAL,
@@ -53,17 +53,14 @@ impl Default for Pool {
 
 /// `[pool.identity]`.
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Identity", deny_unknown_fields)]
+#[serde(remote = "Identity", deny_unknown_fields, default = "default_identity")]
 struct IdentityKeys {
-    #[serde(default = "host_name")]
     name: String,
-    #[serde(default = "default_domain")]
     domain: String,
-    #[serde(default)]
     location: Option<String>,
-    #[serde(default = "default_mac", deserialize_with = "mac")]
+    #[serde(deserialize_with = "mac")]
     mac: String,
-    #[serde(default = "default_roles", deserialize_with = "roles")]
+    #[serde(deserialize_with = "roles")]
     roles: Roles,
 }
 
@@ -85,23 +82,11 @@ struct TimerKeys {
     backoff_cap: Duration,
 }
 
-/// The name of this machine, as a name for a policy element.
-fn host_name() -> String {
+/// A policy element with the name of this machine.
+fn default_identity() -> Identity {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
-    if name.is_empty() { "peerstatus".to_owned() } else { name.to_owned() }
-}
-
-fn default_domain() -> String {
-    "default".to_owned()
-}
-
-fn default_mac() -> String {
-    Identity::new("", "").mac
-}
-
-fn default_roles() -> Roles {
-    Identity::new("", "").roles
+    Identity::new(if name.is_empty() { "peerstatus" } else { name }, "default")
 }
 
 fn mac<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {

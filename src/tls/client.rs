@@ -1,4 +1,4 @@
-//! The client's side: how connections to peers are secured.
+//! The client side of TLS: connections to peers.
 
 use std::{
     net::Ipv4Addr,
@@ -66,19 +66,19 @@ fn read_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ServerName<'st
     name.clone().try_into().map(Some).map_err(|_| wrong())
 }
 
-/// What the files hold.
+/// The content of the files.
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ClientConfig>,
     certificate_expires: Option<SystemTime>,
 }
 
-/// The client's side of TLS.
+/// The client side of TLS.
 #[derive(Debug)]
 pub struct ClientTls {
     settings: ClientSettings,
     files: Watched<Loaded>,
-    /// What is asked for by ALPN; empty: nothing.
+    /// The ALPN protocols to offer.
     protocols: Vec<Vec<u8>>,
 }
 
@@ -86,7 +86,7 @@ impl ClientTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// One of them is not there, or not what it should be.
+    /// The first file that cannot be used.
     pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
         let watched = settings.clone();
         let paths = [settings.authorities(), settings.cert.clone(), settings.key.clone()];
@@ -95,7 +95,7 @@ impl ClientTls {
         Ok(Self { settings, files, protocols: Vec::new() })
     }
 
-    /// For a new connection: what the files hold now, or held when they were good last.
+    /// For a new connection: from the newest valid files.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
         let config = Arc::clone(&self.files.current().config);
@@ -107,13 +107,13 @@ impl ClientTls {
         Arc::new(config)
     }
 
-    /// When the certificate that is shown to peers expires, or the first of those between it and the authority.
+    /// When the first certificate of our chain expires.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<SystemTime> {
         self.files.current().certificate_expires
     }
 
-    /// Asks for this protocol, by ALPN.
+    /// Offers this protocol by ALPN.
     #[must_use]
     pub fn speaking(mut self, protocol: &[u8]) -> Self {
         self.protocols = vec![protocol.to_vec()];

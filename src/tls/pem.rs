@@ -16,7 +16,7 @@ use tracing::warn;
 use super::{TlsError, certificate::not_after, public_key::PublicKey};
 use crate::reload::{MAX_SIZE, read};
 
-/// A certificate chain, the end entity's first, and its private key.
+/// Our certificate chain and its private key.
 pub(super) fn key_pair(
     cert: &Path,
     key_file: &Path,
@@ -38,14 +38,14 @@ pub(super) fn key_pair(
     Ok(Arc::new(CertifiedKey::new(chain, key)))
 }
 
-/// Those whose word is good.
+/// Trusted authorities.
 pub(super) struct Authorities {
     pub(super) roots: RootCertStore,
     /// When the first of their certificates expires.
     pub(super) expires: Option<SystemTime>,
 }
 
-/// The authorities in a file, or in all files of a directory.
+/// Loads the authorities in a file, or in all files of a directory.
 pub(super) fn authorities(setting: &'static str, path: &Path) -> Result<Authorities, TlsError> {
     let found = if path.is_dir() { in_directory(setting, path)? } else { certificates(setting, path)? };
     let expires = first_to_expire(&found);
@@ -65,8 +65,8 @@ pub(super) fn first_to_expire(certificates: &[CertificateDer<'_>]) -> Option<Sys
     certificates.iter().filter_map(not_after).min()
 }
 
-/// The same certificate is often there several times: by name, by hash, and in a bundle. Files that have none are
-/// passed over; one that begins a certificate and does not end it is a mistake.
+/// Directories often have a certificate several times: by name, by hash, and in a bundle. Files without certificates are
+/// skipped; a truncated certificate is an error.
 fn in_directory(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |reason: &str| TlsError::new(setting, path, reason);
     let entries = fs::read_dir(path).map_err(|error| failed(&error.to_string()))?;
@@ -75,7 +75,7 @@ fn in_directory(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
     for file in files {
         match certificates(setting, &file) {
             Ok(certificates) => found.extend(certificates),
-            // Half a certificate is one that is being replaced, or was; anything else is none of ours.
+            // A truncated certificate is probably being replaced.
             Err(error) if begins_certificate(&file) => return Err(error),
             Err(_) => {}
         }

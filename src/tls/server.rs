@@ -1,4 +1,4 @@
-//! The server's side: how the connections of clients are secured.
+//! The server side of TLS: connections of clients.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{TlsError, crypto_provider, pem};
 use crate::reload::Watched;
 
-/// The one protocol that is spoken.
+/// HTTP/1.1 is for gRPC-Web.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// `[server.tls]`: how the connections of clients are secured.
@@ -45,14 +45,14 @@ pub enum ClientAuth {
     Required,
 }
 
-/// The server's side of TLS.
+/// The server side of TLS.
 #[derive(Debug)]
 pub struct ServerTls {
     settings: ServerSettings,
     files: Watched<Loaded>,
 }
 
-/// What the files hold.
+/// The content of the files.
 struct Loaded {
     config: Arc<ServerConfig>,
     certificate_expires: Option<SystemTime>,
@@ -63,7 +63,7 @@ impl ServerTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// One of them is not there, or not what it should be.
+    /// The first file that cannot be used.
     pub fn load(settings: ServerSettings) -> Result<Self, TlsError> {
         let paths = [&settings.cert, &settings.key].into_iter().chain(&settings.client_ca).cloned().collect();
         let watched = settings.clone();
@@ -71,8 +71,7 @@ impl ServerTls {
         Ok(Self { settings, files })
     }
 
-    /// For a new connection: what the files hold now, or held when they were good last. To be asked now and then also
-    /// while nobody comes, so that bad files are warned of before somebody does.
+    /// For a new connection: from the newest valid files. Calling it regularly logs invalid files before a client connects.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.files.current().config)
@@ -84,7 +83,7 @@ impl ServerTls {
         self.settings.client_ca.is_some()
     }
 
-    /// When the certificate that is shown to clients expires, or the first of those between it and the authority.
+    /// When the first certificate of our chain expires.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<SystemTime> {
         self.files.current().certificate_expires
@@ -114,7 +113,7 @@ fn load_files(settings: &ServerSettings) -> Result<Loaded, TlsError> {
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    // A session that is resumed would not have its client's certificate looked at again.
+    // A resumed session would not verify the client certificate again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Loaded { config: Arc::new(config), certificate_expires, client_ca_expires })

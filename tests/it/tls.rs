@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
-    Authority, ClientFiles, Issued, ScriptedPeer, Server, TlsFront, Watch, anybody, load, peerstatus,
-    self_signed, server, settings, sim, within,
+    Authority, ClientFiles, Issued, ScriptedPeer, Server, TlsFront, Watch, anybody, peerstatus, self_signed,
+    server, settings, sim, within,
 };
 
 /// A simulated peer that speaks TLS.
