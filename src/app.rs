@@ -1,4 +1,4 @@
-//! The composition root: from settings to a running service, and down again in order.
+//! The composition root: starts the service from its configuration, and stops it in order.
 
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -17,7 +17,6 @@ use tracing::{info, warn};
 use crate::{
     admin::{self, AdminState, Certificate, Exposition, Sources},
     api::{self, Api},
-    config::Config,
     metrics::{Deliveries, LoopMonitors, Peers, Reloads},
     pool::{self, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError, SocketFile},
@@ -27,65 +26,68 @@ use crate::{
 
 mod bound_sockets;
 mod fd_limit;
+mod loaded_config;
 mod reload;
 
 use bound_sockets::BoundSockets;
+pub use loaded_config::LoadedConfig;
+use loaded_config::listener_limits;
 pub use reload::Reloader;
 
-/// How often listeners that nobody watches are looked through.
-const EXPIRE_EVERY: Duration = Duration::from_secs(1);
-/// How often the files that say who gets in are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long connections of clients have to say that they end, when the time to do so by themselves is over.
+/// How often detached listeners are checked for expiry.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often certificates, keys and tokens are checked for changes.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the server has to end the remaining streams with a status, once the drain timeout is over.
 const REFUSAL_LINGER: Duration = Duration::from_millis(100);
-/// How long connections to peers have to close after they were told to.
+/// How long connections to peers have to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address cannot be had.
+    /// The address of the API cannot be bound.
     #[error("cannot serve on {address}")]
     Bind {
-        /// Where it was to serve.
+        /// The address.
         address: SocketAddr,
-        /// Why it can't.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The address of the admin port cannot be had.
+    /// The address of the admin port cannot be bound.
     #[error("cannot have the admin port on {address}")]
     BindAdmin {
-        /// Where it was to be.
+        /// The address.
         address: SocketAddr,
-        /// Why it can't.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The socket cannot be had.
+    /// The Unix socket cannot be created.
     #[error("cannot serve on unix:{}", path.display())]
     Socket {
-        /// Where it was to be.
+        /// Its file.
         path: PathBuf,
-        /// Why it can't.
+        /// The cause.
         #[source]
         source: SocketError,
     },
-    /// It has nothing to run on.
+    /// The system refused a thread.
     #[error("cannot start the threads that carry clients")]
     Threads(#[source] io::Error),
 }
 
-/// The service could not go on.
+/// The service stopped because of a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The server failed.
     #[error(transparent)]
     Server(#[from] server::ThreadEnded),
-    /// A task that must not end did.
+    /// A critical task panicked.
     #[error("a task that the service cannot do without has ended")]
     Task(#[from] JoinError),
-    /// The same, without a panic.
+    /// A critical task ended.
     #[error("a task that the service cannot do without has ended by itself")]
     Ended,
 }
@@ -104,19 +106,20 @@ impl Service {
     /// Binds, and starts serving and connecting.
     ///
     /// # Errors
-    /// The address could not be bound, or there are no threads to be had.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
-        let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config).await?;
+    /// An address could not be bound, or a thread could not be started.
+    pub async fn start(loaded: LoadedConfig) -> Result<Self, StartError> {
+        let config = &loaded.config;
+        let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config.server).await?;
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let (socket, socket_file) = socket.unzip();
-        let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history));
-        let listeners = Listeners::new(Arc::clone(&hub), config.limits);
+        let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history.changes));
+        let listeners = Listeners::new(Arc::clone(&hub), listener_limits(&config.limits));
         let peers = Peers::default();
         let files = fd_limit::raise_limit();
         let limits = DialLimits::for_files(files);
-        let mut pools = open_pools(&config, &limits, &hub, &peers);
+        let mut pools = open_pools(&loaded, &limits, &hub, &peers);
         let handles = Arc::new(pools.handles);
-        let access = Arc::new(Access::new(config.tls.clone(), Arc::clone(&config.auth)));
+        let access = Arc::new(Access::new(loaded.tls.clone(), Arc::clone(&loaded.auth)));
         if !address.ip().is_loopback() && !access.accepts_remote() {
             warn!("remote clients will be rejected: no credentials are configured in [server.auth]");
         }
@@ -131,7 +134,7 @@ impl Service {
             deliveries: deliveries.clone(),
             draining: draining.clone(),
         };
-        let mut serving = config.serving.clone();
+        let mut serving = loaded.server_options();
         let ways_in = 1 + usize::from(socket.is_some());
         serving.connections = fd_limit::fit(serving.connections, files, limits.most_connections(), ways_in);
         let server = Server::start(
@@ -158,10 +161,10 @@ impl Service {
             deliveries,
             turns: loops,
             reloads: reloads.clone(),
-            certificates: Box::new(certificates(&config, Arc::clone(&access))),
+            certificates: Box::new(certificates(&loaded, Arc::clone(&access))),
         };
         let admin_state = AdminState {
-            allowed_hosts: config.admin_allowed_hosts.clone(),
+            allowed_hosts: config.server.admin_allowed_hosts.clone(),
             exposition: Exposition::new(sources),
             turns: turns_of_all.clone(),
             draining,
@@ -176,9 +179,9 @@ impl Service {
             owners: pools.owners,
             stop_pools: pools.stop,
             socket_file,
-            drain_timeout: config.drain_timeout,
+            drain_timeout: config.server.drain_timeout,
         };
-        // It ends last: until then it says what is going on.
+        // It ends last, so that metrics and probes work during the shutdown.
         let admin =
             admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, admin_state))));
         let service = run(parts, server, listener, stop.clone());
@@ -187,16 +190,16 @@ impl Service {
             service.await
         });
         let reloader =
-            Some(Reloader { running: config, listeners, pools: handles, access, reloads, effective });
+            Some(Reloader { running: loaded.config, listeners, pools: handles, access, reloads, effective });
         Ok(Self { address, admin: admin_address, reloader, turns: turns_of_all, stop, run })
     }
 
-    /// By which configurations that are read anew take effect. There is one: the first who asks has it.
+    /// Applies configurations that are read again. There is one: the first caller has it.
     pub const fn take_reloader(&mut self) -> Option<Reloader> {
         self.reloader.take()
     }
 
-    /// Whether its event loops turn.
+    /// Whether its event loops run.
     #[must_use]
     pub const fn turns(&self) -> &LoopMonitors {
         &self.turns
@@ -214,8 +217,8 @@ impl Service {
         self.address
     }
 
-    /// Cancelling this stops the service, in order: clients are sent away, peers are announced as closing and
-    /// gone, and their connections are closed.
+    /// Cancelling this stops the service in order: clients are drained, peers are announced as closing and removed, and
+    /// their connections are closed.
     #[must_use]
     pub fn stopper(&self) -> CancellationToken {
         self.stop.clone()
@@ -230,10 +233,10 @@ impl Service {
     }
 }
 
-/// What has to be ended in order.
+/// What is shut down in order.
 struct Parts {
     listeners: Arc<Listeners>,
-    /// Tells calls that the service is stopping.
+    /// Signals calls that the service is draining.
     drain: watch::Sender<bool>,
     turns: LoopMonitors,
     /// Connections to peers.
@@ -254,28 +257,28 @@ struct Pools {
     stop: CancellationToken,
 }
 
-fn open_pools(config: &Config, limits: &DialLimits, hub: &Arc<Hub>, peers: &Peers) -> Pools {
+fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers: &Peers) -> Pools {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (mut handles, mut owners) = (BTreeMap::new(), JoinSet::new());
-    for pool in &config.pools {
+    for pool in loaded.pools() {
         if pool.peers.is_empty() {
             warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
         }
         let (limits, tasks) = (limits.clone(), tasks.clone());
-        let (handle, owner) = pool::open(pool.clone(), limits, Arc::clone(hub), peers, tasks, stop.clone());
+        let name = Arc::clone(&pool.name);
+        let (handle, owner) = pool::open(pool, limits, Arc::clone(hub), peers, tasks, stop.clone());
         owners.spawn(owner);
-        handles.insert(Arc::clone(&pool.name), handle);
+        handles.insert(name, handle);
     }
     Pools { handles, owners, tasks, stop }
 }
 
-/// Tells when the certificates expire that are in use.
-fn certificates(config: &Config, access: Arc<Access>) -> impl Fn() -> Vec<Certificate> + Send + Sync + use<> {
-    let pools: Vec<_> = config
-        .pools
-        .iter()
-        .filter_map(|pool| Some((Arc::clone(&pool.name), Arc::clone(pool.tls.as_ref()?))))
-        .collect();
+/// When the certificates in use expire.
+fn certificates(
+    loaded: &LoadedConfig,
+    access: Arc<Access>,
+) -> impl Fn() -> Vec<Certificate> + Send + Sync + use<> {
+    let pools: Vec<_> = loaded.pools().filter_map(|pool| Some((pool.name, pool.tls?))).collect();
     move || {
         let tls = access.tls();
         let of_server = [
@@ -311,7 +314,7 @@ async fn run(
     parts.listeners.drain();
     parts.drain.send_replace(true);
     if outcome.is_ok() {
-        // Until the last stream has ended, who asks is told that the service is stopping.
+        // Until the last stream has ended, new calls are answered with DRAINING.
         let left = async {
             parts.listeners.idle().await;
             close.cancel();
@@ -320,7 +323,7 @@ async fn run(
         if timeout(parts.drain_timeout, left).await.is_err() {
             let (_, streams) = parts.listeners.count();
             warn!(streams, "clients are still connected after {:?}: leaving them", parts.drain_timeout);
-            // Those who can be told so are.
+            // Ends the streams that can still be written to with a status.
             close.cancel();
             let _ = timeout(REFUSAL_LINGER, &mut server).await;
         }
@@ -340,9 +343,9 @@ async fn run(
     outcome
 }
 
-/// Destroys listeners that nobody has watched for too long.
+/// Destroys listeners whose idle TTL has passed.
 async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
-    let mut every = interval(EXPIRE_EVERY);
+    let mut every = interval(EXPIRE_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -356,9 +359,9 @@ async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
     }
 }
 
-/// Looks at the files that say who gets in, so that bad ones are warned of before somebody comes.
+/// Reloads certificates, keys and tokens, so that invalid files are logged before a client connects.
 async fn keep_fresh(access: Arc<Access>, stop: CancellationToken) {
-    let mut every = interval(LOOK_EVERY);
+    let mut every = interval(REFRESH_INTERVAL);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

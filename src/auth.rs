@@ -1,7 +1,7 @@
-//! Who may do what: from what a client shows to who it is, and from that to its role.
+//! Authentication and roles of callers, by tokens, JWTs and client certificates.
 //!
-//! It reads the files that say so, and anew when they change; it opens no socket and runs no task. No secret is kept:
-//! of tokens there are only hashes, and of keys only the public ones.
+//! It reads the files again when they change; it opens no socket and runs no task. It keeps no secret: only hashes of
+//! tokens, and public keys.
 
 mod caller;
 mod connection;
@@ -16,7 +16,7 @@ mod tokens;
 
 pub use caller::{Caller, Certificate, Credential, Credentials, Refusal};
 pub use connection::ConnectionInfo;
-pub use grant::Grant;
+pub use grant::{Grant, PrincipalPattern};
 pub use jwt::{JwtSettings, LEEWAY};
 pub use revocation::{AuthorizedCalls, Revocation};
 pub use role::Role;
@@ -28,33 +28,40 @@ use std::{
     time::SystemTime,
 };
 
-use self::{jwks::Keys, tokens::Tokens};
+use serde::{Deserialize, Serialize};
+
+use self::{jwks::Keys, role::role_or_none, tokens::Tokens};
 use crate::reload::Watched;
 
-/// The principal of those on this machine who show nothing.
+/// The principal of local callers without credentials.
 const LOCAL: &str = "local";
-/// The principal of everybody else who shows nothing.
+/// The principal of other callers without credentials.
 const ANONYMOUS: &str = "anonymous";
 
-/// Who may do what.
-#[derive(Clone, Debug, PartialEq)]
+/// `[server.auth]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct AuthSettings {
     /// The file with the hashes of tokens.
     pub tokens: Option<PathBuf>,
-    /// Whose JWTs are believed.
+    /// Which JWTs are accepted.
     pub jwt: Option<JwtSettings>,
-    /// The role of those on this machine who show nothing.
+    /// The role of local callers without credentials.
+    #[serde(with = "role_or_none")]
     pub local: Option<Role>,
-    /// The role of everybody else who shows nothing.
+    /// The role of other callers without credentials.
+    #[serde(with = "role_or_none")]
     pub anonymous: Option<Role>,
-    /// The role of a JWT's or certificate's principal that no grant names.
+    /// The role of callers with a JWT or a certificate that no grant names.
+    #[serde(with = "role_or_none")]
     pub authenticated: Option<Role>,
-    /// The first that fits counts.
+    /// The first that matches counts.
+    #[serde(rename = "grant")]
     pub grants: Vec<Grant>,
 }
 
 impl Default for AuthSettings {
-    /// Who is on this machine may do everything, and nobody else gets in.
+    /// Local callers are operators, and all others are rejected.
     fn default() -> Self {
         Self {
             tokens: None,
@@ -67,7 +74,7 @@ impl Default for AuthSettings {
     }
 }
 
-/// A file that is not what it should be.
+/// A file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
 pub struct AuthError {
@@ -83,7 +90,7 @@ impl AuthError {
     }
 }
 
-/// Who may do what, with the files that say so.
+/// Authenticates callers, with the newest valid files.
 #[derive(Debug)]
 pub struct Auth {
     settings: AuthSettings,
@@ -103,7 +110,7 @@ impl Auth {
     /// Reads the files.
     ///
     /// # Errors
-    /// One of them is not there, or not what it should be.
+    /// The first file that cannot be used.
     pub fn load(settings: AuthSettings) -> Result<Self, AuthError> {
         let tokens = settings.tokens.clone();
         let tokens = tokens.map(|path| Watched::new(vec![path.clone()], move || Tokens::read(&path)));
@@ -119,13 +126,7 @@ impl Auth {
         Self { settings, tokens, keys, local, anonymous }
     }
 
-    /// What it was made from.
-    #[must_use]
-    pub const fn settings(&self) -> &AuthSettings {
-        &self.settings
-    }
-
-    /// Whether anybody but those on this machine can get in.
+    /// Whether remote callers can have access.
     #[must_use]
     pub const fn knows_others(&self) -> bool {
         self.tokens.is_some() || self.keys.is_some() || self.settings.anonymous.is_some()
@@ -150,11 +151,10 @@ impl Auth {
         Some((self.keys.as_ref()?.current(), self.settings.jwt.as_ref()?))
     }
 
-    /// Who it is that shows this. A token counts more than a certificate, and something that is not accepted is never
-    /// taken for nothing.
+    /// Authenticates a caller. A token takes precedence over a certificate, and invalid credentials never count as none.
     ///
     /// # Errors
-    /// What was shown is not accepted.
+    /// The credentials are not accepted.
     pub fn who(&self, shown: &Credentials<'_>, now: SystemTime) -> Result<Caller, Refusal> {
         if let Some(authorization) = shown.authorization {
             return self.bearer(bearer(authorization)?, now);
@@ -184,7 +184,7 @@ impl Auth {
         let Some(holder) = &certificate.holder else {
             return Err(Refusal::Invalid("the certificate does not say whose it is"));
         };
-        // It was good when the connection came up, which may be long ago.
+        // It was valid when the connection came up, which may be long ago.
         let expires = certificate.expires.unwrap_or(now);
         if expires < now {
             return Err(Refusal::Invalid("the certificate has expired"));
@@ -199,11 +199,11 @@ impl Auth {
         grant.map_or(self.settings.authenticated, |grant| grant.role)
     }
 
-    /// Whether what a client showed once would still be accepted. Whether it has run out is always looked at;
-    /// anything else only if `anew`, since it changes only with the files and settings.
+    /// Checks again whether the credentials of a caller are accepted. Expiry is always checked, the rest only if `anew`: it
+    /// changes only with the files and settings.
     ///
     /// # Errors
-    /// It would not.
+    /// They are not accepted any more.
     pub(crate) fn recheck(&self, caller: &Caller, anew: bool, now: SystemTime) -> Result<(), Refusal> {
         let gone = Refusal::Invalid("the credentials are not accepted any more");
         let role = match &caller.credential {
@@ -216,7 +216,7 @@ impl Auth {
             }
             Credential::Jwt { .. } | Credential::Certificate { .. } => self.role_of(&caller.principal),
         };
-        // Less than it was is another matter: some of what goes on may not be for that role.
+        // A call under way may not be allowed for a lower role.
         if role.is_some() && role >= caller.role { Ok(()) } else { Err(gone) }
     }
 }

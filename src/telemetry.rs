@@ -1,4 +1,4 @@
-//! Logs: where they go, how they look, and how much of them there is.
+//! Logging: level, format, and the writer thread.
 
 use std::{
     fmt,
@@ -11,11 +11,10 @@ use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::Log;
 
-/// Lines that wait to be written. What comes when there are so many is dropped: whoever reads our standard error, or
-/// does not, must not hold up the peers.
+/// Lines that wait to be written; further lines are dropped. A blocked standard error must not hold up the peers.
 const WAITING_LINES: usize = 8 * 1024;
 
-/// Keeps the logs flowing. What waits when it is dropped is written, if somebody takes it soon.
+/// Keeps the writer thread running. Dropping it flushes the lines that wait.
 #[must_use]
 pub struct Logs {
     level: Level,
@@ -23,14 +22,14 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// By which what is logged can be changed.
+    /// Changes the log level.
     #[must_use]
     pub fn level(&self) -> Level {
         self.level.clone()
     }
 }
 
-/// What is logged, to be changed. Clones change the same.
+/// Changes the log level. Clones change the same one.
 #[derive(Clone)]
 pub struct Level(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
 
@@ -41,7 +40,7 @@ impl fmt::Debug for Level {
 }
 
 impl Level {
-    /// From now on, this is. What can't be read, which [`crate::config::Config::load`] has checked, changes nothing.
+    /// Sets the level. Invalid directives change nothing; [`crate::config::Config::load`] rejects them.
     pub fn set(&self, directives: &str) {
         if let Ok(filter) = directives.parse() {
             // It fails when the logs have ended.
@@ -50,8 +49,8 @@ impl Level {
     }
 }
 
-/// Sends logs to standard error, from a thread of their own, for as long as what is returned is held. `None` if that
-/// has been done before, or if the level can't be read (which [`crate::config::Config::load`] has checked).
+/// Logs to standard error from a thread of its own, until the result is dropped. `None` if logging is initialized
+/// already or the level is invalid, which [`crate::config::Config::load`] rejects.
 pub fn init(log: &Log) -> Option<Logs> {
     let filter = log.level.parse::<EnvFilter>().ok()?;
     let (writer, flow) =

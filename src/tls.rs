@@ -1,7 +1,6 @@
-//! TLS: from PEM files to what rustls needs, and anew when the files change.
+//! TLS: rustls configurations from PEM files, reloaded when the files change (see [`crate::reload`]).
 //!
-//! It owns what was read and when it was looked at last; it opens no socket and runs no task. Sessions are never
-//! resumed: a new connection always sees the files that there are.
+//! It opens no socket and runs no task. Sessions are never resumed: a new connection always uses the current files.
 
 mod certificate;
 mod client;
@@ -14,9 +13,9 @@ mod tests;
 mod verifier;
 
 pub use certificate::{holder, not_after};
-pub use client::{ClientSettings, ClientTls, KeyPair, Trust};
+pub use client::{ClientSettings, ClientTls, PeerTlsMode};
 pub use explain::explain;
-pub use server::{ClientAuth, Clients, ServerSettings, ServerTls};
+pub use server::{ClientAuth, ServerSettings, ServerTls};
 
 use std::{
     path::{Path, PathBuf},
@@ -25,11 +24,11 @@ use std::{
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-/// A file that is not what it should be.
+/// A file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]
 pub struct TlsError {
-    /// The setting that names the file: `ca`, `cert` or `key`.
+    /// The setting that names the file: `ca`, `client_ca`, `cert` or `key`.
     pub setting: &'static str,
     path: PathBuf,
     reason: String,

@@ -10,15 +10,31 @@ use axum::{
 };
 use http::{StatusCode, header::HOST, uri::Authority};
 use rustls::pki_types::DnsName;
+use serde::{Deserialize, Serialize};
 
 /// The host names that the admin port answers to, besides IP addresses and `localhost`, which rebinding cannot use.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct AllowedHosts(Arc<[String]>);
 
 /// A list of allowed hosts has an entry that is neither a DNS name nor `*.` and a DNS name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a DNS name without a port, for example \"node-1.example\", or \"*.example\"")]
 pub struct InvalidHost(String);
+
+impl TryFrom<Vec<String>> for AllowedHosts {
+    type Error = InvalidHost;
+
+    fn try_from(names: Vec<String>) -> Result<Self, InvalidHost> {
+        Self::new(&names)
+    }
+}
+
+impl From<AllowedHosts> for Vec<String> {
+    fn from(hosts: AllowedHosts) -> Self {
+        hosts.0.to_vec()
+    }
+}
 
 impl AllowedHosts {
     /// Allows these names. `*.example` allows every name below `example`, but not `example`.

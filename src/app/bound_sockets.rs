@@ -1,4 +1,4 @@
-//! Where others come in: what is bound before anything runs.
+//! The listening sockets, bound before anything runs.
 
 use std::{io, net::SocketAddr};
 
@@ -6,51 +6,50 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::StartError;
 use crate::{
-    config::Config,
+    config::{Admin, Server, Socket},
     server::{SocketFile, SocketSettings},
 };
 
-/// Clients that may wait to be taken in: after a restart thousands come at once, and one that does not fit tries again
-/// after a second. The kernel has a bound of its own, mostly the same.
+/// After a restart thousands of clients connect at once, and one beyond the backlog retries after a second. The kernel's
+/// own limit is mostly the same.
 const BACKLOG: u32 = 4096;
 
-/// What is bound.
+/// The listening sockets.
 pub(super) struct BoundSockets {
     pub(super) listener: TcpListener,
-    /// Its address, with the port that it was given.
+    /// Its address, with the port that the system chose.
     pub(super) address: SocketAddr,
     pub(super) admin: Option<TcpListener>,
     pub(super) socket: Option<(UnixListener, SocketFile)>,
 }
 
 impl BoundSockets {
-    /// Binds whatever is configured.
-    pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
-        let failed = |source| StartError::Bind { address: config.listen, source };
-        let listener = listen(config.listen).map_err(failed)?;
+    pub(super) async fn open(server: &Server) -> Result<Self, StartError> {
+        let failed = |source| StartError::Bind { address: server.listen, source };
+        let listener = listen(server.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let admin = bind_admin(config.admin).await?;
-        let socket = config.socket.as_ref().map(bind_socket).transpose()?;
+        let admin = bind_admin(server.admin).await?;
+        let socket = server.socket.as_ref().map(bind_socket).transpose()?;
         Ok(Self { listener, address, admin, socket })
     }
 }
 
-/// Where clients come in.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A service that is started again finds the port as it left it.
+    // Otherwise connections in TIME_WAIT block the port after a restart.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-async fn bind_admin(address: Option<SocketAddr>) -> Result<Option<TcpListener>, StartError> {
-    let Some(address) = address else { return Ok(None) };
+async fn bind_admin(admin: Admin) -> Result<Option<TcpListener>, StartError> {
+    let Admin::At(address) = admin else { return Ok(None) };
     let bound = TcpListener::bind(address).await;
     bound.map(Some).map_err(|source| StartError::BindAdmin { address, source })
 }
 
-fn bind_socket(settings: &SocketSettings) -> Result<(UnixListener, SocketFile), StartError> {
-    let failed = |source| StartError::Socket { path: settings.path.clone(), source };
-    SocketFile::bind(settings).map_err(failed)
+fn bind_socket(socket: &Socket) -> Result<(UnixListener, SocketFile), StartError> {
+    let Socket { path, mode, owner, group } = socket.clone();
+    let settings = SocketSettings { path, mode, owner, group };
+    SocketFile::bind(&settings).map_err(|source| StartError::Socket { path: settings.path, source })
 }

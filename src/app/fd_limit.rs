@@ -1,34 +1,32 @@
-//! Open files, which are what a service like this runs out of first.
+//! The limit on open files (`RLIMIT_NOFILE`): each peer and each client takes a file descriptor.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
 use crate::admin;
 
-/// Files that the service itself has open: sockets that it listens on, those of its threads, logs, whatever a resolver
-/// needs, and connections to the admin port.
+/// Files of the service itself: listening sockets, those of its threads, logs, resolvers, and the admin port.
 const OWN_FILES: usize = 64 + admin::MAX_CONNECTIONS;
-/// Fewer clients than this may be fewer than there are. What is left of a usual limit is more.
+/// Below this the log warns: it may be fewer clients than there are.
 const FEW_CLIENTS: usize = 1024;
-/// There is room for some clients, however few files there may be.
+/// The minimum, however low the limit is.
 const FEWEST_CLIENTS: usize = 16;
 
-/// Each peer and each client takes a file descriptor, and many systems start processes with few of those that they
-/// may have. Returns how many it is now.
+/// Raises the soft limit to the hard limit, and returns it.
 pub(super) fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    // It may not be allowed, and is no reason not to run.
+    // It may not be allowed; the service runs with fewer clients then.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let current = getrlimit(Resource::Nofile).current;
     current.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX))
 }
 
-/// How many clients there may be: as many as there are files that neither peers nor the service itself may need.
+/// The number of clients that peers and the service itself leave files for.
 fn room_for_clients(files: usize, peers: usize) -> usize {
     files.saturating_sub(peers).saturating_sub(OWN_FILES).max(FEWEST_CLIENTS)
 }
 
-/// How many clients there may be on each way in, if so many are wanted: each has places of its own.
+/// The limit on clients per listening socket: at most `wanted`.
 pub(super) fn fit(wanted: usize, files: usize, peers: usize, ways_in: usize) -> usize {
     let clients = room_for_clients(files, peers) / ways_in;
     if clients < wanted {

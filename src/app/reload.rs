@@ -1,13 +1,12 @@
-//! The configuration, anew, while the service runs.
-//!
-//! What can be changed is: configured peers, limits, who gets in and how, the level of the logs. What can't is named in the log and stays as it
-//! was. Whoever makes another setting changeable adds it to `config::Changes` and here.
+//! Applies a configuration that was read again, while the service runs: configured peers, limits, TLS and auth for clients,
+//! and the log level. Other settings that differ are logged, and need a restart.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::loaded_config::{LoadedConfig, listener_limits};
 use crate::{
     config::{Config, ConfigError, PeerChanges, diff},
     metrics::{Reload, Reloads},
@@ -17,22 +16,22 @@ use crate::{
     telemetry::Level,
 };
 
-/// Takes in configurations that were read anew.
+/// Applies configurations that were read again.
 pub struct Reloader {
     pub(super) running: Config,
     pub(super) listeners: Arc<Listeners>,
     pub(super) pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
     pub(super) access: Arc<Access>,
     pub(super) reloads: Reloads,
-    /// Where the configuration in effect is told.
+    /// The configuration in effect, for `/config`.
     pub(super) effective: watch::Sender<Arc<str>>,
 }
 
 impl Reloader {
-    /// Does what is different. A configuration that is wrong changes nothing.
-    pub async fn reload(&mut self, read: Result<Config, ConfigError>, level: Option<&Level>) -> Reload {
+    /// Applies what differs. An invalid configuration changes nothing.
+    pub async fn reload(&mut self, read: Result<LoadedConfig, ConfigError>, level: Option<&Level>) -> Reload {
         let how = match read {
-            Ok(new) => self.apply(&new, level).await,
+            Ok(new) => self.apply(new, level).await,
             Err(error) => {
                 error!(%error, "the configuration is wrong: nothing was changed");
                 Reload::Refused
@@ -42,8 +41,8 @@ impl Reloader {
         how
     }
 
-    async fn apply(&mut self, new: &Config, level: Option<&Level>) -> Reload {
-        let changes = diff(&self.running, new);
+    async fn apply(&mut self, new: LoadedConfig, level: Option<&Level>) -> Reload {
+        let changes = diff(&self.running, &new.config);
         if !changes.fixed.is_empty() {
             let keys = changes.fixed.join(", ");
             warn!(keys, "these settings are different, and stay as they were until a restart");
@@ -52,17 +51,15 @@ impl Reloader {
             info!("the configuration has nothing new that can be changed now");
             return Reload::Unchanged;
         }
-        if let Some(limits) = changes.limits {
-            self.listeners.set_limits(limits);
-        }
-        if let Some(limit) = changes.peer_limit {
+        if let Some(limits) = &changes.limits {
+            self.listeners.set_limits(listener_limits(limits));
             for pool in self.pools.values() {
-                // One that has stopped needs none.
-                let _ = pool.set_limit(limit).await;
+                // It fails if the pool has stopped.
+                let _ = pool.set_limit(limits.max_peers).await;
             }
         }
         if changes.access {
-            self.access.replace(new.tls.clone(), Arc::clone(&new.auth));
+            self.access.replace(new.tls, new.auth);
         }
         for change in &changes.peers {
             self.change_peers(change).await;
@@ -70,17 +67,18 @@ impl Reloader {
         if let (Some(text), Some(level)) = (&changes.level, level) {
             level.set(text);
         }
-        self.running.apply(&changes, new);
+        self.running = self.running.with_changes_of(&new.config);
         self.effective.send_replace(self.running.effective().into());
         let count = |number: fn(&PeerChanges) -> usize| changes.peers.iter().map(number).sum::<usize>();
         let (added, removed) = (count(|change| change.added.len()), count(|change| change.removed.len()));
+        let limits = changes.limits.as_ref();
         info!(
             added,
             removed,
-            max_listeners = changes.limits.map(|limits| limits.listeners),
-            max_listeners_per_principal = changes.limits.map(|limits| limits.per_owner),
-            max_streams = changes.limits.map(|limits| limits.streams),
-            max_peers = changes.peer_limit,
+            max_listeners = limits.map(|limits| limits.max_listeners),
+            max_listeners_per_principal = limits.map(|limits| limits.max_listeners_per_principal),
+            max_streams = limits.map(|limits| limits.max_streams),
+            max_peers = limits.map(|limits| limits.max_peers),
             access = changes.access.then_some(true),
             level = changes.level,
             "configuration reloaded"
@@ -88,12 +86,12 @@ impl Reloader {
         Reload::Applied
     }
 
-    /// First those that go, so that there is room for those that come.
+    /// Removes first, to make room for those that are added.
     async fn change_peers(&self, change: &PeerChanges) {
-        let Some(pool) = self.pools.get(&change.pool) else { return };
+        let Some(pool) = self.pools.get(&*change.pool) else { return };
         for peer in &change.removed {
             match pool.remove(peer.clone()).await {
-                // Somebody else has removed it before, also in favour of one that is learned.
+                // A client has removed it before, or it is a learned peer now.
                 Ok(()) | Err(PoolError::PeerNotFound(_) | PoolError::PeerNotConfigured) => {}
                 Err(error) => warn!(pool = %change.pool, %peer, %error, "the peer was not removed"),
             }

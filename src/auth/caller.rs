@@ -1,43 +1,43 @@
-//! Somebody who asks for something.
+//! Callers and their credentials.
 
 use std::{sync::Arc, time::SystemTime};
 
 use super::Role;
 
-/// What a client shows of itself with a request.
+/// The credentials of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Credentials<'a> {
-    /// It comes from this machine.
+    /// The connection comes over loopback or the Unix socket.
     pub is_local: bool,
-    /// The certificate of its connection, which was good when that came up.
+    /// The client certificate of the connection.
     pub certificate: Option<&'a Certificate>,
-    /// The header of that name.
+    /// The `authorization` header.
     pub authorization: Option<&'a [u8]>,
 }
 
-/// What counts of a client's certificate.
+/// What is used of a client certificate.
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    /// Whom it is for; `None`: it does not say.
+    /// Its holder, if it names one.
     pub holder: Option<String>,
-    /// Until when it is good.
+    /// When it expires.
     pub expires: Option<SystemTime>,
 }
 
-/// Somebody who asks for something, as it is known here.
+/// An authenticated caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Who it is: `local`, `anonymous`, `token:NAME`, `jwt:SUBJECT` or `cert:NAME`.
+    /// `local`, `anonymous`, `token:NAME`, `jwt:SUBJECT` or `cert:NAME`.
     pub principal: Arc<str>,
-    /// What it may do; `None`: nothing.
+    /// `None`: no access.
     pub role: Option<Role>,
     pub(super) credential: Credential,
 }
 
-/// What somebody is known by. Nothing in it is of use to anybody else.
+/// How a caller authenticated. It contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// Nothing was shown.
+    /// Without credentials.
     None,
     /// A token with this hash.
     Token([u8; 32]),
@@ -53,26 +53,26 @@ pub enum Credential {
     },
 }
 
-/// Why somebody does not get what it asks for.
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Nothing was shown, and that is not enough.
+    /// Credentials are required.
     #[error("no credentials were shown: a token or a client certificate is needed")]
     Missing,
-    /// What was shown is not accepted.
+    /// The credentials are not accepted.
     #[error("{0}")]
     Invalid(&'static str),
-    /// The token was good once.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
-    /// It may not.
+    /// The role is not sufficient.
     #[error("{principal} {}; this takes the role {needed}", has(*.role))]
     Role {
-        /// Who it is.
+        /// The caller.
         principal: Arc<str>,
-        /// What it has.
+        /// Its role.
         role: Option<Role>,
-        /// What it would need.
+        /// The required role.
         needed: Role,
     },
 }
@@ -90,10 +90,10 @@ impl Caller {
         Self { principal: principal.into(), role, credential: Credential::None }
     }
 
-    /// Whether it may do what takes this role.
+    /// Requires a role.
     ///
     /// # Errors
-    /// It may not.
+    /// The caller does not have it.
     pub fn require(&self, needed: Role) -> Result<(), Refusal> {
         match self.role {
             Some(role) if role >= needed => Ok(()),
@@ -102,19 +102,19 @@ impl Caller {
         }
     }
 
-    /// Whether it looks after what is everybody's.
+    /// Whether it is an operator.
     #[must_use]
     pub fn is_operator(&self) -> bool {
         self.role == Some(Role::Operator)
     }
 
-    /// Whether it is somebody on this machine, who has shown nothing.
+    /// Whether it is a local caller without credentials.
     #[must_use]
     pub fn is_local(&self) -> bool {
         &*self.principal == super::LOCAL
     }
 
-    /// Whether what it has shown may stop being accepted.
+    /// Whether its credentials can expire or be revoked.
     #[must_use]
     pub fn may_lapse(&self) -> bool {
         self.credential != Credential::None

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKind};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Refusal, jwks::Keys};
 
@@ -20,7 +20,8 @@ const MAX_SUBJECT: usize = 512;
 const WRONG_SIGNATURE: Refusal = Refusal::Invalid("the token is not signed by a key of the issuer");
 
 /// Which JWTs are accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct JwtSettings {
     /// The file with the issuer's keys.
     pub jwks: PathBuf,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
 /// What somebody may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
@@ -35,5 +37,25 @@ impl Role {
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// A role in the configuration; `none`: no access.
+pub(super) mod role_or_none {
+    use super::*;
+
+    #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)] // as serde calls it
+    pub(in super::super) fn serialize<S: Serializer>(role: &Option<Role>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(role.map_or("none", Role::as_str))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Role>, D::Error> {
+        let word = String::deserialize(from)?;
+        match Role::from_word(&word) {
+            None if word != "none" => Err(D::Error::unknown_variant(&word, &["none", "viewer", "operator"])),
+            role => Ok(role),
+        }
     }
 }

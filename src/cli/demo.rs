@@ -13,7 +13,7 @@ use self::observer::DemoObserver;
 
 use crate::{
     api::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
-    app::Service,
+    app::{LoadedConfig, Service},
     cli::{
         self, GlobalArgs, Output,
         exit::Failure,
@@ -27,7 +27,7 @@ use crate::{
             renderer::Renderer,
         },
     },
-    config::{Admin, Config, Overrides, parse_listen},
+    config::{Admin, Overrides, parse_listen},
     sim::{Outages, SimConfig, SimPeer},
 };
 
@@ -137,7 +137,7 @@ async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Fa
         peers: configured.into_iter().collect(),
         ..Overrides::default()
     };
-    let config = Config::load(settings).map_err(|error| Failure::Usage(error.to_string()))?;
+    let config = LoadedConfig::load(&settings).map_err(|error| Failure::Usage(error.to_string()))?;
     Service::start(config).await.map_err(not_started)
 }
 

@@ -16,9 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
 use crate::{
-    app::{Service, StartError},
+    app::{LoadedConfig, Service, StartError},
     cli::{self, exit::Failure},
-    config::{Config, Overrides},
+    config::Overrides,
     metrics::LoopMonitors,
     telemetry::{self, Logs},
 };
@@ -57,7 +57,8 @@ pub struct ServeArgs {
 /// The configuration is wrong, the address can't be bound, or the service failed.
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let file = reload::watch(&args.settings);
-    let config = Config::load(args.settings.clone()).map_err(|error| Failure::Usage(error.to_string()))?;
+    let loaded = LoadedConfig::load(&args.settings).map_err(|error| Failure::Usage(error.to_string()))?;
+    let config = loaded.config();
     if args.check {
         let peers: usize = config.pools.iter().map(|pool| pool.peers.len()).sum();
         return cli::print([format!(
@@ -70,8 +71,8 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-    let socket = config.socket.as_ref().map(|socket| socket.path.clone());
-    let mut service = Service::start(config).await.map_err(not_started)?;
+    let socket = config.server.socket.as_ref().map(|socket| socket.path.clone());
+    let mut service = Service::start(loaded).await.map_err(not_started)?;
     let socket = socket.map(|path| format!("listening on unix:{}", path.display()));
     cli::print([format!("listening on {}", service.address())].into_iter().chain(socket))?;
     notify_systemd(vec![NotifyState::Ready]).await;

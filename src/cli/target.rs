@@ -12,11 +12,9 @@ use tonic::{
 
 use crate::{
     cli::{address::ServerAddress, exit::Failure},
-    tls::{ClientSettings, ClientTls, KeyPair, Trust},
+    tls::{ClientSettings, ClientTls, PeerTlsMode},
 };
 
-/// Where the authorities of the system are.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/";
 /// The ids of these options, for commands that ask nobody.
 pub(super) const OPTIONS: [&str; 6] =
     ["server", "tls_ca", "tls_cert", "tls_key", "tls_server_name", "token_file"];
@@ -98,15 +96,18 @@ impl Target {
         let server_name = ServerName::try_from(name.to_owned()).map_err(|_| {
             Failure::Usage(format!("--tls-server-name: {name:?} is not a DNS name, nor an IP address"))
         })?;
-        let ca = self.tls_ca.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_AUTHORITIES));
-        let identity = match (&self.tls_cert, &self.tls_key) {
-            (Some(cert), Some(key)) => Some(KeyPair { cert: cert.clone(), key: key.clone() }),
-            (None, None) => None,
+        match (&self.tls_cert, &self.tls_key) {
             (Some(_), None) => return Err(Failure::Usage("--tls-cert needs --tls-key too".into())),
             (None, Some(_)) => return Err(Failure::Usage("--tls-key needs --tls-cert too".into())),
+            _ => {}
+        }
+        let settings = ClientSettings {
+            mode: PeerTlsMode::Verify,
+            ca: self.tls_ca.clone(),
+            cert: self.tls_cert.clone(),
+            key: self.tls_key.clone(),
+            server_name: Some(server_name),
         };
-        let settings =
-            ClientSettings { trust: Trust::Authorities(ca), identity, server_name: Some(server_name) };
         let tls = ClientTls::load(settings)
             .map_err(|error| Failure::Usage(format!("--tls-{}: {error}", error.setting)))?;
         Ok(Some(tls.speaking(b"h2")))

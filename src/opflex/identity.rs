@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::Ipv4Addr};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -70,7 +70,8 @@ pub struct Proxies {
 }
 
 /// The reference's mode of a policy element; decides how an identity answer is applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ElementMode {
     /// Traffic is handed to the fabric unchanged; only the list of peers matters.
     #[default]

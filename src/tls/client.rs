@@ -1,7 +1,6 @@
-//! The client's side: how connections to peers are secured.
+//! The client side of TLS: connections to peers.
 
 use std::{
-    iter,
     net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,52 +8,77 @@ use std::{
 };
 
 use rustls::{ClientConfig, client::Resumption, pki_types::ServerName, sign::SingleCertAndKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{TlsError, crypto_provider, pem, verifier::PeerVerifier};
 use crate::reload::Watched;
 
-/// How connections to peers are to be secured, in files and names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where the authorities of the system are: the default of the reference's agent.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/";
+
+/// `[pool.tls]`: how connections to peers are secured.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct ClientSettings {
-    /// Who is believed to be a peer.
-    pub trust: Trust,
-    /// Who we are, for peers that ask.
-    pub identity: Option<KeyPair>,
+    /// Whether there is TLS, and whose certificates are accepted.
+    pub mode: PeerTlsMode,
+    /// PEM file, or directory of such files, with the authorities; default: those of the system.
+    pub ca: Option<PathBuf>,
+    /// PEM file with our certificate chain, for peers that request one; needs `key`.
+    pub cert: Option<PathBuf>,
+    /// PEM file with the private key. May be the same file.
+    pub key: Option<PathBuf>,
     /// The name that is asked for, and that the certificate must be for if it is verified.
+    #[serde(serialize_with = "write_name", deserialize_with = "read_name")]
     pub server_name: Option<ServerName<'static>>,
 }
 
-/// Who is believed to be a peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Everybody.
-    Everybody,
-    /// Those with a certificate of an authority in this file, or in the files of this directory.
-    Authorities(PathBuf),
+/// Whether there is TLS to peers, and whose certificates are accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerTlsMode {
+    /// Plaintext.
+    #[default]
+    Disabled,
+    /// Any certificate is accepted.
+    Encrypted,
+    /// Certificates are verified.
+    Verify,
 }
 
-/// A certificate chain and its private key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyPair {
-    /// PEM file with the certificates, our own first.
-    pub cert: PathBuf,
-    /// PEM file with the private key. May be the same file.
-    pub key: PathBuf,
+impl ClientSettings {
+    /// The file or directory with the authorities, if certificates are verified.
+    #[must_use]
+    pub fn authorities(&self) -> Option<PathBuf> {
+        let ca = || self.ca.clone().unwrap_or_else(|| PathBuf::from(SYSTEM_AUTHORITIES));
+        (self.mode == PeerTlsMode::Verify).then(ca)
+    }
 }
 
-/// What the files hold.
+#[allow(clippy::ref_option)] // as serde calls it
+fn write_name<S: Serializer>(name: &Option<ServerName<'static>>, to: S) -> Result<S::Ok, S::Error> {
+    name.as_ref().map(ServerName::to_str).serialize(to)
+}
+
+fn read_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ServerName<'static>>, D::Error> {
+    let name = String::deserialize(from)?;
+    let wrong = || D::Error::custom(format!("{name:?} is not a DNS name, nor an IP address"));
+    name.clone().try_into().map(Some).map_err(|_| wrong())
+}
+
+/// The content of the files.
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ClientConfig>,
     certificate_expires: Option<SystemTime>,
 }
 
-/// The client's side of TLS.
+/// The client side of TLS.
 #[derive(Debug)]
 pub struct ClientTls {
     settings: ClientSettings,
     files: Watched<Loaded>,
-    /// What is asked for by ALPN; empty: nothing.
+    /// The ALPN protocols to offer.
     protocols: Vec<Vec<u8>>,
 }
 
@@ -62,20 +86,16 @@ impl ClientTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// One of them is not there, or not what it should be.
+    /// The first file that cannot be used.
     pub fn load(settings: ClientSettings) -> Result<Self, TlsError> {
         let watched = settings.clone();
-        let files = Watched::new(paths(&settings), move || load_files(&watched))?;
+        let paths = [settings.authorities(), settings.cert.clone(), settings.key.clone()];
+        let paths = paths.into_iter().flatten().collect();
+        let files = Watched::new(paths, move || load_files(&watched))?;
         Ok(Self { settings, files, protocols: Vec::new() })
     }
 
-    /// What it was made from.
-    #[must_use]
-    pub const fn settings(&self) -> &ClientSettings {
-        &self.settings
-    }
-
-    /// For a new connection: what the files hold now, or held when they were good last.
+    /// For a new connection: from the newest valid files.
     #[must_use]
     pub fn config(&self) -> Arc<ClientConfig> {
         let config = Arc::clone(&self.files.current().config);
@@ -87,13 +107,13 @@ impl ClientTls {
         Arc::new(config)
     }
 
-    /// When the certificate that is shown to peers expires, or the first of those between it and the authority.
+    /// When the first certificate of our chain expires.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<SystemTime> {
         self.files.current().certificate_expires
     }
 
-    /// Asks for this protocol, by ALPN.
+    /// Offers this protocol by ALPN.
     #[must_use]
     pub fn speaking(mut self, protocol: &[u8]) -> Self {
         self.protocols = vec![protocol.to_vec()];
@@ -113,27 +133,16 @@ impl ClientTls {
     }
 }
 
-fn paths(settings: &ClientSettings) -> Vec<PathBuf> {
-    let ca = match &settings.trust {
-        Trust::Everybody => None,
-        Trust::Authorities(path) => Some(path.clone()),
-    };
-    let own = settings.identity.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
-    iter::empty().chain(ca).chain(own).collect()
-}
-
 fn load_files(settings: &ClientSettings) -> Result<Loaded, TlsError> {
     let provider = crypto_provider();
-    let authorities = match &settings.trust {
-        Trust::Everybody => None,
-        Trust::Authorities(path) => Some(Arc::new(pem::authorities(path)?.roots)),
-    };
+    let authorities = settings.authorities().map(|path| pem::authorities("ca", &path)).transpose()?;
     let verifier = PeerVerifier {
         algorithms: provider.signature_verification_algorithms,
-        authorities,
+        authorities: authorities.map(|authorities| Arc::new(authorities.roots)),
         name: settings.server_name.clone(),
     };
-    let identity = settings.identity.as_ref().map(|files| pem::key_pair(files, &provider)).transpose()?;
+    let files = settings.cert.as_ref().zip(settings.key.as_ref());
+    let identity = files.map(|(cert, key)| pem::key_pair(cert, key, &provider)).transpose()?;
     let certificate_expires = identity.as_ref().and_then(|identity| pem::first_to_expire(&identity.cert));
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)

@@ -1,4 +1,4 @@
-//! What went wrong in TLS, in words for people.
+//! TLS errors in words for people.
 
 use std::{
     io,

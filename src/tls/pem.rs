@@ -13,42 +13,46 @@ use rustls::{
 };
 use tracing::warn;
 
-use super::{KeyPair, TlsError, certificate::not_after, public_key::PublicKey};
+use super::{TlsError, certificate::not_after, public_key::PublicKey};
 use crate::reload::{MAX_SIZE, read};
 
-/// A certificate chain, the end entity's first, and its private key.
-pub(super) fn key_pair(files: &KeyPair, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
-    let chain = certificates("cert", &files.cert)?;
-    let failed = |reason: String| TlsError::new("key", &files.key, reason);
+/// Our certificate chain and its private key.
+pub(super) fn key_pair(
+    cert: &Path,
+    key_file: &Path,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let chain = certificates("cert", cert)?;
+    let failed = |reason: String| TlsError::new("key", key_file, reason);
     let key = provider
         .key_provider
-        .load_private_key(private_key(&files.key)?)
+        .load_private_key(private_key(key_file)?)
         .map_err(|error| failed(format!("the private key cannot be used: {error}")))?;
     let certified = chain.first().and_then(PublicKey::of).map(|key| key.whole);
     // rustls would compare them too, but it cannot read certificates of version 1, and OpenSSL makes such.
     if let (Some(certified), Some(own)) = (certified, key.public_key())
         && own.as_ref() != certified
     {
-        return Err(failed(format!("is not the key of the first certificate in {}", files.cert.display())));
+        return Err(failed(format!("is not the key of the first certificate in {}", cert.display())));
     }
     Ok(Arc::new(CertifiedKey::new(chain, key)))
 }
 
-/// Those whose word is good.
+/// Trusted authorities.
 pub(super) struct Authorities {
     pub(super) roots: RootCertStore,
     /// When the first of their certificates expires.
     pub(super) expires: Option<SystemTime>,
 }
 
-/// The authorities in a file, or in all files of a directory.
-pub(super) fn authorities(path: &Path) -> Result<Authorities, TlsError> {
-    let found = if path.is_dir() { in_directory(path)? } else { certificates("ca", path)? };
+/// Loads the authorities in a file, or in all files of a directory.
+pub(super) fn authorities(setting: &'static str, path: &Path) -> Result<Authorities, TlsError> {
+    let found = if path.is_dir() { in_directory(setting, path)? } else { certificates(setting, path)? };
     let expires = first_to_expire(&found);
     let mut roots = RootCertStore::empty();
     let (_, ignored) = roots.add_parsable_certificates(found);
     if roots.is_empty() {
-        return Err(TlsError::new("ca", path, "no certificate in it can be used as an authority"));
+        return Err(TlsError::new(setting, path, "no certificate in it can be used as an authority"));
     }
     if ignored > 0 {
         warn!(ca = %path.display(), ignored, "some certificates cannot be used as authorities");
@@ -61,16 +65,17 @@ pub(super) fn first_to_expire(certificates: &[CertificateDer<'_>]) -> Option<Sys
     certificates.iter().filter_map(not_after).min()
 }
 
-/// The same certificate is often there several times: by name, by hash, and in a bundle. Files that have none are
-/// passed over; one that begins a certificate and does not end it is a mistake.
-fn in_directory(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let entries = fs::read_dir(path).map_err(|error| TlsError::new("ca", path, error.to_string()))?;
+/// Directories often have a certificate several times: by name, by hash, and in a bundle. Files without certificates are
+/// skipped; a truncated certificate is an error.
+fn in_directory(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let failed = |reason: &str| TlsError::new(setting, path, reason);
+    let entries = fs::read_dir(path).map_err(|error| failed(&error.to_string()))?;
     let files = entries.flatten().map(|entry| entry.path()).filter(|file| file.is_file());
     let mut found = Vec::new();
     for file in files {
-        match certificates("ca", &file) {
+        match certificates(setting, &file) {
             Ok(certificates) => found.extend(certificates),
-            // Half a certificate is one that is being replaced, or was; anything else is none of ours.
+            // A truncated certificate is probably being replaced.
             Err(error) if begins_certificate(&file) => return Err(error),
             Err(_) => {}
         }
@@ -78,7 +83,7 @@ fn in_directory(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     found.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
     found.dedup();
     if found.is_empty() {
-        return Err(TlsError::new("ca", path, "no file in the directory holds a PEM certificate"));
+        return Err(failed("no file in the directory holds a PEM certificate"));
     }
     Ok(found)
 }

@@ -1,54 +1,58 @@
-//! The server's side: how the connections of clients are secured.
+//! The server side of TLS: connections of clients.
 
-use std::{iter, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use rustls::{
     ServerConfig,
+    crypto::CryptoProvider,
     server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
+use serde::{Deserialize, Serialize};
 
-use super::{KeyPair, TlsError, crypto_provider, pem};
+use super::{TlsError, crypto_provider, pem};
 use crate::reload::Watched;
 
-/// The one protocol that is spoken.
+/// HTTP/1.1 is for gRPC-Web.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// How the connections of clients are to be secured, in files.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// `[server.tls]`: how the connections of clients are secured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServerSettings {
-    /// Who we are.
-    pub identity: KeyPair,
-    /// Whose certificates are looked at; `None`: nobody is asked for one.
-    pub clients: Option<Clients>,
-}
-
-/// Clients with certificates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clients {
-    /// PEM file, or directory of such files, with the authorities that sign them.
-    pub ca: PathBuf,
-    /// Whether there is another way in.
-    pub auth: ClientAuth,
+    /// PEM file with our certificate chain.
+    pub cert: PathBuf,
+    /// PEM file with the private key. May be the same file.
+    pub key: PathBuf,
+    /// PEM file, or directory of such files, with the authorities of client certificates; `None`: none are requested.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients need a certificate; only with `client_ca`.
+    pub client_auth: Option<ClientAuth>,
 }
 
 /// Whether clients need a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ClientAuth {
-    /// Nobody gets in without one.
-    Required,
-    /// One that is shown must be good.
+    /// Clients without a certificate are accepted.
+    #[default]
     Optional,
+    /// Clients without a certificate are rejected.
+    Required,
 }
 
-/// The server's side of TLS.
+/// The server side of TLS.
 #[derive(Debug)]
 pub struct ServerTls {
     settings: ServerSettings,
     files: Watched<Loaded>,
 }
 
-/// What the files hold.
+/// The content of the files.
 struct Loaded {
     config: Arc<ServerConfig>,
     certificate_expires: Option<SystemTime>,
@@ -59,23 +63,15 @@ impl ServerTls {
     /// Reads the files.
     ///
     /// # Errors
-    /// One of them is not there, or not what it should be.
+    /// The first file that cannot be used.
     pub fn load(settings: ServerSettings) -> Result<Self, TlsError> {
-        let own = [settings.identity.cert.clone(), settings.identity.key.clone()];
-        let paths = iter::chain(own, settings.clients.iter().map(|clients| clients.ca.clone())).collect();
+        let paths = [&settings.cert, &settings.key].into_iter().chain(&settings.client_ca).cloned().collect();
         let watched = settings.clone();
         let files = Watched::new(paths, move || load_files(&watched))?;
         Ok(Self { settings, files })
     }
 
-    /// What it was made from.
-    #[must_use]
-    pub const fn settings(&self) -> &ServerSettings {
-        &self.settings
-    }
-
-    /// For a new connection: what the files hold now, or held when they were good last. To be asked now and then also
-    /// while nobody comes, so that bad files are warned of before somebody does.
+    /// For a new connection: from the newest valid files. Calling it regularly logs invalid files before a client connects.
     #[must_use]
     pub fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.files.current().config)
@@ -84,10 +80,10 @@ impl ServerTls {
     /// Whether clients are asked for a certificate.
     #[must_use]
     pub const fn asks_clients(&self) -> bool {
-        self.settings.clients.is_some()
+        self.settings.client_ca.is_some()
     }
 
-    /// When the certificate that is shown to clients expires, or the first of those between it and the authority.
+    /// When the first certificate of our chain expires.
     #[must_use]
     pub fn certificate_expires(&self) -> Option<SystemTime> {
         self.files.current().certificate_expires
@@ -102,22 +98,22 @@ impl ServerTls {
 
 fn load_files(settings: &ServerSettings) -> Result<Loaded, TlsError> {
     let provider = crypto_provider();
-    let identity = pem::key_pair(&settings.identity, &provider)?;
+    let identity = pem::key_pair(&settings.cert, &settings.key, &provider)?;
     let certificate_expires = pem::first_to_expire(&identity.cert);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(rustls::DEFAULT_VERSIONS)
         // Cannot fail: aws-lc has what TLS 1.2 and 1.3 need.
-        .map_err(|error| TlsError::new("cert", &settings.identity.cert, error.to_string()))?;
-    let (builder, client_ca_expires) = match &settings.clients {
+        .map_err(|error| TlsError::new("cert", &settings.cert, error.to_string()))?;
+    let (builder, client_ca_expires) = match &settings.client_ca {
         None => (builder.with_no_client_auth(), None),
-        Some(clients) => {
-            let (verifier, expires) = verifier(clients, provider)?;
+        Some(ca) => {
+            let (verifier, expires) = verifier(ca, settings.client_auth.unwrap_or_default(), provider)?;
             (builder.with_client_cert_verifier(verifier), expires)
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-    // A session that is resumed would not have its client's certificate looked at again.
+    // A resumed session would not verify the client certificate again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Loaded { config: Arc::new(config), certificate_expires, client_ca_expires })
@@ -125,13 +121,13 @@ fn load_files(settings: &ServerSettings) -> Result<Loaded, TlsError> {
 
 type Verifier = (Arc<dyn ClientCertVerifier>, Option<SystemTime>);
 
-fn verifier(clients: &Clients, provider: Arc<rustls::crypto::CryptoProvider>) -> Result<Verifier, TlsError> {
-    let authorities = pem::authorities(&clients.ca)?;
+fn verifier(ca: &Path, auth: ClientAuth, provider: Arc<CryptoProvider>) -> Result<Verifier, TlsError> {
+    let authorities = pem::authorities("client_ca", ca)?;
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities.roots), provider);
-    let builder = match clients.auth {
+    let builder = match auth {
         ClientAuth::Required => builder,
         ClientAuth::Optional => builder.allow_unauthenticated(),
     };
-    let verifier = builder.build().map_err(|error| TlsError::new("ca", &clients.ca, error.to_string()))?;
+    let verifier = builder.build().map_err(|error| TlsError::new("client_ca", ca, error.to_string()))?;
     Ok((verifier, authorities.expires))
 }

@@ -32,8 +32,11 @@ fn certified() -> (rcgen::Certificate, Key) {
     (CertificateParams::new(["leaf".to_owned()]).unwrap().self_signed(&key).unwrap(), key)
 }
 
-fn load(trust: Trust, identity: Option<KeyPair>) -> Result<ClientTls, TlsError> {
-    ClientTls::load(ClientSettings { trust, identity, server_name: None })
+/// Any peer is accepted without `ca`.
+fn load(ca: Option<PathBuf>, own: Option<[PathBuf; 2]>) -> Result<ClientTls, TlsError> {
+    let mode = if ca.is_some() { PeerTlsMode::Verify } else { PeerTlsMode::Encrypted };
+    let (cert, key) = own.map(|[cert, key]| (cert, key)).unzip();
+    ClientTls::load(ClientSettings { mode, ca, cert, key, server_name: None })
 }
 
 #[test]
@@ -60,17 +63,17 @@ fn a_bad_file_is_named_with_its_setting_and_what_is_wrong_with_it() {
         (&cert, &locked, "key", "locked: the private key is encrypted"),
         (&cert, &of_another, "key", "other: is not the key of the first certificate in "),
     ] {
-        let pair = KeyPair { cert: cert.clone(), key: key.clone() };
-        let error = load(Trust::Everybody, Some(pair)).unwrap_err();
+        let pair = [cert.clone(), key.clone()];
+        let error = load(None, Some(pair)).unwrap_err();
         assert_eq!(error.setting, setting, "{error}");
         assert!(error.to_string().contains(words), "{error}");
     }
     for (ca, words) in [(&nothing, "holds no PEM certificate"), (&missing, "No such file")] {
-        let error = load(Trust::Authorities(ca.clone()), None).unwrap_err();
+        let error = load(Some(ca.clone()), None).unwrap_err();
         assert!(error.setting == "ca" && error.to_string().contains(words), "{error}");
     }
     let empty = Files::new();
-    let error = load(Trust::Authorities(empty.0.path().to_owned()), None).unwrap_err();
+    let error = load(Some(empty.0.path().to_owned()), None).unwrap_err();
     assert!(error.to_string().ends_with("no file in the directory holds a PEM certificate"), "{error}");
 }
 
@@ -81,8 +84,8 @@ fn one_file_may_hold_the_key_and_the_certificate_and_a_directory_the_authorities
     let both = files.write("both", &(key.serialize_pem() + &certificate.pem()));
     files.write("again", &certificate.pem());
     files.write("README", "not a certificate");
-    let pair = KeyPair { cert: both.clone(), key: both };
-    assert!(load(Trust::Authorities(files.0.path().to_owned()), Some(pair)).is_ok());
+    let pair = [both.clone(), both];
+    assert!(load(Some(files.0.path().to_owned()), Some(pair)).is_ok());
 }
 
 #[test]
@@ -90,12 +93,12 @@ fn half_an_authority_in_a_directory_is_a_mistake_and_so_is_what_is_no_file() {
     let files = Files::new();
     let pem = certified().0.pem();
     files.write("whole", &pem);
-    let directory = || load(Trust::Authorities(files.0.path().to_owned()), None);
+    let directory = || load(Some(files.0.path().to_owned()), None);
     let half = files.write("half", &pem[..pem.len() / 2]);
     assert!(directory().unwrap_err().to_string().contains(&half.display().to_string()));
     fs::remove_file(half).unwrap();
     assert!(directory().is_ok());
-    let device = load(Trust::Authorities("/dev/null".into()), None).unwrap_err().to_string();
+    let device = load(Some("/dev/null".into()), None).unwrap_err().to_string();
     assert!(device.ends_with("/dev/null: is not a regular file"), "{device}");
 }
 
@@ -128,7 +131,7 @@ fn no_byte_of_a_certificate_can_break_anything() {
 fn new_files_make_a_new_configuration_and_bad_ones_leave_the_old() {
     let files = Files::new();
     let ca = files.write("ca", &certified().0.pem());
-    let tls = load(Trust::Authorities(ca), None).unwrap();
+    let tls = load(Some(ca), None).unwrap();
     let first = tls.config();
     files.write("ca", "nothing");
     tls.expire();
@@ -161,9 +164,14 @@ fn the_key_exchange_between_our_client_and_server_is_post_quantum() {
     let files = Files::new();
     let (certificate, key) = certified();
     let cert = files.write("cert", &certificate.pem());
-    let identity = KeyPair { cert: cert.clone(), key: files.write("key", &key.serialize_pem()) };
-    let server = ServerTls::load(ServerSettings { identity, clients: None }).unwrap();
-    let client = load(Trust::Authorities(cert), None).unwrap().speaking(b"h2");
+    let settings = ServerSettings {
+        cert: cert.clone(),
+        key: files.write("key", &key.serialize_pem()),
+        client_ca: None,
+        client_auth: None,
+    };
+    let server = ServerTls::load(settings).unwrap();
+    let client = load(Some(cert), None).unwrap().speaking(b"h2");
     let mut client = ClientConnection::new(client.config(), client.server_name()).unwrap();
     let mut server = ServerConnection::new(server.config()).unwrap();
     handshake(&mut client, &mut server);

@@ -1,4 +1,4 @@
-//! What is asked of a peer's certificate.
+//! Verifies the certificates of peers.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use rustls::{
 
 use super::public_key::PublicKey;
 
-/// Who is believed to be a peer. Whoever it is must hold the key of the certificate.
+/// Verifies the chain and the name if there are authorities, and in any case that the peer holds the key.
 #[derive(Debug)]
 pub(super) struct PeerVerifier {
     pub(super) algorithms: WebPkiSupportedAlgorithms,
-    /// Those whose word is good; `None` believes everybody.
+    /// `None`: any certificate is accepted.
     pub(super) authorities: Option<Arc<RootCertStore>>,
     /// The name that the certificate must be for.
     pub(super) name: Option<ServerName<'static>>,
@@ -45,7 +45,7 @@ impl ServerCertVerifier for PeerVerifier {
         Ok(ServerCertVerified::assertion())
     }
 
-    /// As webpki does it, but for certificates that webpki does not read.
+    /// As webpki does it, also for certificates of X.509 version 1.
     fn verify_tls12_signature(
         &self,
         message: &[u8],

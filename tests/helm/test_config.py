@@ -56,15 +56,46 @@ class Config(unittest.TestCase):
     def setUpClass(cls):
         cls.files = Files()
 
+    # Values that only the service checks, and what it says.
+    BAD = {
+        "pools[0].tls.ca.secret=a": 'pool[0].tls.ca: has no effect without mode = "verify"',
+        "pools[0].tls.mode=encrypted,pools[0].tls.ca.secret=a": 'pool[0].tls.ca: has no effect without mode = "verify"',
+        "pools[0].tls.server_name=a": 'pool[0].tls.server_name: has no effect without mode = "encrypted" or "verify"',
+        "pools[0].tls.secret=a": 'pool[0].tls.cert: has no effect without mode = "encrypted" or "verify"',
+        "pools[0].timers.echo=20s,pools[0].timers.keepalive=20s": "pool[0].timers.keepalive: 20s is not longer than echo, 20s",
+        "pools[0].timers.echo=2m": "pool[0].timers.keepalive: 120s is not longer than echo, 120s",
+        "pools[0].timers.keepalive=15000ms": "pool[0].timers.keepalive: 15s is not longer than echo, 15s",
+        "pools[0].timers.connect=9ms": "pool[0].timers.connect: 9ms is out of range",
+        "pools[0].timers.handshake=61m": "pool[0].timers.handshake: 3660s is out of range",
+        "pools[0].timers.keepalive=99999999999999999999h": "pool[0].timers.keepalive: ",
+        "pools[0].peers={leaf-101:1,leaf-102:1,LEAF-101:1}": 'pool[0].peers[2]: "leaf-101:1" is there twice',
+        "log.level=verbose": '"verbose" is not a level',
+        "log.level=a=debug\\,inof": '"inof" is not a level',
+        "pools[0].mode=stitched,pools[1].mode=stitched": "pool[1].name: ",
+        "server.insecure=false": "server.listen: plaintext gRPC on 0.0.0.0:50051 is open to the network",
+    }
+
+    def check(self, found):
+        """What `serve --check` makes of the configuration."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "peerstatus.toml")
+            path.write_text(self.files.write(config(found), folder), encoding="utf-8")
+            command = [os.environ["PEERSTATUS_BIN"], "serve", "--check", "--config", path]
+            env = {"PEERSTATUS_NAME": "node-1"} if workload(found)["kind"] == "DaemonSet" else {}
+            return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+
     def test_the_service_takes_it(self):
         for case in CASES:
-            with self.subTest(case), tempfile.TemporaryDirectory() as folder:
-                path = pathlib.Path(folder, "peerstatus.toml")
-                path.write_text(self.files.write(config(manifests(case)), folder), encoding="utf-8")
-                command = [os.environ["PEERSTATUS_BIN"], "serve", "--check", "--config", path]
-                env = {"PEERSTATUS_NAME": "node-1"} if workload(manifests(case))["kind"] == "DaemonSet" else {}
-                result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
+            with self.subTest(case):
+                result = self.check(manifests(case))
                 self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_the_service_refuses_what_the_chart_leaves_to_it(self):
+        for values, words in self.BAD.items():
+            with self.subTest(values):
+                result = self.check(manifests("default", "--set", values))
+                self.assertEqual(result.returncode, 64, result.stderr)
+                self.assertIn(words, result.stderr)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -17,7 +16,7 @@ use opflex_peerstatus::{
         ListListenersRequest, ListPoolsRequest, RemovePeerRequest, ResetPeersRequest, WatchPeerStatusRequest,
         peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     },
-    auth::{Auth, AuthSettings, Grant, JwtSettings, LEEWAY, NewToken, Role},
+    auth::{AuthSettings, Grant, JwtSettings, LEEWAY, NewToken, PrincipalPattern, Role},
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -52,6 +51,10 @@ fn bearer(token: &str) -> Bearer {
     })
 }
 
+fn grant(principal: &str, role: Option<Role>) -> Grant {
+    Grant { principals: vec![PrincipalPattern::new(principal).unwrap()], role }
+}
+
 impl Stage {
     async fn new(shape: impl FnOnce(&mut AuthSettings)) -> Self {
         let files = ClientFiles::new();
@@ -69,8 +72,8 @@ impl Stage {
             AuthSettings { tokens: Some(tokens), jwt: Some(jwt), local: None, ..AuthSettings::default() };
         shape(&mut auth);
         let mut config = settings(&[]);
-        config.auth = Arc::new(Auth::load(auth).unwrap());
-        config.limits.per_owner = 2;
+        config.server.auth = auth;
+        config.limits.max_listeners_per_principal = 2;
         Self { files, server: Server::start_with(config).await, issuer, ann, bob, operator }
     }
 
@@ -133,10 +136,7 @@ async fn nobody_gets_in_without_credentials_or_with_wrong_ones() {
 #[tokio::test]
 async fn a_viewer_changes_no_pool() {
     let stage = Stage::new(|auth| {
-        auth.grants = vec![
-            Grant::new(&["jwt:banned".into()], None).unwrap(),
-            Grant::new(&["jwt:*-admin".into()], Some(Role::Operator)).unwrap(),
-        ];
+        auth.grants = vec![grant("jwt:banned", None), grant("jwt:*-admin", Some(Role::Operator))];
     })
     .await;
     let add = |port| AddPeerRequest { host: "127.0.0.1".into(), port, ..Default::default() };
@@ -331,9 +331,9 @@ async fn a_token_is_not_sent_where_others_can_listen_in_and_a_bad_file_is_told()
 async fn a_certificate_says_who_a_client_is() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let mut config = settings(&[]);
-    let grants = vec![Grant::new(&["cert:root".into()], Some(Role::Operator)).unwrap()];
+    let grants = vec![grant("cert:root", Some(Role::Operator))];
     let auth = AuthSettings { local: None, grants, ..AuthSettings::default() };
-    config.auth = Arc::new(Auth::load(auth).unwrap());
+    config.server.auth = auth;
     let server =
         SecureServer::start(&authority.issue("localhost"), Some((&clients, "optional")), config).await;
     let address = format!("https://localhost:{}", server.address().port());

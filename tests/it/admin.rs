@@ -10,7 +10,6 @@ use opflex_peerstatus::{
     api::pb::{
         CreateListenerRequest, GetPeerRequest, PeerStatus, Reason, RemovePeerRequest, WatchPeerStatusRequest,
     },
-    config::Config,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -293,7 +292,8 @@ async fn no_response_is_cached_and_each_ends_its_connection() {
 #[tokio::test]
 async fn only_allowed_hosts_are_answered() {
     let names = ["peerstatus.opflex.svc".to_owned(), "*.example".to_owned()];
-    let config = Config { admin_allowed_hosts: AllowedHosts::new(&names).unwrap(), ..settings(&[]) };
+    let mut config = settings(&[]);
+    config.server.admin_allowed_hosts = AllowedHosts::new(&names).unwrap();
     let server = Server::start_with(config).await;
     let admin = server.admin();
     for head in [

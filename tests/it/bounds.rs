@@ -34,7 +34,7 @@ async fn waits<F: Future + Unpin>(server: &Server, future: &mut F) -> bool {
 #[tokio::test]
 async fn there_are_only_so_many_connections_and_the_next_waits_for_its_turn() {
     let mut config = settings(&[]);
-    config.serving.connections = 1;
+    config.limits.max_connections = 1;
     let server = Server::start_with(config).await;
     server.pools().get_pool(pool()).await.unwrap();
     let address = format!("http://{}", server.address());

@@ -83,15 +83,15 @@ async fn a_variable_that_is_empty_counts_as_unset_and_blanks_between_peers_do_no
 async fn mistakes_in_the_configuration_are_named_with_file_and_line() {
     let cases = [
         ("[server]\nlisten = 5", "config.toml:2"),
-        ("[server]\nlisten = \"here\"", "server.listen"),
-        ("[sever]\n", "config.toml:1: unknown field `sever`"),
-        ("[[pool]]\nname = \"a\"\npears = []", "config.toml:3: unknown field `pears`"),
+        ("[server]\nlisten = \"here\"", "config.toml:2: server.listen: \"here\": give an IP"),
+        ("[sever]\n", "config.toml:1: sever: unknown field `sever`"),
+        ("[[pool]]\nname = \"a\"\npears = []", "config.toml:3: pool[0].pears: unknown field `pears`"),
         ("[[pool]]\nname = \"A b\"", "pool[0].name"),
         ("[[pool]]\nname = \"a\"\n[[pool]]\nname = \"a\"", "pool[1].name"),
         ("[[pool]]\nname = \"a\"\npeers = [\"x:1\", \"x\"]", "pool[0].peers[1]"),
         (
             "[[pool]]\nname = \"a\"\n[pool.timers]\necho = \"soon\"",
-            "config.toml:4: \"soon\" is not a duration",
+            "config.toml:4: pool[0].timers.echo: \"soon\" is not a duration",
         ),
         ("[[pool]]\nname = \"a\"\n[pool.timers]\necho = \"1ns\"", "pool[0].timers.echo"),
         ("[[pool]]\nname = \"a\"\nidentity = { mac = \"1\" }", "pool[0].identity.mac"),

@@ -97,7 +97,7 @@ async fn whoever_does_not_speak_http2_is_let_go_in_time_and_holds_up_nobody() {
 #[tokio::test]
 async fn a_stop_does_not_wait_for_those_who_have_not_spoken_and_says_goaway_to_those_who_have() {
     let mut config = settings(&[]);
-    config.drain_timeout = Duration::from_secs(25);
+    config.server.drain_timeout = Duration::from_secs(25);
     let server = Server::start_with(config).await;
     let silent = connect(server.address()).await;
     let half = saying(server.address(), &PREFACE[..20]).await;
@@ -147,7 +147,7 @@ async fn those_who_have_not_spoken_are_let_go_at_the_stop_though_others_take_the
 #[tokio::test]
 async fn a_stop_takes_no_longer_than_the_drain_whatever_clients_do() {
     let mut config = settings(&[]);
-    config.drain_timeout = Duration::from_secs(1);
+    config.server.drain_timeout = Duration::from_secs(1);
     let server = Server::start_with(config).await;
     let address = server.address();
     let mut greeted = Vec::new();

@@ -213,7 +213,7 @@ async fn wrong_changes_of_a_pool_are_refused_and_change_nothing() {
 #[tokio::test]
 async fn a_full_pool_takes_no_peer() {
     let mut config = settings(&["127.0.0.1:1".into()]);
-    config.pools[0].peer_limit = 1;
+    config.limits.max_peers = 1;
     let server = Server::start_with(config).await;
     let request = AddPeerRequest { host: "leaf-101".into(), port: 8009, ..Default::default() };
     let status = server.pools().add_peer(request).await.unwrap_err();

@@ -362,7 +362,7 @@ async fn thousands_that_say_nothing_keep_nobody_out() {
 #[tokio::test]
 async fn handshakes_that_stall_give_way_to_new_ones() {
     let mut config = settings(&[]);
-    config.serving.handshakes = 2;
+    config.limits.max_handshakes = 2;
     let server = Server::start_with(config).await;
     for said in [&b""[..], &PREFACE[..1], &PREFACE[..PREFACE.len() - 1]] {
         let stalled = crowd(server.address(), 20, said).await;

@@ -116,7 +116,7 @@ async fn watches_end_with_the_service_after_saying_so() {
 #[tokio::test]
 async fn a_watch_of_a_pool_is_a_stream_and_one_of_the_service_is_none() {
     let mut config = settings(&[]);
-    config.limits.streams = 1;
+    config.limits.max_streams = 1;
     let server = Server::start_with(config).await;
     let mut checker = Checker::of(&server);
     let mut pool = checker.watch(POOL).await;

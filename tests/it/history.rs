@@ -90,7 +90,7 @@ async fn history_ends_where_the_log_does_even_in_the_middle_of_the_list() {
     let peer = sim();
     let address = peer.address().to_string();
     let mut config = settings(std::slice::from_ref(&address));
-    config.history = 4;
+    config.history.changes = 4;
     let server = Server::start_with(config).await;
     let mut watch = server.watch().await;
     watch.until_ready(&address).await;

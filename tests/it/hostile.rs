@@ -235,8 +235,8 @@ async fn a_peer_that_asks_and_never_reads_is_given_no_memory_and_delays_nobody()
 async fn a_frame_of_exactly_the_limit_is_answered_and_empty_frames_by_the_thousand_are_nothing() {
     let mut peer = ScriptedPeer::listen().await;
     let mut config = settings(&[peer.address()]);
-    config.pools[0].frame_limit = 256 << 10;
-    let limit = config.pools[0].frame_limit;
+    config.limits.max_frame_bytes = 256 << 10;
+    let limit = config.limits.max_frame_bytes;
     let server = Server::start_with(config).await;
     let id = peer.greeted().await;
     peer.answer_well(&id).await;

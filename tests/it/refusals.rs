@@ -12,6 +12,7 @@ use opflex_peerstatus::{
             pool_service_client::PoolServiceClient,
         },
     },
+    app::LoadedConfig,
     metrics::{Deliveries, Peers},
     peer::{PeerAddress, PeerOrigin},
     pool,
@@ -32,7 +33,7 @@ fn no_room(reason: &str) -> (Code, String, Vec<String>) {
 #[tokio::test]
 async fn there_are_only_so_many_listeners() {
     let mut config = settings(&[]);
-    config.limits.listeners = 1;
+    config.limits.max_listeners = 1;
     let server = Server::start_with(config).await;
     let only = server.create(CreateListenerRequest::default()).await.listener.unwrap().name;
     let create = server.listeners().create_listener(CreateListenerRequest::default()).await;
@@ -48,7 +49,7 @@ async fn there_are_only_so_many_listeners() {
 #[tokio::test]
 async fn there_are_only_so_many_streams() {
     let mut config = settings(&[]);
-    config.limits.streams = 1;
+    config.limits.max_streams = 1;
     let server = Server::start_with(config).await;
     let name = server.create(CreateListenerRequest::default()).await.listener.unwrap().name;
     let named = WatchPeerStatusRequest { listener: name, ..Default::default() };
@@ -71,7 +72,7 @@ async fn there_are_only_so_many_streams() {
 #[tokio::test]
 async fn a_cursor_that_the_log_has_left_behind_is_refused_if_that_is_the_policy() {
     let mut config = settings(&[]);
-    config.history = 2;
+    config.history.changes = 2;
     let server = Server::start_with(config).await;
     let created = server.create(CreateListenerRequest::default()).await;
     for port in 1..=3 {
@@ -99,7 +100,8 @@ async fn a_cursor_that_the_log_has_left_behind_is_refused_if_that_is_the_policy(
 fn api() -> Api {
     let hub = Arc::new(Hub::new(1, 16));
     let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 9, per_owner: 9, streams: 9 });
-    let config = settings(&["127.0.0.1:1".into()]).pools.remove(0);
+    let loaded = LoadedConfig::new(settings(&["127.0.0.1:1".into()])).unwrap();
+    let config = loaded.pools().next().unwrap();
     let (limits, stop) = (DialLimits::for_files(64), CancellationToken::new());
     let (handle, _) =
         pool::open(config, limits, Arc::clone(&hub), &Peers::default(), TaskTracker::new(), stop);

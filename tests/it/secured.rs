@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use opflex_peerstatus::{
     server::{Access, ServerOptions},
-    tls::{ClientAuth, Clients, KeyPair, ServerSettings, ServerTls},
+    tls::{ClientAuth, ServerSettings, ServerTls},
 };
 use rustls::pki_types::ServerName;
 use tokio::{
@@ -110,7 +110,7 @@ async fn clients_without_http2_get_an_answer_in_http_1_1() {
 async fn a_client_that_is_slow_to_begin_does_not_keep_others_out() {
     let authority = Authority::new();
     let mut config = settings(&[]);
-    config.serving.handshakes = 2;
+    config.limits.max_handshakes = 2;
     let server = SecureServer::start(&authority.issue("localhost"), None, config).await;
     let ca = server.files.write("ca.pem", &authority.pem());
     let mut silent = Vec::new();
@@ -149,10 +149,10 @@ async fn beyond_loopback_tls_is_as_good_as_saying_that_plaintext_is_meant() {
 fn the_end_of_the_certificates_is_known() {
     let (authority, files) = (Authority::new(), ClientFiles::new());
     let own = authority.issue_expired("localhost");
-    let identity = KeyPair { cert: files.write("c.pem", &own.cert), key: files.write("k.pem", &own.key) };
-    let ca = files.write("ca.pem", &authority.pem());
-    let clients = Some(Clients { ca, auth: ClientAuth::Required });
-    let tls = ServerTls::load(ServerSettings { identity, clients }).unwrap();
+    let (cert, key) = (files.write("c.pem", &own.cert), files.write("k.pem", &own.key));
+    let client_ca = Some(files.write("ca.pem", &authority.pem()));
+    let client_auth = Some(ClientAuth::Required);
+    let tls = ServerTls::load(ServerSettings { cert, key, client_ca, client_auth }).unwrap();
     let year_2020 = std::time::UNIX_EPOCH + Duration::from_secs(1_577_836_800);
     assert_eq!(tls.certificate_expires(), Some(year_2020));
     assert!(tls.client_ca_expires().unwrap() > std::time::SystemTime::now());
@@ -168,8 +168,8 @@ async fn a_large_snapshot_and_what_follows_go_over_tls_whole() {
     }
     let files = ClientFiles::new();
     let own = authority.issue("localhost");
-    let identity = KeyPair { cert: files.write("c.pem", &own.cert), key: files.write("k.pem", &own.key) };
-    let tls = ServerTls::load(ServerSettings { identity, clients: None }).unwrap();
+    let (cert, key) = (files.write("c.pem", &own.cert), files.write("k.pem", &own.key));
+    let tls = ServerTls::load(ServerSettings { cert, key, client_ca: None, client_auth: None }).unwrap();
     let access = Access::new(Some(Arc::new(tls)), Arc::default());
     let served =
         stage.serve_for(ServerOptions { keepalive: QUICK, ..ServerOptions::default() }, access).await;

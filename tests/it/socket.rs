@@ -2,15 +2,19 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-use opflex_peerstatus::{app::Service, config::Config, server::SocketSettings};
+use opflex_peerstatus::{
+    app::Service,
+    config::{self, Config},
+};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::support::{ClientFiles, peerstatus, settings, within};
+use crate::support::{ClientFiles, peerstatus, settings, start, within};
 
 fn at(path: PathBuf) -> Config {
-    let socket = SocketSettings { path, mode: 0o640, owner: None, group: None };
-    Config { socket: Some(socket), ..settings(&[]) }
+    let mut settings = settings(&[]);
+    settings.server.socket = Some(config::Socket { path, mode: 0o640, owner: None, group: None });
+    settings
 }
 
 async fn stop(service: Service) {
@@ -22,7 +26,7 @@ async fn stop(service: Service) {
 async fn it_is_served_beside_the_port_with_its_mode_and_goes_with_the_service() {
     let files = ClientFiles::new();
     let path = files.path("peerstatus.sock");
-    let service = Service::start(at(path.clone())).await.unwrap();
+    let service = start(at(path.clone())).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     for server in [format!("unix:{}", path.display()), service.address().to_string()] {
         let output = peerstatus(&["health", "--server", &server]).await;
@@ -36,7 +40,7 @@ async fn it_is_served_beside_the_port_with_its_mode_and_goes_with_the_service() 
 async fn who_watches_over_it_is_known_by_its_process() {
     let files = ClientFiles::new();
     let path = files.path("peerstatus.sock");
-    let service = Service::start(at(path.clone())).await.unwrap();
+    let service = start(at(path.clone())).await.unwrap();
     let server = format!("unix:{}", path.display());
     let mut watch = crate::support::Process::start(&["watch", "-o", "json", "--server", &server]);
     let attached: Value = serde_json::from_str(&watch.line().await.unwrap()).unwrap();
@@ -51,13 +55,13 @@ async fn what_a_dead_process_left_is_replaced_and_what_is_alive_or_is_no_socket_
     let path = files.path("peerstatus.sock");
     // A listener that is dropped leaves its file.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let service = Service::start(at(path.clone())).await.unwrap();
-    let refused = Service::start(at(path.clone())).await.err().unwrap();
+    let service = start(at(path.clone())).await.unwrap();
+    let refused = start(at(path.clone())).await.err().unwrap();
     assert_eq!(refused.to_string(), format!("cannot serve on unix:{}", path.display()));
     assert_eq!(std::error::Error::source(&refused).unwrap().to_string(), "another process serves there");
     stop(service).await;
     files.write("peerstatus.sock", "something of somebody's");
-    let refused = Service::start(at(path.clone())).await.err().unwrap();
+    let refused = start(at(path.clone())).await.err().unwrap();
     let why = std::error::Error::source(&refused).unwrap().to_string();
     assert_eq!(why, "there is a file that is not a socket");
     assert!(path.exists(), "and it is left alone");
@@ -81,7 +85,7 @@ async fn a_socket_of_a_process_that_hangs_is_taken() {
         }
         waiting.push(client);
     }
-    let refused = Service::start(at(path)).await.err().unwrap();
+    let refused = start(at(path)).await.err().unwrap();
     assert_eq!(std::error::Error::source(&refused).unwrap().to_string(), "another process serves there");
 }
 

@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
-    Authority, ClientFiles, Issued, ScriptedPeer, Server, TlsFront, Watch, anybody, load, peerstatus,
-    self_signed, server, settings, sim, within,
+    Authority, ClientFiles, Issued, ScriptedPeer, Server, TlsFront, Watch, anybody, peerstatus, self_signed,
+    server, settings, sim, within,
 };
 
 /// A simulated peer that speaks TLS.
@@ -40,7 +40,7 @@ fn presenting(own: &Issued) -> ServerConfig {
 
 async fn service(address: &str, tls: ClientSettings) -> (Server, Watch) {
     let mut config = settings(&[address.to_owned()]);
-    config.pools[0].tls = load(tls);
+    config.pools[0].tls = tls;
     let server = Server::start_with(config).await;
     let watch = server.watch().await;
     (server, watch)
@@ -79,7 +79,7 @@ async fn authorities_may_be_in_a_directory_with_other_things() {
     let (front, _sim) = peer(presenting(&authority.issue("leaf-101"))).await;
     let mut tls = files.trust(&authority);
     let directory = files.write("README", "not a certificate").parent().unwrap().to_owned();
-    tls.trust = opflex_peerstatus::tls::Trust::Authorities(directory);
+    tls.ca = Some(directory);
     becomes_ready(&front.address(), tls).await;
 }
 
@@ -208,7 +208,7 @@ async fn a_peer_that_never_answers_the_hello_runs_into_the_handshake_timeout() {
     let address = listener.local_addr().unwrap().to_string();
     let mut config = settings(std::slice::from_ref(&address));
     config.pools[0].timers.handshake = Duration::from_millis(300);
-    config.pools[0].tls = load(anybody());
+    config.pools[0].tls = anybody();
     let server = Server::start_with(config).await;
     let mut watch = server.watch().await;
     let there = watch.synced().await.into_iter().find(|peer| peer.reason() == HandshakeTimeout);

@@ -95,7 +95,7 @@ async fn waits_end_when_the_service_stops() {
 #[tokio::test]
 async fn waits_count_as_streams() {
     let mut config = settings(&[]);
-    config.limits.streams = 1;
+    config.limits.max_streams = 1;
     let server = Server::start_with(config).await;
     let wait = start_to_wait(&server, PoolHealth::Healthy).await;
     let status = server.pools().wait_for_pool(wait_for(PoolHealth::Healthy, None)).await.unwrap_err();

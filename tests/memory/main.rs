@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use opflex_peerstatus::{
-    app::Service,
-    config::{Admin, Config, Overrides},
+    app::{LoadedConfig, Service},
+    config::{Admin, Overrides},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -116,7 +116,7 @@ async fn one_peer_costs_no_more_than_a_frame_and_64_kib_whatever_it_sends_and_wh
         name: Some("test".into()),
         ..Overrides::default()
     };
-    let service = Service::start(Config::load(overrides).unwrap()).await.unwrap();
+    let service = Service::start(LoadedConfig::load(&overrides).unwrap()).await.unwrap();
     drop(greeted(&listener).await);
     let mut peer = greeted(&listener).await;
     let before = dhat::HeapStats::get().curr_bytes;

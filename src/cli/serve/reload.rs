@@ -12,8 +12,8 @@ use tracing::info;
 
 use super::notify_systemd;
 use crate::{
-    app::Reloader,
-    config::{Config, MAX_SIZE, Overrides},
+    app::{LoadedConfig, Reloader},
+    config::{MAX_SIZE, Overrides},
     reload::WatchedFiles,
     telemetry::Level,
 };
@@ -57,7 +57,7 @@ pub(super) async fn keep(
             notify_systemd(vec![NotifyState::Reloading, now]).await;
         }
         let settings = settings.clone();
-        if let Ok(read) = spawn_blocking(move || Config::load(settings)).await {
+        if let Ok(read) = spawn_blocking(move || LoadedConfig::load(&settings)).await {
             reloader.reload(read, level.as_ref()).await;
         }
         notify_systemd(vec![NotifyState::Ready]).await;

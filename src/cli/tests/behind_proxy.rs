@@ -11,13 +11,13 @@ use super::{
 };
 use crate::{
     api::pb::WatchPeerStatusRequest,
-    app::Service,
+    app::{LoadedConfig, Service},
     cli::{
         exit::Exit,
         target::Target,
         watch::{follow::follow_with_jitter, follower::Follower},
     },
-    config::{Admin, Config, Overrides},
+    config::{Admin, Overrides},
 };
 
 /// Ends a test that hangs. It measures nothing.
@@ -30,7 +30,7 @@ pub(crate) async fn start_service() -> Service {
         admin: Some(Admin::Off),
         ..Overrides::default()
     };
-    Service::start(Config::load(settings).unwrap()).await.unwrap()
+    Service::start(LoadedConfig::load(&settings).unwrap()).await.unwrap()
 }
 
 pub(crate) async fn stop_service(service: Service) {

@@ -13,7 +13,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::*;
 use crate::{
-    tls::{ClientSettings, Trust},
+    tls::{ClientSettings, PeerTlsMode},
     transport::{Connection, Event},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const FOREVER: Duration = Duration::from_secs(3600);
 
 fn client() -> ClientTls {
-    let settings = ClientSettings { trust: Trust::Everybody, identity: None, server_name: None };
+    let settings = ClientSettings { mode: PeerTlsMode::Encrypted, ..ClientSettings::default() };
     ClientTls::load(settings).unwrap()
 }
 

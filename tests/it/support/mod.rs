@@ -19,7 +19,7 @@ pub(crate) use proxy::Proxy;
 pub(crate) use raw::{RawClient, RawWatch};
 pub(crate) use secure::SecureServer;
 pub(crate) use stage::{QUICK, Served, Stage};
-pub(crate) use tls::{Authority, ClientFiles, Issued, TlsFront, anybody, load, self_signed, server};
+pub(crate) use tls::{Authority, ClientFiles, Issued, TlsFront, anybody, self_signed, server};
 pub(crate) use watch::{Health, Seen, Watch};
 
 use std::{fs, future::Future, path::PathBuf, time::Duration};
@@ -29,7 +29,7 @@ use opflex_peerstatus::{
         CreateListenerRequest, CreateListenerResponse, GetPoolRequest, Pool, WatchPeerStatusRequest,
         peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     },
-    app::Service,
+    app::{LoadedConfig, Service, StartError},
     config::{Admin, Config, Overrides},
     sim::{SimConfig, SimPeer},
 };
@@ -59,7 +59,7 @@ impl Server {
     }
 
     pub(crate) async fn start_with(config: Config) -> Self {
-        let service = Service::start(config).await.expect("the service starts");
+        let service = start(config).await.expect("the service starts");
         let url = format!("http://{}", service.address());
         let channel = Channel::from_shared(url).expect("a url").connect().await.expect("the service answers");
         Self { service, channel }
@@ -129,6 +129,11 @@ impl Idle {
     }
 }
 
+/// Starts the service with this configuration.
+pub(crate) async fn start(config: Config) -> Result<Service, StartError> {
+    Service::start(LoadedConfig::new(config).expect("good files")).await
+}
+
 /// The configuration of a service with these peers, on a free port.
 pub(crate) fn settings(peers: &[String]) -> Config {
     let overrides = Overrides {
@@ -138,7 +143,7 @@ pub(crate) fn settings(peers: &[String]) -> Config {
         name: Some("test".into()),
         ..Overrides::default()
     };
-    Config::load(overrides).expect("settings")
+    Config::load(&overrides).expect("settings")
 }
 
 /// A running simulated peer.

@@ -1,14 +1,14 @@
 //! The service with TLS.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use opflex_peerstatus::{
     app::Service,
     config::Config,
-    tls::{ClientAuth, Clients, KeyPair, ServerSettings, ServerTls},
+    tls::{ClientAuth, ServerSettings},
 };
 
-use super::{Authority, ClientFiles, Issued, within};
+use super::{Authority, ClientFiles, Issued, start, within};
 
 /// The service with TLS in this process, and a folder for files.
 pub(crate) struct SecureServer {
@@ -18,17 +18,16 @@ pub(crate) struct SecureServer {
 
 impl SecureServer {
     /// With this certificate, and client certificates of that authority, if given.
-    pub(crate) async fn start(own: &Issued, clients: Option<(&Authority, &str)>, config: Config) -> Self {
+    pub(crate) async fn start(own: &Issued, clients: Option<(&Authority, &str)>, mut config: Config) -> Self {
         let files = ClientFiles::new();
-        let identity =
-            KeyPair { cert: files.write("server.pem", &own.cert), key: files.write("server.key", &own.key) };
-        let clients = clients.map(|(authority, auth)| Clients {
-            ca: files.write("clients.pem", &authority.pem()),
-            auth: if auth == "required" { ClientAuth::Required } else { ClientAuth::Optional },
+        let required = |auth| if auth == "required" { ClientAuth::Required } else { ClientAuth::Optional };
+        config.server.tls = Some(ServerSettings {
+            cert: files.write("server.pem", &own.cert),
+            key: files.write("server.key", &own.key),
+            client_ca: clients.map(|(authority, _)| files.write("clients.pem", &authority.pem())),
+            client_auth: clients.map(|(_, auth)| required(auth)),
         });
-        let tls = ServerTls::load(ServerSettings { identity, clients }).expect("good files");
-        let config = Config { tls: Some(Arc::new(tls)), ..config };
-        Self { service: Service::start(config).await.expect("the service starts"), files }
+        Self { service: start(config).await.expect("the service starts"), files }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc};
 
-use opflex_peerstatus::tls::{ClientSettings, ClientTls, KeyPair as KeyFiles, Trust};
+use opflex_peerstatus::tls::{ClientSettings, PeerTlsMode};
 use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -191,21 +191,17 @@ impl ClientFiles {
     /// Trusts certificates of this authority.
     pub(crate) fn trust(&self, authority: &Authority) -> ClientSettings {
         let ca = self.write("ca.pem", &authority.pem());
-        ClientSettings { trust: Trust::Authorities(ca), identity: None, server_name: None }
+        ClientSettings { mode: PeerTlsMode::Verify, ca: Some(ca), ..ClientSettings::default() }
     }
 
     /// Trusts any peer, and presents this certificate.
     pub(crate) fn identity(&self, own: &Issued) -> ClientSettings {
         let (cert, key) = (self.write("cert.pem", &own.cert), self.write("key.pem", &own.key));
-        ClientSettings { identity: Some(KeyFiles { cert, key }), ..anybody() }
+        ClientSettings { cert: Some(cert), key: Some(key), ..anybody() }
     }
 }
 
 /// Trusts any peer.
 pub(crate) fn anybody() -> ClientSettings {
-    ClientSettings { trust: Trust::Everybody, identity: None, server_name: None }
-}
-
-pub(crate) fn load(settings: ClientSettings) -> Option<Arc<ClientTls>> {
-    Some(Arc::new(ClientTls::load(settings).expect("good files")))
+    ClientSettings { mode: PeerTlsMode::Encrypted, ..ClientSettings::default() }
 }

@@ -1,0 +1,120 @@
+//! The files that a configuration names: certificates, keys and tokens.
+
+use std::sync::Arc;
+
+use crate::{
+    auth::Auth,
+    config::{Config, ConfigError, Overrides, Pool},
+    pool::PoolConfig,
+    server::{ServerOptions, WebSettings},
+    status::Limits,
+    tls::{ClientTls, PeerTlsMode, ServerTls},
+};
+
+/// A configuration, and what its files hold. From here on the files reload by themselves.
+#[derive(Debug)]
+pub struct LoadedConfig {
+    pub(super) config: Config,
+    pub(super) tls: Option<Arc<ServerTls>>,
+    pub(super) auth: Arc<Auth>,
+    /// In the order of the pools.
+    pub(super) pools: Vec<Option<Arc<ClientTls>>>,
+}
+
+impl LoadedConfig {
+    /// Loads and validates the configuration and all files that it names.
+    ///
+    /// # Errors
+    /// The first invalid setting or file.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::new(Config::load(overrides)?).map_err(|error| error.within(&overrides.source()))
+    }
+
+    /// Loads the files of a valid configuration.
+    ///
+    /// # Errors
+    /// The first invalid file, with its key.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        let tls = config.server.tls.clone().map(ServerTls::load).transpose();
+        let tls = tls.map_err(|error| ConfigError::new(format!("server.tls.{}", error.setting), error))?;
+        let auth = Auth::load(config.server.auth.clone())
+            .map_err(|error| ConfigError::new(format!("server.auth.{}", error.setting), error))?;
+        let pools = config.pools.iter().enumerate().map(|(index, pool)| {
+            let settings = Some(pool.tls.clone()).filter(|tls| tls.mode != PeerTlsMode::Disabled);
+            let tls = settings
+                .map(ClientTls::load)
+                .transpose()
+                .map_err(|error| ConfigError::new(format!("pool[{index}].tls.{}", error.setting), error))?;
+            Ok(tls.map(Arc::new))
+        });
+        let pools = pools.collect::<Result<_, ConfigError>>()?;
+        Ok(Self { config, tls: tls.map(Arc::new), auth: Arc::new(auth), pools })
+    }
+
+    /// The settings themselves.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The pools, ready to be opened.
+    pub fn pools(&self) -> impl Iterator<Item = PoolConfig> {
+        let Config { pools, limits, .. } = &self.config;
+        pools.iter().zip(&self.pools).map(|(pool, tls)| {
+            let Pool { name, mode, peers, identity, timers, rediscovery_interval, .. } = pool.clone();
+            PoolConfig {
+                name: name.into(),
+                identity,
+                mode,
+                peers,
+                timers,
+                tls: tls.clone(),
+                frame_limit: limits.max_frame_bytes,
+                peer_limit: limits.max_peers,
+                rediscovery_interval,
+            }
+        })
+    }
+
+    pub(super) fn server_options(&self) -> ServerOptions {
+        let Config { server, limits, .. } = &self.config;
+        let allowed_origins = server.web.allowed_origins.iter().map(|origin| origin.0.clone()).collect();
+        ServerOptions {
+            threads: server.threads,
+            connections: limits.max_connections,
+            handshakes: limits.max_handshakes,
+            pacing: server.pacing,
+            web: WebSettings { allowed_origins },
+            ..ServerOptions::default()
+        }
+    }
+}
+
+pub(super) const fn listener_limits(limits: &crate::config::Limits) -> Limits {
+    Limits {
+        listeners: limits.max_listeners,
+        per_owner: limits.max_listeners_per_principal,
+        streams: limits.max_streams,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_its_key() {
+        let missing = || "/no/such/file".into();
+        let mut config = Config::load(&Overrides::default()).unwrap();
+        config.pools[0].tls.mode = PeerTlsMode::Verify;
+        config.pools[0].tls.ca = Some(missing());
+        let reason = "/no/such/file: No such file or directory (os error 2)";
+        let error = LoadedConfig::new(config.clone()).unwrap_err().to_string();
+        assert_eq!(error, format!("pool[0].tls.ca: {reason}"));
+        config.server.auth.tokens = Some(missing());
+        let error = LoadedConfig::new(config).unwrap_err().to_string();
+        assert_eq!(error, format!("server.auth.tokens: {reason}"));
+    }
+}

@@ -1,0 +1,93 @@
+//! Settings from the environment and from flags, which win over those of the file.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{Admin, Config, ConfigError, Pool, parse_listen, pool::DEFAULT_POOL};
+use crate::peer::{AddressError, PeerAddress};
+
+/// Settings from the environment and from flags. They win over the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Overrides {
+    /// Configuration file (TOML); see docs/configuration.md
+    #[arg(long, env = "PEERSTATUS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to serve gRPC on; port 0 lets the system choose [default: 127.0.0.1:50051]
+    #[arg(long, env = "PEERSTATUS_LISTEN", value_name = "IP:PORT", value_parser = parse_listen)]
+    pub listen: Option<SocketAddr>,
+    /// Address of the admin port, for /metrics, /livez, /readyz and /config, or off [default: 127.0.0.1:9613]
+    #[arg(long, env = "PEERSTATUS_ADMIN", value_name = "IP:PORT")]
+    pub admin: Option<Admin>,
+    /// Allow plaintext gRPC on an address that is not loopback
+    #[arg(long, env = "PEERSTATUS_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub insecure: Option<bool>,
+    /// Name to give to peers, for the pool `default` [default: the host name]
+    #[arg(long, env = "PEERSTATUS_NAME", value_name = "NAME")]
+    pub name: Option<String>,
+    /// Policy domain to give to peers, for the pool `default` [default: default]
+    #[arg(long, env = "PEERSTATUS_DOMAIN", value_name = "DOMAIN")]
+    pub domain: Option<String>,
+    /// OpFlex peer of the pool `default`, IPv6 in brackets; repeat for more. Replaces those of the file
+    #[arg(
+        long = "peer",
+        env = "PEERSTATUS_PEERS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT",
+        value_parser = parse_peer
+    )]
+    pub peers: Vec<PeerAddress>,
+    /// What to log: off, error, warn, info, debug, trace, or directives per module [default: info]
+    #[arg(long, env = "PEERSTATUS_LOG", value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// Log JSON objects, one a line, instead of text
+    #[arg(long, env = "PEERSTATUS_LOG_JSON", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub log_json: Option<bool>,
+}
+
+/// Peers may be separated by more than a comma.
+fn parse_peer(text: &str) -> Result<PeerAddress, AddressError> {
+    text.trim().parse()
+}
+
+impl Overrides {
+    /// The source of the configuration, for errors.
+    pub(crate) fn source(&self) -> String {
+        self.config.as_ref().map_or_else(|| "flags".to_owned(), |path| path.display().to_string())
+    }
+
+    pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
+        if config.pools.is_empty() {
+            config.pools.push(Pool::default());
+        }
+        let server = &mut config.server;
+        server.listen = self.listen.unwrap_or(server.listen);
+        server.admin = self.admin.unwrap_or(server.admin);
+        server.insecure = self.insecure.unwrap_or(server.insecure);
+        config.log.level = self.log.clone().unwrap_or_else(|| config.log.level.clone());
+        config.log.json = self.log_json.unwrap_or(config.log.json);
+        self.apply_to_pool(&mut config.pools)
+    }
+
+    /// Flags that name no pool are for the default one. Adding it beside the pools of the file is hardly what was meant.
+    fn apply_to_pool(&self, pools: &mut [Pool]) -> Result<(), ConfigError> {
+        let flags = [
+            ("--peer (or PEERSTATUS_PEERS)", !self.peers.is_empty()),
+            ("--name (or PEERSTATUS_NAME)", self.name.is_some()),
+            ("--domain (or PEERSTATUS_DOMAIN)", self.domain.is_some()),
+        ];
+        let Some((flag, _)) = flags.into_iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
+        let Some(pool) = pools.iter_mut().find(|pool| pool.name == DEFAULT_POOL) else {
+            let reason = format!(
+                "is about the pool {DEFAULT_POOL:?}, which the file does not have; put it into the file, at the pool \
+                 that it is for"
+            );
+            return Err(ConfigError::new(flag, reason));
+        };
+        let identity = &mut pool.identity;
+        identity.name = self.name.clone().unwrap_or_else(|| identity.name.clone());
+        identity.domain = self.domain.clone().unwrap_or_else(|| identity.domain.clone());
+        if !self.peers.is_empty() {
+            pool.peers.clone_from(&self.peers);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! Values as the file writes them, for fields whose own types know nothing of it.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+/// A text that has to be parsed.
+pub(super) fn parse<'de, D, T, E>(
+    deserializer: D,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    E: fmt::Display,
+{
+    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// `10s`.
+pub(super) mod duration {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        parse(from, |text| {
+            humantime::parse_duration(text)
+                .map_err(|error| format!("{text:?} is not a duration such as \"10s\": {error}"))
+        })
+    }
+}
