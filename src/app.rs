@@ -18,7 +18,7 @@ use crate::{
     admin::{self, AdminState, Certificate, Exposition, Sources},
     api::{self, Api},
     config::Config,
-    metrics::{Deliveries, LoopMonitors, Peers, Reloads},
+    metrics::{LoopMonitors, Peers, Reloads, WatchMetrics},
     pool::{self, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError, SocketFile},
     status::{Hub, Listeners},
@@ -122,13 +122,12 @@ impl Service {
         }
         pools.owners.spawn(keep_fresh(Arc::clone(&access), pools.stop.clone()));
         let (drain, draining) = watch::channel(false);
-        let (deliveries, metrics, methods) =
-            (Deliveries::default(), ServerMetrics::default(), api::methods());
+        let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
         let api = Api {
             hub: Arc::clone(&hub),
             listeners: Arc::clone(&listeners),
             pools: Arc::clone(&handles),
-            deliveries: deliveries.clone(),
+            metrics: watches.clone(),
             draining: draining.clone(),
         };
         let mut serving = config.serving.clone();
@@ -155,7 +154,7 @@ impl Service {
             peers,
             calls: methods.calls,
             connections,
-            deliveries,
+            watches,
             turns: loops,
             reloads: reloads.clone(),
             certificates: Box::new(certificates(&config, Arc::clone(&access))),

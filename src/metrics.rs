@@ -5,17 +5,15 @@
 //! asked.
 
 mod calls;
-mod deliveries;
 mod label;
-mod listeners;
 mod loop_monitor;
 mod peers;
 mod reloads;
+mod watches;
 
 pub use calls::{Call, Calls, Kind, Method};
-pub use deliveries::Deliveries;
 pub use label::LowercaseLabel;
-pub use listeners::{Attach, Detach, ListenerMetrics, Reset};
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use peers::{Peers, Pool, Transition};
 pub use reloads::{Reload, Reloads};
+pub use watches::{Detach, WatchMetrics};

@@ -1,8 +1,8 @@
-//! The health of a pool, by definition: a function of how many wanted peers there are and how many are READY.
+//! The health of a pool: a function of how many wanted peers there are and how many are READY.
 
 use crate::peer::{PeerStatus, PoolHealth};
 
-/// How many peers of a pool count, and how many of them are READY.
+/// The wanted peers of a pool, and those of them that are READY.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) wanted: u32,
@@ -10,16 +10,16 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Takes a peer that was in `before` (`None`: not in the pool) and is in `after` now into account.
-    pub(super) fn moved(&mut self, before: Option<PeerStatus>, after: Option<PeerStatus>) {
-        if let Some(status) = before {
-            self.wanted = self.wanted.saturating_sub(u32::from(is_wanted(status)));
-            self.ready = self.ready.saturating_sub(u32::from(status == PeerStatus::Ready));
-        }
-        if let Some(status) = after {
-            self.wanted = self.wanted.saturating_add(u32::from(is_wanted(status)));
-            self.ready = self.ready.saturating_add(u32::from(status == PeerStatus::Ready));
-        }
+    /// Counts a peer's move from one status to another; `None`: it is not in the pool.
+    pub(super) fn update(&mut self, before: Option<PeerStatus>, after: Option<PeerStatus>) {
+        let counts = |status: Option<PeerStatus>| {
+            status.map_or((0, 0), |status| {
+                (u32::from(is_wanted(status)), u32::from(status == PeerStatus::Ready))
+            })
+        };
+        let ((left, unready), (entered, ready)) = (counts(before), counts(after));
+        self.wanted = self.wanted.saturating_sub(left).saturating_add(entered);
+        self.ready = self.ready.saturating_sub(unready).saturating_add(ready);
     }
 
     pub(super) const fn health(self) -> PoolHealth {

@@ -1,4 +1,4 @@
-//! One pool's state, and what an update does to it.
+//! The state of one pool and its peers.
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
@@ -17,7 +17,6 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// One without peers.
     pub(super) fn new(state: PoolState) -> Self {
         Self { state: Arc::new(state), tally: Tally::default(), peers: BTreeMap::new() }
     }
@@ -26,33 +25,33 @@ impl Pool {
     pub(super) fn apply(&mut self, update: PeerUpdate, revision: u64) -> Option<Event> {
         let PeerUpdate { pool, address, at, what } = update;
         let before = self.peers.get(&address).cloned();
-        let previous = before.as_ref().map(|peer| peer.status);
-        let previous_origin = before.as_ref().map(|peer| peer.origin);
-        let (peer, kind) = match (what, before) {
-            (Update::Added(origin), None) => {
-                (new_peer(pool, address, origin, at, revision), ChangeKind::Added)
-            }
-            (what @ Update::Is { .. }, Some(before)) => {
-                let peer = moved_peer(&before, what, at, revision);
-                let silent = peer.status == before.status && peer.reason == before.reason;
-                if silent {
-                    let revision = before.revision;
-                    self.peers.insert(address, Arc::new(PeerState { revision, ..peer }));
-                    return None;
-                }
-                (peer, ChangeKind::Status)
-            }
-            (Update::Origin(origin), Some(before)) => {
-                if before.origin == origin {
-                    return None;
-                }
-                (PeerState { origin, revision, ..PeerState::clone(&before) }, ChangeKind::Status)
-            }
-            (Update::Removed, Some(before)) => (removed_peer(&before, at, revision), ChangeKind::Removed),
-            (Update::Added(_), Some(_)) | (Update::Is { .. } | Update::Origin(_) | Update::Removed, None) => {
-                return None;
-            }
+        let (previous, previous_origin) = before.as_deref().map(|peer| (peer.status, peer.origin)).unzip();
+        let (mut peer, kind) = match (&what, before.as_deref()) {
+            (Update::Added(origin), None) => (new_peer(pool, address, *origin, at), ChangeKind::Added),
+            (Update::Added(_), Some(_)) | (_, None) => return None,
+            (Update::Is { .. } | Update::Origin(_), Some(before)) => (before.clone(), ChangeKind::Status),
+            (Update::Removed, Some(before)) => (before.clone(), ChangeKind::Removed),
         };
+        match what {
+            Update::Added(_) => {}
+            Update::Is { status, reason, detail, failures, roles } => {
+                let is_same = peer.status == status && peer.reason == reason;
+                let is_lost = peer.status == PeerStatus::Ready && status == PeerStatus::Connecting;
+                peer.flaps += u64::from(is_lost && reason != Reason::Reset);
+                peer.roles = roles.unwrap_or(peer.roles);
+                (peer.reason, peer.detail, peer.consecutive_failures) = (reason, detail, failures);
+                enter(&mut peer, status, at);
+                if is_same {
+                    self.peers.insert(peer.address.clone(), Arc::new(peer));
+                    return None;
+                }
+            }
+            Update::Origin(origin) if peer.origin == origin => return None,
+            Update::Origin(origin) => peer.origin = origin,
+            // The reason stays that for which it closed.
+            Update::Removed => enter(&mut peer, PeerStatus::Disconnected, at),
+        }
+        peer.revision = revision;
         let peer = Arc::new(peer);
         let after = if kind == ChangeKind::Removed {
             self.peers.remove(&peer.address);
@@ -61,13 +60,13 @@ impl Pool {
             self.peers.insert(peer.address.clone(), Arc::clone(&peer));
             Some(peer.status)
         };
-        self.tally.moved(previous, after);
+        self.tally.update(previous, after);
         let health = self.recompute(at, revision);
         let peer = PeerChange { peer, kind, previous, previous_origin };
-        Some(Event::new(revision, at, peer, health))
+        Some(Event { revision, time: at, peer, health, attachment: Default::default() })
     }
 
-    /// Brings the pool's own state up to date with its peers'.
+    /// Brings the pool's state up to date with its peers.
     fn recompute(&mut self, at: SystemTime, revision: u64) -> Option<HealthChange> {
         let Tally { wanted, ready } = self.tally;
         let health = self.tally.health();
@@ -84,13 +83,7 @@ impl Pool {
     }
 }
 
-fn new_peer(
-    pool: Arc<str>,
-    address: PeerAddress,
-    origin: PeerOrigin,
-    at: SystemTime,
-    revision: u64,
-) -> PeerState {
+fn new_peer(pool: Arc<str>, address: PeerAddress, origin: PeerOrigin, at: SystemTime) -> PeerState {
     PeerState {
         pool,
         address,
@@ -104,36 +97,15 @@ fn new_peer(
         transitions: 0,
         flaps: 0,
         roles: Roles::default(),
-        revision,
+        revision: 0,
     }
-}
-
-fn moved_peer(before: &PeerState, update: Update, at: SystemTime, now: u64) -> PeerState {
-    let mut peer = PeerState { revision: now, ..before.clone() };
-    if let Update::Is { status, reason, detail, failures, roles } = update {
-        peer.reason = reason;
-        peer.detail = detail;
-        peer.consecutive_failures = failures;
-        peer.roles = roles.unwrap_or(before.roles);
-        let lost = before.status == PeerStatus::Ready && status == PeerStatus::Connecting;
-        peer.flaps += u64::from(lost && reason != Reason::Reset);
-        enter(&mut peer, status, at);
-    }
-    peer
-}
-
-/// The last word about a peer: why it closed is known from before.
-fn removed_peer(before: &PeerState, at: SystemTime, revision: u64) -> PeerState {
-    let mut peer = PeerState { revision, ..before.clone() };
-    enter(&mut peer, PeerStatus::Disconnected, at);
-    peer
 }
 
 fn enter(peer: &mut PeerState, status: PeerStatus, at: SystemTime) {
     if peer.status == status {
         return;
     }
-    // Until this moment it was READY; from this moment it is.
+    // While it is READY, since when; afterwards, until when.
     if peer.status == PeerStatus::Ready || status == PeerStatus::Ready {
         peer.last_ready = Some(at);
     }

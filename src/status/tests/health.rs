@@ -31,9 +31,9 @@ fn health_is_as_defined_for_every_pool_of_up_to_four_peers() {
     }
     for pool in pools {
         let mut tally = Tally::default();
-        pool.iter().for_each(|status| tally.moved(None, Some(*status)));
+        pool.iter().for_each(|status| tally.update(None, Some(*status)));
         assert_eq!(tally.health(), defined(&pool), "{pool:?}");
-        pool.iter().for_each(|status| tally.moved(Some(*status), None));
+        pool.iter().for_each(|status| tally.update(Some(*status), None));
         assert_eq!(tally, Tally::default(), "all of {pool:?} left");
     }
 }

@@ -140,11 +140,11 @@ fn a_long_log_is_read_in_turns_with_others() {
 fn a_call_that_waits_takes_a_place_among_the_streams() {
     let limits = Limits { listeners: 9, per_owner: 2, streams: 1 };
     let listeners = Listeners::new(hub(64), limits);
-    let place = listeners.place().unwrap();
-    assert_eq!(listeners.place().err(), Some(AttachError::StreamQuota(1)));
+    let permit = listeners.stream_permit().unwrap();
+    assert_eq!(listeners.stream_permit().err(), Some(AttachError::StreamQuota(1)));
     assert_eq!(listeners.count(), (0, 1));
-    drop(place);
+    drop(permit);
     assert_eq!(listeners.count(), (0, 0));
     listeners.drain();
-    assert_eq!(listeners.place().err(), Some(AttachError::Create(CreateError::Draining)));
+    assert_eq!(listeners.stream_permit().err(), Some(AttachError::Create(CreateError::Draining)));
 }
