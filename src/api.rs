@@ -11,7 +11,6 @@ mod parse;
 mod peer_status;
 mod permissions;
 mod pool;
-mod reflection;
 mod transitions;
 mod watch;
 
@@ -60,8 +59,7 @@ pub mod pb {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
-/// Generated from the same: the traits of the services. `WatchPeerStatus` has a message of its own there, whose changes
-/// are encoded once for all clients.
+/// Generated from the same: the traits of the services. `WatchPeerStatus` returns [`WatchMessage`]s.
 #[allow(clippy::all, unreachable_pub, missing_docs)] // not ours to lint
 mod server_pb {
     include!(concat!(env!("OUT_DIR"), "/server/opflex.peerstatus.v1.rs"));
@@ -104,7 +102,7 @@ impl Api {
             .add_service(service!(PeerStatusServiceServer::new(self.clone())))
             .add_service(service!(HealthServer::new(HealthService(self.clone()))))
             .add_service(service!(PoolServiceServer::new(self)));
-        reflection::add_to(&mut routes);
+        methods::add_reflection(&mut routes);
         routes.routes()
     }
 

@@ -7,7 +7,6 @@
 mod delivery;
 mod event;
 mod filter;
-mod health;
 mod hub;
 mod initial_sync;
 mod listener;
@@ -36,4 +35,4 @@ pub use messages::Messages;
 pub use registry::{Limits, ListenerStats, Listeners, StreamPermit};
 pub use subscription::{Progress, Subscription};
 pub use wait::HealthWait;
-pub use wakeup::{Pacer, Wakers, Wakeup};
+pub use wakeup::{Wakers, Wakeup};

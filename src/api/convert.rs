@@ -103,11 +103,11 @@ pub(super) fn listener(view: &ListenerView) -> pb::Listener {
     pb::Listener {
         name: names::listener(&view.listener.id),
         filter: Some(pb::ListenerFilter {
-            pools: filter.pools.clone(),
-            peers: filter.peers.clone(),
-            origins: filter.origins.iter().map(|wanted| origin(*wanted).into()).collect(),
-            statuses: filter.statuses.iter().map(|wanted| peer_status(*wanted).into()).collect(),
-            interests: filter.interests.iter().map(|wanted| interest(*wanted).into()).collect(),
+            pools: filter.pools,
+            peers: filter.peers,
+            origins: filter.origins.into_iter().map(|value| origin(value).into()).collect(),
+            statuses: filter.statuses.into_iter().map(|value| peer_status(value).into()).collect(),
+            interests: filter.interests.into_iter().map(|value| interest(value).into()).collect(),
         }),
         user_data: to_bytes(&spec.user_data),
         idle_ttl: spec.idle_ttl.and_then(|ttl| ttl.try_into().ok()),

@@ -2,7 +2,6 @@
 
 use std::{
     ops::RangeInclusive,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +12,7 @@ use crate::{
     error_info::invalid,
     peer::{PeerAddress, PoolHealth},
     pool::Reset,
-    status::{Cursor, Event, Filter, FilterSpec, GapPolicy},
+    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, ListenerSpec, Owner},
 };
 
 /// Longest `user_data`: it is sent with every change.
@@ -28,7 +27,7 @@ const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::f
 /// Half of the idle timeout of HAProxy and many load balancers, 30 s.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 
-pub(super) fn filter(filter: Option<pb::ListenerFilter>) -> Result<Filter, Status> {
+fn filter(filter: Option<pb::ListenerFilter>) -> Result<Filter, Status> {
     let filter = filter.unwrap_or_default();
     let spec = FilterSpec {
         origins: values("filter.origins", &filter.origins, convert::parse_origin)?,
@@ -47,13 +46,19 @@ fn values<T>(field: &str, numbers: &[i32], parse: impl Fn(i32) -> Option<T>) -> 
     numbers.iter().map(|number| parse(*number).ok_or_else(|| bad(number))).collect()
 }
 
-/// Copied, so as not to keep the memory of the whole request.
-pub(super) fn user_data(data: &[u8]) -> Result<Arc<[u8]>, Status> {
-    if data.len() > MAX_USER_DATA {
-        let message = format!("{} bytes; at most {MAX_USER_DATA} are allowed", data.len());
+pub(super) fn listener_spec(
+    owner: Owner,
+    filter: Option<pb::ListenerFilter>,
+    user_data: &[u8],
+    idle_ttl: Option<Duration>,
+) -> Result<ListenerSpec, Status> {
+    let filter = self::filter(filter)?;
+    if user_data.len() > MAX_USER_DATA {
+        let message = format!("{} bytes; at most {MAX_USER_DATA} are allowed", user_data.len());
         return Err(invalid("user_data", "USER_DATA_TOO_LARGE", message));
     }
-    Ok(data.into())
+    // Copied, so as not to keep the memory of the whole request.
+    Ok(ListenerSpec { owner, filter, user_data: user_data.into(), idle_ttl })
 }
 
 pub(super) fn idle_ttl(given: Option<prost_types::Duration>) -> Result<Duration, Status> {

@@ -15,7 +15,7 @@ use crate::{
     auth::{Caller, ConnectionInfo, Revocation},
     deadline::Overdue,
     error_info,
-    status::{AttachOptions, ListenerSpec, Owner, Pacer, Quota, Reach},
+    status::{AttachOptions, Owner, Quota, Reach, Wakers},
 };
 
 /// The owner of a listener that this request creates. Only requests over no connection have no caller.
@@ -43,12 +43,8 @@ impl PeerStatusService for Api {
         let owner = owner(&request);
         let request = request.into_inner();
         let id = names::parse_listener_id("listener_id", &request.listener_id)?;
-        let spec = ListenerSpec {
-            filter: parse::filter(request.filter)?,
-            user_data: parse::user_data(&request.user_data)?,
-            idle_ttl: Some(parse::idle_ttl(request.idle_ttl)?),
-            owner,
-        };
+        let idle_ttl = Some(parse::idle_ttl(request.idle_ttl)?);
+        let spec = parse::listener_spec(owner, request.filter, &request.user_data, idle_ttl)?;
         let view =
             self.listeners.create(id, spec).map_err(|error| errors::create(&request.listener_id, &error))?;
         Ok(Response::new(pb::CreateListenerResponse {
@@ -98,8 +94,8 @@ impl PeerStatusService for Api {
         let connection = request.extensions().get::<Arc<ConnectionInfo>>();
         let client =
             connection.map_or_else(|| "unknown".to_owned(), |connection| connection.client.to_string());
-        let pacer = request.extensions().get::<Arc<Pacer>>();
-        let wakers = Arc::clone(pacer.map_or_else(|| self.hub.wakers(), |pacer| pacer.wakers()));
+        let wakers =
+            Arc::clone(request.extensions().get::<Arc<Wakers>>().unwrap_or_else(|| self.hub.wakers()));
         let revocation = request.extensions().get::<Arc<Revocation>>().cloned();
         let overdue = request.extensions().get::<Overdue>().cloned();
         let (owner, reach) = (owner(&request), reach(&request));
@@ -114,12 +110,7 @@ impl PeerStatusService for Api {
             reach,
         };
         let subscription = if request.listener.is_empty() {
-            let spec = ListenerSpec {
-                filter: parse::filter(request.filter)?,
-                user_data: parse::user_data(&request.user_data)?,
-                idle_ttl: None,
-                owner,
-            };
+            let spec = parse::listener_spec(owner, request.filter, &request.user_data, None)?;
             self.listeners.attach_ephemeral(spec, options).map_err(|error| errors::attach("", &error))?
         } else {
             let id = names::parse_listener("listener", &request.listener)?;

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     auth::ConnectionInfo,
     deadline::Overdue,
-    status::{Hub, Pacer, Wakers},
+    status::{Hub, Wakers},
 };
 
 /// Streams that a connection may have open. Clients wait with the next one.
@@ -73,7 +73,7 @@ pub(super) struct Shared {
 pub(super) struct Worker {
     pub(super) shared: Shared,
     pub(super) http: auto::Builder<LocalExecutor>,
-    pacer: Arc<Pacer>,
+    watches: Arc<Wakers>,
     is_closing: Cell<bool>,
     closing: Arc<Wakers>,
 }
@@ -169,7 +169,7 @@ impl Worker {
         Rc::new(Self {
             shared,
             http,
-            pacer: Arc::default(),
+            watches: Arc::default(),
             is_closing: Cell::new(false),
             closing: Arc::default(),
         })
@@ -178,7 +178,7 @@ impl Worker {
     /// Serves the connections that are assigned, until the server closes and the last one has ended.
     pub(super) async fn run(self: Rc<Self>, mut conn_rx: mpsc::Receiver<AssignedConn>) {
         let this = Rc::clone(&self);
-        spawn_local(async move { this.pacer.run(&this.shared.hub, this.shared.settings.pacing).await });
+        spawn_local(async move { this.watches.follow(&this.shared.hub, this.shared.settings.pacing).await });
         spawn_local(self.shared.metrics.loops.add().keep());
         let connections = TaskTracker::new();
         loop {
@@ -229,7 +229,7 @@ impl Worker {
         ConnectionService {
             router: self.shared.router.clone(),
             info: Arc::new(info),
-            pacer: Arc::clone(&self.pacer),
+            watches: Arc::clone(&self.watches),
             memory: ConnectionMemory::new(Arc::clone(&self.shared.memory)),
         }
     }
@@ -239,7 +239,7 @@ impl Worker {
 pub(super) struct ConnectionService {
     router: Router,
     info: Arc<ConnectionInfo>,
-    pacer: Arc<Pacer>,
+    watches: Arc<Wakers>,
     memory: Arc<ConnectionMemory>,
 }
 
@@ -251,7 +251,7 @@ impl Service<Request<Incoming>> for ConnectionService {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let extensions = request.extensions_mut();
         extensions.insert(Arc::clone(&self.info));
-        extensions.insert(Arc::clone(&self.pacer));
+        extensions.insert(Arc::clone(&self.watches));
         extensions.insert(Arc::clone(&self.memory));
         let unread = Unread::default();
         let response = self.router.clone().oneshot(request.map(|body| unread.body(body)));

@@ -62,14 +62,6 @@ struct Compiled {
     cost: usize,
 }
 
-static EVERYTHING: FilterSpec = FilterSpec {
-    pools: Vec::new(),
-    peers: Vec::new(),
-    origins: Vec::new(),
-    statuses: Vec::new(),
-    interests: Vec::new(),
-};
-
 /// Which parts of an event pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parts {
@@ -93,7 +85,7 @@ impl Filter {
     /// # Errors
     /// A list has too many entries, or a glob is empty or too long.
     pub fn compile(spec: FilterSpec) -> Result<Self, FilterError> {
-        if spec == EVERYTHING {
+        if spec == FilterSpec::default() {
             return Ok(Self::everything());
         }
         let pools = compile_globs("pools", &spec.pools)?;
@@ -120,8 +112,8 @@ impl Filter {
 
     /// As its creator wrote it.
     #[must_use]
-    pub fn spec(&self) -> &FilterSpec {
-        self.0.as_ref().map_or(&EVERYTHING, |compiled| &compiled.spec)
+    pub fn spec(&self) -> FilterSpec {
+        self.0.as_ref().map_or_else(FilterSpec::default, |compiled| compiled.spec.clone())
     }
 
     /// The work for an event or a peer; 1 without globs.

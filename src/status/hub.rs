@@ -22,7 +22,7 @@ use crate::{
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
 };
 
-mod pool;
+pub(super) mod pool;
 
 /// The state of all pools and peers, and the log of its changes.
 pub struct Hub {
@@ -167,18 +167,10 @@ impl Hub {
         self.epoch
     }
 
-    /// How many changes lie after `revision`, if all of them can still be read.
-    ///
-    /// # Errors
-    /// They can't: some are gone, or `revision` has not been reached yet.
-    pub fn distance(&self, revision: u64) -> Result<usize, Gap> {
-        self.state.read().log.distance(revision)
-    }
-
     /// Appends up to `max` of the events after `revision` to `into`.
     ///
     /// # Errors
-    /// As [`Hub::distance`].
+    /// Some of them are gone, or `revision` has not been reached yet.
     pub fn read_after(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) -> Result<(), Gap> {
         self.state.read().log.read_after(revision, max, into)
     }

@@ -1,7 +1,7 @@
 //! Waking the readers of the log.
 //!
-//! Each registers a waker, at the hub, which wakes after every change, or at a [`Pacer`], which does so after a quiet time
-//! and then pauses: changes collect meanwhile, and are sent together in fewer and larger writes.
+//! Each registers a waker: at the hub, which wakes after every change, or at [`Wakers`] that follow it with a pause after
+//! each time. Changes collect in the pause, and are sent together in fewer and larger writes.
 
 use std::{
     future::poll_fn,
@@ -31,20 +31,33 @@ impl Wakers {
 
     /// How many are registered.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.lock().len()
-    }
-
-    /// Whether none is registered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
     }
 
     /// Wakes all of them.
     pub fn wake_all(&self) {
         for (_, waker) in &*self.0.lock() {
             waker.wake_by_ref();
+        }
+    }
+
+    /// Wakes them after changes, forever: at once after a quiet time, and then at most once in an interval.
+    pub async fn follow(&self, hub: &Hub, interval: Duration) {
+        let mut changes = hub.wakers().add();
+        let mut seen = hub.cursor().revision;
+        loop {
+            poll_fn(|cx| {
+                changes.register(cx.waker());
+                let head = hub.cursor().revision;
+                let before = std::mem::replace(&mut seen, head);
+                if before == head { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            self.wake_all();
+            if !interval.is_zero() {
+                sleep(interval).await;
+            }
         }
     }
 }
@@ -76,38 +89,5 @@ impl Wakeup {
 impl Drop for Wakeup {
     fn drop(&mut self) {
         self.wakers.0.lock().try_remove(self.key);
-    }
-}
-
-/// Wakes many streams after a change: at once after a quiet time, and then at most once in an interval.
-#[derive(Debug, Default)]
-pub struct Pacer {
-    wakers: Arc<Wakers>,
-}
-
-impl Pacer {
-    /// The ones that it wakes.
-    #[must_use]
-    pub const fn wakers(&self) -> &Arc<Wakers> {
-        &self.wakers
-    }
-
-    /// Wakes them, forever. With an interval of zero, after each change.
-    pub async fn run(&self, hub: &Hub, interval: Duration) {
-        let mut changes = hub.wakers().add();
-        let mut seen = hub.cursor().revision;
-        loop {
-            poll_fn(|cx| {
-                changes.register(cx.waker());
-                let head = hub.cursor().revision;
-                let before = std::mem::replace(&mut seen, head);
-                if before == head { Poll::Pending } else { Poll::Ready(()) }
-            })
-            .await;
-            self.wakers.wake_all();
-            if !interval.is_zero() {
-                sleep(interval).await;
-            }
-        }
     }
 }

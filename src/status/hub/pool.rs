@@ -5,20 +5,19 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use super::{PeerUpdate, Update};
 use crate::{
     opflex::Roles,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason},
-    status::{ChangeKind, Event, HealthChange, PeerChange, PeerState, PoolState, health::Tally},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
+    status::{ChangeKind, Event, HealthChange, PeerChange, PeerState, PoolState},
 };
 
 /// A pool and its peers.
 pub(super) struct Pool {
     pub(super) state: Arc<PoolState>,
-    tally: Tally,
     pub(super) peers: BTreeMap<PeerAddress, Arc<PeerState>>,
 }
 
 impl Pool {
     pub(super) fn new(state: PoolState) -> Self {
-        Self { state: Arc::new(state), tally: Tally::default(), peers: BTreeMap::new() }
+        Self { state: Arc::new(state), peers: BTreeMap::new() }
     }
 
     /// Applies an update to the state. Returns the event to publish, if it was a change.
@@ -60,26 +59,44 @@ impl Pool {
             self.peers.insert(peer.address.clone(), Arc::clone(&peer));
             Some(peer.status)
         };
-        self.tally.update(previous, after);
-        let health = self.recompute(at, revision);
+        let health = self.recompute([previous, after], at, revision);
         let peer = PeerChange { peer, kind, previous, previous_origin };
         Some(Event { revision, time: at, peer, health, attachment: Default::default() })
     }
 
-    /// Brings the pool's state up to date with its peers.
-    fn recompute(&mut self, at: SystemTime, revision: u64) -> Option<HealthChange> {
-        let Tally { wanted, ready } = self.tally;
-        let health = self.tally.health();
+    /// Brings the pool's state up to date with the move of a peer between statuses; `None`: it is not in the pool.
+    fn recompute(
+        &mut self,
+        [before, after]: [Option<PeerStatus>; 2],
+        at: SystemTime,
+        revision: u64,
+    ) -> Option<HealthChange> {
         let state = Arc::make_mut(&mut self.state);
-        let previous = std::mem::replace(&mut state.health, health);
-        state.wanted = wanted;
-        state.ready = ready;
+        let ((left, unready), (entered, ready)) = (counts(before), counts(after));
+        state.wanted = state.wanted.saturating_sub(left).saturating_add(entered);
+        state.ready = state.ready.saturating_sub(unready).saturating_add(ready);
         state.revision = revision;
+        let health = health(state.wanted, state.ready);
+        let previous = std::mem::replace(&mut state.health, health);
         if previous == health {
             return None;
         }
         state.health_since = at;
-        Some(HealthChange { previous, health, ready, wanted })
+        Some(HealthChange { previous, health, ready: state.ready, wanted: state.wanted })
+    }
+}
+
+/// How much a peer in this status adds to the wanted peers of its pool, and to the READY ones.
+pub(in crate::status) fn counts(status: Option<PeerStatus>) -> (u32, u32) {
+    let is_wanted = |status| !matches!(status, PeerStatus::Closing | PeerStatus::Disconnected);
+    (u32::from(status.is_some_and(is_wanted)), u32::from(status == Some(PeerStatus::Ready)))
+}
+
+pub(in crate::status) const fn health(wanted: u32, ready: u32) -> PoolHealth {
+    match ready {
+        0 => PoolHealth::Down,
+        _ if ready < wanted => PoolHealth::Degraded,
+        _ => PoolHealth::Healthy,
     }
 }
 

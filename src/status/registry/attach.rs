@@ -120,8 +120,8 @@ impl Listeners {
         let (error, reset) = if asked.epoch != head.epoch {
             (AttachError::EpochMismatch, (ResetReason::EpochChanged, None))
         } else {
-            match self.hub.distance(asked.revision) {
-                Ok(_) => return Ok(Start::After(asked.revision)),
+            match self.hub.read_after(asked.revision, 0, &mut Vec::new()) {
+                Ok(()) => return Ok(Start::After(asked.revision)),
                 Err(Gap::Future) => {
                     return Err(AttachError::CursorInFuture { asked: asked.revision, head: head.revision });
                 }

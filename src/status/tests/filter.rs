@@ -165,7 +165,7 @@ fn conditions_are_combined_with_and() {
 #[test]
 fn a_filter_keeps_what_its_creator_wrote() {
     let spec = FilterSpec { interests: vec![Interest::Peers; 2], ..peers(&["Leaf-*", "Leaf-*"]) };
-    assert_eq!(*Filter::compile(spec.clone()).unwrap().spec(), spec);
+    assert_eq!(Filter::compile(spec.clone()).unwrap().spec(), spec);
 }
 
 #[test]
