@@ -1,5 +1,4 @@
-//! The gRPC API: it checks requests, converts them for the service, and converts what the service has to say. Nothing is
-//! decided here.
+//! The gRPC API: it checks requests and converts between its messages and the service's types. Nothing is decided here.
 
 mod codec;
 mod convert;
@@ -12,14 +11,13 @@ mod parse;
 mod peer_status;
 mod permissions;
 mod pool;
-mod reflection;
 mod transitions;
 mod watch;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch as watch_channel;
-use tonic::{Status, codec::CompressionEncoding, service::Routes};
+use tonic::{Response, Status, codec::CompressionEncoding, service::Routes};
 
 use self::{
     health::HealthService,
@@ -34,7 +32,7 @@ pub use self::{
 };
 use crate::{
     error_info,
-    metrics::Deliveries,
+    metrics::WatchMetrics,
     pool::PoolHandle,
     status::{Hub, Listeners},
 };
@@ -61,8 +59,7 @@ pub mod pb {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
-/// Generated from the same: the traits of the services. `WatchPeerStatus` has a message of its own there, whose changes
-/// are encoded once for all clients.
+/// Generated from the same: the traits of the services. `WatchPeerStatus` returns [`WatchMessage`]s.
 #[allow(clippy::all, unreachable_pub, missing_docs)] // not ours to lint
 mod server_pb {
     include!(concat!(env!("OUT_DIR"), "/server/opflex.peerstatus.v1.rs"));
@@ -71,6 +68,9 @@ mod server_pb {
         include!(concat!(env!("OUT_DIR"), "/server/grpc.health.v1.rs"));
     }
 }
+
+/// What a method returns.
+type Reply<T> = Result<Response<T>, Status>;
 
 /// What the services work on.
 #[derive(Clone)]
@@ -81,9 +81,9 @@ pub struct Api {
     pub listeners: Arc<Listeners>,
     /// The pools that can be changed, by name.
     pub pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
-    /// How old changes are when they are handed out.
-    pub deliveries: Deliveries,
-    /// Turns true when the service stops. Health checks tell it, and calls that wait end with it.
+    /// Counts watches.
+    pub metrics: WatchMetrics,
+    /// Turns true when the service stops.
     pub draining: watch_channel::Receiver<bool>,
 }
 
@@ -91,28 +91,22 @@ impl Api {
     /// The services, ready to be served.
     #[must_use]
     pub fn routes(self) -> Routes {
+        /// With what all services have in common.
+        macro_rules! service {
+            ($service:expr) => {
+                $service.max_decoding_message_size(MAX_REQUEST).accept_compressed(CompressionEncoding::Gzip)
+            };
+        }
         let mut routes = Routes::builder();
         routes
-            .add_service(
-                PeerStatusServiceServer::new(self.clone())
-                    .max_decoding_message_size(MAX_REQUEST)
-                    .accept_compressed(CompressionEncoding::Gzip),
-            )
-            .add_service(
-                HealthServer::new(HealthService(self.clone()))
-                    .max_decoding_message_size(MAX_REQUEST)
-                    .accept_compressed(CompressionEncoding::Gzip),
-            )
-            .add_service(
-                PoolServiceServer::new(self)
-                    .max_decoding_message_size(MAX_REQUEST)
-                    .accept_compressed(CompressionEncoding::Gzip),
-            );
-        reflection::add_to(&mut routes);
+            .add_service(service!(PeerStatusServiceServer::new(self.clone())))
+            .add_service(service!(HealthServer::new(HealthService(self.clone()))))
+            .add_service(service!(PoolServiceServer::new(self)));
+        methods::add_reflection(&mut routes);
         routes.routes()
     }
 
-    /// Refuses what would begin something, or change it, when the service is stopping.
+    /// Rejects calls that change something, or wait, while the service is stopping.
     fn check_open(&self) -> Result<(), Status> {
         if *self.draining.borrow() { Err(error_info::draining(None)) } else { Ok(()) }
     }

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::{
     admin::{self, AdminState, Certificate, Exposition, Sources},
     api::{self, Api},
-    metrics::{Deliveries, LoopMonitors, Peers, Reloads},
+    metrics::{LoopMonitors, Peers, Reloads, WatchMetrics},
     pool::{self, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError, SocketFile},
     status::{Hub, Listeners},
@@ -125,13 +125,12 @@ impl Service {
         }
         pools.owners.spawn(keep_fresh(Arc::clone(&access), pools.stop.clone()));
         let (drain, draining) = watch::channel(false);
-        let (deliveries, metrics, methods) =
-            (Deliveries::default(), ServerMetrics::default(), api::methods());
+        let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
         let api = Api {
             hub: Arc::clone(&hub),
             listeners: Arc::clone(&listeners),
             pools: Arc::clone(&handles),
-            deliveries: deliveries.clone(),
+            metrics: watches.clone(),
             draining: draining.clone(),
         };
         let mut serving = loaded.server_options();
@@ -158,7 +157,7 @@ impl Service {
             peers,
             calls: methods.calls,
             connections,
-            deliveries,
+            watches,
             turns: loops,
             reloads: reloads.clone(),
             certificates: Box::new(certificates(&loaded, Arc::clone(&access))),

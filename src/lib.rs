@@ -7,8 +7,8 @@
 //! |---|---|---|
 //! | pure | [`opflex`] | the wire protocol: bytes ⇄ messages |
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
+//! | state | [`status`] | current state, one revisioned log, and its listeners |
 //! | numbers | [`metrics`] | what is counted and measured |
-//! | state | [`status`] | what listeners hear: current state and one revisioned log |
 //! | files | `reload` | files that are loaded again when they change |
 //! | files | [`auth`] | who may do what |
 //! | files | [`tls`] | PEM files to what rustls needs |

@@ -4,22 +4,20 @@
 //! Gauges of the state of the service are not kept here: the admin port reads that state at each scrape.
 
 mod calls;
-mod deliveries;
-mod listeners;
 mod loop_monitor;
 mod peers;
 mod reloads;
+mod watches;
 
 use std::fmt::{self, Write as _};
 
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 pub use calls::{Call, Calls, Kind, Method};
-pub use deliveries::Deliveries;
-pub use listeners::{Attach, Detach, ListenerMetrics, Reset};
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use peers::{Peers, Pool, Transition};
 pub use reloads::{Reload, Reloads};
+pub use watches::{Detach, WatchMetrics};
 
 /// A name of the API as the value of a label: in lower case, as is usual for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,15 +1,13 @@
-//! What listeners hear: the current state of every pool and peer, and one revisioned log of what changed.
+//! The current state of every pool and peer, and one revisioned log of changes.
 //!
-//! [`Hub`] is the only place that changes state, [`Listeners`] knows who wants to hear of it, and a
-//! [`Subscription`] is one listener being told. A listener owns no queue: it is a cursor into the log, so that
-//! publishing never waits for anyone and memory per listener is constant.
+//! [`Hub`] is the only place that changes state, [`Listeners`] is the registry of listeners, and a [`Subscription`] is
+//! one listener's stream. A listener owns no queue: it is a cursor into the log, so that publishing never waits for
+//! anyone and memory per listener is constant. Nothing here knows how messages are encoded, sent or counted.
 
 mod delivery;
 mod event;
 mod filter;
-mod health;
 mod hub;
-mod id;
 mod initial_sync;
 mod listener;
 mod log;
@@ -23,18 +21,18 @@ mod wait;
 mod wakeup;
 
 pub use delivery::{Delivery, End, Message, ResetReason};
+pub(crate) use event::Attachment;
 pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, PoolState};
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
 pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
-pub use id::is_id;
 pub use initial_sync::SNAPSHOT_CHUNK;
 pub use listener::{
-    AttachError, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec, ListenerView,
-    Owner, Quota, Reach,
+    AttachError, AttachKind, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec,
+    ListenerView, Owner, Quota, Reach, is_id,
 };
 pub use log::Gap;
 pub use messages::Messages;
-pub use registry::{Limits, ListenerStats, Listeners, Place};
+pub use registry::{Limits, ListenerStats, Listeners, StreamPermit};
 pub use subscription::{Progress, Subscription};
 pub use wait::HealthWait;
-pub use wakeup::{Pacer, Wakers, Wakeup};
+pub use wakeup::{Wakers, Wakeup};

@@ -12,7 +12,7 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
 use crate::{
-    metrics::{Calls, Deliveries, LoopMonitors, Peers, Reloads},
+    metrics::{Calls, LoopMonitors, Peers, Reloads, WatchMetrics},
     status::{Hub, Listeners},
 };
 
@@ -28,8 +28,8 @@ pub struct Sources {
     pub calls: Arc<Calls>,
     /// Open client connections.
     pub connections: Gauge,
-    /// The age of changes when they are handed out.
-    pub deliveries: Deliveries,
+    /// Counters of watches, and the age of changes when they are handed out.
+    pub watches: WatchMetrics,
     /// The state of the event loops.
     pub turns: LoopMonitors,
     /// Counters of configuration reloads.
@@ -61,12 +61,11 @@ impl Exposition {
     #[must_use]
     pub fn new(sources: Sources) -> Self {
         let mut registry = Registry::default();
-        let Sources { hub, listeners, peers, calls, connections, deliveries, turns, reloads, certificates } =
+        let Sources { hub, listeners, peers, calls, connections, watches, turns, reloads, certificates } =
             sources;
         peers.register(&mut registry);
-        listeners.counts().register(&mut registry);
+        watches.register(&mut registry);
         reloads.register(&mut registry);
-        deliveries.register(&mut registry);
         registry.register("opflex_peerstatus_connections", "Client connections", connections);
         registry.register_collector(Box::new(calls));
         registry.register_collector(Box::new(ServiceMetrics { hub, listeners, turns, certificates }));

@@ -1,7 +1,7 @@
 //! The codec of every method: for prost's messages, and for those whose bytes are shared.
 //!
-//! tonic's own begins with 8 KiB for each request and as much for its response. Nearly all of ours are shorter than a
-//! hundredth of that, and a buffer lives as long as its watch.
+//! tonic's own allocates 8 KiB for each request and as much for its response, for as long as the watch lives. Nearly all
+//! of our messages are shorter than a hundredth of that.
 
 use std::marker::PhantomData;
 
@@ -13,9 +13,9 @@ use tonic::{
 };
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-/// Bytes that a buffer has at first. It grows to what the message needs.
+/// Initial bytes of a buffer. It grows to what the message needs.
 const BUFFER: usize = 256;
-/// Bytes of messages after which they are sent. The last one may be longer.
+/// Bytes of messages that are sent together.
 const TOGETHER: usize = 8 * 1024;
 
 /// A message that can be sent.
@@ -54,11 +54,11 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ApiEncoder<T>;
+    type Encoder = Self;
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ApiEncoder(PhantomData)
+        Self::default()
     }
 
     fn decoder(&mut self) -> Self::Decoder {
@@ -66,16 +66,12 @@ where
     }
 }
 
-/// Encodes `T`.
-#[derive(Debug)]
-pub(super) struct ApiEncoder<T>(PhantomData<T>);
-
-impl<T: Encode> Encoder for ApiEncoder<T> {
+impl<T: Encode, U> Encoder for ApiCodec<T, U> {
     type Item = T;
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        // As much as it takes: a buffer that grows by itself doubles.
+        // Exactly: a buffer that grows by itself doubles.
         buffer.reserve(item.length());
         item.encode_to(buffer);
         Ok(())

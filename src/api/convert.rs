@@ -1,7 +1,8 @@
-//! From the service's words to the API's.
+//! Conversion of the service's types to the API's.
 
-use std::time::SystemTime;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use prost_types::Timestamp;
 
 use super::{names, pb};
@@ -14,81 +15,41 @@ use crate::{
     },
 };
 
-pub(super) const fn peer_status(status: PeerStatus) -> pb::PeerStatus {
-    match status {
-        PeerStatus::Disconnected => pb::PeerStatus::Disconnected,
-        PeerStatus::Connecting => pb::PeerStatus::Connecting,
-        PeerStatus::Connected => pb::PeerStatus::Connected,
-        PeerStatus::Ready => pb::PeerStatus::Ready,
-        PeerStatus::Closing => pb::PeerStatus::Closing,
-    }
+/// Defines the conversion of an enum to the one of the API, whose variants have the same names.
+macro_rules! to_api {
+    ($visibility:vis $function:ident: $name:ident { $($variant:ident),+ $(,)? }) => {
+        $visibility const fn $function(value: $name) -> pb::$name {
+            match value { $($name::$variant => pb::$name::$variant,)+ }
+        }
+    };
 }
 
-pub(super) const fn pool_health(health: PoolHealth) -> pb::PoolHealth {
-    match health {
-        PoolHealth::Down => pb::PoolHealth::Down,
-        PoolHealth::Degraded => pb::PoolHealth::Degraded,
-        PoolHealth::Healthy => pb::PoolHealth::Healthy,
-    }
+/// Defines the conversion back, too. A number that is unspecified or unknown has none.
+macro_rules! to_api_and_back {
+    ($function:ident, $parse:ident: $name:ident { $($variant:ident),+ $(,)? }) => {
+        to_api!(pub(super) $function: $name { $($variant),+ });
+
+        pub(super) fn $parse(number: i32) -> Option<$name> {
+            match pb::$name::try_from(number) {
+                $(Ok(pb::$name::$variant) => Some($name::$variant),)+
+                Ok(pb::$name::Unspecified) | Err(_) => None,
+            }
+        }
+    };
 }
 
-pub(super) const fn origin(origin: PeerOrigin) -> pb::PeerOrigin {
-    match origin {
-        PeerOrigin::Configured => pb::PeerOrigin::Configured,
-        PeerOrigin::Learned => pb::PeerOrigin::Learned,
-    }
-}
-
-const fn reason(reason: Reason) -> pb::Reason {
-    match reason {
-        Reason::Added => pb::Reason::Added,
-        Reason::Dialing => pb::Reason::Dialing,
-        Reason::TcpEstablished => pb::Reason::TcpEstablished,
-        Reason::HandshakeComplete => pb::Reason::HandshakeComplete,
-        Reason::ResolveFailed => pb::Reason::ResolveFailed,
-        Reason::ConnectFailed => pb::Reason::ConnectFailed,
-        Reason::ConnectTimeout => pb::Reason::ConnectTimeout,
-        Reason::TlsFailed => pb::Reason::TlsFailed,
-        Reason::HandshakeTimeout => pb::Reason::HandshakeTimeout,
-        Reason::HandshakeRejected => pb::Reason::HandshakeRejected,
-        Reason::ProtocolError => pb::Reason::ProtocolError,
-        Reason::KeepaliveTimeout => pb::Reason::KeepaliveTimeout,
-        Reason::RemoteClosed => pb::Reason::RemoteClosed,
-        Reason::RemovedByClient => pb::Reason::RemovedByClient,
-        Reason::NotInPeerList => pb::Reason::NotInPeerList,
-        Reason::GivenUp => pb::Reason::GivenUp,
-        Reason::Reset => pb::Reason::Reset,
-        Reason::PoolStopping => pb::Reason::PoolStopping,
-    }
-}
-
-const fn role(role: Role) -> pb::Role {
-    match role {
-        Role::PolicyElement => pb::Role::PolicyElement,
-        Role::PolicyRepository => pb::Role::PolicyRepository,
-        Role::EndpointRegistry => pb::Role::EndpointRegistry,
-        Role::Observer => pb::Role::Observer,
-    }
-}
-
-const fn interest(interest: Interest) -> pb::Interest {
-    match interest {
-        Interest::Peers => pb::Interest::Peers,
-        Interest::Health => pb::Interest::Health,
-    }
-}
-
-const fn change_kind(kind: ChangeKind) -> pb::ChangeKind {
-    match kind {
-        ChangeKind::Added => pb::ChangeKind::Added,
-        ChangeKind::Status => pb::ChangeKind::Status,
-        ChangeKind::Removed => pb::ChangeKind::Removed,
-    }
-}
-
-pub(super) fn time(time: SystemTime) -> Timestamp {
-    Timestamp::from(time)
-}
+to_api_and_back!(peer_status, parse_peer_status: PeerStatus { Disconnected, Connecting, Connected, Ready, Closing });
+to_api_and_back!(pool_health, parse_pool_health: PoolHealth { Down, Degraded, Healthy });
+to_api_and_back!(origin, parse_origin: PeerOrigin { Configured, Learned });
+to_api_and_back!(interest, parse_interest: Interest { Peers, Health });
+to_api!(role: Role { PolicyElement, PolicyRepository, EndpointRegistry, Observer });
+to_api!(change_kind: ChangeKind { Added, Status, Removed });
+to_api!(reset_reason: ResetReason { Overflow, Compacted, EpochChanged });
+to_api!(reason: Reason {
+    Added, Dialing, TcpEstablished, HandshakeComplete, ResolveFailed, ConnectFailed, ConnectTimeout, TlsFailed,
+    HandshakeTimeout, HandshakeRejected, ProtocolError, KeepaliveTimeout, RemoteClosed, RemovedByClient, NotInPeerList,
+    GivenUp, Reset, PoolStopping,
+});
 
 pub(super) const fn cursor(cursor: Cursor) -> pb::Cursor {
     pb::Cursor { epoch: cursor.epoch, revision: cursor.revision }
@@ -104,8 +65,8 @@ pub(super) fn peer(peer: &PeerState) -> pb::Peer {
         status: peer_status(peer.status).into(),
         reason: reason(peer.reason).into(),
         detail: peer.detail.to_string(),
-        status_since: Some(time(peer.status_since)),
-        last_ready_time: peer.last_ready.map(time),
+        status_since: Some(Timestamp::from(peer.status_since)),
+        last_ready_time: peer.last_ready.map(Timestamp::from),
         consecutive_failures: peer.consecutive_failures,
         transition_count: peer.transitions,
         roles: peer.roles.iter().map(|known| role(known).into()).collect(),
@@ -122,7 +83,7 @@ pub(super) fn pool(pool: &PoolState) -> pb::Pool {
     pb::Pool {
         name: names::pool(&pool.name),
         health: pool_health(pool.health).into(),
-        health_since: Some(time(pool.health_since)),
+        health_since: Some(Timestamp::from(pool.health_since)),
         identity: Some(identity),
         proxies: pool.proxies.map(|proxies| pb::Proxies {
             v4: proxies.v4.to_string(),
@@ -142,16 +103,16 @@ pub(super) fn listener(view: &ListenerView) -> pb::Listener {
     pb::Listener {
         name: names::listener(&view.listener.id),
         filter: Some(pb::ListenerFilter {
-            pools: filter.pools.clone(),
-            peers: filter.peers.clone(),
-            origins: filter.origins.iter().map(|wanted| origin(*wanted).into()).collect(),
-            statuses: filter.statuses.iter().map(|wanted| peer_status(*wanted).into()).collect(),
-            interests: filter.interests.iter().map(|wanted| interest(*wanted).into()).collect(),
+            pools: filter.pools,
+            peers: filter.peers,
+            origins: filter.origins.into_iter().map(|value| origin(value).into()).collect(),
+            statuses: filter.statuses.into_iter().map(|value| peer_status(value).into()).collect(),
+            interests: filter.interests.into_iter().map(|value| interest(value).into()).collect(),
         }),
-        user_data: spec.user_data.clone(),
+        user_data: to_bytes(&spec.user_data),
         idle_ttl: spec.idle_ttl.and_then(|ttl| ttl.try_into().ok()),
-        create_time: Some(time(view.listener.created)),
-        expire_time: view.expires.map(time),
+        create_time: Some(Timestamp::from(view.listener.created)),
+        expire_time: view.expires.map(Timestamp::from),
         state: state.into(),
         cursor: Some(cursor(view.cursor)),
         lag: view.lag,
@@ -163,20 +124,20 @@ pub(super) fn listener(view: &ListenerView) -> pb::Listener {
     }
 }
 
-/// All of a past change.
+/// A past change, with all parts.
 pub(super) fn transition(event: &Event) -> pb::Transition {
     let everything = Parts { peer: true, health: true };
     pb::Transition { revision: event.revision, change: Some(change(event, everything)) }
 }
 
-/// The parts of a change that a filter lets pass.
+/// The parts of a change that pass a filter.
 pub(super) fn change(event: &Event, parts: Parts) -> pb::Change {
     let moved = &event.peer;
     let peer = parts.peer.then(|| pb::PeerChange {
         peer: Some(peer(&moved.peer)),
         kind: change_kind(moved.kind).into(),
         previous_status: moved.previous.map_or(pb::PeerStatus::Unspecified, peer_status).into(),
-        time: Some(time(event.time)),
+        time: Some(Timestamp::from(event.time)),
     });
     let health = event.health.filter(|_| parts.health).map(|health| pb::HealthChange {
         pool: names::pool(&moved.peer.pool),
@@ -185,13 +146,17 @@ pub(super) fn change(event: &Event, parts: Parts) -> pb::Change {
         ready_count: health.ready,
         peer_count: health.wanted,
         cause: names::peer(&moved.peer.pool, &moved.peer.address),
-        time: Some(time(event.time)),
+        time: Some(Timestamp::from(event.time)),
     });
     pb::Change { peer, health }
 }
 
+fn to_bytes(data: &Arc<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(data)
+}
+
 /// One message of a watch. `user_data` is the listener's.
-pub(super) fn message(message: &Message, user_data: &bytes::Bytes) -> pb::WatchPeerStatusResponse {
+pub(super) fn message(message: &Message, user_data: Option<&Arc<[u8]>>) -> pb::WatchPeerStatusResponse {
     use pb::watch_peer_status_response::Event as Out;
     let out = match &message.delivery {
         Delivery::Attached { listener: view, cursor: at, resumed } => Out::Attached(pb::Attached {
@@ -208,15 +173,9 @@ pub(super) fn message(message: &Message, user_data: &bytes::Bytes) -> pb::WatchP
             peer_count: u32::try_from(*peers).unwrap_or(u32::MAX),
         }),
         Delivery::Change { event, parts } => Out::Change(change(event, *parts)),
-        Delivery::Reset { reason, missed } => Out::Reset(pb::Reset {
-            reason: match reason {
-                ResetReason::Overflow => pb::ResetReason::Overflow,
-                ResetReason::Compacted => pb::ResetReason::Compacted,
-                ResetReason::EpochChanged => pb::ResetReason::EpochChanged,
-            }
-            .into(),
-            missed_count: *missed,
-        }),
+        Delivery::Reset { reason, missed } => {
+            Out::Reset(pb::Reset { reason: reset_reason(*reason).into(), missed_count: *missed })
+        }
         Delivery::Heartbeat(at) => Out::Heartbeat(pb::Heartbeat { cursor: Some(cursor(*at)) }),
         Delivery::Draining { cursor: at, retry_after } => Out::Draining(pb::Draining {
             cursor: Some(cursor(*at)),
@@ -224,8 +183,8 @@ pub(super) fn message(message: &Message, user_data: &bytes::Bytes) -> pb::WatchP
         }),
     };
     let user_data = match out {
-        Out::Attached(_) | Out::Change(_) => user_data.clone(),
-        _ => bytes::Bytes::new(),
+        Out::Attached(_) | Out::Change(_) => user_data.map(to_bytes).unwrap_or_default(),
+        _ => Bytes::new(),
     };
     pb::WatchPeerStatusResponse {
         revision: message.revision,

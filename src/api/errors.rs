@@ -12,12 +12,12 @@ use crate::{
     status::{AttachError, CreateError, FilterError, ListenerError, PoolState},
 };
 
-/// When to try again after a quota was hit: listeners and streams go all the time.
+/// When to retry after a quota was hit: listeners and streams end all the time.
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
-/// Names of pools that an error tells: enough to choose from, and no list of hundreds.
+/// Names of pools in an error: enough to choose from, and no list of hundreds.
 const SHOWN_POOLS: usize = 5;
 
-/// Time is over and the pool, as it is now, has not had the health that was waited for.
+/// `WaitForPool` timed out; with the state of the pool now.
 pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status {
     let PoolState { name, health, ready, wanted: peers, .. } = pool;
     let message = format!("pools/{name} is {health}, not {wanted}: {ready} of {peers} peers READY");
@@ -31,7 +31,7 @@ pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status 
     with_metadata(Code::DeadlineExceeded, "CONDITION_NOT_MET", message, metadata)
 }
 
-/// No pool of that name. Which there are instead is in the configuration, which who asks may never have seen.
+/// With the names of pools that exist, because the caller may not know the configuration.
 pub(super) fn pool_not_found(name: &str, pools: &[Arc<PoolState>]) -> Status {
     let message = format!("pools/{name}: no such pool; {}", there_are(pools));
     status(Code::NotFound, "POOL_NOT_FOUND", message)
@@ -56,7 +56,7 @@ pub(super) fn listener_not_found(id: &str, _: ListenerError) -> Status {
     status(Code::NotFound, "LISTENER_NOT_FOUND", format!("listeners/{id}: no such listener"))
 }
 
-/// Why `pool` did not do what it was asked to. `name` is the peer's that it is about, or the pool's.
+/// An error of `pool`. `name` is that of the peer or pool of the request.
 pub(super) fn pool(pool: &str, name: &str, error: &PoolError) -> Status {
     match error {
         PoolError::PeerExists => status(Code::AlreadyExists, "PEER_EXISTS", format!("{name}: {error}")),

@@ -12,7 +12,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, errors,
+    Api, Reply, errors,
     health_pb::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_check_response::ServingStatus,
@@ -20,23 +20,22 @@ use super::{
     names,
     server_pb::{self, health::health_server::Health},
 };
-use crate::error_info;
-use crate::status::{Hub, Place, Wakeup};
+use crate::{
+    error_info,
+    status::{Hub, StreamPermit, Wakeup},
+};
 
-/// What can be asked for by name, besides pools.
+/// The services that can be checked by name.
 const SERVICES: [&str; 2] =
     [server_pb::peer_status_service_server::SERVICE_NAME, server_pb::pool_service_server::SERVICE_NAME];
 const POOLS: &str = "pools/";
 
-/// Answers health checks.
+/// `grpc.health.v1.Health`.
 pub(super) struct HealthService(pub(super) Api);
 
 #[tonic::async_trait]
 impl Health for HealthService {
-    async fn check(
-        &self,
-        request: Request<HealthCheckRequest>,
-    ) -> Result<Response<HealthCheckResponse>, Status> {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Reply<HealthCheckResponse> {
         match self.status(&request.into_inner().service) {
             ServingStatus::ServiceUnknown => {
                 let services = SERVICES.join(", ");
@@ -48,7 +47,7 @@ impl Health for HealthService {
         }
     }
 
-    async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
+    async fn list(&self, _: Request<HealthListRequest>) -> Reply<HealthListResponse> {
         let (pools, _) = self.0.hub.pools(None, usize::MAX);
         let services = std::iter::once("").chain(SERVICES).map(str::to_owned);
         let names = services.chain(pools.iter().map(|pool| names::pool(&pool.name)));
@@ -59,108 +58,87 @@ impl Health for HealthService {
         Ok(Response::new(HealthListResponse { statuses: statuses.collect::<HashMap<_, _>>() }))
     }
 
-    type WatchStream = Watching;
+    type WatchStream = HealthWatch;
 
-    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Watching>, Status> {
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Reply<HealthWatch> {
         let service = request.into_inner().service;
-        let pool = service.strip_prefix(POOLS);
-        let (changes, place) = match pool {
+        let (changes, permit) = if service.starts_with(POOLS) {
             // It is woken after every change, as a stream of changes is, and counts as one.
-            Some(_) => {
-                let place = self.0.listeners.place().map_err(|error| errors::attach("", &error))?;
-                (Some(self.0.hub.wakers().add()), Some(place))
-            }
-            None => (None, None),
+            let permit = self.0.listeners.stream_permit().map_err(|error| errors::attach("", &error))?;
+            (Some(self.0.hub.wakers().add()), Some(permit))
+        } else {
+            (None, None)
         };
         let mut draining = self.0.draining.clone();
         let stopping = async move {
-            // Whoever would say it may be gone, too.
+            // An error means that the sender is gone: the service stops, too.
             let _ = draining.wait_for(|draining| *draining).await;
         };
-        Ok(Response::new(Watching {
-            known: known(&self.0.hub, &service),
+        Ok(Response::new(HealthWatch {
             hub: Arc::clone(&self.0.hub),
             service,
             changes,
             stopping: Some(Box::pin(stopping)),
-            told: None,
-            over: false,
-            _place: place,
+            sent: None,
+            is_over: false,
+            _permit: permit,
         }))
     }
 }
 
 impl HealthService {
     fn status(&self, service: &str) -> ServingStatus {
-        match known(&self.0.hub, service) {
-            ServingStatus::Serving if *self.0.draining.borrow() => ServingStatus::NotServing,
-            status => status,
-        }
+        status(&self.0.hub, service, *self.0.draining.borrow())
     }
 }
 
-/// The status of what is asked for, while the service is not stopping.
-fn known(hub: &Hub, service: &str) -> ServingStatus {
-    let Some(pool) = service.strip_prefix(POOLS) else {
-        let is_known = service.is_empty() || SERVICES.contains(&service);
-        return if is_known { ServingStatus::Serving } else { ServingStatus::ServiceUnknown };
+fn status(hub: &Hub, service: &str, is_stopping: bool) -> ServingStatus {
+    let is_serving = match service.strip_prefix(POOLS) {
+        Some(pool) => hub.pool(pool).map(|(pool, _)| pool.ready > 0),
+        None => (service.is_empty() || SERVICES.contains(&service)).then_some(true),
     };
-    match hub.pool(pool) {
+    match is_serving {
         None => ServingStatus::ServiceUnknown,
-        Some((pool, _)) if pool.ready > 0 => ServingStatus::Serving,
+        Some(is_serving) if is_serving && !is_stopping => ServingStatus::Serving,
         Some(_) => ServingStatus::NotServing,
     }
 }
 
-/// The status of one thing, at first and whenever it is another one. At the end of the service NOT_SERVING, and an
-/// error that says so.
-pub(super) struct Watching {
+/// Sends the status of a service at first and whenever it changes. When the service stops, NOT_SERVING and an error.
+pub(super) struct HealthWatch {
     hub: Arc<Hub>,
     service: String,
-    /// Woken after changes, if they matter.
+    /// Of a pool, whose status follows its peers.
     changes: Option<Wakeup>,
     /// Resolves when the service stops; `None`: it does.
     stopping: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    known: ServingStatus,
-    told: Option<ServingStatus>,
-    over: bool,
-    _place: Option<Place>,
+    sent: Option<ServingStatus>,
+    is_over: bool,
+    _permit: Option<StreamPermit>,
 }
 
-impl Watching {
-    fn status(&mut self) -> ServingStatus {
-        if self.changes.is_some() {
-            self.known = known(&self.hub, &self.service);
-        }
-        match self.known {
-            ServingStatus::Serving if self.stopping.is_none() => ServingStatus::NotServing,
-            status => status,
-        }
-    }
-}
-
-impl Stream for Watching {
+impl Stream for HealthWatch {
     type Item = Result<HealthCheckResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        if this.over {
+        if this.is_over {
             return Poll::Ready(None);
         }
-        // First the waker, then the look: what happens in between wakes.
+        // Registered before the check, so that no change is missed.
         if let Some(changes) = &mut this.changes {
             changes.register(cx.waker());
         }
         if this.stopping.as_mut().is_some_and(|stopping| stopping.as_mut().poll(cx).is_ready()) {
             this.stopping = None;
         }
-        let status = this.status();
-        if this.told != Some(status) {
-            this.told = Some(status);
+        let status = status(&this.hub, &this.service, this.stopping.is_none());
+        if this.sent != Some(status) {
+            this.sent = Some(status);
             return Poll::Ready(Some(Ok(answer(status))));
         }
         if this.stopping.is_none() {
-            this.over = true;
+            this.is_over = true;
             return Poll::Ready(Some(Err(error_info::draining(None))));
         }
         Poll::Pending

@@ -1,15 +1,33 @@
-//! The methods that are served, as their descriptors tell of them.
+//! The methods that are served, by their descriptors, and server reflection, so that grpcurl and the like need no proto
+//! files.
 
 use prost::Message as _;
-use prost_types::{FileDescriptorSet, MethodDescriptorProto};
+use prost_types::FileDescriptorSet;
 
-use super::{MAX_REQUEST, permissions::permission, reflection::DESCRIPTORS};
+use tonic::service::RoutesBuilder;
+use tonic_reflection::server::Builder;
+
+use super::{MAX_REQUEST, pb, permissions::permission};
 use crate::{
     metrics::{Calls, Kind},
     server::Methods,
 };
 
-/// What the layers around the API have to know of it.
+/// The second is that of the details of errors, which clients would otherwise show as bytes.
+const DESCRIPTORS: [&[u8]; 2] = [pb::DESCRIPTORS, tonic_types::pb::FILE_DESCRIPTOR_SET];
+
+/// Adds both versions of reflection: older tools ask for v1alpha. If it fails, the rest is served without it.
+pub(super) fn add_reflection(routes: &mut RoutesBuilder) {
+    let builder = || {
+        let register = |builder: Builder<'static>, set| builder.register_encoded_file_descriptor_set(set);
+        DESCRIPTORS.into_iter().fold(Builder::configure(), register)
+    };
+    if let (Ok(v1), Ok(v1alpha)) = (builder().build_v1(), builder().build_v1alpha()) {
+        routes.add_service(v1).add_service(v1alpha);
+    }
+}
+
+/// The description of the API for the layers around it.
 #[must_use]
 pub fn methods() -> Methods {
     let reflection =
@@ -20,15 +38,13 @@ pub fn methods() -> Methods {
         for file in FileDescriptorSet::decode(encoded).unwrap_or_default().file {
             for service in &file.service {
                 let name = format!("{}.{}", file.package(), service.name());
-                methods
-                    .extend(service.method.iter().map(|of| (name.clone(), of.name().to_owned(), kind(of))));
+                methods.extend(service.method.iter().map(|method| {
+                    let kind = Kind::of(method.client_streaming(), method.server_streaming());
+                    (name.clone(), method.name().to_owned(), kind)
+                }));
             }
         }
     }
     let methods = methods.iter().map(|(service, method, kind)| (service.as_str(), method.as_str(), *kind));
     Methods { permission, calls: Calls::new(methods), max_request: MAX_REQUEST }
-}
-
-fn kind(method: &MethodDescriptorProto) -> Kind {
-    Kind::of(method.client_streaming(), method.server_streaming())
 }

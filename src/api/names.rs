@@ -27,7 +27,13 @@ pub(super) fn parse_pool<'a>(field: &str, name: &'a str) -> Result<&'a str, Stat
     id.ok_or_else(|| bad(field, name, "pools/{pool}, for example pools/default"))
 }
 
-/// The pool and the address in `pools/{pool}/peers/{host}:{port}`. A name is compared by clients, so it has one spelling.
+/// The pool of a list; `None`: of all pools.
+pub(super) fn parse_parent(name: &str) -> Result<Option<&str>, Status> {
+    if name.is_empty() { Ok(None) } else { parse_pool("parent", name).map(Some) }
+}
+
+/// The pool and the address in `pools/{pool}/peers/{host}:{port}`. Clients compare names, so each
+/// has one spelling.
 pub(super) fn parse_peer<'a>(field: &str, name: &'a str) -> Result<(&'a str, PeerAddress), Status> {
     let expected = "pools/{pool}/peers/{host}:{port}, for example pools/default/peers/leaf-101:8009";
     let parts = name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/"));
@@ -51,7 +57,7 @@ pub(super) fn parse_listener<'a>(field: &str, name: &'a str) -> Result<&'a str, 
     id.ok_or_else(|| bad(field, name, "listeners/{id}, the id being 1 to 63 characters of [a-z0-9-]"))
 }
 
-/// An id that a client chose for a listener.
+/// The id that a client chose for a listener, if any.
 pub(super) fn parse_listener_id<'a>(field: &str, id: &'a str) -> Result<Option<&'a str>, Status> {
     match id {
         "" => Ok(None),

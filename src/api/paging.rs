@@ -1,16 +1,16 @@
-//! Pages of lists. A page token tells which was the last entry of the page before: its name, as a rule.
+//! Pages of lists. A page token identifies the last entry of the page before: by its name, as a rule.
 
 use prost::Message;
 use tonic::Status;
 
 use crate::error_info::invalid;
 
-/// Entries of a page that nobody gave a size for.
+/// Entries of a page without `page_size`.
 const DEFAULT_PAGE: usize = 500;
 /// Entries of the largest page.
 const MAX_PAGE: usize = 5_000;
-/// Bytes of the largest page: an answer is kept until its client reads it. Enough for as many peers as are asked for
-/// by default, with a detail each.
+/// Bytes of the largest page: a response is buffered until its client reads it. Enough for a default page of peers with
+/// a detail each.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// A page that is being filled.
@@ -31,17 +31,17 @@ impl<T: Message> Page<T> {
         Self { entries: Vec::new(), size, bytes: 0, is_full: false }
     }
 
-    /// With how many entries it is known whether there is another page.
+    /// The number of entries that tells whether there is another page.
     pub(super) const fn enough(&self) -> usize {
         self.size + 1
     }
 
-    /// Whether there was an entry that had no room.
+    /// Whether an entry did not fit.
     pub(super) const fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// Puts in the next entries, as long as there is room. There is for one, or there would be no end to it.
+    /// Adds the next entries while they fit. The first always does, or paging would not end.
     pub(super) fn fill(&mut self, entries: impl IntoIterator<Item = T>) {
         for entry in entries {
             self.bytes += entry.encoded_len();

@@ -1,19 +1,18 @@
-//! From the API's words to the service's: everything a client sends is checked here.
+//! Conversion of the API's types to the service's: everything that a client sends is checked here.
 
 use std::{
     ops::RangeInclusive,
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use tonic::Status;
 
-use super::{errors::bad_filter, names, pb};
+use super::{convert, errors::bad_filter, names, pb};
 use crate::{
     error_info::invalid,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth},
+    peer::{PeerAddress, PoolHealth},
     pool::Reset,
-    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, Interest},
+    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, ListenerSpec, Owner},
 };
 
 /// Longest `user_data`: it is sent with every change.
@@ -23,60 +22,43 @@ const MAX_NAMES: usize = 1000;
 /// How long a listener may live unwatched.
 const IDLE_TTL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
 const DEFAULT_IDLE_TTL: Duration = Duration::from_secs(5 * 60);
-/// How often a quiet stream may say that it is alive.
+/// The interval of heartbeats.
 const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5 * 60);
-/// Half of the idle timeout of HAProxy and many load balancers, 30 s: a heartbeat as rare as that comes too late.
+/// Half of the idle timeout of HAProxy and many load balancers, 30 s.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 
-pub(super) fn filter(filter: Option<pb::ListenerFilter>) -> Result<Filter, Status> {
+fn filter(filter: Option<pb::ListenerFilter>) -> Result<Filter, Status> {
     let filter = filter.unwrap_or_default();
     let spec = FilterSpec {
-        origins: values("filter.origins", &filter.origins, |value: pb::PeerOrigin| match value {
-            pb::PeerOrigin::Unspecified => None,
-            pb::PeerOrigin::Configured => Some(PeerOrigin::Configured),
-            pb::PeerOrigin::Learned => Some(PeerOrigin::Learned),
-        })?,
-        statuses: values("filter.statuses", &filter.statuses, |value: pb::PeerStatus| match value {
-            pb::PeerStatus::Unspecified => None,
-            pb::PeerStatus::Disconnected => Some(PeerStatus::Disconnected),
-            pb::PeerStatus::Connecting => Some(PeerStatus::Connecting),
-            pb::PeerStatus::Connected => Some(PeerStatus::Connected),
-            pb::PeerStatus::Ready => Some(PeerStatus::Ready),
-            pb::PeerStatus::Closing => Some(PeerStatus::Closing),
-        })?,
-        interests: values("filter.interests", &filter.interests, |value: pb::Interest| match value {
-            pb::Interest::Unspecified => None,
-            pb::Interest::Peers => Some(Interest::Peers),
-            pb::Interest::Health => Some(Interest::Health),
-        })?,
+        origins: values("filter.origins", &filter.origins, convert::parse_origin)?,
+        statuses: values("filter.statuses", &filter.statuses, convert::parse_peer_status)?,
+        interests: values("filter.interests", &filter.interests, convert::parse_interest)?,
         pools: filter.pools,
         peers: filter.peers,
     };
     Filter::compile(spec).map_err(|error| bad_filter(&error))
 }
 
-/// Converts the numbers of an enum. Zero and unknown numbers are refused.
-fn values<E: TryFrom<i32>, T>(
-    field: &str,
-    numbers: &[i32],
-    known: impl Fn(E) -> Option<T>,
-) -> Result<Vec<T>, Status> {
-    let convert = |number: &i32| {
-        let value = E::try_from(*number).ok().and_then(&known);
-        value.ok_or_else(|| {
-            invalid(field, "BAD_FILTER", format!("{number} is not a value that can be filtered by"))
-        })
-    };
-    numbers.iter().map(convert).collect()
+/// Converts the numbers of an enum.
+fn values<T>(field: &str, numbers: &[i32], parse: impl Fn(i32) -> Option<T>) -> Result<Vec<T>, Status> {
+    let bad =
+        |number| invalid(field, "BAD_FILTER", format!("{number} is not a value that can be filtered by"));
+    numbers.iter().map(|number| parse(*number).ok_or_else(|| bad(number))).collect()
 }
 
-pub(super) fn user_data(data: Bytes) -> Result<Bytes, Status> {
-    if data.len() > MAX_USER_DATA {
-        let message = format!("{} bytes; at most {MAX_USER_DATA} are allowed", data.len());
+pub(super) fn listener_spec(
+    owner: Owner,
+    filter: Option<pb::ListenerFilter>,
+    user_data: &[u8],
+    idle_ttl: Option<Duration>,
+) -> Result<ListenerSpec, Status> {
+    let filter = self::filter(filter)?;
+    if user_data.len() > MAX_USER_DATA {
+        let message = format!("{} bytes; at most {MAX_USER_DATA} are allowed", user_data.len());
         return Err(invalid("user_data", "USER_DATA_TOO_LARGE", message));
     }
-    // A copy, so as not to keep the whole request's memory for it.
-    Ok(Bytes::copy_from_slice(&data))
+    // Copied, so as not to keep the memory of the whole request.
+    Ok(ListenerSpec { owner, filter, user_data: user_data.into(), idle_ttl })
 }
 
 pub(super) fn idle_ttl(given: Option<prost_types::Duration>) -> Result<Duration, Status> {
@@ -93,21 +75,14 @@ fn duration(
     allowed: &RangeInclusive<Duration>,
     default: Duration,
 ) -> Result<Duration, Status> {
-    let Some(given) = given else {
-        return Ok(default);
-    };
-    // Not by the conversion of the type: it repairs what is no duration, and overflows on the way.
+    let Some(given) = given else { return Ok(default) };
+    // Not by the type's own conversion, which accepts invalid durations and overflows.
     let seconds = u64::try_from(given.seconds).ok();
     let nanos = u32::try_from(given.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     let duration = seconds.zip(nanos).map(|(seconds, nanos)| Duration::new(seconds, nanos));
     duration.filter(|duration| allowed.contains(duration)).ok_or_else(|| {
-        let message = format!(
-            "{} s and {} ns; {:?} to {:?} are allowed",
-            given.seconds,
-            given.nanos,
-            allowed.start(),
-            allowed.end()
-        );
+        let (prost_types::Duration { seconds, nanos }, min, max) = (given, allowed.start(), allowed.end());
+        let message = format!("{seconds} s and {nanos} ns; {min:?} to {max:?} are allowed");
         invalid(field, "BAD_DURATION", message)
     })
 }
@@ -124,7 +99,7 @@ pub(super) fn gap_policy(number: i32) -> Result<GapPolicy, Status> {
     }
 }
 
-/// Which of the past changes are asked for.
+/// The past changes that are asked for.
 pub(super) struct Past<'a> {
     /// Only those of this pool.
     pub(super) pool: Option<&'a str>,
@@ -142,10 +117,7 @@ impl Past<'_> {
 }
 
 pub(super) fn past(request: &pb::ListTransitionsRequest) -> Result<Past<'_>, Status> {
-    let pool = match request.parent.as_str() {
-        "" => None,
-        parent => Some(names::parse_pool("parent", parent)?),
-    };
+    let pool = names::parse_parent(&request.parent)?;
     let spec = FilterSpec {
         // No character of a pool's id has a meaning in a glob.
         pools: pool.iter().map(|pool| (*pool).to_owned()).collect(),
@@ -162,23 +134,15 @@ pub(super) fn past(request: &pb::ListTransitionsRequest) -> Result<Past<'_>, Sta
 }
 
 fn moment(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>, Status> {
-    let Some(given) = given else {
-        return Ok(None);
-    };
+    let Some(given) = given else { return Ok(None) };
     let known = (0..1_000_000_000).contains(&given.nanos).then(|| SystemTime::try_from(given).ok()).flatten();
     known.map(Some).ok_or_else(|| invalid(field, "BAD_FILTER", "not a point in time"))
 }
 
 /// The health to wait for.
 pub(super) fn health(number: i32) -> Result<PoolHealth, Status> {
-    match pb::PoolHealth::try_from(number) {
-        Ok(pb::PoolHealth::Down) => Ok(PoolHealth::Down),
-        Ok(pb::PoolHealth::Degraded) => Ok(PoolHealth::Degraded),
-        Ok(pb::PoolHealth::Healthy) => Ok(PoolHealth::Healthy),
-        Ok(pb::PoolHealth::Unspecified) | Err(_) => {
-            Err(invalid("health", "BAD_ENUM", format!("{number} is not a health that can be waited for")))
-        }
-    }
+    let bad = || invalid("health", "BAD_ENUM", format!("{number} is not a health that can be waited for"));
+    convert::parse_pool_health(number).ok_or_else(bad)
 }
 
 pub(super) fn peer_address(host: &str, port: u32) -> Result<PeerAddress, Status> {
@@ -189,7 +153,7 @@ pub(super) fn peer_address(host: &str, port: u32) -> Result<PeerAddress, Status>
     PeerAddress::new(host, port).map_err(|error| bad("host", error.to_string()))
 }
 
-/// What `ResetPeers` is about. Every name must be of a peer of this pool.
+/// The peers to reset. Every name must be of a peer of this pool.
 pub(super) fn reset(scope: i32, pool: &str, names: &[String]) -> Result<Reset, Status> {
     let scope = pb::ResetScope::try_from(scope)
         .map_err(|_| invalid("scope", "BAD_ENUM", format!("{scope} is not a scope of a reset")))?;

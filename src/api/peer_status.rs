@@ -2,10 +2,10 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
 use super::{
-    Api, convert, errors, names,
+    Api, Reply, convert, errors, names,
     paging::{self, Page},
     parse, pb,
     server_pb::peer_status_service_server::PeerStatusService,
@@ -15,17 +15,17 @@ use crate::{
     auth::{Caller, ConnectionInfo, Revocation},
     deadline::Overdue,
     error_info,
-    status::{AttachOptions, ListenerSpec, Owner, Pacer, Quota, Reach},
+    status::{AttachOptions, Owner, Quota, Reach, Wakers},
 };
 
-/// Whose a listener is that this request makes. Only a request that came over no connection is nobody's.
+/// The owner of a listener that this request creates. Only requests over no connection have no caller.
 fn owner<T>(request: &Request<T>) -> Owner {
     let Some(caller) = request.extensions().get::<Caller>() else { return Owner::default() };
     let quota = if caller.is_local() { Quota::Exempt } else { Quota::Limited };
     Owner { name: Arc::clone(&caller.principal), quota }
 }
 
-/// Whose listeners this request may be about.
+/// The listeners that this request may see and change.
 fn reach<T>(request: &Request<T>) -> Reach {
     match request.extensions().get::<Caller>() {
         Some(caller) if caller.is_operator() => Reach::All,
@@ -39,16 +39,12 @@ impl PeerStatusService for Api {
     async fn create_listener(
         &self,
         request: Request<pb::CreateListenerRequest>,
-    ) -> Result<Response<pb::CreateListenerResponse>, Status> {
+    ) -> Reply<pb::CreateListenerResponse> {
         let owner = owner(&request);
         let request = request.into_inner();
         let id = names::parse_listener_id("listener_id", &request.listener_id)?;
-        let spec = ListenerSpec {
-            filter: parse::filter(request.filter)?,
-            user_data: parse::user_data(request.user_data)?,
-            idle_ttl: Some(parse::idle_ttl(request.idle_ttl)?),
-            owner,
-        };
+        let idle_ttl = Some(parse::idle_ttl(request.idle_ttl)?);
+        let spec = parse::listener_spec(owner, request.filter, &request.user_data, idle_ttl)?;
         let view =
             self.listeners.create(id, spec).map_err(|error| errors::create(&request.listener_id, &error))?;
         Ok(Response::new(pb::CreateListenerResponse {
@@ -57,10 +53,7 @@ impl PeerStatusService for Api {
         }))
     }
 
-    async fn get_listener(
-        &self,
-        request: Request<pb::GetListenerRequest>,
-    ) -> Result<Response<pb::GetListenerResponse>, Status> {
+    async fn get_listener(&self, request: Request<pb::GetListenerRequest>) -> Reply<pb::GetListenerResponse> {
         let reach = reach(&request);
         let request = request.into_inner();
         let id = names::parse_listener("name", &request.name)?;
@@ -71,7 +64,7 @@ impl PeerStatusService for Api {
     async fn list_listeners(
         &self,
         request: Request<pb::ListListenersRequest>,
-    ) -> Result<Response<pb::ListListenersResponse>, Status> {
+    ) -> Reply<pb::ListListenersResponse> {
         let reach = reach(&request);
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_listener)?;
@@ -85,7 +78,7 @@ impl PeerStatusService for Api {
     async fn destroy_listener(
         &self,
         request: Request<pb::DestroyListenerRequest>,
-    ) -> Result<Response<pb::DestroyListenerResponse>, Status> {
+    ) -> Reply<pb::DestroyListenerResponse> {
         let reach = reach(&request);
         let request = request.into_inner();
         let id = names::parse_listener("name", &request.name)?;
@@ -97,15 +90,12 @@ impl PeerStatusService for Api {
 
     type WatchPeerStatusStream = WatchStream;
 
-    async fn watch_peer_status(
-        &self,
-        request: Request<pb::WatchPeerStatusRequest>,
-    ) -> Result<Response<WatchStream>, Status> {
+    async fn watch_peer_status(&self, request: Request<pb::WatchPeerStatusRequest>) -> Reply<WatchStream> {
         let connection = request.extensions().get::<Arc<ConnectionInfo>>();
         let client =
             connection.map_or_else(|| "unknown".to_owned(), |connection| connection.client.to_string());
-        let pacer = request.extensions().get::<Arc<Pacer>>();
-        let wakers = Arc::clone(pacer.map_or_else(|| self.hub.wakers(), |pacer| pacer.wakers()));
+        let wakers =
+            Arc::clone(request.extensions().get::<Arc<Wakers>>().unwrap_or_else(|| self.hub.wakers()));
         let revocation = request.extensions().get::<Arc<Revocation>>().cloned();
         let overdue = request.extensions().get::<Overdue>().cloned();
         let (owner, reach) = (owner(&request), reach(&request));
@@ -120,12 +110,7 @@ impl PeerStatusService for Api {
             reach,
         };
         let subscription = if request.listener.is_empty() {
-            let spec = ListenerSpec {
-                filter: parse::filter(request.filter)?,
-                user_data: parse::user_data(request.user_data)?,
-                idle_ttl: None,
-                owner,
-            };
+            let spec = parse::listener_spec(owner, request.filter, &request.user_data, None)?;
             self.listeners.attach_ephemeral(spec, options).map_err(|error| errors::attach("", &error))?
         } else {
             let id = names::parse_listener("listener", &request.listener)?;
@@ -137,15 +122,10 @@ impl PeerStatusService for Api {
             self.listeners.attach(id, options).map_err(|error| errors::attach(id, &error))?
         };
         if let Some(overdue) = overdue {
-            // From the first moment on: the stream may never be polled.
-            poll_fn(|cx| {
-                subscription.wake_at_end(cx.waker());
-                Poll::Ready(())
-            })
-            .await;
+            // Registered here, because the stream may never be polled.
+            poll_fn(|cx| Poll::Ready(subscription.wake_at_end(cx.waker()))).await;
             overdue.when(subscription.ending());
         }
-        let deliveries = self.deliveries.clone();
-        Ok(Response::new(WatchStream::new(subscription, &wakers, revocation, deliveries)))
+        Ok(Response::new(WatchStream::new(subscription, &wakers, revocation, self.metrics.clone())))
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::{auth::Role, server::Permission};
 
-/// What anybody may ask: whether the service is there, and what it can be asked.
+/// Need no credentials.
 const FREE: [&str; 3] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// What changes nothing, but for listeners of one's own.
+/// Change nothing but the caller's own listeners.
 const VIEWER: [&str; 13] = [
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",

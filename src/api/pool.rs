@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, convert, errors, names,
+    Api, Reply, convert, errors, names,
     paging::{self, Page},
     parse, pb,
     server_pb::pool_service_server::PoolService,
@@ -20,32 +20,29 @@ use crate::{
     status::{HealthWait, PoolState},
 };
 
-/// The pool that is meant where none is named.
+/// The pool of requests that name none.
 const DEFAULT_POOL: &str = "default";
-/// How long a call may wait that has no deadline.
+/// How long a call without a deadline may wait.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long any call may wait.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
-/// The answer sets out this long before the deadline, or a tenth of the time that is left if that is less: the client is
-/// to learn what it was waiting for before it gives up.
-const WAY_BACK: Duration = Duration::from_millis(100);
+/// The response is sent this long before the deadline, or a tenth of the time left if that is less, so that it arrives
+/// before the client gives up.
+const RESPONSE_MARGIN: Duration = Duration::from_millis(100);
 
-/// When a call that waits is answered at the latest.
+/// The latest time of the response to a call that waits.
 fn answer_at<T>(request: &Request<T>) -> Instant {
     let now = Instant::now();
     let wait = request.extensions().get::<Deadline>().map_or(DEFAULT_WAIT, |Deadline(deadline)| {
         let left = deadline.saturating_duration_since(now);
-        left.saturating_sub((left / 10).min(WAY_BACK)).min(MAX_WAIT)
+        left.saturating_sub((left / 10).min(RESPONSE_MARGIN)).min(MAX_WAIT)
     });
     now + wait
 }
 
 #[tonic::async_trait]
 impl PoolService for Api {
-    async fn list_pools(
-        &self,
-        request: Request<pb::ListPoolsRequest>,
-    ) -> Result<Response<pb::ListPoolsResponse>, Status> {
+    async fn list_pools(&self, request: Request<pb::ListPoolsRequest>) -> Reply<pb::ListPoolsResponse> {
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_pool)?;
         let mut page = Page::new(request.page_size);
@@ -59,10 +56,7 @@ impl PoolService for Api {
         }))
     }
 
-    async fn get_pool(
-        &self,
-        request: Request<pb::GetPoolRequest>,
-    ) -> Result<Response<pb::GetPoolResponse>, Status> {
+    async fn get_pool(&self, request: Request<pb::GetPoolRequest>) -> Reply<pb::GetPoolResponse> {
         let request = request.into_inner();
         let name = names::parse_pool("name", &request.name)?;
         let (pool, cursor) = self.hub.pool(name).ok_or_else(|| self.pool_not_found(name))?;
@@ -73,7 +67,7 @@ impl PoolService for Api {
     async fn wait_for_pool(
         &self,
         request: Request<pb::WaitForPoolRequest>,
-    ) -> Result<Response<pb::WaitForPoolResponse>, Status> {
+    ) -> Reply<pb::WaitForPoolResponse> {
         let answer_at = answer_at(&request);
         let request = request.into_inner();
         let name = names::parse_pool("name", &request.name)?;
@@ -88,15 +82,9 @@ impl PoolService for Api {
         Ok(Response::new(pb::WaitForPoolResponse { pool: Some(convert::pool(&pool)) }))
     }
 
-    async fn list_peers(
-        &self,
-        request: Request<pb::ListPeersRequest>,
-    ) -> Result<Response<pb::ListPeersResponse>, Status> {
+    async fn list_peers(&self, request: Request<pb::ListPeersRequest>) -> Reply<pb::ListPeersResponse> {
         let request = request.into_inner();
-        let pool = match request.parent.as_str() {
-            "" => None,
-            parent => Some(names::parse_pool("parent", parent)?),
-        };
+        let pool = names::parse_parent(&request.parent)?;
         let parse = |field, token| match names::parse_peer(field, token)? {
             (of, _) if pool.is_some_and(|pool| pool != of) => {
                 Err(Status::invalid_argument("of another list"))
@@ -119,10 +107,7 @@ impl PoolService for Api {
         }))
     }
 
-    async fn get_peer(
-        &self,
-        request: Request<pb::GetPeerRequest>,
-    ) -> Result<Response<pb::GetPeerResponse>, Status> {
+    async fn get_peer(&self, request: Request<pb::GetPeerRequest>) -> Reply<pb::GetPeerResponse> {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
         let found = self.hub.peer(pool, &address);
@@ -134,10 +119,7 @@ impl PoolService for Api {
         Ok(Response::new(pb::GetPeerResponse { peer, cursor }))
     }
 
-    async fn add_peer(
-        &self,
-        request: Request<pb::AddPeerRequest>,
-    ) -> Result<Response<pb::AddPeerResponse>, Status> {
+    async fn add_peer(&self, request: Request<pb::AddPeerRequest>) -> Reply<pb::AddPeerResponse> {
         let request = request.into_inner();
         let (pool, handle) = self.handle(&request.parent)?;
         let address = parse::peer_address(&request.host, request.port)?;
@@ -149,10 +131,7 @@ impl PoolService for Api {
         Ok(Response::new(pb::AddPeerResponse { peer: Some(convert::peer(&peer)) }))
     }
 
-    async fn remove_peer(
-        &self,
-        request: Request<pb::RemovePeerRequest>,
-    ) -> Result<Response<pb::RemovePeerResponse>, Status> {
+    async fn remove_peer(&self, request: Request<pb::RemovePeerRequest>) -> Reply<pb::RemovePeerResponse> {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
         let handle = self.pools.get(pool).ok_or_else(|| self.pool_not_found(pool))?;
@@ -162,10 +141,7 @@ impl PoolService for Api {
         Ok(Response::new(pb::RemovePeerResponse {}))
     }
 
-    async fn reset_peers(
-        &self,
-        request: Request<pb::ResetPeersRequest>,
-    ) -> Result<Response<pb::ResetPeersResponse>, Status> {
+    async fn reset_peers(&self, request: Request<pb::ResetPeersRequest>) -> Reply<pb::ResetPeersResponse> {
         let request = request.into_inner();
         let (pool, handle) = self.handle(&request.parent)?;
         let reset = parse::reset(request.scope, pool, &request.names)?;
@@ -178,7 +154,7 @@ impl PoolService for Api {
     async fn list_transitions(
         &self,
         request: Request<pb::ListTransitionsRequest>,
-    ) -> Result<Response<pb::ListTransitionsResponse>, Status> {
+    ) -> Reply<pb::ListTransitionsResponse> {
         let request = request.into_inner();
         let past = parse::past(&request)?;
         if let Some(pool) = past.pool.filter(|pool| self.hub.pool(pool).is_none()) {
@@ -190,14 +166,14 @@ impl PoolService for Api {
 }
 
 impl Api {
-    /// Waits as a stream does: it counts as one, and ends when the service stops.
+    /// Waits. It counts as a stream, and ends when the service stops.
     async fn wait(
         &self,
         mut wait: HealthWait,
         wanted: PoolHealth,
         answer_at: Instant,
     ) -> Result<Arc<PoolState>, Status> {
-        let _place = self.listeners.place().map_err(|error| errors::attach("", &error))?;
+        let _permit = self.listeners.stream_permit().map_err(|error| errors::attach("", &error))?;
         let mut draining = self.draining.clone();
         tokio::select! {
             biased;
@@ -211,7 +187,7 @@ impl Api {
         errors::pool_not_found(name, &self.hub.pools(None, usize::MAX).0)
     }
 
-    /// The pool that a request to change it means: the default one, if it names none.
+    /// The pool to change: the default one, if the request names none.
     fn handle<'a>(&self, parent: &'a str) -> Result<(&'a str, &PoolHandle), Status> {
         let name = if parent.is_empty() { DEFAULT_POOL } else { names::parse_pool("parent", parent)? };
         let handle = self.pools.get(name).ok_or_else(|| self.pool_not_found(name))?;

@@ -36,7 +36,7 @@ pub(super) async fn page(
         before = last.revision;
         let asked = read.drain(..).filter(|event| past.admits(event));
         page.fill(asked.map(|event| convert::transition(&event)));
-        // Going through a long history is work; others are to have their turn.
+        // A long history must not block the thread.
         tokio::task::yield_now().await;
     }
     let token = |last: &Transition| token(Cursor { revision: last.revision, ..now });

@@ -1,7 +1,7 @@
 //! The response stream of `WatchPeerStatus`.
 //!
-//! Of a change, what is the same for all listeners is encoded once and kept with the event. What differs, the listener's
-//! place in the chain and its `user_data`, is appended: the fields of a message may come in any order.
+//! The part of a change that is the same for all listeners is encoded once and kept with the event. The rest, the
+//! revision before it and the listener's `user_data`, is appended: the fields of a message may come in any order.
 
 use std::{
     pin::Pin,
@@ -10,20 +10,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 use prost::{
     Message as _,
-    encoding::{bytes as bytes_field, uint64 as uint64_field},
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, uint64},
 };
 use tokio_stream::Stream;
 use tonic::{Code, Status};
+use tracing::debug;
 
 use super::{codec::Encode, convert, pb};
 use crate::{
     auth::{Refusal, Revocation},
     error_info,
-    metrics::{Deliveries, Detach},
-    status::{Delivery, End, Event, Message, Messages, Parts, Subscription, Wakers},
+    metrics::{Detach, WatchMetrics},
+    status::{Attachment, Delivery, End, Event, Message, Messages, Parts, Subscription, Wakers},
 };
 
 /// Numbers of fields of `WatchPeerStatusResponse`.
@@ -41,19 +42,19 @@ pub enum WatchMessage {
         parts: Parts,
         /// `previous_revision`.
         previous: u64,
-        /// `user_data`.
-        user_data: Bytes,
+        /// `user_data`; `None`: empty.
+        user_data: Option<Arc<[u8]>>,
     },
     /// With anything else.
     Other(Box<pb::WatchPeerStatusResponse>),
 }
 
 impl WatchMessage {
-    fn new(message: Message, user_data: &Bytes) -> Self {
+    fn new(message: Message, user_data: Option<&Arc<[u8]>>) -> Self {
         let previous = message.previous;
         match message.delivery {
             Delivery::Change { event, parts } => {
-                Self::Change { event, parts, previous, user_data: user_data.clone() }
+                Self::Change { event, parts, previous, user_data: user_data.cloned() }
             }
             _ => Self::Other(Box::new(convert::message(&message, user_data))),
         }
@@ -65,11 +66,12 @@ impl Encode for WatchMessage {
         match self {
             Self::Other(message) => message.encoded_len(),
             Self::Change { event, parts, previous, user_data } => {
-                // Zero and empty are left out, as everywhere in proto3.
+                // Proto3 leaves out zero and empty.
                 let previous =
-                    if *previous == 0 { 0 } else { uint64_field::encoded_len(PREVIOUS_REVISION, previous) };
-                let user_data =
-                    if user_data.is_empty() { 0 } else { bytes_field::encoded_len(USER_DATA, user_data) };
+                    if *previous == 0 { 0 } else { uint64::encoded_len(PREVIOUS_REVISION, previous) };
+                let user_data = user_data.as_ref().map_or(0, |data| {
+                    key_len(USER_DATA) + encoded_len_varint(data.len() as u64) + data.len()
+                });
                 encoded(event, *parts).len() + previous + user_data
             }
         }
@@ -81,48 +83,60 @@ impl Encode for WatchMessage {
             Self::Change { event, parts, previous, user_data } => {
                 buffer.put_slice(encoded(event, *parts));
                 if *previous != 0 {
-                    uint64_field::encode(PREVIOUS_REVISION, previous, buffer);
+                    uint64::encode(PREVIOUS_REVISION, previous, buffer);
                 }
-                if !user_data.is_empty() {
-                    bytes_field::encode(USER_DATA, user_data, buffer);
+                if let Some(data) = user_data {
+                    encode_key(USER_DATA, WireType::LengthDelimited, buffer);
+                    encode_varint(data.len() as u64, buffer);
+                    buffer.put_slice(data);
                 }
             }
         }
     }
 }
 
-/// What is kept with an event: its encoded change with the peer, with the health, and with both.
-#[derive(Default)]
-struct EncodedChange([OnceLock<Box<[u8]>>; 3]);
+/// A change as it is encoded with the peer, with the health, and with both: each by the first watch that sends it. Boxed,
+/// because most events of the log are never sent.
+#[derive(Debug, Default)]
+pub(crate) struct EncodedChange(OnceLock<Box<[OnceLock<Box<[u8]>>; 3]>>);
 
-/// The fields of a change that are the same for all listeners who are sent these parts of it.
+impl Attachment for Event {
+    type Cell = EncodedChange;
+}
+
+/// The fields of a change that are the same for all listeners that get these parts of it.
 fn encoded(event: &Event, parts: Parts) -> &[u8] {
-    let encode = || {
-        let change = Some(pb::watch_peer_status_response::Event::Change(convert::change(event, parts)));
-        let message =
-            pb::WatchPeerStatusResponse { revision: event.revision, event: change, ..Default::default() };
-        message.encode_to_vec().into_boxed_slice()
-    };
-    let EncodedChange([peer, health, both]) = event.attachment();
+    let [peer, health, both] = &**event.attachment.0.get_or_init(Box::default);
     let cell = match parts {
         Parts { peer: true, health: true } => both,
         Parts { health: true, .. } => health,
         Parts { .. } => peer,
     };
-    cell.get_or_init(encode)
+    cell.get_or_init(|| {
+        let change = Some(pb::watch_peer_status_response::Event::Change(convert::change(event, parts)));
+        let message =
+            pb::WatchPeerStatusResponse { revision: event.revision, event: change, ..Default::default() };
+        message.encode_to_vec().into_boxed_slice()
+    })
 }
 
 /// The messages to one listener. Dropping it detaches the listener.
 pub struct WatchStream {
     messages: Messages,
-    user_data: Bytes,
-    /// What the client was asked in `draining`; the status says the same.
+    /// `None`: empty, which is cheaper to clone for each change.
+    user_data: Option<Arc<[u8]>>,
+    /// From `draining`, for the status.
     retry_after: Option<Duration>,
-    deliveries: DeliveryTimer,
-    /// The last message was. It is sent alone, because tonic's buffer never shrinks: a quiet watch would keep as much as
-    /// is ever sent together.
+    metrics: WatchMetrics,
+    /// Whether the client is up to date since the stream began or started over: only then changes are timed.
+    is_live: bool,
+    /// The changes handed to the transport since it last took all there were, and when the first of them happened.
+    changes: usize,
+    oldest: Option<SystemTime>,
+    /// Whether the last message was part of a snapshot. Each is sent alone, because tonic's buffer never shrinks: an idle
+    /// watch would keep as much as was ever sent together.
     is_part_of_snapshot: bool,
-    /// Ends the call when its caller is not authorized any more, outside of here.
+    /// Tells whether the call ends because the caller's credentials are not accepted any more.
     revocation: Option<Arc<Revocation>>,
 }
 
@@ -131,31 +145,60 @@ impl WatchStream {
         subscription: Subscription,
         wakers: &Arc<Wakers>,
         revocation: Option<Arc<Revocation>>,
-        deliveries: Deliveries,
+        metrics: WatchMetrics,
     ) -> Self {
-        let user_data = subscription.user_data().clone();
-        let messages = subscription.into_messages(wakers);
-        let deliveries = DeliveryTimer { metrics: deliveries, is_live: false, changes: 0, oldest: None };
-        Self { messages, user_data, retry_after: None, deliveries, is_part_of_snapshot: false, revocation }
+        metrics.attached(subscription.kind());
+        Self {
+            user_data: Some(Arc::clone(subscription.user_data())).filter(|data| !data.is_empty()),
+            messages: subscription.into_messages(wakers),
+            retry_after: None,
+            metrics,
+            is_live: false,
+            changes: 0,
+            oldest: None,
+            is_part_of_snapshot: false,
+            revocation,
+        }
+    }
+
+    /// Notes what the status and the metrics need of a message.
+    fn note(&mut self, delivery: &Delivery) {
+        self.is_part_of_snapshot = matches!(delivery, Delivery::Snapshot { .. });
+        match delivery {
+            Delivery::Change { event, .. } if self.is_live => {
+                self.changes += 1;
+                self.oldest.get_or_insert(event.time);
+            }
+            Delivery::Synced { .. } => self.is_live = true,
+            Delivery::Attached { .. } => self.is_live = false,
+            Delivery::Reset { reason, missed } => {
+                self.is_live = false;
+                self.metrics.reset(*reason, *missed);
+            }
+            Delivery::Draining { retry_after, .. } => self.retry_after = Some(*retry_after),
+            _ => {}
+        }
+    }
+
+    /// Measures how old the changes were that were handed over together.
+    fn observe_delivery(&mut self) {
+        if let Some(oldest) = self.oldest.take() {
+            self.metrics.delivered(oldest.elapsed().unwrap_or_default(), std::mem::take(&mut self.changes));
+        }
     }
 
     fn status(&self, end: End) -> Status {
-        match end {
-            End::TakenOver => error_info::status(
-                Code::Aborted,
-                "LISTENER_TAKEN_OVER",
-                "another stream took over the listener",
-            ),
-            End::Destroyed => {
-                error_info::status(Code::Cancelled, "LISTENER_DESTROYED", "the listener was destroyed")
-            }
-            End::Draining => error_info::draining(self.retry_after),
-            End::Overflow => error_info::status(
+        let (code, reason, message) = match end {
+            End::TakenOver => (Code::Aborted, "LISTENER_TAKEN_OVER", "another stream took over the listener"),
+            End::Destroyed => (Code::Cancelled, "LISTENER_DESTROYED", "the listener was destroyed"),
+            End::Draining => return error_info::draining(self.retry_after),
+            End::Overflow => (
                 Code::OutOfRange,
                 "CURSOR_COMPACTED",
                 "the stream was read so slowly that changes are not in the log any more",
             ),
-        }
+        };
+        error_info::status(code, reason, message)
     }
 }
 
@@ -170,17 +213,13 @@ impl Stream for WatchStream {
         }
         match Pin::new(&mut this.messages).poll_next(cx) {
             Poll::Ready(Some(Ok(message))) => {
-                this.is_part_of_snapshot = matches!(message.delivery, Delivery::Snapshot { .. });
-                this.deliveries.note(&message);
-                if let Delivery::Draining { retry_after, .. } = message.delivery {
-                    this.retry_after = Some(retry_after);
-                }
-                Poll::Ready(Some(Ok(WatchMessage::new(message, &this.user_data))))
+                this.note(&message.delivery);
+                Poll::Ready(Some(Ok(WatchMessage::new(message, this.user_data.as_ref()))))
             }
             Poll::Ready(Some(Err(end))) => Poll::Ready(Some(Err(this.status(end)))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                this.deliveries.observe();
+                this.observe_delivery();
                 Poll::Pending
             }
         }
@@ -189,42 +228,18 @@ impl Stream for WatchStream {
 
 impl Drop for WatchStream {
     fn drop(&mut self) {
-        self.deliveries.observe();
-        match self.revocation.as_ref().and_then(|revocation| revocation.refusal()) {
-            Some(Refusal::Expired) => self.messages.detach_as(Detach::Expired),
-            Some(_) => self.messages.detach_as(Detach::Revoked),
-            None => {}
-        }
-    }
-}
-
-/// Measures how old changes are when they are handed out, once for those that are handed out together.
-struct DeliveryTimer {
-    metrics: Deliveries,
-    /// The client has been up to date since the stream began, or began anew: what it is sent is news.
-    is_live: bool,
-    changes: usize,
-    /// When the first of them happened.
-    oldest: Option<SystemTime>,
-}
-
-impl DeliveryTimer {
-    fn note(&mut self, message: &Message) {
-        match &message.delivery {
-            Delivery::Change { event, .. } if self.is_live => {
-                self.changes += 1;
-                self.oldest.get_or_insert(event.time);
-            }
-            Delivery::Synced { .. } => self.is_live = true,
-            Delivery::Attached { .. } | Delivery::Reset { .. } => self.is_live = false,
-            _ => {}
-        }
-    }
-
-    fn observe(&mut self) {
-        if let Some(oldest) = self.oldest.take() {
-            self.metrics.observe(oldest.elapsed().unwrap_or_default(), std::mem::take(&mut self.changes));
-        }
+        self.observe_delivery();
+        let refusal = self.revocation.as_ref().and_then(|revocation| revocation.refusal());
+        let subscription = self.messages.subscription();
+        let reason = match (refusal, subscription.outcome()) {
+            (Some(Refusal::Expired), _) => Detach::Expired,
+            (Some(_), _) => Detach::Revoked,
+            (None, Some(Some(end))) => Detach::Ended(end),
+            (None, Some(None)) => Detach::Synced,
+            (None, None) => Detach::ClientGone,
+        };
+        self.metrics.detached(reason);
+        debug!(listener = %subscription.id(), ?reason, "listener detached");
     }
 }
 

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     auth::ConnectionInfo,
     deadline::Overdue,
-    status::{Hub, Pacer, Wakers},
+    status::{Hub, Wakers},
 };
 
 /// Concurrent streams per connection. Clients queue further requests.
@@ -73,7 +73,7 @@ pub(super) struct Shared {
 pub(super) struct Worker {
     pub(super) shared: Shared,
     pub(super) http: auto::Builder<LocalExecutor>,
-    pacer: Arc<Pacer>,
+    watches: Arc<Wakers>,
     /// Connections shut down once this is set, and are woken by `closing`.
     pub(super) is_closing: Cell<bool>,
     pub(super) closing: Arc<Wakers>,
@@ -167,13 +167,13 @@ impl Worker {
             .header_read_timeout(HEADERS_TIMEOUT)
             .max_buf_size(MAX_HEADERS_HTTP1);
         let is_closing = Cell::new(false);
-        Rc::new(Self { shared, http, pacer: Arc::default(), is_closing, closing: Arc::default() })
+        Rc::new(Self { shared, http, watches: Arc::default(), is_closing, closing: Arc::default() })
     }
 
     /// Serves the assigned connections, until the server shuts down and the last one has ended.
     pub(super) async fn run(self: Rc<Self>, mut conn_rx: mpsc::Receiver<AssignedConn>) {
         let this = Rc::clone(&self);
-        spawn_local(async move { this.pacer.run(&this.shared.hub, this.shared.settings.pacing).await });
+        spawn_local(async move { this.watches.follow(&this.shared.hub, this.shared.settings.pacing).await });
         spawn_local(self.shared.metrics.loops.add().keep());
         let connections = TaskTracker::new();
         loop {
@@ -202,7 +202,7 @@ impl Worker {
         ConnectionService {
             router: self.shared.router.clone(),
             info: Arc::new(info),
-            pacer: Arc::clone(&self.pacer),
+            watches: Arc::clone(&self.watches),
             memory: ConnectionMemory::new(Arc::clone(&self.shared.memory)),
         }
     }
@@ -212,7 +212,7 @@ impl Worker {
 pub(super) struct ConnectionService {
     router: Router,
     info: Arc<ConnectionInfo>,
-    pacer: Arc<Pacer>,
+    watches: Arc<Wakers>,
     memory: Arc<ConnectionMemory>,
 }
 
@@ -224,7 +224,7 @@ impl Service<Request<Incoming>> for ConnectionService {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let extensions = request.extensions_mut();
         extensions.insert(Arc::clone(&self.info));
-        extensions.insert(Arc::clone(&self.pacer));
+        extensions.insert(Arc::clone(&self.watches));
         extensions.insert(Arc::clone(&self.memory));
         let unread = Unread::default();
         let response = self.router.clone().oneshot(request.map(|body| unread.body(body)));

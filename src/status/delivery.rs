@@ -1,4 +1,4 @@
-//! What a listener is told: the messages of a stream, and how it ends.
+//! The messages of a stream, and how it ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,11 +11,11 @@ pub struct Message {
     pub revision: u64,
     /// Revision of the last change or snapshot before it on this stream.
     pub previous: u64,
-    /// What it says.
+    /// Its content.
     pub delivery: Delivery,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug)]
 pub enum Delivery {
     /// The stream is attached.
@@ -24,7 +24,7 @@ pub enum Delivery {
         listener: Box<ListenerView>,
         /// Where the stream begins.
         cursor: Cursor,
-        /// Whether it goes on after the client's cursor.
+        /// Whether it resumes after the client's cursor.
         resumed: bool,
     },
     /// A part of the state.
@@ -41,11 +41,11 @@ pub enum Delivery {
         /// How many peers it should have.
         peers: usize,
     },
-    /// Something changed.
+    /// A change.
     Change {
-        /// What.
+        /// The entry of the log.
         event: Arc<Event>,
-        /// The parts that the filter lets pass.
+        /// The parts that pass the filter.
         parts: Parts,
     },
     /// Changes were skipped, a snapshot follows.
@@ -55,7 +55,7 @@ pub enum Delivery {
         /// Revisions replaced by the snapshot; 0: unknown.
         missed: u64,
     },
-    /// All is well and everything has been delivered.
+    /// Everything up to here has been delivered.
     Heartbeat(Cursor),
     /// The service is stopping.
     Draining {
@@ -77,22 +77,15 @@ pub enum ResetReason {
     EpochChanged,
 }
 
-/// How a stream ends, unless it was to end once the client is up to date: then it just ends.
+/// How a stream ends, other than by `stop_after_sync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Another stream took its place.
+    /// Another stream took over the listener. This one ends at once, with messages unsent.
     TakenOver,
     /// The listener was destroyed.
     Destroyed,
     /// The service is stopping.
     Draining,
-    /// It fell behind the log and wanted to be told so.
+    /// It fell behind the log under [`GapPolicy::Fail`](super::GapPolicy::Fail).
     Overflow,
-}
-
-impl End {
-    /// Whether nothing is told before it that has not been told yet.
-    pub(super) const fn is_immediate(self) -> bool {
-        matches!(self, Self::TakenOver)
-    }
 }

@@ -1,10 +1,6 @@
-//! The facts that are published: states and changes of them.
+//! Published states, and their changes.
 
-use std::{
-    any::Any,
-    sync::{Arc, OnceLock},
-    time::SystemTime,
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use crate::{
     opflex::{Identity, Proxies, Roles},
@@ -33,7 +29,7 @@ pub struct PeerState {
     pub status: PeerStatus,
     /// Why it is in that state.
     pub reason: Reason,
-    /// The same for people; at most 512 bytes.
+    /// The reason in words; at most 512 bytes.
     pub detail: Arc<str>,
     /// When `status` took its value.
     pub status_since: SystemTime,
@@ -45,7 +41,7 @@ pub struct PeerState {
     pub transitions: u64,
     /// How often it was READY and lost, without having been asked to close.
     pub flaps: u64,
-    /// What it said it is.
+    /// The roles that it announced.
     pub roles: Roles,
     /// Revision of its last change.
     pub revision: u64,
@@ -60,9 +56,9 @@ pub struct PoolState {
     pub health: PoolHealth,
     /// When `health` took its value.
     pub health_since: SystemTime,
-    /// Who it says it is.
+    /// The identity that it announces to peers.
     pub identity: Arc<Identity>,
-    /// The forwarding proxies that a peer told of, in transport mode.
+    /// The forwarding proxies that a peer announced, in transport mode.
     pub proxies: Option<Proxies>,
     /// Peers that count in its health.
     pub wanted: u32,
@@ -109,6 +105,13 @@ pub struct HealthChange {
     pub wanted: u32,
 }
 
+/// What the API keeps with each event, so that it is encoded once for all watches. The API implements this for
+/// [`Event`], which keeps the module free of the type.
+pub(crate) trait Attachment {
+    /// Empty at first.
+    type Cell: fmt::Debug + Default + Send + Sync;
+}
+
 /// One entry of the log: a peer change, and the change of its pool's health that it caused.
 #[derive(Debug)]
 pub struct Event {
@@ -116,31 +119,10 @@ pub struct Event {
     pub revision: u64,
     /// When it happened.
     pub time: SystemTime,
-    /// What happened to a peer.
+    /// The change of the peer.
     pub peer: PeerChange,
-    /// What that did to the pool.
+    /// The change of its pool's health, if any.
     pub health: Option<HealthChange>,
-    /// What somebody keeps with it.
-    attachment: OnceLock<Box<dyn Any + Send + Sync>>,
-}
-
-impl Event {
-    pub(super) fn new(
-        revision: u64,
-        time: SystemTime,
-        peer: PeerChange,
-        health: Option<HealthChange>,
-    ) -> Self {
-        Self { revision, time, peer, health, attachment: OnceLock::new() }
-    }
-
-    /// A value that is kept with the event, created at the first call. All calls must use one type.
-    ///
-    /// # Panics
-    /// A call before used another type.
-    pub fn attachment<T: Any + Default + Send + Sync>(&self) -> &T {
-        let attachment = self.attachment.get_or_init(|| Box::<T>::default());
-        #[allow(clippy::expect_used)] // there is one caller, and no input of anybody's decides
-        attachment.downcast_ref().expect("there is one type of attachment")
-    }
+    /// See [`Attachment`].
+    pub(crate) attachment: <Self as Attachment>::Cell,
 }

@@ -1,6 +1,4 @@
-//! What a listener wants to hear of.
-
-use std::fmt;
+//! Which changes a listener gets.
 
 use wildmatch::WildMatch;
 
@@ -12,24 +10,22 @@ const MAX_ENTRIES: usize = 64;
 /// Bytes per glob: a host name of 253 bytes with its port and some stars.
 const MAX_GLOB: usize = 320;
 
-/// Bytes of all globs of a filter: they are matched against every change and every peer of a snapshot, and kept for
-/// as long as the listener.
+/// Bytes of all globs of a filter: they are matched against every change and every peer of a snapshot.
 const MAX_GLOBS: usize = 4096;
+/// Bytes of globs that cost as much as the rest of the work on an event. At worst, a `*` before many equal letters and a
+/// host of 253 of them, wildmatch takes half a microsecond per byte: 8 µs for these, and 2 ms for 4096.
+const BYTES_PER_COST: usize = 16;
 
-/// Bytes of globs that count as much as everything else that is done with an event. At worst, a `*` before many equal
-/// letters and a host of 253 of them, wildmatch takes half a microsecond per byte: 8 µs for these, and 2 ms for 4096.
-const BYTES_PER_EFFORT: usize = 16;
-
-/// What part of a change is wanted.
+/// A part of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Changes of peers.
+    /// The change of the peer.
     Peers,
-    /// Changes of health.
+    /// The change of its pool's health.
     Health,
 }
 
-/// A filter as its creator wrote it. Empty lists let everything pass.
+/// A filter as its creator wrote it. An empty list lets everything pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilterSpec {
     /// Globs for the pool's name.
@@ -44,22 +40,17 @@ pub struct FilterSpec {
     pub interests: Vec<Interest>,
 }
 
-/// What is wrong with a filter.
-#[derive(Debug, PartialEq, Eq)]
+/// An invalid filter.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
 pub struct FilterError {
-    /// Which list.
+    /// The list.
     pub field: &'static str,
     /// What is wrong, and what is allowed.
     pub message: String,
 }
 
-impl fmt::Display for FilterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.message)
-    }
-}
-
-/// A filter made ready to use. Most let everything pass, and have nothing to keep.
+/// A compiled filter; `None` lets everything pass.
 #[derive(Debug, Default)]
 pub struct Filter(Option<Box<Compiled>>);
 
@@ -68,17 +59,8 @@ struct Compiled {
     spec: FilterSpec,
     pools: Vec<WildMatch>,
     peers: Vec<WildMatch>,
-    glob_bytes: usize,
+    cost: usize,
 }
-
-/// What one without restrictions was made of.
-static EVERYTHING: FilterSpec = FilterSpec {
-    pools: Vec::new(),
-    peers: Vec::new(),
-    origins: Vec::new(),
-    statuses: Vec::new(),
-    interests: Vec::new(),
-};
 
 /// Which parts of an event pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +80,12 @@ impl Parts {
 }
 
 impl Filter {
-    /// Checks a filter and makes it ready.
+    /// Checks and compiles a filter.
     ///
     /// # Errors
     /// A list has too many entries, or a glob is empty or too long.
     pub fn compile(spec: FilterSpec) -> Result<Self, FilterError> {
-        if spec == EVERYTHING {
+        if spec == FilterSpec::default() {
             return Ok(Self::everything());
         }
         let pools = compile_globs("pools", &spec.pools)?;
@@ -117,28 +99,26 @@ impl Filter {
         check_count("origins", spec.origins.len())?;
         check_count("statuses", spec.statuses.len())?;
         check_count("interests", spec.interests.len())?;
-        Ok(Self(Some(Box::new(Compiled { spec, pools, peers, glob_bytes }))))
+        Ok(Self(Some(Box::new(Compiled { spec, pools, peers, cost: 1 + glob_bytes / BYTES_PER_COST }))))
     }
 
-    /// One that lets everything pass.
     pub(super) const fn everything() -> Self {
         Self(None)
     }
 
-    /// Whether it lets everything pass.
     pub(super) const fn is_everything(&self) -> bool {
         self.0.is_none()
     }
 
     /// As its creator wrote it.
     #[must_use]
-    pub fn spec(&self) -> &FilterSpec {
-        self.0.as_ref().map_or(&EVERYTHING, |compiled| &compiled.spec)
+    pub fn spec(&self) -> FilterSpec {
+        self.0.as_ref().map_or_else(FilterSpec::default, |compiled| compiled.spec.clone())
     }
 
-    /// How much work it is to hold something against it, in that of a filter without globs.
-    pub(super) fn effort(&self) -> usize {
-        1 + self.0.as_ref().map_or(0, |compiled| compiled.glob_bytes / BYTES_PER_EFFORT)
+    /// The work for an event or a peer; 1 without globs.
+    pub(super) fn cost(&self) -> usize {
+        self.0.as_ref().map_or(1, |compiled| compiled.cost)
     }
 
     /// Which parts of an event pass.
@@ -148,13 +128,13 @@ impl Filter {
         self.0.as_ref().map_or(all, |compiled| compiled.parts(event))
     }
 
-    /// Whether a peer belongs into this listener's snapshot.
+    /// Whether a peer belongs in the snapshot.
     #[must_use]
     pub fn admits_peer(&self, peer: &PeerState) -> bool {
         self.0.as_ref().is_none_or(|compiled| compiled.admits_peer(peer))
     }
 
-    /// Whether a pool's health belongs into this listener's snapshot.
+    /// Whether a pool's health belongs in the snapshot.
     #[must_use]
     pub fn admits_health_of(&self, pool: &str) -> bool {
         self.0.as_ref().is_none_or(|compiled| compiled.wants(Interest::Health) && compiled.admits_pool(pool))
@@ -167,15 +147,10 @@ impl Compiled {
         if !self.admits_pool(&change.peer.pool) {
             return Parts { peer: false, health: false };
         }
-        let touches = |status: PeerStatus| self.spec.statuses.contains(&status);
-        let status = self.spec.statuses.is_empty()
-            || touches(change.peer.status)
-            || change.previous.is_some_and(touches);
         Parts {
-            peer: status
+            peer: admits_either(&self.spec.statuses, change.peer.status, change.previous)
                 && self.wants(Interest::Peers)
-                && (self.admits_origin(change.peer.origin)
-                    || change.previous_origin.is_some_and(|was| self.admits_origin(was)))
+                && admits_either(&self.spec.origins, change.peer.origin, change.previous_origin)
                 && self.admits_address(&change.peer),
             health: event.health.is_some() && self.wants(Interest::Health),
         }
@@ -184,17 +159,13 @@ impl Compiled {
     fn admits_peer(&self, peer: &PeerState) -> bool {
         self.wants(Interest::Peers)
             && self.admits_pool(&peer.pool)
-            && (self.spec.statuses.is_empty() || self.spec.statuses.contains(&peer.status))
-            && self.admits_origin(peer.origin)
+            && admits_either(&self.spec.statuses, peer.status, None)
+            && admits_either(&self.spec.origins, peer.origin, None)
             && self.admits_address(peer)
     }
 
     fn admits_pool(&self, pool: &str) -> bool {
         self.pools.is_empty() || self.pools.iter().any(|glob| glob.matches(pool))
-    }
-
-    fn admits_origin(&self, origin: PeerOrigin) -> bool {
-        self.spec.origins.is_empty() || self.spec.origins.contains(&origin)
     }
 
     fn admits_address(&self, peer: &PeerState) -> bool {
@@ -206,27 +177,29 @@ impl Compiled {
     }
 
     fn wants(&self, interest: Interest) -> bool {
-        self.spec.interests.is_empty() || self.spec.interests.contains(&interest)
+        admits_either(&self.spec.interests, interest, None)
     }
+}
+
+/// Whether a list names a value or the one before it. An empty list admits all.
+fn admits_either<T: PartialEq>(list: &[T], now: T, before: Option<T>) -> bool {
+    list.is_empty() || list.contains(&now) || before.is_some_and(|before| list.contains(&before))
 }
 
 fn compile_globs(field: &'static str, globs: &[String]) -> Result<Vec<WildMatch>, FilterError> {
     check_count(field, globs.len())?;
-    let bad = globs.iter().find(|glob| glob.is_empty() || glob.len() > MAX_GLOB);
-    if let Some(glob) = bad {
+    if let Some(glob) = globs.iter().find(|glob| !(1..=MAX_GLOB).contains(&glob.len())) {
         let message = format!("a glob of {} bytes; 1 to {MAX_GLOB} are allowed", glob.len());
         return Err(FilterError { field, message });
     }
-    // Pool names have no capitals, and those of host names are lowered where they are parsed.
+    // Pool names have no capitals, and parsing an address lowers those of the host.
     Ok(globs.iter().map(|glob| WildMatch::new(&glob.to_ascii_lowercase())).collect())
 }
 
 fn check_count(field: &'static str, count: usize) -> Result<(), FilterError> {
     if count > MAX_ENTRIES {
-        return Err(FilterError {
-            field,
-            message: format!("{count} entries; at most {MAX_ENTRIES} are allowed"),
-        });
+        let message = format!("{count} entries; at most {MAX_ENTRIES} are allowed");
+        return Err(FilterError { field, message });
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The hub: current state and the log of changes, under one short lock.
 //!
-//! It owns both, computes the health of pools, gives out revisions, and wakes whoever waits for changes. It
-//! runs no task, reads no clock and never waits for a listener.
+//! It owns both, computes the health of pools, assigns revisions, and wakes the readers of the log. It runs no task,
+//! reads no clock and never waits for a listener.
 
 use std::{
     collections::BTreeMap,
@@ -22,43 +22,43 @@ use crate::{
     peer::{PeerAddress, PeerOrigin, PoolHealth, Report},
 };
 
-mod pool;
+pub(super) mod pool;
 
-/// The state of everything, and what happened to it.
+/// The state of all pools and peers, and the log of its changes.
 pub struct Hub {
     epoch: u64,
-    /// That of the log, to be read without its lock.
+    /// That of the log, readable without its lock.
     head: AtomicU64,
     state: RwLock<State>,
-    /// Who waits for changes. Apart from `state`, so that waking them holds up nobody.
+    /// Apart from `state`, so that waking does not block readers.
     wakers: Arc<Wakers>,
 }
 
 struct State {
     log: Log,
     pools: BTreeMap<Arc<str>, Pool>,
-    /// The last snapshot, if somebody has it yet and nothing has changed: clients that come together begin with the same.
+    /// The last snapshot, while it is in use and true: clients that attach together share it.
     snapshot: Weak<Snapshot>,
 }
 
 impl State {
-    /// The pools, for what makes the last snapshot an old one.
-    fn change(&mut self) -> &mut BTreeMap<Arc<str>, Pool> {
+    /// The pools, to be changed, which outdates the snapshot.
+    fn pools_mut(&mut self) -> &mut BTreeMap<Arc<str>, Pool> {
         self.snapshot = Weak::new();
         &mut self.pools
     }
 }
 
-/// Something happened to a peer.
+/// An update of a peer.
 #[derive(Clone, Debug)]
 pub struct PeerUpdate {
     /// Its pool, which must have been added.
     pub pool: Arc<str>,
-    /// Which peer.
+    /// The peer.
     pub address: PeerAddress,
-    /// When.
+    /// When it happened.
     pub at: SystemTime,
-    /// What.
+    /// What happened.
     pub what: Update,
 }
 
@@ -69,7 +69,7 @@ pub enum Update {
     Added(PeerOrigin),
     /// Its status, reason, detail or failures changed.
     Status(Report),
-    /// It belongs to the pool for another reason than before.
+    /// It is configured now and was learned, or the other way round.
     Origin(PeerOrigin),
     /// It has left the pool.
     Removed,
@@ -111,29 +111,29 @@ impl Hub {
             ready: 0,
             revision: 0,
         };
-        self.state.write().change().insert(name, Pool::new(state));
+        self.state.write().pools_mut().insert(name, Pool::new(state));
     }
 
-    /// Notes who a pool says it is now, and the forwarding proxies that it was told of. Not a change.
+    /// Sets the identity that a pool announces, and the forwarding proxies that its peers announced. Not a change.
     pub fn set_identity(&self, pool: &str, identity: Arc<Identity>, proxies: Option<Proxies>) {
-        if let Some(pool) = self.state.write().change().get_mut(pool) {
+        if let Some(pool) = self.state.write().pools_mut().get_mut(pool) {
             let state = Arc::make_mut(&mut pool.state);
             (state.identity, state.proxies) = (identity, proxies);
         }
     }
 
-    /// Takes in what happened to a peer, as [`Hub::apply`]. Returns the revision if it was a change.
+    /// As [`Hub::apply`], but returns only the revision.
     pub fn publish(&self, update: PeerUpdate) -> Option<u64> {
         self.apply(update).map(|event| event.revision)
     }
 
-    /// Takes in what happened to a peer. Returns the event if it was a change: the status or the reason
-    /// differ, or the peer is new or gone. Otherwise only the peer's counters and detail move.
+    /// Applies an update. Returns the event if it was a change: the status, the reason or the origin differ, or the peer is
+    /// new or gone. Otherwise only the peer's counters and detail change.
     pub fn apply(&self, update: PeerUpdate) -> Option<Arc<Event>> {
         let (event, _freed_unlocked) = {
             let mut state = self.state.write();
             let revision = state.log.head() + 1;
-            let event = Arc::new(state.change().get_mut(&update.pool)?.apply(update, revision)?);
+            let event = Arc::new(state.pools_mut().get_mut(&update.pool)?.apply(update, revision)?);
             let oldest = state.log.push(Arc::clone(&event));
             self.head.store(revision, Ordering::Release);
             (event, oldest)
@@ -147,40 +147,36 @@ impl Hub {
         Cursor { epoch: self.epoch, revision: self.head.load(Ordering::Acquire) }
     }
 
-    /// The random id of this run of the service.
-    pub const fn epoch(&self) -> u64 {
-        self.epoch
+    const fn cursor_of(&self, state: &State) -> Cursor {
+        Cursor { epoch: self.epoch, revision: state.log.head() }
     }
 
-    /// How many changes lie after `revision`, if all of them can still be read.
-    ///
-    /// # Errors
-    /// They can't: some are gone, or `revision` has not been reached yet.
-    pub fn distance(&self, revision: u64) -> Result<usize, Gap> {
-        self.state.read().log.distance(revision)
+    /// The random id of this process.
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Appends up to `max` of the events after `revision` to `into`.
     ///
     /// # Errors
-    /// As [`Hub::distance`].
+    /// Some of them are gone, or `revision` has not been reached yet.
     pub fn read_after(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) -> Result<(), Gap> {
         self.state.read().log.read_after(revision, max, into)
     }
 
-    /// Appends up to `max` of the events before `revision` to `into`, newest first. Where history ends, so do they.
+    /// Appends up to `max` of the events before `revision` to `into`, newest first, as far back as the log goes.
     pub fn read_before(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) {
         self.state.read().log.read_before(revision, max, into);
     }
 
-    /// Everything, cut at one revision.
+    /// All pools and peers, at one revision.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         let mut state = self.state.write();
         if let Some(snapshot) = state.snapshot.upgrade() {
             return snapshot;
         }
         let snapshot = Arc::new(Snapshot {
-            cursor: Cursor { epoch: self.epoch, revision: state.log.head() },
+            cursor: self.cursor_of(&state),
             peers: state.pools.values().flat_map(|pool| pool.peers.values().cloned()).collect(),
             pools: state.pools.values().map(|pool| Arc::clone(&pool.state)).collect(),
         });
@@ -191,8 +187,7 @@ impl Hub {
     /// One pool, and when it was read.
     pub fn pool(&self, name: &str) -> Option<(Arc<PoolState>, Cursor)> {
         let state = self.state.read();
-        let cursor = Cursor { epoch: self.epoch, revision: state.log.head() };
-        state.pools.get(name).map(|pool| (Arc::clone(&pool.state), cursor))
+        state.pools.get(name).map(|pool| (Arc::clone(&pool.state), self.cursor_of(&state)))
     }
 
     /// Up to `max` pools whose names come after `after`.
@@ -200,16 +195,14 @@ impl Hub {
         let state = self.state.read();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let pools = state.pools.range::<str, _>((start, Bound::Unbounded)).take(max);
-        let pools = pools.map(|(_, pool)| Arc::clone(&pool.state)).collect();
-        (pools, Cursor { epoch: self.epoch, revision: state.log.head() })
+        (pools.map(|(_, pool)| Arc::clone(&pool.state)).collect(), self.cursor_of(&state))
     }
 
     /// One peer, and when it was read.
     pub fn peer(&self, pool: &str, address: &PeerAddress) -> Option<(Arc<PeerState>, Cursor)> {
         let state = self.state.read();
-        let cursor = Cursor { epoch: self.epoch, revision: state.log.head() };
         let peer = state.pools.get(pool)?.peers.get(address)?;
-        Some((Arc::clone(peer), cursor))
+        Some((Arc::clone(peer), self.cursor_of(&state)))
     }
 
     /// Up to `max` peers of one pool, or of all, that come after `after` in the order of pool and address.
@@ -240,10 +233,10 @@ impl Hub {
             })
             .take(max)
             .collect();
-        Ok((peers, Cursor { epoch: self.epoch, revision: state.log.head() }))
+        Ok((peers, self.cursor_of(&state)))
     }
 
-    /// Those who are woken after every change.
+    /// They are woken after every change.
     pub const fn wakers(&self) -> &Arc<Wakers> {
         &self.wakers
     }

@@ -1,112 +1,79 @@
-//! How a stream begins, or begins anew: what has to be said until the client is up to date.
+//! The messages that a stream begins, or starts over, with.
 
 use std::sync::Arc;
 
 use super::{Delivery, Filter, PeerState, ResetReason, Snapshot};
 
-/// Peers per snapshot message: 2 KiB as a rule, and 5 KiB where each has a long detail. Each watch keeps room for the
-/// longest of its messages. The API promises no more than 500.
+/// Peers per snapshot message: 2 KiB as a rule, and 5 KiB where each has a long detail. Each watch keeps a buffer for
+/// its longest message. The API promises no more than 500.
 pub const SNAPSHOT_CHUNK: usize = 8;
 
-/// What is left to be said, in this order; then all changes up to `revision`, and that this was all.
+/// What is left to send until the client is up to date, in this order; then all changes up to the snapshot's revision,
+/// and `Synced`.
 pub(super) struct InitialSync {
-    /// That the stream is attached, and whether it is resumed.
+    /// `Attached`; the value is its `resumed`.
     pub(super) announce: Option<bool>,
-    /// That it starts over.
+    /// `Reset`, with its reason and the revisions missed.
     pub(super) reset: Option<(ResetReason, u64)>,
-    /// The pools are to go with the next part of the snapshot.
-    pools: bool,
-    fresh: bool,
-    peers_cursor: SnapshotCursor,
-    /// Where the client will be up to date.
-    pub(super) revision: u64,
-}
-
-/// The peers at one revision, of which the filter lets some pass.
-struct SnapshotCursor {
+    /// Whether the peers and pools are sent. They are only counted for a client that resumes.
+    pub(super) sends_snapshot: bool,
+    pools_pending: bool,
     snapshot: Arc<Snapshot>,
-    /// So many of its peers were looked at.
-    seen: usize,
-    found: usize,
-    part: Vec<Arc<PeerState>>,
-}
-
-impl SnapshotCursor {
-    fn of(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, seen: 0, found: 0, part: Vec::new() }
-    }
-
-    fn is_complete(&self) -> bool {
-        self.seen == self.snapshot.peers.len()
-    }
+    /// Peers of the snapshot that were held against the filter, and those of them that passed.
+    scanned: usize,
+    pub(super) passed: usize,
+    chunk: Vec<Arc<PeerState>>,
 }
 
 impl InitialSync {
-    /// Of a stream that goes on after what the client has.
-    pub(super) fn resumed(snapshot: Arc<Snapshot>) -> Self {
-        let revision = snapshot.cursor.revision;
-        let peers_cursor = SnapshotCursor::of(snapshot);
-        Self { announce: Some(true), reset: None, pools: false, fresh: false, peers_cursor, revision }
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        announce: Option<bool>,
+        reset: Option<(ResetReason, u64)>,
+    ) -> Self {
+        let sends_snapshot = announce != Some(true);
+        let (pools_pending, chunk) = (sends_snapshot, Vec::new());
+        Self { announce, reset, sends_snapshot, pools_pending, snapshot, scanned: 0, passed: 0, chunk }
     }
 
-    /// Of a stream that begins with a snapshot.
-    pub(super) fn fresh(snapshot: Arc<Snapshot>, reset: Option<(ResetReason, u64)>) -> Self {
-        Self { announce: Some(false), reset, pools: true, fresh: true, ..Self::resumed(snapshot) }
+    /// Where the client will be up to date.
+    pub(super) fn revision(&self) -> u64 {
+        self.snapshot.cursor.revision
     }
 
-    /// Of a stream that has been told of changes before.
-    pub(super) fn again(snapshot: Arc<Snapshot>, reset: Option<(ResetReason, u64)>) -> Self {
-        Self { announce: None, ..Self::fresh(snapshot, reset) }
+    /// Whether every peer was scanned, and sent if it had to be.
+    pub(super) fn is_scanned(&self) -> bool {
+        self.scanned == self.snapshot.peers.len() && !self.pools_pending && self.chunk.is_empty()
     }
 
-    /// Whether a snapshot is told, and not only changes.
-    pub(super) const fn is_fresh(&self) -> bool {
-        self.fresh
-    }
-
-    /// Whether every peer was looked at, and told of if a snapshot is told.
-    pub(super) fn counted(&self) -> bool {
-        self.peers_cursor.is_complete() && !self.pools && self.peers_cursor.part.is_empty()
-    }
-
-    /// How many peers the filter lets pass.
-    pub(super) const fn peers(&self) -> usize {
-        self.peers_cursor.found
-    }
-
-    /// Looks at some more peers. Returns the next part of the snapshot once it is complete, the first one also if it
-    /// is empty: that says that there is nothing. Takes from `turn` what it was worth to hold them against the filter,
-    /// and looks at no more of them than that allows.
-    pub(super) fn next_chunk(&mut self, filter: &Filter, turn: &mut usize) -> Option<Delivery> {
-        let (peers_cursor, effort) = (&mut self.peers_cursor, filter.effort());
-        for peer in peers_cursor.snapshot.peers.iter().skip(peers_cursor.seen).take(turn.div_ceil(effort)) {
-            peers_cursor.seen += 1;
-            *turn = turn.saturating_sub(effort);
-            if filter.admits_peer(peer) {
-                peers_cursor.found += 1;
-                if self.fresh {
-                    peers_cursor.part.push(Arc::clone(peer));
-                    if peers_cursor.part.len() == SNAPSHOT_CHUNK {
-                        break;
-                    }
+    /// Scans more peers, within the `budget` of work, and subtracts theirs. Returns the next chunk of the snapshot once it
+    /// is complete. The first one is sent even if it is empty.
+    pub(super) fn next_chunk(&mut self, filter: &Filter, budget: &mut usize) -> Option<Delivery> {
+        let cost = filter.cost();
+        for peer in self.snapshot.peers.iter().skip(self.scanned).take(budget.div_ceil(cost)) {
+            self.scanned += 1;
+            *budget = budget.saturating_sub(cost);
+            if !filter.admits_peer(peer) {
+                continue;
+            }
+            self.passed += 1;
+            if self.sends_snapshot {
+                self.chunk.push(Arc::clone(peer));
+                if self.chunk.len() == SNAPSHOT_CHUNK {
+                    break;
                 }
             }
         }
-        if !self.fresh || (peers_cursor.part.len() < SNAPSHOT_CHUNK && !peers_cursor.is_complete()) {
+        let is_last = self.scanned == self.snapshot.peers.len();
+        if !self.sends_snapshot || (self.chunk.len() < SNAPSHOT_CHUNK && !is_last) {
             return None;
         }
-        let has_pools = std::mem::take(&mut self.pools);
-        if peers_cursor.part.is_empty() && !has_pools {
+        let has_pools = std::mem::take(&mut self.pools_pending);
+        if self.chunk.is_empty() && !has_pools {
             return None;
         }
-        let pools = peers_cursor
-            .snapshot
-            .pools
-            .iter()
-            .filter(|pool| has_pools && filter.admits_health_of(&pool.name));
-        Some(Delivery::Snapshot {
-            pools: pools.cloned().collect(),
-            peers: std::mem::take(&mut peers_cursor.part),
-        })
+        let pools =
+            self.snapshot.pools.iter().filter(|pool| has_pools && filter.admits_health_of(&pool.name));
+        Some(Delivery::Snapshot { pools: pools.cloned().collect(), peers: std::mem::take(&mut self.chunk) })
     }
 }

@@ -1,48 +1,56 @@
-//! A listener: what it is made of, what is known of it, and why there may be none.
+//! A listener: its settings, its state, and the errors of creating and attaching to one.
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
     Cursor, Filter,
-    stream_handle::{Progress, StreamHandle},
+    stream_handle::{Counters, StreamHandle},
 };
 
-/// Who made a listener.
+/// Longest id: what a DNS label may have.
+const MAX_ID: usize = 63;
+
+/// Whether a text may be the id of a pool or of a listener: 1 to 63 characters of `[a-z0-9-]`.
+#[must_use]
+pub fn is_id(text: &str) -> bool {
+    (1..=MAX_ID).contains(&text.len()) && text.chars().all(|c| matches!(c, 'a'..='z' | '0'..='9' | '-'))
+}
+
+/// The principal that created a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// Its name.
     pub name: Arc<str>,
-    /// Whether it may have only so many.
+    /// Whether the number of its listeners is limited.
     pub quota: Quota,
 }
 
-/// Whether somebody may have only so many listeners.
+/// Whether the limit of listeners per owner applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
-    /// As many as there may be for one.
+    /// It does.
     Limited,
-    /// As many as there may be in all.
+    /// Only the limit of all listeners does.
     Exempt,
 }
 
 impl Default for Owner {
-    /// Nobody in particular.
+    /// No principal: for calls that came over no connection.
     fn default() -> Self {
         Self { name: Arc::from(""), quota: Quota::Exempt }
     }
 }
 
-/// Whose listeners somebody gets to see, and may do something to. For all others it is as if they were not there.
+/// The listeners that a caller may see and change. The others are not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Everybody's.
+    /// All of them.
     All,
     /// Those of this owner.
     Own(Arc<str>),
@@ -57,46 +65,59 @@ impl Reach {
     }
 }
 
-/// What a listener is made of.
+/// The settings of a listener.
 #[derive(Debug, Default)]
 pub struct ListenerSpec {
-    /// Who makes it.
+    /// Who creates it.
     pub owner: Owner,
-    /// What it hears.
+    /// The changes that it gets.
     pub filter: Filter,
-    /// What its creator wants back with every change.
-    pub user_data: Bytes,
-    /// How long it lives unwatched; `None`: it goes with its stream.
+    /// Opaque; the creator gets it back with every change.
+    pub user_data: Arc<[u8]>,
+    /// How long it lives detached; `None`: it is ephemeral, and ends with its stream.
     pub idle_ttl: Option<Duration>,
 }
 
 /// How a stream attaches to a listener.
 #[derive(Clone, Debug)]
 pub struct AttachOptions {
-    /// Go on after this cursor; `None`: begin with a snapshot.
+    /// Resume after this cursor; `None`: begin with a snapshot.
     pub resume_after: Option<Cursor>,
-    /// What to do when that can't be done.
+    /// What to do when changes after the cursor are not in the log.
     pub gap_policy: GapPolicy,
-    /// Take the place of a stream that is attached.
+    /// End a stream that is attached, and replace it.
     pub takeover: bool,
     /// End after the client is up to date.
     pub stop_after_sync: bool,
-    /// Say that all is well after this long without another message.
+    /// Send a heartbeat after this long without another message.
     pub heartbeat: Duration,
-    /// Who attaches, for people.
+    /// The client's address, for display.
     pub client: String,
-    /// To whose listeners it may.
+    /// The listeners that the client may attach to.
     pub reach: Reach,
 }
 
 /// What to do when changes can't be delivered one by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GapPolicy {
-    /// Say so, and start over from a snapshot.
+    /// Send a reset, and start over from a snapshot.
     #[default]
     Resnapshot,
     /// End the stream.
     Fail,
+}
+
+/// How a stream was attached. The first that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachKind {
+    /// It ended another stream.
+    Takeover,
+    /// It resumes after the client's cursor.
+    Resumed,
+    /// Its listener is ephemeral.
+    Ephemeral,
+    /// It begins with a snapshot.
+    New,
 }
 
 /// There is no such listener.
@@ -110,15 +131,15 @@ pub enum CreateError {
     /// The name is taken.
     #[error("there is a listener of that name already")]
     Exists,
-    /// There are as many as there may be.
+    /// The limit of all listeners is reached.
     #[error("there are {0} listeners, which is the limit")]
     ListenerQuota(usize),
-    /// The owner has as many as it may have.
+    /// The owner's limit is reached.
     #[error("{owner} has {limit} listeners, which is the limit for one principal")]
     OwnerQuota {
-        /// Who.
+        /// Its name.
         owner: Arc<str>,
-        /// How many that is.
+        /// The limit.
         limit: usize,
     },
     /// The service is stopping.
@@ -132,10 +153,10 @@ pub enum AttachError {
     /// There is no such listener.
     #[error("no such listener")]
     NotFound,
-    /// Somebody else is attached.
+    /// Another client is attached.
     #[error("{0} is attached to the listener; takeover would end that stream")]
     Attached(String),
-    /// There are as many streams as there may be.
+    /// The limit of streams is reached.
     #[error("there are {0} streams, which is the limit")]
     StreamQuota(usize),
     /// An ephemeral listener could not be created.
@@ -149,32 +170,32 @@ pub enum AttachError {
         /// Revision of the service.
         head: u64,
     },
-    /// The changes after the cursor are gone, and the client wanted to be told so.
+    /// The changes after the cursor are gone, under [`GapPolicy::Fail`].
     #[error("the changes after the cursor are not in the log any more")]
     Compacted,
-    /// The cursor is from another process, and the client wanted to be told so.
+    /// The cursor is from another process, under [`GapPolicy::Fail`].
     #[error("the cursor is from another run of the service")]
     EpochMismatch,
 }
 
-/// A listener as it is seen from outside.
+/// A listener at one moment.
 #[derive(Clone, Debug)]
 pub struct ListenerView {
-    /// The listener's fixed parts.
+    /// Its fixed parts.
     pub listener: Arc<Listener>,
-    /// Who is attached; `None`: nobody.
+    /// The attached client.
     pub client: Option<String>,
-    /// When it will be destroyed; `None` while attached.
+    /// When it expires; `None` while attached.
     pub expires: Option<SystemTime>,
     /// How far it has been served.
     pub cursor: Cursor,
-    /// Revisions that lie after that.
+    /// Revisions after that.
     pub lag: u64,
-    /// Changes handed out.
+    /// Changes handed to the transport.
     pub delivered: u64,
-    /// Times that it had to start over.
+    /// How often it started over.
     pub resets: u64,
-    /// Revisions replaced by snapshots then.
+    /// Revisions that snapshots replaced then.
     pub missed: u64,
 }
 
@@ -183,47 +204,51 @@ pub struct ListenerView {
 pub struct Listener {
     /// Its name, without `listeners/`.
     pub id: Arc<str>,
-    /// What it was made of.
+    /// Its settings.
     pub spec: ListenerSpec,
     /// When it was created.
     pub created: SystemTime,
     pub(super) state: Mutex<ListenerState>,
 }
 
-/// What changes about a listener.
 #[derive(Debug)]
 pub(super) struct ListenerState {
-    /// What streams did that are not attached any more.
-    pub(super) finished: Progress,
-    pub(super) attachment: Attachment,
+    /// Of streams that ended.
+    pub(super) finished: Counters,
+    pub(super) attachment: AttachState,
 }
 
 impl ListenerState {
-    /// What all streams did.
-    pub(super) fn progress(&self) -> Progress {
-        match &self.attachment {
-            Attachment::Attached { handle, .. } => self.finished.and(handle.progress()),
-            Attachment::Detached { .. } => self.finished,
+    /// Of all streams.
+    pub(super) fn counters(&self) -> Counters {
+        let (before, AttachState::Attached { handle, .. }) = (self.finished, &self.attachment) else {
+            return self.finished;
+        };
+        let stream = handle.counters();
+        Counters {
+            cursor: stream.cursor,
+            delivered: before.delivered + stream.delivered,
+            resets: before.resets + stream.resets,
+            missed: before.missed + stream.missed,
         }
     }
 }
 
-/// Whether a stream is attached to a listener.
 #[derive(Debug)]
-pub(super) enum Attachment {
+pub(super) enum AttachState {
     Attached {
         handle: Arc<StreamHandle>,
         client: Box<str>,
     },
-    /// The deadlines are the same moment, for the timer and for people.
+    /// The same moment twice: for the timer, and for display.
     Detached {
         deadline: Instant,
         expires: SystemTime,
     },
 }
 
-impl Attachment {
-    /// Nobody, from now on.
+impl AttachState {
+    /// Detached from now on.
     pub(super) fn detached(idle_ttl: Option<Duration>) -> Self {
         let ttl = idle_ttl.unwrap_or_default();
         Self::Detached { deadline: Instant::now() + ttl, expires: SystemTime::now() + ttl }

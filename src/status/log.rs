@@ -4,12 +4,12 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::Event;
 
-/// The place asked for is not in the log.
+/// A revision that cannot be read on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gap {
     /// It is older than the oldest entry kept.
     Compacted,
-    /// Nothing has been published that far yet.
+    /// It has not been published yet.
     Future,
 }
 
@@ -26,12 +26,11 @@ impl Log {
     }
 
     /// Revision of the newest event; 0 before the first.
-    pub(super) fn head(&self) -> u64 {
+    pub(super) const fn head(&self) -> u64 {
         self.head
     }
 
-    /// Appends an event, whose revision must be `head() + 1`. Returns the one that had to go, so that the
-    /// caller can free it outside of its lock.
+    /// Appends an event, whose revision must be `head() + 1`. Returns the evicted one, to be freed without the lock.
     pub(super) fn push(&mut self, event: Arc<Event>) -> Option<Arc<Event>> {
         debug_assert_eq!(event.revision, self.head + 1, "revisions have no holes");
         self.head = event.revision;

@@ -1,4 +1,4 @@
-//! A subscription as a stream that wakes whoever polls it, and keeps time.
+//! A subscription as a stream, with its wakers and its timer.
 
 use std::{
     pin::Pin,
@@ -10,21 +10,20 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_stream::Stream;
 
 use super::{End, Message, Progress, Subscription, Wakers, Wakeup};
-use crate::metrics::Detach;
 
 /// The messages of a subscription, one by one.
 pub struct Messages {
     subscription: Subscription,
     changes: Wakeup,
     timer: Pin<Box<Sleep>>,
-    /// When the timer fires, and wakes whoever polled last.
+    /// When the timer fires, and wakes the task that polled last.
     fires: Option<Instant>,
-    /// There was nothing at this revision.
+    /// There was nothing to deliver at this revision.
     idle_at: Option<u64>,
 }
 
 impl Subscription {
-    /// Its messages as a stream, which is woken for changes with these.
+    /// Its messages as a stream, which these wakers wake for changes.
     #[must_use]
     pub fn into_messages(self, wakers: &Arc<Wakers>) -> Messages {
         let (changes, timer) = (wakers.add(), Box::pin(sleep_until(Instant::now())));
@@ -33,20 +32,20 @@ impl Subscription {
 }
 
 impl Messages {
-    /// Says why the stream ends, where its transport ends it.
-    pub fn detach_as(&mut self, why: Detach) {
-        self.subscription.detach_as(why);
+    /// The subscription that they are of.
+    #[must_use]
+    pub const fn subscription(&self) -> &Subscription {
+        &self.subscription
     }
 
     /// Whether nothing has happened since there was nothing. Transports poll more often than that.
     fn is_idle(&self) -> bool {
         self.idle_at == Some(self.subscription.head())
-            && !self.subscription.is_ending()
+            && self.subscription.outcome().is_none()
             && self.fires.is_some_and(|fires| Instant::now() < fires)
     }
 
-    /// Whether the timer has fired, which is to do so at `due` at the latest. A busy stream leaves it alone: it is moved when
-    /// it has fired.
+    /// Whether it is `due`. The timer may fire earlier: it is moved only after it has fired, not for every message.
     fn poll_timer(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if self.fires.is_some_and(|fires| fires <= due && Instant::now() < fires) {
             return Poll::Pending;
@@ -62,7 +61,7 @@ impl Stream for Messages {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        // First the waker, then the look: what happens in between wakes.
+        // Registered before the check, so that no change is missed.
         if this.changes.register(cx.waker()) {
             this.subscription.wake_at_end(cx.waker());
             this.fires = None;

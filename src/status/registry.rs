@@ -1,12 +1,12 @@
-//! Every listener, and its rules: names, quotas, one stream at a time, and what happens to those
-//! that nobody watches. Runs no task: somebody calls [`Listeners::expire`] now and then.
+//! All listeners, and their rules: names, quotas, one stream at a time, and the expiry of detached ones.
+//! It runs no task: the caller calls [`Listeners::expire`] now and then.
 
 use std::{
     collections::BTreeMap,
     ops::Bound,
     pin::pin,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
@@ -17,21 +17,17 @@ use tokio::{sync::Notify, time::Instant};
 use tracing::debug;
 
 use super::{
-    CreateError, Cursor, End, Hub, Listener, ListenerError, ListenerSpec, ListenerView, Reach,
-    listener::{Attachment, ListenerState},
-    stream_handle::Progress,
+    CreateError, Cursor, End, Hub, Listener, ListenerError, ListenerSpec, ListenerView, Owner, Quota, Reach,
+    listener::{AttachState, ListenerState},
+    stream_handle::Counters,
 };
-use crate::metrics::ListenerMetrics;
 
-mod attached;
-mod attaching;
-mod owners;
+mod attach;
 
-pub use attached::Place;
-pub(super) use attached::{Attached, detach};
-use owners::Owners;
+pub(super) use attach::Attached;
+pub use attach::StreamPermit;
 
-/// How many listeners and streams there may be.
+/// Limits of listeners and streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Listeners in all, ephemeral ones included.
@@ -42,48 +38,75 @@ pub struct Limits {
     pub streams: usize,
 }
 
-/// How many there are, by whether they are watched, and how far the slowest stream is behind.
+/// Counts of listeners and streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenerStats {
-    /// Listeners that are watched.
+    /// Listeners with a stream.
     pub attached: usize,
-    /// Listeners that nobody watches.
+    /// Listeners without one.
     pub detached: usize,
     /// Streams, and calls that wait.
     pub streams: usize,
-    /// Revisions that the slowest watched one is behind.
+    /// Revisions that the slowest stream is behind.
     pub lag: u64,
 }
 
-/// Every listener of the service.
+/// All listeners of the service.
 pub struct Listeners {
     hub: Arc<Hub>,
-    counts: ListenerMetrics,
     draining: AtomicBool,
     registry: Mutex<Registry>,
-    /// The last stream has ended.
-    emptied: Notify,
-    /// Handed to subscriptions, which must not keep the service alive.
-    this: Weak<Self>,
+    /// Notified when the last stream has ended.
+    idle: Notify,
 }
 
 struct Registry {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
-    owners: Owners,
+    /// Listeners of each owner that has a quota.
+    owners: BTreeMap<Arc<str>, usize>,
     streams: usize,
     limits: Limits,
 }
 
 impl Registry {
-    /// The listener of this name, for somebody who may know of it.
     fn find(&self, id: &str, reach: &Reach) -> Option<&Arc<Listener>> {
         self.listeners.get(id).filter(|listener| reach.includes(listener))
     }
 
     fn remove(&mut self, id: &str) -> Option<Arc<Listener>> {
         let listener = self.listeners.remove(id)?;
-        self.owners.one_less(&listener.spec.owner);
+        self.uncount(&listener.spec.owner);
         Some(listener)
+    }
+
+    /// Counts one more listener of this owner, whose listeners share one copy of its name.
+    fn count(&mut self, owner: &mut Owner) -> Result<(), CreateError> {
+        if owner.quota == Quota::Exempt {
+            return Ok(());
+        }
+        if let Some((name, _)) = self.owners.get_key_value(&owner.name) {
+            owner.name = Arc::clone(name);
+        }
+        let count = self.owners.entry(Arc::clone(&owner.name)).or_default();
+        if *count >= self.limits.per_owner {
+            return Err(CreateError::OwnerQuota {
+                owner: Arc::clone(&owner.name),
+                limit: self.limits.per_owner,
+            });
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    fn uncount(&mut self, owner: &Owner) {
+        if owner.quota == Quota::Limited
+            && let Some(count) = self.owners.get_mut(&owner.name)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.owners.remove(&owner.name);
+            }
+        }
     }
 }
 
@@ -91,26 +114,16 @@ impl Listeners {
     /// No listeners yet, on this hub.
     #[must_use]
     pub fn new(hub: Arc<Hub>, limits: Limits) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
-            hub,
-            counts: ListenerMetrics::default(),
-            draining: AtomicBool::new(false),
-            registry: Mutex::new(Registry {
-                listeners: BTreeMap::new(),
-                owners: Owners::default(),
-                streams: 0,
-                limits,
-            }),
-            emptied: Notify::new(),
-            this: Weak::clone(this),
-        })
+        let (listeners, owners) = (BTreeMap::new(), BTreeMap::new());
+        let registry = Mutex::new(Registry { listeners, owners, streams: 0, limits });
+        Arc::new(Self { hub, draining: AtomicBool::new(false), registry, idle: Notify::new() })
     }
 
-    /// Creates a listener. Without an `id` one is made up. The cursor is now: a stream that resumes after it
-    /// misses nothing.
+    /// Creates a listener, with a generated id if none is given. A stream that resumes after its cursor misses
+    /// nothing.
     ///
     /// # Errors
-    /// The name is taken, there are too many, or the service is stopping.
+    /// The id is taken, a limit is reached, or the service is stopping.
     pub fn create(&self, id: Option<&str>, spec: ListenerSpec) -> Result<ListenerView, CreateError> {
         let listener = self.insert(&mut self.registry.lock(), id, spec)?;
         Ok(self.view(&listener))
@@ -119,117 +132,109 @@ impl Listeners {
     /// One listener.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// There is none of that id.
     pub fn get(&self, id: &str, reach: &Reach) -> Result<ListenerView, ListenerError> {
         let listener = self.registry.lock().find(id, reach).cloned().ok_or(ListenerError)?;
         Ok(self.view(&listener))
     }
 
-    /// Up to `max` listeners whose names come after `after`.
+    /// Up to `max` listeners whose ids come after `after`.
     #[must_use]
     pub fn list(&self, after: Option<&str>, max: usize, reach: &Reach) -> Vec<ListenerView> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let registry = self.registry.lock();
-        let page =
-            registry.listeners.range::<str, _>((start, Bound::Unbounded)).map(|(_, listener)| listener);
-        let page: Vec<_> = page.filter(|listener| reach.includes(listener)).take(max).cloned().collect();
+        let listeners = registry.listeners.range::<str, _>((start, Bound::Unbounded));
+        let reachable = listeners.map(|(_, listener)| listener).filter(|listener| reach.includes(listener));
+        let page: Vec<_> = reachable.take(max).cloned().collect();
         drop(registry);
         page.iter().map(|listener| self.view(listener)).collect()
     }
 
-    /// Destroys a listener. Its stream is told what was published until now, and then ends.
+    /// Destroys a listener. Its stream delivers what was published until now, and ends.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// There is none of that id.
     pub fn destroy(&self, id: &str, reach: &Reach) -> Result<(), ListenerError> {
         let mut registry = self.registry.lock();
         registry.find(id, reach).ok_or(ListenerError)?;
         let listener = registry.remove(id).ok_or(ListenerError)?;
         drop(registry);
         debug!(listener = id, "listener destroyed");
-        let state = listener.state.lock();
-        if let Attachment::Attached { handle, .. } = &state.attachment {
-            handle.terminate(End::Destroyed, self.hub.cursor().revision);
-        }
+        self.terminate(&listener, End::Destroyed);
         Ok(())
     }
 
-    /// Ends every stream, after it has been told what was published until now, and lets none begin.
+    /// Ends every stream after what was published until now, and rejects new ones.
     pub fn drain(&self) {
-        // Within the lock, so that nobody is halfway through an attachment.
+        // Under the lock, so that no attachment is halfway through.
         let registry = self.registry.lock();
         self.draining.store(true, Ordering::SeqCst);
-        for listener in registry.listeners.values() {
-            if let Attachment::Attached { handle, .. } = &listener.state.lock().attachment {
-                handle.terminate(End::Draining, self.hub.cursor().revision);
-            }
+        registry.listeners.values().for_each(|listener| self.terminate(listener, End::Draining));
+    }
+
+    fn terminate(&self, listener: &Listener, end: End) {
+        if let AttachState::Attached { handle, .. } = &listener.state.lock().attachment {
+            handle.terminate(end, self.hub.cursor().revision);
         }
     }
 
-    /// Waits until no stream is left, and no call that waits.
+    /// Waits until there is no stream, and no call that waits.
     pub async fn idle(&self) {
-        let mut emptied = pin!(self.emptied.notified());
+        let mut idle = pin!(self.idle.notified());
         loop {
-            // First the place among those who are told, then the look.
-            emptied.as_mut().enable();
+            // Registered before the check, so that no notification is missed.
+            idle.as_mut().enable();
             if self.registry.lock().streams == 0 {
                 return;
             }
-            emptied.as_mut().await;
-            emptied.set(self.emptied.notified());
+            idle.as_mut().await;
+            idle.set(self.idle.notified());
         }
     }
 
-    /// Destroys the listeners that nobody has watched for too long. Returns how many.
+    /// Destroys the listeners that were detached for their `idle_ttl`. Returns how many.
     pub fn expire(&self, now: Instant) -> usize {
         let mut registry = self.registry.lock();
-        let is_over = |listener: &Listener| match &listener.state.lock().attachment {
-            Attachment::Attached { .. } => false,
-            Attachment::Detached { deadline, .. } => *deadline <= now,
-        };
-        let over: Vec<_> = registry.listeners.extract_if(.., |_, listener| is_over(listener)).collect();
-        for (id, listener) in &over {
+        let is_expired = |listener: &Listener| matches!(listener.state.lock().attachment, AttachState::Detached { deadline, .. } if deadline <= now);
+        let expired: Vec<_> = registry.listeners.extract_if(.., |_, listener| is_expired(listener)).collect();
+        for (id, listener) in &expired {
             debug!(listener = %id, "listener expired");
-            registry.owners.one_less(&listener.spec.owner);
+            registry.uncount(&listener.spec.owner);
         }
-        over.len()
+        expired.len()
     }
 
-    /// How many listeners there are, and how many streams and calls that wait.
+    /// The number of listeners, and that of streams and calls that wait.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         let registry = self.registry.lock();
         (registry.listeners.len(), registry.streams)
     }
 
-    /// How many there may be from now on. If there are more, they stay, and no more come.
+    /// Sets the limits. Listeners and streams beyond them stay.
     pub fn set_limits(&self, limits: Limits) {
         self.registry.lock().limits = limits;
     }
 
-    /// What is counted of them.
-    #[must_use]
-    pub const fn counts(&self) -> &ListenerMetrics {
-        &self.counts
-    }
-
-    /// Goes through all of them.
+    /// Counts, which visits every listener.
     #[must_use]
     pub fn stats(&self) -> ListenerStats {
         let registry = self.registry.lock();
-        let streams = registry.streams;
-        // Streams come and go meanwhile; they are not to wait.
+        let mut stats = ListenerStats { streams: registry.streams, ..ListenerStats::default() };
+        // Cloned, so that attaching does not wait for the visit.
         let listeners: Vec<_> = registry.listeners.values().cloned().collect();
         drop(registry);
         let head = self.hub.cursor().revision;
-        let count = |stats: ListenerStats, listener: &Arc<Listener>| match &listener.state.lock().attachment {
-            Attachment::Detached { .. } => ListenerStats { detached: stats.detached + 1, ..stats },
-            Attachment::Attached { handle, .. } => {
-                let lag = stats.lag.max(head.saturating_sub(handle.progress().cursor));
-                ListenerStats { attached: stats.attached + 1, lag, ..stats }
+        for listener in listeners {
+            match &listener.state.lock().attachment {
+                AttachState::Detached { .. } => stats.detached += 1,
+                AttachState::Attached { handle, .. } => {
+                    stats.attached += 1;
+                    stats.lag = stats.lag.max(head.saturating_sub(handle.counters().cursor));
+                }
             }
-        };
-        listeners.iter().fold(ListenerStats { streams, ..ListenerStats::default() }, count)
+        }
+        stats
     }
 
     fn insert(
@@ -245,18 +250,12 @@ impl Listeners {
         if registry.listeners.len() >= registry.limits.listeners {
             return Err(CreateError::ListenerQuota(registry.limits.listeners));
         }
-        let limit = registry.limits.per_owner;
-        registry.owners.one_more(&mut spec.owner, limit)?;
+        registry.count(&mut spec.owner)?;
         let id = id.map_or_else(|| unused_id(registry), Arc::from);
-        let listener = Arc::new(Listener {
-            id: Arc::clone(&id),
-            created: SystemTime::now(),
-            state: Mutex::new(ListenerState {
-                finished: Progress { cursor: self.hub.cursor().revision, ..Progress::default() },
-                attachment: Attachment::detached(spec.idle_ttl),
-            }),
-            spec,
-        });
+        let finished = Counters { cursor: self.hub.cursor().revision, ..Counters::default() };
+        let state = ListenerState { finished, attachment: AttachState::detached(spec.idle_ttl) };
+        let (created, state) = (SystemTime::now(), Mutex::new(state));
+        let listener = Arc::new(Listener { id: Arc::clone(&id), created, state, spec });
         debug!(listener = %id, ephemeral = listener.spec.idle_ttl.is_none(), "listener created");
         registry.listeners.insert(id, Arc::clone(&listener));
         Ok(listener)
@@ -266,34 +265,18 @@ impl Listeners {
         if self.draining.load(Ordering::SeqCst) { Err(CreateError::Draining) } else { Ok(()) }
     }
 
-    /// A stream has ended, or a call that waited.
-    fn one_less(&self, registry: &mut Registry) {
-        registry.streams = registry.streams.saturating_sub(1);
-        if registry.streams == 0 {
-            self.emptied.notify_waiters();
-        }
-    }
-
-    /// The listener as it is now.
-    pub(super) fn view(&self, listener: &Arc<Listener>) -> ListenerView {
+    fn view(&self, listener: &Arc<Listener>) -> ListenerView {
         let state = listener.state.lock();
-        let progress = state.progress();
+        let Counters { cursor, delivered, resets, missed } = state.counters();
         let (client, expires) = match &state.attachment {
-            Attachment::Attached { client, .. } => (Some(client.to_string()), None),
-            Attachment::Detached { expires, .. } => (None, Some(*expires)),
+            AttachState::Attached { client, .. } => (Some(client.to_string()), None),
+            AttachState::Detached { expires, .. } => (None, Some(*expires)),
         };
         drop(state);
         let Cursor { epoch, revision: head } = self.hub.cursor();
-        ListenerView {
-            listener: Arc::clone(listener),
-            client,
-            expires,
-            cursor: Cursor { epoch, revision: progress.cursor },
-            lag: head.saturating_sub(progress.cursor),
-            delivered: progress.delivered,
-            resets: progress.resets,
-            missed: progress.missed,
-        }
+        let lag = head.saturating_sub(cursor);
+        let (listener, cursor) = (Arc::clone(listener), Cursor { epoch, revision: cursor });
+        ListenerView { listener, client, expires, cursor, lag, delivered, resets, missed }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a listener and its stream know of each other.
+//! The state that a listener and its stream share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -9,33 +9,21 @@ use super::End;
 
 /// How far a listener has been served.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct Counters {
     pub(super) cursor: u64,
     pub(super) delivered: u64,
     pub(super) resets: u64,
     pub(super) missed: u64,
 }
 
-impl Progress {
-    /// With what a stream did after that.
-    pub(super) const fn and(self, stream: Self) -> Self {
-        Self {
-            cursor: stream.cursor,
-            delivered: self.delivered + stream.delivered,
-            resets: self.resets + stream.resets,
-            missed: self.missed + stream.missed,
-        }
-    }
-}
-
-/// A stream's place at its listener: where it says how far it is, and from where it can be called away. Each stream
-/// has one of its own, so that one that was taken over cannot speak for its successor.
+/// Through it a stream publishes its progress, and the registry ends the stream. Each stream has its own, so that one
+/// that was taken over cannot change the progress of its successor.
 ///
-/// In this order, so that what is looked at for every change lies together.
+/// In this order, so that the fields that are read for every change share a cache line.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(super) struct StreamHandle {
-    /// Whether there is an end to be looked at: mostly there is not, and then this is all that is looked at.
+    /// Whether `end` is set: checked for every change, without the lock.
     is_terminated: AtomicBool,
     cursor: AtomicU64,
     delivered: AtomicU64,
@@ -64,9 +52,8 @@ impl StreamHandle {
         self.missed.fetch_add(missed, Ordering::Relaxed);
     }
 
-    /// What the stream did.
-    pub(super) fn progress(&self) -> Progress {
-        Progress {
+    pub(super) fn counters(&self) -> Counters {
+        Counters {
             cursor: self.cursor.load(Ordering::Relaxed),
             delivered: self.delivered.load(Ordering::Relaxed),
             resets: self.resets.load(Ordering::Relaxed),
@@ -74,11 +61,11 @@ impl StreamHandle {
         }
     }
 
-    /// Ends the stream once it has been told everything up to `revision`. The first call wins, except that
-    /// nothing is waited for after one that is immediate.
+    /// Ends the stream once it has delivered everything up to `revision`. The first call wins, except that a takeover
+    /// replaces any other end.
     pub(super) fn terminate(&self, end: End, revision: u64) {
         let mut slot = self.end.lock();
-        if slot.is_none() || end.is_immediate() {
+        if slot.is_none() || end == End::TakenOver {
             *slot = Some((end, revision));
         }
         drop(slot);
@@ -86,7 +73,7 @@ impl StreamHandle {
         self.waker.wake();
     }
 
-    /// Whether the stream is to end, and once it has been told how much.
+    /// The requested end, and the revision up to which the stream delivers before it.
     pub(super) fn end(&self) -> Option<(End, u64)> {
         if self.is_terminated.load(Ordering::Acquire) { *self.end.lock() } else { None }
     }

@@ -1,43 +1,35 @@
-//! One listener being told.
+//! The stream of messages of one listener, as a state machine.
 //!
-//! A [`Subscription`] has no task, no queue and no clock: whoever sends its messages calls [`Subscription::advance`]
-//! when something may have happened, and when there is room for another message. Its `StreamHandle` shows how
-//! far it is, and lets the service end it.
+//! A [`Subscription`] has no task and no queue: the transport calls [`Subscription::advance`] when something may have
+//! happened, and when there is room for another message. Its `StreamHandle` publishes its progress, and lets the registry
+//! end it.
 
 use std::{sync::Arc, task::Waker, time::Duration};
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    AttachOptions, Cursor, Delivery, End, Event, Filter, Gap, GapPolicy, Hub, Message, ResetReason,
-    initial_sync::InitialSync,
-    registry::{Attached, detach},
+    AttachKind, AttachOptions, Cursor, Delivery, End, Event, Filter, GapPolicy, Hub, Message, ResetReason,
+    initial_sync::InitialSync, registry::Attached,
 };
-use crate::metrics::Detach;
 
-/// Events read from the log at a time where a filter holds back some: few enough to hold up no publisher.
+/// Events read from the log at a time under a filter: few enough not to delay publishing.
 pub(super) const READ_AHEAD: usize = 64;
-/// Events and peers looked at, before others get their turn: going through all of them for a filter that lets nothing
-/// pass would hold up the thread. Fewer if the filter is much work.
-pub(super) const LOOKS_PER_TURN: usize = 8 * READ_AHEAD;
-/// Streams that are drained are asked to come back within this span, each at its own moment.
+/// Work per call, in events or peers that are held against a cheap filter: a filter that nothing passes must not block
+/// the thread for the length of the log.
+pub(super) const SCAN_BUDGET: usize = 8 * READ_AHEAD;
+/// Milliseconds after which drained clients are asked to come back, each at its own moment.
 const RETRY_AFTER: std::ops::Range<u64> = 500..3_000;
 
-static NOTHING: Bytes = Bytes::new();
 static EVERYTHING: Filter = Filter::everything();
 
 /// Where a stream starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
-    /// At a snapshot.
-    Snapshot,
+    /// At a snapshot. If it is instead of what the client asked for, why, and the revision that it has, if it is ours.
+    Snapshot(Option<(ResetReason, Option<u64>)>),
     /// After a revision that is still in the log.
     After(u64),
-    /// At a snapshot, since this revision is not.
-    Compacted(u64),
-    /// At a snapshot, since the cursor is not ours.
-    EpochChanged,
 }
 
 /// What comes next on a stream.
@@ -45,103 +37,147 @@ pub(super) enum Start {
 pub enum Progress {
     /// A message.
     Message(Message),
-    /// Nothing, until something happens, or else until then.
+    /// Nothing until a change, or until the heartbeat is due then.
     Idle(Instant),
-    /// Nothing yet: much was looked at, and others are to have their turn.
+    /// Nothing yet: the budget for this call is spent. Call again after other tasks.
     Busy,
-    /// The end; `None`: the stream was to end here.
+    /// The end; `None`: of a stream with `stop_after_sync`.
     Ended(Option<End>),
 }
 
-/// How far the end of a stream has come.
+/// Whether the stream goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finish {
-    /// There is something to say yet.
     Open,
-    /// There is not, and this is to be told.
+    /// There is no other message; the end is to be reported.
     With(End),
-    /// All is said.
-    Over,
+    /// It was reported.
+    Over(Option<End>),
 }
 
 /// A listener's stream of messages.
 pub struct Subscription {
     pub(super) hub: Arc<Hub>,
-    pub(super) attached: Attached,
-    /// It hears everything, and wants nothing back: there is no need to look at what it was made of.
-    plain: bool,
+    attached: Attached,
+    /// Nothing is filtered: the listener's memory is not touched for a change.
+    is_unfiltered: bool,
     gap_policy: GapPolicy,
     stop_after_sync: bool,
     heartbeat: Duration,
-    /// Everything up to here was told, or held back by the filter.
+    /// Everything up to here was delivered, or held back by the filter.
     cursor: u64,
-    /// Revision of the last change or snapshot that was told.
-    chain: u64,
-    /// What has to be said until the client is up to date; `None`: it is.
-    opening: Option<Box<InitialSync>>,
-    /// For events on their way from the log. Empty, and kept for its room.
+    /// Revision of the last change or snapshot that was delivered.
+    previous: u64,
+    /// `None`: the client is up to date.
+    sync: Option<Box<InitialSync>>,
+    /// Empty between calls; kept for its capacity.
     read: Vec<Arc<Event>>,
-    /// When everything had been said last. Unset: something was said since.
-    silent_since: Option<Instant>,
+    /// Since when there is nothing to deliver.
+    idle_since: Option<Instant>,
     finish: Finish,
-}
-
-/// What to do next.
-enum Step {
-    Say(Delivery),
-    /// Something was done, and nothing is to be said of it.
-    Done,
-    /// Only the log can have more, up to this revision: then something else is due.
-    Read {
-        to: u64,
-    },
 }
 
 impl Subscription {
     pub(super) fn new(hub: Arc<Hub>, attached: Attached, start: Start, options: &AttachOptions) -> Self {
-        let spec = &attached.listener.spec;
         let mut this = Self {
-            plain: spec.filter.is_everything() && spec.user_data.is_empty(),
+            is_unfiltered: attached.listener.spec.filter.is_everything(),
             hub,
             attached,
             gap_policy: options.gap_policy,
             stop_after_sync: options.stop_after_sync,
             heartbeat: options.heartbeat,
             cursor: 0,
-            chain: 0,
-            opening: None,
+            previous: 0,
+            sync: None,
             read: Vec::new(),
-            silent_since: None,
+            idle_since: None,
             finish: Finish::Open,
         };
-        this.begin(start);
+        match start {
+            Start::Snapshot(reset) => this.start_over(Some(false), reset),
+            Start::After(revision) => {
+                this.cursor = revision;
+                this.attached.handle.reached(revision);
+                this.sync = Some(Box::new(InitialSync::new(this.hub.snapshot(), Some(true), None)));
+            }
+        }
+        this.previous = this.cursor;
         this
     }
 
-    /// What the listener's creator wants back.
+    /// The listener's opaque data.
     #[must_use]
-    pub fn user_data(&self) -> &Bytes {
-        if self.plain { &NOTHING } else { &self.attached.listener.spec.user_data }
+    pub fn user_data(&self) -> &Arc<[u8]> {
+        &self.attached.listener.spec.user_data
     }
 
-    fn filter(&self) -> &Filter {
-        if self.plain { &EVERYTHING } else { &self.attached.listener.spec.filter }
+    /// The listener's id.
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.attached.listener.id
     }
 
-    /// Has `waker` woken when the service calls the stream away. For changes, ask the [`Hub`].
+    /// How the stream was attached.
+    #[must_use]
+    pub const fn kind(&self) -> AttachKind {
+        self.attached.kind
+    }
+
+    /// Has `waker` woken when the service ends the stream. For changes, ask the [`Hub`].
     pub fn wake_at_end(&self, waker: &Waker) {
         self.attached.handle.waker.register(waker);
     }
 
-    /// Tells whether the service has called the stream away, for as long as anybody wants to know.
+    /// A check of whether the service ends the stream.
     pub fn ending(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let handle = Arc::clone(&self.attached.handle);
         move || handle.end().is_some()
     }
 
-    /// Says why the stream ends, where its transport ends it.
-    pub fn detach_as(&mut self, why: Detach) {
-        self.attached.left = Some(why);
+    /// How the stream ended, or is about to, as in [`Progress::Ended`]. `None`: it goes on.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Option<End>> {
+        match self.finish {
+            Finish::Over(end) => Some(end),
+            _ => self.attached.handle.end().map(|(end, _)| Some(end)),
+        }
+    }
+
+    /// What comes next. The clock is read when there is nothing.
+    pub fn advance(&mut self) -> Progress {
+        let mut budget = SCAN_BUDGET;
+        let end = self.attached.handle.end();
+        if let (Some((End::TakenOver, _)), Finish::Open | Finish::With(_)) = (end, self.finish) {
+            self.finish = Finish::With(End::TakenOver);
+        }
+        while budget > 0 {
+            match self.finish {
+                Finish::Open => {}
+                Finish::With(end) => {
+                    self.finish = Finish::Over(Some(end));
+                    return Progress::Ended(Some(end));
+                }
+                Finish::Over(_) => return Progress::Ended(None),
+            }
+            let delivery = if self.sync.as_ref().is_some_and(|sync| self.is_sync_due(sync)) {
+                self.continue_sync(&mut budget)
+            } else if let Some((end, _)) = end.filter(|(_, revision)| self.cursor >= *revision) {
+                self.close(end)
+            } else if self.cursor < self.head() {
+                self.read_log(end.map(|(_, revision)| revision), &mut budget)
+            } else {
+                let now = Instant::now();
+                let due = *self.idle_since.get_or_insert(now) + self.heartbeat;
+                if now < due {
+                    return Progress::Idle(due);
+                }
+                Some(Delivery::Heartbeat(self.at(self.cursor)))
+            };
+            if let Some(delivery) = delivery {
+                return Progress::Message(self.message(delivery));
+            }
+        }
+        Progress::Busy
     }
 
     /// Where the log ends now.
@@ -149,136 +185,66 @@ impl Subscription {
         self.hub.cursor().revision
     }
 
-    /// Whether the service has called the stream away.
-    pub(super) fn is_ending(&self) -> bool {
-        self.attached.handle.end().is_some()
-    }
-
-    /// What comes next. The clock is read when there is nothing.
-    pub fn advance(&mut self) -> Progress {
-        let mut turn = LOOKS_PER_TURN;
-        let end = self.attached.handle.end();
-        // After a takeover the stream ends at once, whatever it has not sent yet.
-        if self.finish != Finish::Over
-            && let Some((end, _)) = end.filter(|(end, _)| end.is_immediate())
-        {
-            self.finish = Finish::With(end);
-        }
-        while turn > 0 {
-            match self.finish {
-                Finish::Open => {}
-                Finish::With(end) => {
-                    self.finish = Finish::Over;
-                    self.attached.left = Some(detach(end));
-                    return Progress::Ended(Some(end));
-                }
-                Finish::Over => return Progress::Ended(None),
-            }
-            let delivery = match self.step(end, &mut turn) {
-                Step::Say(delivery) => Some(delivery),
-                Step::Done => None,
-                Step::Read { to } if self.cursor < self.hub.cursor().revision => self.read_log(to, &mut turn),
-                Step::Read { .. } => {
-                    let now = Instant::now();
-                    let due = *self.silent_since.get_or_insert(now) + self.heartbeat;
-                    if now < due {
-                        return Progress::Idle(due);
-                    }
-                    Some(Delivery::Heartbeat(self.at(self.cursor)))
-                }
-            };
-            if let Some(delivery) = delivery {
-                return Progress::Message(self.say(delivery));
-            }
-        }
-        Progress::Busy
-    }
-
-    /// Decides what has to be said first.
-    fn begin(&mut self, start: Start) {
-        let snapshot = self.hub.snapshot();
-        let cut = snapshot.cursor.revision;
-        self.cursor = cut;
-        self.chain = cut;
-        let gap = match start {
-            Start::After(revision) => {
-                self.cursor = revision;
-                self.chain = revision;
-                // That far the client has everything, it says.
-                self.attached.handle.reached(revision);
-                self.opening = Some(Box::new(InitialSync::resumed(snapshot)));
-                return;
-            }
-            Start::Snapshot => None,
-            Start::Compacted(revision) => Some((ResetReason::Compacted, cut.saturating_sub(revision))),
-            Start::EpochChanged => Some((ResetReason::EpochChanged, 0)),
-        };
-        self.count_reset(gap);
-        self.opening = Some(Box::new(InitialSync::fresh(snapshot, gap)));
-    }
-
-    fn count_reset(&self, gap: Option<(ResetReason, u64)>) {
-        if let Some((why, missed)) = gap {
-            self.attached.count_reset(why, missed);
-        }
-    }
-
     fn at(&self, revision: u64) -> Cursor {
         Cursor { epoch: self.hub.epoch(), revision }
     }
 
-    fn step(&mut self, end: Option<(End, u64)>, turn: &mut usize) -> Step {
-        if let Some(opening) = &mut self.opening {
-            if let Some(resumed) = opening.announce.take() {
-                let cursor = self.at(self.cursor);
-                let attached = |view| Delivery::Attached { listener: Box::new(view), cursor, resumed };
-                return self.attached.view().map_or(Step::Done, |view| Step::Say(attached(view)));
-            }
-            if let Some((reason, missed)) = opening.reset.take() {
-                return Step::Say(Delivery::Reset { reason, missed });
-            }
-            if !opening.counted() && (opening.is_fresh() || self.cursor >= opening.revision) {
-                let part = opening.next_chunk(&self.attached.listener.spec.filter, turn);
-                return part.map_or(Step::Done, Step::Say);
-            }
-            if self.cursor >= opening.revision {
-                let (revision, peers) = (opening.revision, opening.peers());
-                let synced = Delivery::Synced { cursor: self.at(revision), peers };
-                self.opening = None;
-                if self.stop_after_sync {
-                    self.finish = Finish::Over;
-                    self.attached.left = Some(Detach::Synced);
-                }
-                return Step::Say(synced);
-            }
-        }
-        match end {
-            Some((end, revision)) if self.cursor >= revision => self.close(end),
-            _ => {
-                let synced = self.opening.as_ref().map(|opening| opening.revision);
-                let called_away = end.map(|(_, revision)| revision);
-                Step::Read { to: synced.into_iter().chain(called_away).min().unwrap_or(u64::MAX) }
-            }
-        }
+    fn filter(&self) -> &Filter {
+        if self.is_unfiltered { &EVERYTHING } else { &self.attached.listener.spec.filter }
     }
 
-    fn close(&mut self, end: End) -> Step {
+    /// Goes on from a snapshot of now.
+    fn start_over(&mut self, announce: Option<bool>, reset: Option<(ResetReason, Option<u64>)>) {
+        let snapshot = self.hub.snapshot();
+        self.cursor = snapshot.cursor.revision;
+        let reset =
+            reset.map(|(reason, after)| (reason, after.map_or(0, |after| self.cursor.saturating_sub(after))));
+        if let Some((_, missed)) = reset {
+            self.attached.handle.reset(missed);
+        }
+        self.sync = Some(Box::new(InitialSync::new(snapshot, announce, reset)));
+    }
+
+    /// Whether a message of the sync comes before changes: all do, but those that end a replay.
+    fn is_sync_due(&self, sync: &InitialSync) -> bool {
+        sync.announce.is_some() || sync.sends_snapshot || self.cursor >= sync.revision()
+    }
+
+    fn continue_sync(&mut self, budget: &mut usize) -> Option<Delivery> {
+        let sync = self.sync.as_mut()?;
+        if let Some(resumed) = sync.announce.take() {
+            let listener = Box::new(self.attached.view()?);
+            return Some(Delivery::Attached { listener, cursor: self.at(self.cursor), resumed });
+        }
+        if let Some((reason, missed)) = sync.reset.take() {
+            return Some(Delivery::Reset { reason, missed });
+        }
+        if !sync.is_scanned() {
+            return sync.next_chunk(&self.attached.listener.spec.filter, budget);
+        }
+        let (revision, peers) = (sync.revision(), sync.passed);
+        self.sync = None;
+        if self.stop_after_sync {
+            self.finish = Finish::Over(None);
+        }
+        Some(Delivery::Synced { cursor: self.at(revision), peers })
+    }
+
+    fn close(&mut self, end: End) -> Option<Delivery> {
         self.finish = Finish::With(end);
-        if end != End::Draining {
-            return Step::Done;
-        }
         let retry_after = Duration::from_millis(fastrand::u64(RETRY_AFTER));
-        Step::Say(Delivery::Draining { cursor: self.at(self.cursor), retry_after })
+        (end == End::Draining).then(|| Delivery::Draining { cursor: self.at(self.cursor), retry_after })
     }
 
-    /// Reads on in the log, to the next change that the filter lets pass.
-    fn read_log(&mut self, to: u64, turn: &mut usize) -> Option<Delivery> {
-        // Whoever is sent everything needs one at a time.
-        let (effort, batch) = if self.plain { (1, 1) } else { (self.filter().effort(), READ_AHEAD) };
+    /// Reads on in the log to the next change that passes the filter, up to where the sync or the stream ends.
+    fn read_log(&mut self, end: Option<u64>, budget: &mut usize) -> Option<Delivery> {
+        let (cost, batch) = if self.is_unfiltered { (1, 1) } else { (self.filter().cost(), READ_AHEAD) };
+        let synced = self.sync.as_ref().map(|sync| sync.revision());
+        let to = synced.into_iter().chain(end).min().unwrap_or(u64::MAX);
         let left = usize::try_from(to.saturating_sub(self.cursor)).unwrap_or(usize::MAX);
-        let batch = batch.min(left).min(turn.div_ceil(effort));
+        let batch = batch.min(left).min(budget.div_ceil(cost));
         let mut read = std::mem::take(&mut self.read);
-        if let Err(Gap::Compacted | Gap::Future) = self.hub.read_after(self.cursor, batch, &mut read) {
+        if self.hub.read_after(self.cursor, batch, &mut read).is_err() {
             self.read = read;
             self.overflow();
             return None;
@@ -286,7 +252,7 @@ impl Subscription {
         let mut change = None;
         for event in read.drain(..) {
             self.cursor = event.revision;
-            *turn = turn.saturating_sub(effort);
+            *budget = budget.saturating_sub(cost);
             let parts = self.filter().parts(&event);
             if !parts.is_empty() {
                 change = Some(Delivery::Change { event, parts });
@@ -300,35 +266,28 @@ impl Subscription {
 
     /// The log moved past this stream: it was read too slowly.
     fn overflow(&mut self) {
-        if self.gap_policy == GapPolicy::Fail {
-            self.finish = Finish::With(End::Overflow);
-            return;
+        match self.gap_policy {
+            GapPolicy::Fail => self.finish = Finish::With(End::Overflow),
+            GapPolicy::Resnapshot => self.start_over(None, Some((ResetReason::Overflow, Some(self.cursor)))),
         }
-        let snapshot = self.hub.snapshot();
-        let cut = snapshot.cursor.revision;
-        let gap = Some((ResetReason::Overflow, cut.saturating_sub(self.cursor)));
-        self.count_reset(gap);
-        self.cursor = cut;
-        self.opening = Some(Box::new(InitialSync::again(snapshot, gap)));
     }
 
-    /// Makes a message of it, and notes that it is handed out.
-    fn say(&mut self, delivery: Delivery) -> Message {
-        let (revision, previous) = (self.cursor, self.chain);
+    fn message(&mut self, delivery: Delivery) -> Message {
+        let (revision, previous) = (self.cursor, self.previous);
         let handle = &self.attached.handle;
         match &delivery {
             Delivery::Change { .. } => {
-                self.chain = revision;
+                self.previous = revision;
                 handle.delivered();
             }
-            Delivery::Snapshot { .. } => self.chain = revision,
-            // Until a snapshot is complete, which `Synced` says, it is nothing to go on from.
+            Delivery::Snapshot { .. } => self.previous = revision,
+            // A client cannot resume from a snapshot until it is complete, which `Synced` says.
             Delivery::Attached { .. } | Delivery::Reset { .. } => {}
             Delivery::Synced { .. } | Delivery::Heartbeat(_) | Delivery::Draining { .. } => {
                 handle.reached(revision);
             }
         }
-        self.silent_since = None;
+        self.idle_since = None;
         Message { revision, previous, delivery }
     }
 }

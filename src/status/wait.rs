@@ -1,7 +1,7 @@
 //! Waiting for the health of a pool.
 //!
-//! A [`HealthWait`] is a cursor into the log, as a listener is, and woken as one: it has no task and no queue, and
-//! does not miss a health that the pool had for one revision only.
+//! A [`HealthWait`] is a cursor into the log, as a listener is: it does not miss a health that the pool had for one
+//! revision only.
 
 use std::{
     pin::Pin,
@@ -12,16 +12,16 @@ use std::{
 use super::{Event, Hub, PoolState, Wakeup, subscription::READ_AHEAD};
 use crate::peer::PoolHealth;
 
-/// Reads before others get their turn.
+/// Reads before it yields to other tasks.
 const READS_PER_POLL: usize = 8;
 
-/// Resolves to the pool, as it was when it had the health that is waited for.
+/// Resolves to the pool as it was when it had the wanted health.
 pub struct HealthWait {
     hub: Arc<Hub>,
     wanted: PoolHealth,
     /// As it is at `cursor`.
     pool: Arc<PoolState>,
-    /// Everything up to here has been read.
+    /// Everything up to here was read.
     cursor: u64,
     changes: Wakeup,
     read: Vec<Arc<Event>>,
@@ -42,18 +42,18 @@ impl HealthWait {
         self.hub.pool(&self.pool.name).map_or_else(|| Arc::clone(&self.pool), |(pool, _)| pool)
     }
 
-    /// The pool, if that is the health it has.
+    /// The pool, if it has the wanted health.
     #[must_use]
     pub fn met(&self) -> Option<Arc<PoolState>> {
         meets(self.pool.health, self.wanted).then(|| Arc::clone(&self.pool))
     }
 
-    /// Reads on in the log, up to where the wait is over. Returns false at the log's end.
+    /// Reads on in the log until the wait is over. Returns false at the end of the log.
     fn advance(&mut self) -> bool {
         let mut read = std::mem::take(&mut self.read);
         let progressed = match self.hub.read_after(self.cursor, READ_AHEAD, &mut read) {
             Ok(()) => !read.is_empty(),
-            // The log moved past: what happened in between is not known, what is now is.
+            // The log moved past: the state of now counts.
             Err(_) => self.hub.pool(&self.pool.name).is_some_and(|(pool, cursor)| {
                 (self.pool, self.cursor) = (pool, cursor.revision);
                 true
@@ -63,23 +63,19 @@ impl HealthWait {
             if self.met().is_some() {
                 break;
             }
-            self.take(&event);
+            self.cursor = event.revision;
+            if event.peer.peer.pool != self.pool.name {
+                continue;
+            }
+            let pool = Arc::make_mut(&mut self.pool);
+            pool.revision = event.revision;
+            if let Some(change) = event.health {
+                (pool.health, pool.health_since) = (change.health, event.time);
+                (pool.ready, pool.wanted) = (change.ready, change.wanted);
+            }
         }
         self.read = read;
         progressed
-    }
-
-    fn take(&mut self, event: &Event) {
-        self.cursor = event.revision;
-        if event.peer.peer.pool != self.pool.name {
-            return;
-        }
-        let pool = Arc::make_mut(&mut self.pool);
-        pool.revision = event.revision;
-        if let Some(change) = event.health {
-            (pool.health, pool.health_since) = (change.health, event.time);
-            (pool.ready, pool.wanted) = (change.ready, change.wanted);
-        }
     }
 }
 
@@ -87,7 +83,7 @@ impl Future for HealthWait {
     type Output = Arc<PoolState>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // First the waker, then the look: what happens in between wakes.
+        // Registered before the check, so that no change is missed.
         self.changes.register(cx.waker());
         for _ in 0..READS_PER_POLL {
             if let Some(pool) = self.met() {
@@ -102,7 +98,7 @@ impl Future for HealthWait {
     }
 }
 
-/// Better is good enough, except that nobody waits for DOWN to be told that all is well.
+/// A better health than the wanted one will do, except for DOWN.
 fn meets(health: PoolHealth, wanted: PoolHealth) -> bool {
     match wanted {
         PoolHealth::Down => health == PoolHealth::Down,

@@ -1,8 +1,7 @@
-//! Waking those who wait for changes.
+//! Waking the readers of the log.
 //!
-//! Everybody who reads the log registers a waker. There are two places to do so: at the hub, which wakes after each
-//! change, and at a [`Pacer`], which does so too after a quiet time, and then leaves a pause in which changes collect:
-//! they are read together, which is fewer and larger writes to clients.
+//! Each registers a waker: at the hub, which wakes after every change, or at [`Wakers`] that follow it with a pause after
+//! each time. Changes collect in the pause, and are sent together in fewer and larger writes.
 
 use std::{
     future::poll_fn,
@@ -17,7 +16,7 @@ use tokio::time::sleep;
 
 use super::Hub;
 
-/// Those who wait.
+/// The wakers of readers.
 #[derive(Debug, Default)]
 pub struct Wakers(Mutex<Slab<Waker>>);
 
@@ -30,16 +29,10 @@ impl Wakers {
         Wakeup { wakers: Arc::clone(self), key, waker: waker.clone() }
     }
 
-    /// How many there are.
+    /// How many are registered.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.lock().len()
-    }
-
-    /// Whether nobody waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.lock().is_empty()
     }
 
     /// Wakes all of them.
@@ -48,20 +41,39 @@ impl Wakers {
             waker.wake_by_ref();
         }
     }
+
+    /// Wakes them after changes, forever: at once after a quiet time, and then at most once in an interval.
+    pub async fn follow(&self, hub: &Hub, interval: Duration) {
+        let mut changes = hub.wakers().add();
+        let mut seen = hub.cursor().revision;
+        loop {
+            poll_fn(|cx| {
+                changes.register(cx.waker());
+                let head = hub.cursor().revision;
+                let before = std::mem::replace(&mut seen, head);
+                if before == head { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+            self.wake_all();
+            if !interval.is_zero() {
+                sleep(interval).await;
+            }
+        }
+    }
 }
 
-/// A place among those who wait. Dropping it gives it up.
+/// A registration at [`Wakers`]. Dropping it deregisters.
 #[derive(Debug)]
 pub struct Wakeup {
     wakers: Arc<Wakers>,
     key: usize,
-    /// A copy of what is registered, to be compared without a lock.
+    /// A copy of the registered one, to compare with without a lock.
     waker: Waker,
 }
 
 impl Wakeup {
-    /// Has `waker` woken after each change, until it is replaced. Look for changes after this, not before: what happens
-    /// in between wakes. True: it is another one than before.
+    /// Has `waker` woken after each change, instead of the one before. Check for changes after this, or one may be missed.
+    /// Returns whether it is another waker than before.
     pub fn register(&mut self, waker: &Waker) -> bool {
         if self.waker.will_wake(waker) {
             return false;
@@ -77,38 +89,5 @@ impl Wakeup {
 impl Drop for Wakeup {
     fn drop(&mut self) {
         self.wakers.0.lock().try_remove(self.key);
-    }
-}
-
-/// Wakes many streams after a change: at once after a quiet time, and then at most once in an interval.
-#[derive(Debug, Default)]
-pub struct Pacer {
-    wakers: Arc<Wakers>,
-}
-
-impl Pacer {
-    /// Those whom it wakes.
-    #[must_use]
-    pub const fn wakers(&self) -> &Arc<Wakers> {
-        &self.wakers
-    }
-
-    /// Wakes them, for ever. With an interval of zero, after each change.
-    pub async fn run(&self, hub: &Hub, interval: Duration) {
-        let mut changes = hub.wakers().add();
-        let mut seen = hub.cursor().revision;
-        loop {
-            poll_fn(|cx| {
-                changes.register(cx.waker());
-                let head = hub.cursor().revision;
-                let before = std::mem::replace(&mut seen, head);
-                if before == head { Poll::Pending } else { Poll::Ready(()) }
-            })
-            .await;
-            self.wakers.wake_all();
-            if !interval.is_zero() {
-                sleep(interval).await;
-            }
-        }
     }
 }

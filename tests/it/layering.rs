@@ -9,8 +9,8 @@ use proc_macro2::{TokenStream, TokenTree};
 const RUNGS: &[&[&str]] = &[
     &["opflex"],
     &["peer"],
-    &["metrics"],
     &["status"],
+    &["metrics"],
     &["reload"],
     &["auth", "tls"],
     &["transport"],
@@ -27,6 +27,8 @@ const RUNGS: &[&[&str]] = &[
 /// The modules that may name tonic and prost, and those that must not name tokio; `tonic_types` counts as tonic.
 const EDGE: &[&str] = &["error_info", "server", "api", "cli"];
 const PURE: &[&str] = &["opflex", "peer", "auth"];
+/// What `status` must not name, beside tonic, prost and the modules above it, such as `metrics`.
+const WIRE: &[&str] = &["bytes", "http", "h2", "hyper", "prometheus_client"];
 
 /// Words and marks with their lines.
 type Words = [(usize, String)];
@@ -72,6 +74,9 @@ fn violations(file: &str, text: &str) -> Vec<String> {
             found.push(format!("src/{file}:{line}: {word} belongs to {} alone", EDGE.join(" and ")));
         }
         if is("tokio") && PURE.contains(&module) {
+            found.push(format!("src/{file}:{line}: {module} does without {word}"));
+        }
+        if module == "status" && WIRE.iter().any(|family| is(family)) {
             found.push(format!("src/{file}:{line}: {module} does without {word}"));
         }
         for (line, other) in named_from_root(&words[index..], depth) {
@@ -153,6 +158,9 @@ fn every_rule_has_teeth() {
         ("sim/mod.rs", "fn f() { crate::api::serve() }"),
         ("api.rs", "use crate::sim;"),
         ("status/hub.rs", "use prost_types::Timestamp;"),
+        ("status/subscription.rs", "use crate::metrics::Detach;"),
+        ("status/listener.rs", "struct Spec { user_data: bytes::Bytes }"),
+        ("status/registry.rs", "use http::HeaderMap;"),
         ("app.rs", "fn f() -> Result<(), tonic::Status> {}"),
         ("peer/fsm/tests.rs", "#[tokio::test] async fn f() {}"),
         ("opflex/mod.rs", "use tokio_util::codec;"),

@@ -115,7 +115,7 @@ async fn ten_thousand_attachments_and_a_thousand_kills_leave_no_listener_stream_
     settled("the end of the warm-up", usize::MAX).await;
     // The server, and nobody else.
     settled("the end of its tasks", 1).await;
-    let left = || (stage.hub.wakers().len(), Arc::strong_count(&stage.hub));
+    let left = || (stage.hub.wakers().count(), Arc::strong_count(&stage.hub));
     let before = left();
     let churn = async {
         loop {

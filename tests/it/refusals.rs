@@ -13,7 +13,7 @@ use opflex_peerstatus::{
         },
     },
     app::LoadedConfig,
-    metrics::{Deliveries, Peers},
+    metrics::{Peers, WatchMetrics},
     peer::{PeerAddress, PeerOrigin},
     pool,
     status::{Hub, Limits, Listeners, PeerUpdate, Update},
@@ -106,7 +106,7 @@ fn api() -> Api {
     let (handle, _) =
         pool::open(config, limits, Arc::clone(&hub), &Peers::default(), TaskTracker::new(), stop);
     let pools = Arc::new(BTreeMap::from([("default".into(), handle)]));
-    Api { hub, listeners, pools, deliveries: Deliveries::default(), draining: watch::channel(false).1 }
+    Api { hub, listeners, pools, metrics: WatchMetrics::default(), draining: watch::channel(false).1 }
 }
 
 #[tokio::test]

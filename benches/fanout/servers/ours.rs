@@ -8,7 +8,7 @@ use std::{
 
 use opflex_peerstatus::{
     api::{self, Api},
-    metrics::Deliveries,
+    metrics::WatchMetrics,
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     server::{Server, ServerMetrics, ServerOptions},
@@ -76,8 +76,8 @@ async fn run(hub: Arc<Hub>, serving: ServerOptions, bound: &mpsc::SyncSender<std
     let listeners =
         Listeners::new(Arc::clone(&hub), Limits { listeners: 100_000, per_owner: 100_000, streams: 100_000 });
     let (_drain, draining) = watch::channel(false);
-    let (deliveries, metrics, methods) = (Deliveries::default(), ServerMetrics::default(), api::methods());
-    let api = Api { hub: Arc::clone(&hub), listeners, pools: Arc::default(), deliveries, draining };
+    let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
+    let api = Api { hub: Arc::clone(&hub), listeners, pools: Arc::default(), metrics: watches, draining };
     let server = Server::start(api.routes(), &methods, hub, serving, Arc::default(), metrics);
     let server = server.await.expect("threads");
     server.serve(listener, std::future::pending()).await.expect("no error");

@@ -165,14 +165,14 @@ fn conditions_are_combined_with_and() {
 #[test]
 fn a_filter_keeps_what_its_creator_wrote() {
     let spec = FilterSpec { interests: vec![Interest::Peers; 2], ..peers(&["Leaf-*", "Leaf-*"]) };
-    assert_eq!(*Filter::compile(spec.clone()).unwrap().spec(), spec);
+    assert_eq!(Filter::compile(spec.clone()).unwrap().spec(), spec);
 }
 
 #[test]
 fn lists_and_globs_have_limits_and_errors_name_the_list() {
     let field = |spec| Filter::compile(spec).map(|_| ()).map_err(|error| error.field);
     let many = |count| vec!["a".to_owned(); count];
-    let long = |bytes: usize| vec!["é".repeat(bytes / 2)];
+    let long = |size: usize| vec!["é".repeat(size / 2)];
     type Make = fn(Vec<String>) -> FilterSpec;
     let lists: [(&str, Make); 2] = [
         ("pools", |pools| FilterSpec { pools, ..FilterSpec::default() }),

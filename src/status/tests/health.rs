@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{super::health::Tally, *};
+use super::{super::hub::pool, *};
 
 /// The definition, word by word (design, rule 6).
 fn defined(statuses: &[PeerStatus]) -> PoolHealth {
@@ -30,11 +30,9 @@ fn health_is_as_defined_for_every_pool_of_up_to_four_peers() {
         pools.extend(more);
     }
     for pool in pools {
-        let mut tally = Tally::default();
-        pool.iter().for_each(|status| tally.moved(None, Some(*status)));
-        assert_eq!(tally.health(), defined(&pool), "{pool:?}");
-        pool.iter().for_each(|status| tally.moved(Some(*status), None));
-        assert_eq!(tally, Tally::default(), "all of {pool:?} left");
+        let counts = pool.iter().map(|status| pool::counts(Some(*status)));
+        let (wanted, ready) = counts.fold((0, 0), |sum, peer| (sum.0 + peer.0, sum.1 + peer.1));
+        assert_eq!(pool::health(wanted, ready), defined(&pool), "{pool:?}");
     }
 }
 

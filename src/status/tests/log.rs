@@ -11,7 +11,8 @@ fn event(revision: u64) -> Arc<Event> {
     add(&hub, "a");
     let (state, _) = hub.peer("p", &peer("a")).unwrap();
     let change = PeerChange { peer: state, kind: ChangeKind::Added, previous: None, previous_origin: None };
-    Arc::new(Event::new(revision, at(0), change, None))
+    let (time, attachment) = (at(0), Default::default());
+    Arc::new(Event { revision, time, peer: change, health: None, attachment })
 }
 
 /// A log of 4 into which `count` events were pushed.

@@ -4,7 +4,7 @@
 mod progress;
 mod waiting;
 
-use super::{super::subscription::LOOKS_PER_TURN, *};
+use super::{super::subscription::SCAN_BUDGET, *};
 
 /// A service that remembers `history` changes, without limits that matter here.
 fn service(history: usize) -> (Arc<Hub>, Arc<Listeners>) {
@@ -12,12 +12,12 @@ fn service(history: usize) -> (Arc<Hub>, Arc<Listeners>) {
     (Arc::clone(&hub), Listeners::new(hub, Limits { listeners: 99, per_owner: 2, streams: 99 }))
 }
 
-fn attach(listeners: &Listeners, filter: FilterSpec, options: AttachOptions) -> Subscription {
+fn attach(listeners: &Arc<Listeners>, filter: FilterSpec, options: AttachOptions) -> Subscription {
     let filter = Filter::compile(filter).unwrap();
     listeners.attach_ephemeral(ListenerSpec { filter, ..ListenerSpec::default() }, options).unwrap()
 }
 
-fn watch(listeners: &Listeners, options: AttachOptions) -> Subscription {
+fn watch(listeners: &Arc<Listeners>, options: AttachOptions) -> Subscription {
     attach(listeners, FilterSpec::default(), options)
 }
 
@@ -117,7 +117,7 @@ async fn a_turn_goes_past_fewer_peers_the_more_work_the_filter_is() {
                     Progress::Idle(_) | Progress::Ended(_) => break,
                 }
             }
-            let looked_at = (LOOKS_PER_TURN as u64).div_ceil(effort);
+            let looked_at = (SCAN_BUDGET as u64).div_ceil(effort);
             let expected = peers / looked_at;
             assert!((expected..=expected + 1).contains(&turns), "effort {effort}: {turns}");
         }

@@ -109,11 +109,11 @@ fn a_change_wakes_and_a_wait_that_is_given_up_leaves_nothing() {
     let waker = Waker::from(Arc::clone(&count));
     let mut wait = waiting(&hub, PoolHealth::Healthy);
     assert!(Pin::new(&mut wait).poll(&mut Context::from_waker(&waker)).is_pending());
-    assert_eq!((hub.wakers().len(), count.0.load(Ordering::Relaxed)), (1, 0));
+    assert_eq!((hub.wakers().count(), count.0.load(Ordering::Relaxed)), (1, 0));
     add(&hub, "a");
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
     drop(wait);
-    assert_eq!(hub.wakers().len(), 0);
+    assert_eq!(hub.wakers().count(), 0);
 }
 
 #[test]
@@ -140,11 +140,11 @@ fn a_long_log_is_read_in_turns_with_others() {
 fn a_call_that_waits_takes_a_place_among_the_streams() {
     let limits = Limits { listeners: 9, per_owner: 2, streams: 1 };
     let listeners = Listeners::new(hub(64), limits);
-    let place = listeners.place().unwrap();
-    assert_eq!(listeners.place().err(), Some(AttachError::StreamQuota(1)));
+    let permit = listeners.stream_permit().unwrap();
+    assert_eq!(listeners.stream_permit().err(), Some(AttachError::StreamQuota(1)));
     assert_eq!(listeners.count(), (0, 1));
-    drop(place);
+    drop(permit);
     assert_eq!(listeners.count(), (0, 0));
     listeners.drain();
-    assert_eq!(listeners.place().err(), Some(AttachError::Create(CreateError::Draining)));
+    assert_eq!(listeners.stream_permit().err(), Some(AttachError::Create(CreateError::Draining)));
 }

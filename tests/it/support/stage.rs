@@ -8,7 +8,7 @@ use std::{
 
 use opflex_peerstatus::{
     api::{self, Api},
-    metrics::Deliveries,
+    metrics::WatchMetrics,
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     server::{Access, Keepalive, Server, ServerMetrics, ServerOptions, ThreadEnded},
@@ -46,7 +46,7 @@ impl Stage {
             hub: Arc::clone(&hub),
             listeners: Arc::clone(&listeners),
             pools: Arc::default(),
-            deliveries: Deliveries::default(),
+            metrics: WatchMetrics::default(),
             draining,
         };
         Self { hub, listeners, api, _drain: drain }

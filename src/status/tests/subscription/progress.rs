@@ -80,12 +80,12 @@ async fn the_cursor_passes_what_the_filter_holds_back() {
 #[tokio::test(start_paused = true)]
 async fn progress_adds_up_over_the_streams_of_a_listener() {
     let (hub, listeners) = service(4);
-    let spec = ListenerSpec { idle_ttl: Some(TTL), user_data: "data".into(), ..ListenerSpec::default() };
+    let spec = ListenerSpec { idle_ttl: Some(TTL), user_data: b"data"[..].into(), ..ListenerSpec::default() };
     listeners.create(Some("l"), spec).unwrap();
     add(&hub, "a");
     for round in 1..=3 {
         let mut stream = listeners.attach("l", resume(EPOCH, 0)).unwrap();
-        assert_eq!(stream.user_data(), "data");
+        assert_eq!(**stream.user_data(), *b"data");
         told(&mut stream);
         flap(&hub, "a", 1);
         assert_eq!(told(&mut stream).len(), 2);

@@ -93,7 +93,7 @@ fn polled(messages: &mut Messages) -> Poll<Option<Result<Message, End>>> {
 
 #[tokio::test(start_paused = true)]
 async fn a_waiting_stream_is_woken_once_by_whatever_concerns_it() {
-    type Cause = fn(&Hub, &Listeners);
+    type Cause = fn(&Hub, &Arc<Listeners>);
     let causes: [(&str, Cause); 4] = [
         ("publish", |hub, _| assert!(add(hub, "a").is_some())),
         ("destroy", |_, listeners| listeners.destroy("l", &Reach::All).unwrap()),
