@@ -11,7 +11,6 @@ pub mod health;
 pub mod json;
 pub mod listeners;
 pub mod names;
-pub mod origins;
 pub mod peers;
 pub mod pool;
 pub mod serve;

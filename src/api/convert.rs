@@ -83,6 +83,7 @@ const fn change_kind(kind: ChangeKind) -> pb::ChangeKind {
         ChangeKind::Added => pb::ChangeKind::Added,
         ChangeKind::Status => pb::ChangeKind::Status,
         ChangeKind::Removed => pb::ChangeKind::Removed,
+        ChangeKind::Origin => pb::ChangeKind::Origin,
     }
 }
 

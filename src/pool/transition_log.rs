@@ -59,6 +59,7 @@ fn tell_peer(event: &Event, suppressed: u64) {
         ChangeKind::Added => "peer added",
         ChangeKind::Status => "peer status",
         ChangeKind::Removed => "peer removed",
+        ChangeKind::Origin => "peer origin",
     };
     info!(
         pool = %peer.pool,

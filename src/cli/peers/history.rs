@@ -18,7 +18,6 @@ use crate::{
         exit::Failure,
         json,
         names::{Glob, PeerName, PoolName},
-        origins::{self, Origins},
         print,
         style::{self, Style},
         table::{Cell, Table},
@@ -114,14 +113,10 @@ fn nothing_matches(args: &HistoryArgs, found: &[Transition]) -> Option<String> {
 
 fn table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<String> {
     let changes = || transitions.iter().filter_map(|it| it.change.as_ref()?.peer.as_ref());
-    // From the oldest on, since an origin is another one than before.
-    let mut origins = Origins::default();
-    let mut moved: Vec<_> = changes().rev().map(|change| origins.moved(change)).collect();
     let mut table = Table::new(&["TIME", "PEER", "POOL", "STATUS", "LASTED", "REASON", "DETAIL"]);
     // When each peer took the status that it has in the changes seen so far, which are the newer ones.
     let mut taken: BTreeMap<&str, Timestamp> = BTreeMap::new();
     for change in changes() {
-        let was = moved.pop().flatten();
         let Some(peer) = &change.peer else { continue };
         let end = taken.get(peer.name.as_str()).copied();
         if takes_status(change) {
@@ -133,7 +128,10 @@ fn table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<Strin
             Cell::plain(&peer.pool),
             status(change, peer.status),
             Cell::plain(&lasted(change, end, now)),
-            was.map_or_else(|| Cell::reason(peer), |was| origins::cell(was, peer.origin)),
+            match change.kind() {
+                ChangeKind::Origin => Cell::plain(&format!("now {}", text::origin(peer.origin))),
+                _ => Cell::reason(peer),
+            },
             Cell::plain(&peer.detail),
         ]);
     }

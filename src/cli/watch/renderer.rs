@@ -12,7 +12,6 @@ use crate::{
     },
     cli::{
         filter,
-        origins::{self, Origins},
         style::{self, Style},
         table::{Cell, GAP, Table, line},
         text,
@@ -49,7 +48,6 @@ pub struct Renderer {
     /// Whether they tell of peers.
     hears_peers: bool,
     after_state: AfterState,
-    origins: Origins,
 }
 
 /// What comes after the state.
@@ -72,7 +70,6 @@ impl Renderer {
             streams: 0,
             hears_peers: true,
             after_state: AfterState::Changes,
-            origins: Origins::default(),
         }
     }
 
@@ -125,7 +122,6 @@ impl Renderer {
                 AfterState::Changes => "-- live; times are UTC --",
             })];
         };
-        self.origins.replace(&snapshot.peers);
         for name in snapshot.pools.iter().map(|pool| text::pool_name(&pool.name)) {
             self.pools.insert(name.to_owned());
         }
@@ -192,7 +188,7 @@ impl Renderer {
             return line([(&clock(event.time), 0), (&cause, self.peer_width), (&health, 0)], self.style);
         };
         self.pools.insert(peer.pool.clone());
-        let moved = movement(event, peer, self.origins.moved(event));
+        let moved = movement(event, peer);
         let name = self.peer_name(&peer.name);
         let columns = self.style.columns().unwrap_or(usize::MAX);
         let pool_width = self.pools.iter().map(|pool| pool.chars().count()).max().unwrap_or(0);
@@ -279,7 +275,7 @@ fn clock(time: Option<Timestamp>) -> Cell {
 /// Where the peer was, where it is now, and why.
 type Movement = (Cell, Cell, Cell);
 
-fn movement(event: &PeerChange, peer: &Peer, was: Option<i32>) -> Movement {
+fn movement(event: &PeerChange, peer: &Peer) -> Movement {
     let to = |now: Cell| Cell::new(style::DIM, "→ ").and(now);
     let before = Cell::status(event.previous_status).dimmed();
     let now = Cell::status(peer.status);
@@ -291,8 +287,10 @@ fn movement(event: &PeerChange, peer: &Peer, was: Option<i32>) -> Movement {
         // only the reason or the origin is new: keep the eye on what moves
         _ if event.previous_status == peer.status => {
             let now = Cell::plain("  ").and(now);
-            let reason = || Cell::reason_and_detail(peer).dimmed();
-            let why = was.map_or_else(reason, |was| origins::cell(was, peer.origin));
+            let why = match event.kind() {
+                ChangeKind::Origin => Cell::plain(&format!("now {}", text::origin(peer.origin))),
+                _ => Cell::reason_and_detail(peer).dimmed(),
+            };
             (Cell::default(), now.dimmed(), why)
         }
         _ => (before, to(now), Cell::reason_and_detail(peer)),

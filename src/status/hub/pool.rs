@@ -46,7 +46,7 @@ impl Pool {
                 if before.origin == origin {
                     return None;
                 }
-                (PeerState { origin, revision, ..PeerState::clone(&before) }, ChangeKind::Status)
+                (PeerState { origin, revision, ..PeerState::clone(&before) }, ChangeKind::Origin)
             }
             (Update::Removed, Some(before)) => (removed_peer(&before, at, revision), ChangeKind::Removed),
             (Update::Added(_), Some(_)) | (Update::Is { .. } | Update::Origin(_) | Update::Removed, None) => {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::pb::{
-        Change, PeerOrigin,
+        Change,
         PeerStatus::{self, *},
         Reason,
     },
@@ -102,24 +102,20 @@ TIME                      PEER  POOL     STATUS      LASTED     REASON          
 
 #[test]
 fn a_learned_peer_that_was_configured_is_told_as_that() {
-    let mut dialled = transition(-3, "a:1", Connecting, Connecting, Reason::Dialing);
-    let mut added = transition(-4, "a:1", Unspecified, Connecting, Reason::Added);
-    for learned in [&mut dialled, &mut added] {
-        let change = learned.change.as_mut().unwrap().peer.as_mut().unwrap();
-        change.peer.as_mut().unwrap().origin = PeerOrigin::Learned.into();
-    }
+    let mut configured = transition(-2, "a:1", Connecting, Connecting, Reason::Dialing);
+    configured.change.as_mut().unwrap().peer.as_mut().unwrap().kind = ChangeKind::Origin.into();
     let history = [
         transition(-1, "a:1", Connecting, Connecting, Reason::ConnectFailed),
-        transition(-2, "a:1", Connecting, Connecting, Reason::Dialing),
-        dialled,
-        added,
+        configured,
+        transition(-3, "a:1", Connecting, Connecting, Reason::Dialing),
+        transition(-4, "a:1", Unspecified, Connecting, Reason::Added),
     ];
     assert_eq!(
         table(&history, Style::default(), now()).join("\n"),
         "\
-TIME                      PEER  POOL     STATUS      LASTED     REASON                DETAIL
+TIME                      PEER  POOL     STATUS      LASTED     REASON          DETAIL
 1970-01-02T08:31:01.114Z  a:1   default  CONNECTING             connect failed
-1970-01-02T08:31:00.114Z  a:1   default  CONNECTING             learned → configured
+1970-01-02T08:31:00.114Z  a:1   default  CONNECTING             now configured
 1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
 1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  added"
     );

@@ -104,11 +104,17 @@ fn a_learned_peer_that_is_configured_is_told_as_that() {
     let messages = [
         change(Some(peer_change(0, learned(Reason::Dialing), PeerStatus::Unspecified)), None),
         change(Some(peer_change(1, refused, PeerStatus::Connecting)), None),
-        change(Some(peer_change(2, configured, PeerStatus::Connecting)), None),
+        change(
+            Some(PeerChange {
+                kind: ChangeKind::Origin.into(),
+                ..peer_change(2, configured, PeerStatus::Connecting)
+            }),
+            None,
+        ),
     ];
     let expected = "\
 08:31:03.114  127.0.0.1:18009                  CONNECTING    connect failed: connection refused (os error 111)
-08:31:04.114  127.0.0.1:18009                  CONNECTING    learned → configured";
+08:31:04.114  127.0.0.1:18009                  CONNECTING    now configured";
     assert!(rendered(&mut renderer, &messages).ends_with(expected));
 }
 
