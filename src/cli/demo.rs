@@ -107,7 +107,9 @@ fn introduce(service: &Service, peers: &[SimPeer], say: Say) -> Result<(), Failu
     let first = addresses.first().map(String::as_str).unwrap_or_default();
     say(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
     say(&format!("the service knows {first} and learns of the others from it"))?;
-    say("a learned peer that fails four times in a row is given up: it leaves the pool until it answers again")?;
+    say(
+        "a learned peer that fails four times in a row is given up: it leaves the pool until it answers again",
+    )?;
     say(&format!("clients may join: peerstatus --server {} watch", service.address()))
 }
 
