@@ -1,46 +1,46 @@
-//! The command line. Reads the arguments, runs one command, says how it ended. Commands that ask the service are its
-//! clients like any other: they know the API and nothing else of it.
+//! The command line: reads the arguments, runs one command, returns its exit code. Commands that ask the service are
+//! clients of its API like any other.
 
-pub mod address;
-pub mod client;
-pub mod demo;
-pub mod environment;
-pub mod exit;
-pub mod filter;
-pub mod health;
-pub mod json;
-pub mod listeners;
-pub mod names;
-pub mod origins;
-pub mod peers;
-pub mod pool;
-pub mod serve;
-pub mod simulate;
-pub mod style;
-pub mod table;
-pub mod target;
-pub mod text;
-pub mod token;
-pub mod watch;
+mod address;
+mod client;
+mod demo;
+mod exit;
+mod filter;
+mod health;
+mod json;
+mod listeners;
+mod names;
+mod notices;
+mod peers;
+mod pool;
+mod serve;
+mod simulate;
+mod style;
+mod table;
+mod target;
+mod text;
+mod token;
+mod watch;
 
 use std::{
     env,
     ffi::{OsStr, OsString},
-    io::{self, IsTerminal, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
+    time::SystemTime,
 };
 
 use clap::{
-    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
-    error::ErrorKind, parser::ValueSource,
+    Arg, ArgMatches, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    ValueEnum,
+    builder::Resettable,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 use clap_complete::Shell;
 
-use self::{
-    exit::{Exit, Failure},
-    style::{ColorChoice, Style},
-    target::Target,
-};
+pub use self::exit::Exit;
+use self::{client::Client, exit::Failure, json::Named, notices::Notices, style::Style, target::Target};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,57 +70,72 @@ Exit codes:
        reached
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
-/// Commands that ask nobody, or their own service: options about the service mean nothing to them.
-const ASK_NOBODY: [&str; 5] = ["serve", "demo", "simulate", "token", "completions"];
+/// Commands that are no clients of a service.
+const NOT_CLIENTS: [&str; 5] = ["serve", "demo", "simulate", "token", "completions"];
 /// Commands whose output has one form.
 const HAVE_ONE_FORM: [&str; 3] = ["serve", "simulate", "completions"];
 
-/// Common options that a command can make nothing of.
-fn meaningless_options() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let asking = ASK_NOBODY.iter().flat_map(|command| target::OPTIONS.map(|option| (*command, option)));
-    asking.chain(HAVE_ONE_FORM.map(|command| (command, "output")))
+/// Common options that have no effect on a command.
+fn ignored_options() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of_clients = NOT_CLIENTS.iter().flat_map(|command| target::OPTIONS.map(|option| (*command, option)));
+    of_clients.chain(HAVE_ONE_FORM.map(|command| (command, "output")))
 }
 
 /// Tells what happens to OpFlex peer connections.
 #[derive(Debug, Parser)]
 #[command(name = "peerstatus", version, about, after_help = EXAMPLES, propagate_version = true)]
 pub struct Cli {
-    /// Options of all commands.
     #[command(flatten)]
-    pub globals: GlobalArgs,
-    /// What to do.
+    globals: GlobalArgs,
     #[command(subcommand)]
-    pub command: Command,
+    command: Command,
 }
 
-/// Options of all commands.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
-pub struct GlobalArgs {
-    /// The service.
+struct GlobalArgs {
     #[command(flatten)]
-    pub server: Target,
+    server: Target,
 
     /// Text for people, or one JSON object a line; errors are text on standard error in either case
     #[arg(short, long, global = true, value_name = "FORM", default_value = "human")]
-    pub output: Output,
+    output: Output,
 
     /// When to use colour
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
-    pub color: ColorChoice,
+    color: ColorChoice,
 }
 
 impl GlobalArgs {
-    /// How `output` is to look.
-    #[must_use]
-    pub fn style(&self, output: &impl IsTerminal) -> Style {
-        Style::of(self.color, output)
+    async fn connect(&self) -> Result<Client, Failure> {
+        Client::connect(&self.server).await
+    }
+
+    /// Prints `messages` one by one as JSON, or the lines of `text` for people.
+    fn show<M: Named>(
+        &self,
+        messages: &[M],
+        text: impl FnOnce(Style, SystemTime) -> Vec<String>,
+    ) -> Result<(), Failure> {
+        match self.output {
+            Output::Human => print(text(Style::of_stdout(self.color), SystemTime::now())),
+            Output::Json => print(messages.iter().map(json::line).collect::<Result<Vec<_>, _>>()?),
+        }
+    }
+
+    /// Prints `message` as JSON, or `text` for people.
+    fn confirm<M: Named>(&self, message: M, text: &str) -> Result<(), Failure> {
+        self.show(&[message], |_, _| vec![text::plain(text)])
+    }
+
+    fn notices(&self) -> Notices {
+        Notices::new(self.color)
     }
 }
 
 /// The form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+enum Output {
     /// For people.
     #[default]
     Human,
@@ -128,9 +143,8 @@ pub enum Output {
     Json,
 }
 
-/// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+enum Command {
     /// Serve: connect to OpFlex peers and tell clients what happens to them
     Serve(Box<serve::ServeArgs>),
     /// See it work: the service, simulated peers that come and go, and a live watch
@@ -161,10 +175,10 @@ pub enum Command {
     },
 }
 
-/// Reads the command line. If there is nothing to run, says so (help and version on stdout, mistakes on stderr).
+/// Reads the command line. Prints help, version or the error if there is no command to run.
 ///
 /// # Errors
-/// With what to exit then: [`Exit::Success`] after help and version, [`Exit::Usage`] after a mistake.
+/// The exit code then: [`Exit::Success`] after help and version, [`Exit::Usage`] after an error.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     read(args).map_err(|error| {
         let _ = error.print(); // nobody to tell if that fails
@@ -172,11 +186,28 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     })
 }
 
-/// The grammar. Commands that can make nothing of a common option do not show it.
+/// Clap's own code for errors, 2, has another meaning in many scripts.
+fn exit_of(error: &clap::Error) -> Exit {
+    if error.use_stderr() { Exit::Usage } else { Exit::Success }
+}
+
+fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let is_set = |name: &OsStr| env::var_os(name).is_some();
+    let matches = grammar().try_get_matches_from(&args);
+    let matches = matches.map_err(|error| with_variable(error, &grammar(), &args, &is_set))?;
+    if let Some((command, option)) = ignored(&matches) {
+        let message = format!("--{} means nothing to `{command}`", option.replace('_', "-"));
+        return Err(grammar().error(ErrorKind::ArgumentConflict, message));
+    }
+    Cli::from_arg_matches(&matches)
+}
+
+/// The grammar. Commands do not show common options that have no effect on them.
 fn grammar() -> clap::Command {
     let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
-    let mut grammar = environment::without_empty(Cli::command(), &is_empty);
-    for (command, option) in meaningless_options() {
+    let mut grammar = without_empty(Cli::command(), &is_empty);
+    for (command, option) in ignored_options() {
         let common = grammar.get_arguments().find(|common| common.get_id() == option).cloned();
         grammar =
             grammar.mut_subcommand(command, |command| command.args(common.map(|common| common.hide(true))));
@@ -184,32 +215,41 @@ fn grammar() -> clap::Command {
     grammar
 }
 
-fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let is_set = |name: &OsStr| env::var_os(name).is_some();
-    let blamed = |error| environment::blamed(error, &grammar(), &args, &is_set);
-    let matches = grammar().try_get_matches_from(&args).map_err(blamed)?;
-    if let Some((command, option)) = meaningless(&matches) {
-        let option = option.replace('_', "-");
-        let message = format!("--{option} means nothing to `{command}`");
-        return Err(grammar().error(ErrorKind::ArgumentConflict, message));
-    }
-    Cli::from_arg_matches(&matches)
+/// A variable that is empty counts as unset.
+fn without_empty(grammar: clap::Command, is_empty: &impl Fn(&OsStr) -> bool) -> clap::Command {
+    let unset = |arg: Arg| match arg.get_env() {
+        Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    };
+    grammar.mut_args(unset).mut_subcommands(|command| without_empty(command, is_empty))
 }
 
-/// A common option that was given to a command that would ignore it.
-fn meaningless(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
+/// The error with the variable that the wrong value may be from: `--listen <IP:PORT> (or PEERSTATUS_LISTEN)`.
+fn with_variable(
+    mut error: clap::Error,
+    grammar: &clap::Command,
+    args: &[OsString],
+    is_set: &impl Fn(&OsStr) -> bool,
+) -> clap::Error {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return error };
+    let command = args.iter().skip(1).find_map(|word| grammar.find_subcommand(word));
+    let mut known = command.into_iter().chain([grammar]).flat_map(clap::Command::get_arguments);
+    let name = option.split([' ', '=', '[']).next().and_then(|name| name.strip_prefix("--"));
+    let wrong = known.find(|arg| name.is_some() && arg.get_long() == name);
+    let Some(variable) = wrong.and_then(Arg::get_env).filter(|name| is_set(name)) else { return error };
+    let both = format!("{option} (or {})", variable.display());
+    error.insert(ContextKind::InvalidArg, ContextValue::String(both));
+    error
+}
+
+/// A common option on the command line that has no effect on the command.
+fn ignored(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
     let (name, given) = matches.subcommand()?;
     let typed = |option: &str| given.value_source(option) == Some(ValueSource::CommandLine);
-    meaningless_options().find(|(command, option)| *command == name && typed(option))
+    ignored_options().find(|(command, option)| *command == name && typed(option))
 }
 
-/// Clap's own code for mistakes, 2, means something else to many a script.
-fn exit_of(error: &clap::Error) -> Exit {
-    if error.use_stderr() { Exit::Usage } else { Exit::Success }
-}
-
-/// Runs a command to its end and tells how it went.
+/// Runs a command to its end.
 pub async fn run(cli: Cli) -> ExitCode {
     let globals = cli.globals;
     let result = match cli.command {
@@ -226,7 +266,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     let Err(failure) = result else { return Exit::Success.into() };
     if failure.is_worth_telling() {
-        let title = globals.style(&io::stderr()).paint(style::ALARM, "error:");
+        let title = Style::of(globals.color, &io::stderr()).paint(style::ALARM, "error:");
         let _ = writeln!(io::stderr(), "{title} {failure}");
     }
     failure.exit().into()
@@ -248,12 +288,6 @@ fn print(lines: impl IntoIterator<Item = String>) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
-}
-
-/// Tells a person something beside the output.
-fn remark(globals: &GlobalArgs, text: &str) {
-    let line = globals.style(&io::stderr()).paint(style::NOTICE, &text::plain(text));
-    let _ = writeln!(io::stderr(), "{line}"); // nobody has to listen
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{env, process::ExitCode};
 
-use opflex_peerstatus::cli::{self, exit::Exit};
+use opflex_peerstatus::cli::{self, Exit};
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {

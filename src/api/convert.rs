@@ -43,7 +43,7 @@ to_api_and_back!(pool_health, parse_pool_health: PoolHealth { Down, Degraded, He
 to_api_and_back!(origin, parse_origin: PeerOrigin { Configured, Learned });
 to_api_and_back!(interest, parse_interest: Interest { Peers, Health });
 to_api!(role: Role { PolicyElement, PolicyRepository, EndpointRegistry, Observer });
-to_api!(change_kind: ChangeKind { Added, Status, Removed });
+to_api!(change_kind: ChangeKind { Added, Status, Removed, Origin });
 to_api!(reset_reason: ResetReason { Overflow, Compacted, EpochChanged });
 to_api!(reason: Reason {
     Added, Dialing, TcpEstablished, HandshakeComplete, ResolveFailed, ConnectFailed, ConnectTimeout, TlsFailed,

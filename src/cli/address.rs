@@ -9,7 +9,7 @@ const DEFAULT_PORT: u16 = 50051;
 
 /// Where the service is. Reads `host`, `host:port`, `http://host:port`, `https://host:port` and `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ServerAddress {
+pub(crate) enum ServerAddress {
     /// At a host and a port, in plaintext.
     Plain(Authority),
     /// The same, with TLS.
@@ -20,8 +20,7 @@ pub enum ServerAddress {
 
 impl ServerAddress {
     /// The host, without a port and brackets; `None`: it is this machine's socket.
-    #[must_use]
-    pub fn host(&self) -> Option<&str> {
+    pub(crate) fn host(&self) -> Option<&str> {
         match self {
             Self::Plain(authority) | Self::Tls(authority) => {
                 Some(authority.host().trim_start_matches('[').trim_end_matches(']'))
@@ -31,8 +30,7 @@ impl ServerAddress {
     }
 
     /// Whether what is said there can be overheard by others than this machine.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         let is_loopback = |host: &str| {
             host.eq_ignore_ascii_case("localhost")
                 || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
@@ -41,10 +39,7 @@ impl ServerAddress {
     }
 
     /// For HTTP/2.
-    ///
-    /// # Errors
-    /// It cannot be: an authority is all that it needs.
-    pub fn uri(&self) -> Result<Uri, http::Error> {
+    pub(crate) fn uri(&self) -> Result<Uri, http::Error> {
         let (scheme, authority) = match self {
             Self::Plain(authority) => ("http", authority.as_str()),
             Self::Tls(authority) => ("https", authority.as_str()),

@@ -1,15 +1,20 @@
-//! The way to the service: a connection, one call. Does not retry; `watch` does.
+//! The connection to the service, and one call on it. Nothing here retries.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{error::Error, io, iter, sync::Arc, time::Duration};
 
 use http::{
     StatusCode, Uri,
     header::{CONTENT_TYPE, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpStream, UnixStream};
+use rustls::CertificateError;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 use tonic::{
-    Request, Response, Status,
+    Response, Status,
     body::Body,
     service::interceptor::InterceptedService,
     transport::{self, Channel, Endpoint},
@@ -17,48 +22,44 @@ use tonic::{
 use tower::{service_fn, util::MapResponse};
 
 use crate::{
-    api::health_pb::health_client::HealthClient,
-    api::pb::{peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient},
+    api::{
+        health_pb::health_client::HealthClient,
+        pb::{peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient},
+    },
     cli::{
         address::ServerAddress,
         exit::{Failure, root_cause},
         target::{Bearer, Target},
     },
-    tls::ClientTls,
-    transport::{ByteStream, secure},
+    tls::{self, ClientTls},
+    transport::ByteStream,
 };
 
-/// A service on the same network answers in milliseconds; after this a person wants to know.
+/// A service on the same network answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a single call may take, or a stream to begin. None of them waits for anything.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A silent connection is probed this often, so that a network that vanished is noticed…
+/// For a call, or until a stream begins. None of them waits for anything.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Detects a connection that broke silently. The values are those of the service towards its clients.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// …this long after the probe. Both are those of the service towards us.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection to the service.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub(crate) struct Client {
     channel: Channel,
     bearer: Bearer,
 }
 
-/// What carries a call: with it goes what we show.
-pub type Transport = InterceptedService<MapResponse<Channel, ResponseFilter>, Bearer>;
+/// Carries calls, each with the token.
+pub(crate) type Transport = InterceptedService<MapResponse<Channel, ResponseFilter>, Bearer>;
 
 type ResponseFilter = fn(http::Response<Body>) -> http::Response<Body>;
 
 impl Client {
     /// Connects now.
-    ///
-    /// # Errors
-    /// [`Failure::Unreachable`], with what to do about it; or what is wrong with what we have to show.
-    pub async fn connect(server: &Target) -> Result<Self, Failure> {
+    pub(crate) async fn connect(server: &Target) -> Result<Self, Failure> {
         let (tls, bearer) = (server.tls()?, server.bearer()?);
-        let uri = server.address().uri().map_err(|error| Failure::Other(error.into()))?;
+        let uri = server.address().uri().map_err(anyhow::Error::new)?;
         let endpoint = Endpoint::from(uri)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -66,30 +67,20 @@ impl Client {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .user_agent(concat!("peerstatus/", env!("CARGO_PKG_VERSION")))
-            .map_err(|error| Failure::Other(error.into()))?;
-        let channel = open(&endpoint, server.address(), tls).await.map_err(|error| {
-            // The words are for peers of all kinds.
-            let cause = root_cause(&error).replacen("the peer", "the service", 1);
-            Failure::Unreachable(format!("cannot reach the service at {server}: {cause}. {}", remedy(&cause)))
-        })?;
-        Ok(Self { channel, bearer })
+            .map_err(anyhow::Error::new)?;
+        let channel = open(&endpoint, server.address(), tls).await;
+        Ok(Self { channel: channel.map_err(|error| unreachable(server, &error))?, bearer })
     }
 
-    /// The calls about listeners.
-    #[must_use]
-    pub fn listeners(&self) -> PeerStatusServiceClient<Transport> {
+    pub(crate) fn listeners(&self) -> PeerStatusServiceClient<Transport> {
         PeerStatusServiceClient::new(self.transport())
     }
 
-    /// The call that asks whether the service takes requests.
-    #[must_use]
-    pub fn health(&self) -> HealthClient<Transport> {
+    pub(crate) fn health(&self) -> HealthClient<Transport> {
         HealthClient::new(self.transport())
     }
 
-    /// The calls about pools and their peers.
-    #[must_use]
-    pub fn pools(&self) -> PoolServiceClient<Transport> {
+    pub(crate) fn pools(&self) -> PoolServiceClient<Transport> {
         PoolServiceClient::new(self.transport())
     }
 
@@ -109,29 +100,12 @@ fn drop_foreign_body(response: http::Response<Body>) -> http::Response<Body> {
     }
 }
 
-/// What to do about it.
-fn remedy(cause: &str) -> &'static str {
-    const REMEDIES: [(&str, &str); 5] = [
-        ("signed by a known authority", "Name the file of its authority with --tls-ca, if you trust it."),
-        (
-            "that of an authority",
-            "Have the service show a certificate that is not an authority's: basicConstraints=CA:FALSE.",
-        ),
-        ("and not for", "If that is the right service, say which name to expect with --tls-server-name."),
-        ("does not speak TLS", "If it is to be asked in plaintext, leave out https://."),
-        ("refused: alert", "It may want a certificate of yours: --tls-cert and --tls-key."),
-    ];
-    let known = REMEDIES.iter().find(|(words, _)| cause.contains(words));
-    known.map_or("Is `peerstatus serve` running? Use --server or PEERSTATUS_SERVER.", |(_, remedy)| remedy)
-}
-
-/// Connects over whatever leads to the address.
 async fn open(
     endpoint: &Endpoint,
     address: &ServerAddress,
     tls: Option<ClientTls>,
 ) -> Result<Channel, transport::Error> {
-    if let (ServerAddress::Plain(_), None) = (address, &tls) {
+    if let ServerAddress::Plain(_) = address {
         return endpoint.connect().await;
     }
     let (address, tls) = (address.clone(), tls.map(Arc::new));
@@ -149,60 +123,73 @@ async fn dial(address: &ServerAddress, tls: Option<&ClientTls>) -> io::Result<Bo
     };
     let stream = TcpStream::connect(authority.as_str()).await?;
     stream.set_nodelay(true)?;
-    match tls {
-        Some(tls) => secure(Box::new(stream), tls).await.map_err(io::Error::other),
-        None => Ok(Box::new(stream)),
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+    Ok(Box::new(TlsConnector::from(tls.config()).connect(tls.server_name(), stream).await?))
+}
+
+/// Why there is no connection, and what to do about it.
+fn unreachable(server: &Target, error: &transport::Error) -> Failure {
+    let causes = iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
+    let of_tls = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(|error| {
+        let text = tls::explain(error)?.replacen("the peer", "the service", 1); // its text is for peers of all kinds
+        Some((text, error.get_ref()?.downcast_ref::<rustls::Error>()?))
+    });
+    let (cause, remedy) = match of_tls {
+        Some((text, error)) => (text, tls_remedy(error)),
+        None => (root_cause(error), NOT_THERE),
+    };
+    Failure::Unreachable(format!("cannot reach the service at {server}: {cause}. {remedy}"))
+}
+
+const NOT_THERE: &str = "Is `peerstatus serve` running? Use --server or PEERSTATUS_SERVER.";
+
+const fn tls_remedy(error: &rustls::Error) -> &'static str {
+    use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
+    match error {
+        InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "Name the file of its authority with --tls-ca, if you trust it."
+        }
+        InvalidCertificate(CertificateError::NotValidForNameContext { .. }) => {
+            "If that is the right service, give the name to expect with --tls-server-name."
+        }
+        InvalidMessage(_) => "If it is to be asked in plaintext, leave out https://.",
+        AlertReceived(_) => "It may want a certificate of yours: --tls-cert and --tls-key.",
+        _ => NOT_THERE,
     }
 }
 
-/// A request of a call that answers at once.
-pub fn request<M>(message: M) -> Request<M> {
-    let mut request = Request::new(message);
-    request.set_timeout(CALL_TIMEOUT);
-    request
-}
-
-/// The answer of such a call.
-///
-/// # Errors
-/// What the service answered, or that it did not.
-pub fn answer<M>(result: Result<Response<M>, Status>) -> Result<M, Failure> {
-    match result {
-        Ok(response) => Ok(response.into_inner()),
-        Err(status) if status.code() == tonic::Code::Cancelled && status.message() == "Timeout expired" => {
+/// Makes a call and waits for its answer.
+pub(crate) async fn call<M>(rpc: impl Future<Output = Result<Response<M>, Status>>) -> Result<M, Failure> {
+    match timeout(CALL_TIMEOUT, rpc).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => {
             let seconds = CALL_TIMEOUT.as_secs();
             Err(Failure::Unreachable(format!("no answer from the service within {seconds} s")))
         }
-        Err(status) => Err(status.into()),
     }
 }
 
 /// A field that the API promises to set.
-///
-/// # Errors
-/// The service did not keep the promise.
-pub fn promised<T>(field: Option<T>, name: &str) -> Result<T, Failure> {
+pub(crate) fn promised<T>(field: Option<T>, name: &str) -> Result<T, Failure> {
     field.ok_or_else(|| Failure::nonsense(format!("the service's answer has no {name}")))
 }
 
-/// Walks through the pages of a list.
-#[derive(Debug, Default)]
-pub struct Pages {
-    /// What to ask for next; empty for the first page.
-    pub token: String,
-}
-
-impl Pages {
-    /// Turns to the page after; false if there is none.
-    ///
-    /// # Errors
-    /// The token is the one that was just used: the list would never end.
-    pub fn turn(&mut self, next: String) -> Result<bool, Failure> {
-        if next == self.token && !next.is_empty() {
+/// Reads a list page by page. `page` gets the token of a page; it returns what is on it and the token of the next
+/// one, which is empty after the last.
+pub(crate) async fn all_pages<T>(
+    mut page: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Failure>,
+) -> Result<Vec<T>, Failure> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    loop {
+        let (items, next) = page(token.clone()).await?;
+        all.extend(items);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        if next == token {
             return Err(Failure::nonsense("the service sends the same page again and again"));
         }
-        self.token = next;
-        Ok(!self.token.is_empty())
+        token = next;
     }
 }
 
@@ -229,12 +216,14 @@ mod tests {
         assert!(!keeps_body(503, "application/grpc"));
     }
 
-    #[test]
-    fn a_list_that_never_ends_is_noticed() {
-        let mut pages = Pages::default();
-        assert!(pages.turn("a".into()).unwrap());
-        assert!(pages.turn("b".into()).unwrap());
-        assert!(pages.turn("b".into()).is_err());
-        assert!(!Pages::default().turn(String::new()).unwrap());
+    #[tokio::test]
+    async fn a_list_that_never_ends_is_noticed() {
+        let page = async |token: String| match token.as_str() {
+            "" => Ok((vec![1], "a".to_owned())),
+            "a" => Ok((vec![2, 3], String::new())),
+            _ => Err(Failure::Told),
+        };
+        assert_eq!(all_pages(page).await.unwrap(), [1, 2, 3]);
+        assert!(all_pages(async |_| Ok((vec![1], "a".to_owned()))).await.is_err());
     }
 }

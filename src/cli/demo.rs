@@ -1,31 +1,22 @@
 //! `peerstatus demo`: the whole thing in one command. Simulated OpFlex peers on real sockets, the service, and a
 //! live watch of it, in which peers go away and come back.
 
-mod observer;
-
-use std::{collections::BTreeSet, io, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::{sync::watch, time::sleep};
-
-use self::observer::DemoObserver;
+use tokio::time::sleep;
 
 use crate::{
-    api::pb::{WatchPeerStatusRequest, WatchPeerStatusResponse},
+    api::pb::{GetPeerRequest, PeerStatus, WatchPeerStatusRequest},
     app::{LoadedConfig, Service},
     cli::{
         self, GlobalArgs, Output,
+        client::{Client, call},
         exit::Failure,
         serve::not_started,
         target::Target,
-        watch::{
-            follow_until,
-            follower::Follower,
-            output_closed,
-            printer::{Form, Printer},
-            renderer::Renderer,
-        },
+        watch::{follow_until, follower::Follower, output_closed, printer::Printer},
     },
     config::{Admin, Overrides, parse_listen},
     sim::{Outages, SimConfig, SimPeer},
@@ -33,6 +24,8 @@ use crate::{
 
 /// Peers of the demonstration: one is configured and tells of the other two.
 const PEERS: usize = 3;
+/// How often to look whether a peer is READY.
+const READY_CHECK: Duration = Duration::from_millis(200);
 /// Long enough to see that nobody is there yet, short enough not to be bored.
 const BEFORE_EACH_START: Duration = Duration::from_millis(500);
 
@@ -49,7 +42,7 @@ While it runs, any client can join at the address that it prints, for example:
 /// What to demonstrate.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Stop after that long, for example 20s [default: at Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
@@ -76,41 +69,48 @@ fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Demonstrates until Ctrl-C, or for as long as was asked for.
-///
-/// # Errors
-/// Something could not be started, or the output is closed.
-pub async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let mut peers = make_peers().await?;
     let service = start_service(&args, &peers).await?;
-    let narrator = Narrator { quiet: globals.output == Output::Json };
-    narrator.introduce(&service, &peers)?;
+    let say: Say = match globals.output {
+        Output::Human => |line| cli::print([format!("# {line}")]),
+        Output::Json => |line| {
+            eprintln!("# {line}"); // stdout is for machines
+            Ok(())
+        },
+    };
+    introduce(&service, &peers, say)?;
     let server: Target = service.address().to_string().parse().map_err(Failure::Usage)?;
-    let form = match globals.output {
-        Output::Human => Form::Human(Renderer::new(globals.style(&io::stdout()).fitted())),
-        Output::Json => Form::Json,
-    };
-    let (mut observer, ready) = DemoObserver::new();
-    let hear = move |message: &WatchPeerStatusResponse| match observer.hear(message) {
-        Some(explanation) => narrator.say(explanation),
-        None => Ok(()),
-    };
-    let printer = Printer::new(form, globals.style(&io::stderr())).heard_by(hear);
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let until = async {
         tokio::select! {
-            ended = play(&mut peers, ready, seed, narrator) => ended,
-            () = elapse(args.duration) => Ok(()),
+            ended = play(&mut peers, &server, seed, say) => ended,
+            () = sleep(args.duration.unwrap_or(Duration::MAX)) => Ok(()),
             () = output_closed() => Ok(()),
             signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
         }
     };
     let follower = Follower::new(WatchPeerStatusRequest::default());
-    let ended = follow_until(server, follower, printer, until).await;
+    let ended = follow_until(server.clone(), follower, Printer::new(globals, false), until).await;
     service.stopper().cancel();
     service.join().await.map_err(anyhow::Error::new)?;
     // Last, or their end would look like a disaster.
     drop(peers);
     ended
+}
+
+/// Prints a line of the demonstration itself, between those of the watch.
+type Say = fn(&str) -> Result<(), Failure>;
+
+fn introduce(service: &Service, peers: &[SimPeer], say: Say) -> Result<(), Failure> {
+    let addresses: Vec<_> = peers.iter().map(|peer| peer.address().to_string()).collect();
+    let first = addresses.first().map(String::as_str).unwrap_or_default();
+    say(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
+    say(&format!("the service knows {first} and learns of the others from it"))?;
+    say(
+        "a learned peer that fails four times in a row is given up: it leaves the pool until it answers again",
+    )?;
+    say(&format!("clients may join: peerstatus --server {} watch", service.address()))
 }
 
 /// Peers that have their ports and are down.
@@ -141,68 +141,41 @@ async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Fa
     Service::start(config).await.map_err(not_started)
 }
 
-/// Brings the peers up, one by one, and then takes them away and brings them back. `ready` are those that the service
-/// says are READY: to take away another one would show nothing.
-async fn play(
-    peers: &mut [SimPeer],
-    mut ready: watch::Receiver<BTreeSet<String>>,
-    seed: u64,
-    narrator: Narrator,
-) -> Result<(), Failure> {
+/// Brings the peers up, one by one, and then takes them away and brings them back.
+async fn play(peers: &mut [SimPeer], server: &Target, seed: u64, say: Say) -> Result<(), Failure> {
     // Last the one that the service knows, so that those that it tells of are there.
     for peer in peers.iter_mut().rev() {
         sleep(BEFORE_EACH_START).await;
-        start_again(peer, narrator).await?;
+        start_again(peer, say).await?;
     }
     for outage in Outages::new(peers.len(), seed) {
         sleep(outage.after).await;
         let Some(peer) = peers.get_mut(outage.peer) else { continue };
-        let address = peer.address().to_string();
-        if ready.wait_for(|ready| ready.contains(&address)).await.is_err() {
-            return Ok(()); // the watch has ended, and says why
-        }
-        narrator.say(&format!("the demo kills {address}, for {} s", outage.down_for.as_secs()))?;
+        until_ready(peer.address(), server).await?;
+        say(&format!("the demo kills {}, for {} s", peer.address(), outage.down_for.as_secs()))?;
         peer.stop().await;
         sleep(outage.down_for).await;
-        start_again(peer, narrator).await?;
+        start_again(peer, say).await?;
     }
     Ok(())
 }
 
-async fn start_again(peer: &mut SimPeer, narrator: Narrator) -> Result<(), Failure> {
+async fn start_again(peer: &mut SimPeer, say: Say) -> Result<(), Failure> {
     let address = peer.address();
-    narrator.say(&format!("the demo starts {address}"))?;
+    say(&format!("the demo starts {address}"))?;
     Ok(peer.restart().await.with_context(|| format!("cannot listen on {address}"))?)
 }
 
-async fn elapse(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => sleep(duration).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// What the demonstration itself has to say, between the lines of the watch.
-#[derive(Clone, Copy)]
-struct Narrator {
-    /// What it says goes to standard error: the output is for machines.
-    quiet: bool,
-}
-
-impl Narrator {
-    fn introduce(self, service: &Service, peers: &[SimPeer]) -> Result<(), Failure> {
-        let addresses: Vec<_> = peers.iter().map(|peer| peer.address().to_string()).collect();
-        let first = addresses.first().map(String::as_str).unwrap_or_default();
-        self.say(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
-        self.say(&format!("the service knows {first} and learns of the others from it"))?;
-        self.say(&format!("clients may join: peerstatus --server {} watch", service.address()))
-    }
-
-    fn say(self, line: &str) -> Result<(), Failure> {
-        if self.quiet {
-            eprintln!("# {line}");
+/// Waits until the service says that the peer is READY: to take away another one would show nothing.
+async fn until_ready(address: SocketAddr, server: &Target) -> Result<(), Failure> {
+    let mut pools = Client::connect(server).await?.pools();
+    let request = GetPeerRequest { name: format!("pools/default/peers/{address}") };
+    loop {
+        // One that was given up is not found until it is back.
+        let peer = call(pools.get_peer(request.clone())).await.ok().and_then(|response| response.peer);
+        if peer.is_some_and(|peer| peer.status() == PeerStatus::Ready) {
             return Ok(());
         }
-        cli::print([format!("# {line}")])
+        sleep(READY_CHECK).await;
     }
 }

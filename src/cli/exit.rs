@@ -32,7 +32,7 @@ impl From<Exit> for ExitCode {
 
 /// Why a command ends early. Displays as text for people, without `error:`.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     /// Something about the command line that its grammar cannot tell, or an argument that the service refused.
     #[error("{0}")]
     Usage(String),
@@ -66,8 +66,7 @@ pub enum Failure {
 
 impl Failure {
     /// What it means to the shell.
-    #[must_use]
-    pub const fn exit(&self) -> Exit {
+    pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable(_) => Exit::Unreachable,
@@ -79,14 +78,12 @@ impl Failure {
     }
 
     /// The service's answer makes no sense; how.
-    #[must_use]
-    pub fn nonsense(text: impl Into<String>) -> Self {
+    pub(crate) fn nonsense(text: impl Into<String>) -> Self {
         Self::Refused { text: text.into(), reason: String::new() }
     }
 
     /// Adds what to do about it, if the service refused for this reason. The service cannot know: it has no options.
-    #[must_use]
-    pub fn advise(self, refused_for: &str, advice: &str) -> Self {
+    pub(crate) fn advise(self, refused_for: &str, advice: &str) -> Self {
         match self {
             Self::Refused { text, reason } if reason == refused_for => {
                 Self::Refused { text: format!("{text}\n  {advice}"), reason }
@@ -96,8 +93,7 @@ impl Failure {
     }
 
     /// Whether there is something to tell a person.
-    #[must_use]
-    pub const fn is_worth_telling(&self) -> bool {
+    pub(crate) const fn is_worth_telling(&self) -> bool {
         !matches!(self, Self::Told | Self::Interrupted | Self::OutputClosed)
     }
 }
@@ -119,34 +115,25 @@ const SHOW: &str = "show a token with --token-file, or a certificate with --tls-
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let text = describe(&status);
-        if is_local(&status) {
-            // What plaintext HTTP/2 makes of TLS's answer.
-            let question = if text.contains("frame with invalid size") {
-                "If the service speaks TLS, ask for https://HOST:PORT."
-            } else {
-                "Is that the address of a `peerstatus serve`? One that speaks TLS is asked for as https://HOST:PORT."
-            };
-            Self::Unreachable(format!("{text}. {question}"))
-        } else if status.code() == Code::Unavailable {
-            Self::Unreachable(text)
-        } else if status.code() == Code::InvalidArgument {
-            Self::Usage(text)
-        } else {
-            Self::Refused { text, reason: reason(&status) }.advise("CREDENTIALS_MISSING", SHOW)
+        match status.code() {
+            _ if is_local(&status) => Self::Unreachable(format!(
+                "{text}. Is that the address of a `peerstatus serve`? If it speaks TLS, use https://HOST:PORT."
+            )),
+            Code::Unavailable => Self::Unreachable(text),
+            Code::InvalidArgument => Self::Usage(text),
+            _ => Self::Refused { text, reason: reason(&status) }.advise("CREDENTIALS_MISSING", SHOW),
         }
     }
 }
 
 /// Whether the status was made on this side because the connection failed, and not by the service.
-#[must_use]
-pub fn is_local(status: &Status) -> bool {
+pub(crate) fn is_local(status: &Status) -> bool {
     status.source().is_some()
 }
 
 /// The reason that the service gave, for example `LISTENER_NOT_FOUND`. Empty if the status has no `ErrorInfo` of the
 /// service: then the connection failed, or a proxy or another server answered.
-#[must_use]
-pub fn reason(status: &Status) -> String {
+pub(crate) fn reason(status: &Status) -> String {
     let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
     info.map(|info| info.reason).unwrap_or_default()
 }
@@ -154,34 +141,26 @@ pub fn reason(status: &Status) -> String {
 /// Whether the service refused the request, and would refuse it again. The code alone does not tell: a proxy's 403,
 /// 404 and 401 are `PERMISSION_DENIED`, `UNIMPLEMENTED` and `UNAUTHENTICATED` to a client, and go away with the next
 /// deployment of the proxy.
-#[must_use]
-pub fn is_permanent(status: &Status) -> bool {
-    let is_refusal = match status.code() {
+pub(crate) fn is_permanent(status: &Status) -> bool {
+    let is_refusal = matches!(
+        status.code(),
         Code::Cancelled
-        | Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::PermissionDenied
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Unauthenticated => true,
-        Code::Ok
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::ResourceExhausted
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => false,
-    };
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Unauthenticated
+    );
     is_refusal && !reason(status).is_empty()
 }
 
 /// A status for people: `listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)`, and a line for each wrong
 /// field that the message does not tell of.
-#[must_use]
-pub fn describe(status: &Status) -> String {
+pub(crate) fn describe(status: &Status) -> String {
     if let Some(source) = status.source() {
         return format!("connection lost: {}", root_cause(source));
     }
@@ -206,8 +185,7 @@ pub fn describe(status: &Status) -> String {
 }
 
 /// [`describe`], and who answered if it was not the service: for errors that are retried.
-#[must_use]
-pub fn describe_with_origin(status: &Status) -> String {
+pub(crate) fn describe_with_origin(status: &Status) -> String {
     let text = describe(status);
     if is_local(status) || !reason(status).is_empty() {
         return text;
@@ -216,8 +194,7 @@ pub fn describe_with_origin(status: &Status) -> String {
 }
 
 /// What is at the bottom of an error: the operating system's word where there is one, without its number.
-#[must_use]
-pub fn root_cause(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
         root = source;
@@ -233,27 +210,16 @@ pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     if text == "uncategorized error" || text == "other error" { root.to_string() } else { text::plain(&text) }
 }
 
-/// The code's name as in the API's documentation.
-const fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
+/// The code's name as in the API's documentation: `INVALID_ARGUMENT`.
+fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
     }
+    name
 }
 
 #[cfg(test)]

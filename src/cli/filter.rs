@@ -1,125 +1,82 @@
 //! The options that narrow what a listener hears.
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
 use crate::{
-    api::pb,
-    cli::{names::Glob, text},
+    api::pb::{Interest, ListenerFilter, PeerOrigin, PeerStatus},
+    cli::{names, text},
 };
+
+const STATUSES: [&str; 5] = ["disconnected", "connecting", "connected", "ready", "closing"];
 
 /// What to hear. Options of different kinds must all match, one of those of the same kind must.
 #[derive(Debug, Default, Args)]
-pub struct FilterArgs {
+pub(crate) struct FilterArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards); may be repeated
-    #[arg(long = "peer", value_name = "GLOB")]
-    peers: Vec<Glob>,
+    #[arg(long = "peer", value_name = "GLOB", value_parser = names::glob)]
+    peers: Vec<String>,
 
     /// Only pools whose name matches (* and ? are wildcards); may be repeated
-    #[arg(long = "pool", value_name = "GLOB")]
-    pools: Vec<Glob>,
+    #[arg(long = "pool", value_name = "GLOB", value_parser = names::glob)]
+    pools: Vec<String>,
 
     /// Only peers that enter or leave this status; may be repeated
-    #[arg(long = "status", value_name = "STATUS", ignore_case = true)]
-    statuses: Vec<Status>,
+    #[arg(long = "status", value_name = "STATUS", ignore_case = true,
+          value_parser = value_of(STATUSES, "PEER_STATUS_", PeerStatus::from_str_name))]
+    statuses: Vec<i32>,
 
     /// Only peers that came to be in the pool this way; may be repeated
-    #[arg(long = "origin", value_name = "ORIGIN", ignore_case = true)]
-    origins: Vec<Origin>,
+    #[arg(long = "origin", value_name = "ORIGIN", ignore_case = true,
+          value_parser = value_of(["configured", "learned"], "PEER_ORIGIN_", PeerOrigin::from_str_name))]
+    origins: Vec<i32>,
 
     /// Only changes of peers, or only those of the pools' health
-    #[arg(long = "interest", value_name = "WHAT", ignore_case = true)]
-    interests: Vec<Interest>,
+    #[arg(long = "interest", value_name = "WHAT", ignore_case = true,
+          value_parser = value_of(["peers", "health"], "INTEREST_", Interest::from_str_name))]
+    interests: Vec<i32>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Status {
-    Disconnected,
-    Connecting,
-    Connected,
-    Ready,
-    Closing,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Origin {
-    Configured,
-    Learned,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Interest {
-    Peers,
-    Health,
+/// Reads a value of an enum of the API by the end of its name, in lower case.
+pub(crate) fn value_of<E: Into<i32> + 'static>(
+    words: impl Into<PossibleValuesParser>,
+    prefix: &'static str,
+    parse: fn(&str) -> Option<E>,
+) -> impl TypedValueParser<Value = i32> {
+    words.into().map(move |word| parse(&format!("{prefix}{}", word.to_uppercase())).map_or(0, Into::into))
 }
 
 impl FilterArgs {
     /// The filter; none if no option was given.
-    #[must_use]
-    pub fn into_filter(self) -> Option<pb::ListenerFilter> {
-        let filter = pb::ListenerFilter {
-            pools: self.pools.into_iter().map(String::from).collect(),
-            peers: self.peers.into_iter().map(String::from).collect(),
-            origins: self.origins.into_iter().map(|origin| pb::PeerOrigin::from(origin).into()).collect(),
-            statuses: self.statuses.into_iter().map(|status| pb::PeerStatus::from(status).into()).collect(),
-            interests: self.interests.into_iter().map(|what| pb::Interest::from(what).into()).collect(),
-        };
-        (filter != pb::ListenerFilter::default()).then_some(filter)
+    pub(crate) fn into_filter(self) -> Option<ListenerFilter> {
+        let Self { peers, pools, statuses, origins, interests } = self;
+        let filter = ListenerFilter { pools, peers, origins, statuses, interests };
+        (filter != ListenerFilter::default()).then_some(filter)
     }
 }
 
 /// A filter as the options that make it: `--pool fabric-a --status ready`.
-#[must_use]
-pub fn as_options(filter: &pb::ListenerFilter) -> String {
-    let globs = |option: &'static str, globs: &[String]| -> Vec<String> {
-        globs.iter().map(|glob| format!("{option} {}", text::plain(glob))).collect()
-    };
-    let words = |option: &'static str, numbers: &[i32], word: fn(i32) -> String| -> Vec<String> {
-        numbers.iter().map(|number| format!("{option} {}", word(*number).to_lowercase())).collect()
-    };
-    let options = [
-        globs("--pool", &filter.pools),
-        globs("--peer", &filter.peers),
-        words("--status", &filter.statuses, text::status),
-        words("--origin", &filter.origins, text::origin),
-        words("--interest", &filter.interests, text::interest),
+pub(crate) fn as_options(filter: &ListenerFilter) -> String {
+    let words =
+        |numbers: &[i32], word: fn(i32) -> String| numbers.iter().map(|number| word(*number)).collect();
+    let options: [(&str, Vec<String>); 5] = [
+        ("--pool", filter.pools.clone()),
+        ("--peer", filter.peers.clone()),
+        ("--status", words(&filter.statuses, |status| text::status(status).to_lowercase())),
+        ("--origin", words(&filter.origins, text::origin)),
+        ("--interest", words(&filter.interests, text::interest)),
     ];
-    options.concat().join(" ")
+    let options = options.iter().flat_map(|(option, values)| {
+        values.iter().map(move |value| format!("{option} {}", text::plain(value)))
+    });
+    options.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether peers are heard of, or only the health of pools.
-#[must_use]
-pub fn hears_peers(filter: &pb::ListenerFilter) -> bool {
-    filter.interests.is_empty() || filter.interests.contains(&pb::Interest::Peers.into())
-}
-
-impl From<Status> for pb::PeerStatus {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Disconnected => Self::Disconnected,
-            Status::Connecting => Self::Connecting,
-            Status::Connected => Self::Connected,
-            Status::Ready => Self::Ready,
-            Status::Closing => Self::Closing,
-        }
-    }
-}
-
-impl From<Origin> for pb::PeerOrigin {
-    fn from(origin: Origin) -> Self {
-        match origin {
-            Origin::Configured => Self::Configured,
-            Origin::Learned => Self::Learned,
-        }
-    }
-}
-
-impl From<Interest> for pb::Interest {
-    fn from(interest: Interest) -> Self {
-        match interest {
-            Interest::Peers => Self::Peers,
-            Interest::Health => Self::Health,
-        }
-    }
+/// Whether the listener hears of peers, or only of the health of pools.
+pub(crate) fn hears_peers(filter: &ListenerFilter) -> bool {
+    filter.interests.is_empty() || filter.interests.contains(&Interest::Peers.into())
 }
 
 #[cfg(test)]
@@ -128,16 +85,16 @@ mod tests {
 
     #[test]
     fn a_filter_is_told_as_the_options_that_make_it() {
-        let filter = pb::ListenerFilter {
+        let filter = ListenerFilter {
             pools: vec!["lab".into()],
             peers: vec!["10.*".into(), "\x1b[2J".into()],
-            origins: vec![pb::PeerOrigin::Learned.into()],
-            statuses: vec![pb::PeerStatus::Ready.into()],
-            interests: vec![pb::Interest::Health.into()],
+            origins: vec![PeerOrigin::Learned.into()],
+            statuses: vec![PeerStatus::Ready.into()],
+            interests: vec![Interest::Health.into()],
         };
         let expected = "--pool lab --peer 10.* --peer ·[2J --status ready --origin learned --interest health";
         assert_eq!(as_options(&filter), expected);
         assert!(!hears_peers(&filter));
-        assert!(hears_peers(&pb::ListenerFilter::default()));
+        assert!(hears_peers(&ListenerFilter::default()));
     }
 }

@@ -6,14 +6,9 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::api::health_pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus};
-use crate::cli::{
-    GlobalArgs, Output,
-    client::{Client, answer},
-    exit::Failure,
-    names::PoolName,
-    print,
-    table::Cell,
+use crate::{
+    api::health_pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus},
+    cli::{GlobalArgs, Output, exit::Failure, names, print},
 };
 
 const EXAMPLES: &str = "\
@@ -36,42 +31,38 @@ with 69 where nobody answers in time.";
 /// What to ask.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct HealthArgs {
+pub(crate) struct HealthArgs {
     /// One of the services that the server offers, by its full name [default: the server as a whole]
     #[arg(default_value = "", hide_default_value = true)]
     service: String,
 
     /// Ask whether this pool has a READY peer
-    #[arg(long, value_name = "NAME", conflicts_with = "service")]
-    pool: Option<PoolName>,
+    #[arg(long, value_name = "NAME", value_parser = names::pool, conflicts_with = "service")]
+    pool: Option<String>,
 
     /// How long the answer may take, connecting included
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "1s")]
     timeout: Duration,
 }
 
-/// Asks.
-///
-/// # Errors
-/// [`Failure::Told`] if the answer is no; or there is none.
-pub async fn run(args: HealthArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    let HealthArgs { service, pool, timeout: patience } = args;
-    let service = pool.map_or(service, |pool| pool.to_string());
-    let asked = async {
-        let mut client = Client::connect(&globals.server).await?.health();
-        answer(client.check(HealthCheckRequest { service }).await)
+/// Runs the command.
+pub(crate) async fn run(args: HealthArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let service = args.pool.unwrap_or(args.service);
+    let answer = async {
+        let mut client = globals.connect().await?.health();
+        Ok::<_, Failure>(client.check(HealthCheckRequest { service }).await?.into_inner())
     };
-    let Ok(response) = timeout(patience, asked).await else {
-        let server = &globals.server;
+    let Ok(response) = timeout(args.timeout, answer).await else {
+        let (server, timeout) = (&globals.server, args.timeout);
         return Err(Failure::Unreachable(format!(
-            "no answer from the service at {server} within {patience:?}"
+            "no answer from the service at {server} within {timeout:?}"
         )));
     };
     let (word, is_serving) = verdict(response?);
-    match globals.output {
-        Output::Human => print([Cell::plain(&word).show(globals.style(&std::io::stdout()))])?,
-        Output::Json => print([json!({ "status": word }).to_string()])?,
-    }
+    print([match globals.output {
+        Output::Human => word,
+        Output::Json => json!({ "status": word }).to_string(),
+    }])?;
     if is_serving { Ok(()) } else { Err(Failure::Told) }
 }
 

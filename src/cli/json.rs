@@ -15,7 +15,7 @@ static POOL: LazyLock<Result<DescriptorPool, String>> =
     LazyLock::new(|| DescriptorPool::decode(pb::DESCRIPTORS).map_err(|error| error.to_string()));
 
 /// A message that has a name in the API.
-pub trait Named: Message {
+pub(crate) trait Named: Message {
     /// The name within the API's package.
     const NAME: &'static str;
 }
@@ -39,10 +39,7 @@ named!(
 );
 
 /// The message as JSON, without a line break in it or after it.
-///
-/// # Errors
-/// Never for messages of this build's own API.
-pub fn line<M: Named>(message: &M) -> anyhow::Result<String> {
+pub(crate) fn line<M: Named>(message: &M) -> anyhow::Result<String> {
     let pool = POOL.as_ref().map_err(|error| anyhow!("the API's description is broken: {error}"))?;
     let name = format!("opflex.peerstatus.v1.{}", M::NAME);
     let descriptor =

@@ -2,7 +2,7 @@
 
 mod history;
 
-use std::{io, time::SystemTime};
+use std::{slice, time::SystemTime};
 
 use clap::{ArgGroup, Args, Subcommand};
 
@@ -12,14 +12,12 @@ use crate::{
         ResetScope,
     },
     cli::{
-        GlobalArgs, Output,
-        client::{Client, Pages, answer, promised, request},
+        GlobalArgs,
+        client::{all_pages, call, promised},
         exit::Failure,
-        json,
-        names::{self, PeerName, PoolName},
-        print,
+        names::{self, PeerName},
         style::Style,
-        table::{Cell, Table},
+        table::{Cell, card, table},
         text,
     },
 };
@@ -27,15 +25,9 @@ use crate::{
 const EXAMPLES: &str = "\
 Examples:
   peerstatus peers list
-  peerstatus peers list --pool fabric-a -o json
-  peerstatus peers get 127.0.0.1:8009
   peerstatus peers get leaf-101:8009 --pool fabric-a
-  peerstatus peers add leaf-103:8009
-  peerstatus peers remove leaf-103:8009
-  peerstatus peers reset leaf-101:8009
-  peerstatus peers reset --learned
   peerstatus peers history leaf-101:8009 --since 10m
-  peerstatus peers get 'pools/fabric-a/peers/[2001:db8::1]:8009'";
+  peerstatus peers reset --learned";
 
 const LIST_EXAMPLES: &str = "\
 Examples:
@@ -77,7 +69,7 @@ Examples:
 /// What to do with peers.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct PeersArgs {
+pub(crate) struct PeersArgs {
     #[command(subcommand)]
     command: PeersCommand,
 }
@@ -88,189 +80,151 @@ enum PeersCommand {
     #[command(after_help = LIST_EXAMPLES)]
     List {
         /// Only the peers of this pool
-        #[arg(long, value_name = "NAME")]
-        pool: Option<PoolName>,
+        #[arg(long, value_name = "NAME", value_parser = names::pool)]
+        pool: Option<String>,
     },
     /// Show all that is known about a peer
     #[command(after_help = GET_EXAMPLES)]
-    Get {
-        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-        peer: PeerName,
-        /// The pool of a peer given as `host:port` [default: default]
-        #[arg(long, value_name = "NAME")]
-        pool: Option<PoolName>,
-    },
+    Get(OnePeer),
     /// Add a peer; one that was learned becomes configured
     #[command(after_help = ADD_EXAMPLES)]
-    Add {
-        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-        peer: PeerName,
-        /// The pool of a peer given as `host:port` [default: default]
-        #[arg(long, value_name = "NAME")]
-        pool: Option<PoolName>,
-    },
+    Add(OnePeer),
     /// Remove a configured peer
     #[command(after_help = REMOVE_EXAMPLES)]
-    Remove {
-        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-        peer: PeerName,
-        /// The pool of a peer given as `host:port` [default: default]
-        #[arg(long, value_name = "NAME")]
-        pool: Option<PoolName>,
-    },
+    Remove(OnePeer),
     /// Close connections and start over
     #[command(after_help = RESET_EXAMPLES)]
-    #[command(group = ArgGroup::new("what").required(true).args(["peers", "learned", "all"]))]
-    Reset {
-        /// Close and redial these, of one pool: `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in
-        /// brackets
-        peers: Vec<PeerName>,
-        /// Drop the learned peers, and close and redial the configured ones that told of others, so that they tell again;
-        /// the pool may be DOWN for a moment
-        #[arg(long)]
-        learned: bool,
-        /// Drop the learned peers, and close and redial all the others; the pool is DOWN for a moment
-        #[arg(long)]
-        all: bool,
-        /// The pool [default: default]
-        #[arg(long, value_name = "NAME")]
-        pool: Option<PoolName>,
-    },
+    Reset(ResetArgs),
     /// List past changes of peers, newest first
     #[command(after_help = history::EXAMPLES)]
     History(history::HistoryArgs),
 }
 
-/// Does it.
-///
-/// # Errors
-/// The call failed, or the output is closed.
-pub async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    obey(args.command, globals).await.map_err(|failure| {
+#[derive(Debug, Args)]
+struct OnePeer {
+    /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
+    #[arg(value_parser = names::peer)]
+    peer: PeerName,
+    /// The pool of a peer given as `host:port` [default: default]
+    #[arg(long, value_name = "NAME", value_parser = names::pool)]
+    pool: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["peers", "learned", "all"]))]
+struct ResetArgs {
+    /// Close and redial these, of one pool: `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
+    #[arg(value_parser = names::peer)]
+    peers: Vec<PeerName>,
+    /// Drop the learned peers, and close and redial the configured ones that told of others, so that they tell again;
+    /// the pool may be DOWN for a moment
+    #[arg(long)]
+    learned: bool,
+    /// Drop the learned peers, and close and redial all the others; the pool is DOWN for a moment
+    #[arg(long)]
+    all: bool,
+    /// The pool [default: default]
+    #[arg(long, value_name = "NAME", value_parser = names::pool)]
+    pool: Option<String>,
+}
+
+/// Runs the command.
+pub(crate) async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let result = match args.command {
+        PeersCommand::List { pool } => list(pool.unwrap_or_default(), globals).await,
+        PeersCommand::Get(peer) => get(&peer, globals).await,
+        PeersCommand::Add(peer) => add(&peer, globals).await,
+        PeersCommand::Remove(peer) => remove(&peer, globals).await,
+        PeersCommand::Reset(args) => reset(&args, globals).await,
+        PeersCommand::History(args) => history::run(args, globals).await,
+    };
+    result.map_err(|failure| {
         failure
             .advise("POOL_NOT_FOUND", "choose one with --pool")
             .advise("PEER_NOT_FOUND", "`peerstatus peers list` shows those that there are")
     })
 }
 
-async fn obey(command: PeersCommand, globals: &GlobalArgs) -> Result<(), Failure> {
-    match command {
-        PeersCommand::List { pool } => list(pool.as_ref(), globals).await,
-        PeersCommand::Get { peer, pool } => get(&peer, pool.as_ref(), globals).await,
-        PeersCommand::Add { peer, pool } => add(&peer, pool.as_ref(), globals).await,
-        PeersCommand::Remove { peer, pool } => remove(&peer, pool.as_ref(), globals).await,
-        PeersCommand::Reset { peers, all, pool, .. } => reset(&peers, all, pool.as_ref(), globals).await,
-        PeersCommand::History(args) => history::run(args, globals).await,
-    }
+async fn list(parent: String, globals: &GlobalArgs) -> Result<(), Failure> {
+    let mut client = globals.connect().await?.pools();
+    let peers = all_pages(async |page_token| {
+        let request = ListPeersRequest { parent: parent.clone(), page_token, ..Default::default() };
+        let page = call(client.list_peers(request)).await?;
+        Ok((page.peers, page.next_page_token))
+    });
+    let peers = peers.await?;
+    globals.show(&peers, |style, now| peers_table(&peers, style, now))
 }
 
-async fn list(pool: Option<&PoolName>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let parent = pool.map(ToString::to_string).unwrap_or_default();
-    let mut client = Client::connect(&globals.server).await?.pools();
-    let (mut peers, mut pages) = (Vec::new(), Pages::default());
-    loop {
-        let page_token = pages.token.clone();
-        let page = ListPeersRequest { parent: parent.clone(), page_token, ..ListPeersRequest::default() };
-        let page = answer(client.list_peers(request(page)).await)?;
-        peers.extend(page.peers);
-        if !pages.turn(page.next_page_token)? {
-            break;
-        }
-    }
-    match globals.output {
-        Output::Human => print(table(&peers, globals.style(&io::stdout()), SystemTime::now())),
-        Output::Json => print(peers.iter().map(json::line).collect::<Result<Vec<_>, _>>()?),
-    }
-}
-
-async fn get(peer: &PeerName, pool: Option<&PoolName>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let name = peer.in_full(pool)?;
-    let mut client = Client::connect(&globals.server).await?.pools();
-    let response = answer(client.get_peer(request(GetPeerRequest { name })).await)?;
+async fn get(OnePeer { peer, pool }: &OnePeer, globals: &GlobalArgs) -> Result<(), Failure> {
+    let (_, name) = peer.in_full(pool.as_deref())?;
+    let response = call(globals.connect().await?.pools().get_peer(GetPeerRequest { name })).await?;
     let peer = promised(response.peer, "peer")?;
-    match globals.output {
-        Output::Human => print(card(&peer, globals.style(&io::stdout()), SystemTime::now())),
-        Output::Json => print([json::line(&peer)?]),
-    }
+    globals.show(slice::from_ref(&peer), |style, now| peer_card(&peer, style, now))
 }
 
-async fn add(peer: &PeerName, pool: Option<&PoolName>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let parent = peer.pool_or(pool)?.cloned().unwrap_or_default().to_string();
-    let PeerName { address, .. } = peer;
-    let add = AddPeerRequest { parent, host: address.host().to_owned(), port: address.port().into() };
-    let mut client = Client::connect(&globals.server).await?.pools();
-    let peer = promised(answer(client.add_peer(request(add)).await)?.peer, "peer")?;
-    match globals.output {
-        Output::Human => print([format!("added {}", text::plain(&peer.name))]),
-        Output::Json => print([json::line(&peer)?]),
-    }
+async fn add(OnePeer { peer, pool }: &OnePeer, globals: &GlobalArgs) -> Result<(), Failure> {
+    let (parent, _) = peer.in_full(pool.as_deref())?;
+    let (host, port) = (peer.address.host().to_owned(), peer.address.port().into());
+    let response =
+        call(globals.connect().await?.pools().add_peer(AddPeerRequest { parent, host, port })).await?;
+    let peer = promised(response.peer, "peer")?;
+    let text = format!("added {}", peer.name);
+    globals.confirm(peer, &text)
 }
 
-async fn remove(peer: &PeerName, pool: Option<&PoolName>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let name = peer.in_full(pool)?;
-    let mut client = Client::connect(&globals.server).await?.pools();
-    let response = answer(client.remove_peer(request(RemovePeerRequest { name: name.clone() })).await)?;
-    match globals.output {
-        Output::Human => print([format!("removed {}", text::plain(&name))]),
-        Output::Json => print([json::line(&response)?]),
-    }
+async fn remove(OnePeer { peer, pool }: &OnePeer, globals: &GlobalArgs) -> Result<(), Failure> {
+    let (_, name) = peer.in_full(pool.as_deref())?;
+    let text = format!("removed {name}");
+    globals
+        .confirm(call(globals.connect().await?.pools().remove_peer(RemovePeerRequest { name })).await?, &text)
 }
 
-async fn reset(
-    peers: &[PeerName],
-    all: bool,
-    pool: Option<&PoolName>,
-    globals: &GlobalArgs,
-) -> Result<(), Failure> {
-    let (pool, names) = names::of_one_pool(peers, pool)?;
-    let scope = match (peers.is_empty(), all) {
+async fn reset(args: &ResetArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let (parent, names) = names::of_one_pool(&args.peers, args.pool.as_deref())?;
+    let scope = match (names.is_empty(), args.all) {
         (false, _) => ResetScope::Named,
         (true, true) => ResetScope::All,
         (true, false) => ResetScope::Learned,
     };
-    let mut client = Client::connect(&globals.server).await?.pools();
-    let reset = ResetPeersRequest { parent: pool.to_string(), scope: scope.into(), names };
-    let response = answer(client.reset_peers(request(reset)).await)?;
-    match globals.output {
-        Output::Human => print([format!("peers reset: {}", response.reset_count)]),
-        Output::Json => print([json::line(&response)?]),
-    }
+    let request = ResetPeersRequest { parent, scope: scope.into(), names };
+    let response = call(globals.connect().await?.pools().reset_peers(request)).await?;
+    globals.confirm(response, &format!("peers reset: {}", response.reset_count))
 }
 
-fn table(peers: &[Peer], style: Style, now: SystemTime) -> Vec<String> {
-    let mut table =
-        Table::new(&["PEER", "POOL", "ORIGIN", "STATUS", "REASON", "SINCE", "FAILURES", "DETAIL"]);
-    for peer in peers {
-        table.push(vec![
+fn peers_table(peers: &[Peer], style: Style, now: SystemTime) -> Vec<String> {
+    let row = |peer: &Peer| {
+        vec![
             Cell::plain(text::peer_address(&peer.name)),
             Cell::plain(&peer.pool),
-            Cell::plain(&text::origin(peer.origin)),
+            Cell::plain(text::origin(peer.origin)),
             Cell::status(peer.status),
             Cell::reason(peer),
-            Cell::plain(&text::age(peer.status_since.as_ref(), now)),
-            Cell::plain(&peer.consecutive_failures.to_string()),
+            Cell::plain(text::age(peer.status_since.as_ref(), now)),
+            Cell::plain(peer.consecutive_failures),
             Cell::plain(&peer.detail),
-        ]);
-    }
-    if table.is_empty() { vec!["no peers".to_owned()] } else { table.lines(style) }
+        ]
+    };
+    let header = ["PEER", "POOL", "ORIGIN", "STATUS", "REASON", "SINCE", "FAILURES", "DETAIL"];
+    table(&header, peers.iter().map(row).collect(), "no peers", style)
 }
 
-fn card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
-    let mut card = Table::new(&[]);
-    let mut row = |title, cell| card.push(vec![Cell::plain(title), cell]);
+fn peer_card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
     let roles: Vec<String> = peer.roles.iter().map(|role| text::role(*role)).collect();
-    row("name", Cell::plain(&peer.name));
-    row("status", Cell::status(peer.status));
-    row("since", Cell::plain(&text::moment(peer.status_since.as_ref(), now)));
-    row("reason", Cell::reason(peer));
-    row("detail", Cell::plain(&peer.detail));
-    row("origin", Cell::plain(&text::origin(peer.origin)));
-    row("roles", Cell::plain(&roles.join(", ")));
-    row("last ready", Cell::plain(&text::moment(peer.last_ready_time.as_ref(), now)));
-    row("failures in a row", Cell::plain(&peer.consecutive_failures.to_string()));
-    row("transitions", Cell::plain(&peer.transition_count.to_string()));
-    row("revision", Cell::plain(&peer.revision.to_string()));
-    card.lines(style)
+    let rows = vec![
+        ("name", Cell::plain(&peer.name)),
+        ("status", Cell::status(peer.status)),
+        ("since", Cell::plain(text::moment(peer.status_since.as_ref(), now))),
+        ("reason", Cell::reason(peer)),
+        ("detail", Cell::plain(&peer.detail)),
+        ("origin", Cell::plain(text::origin(peer.origin))),
+        ("roles", Cell::plain(roles.join(", "))),
+        ("last ready", Cell::plain(text::moment(peer.last_ready_time.as_ref(), now))),
+        ("failures in a row", Cell::plain(peer.consecutive_failures)),
+        ("transitions", Cell::plain(peer.transition_count)),
+        ("revision", Cell::plain(peer.revision)),
+    ];
+    card(rows, style)
 }
 
 #[cfg(test)]

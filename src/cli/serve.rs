@@ -42,7 +42,7 @@ level take effect.";
 /// How to serve.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     #[command(flatten)]
     settings: Overrides,
 
@@ -52,10 +52,7 @@ pub struct ServeArgs {
 }
 
 /// Serves until a signal.
-///
-/// # Errors
-/// The configuration is wrong, the address can't be bound, or the service failed.
-pub async fn run(args: ServeArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let file = reload::watch(&args.settings);
     let loaded = LoadedConfig::load(&args.settings).map_err(|error| Failure::Usage(error.to_string()))?;
     let config = loaded.config();
@@ -123,7 +120,7 @@ async fn feed_watchdog(timeout: Duration, turns: LoopMonitors) {
 }
 
 /// Why the service did not start; and what to do where the address is taken, by another service as a rule.
-pub fn not_started(error: StartError) -> Failure {
+pub(crate) fn not_started(error: StartError) -> Failure {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     let is_taken = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::AddrInUse);
     let flag = match error {

@@ -1,7 +1,6 @@
 //! `peerstatus simulate`: OpFlex peers on real sockets, with faults on demand.
 
 use std::{
-    io::{self, Write as _},
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     str::FromStr,
@@ -10,11 +9,10 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use thiserror::Error;
-use tokio::{select, signal, time};
+use tokio::{select, signal, time::sleep};
 
 use crate::{
-    cli::exit::Failure,
+    cli::{self, exit::Failure},
     peer::PeerAddress,
     sim::{Behaviour, Outages, SimConfig, SimPeer},
 };
@@ -45,7 +43,7 @@ Prints a line when a peer comes up or goes down. Ends with Ctrl-C.";
 /// Run OpFlex peers to develop and demonstrate against.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct SimulateArgs {
+pub(crate) struct SimulateArgs {
     /// Ports to listen on, one peer each: 18009, 18009-18011, or several of these with commas; 0 lets the system
     /// choose one
     #[arg(long, value_name = "PORTS", value_delimiter = ',', required = true)]
@@ -109,51 +107,37 @@ impl Scenario {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ports(RangeInclusive<u16>);
 
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-enum PortsError {
-    #[error("expected a port or a range of ports, for example 18009 or 18009-18011")]
-    NoPort,
-    #[error("the range ends before it begins: did you mean {last}-{first}?")]
-    Backwards { first: u16, last: u16 },
-    #[error("a range begins at port 1; 0 alone lets the system choose a port")]
-    FromZero,
-}
-
 impl FromStr for Ports {
-    type Err = PortsError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, PortsError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let port = |text: &str| text.parse().map_err(|_| PortsError::NoPort);
+        let port = |text: &str| {
+            text.parse().map_err(|_| "expected a port or a range of ports, for example 18009 or 18009-18011")
+        };
         match (port(first)?, port(last)?) {
-            (first, last) if first > last => Err(PortsError::Backwards { first, last }),
-            (0, 1..) => Err(PortsError::FromZero),
+            (first, last) if first > last => {
+                Err(format!("the range ends before it begins: did you mean {last}-{first}?"))
+            }
+            (0, 1..) => Err("a range begins at port 1; 0 alone lets the system choose a port".to_owned()),
             (first, last) => Ok(Self(first..=last)),
         }
     }
 }
 
 /// Runs the peers until Ctrl-C, or for as long as was asked for.
-///
-/// # Errors
-///
-/// A port cannot be listened on, now or after an outage, or a setting makes no sense with the others.
-pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     check(&args).map_err(Failure::Usage)?;
     let mut peers = start(&args)?;
     let ended = select! {
         ended = play(&args, &mut peers) => ended,
-        interrupted = signal::ctrl_c() => interrupted.context("cannot wait for Ctrl-C"),
-        () = elapse(args.duration) => Ok(()),
+        interrupted = signal::ctrl_c() => Ok(interrupted.context("cannot wait for Ctrl-C")?),
+        () = sleep(args.duration.unwrap_or(Duration::MAX)) => Ok(()),
     };
     for peer in &mut peers {
         peer.stop().await;
     }
-    match ended {
-        // Whoever read the lines has seen enough.
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        ended => Ok(ended?),
-    }
+    ended
 }
 
 /// What no option by itself can know.
@@ -197,16 +181,16 @@ fn start_one(listen: SocketAddr, behaviour: Behaviour) -> anyhow::Result<SimPeer
     SimPeer::start(SimConfig { listen, behaviour }).with_context(|| format!("cannot listen on {listen}"))
 }
 
-/// Says what there is, and lets things happen; without outages, nothing more happens.
-async fn play(args: &SimulateArgs, peers: &mut [SimPeer]) -> anyhow::Result<()> {
+/// Prints the peers, and has them die and come back; without outages, nothing more happens.
+async fn play(args: &SimulateArgs, peers: &mut [SimPeer]) -> Result<(), Failure> {
     for peer in &*peers {
-        say(format_args!("{} up", peer.address()))?;
+        cli::print([format!("{} up", peer.address())])?;
     }
     if args.scenario == Scenario::Restart {
         let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
-        say(format_args!("outages of --seed {seed}"))?;
+        cli::print([format!("outages of --seed {seed}")])?;
         for outage in Outages::new(peers.len(), seed) {
-            time::sleep(outage.after).await;
+            sleep(outage.after).await;
             if let Some(peer) = peers.get_mut(outage.peer) {
                 die_and_come_back(peer, outage.down_for).await?;
             }
@@ -215,32 +199,13 @@ async fn play(args: &SimulateArgs, peers: &mut [SimPeer]) -> anyhow::Result<()> 
     std::future::pending().await
 }
 
-async fn die_and_come_back(peer: &mut SimPeer, down_for: Duration) -> anyhow::Result<()> {
+async fn die_and_come_back(peer: &mut SimPeer, down_for: Duration) -> Result<(), Failure> {
     let address = peer.address();
     peer.stop().await;
-    say(format_args!("{address} down for {} s", down_for.as_secs()))?;
-    time::sleep(down_for).await;
+    cli::print([format!("{address} down for {} s", down_for.as_secs())])?;
+    sleep(down_for).await;
     peer.restart().await.with_context(|| format!("cannot listen on {address} again"))?;
-    say(format_args!("{address} up"))?;
-    Ok(())
-}
-
-async fn elapse(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => time::sleep(duration).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Prints a line, at once, also into a pipe.
-fn say(line: std::fmt::Arguments<'_>) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    cli::print([format!("{address} up")])
 }
 
 #[cfg(test)]

@@ -1,100 +1,63 @@
-//! What looks how: the colours of statuses and of the output's furniture. Whether there is colour at all is decided
-//! once per output and handed down.
+//! Colours of statuses and of the output's other parts, and whether an output has colour at all.
 
 use std::io::{self, IsTerminal};
 
 use anstyle::{AnsiColor, Style as Ansi};
-use clap::ValueEnum;
+use clap::ColorChoice;
 use rustix::termios::tcgetwinsize;
 
 use crate::api::pb::{PeerStatus, PoolHealth, Reason};
 
 /// No emphasis.
-pub const NORMAL: Ansi = Ansi::new();
+pub(crate) const NORMAL: Ansi = Ansi::new();
 /// Less important than the rest.
-pub const DIM: Ansi = Ansi::new().dimmed();
+pub(crate) const DIM: Ansi = Ansi::new().dimmed();
 /// Headers.
-pub const BOLD: Ansi = Ansi::new().bold();
+pub(crate) const BOLD: Ansi = Ansi::new().bold();
 /// Failures.
-pub const ALARM: Ansi = AnsiColor::Red.on_default().bold();
+pub(crate) const ALARM: Ansi = AnsiColor::Red.on_default().bold();
+/// Notices on stderr.
+pub(crate) const NOTICE: Ansi = AnsiColor::Magenta.on_default();
 
-/// What a command says about itself, between what it was asked for.
-pub const NOTICE: Ansi = AnsiColor::Magenta.on_default();
-
-/// When to use colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ColorChoice {
-    /// On a terminal, unless `NO_COLOR` is set.
-    #[default]
-    Auto,
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-}
-
-/// How one output is to look.
+/// How one output looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Style {
+pub(crate) struct Style {
     /// Whether to use colour and other emphasis.
-    pub colour: bool,
-    /// How long a line may be.
-    pub width: Width,
-}
-
-/// How long a line may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Width {
-    /// As long as it is.
-    #[default]
-    Any,
-    /// So many columns.
-    Columns(usize),
-    /// As wide as the terminal that stdout is, which may change from line to line.
-    Terminal,
+    pub(crate) colour: bool,
+    /// The width of the terminal; `None`: lines are as long as their text.
+    pub(crate) columns: Option<usize>,
 }
 
 impl Style {
-    /// Decides for `output`, see [`ColorChoice`].
-    #[must_use]
-    pub fn of(choice: ColorChoice, output: &impl IsTerminal) -> Self {
+    /// For `output`, with lines of any length.
+    pub(crate) fn of(choice: ColorChoice, output: &impl IsTerminal) -> Self {
         let colour = match choice {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => output.is_terminal() && wanted_by_environment(),
         };
-        Self { colour, width: Width::Any }
+        Self { colour, columns: None }
     }
 
-    /// The same for lines on stdout that go by while somebody looks: what a terminal would wrap is cut.
-    #[must_use]
-    pub fn fitted(self) -> Self {
-        let width = if io::stdout().is_terminal() { Width::Terminal } else { Width::Any };
-        Self { width, ..self }
+    /// For stdout, with lines that fit the terminal.
+    pub(crate) fn of_stdout(choice: ColorChoice) -> Self {
+        Self { columns: terminal_columns(), ..Self::of(choice, &io::stdout()) }
     }
 
-    /// How many columns there are for a line; `None`: as many as it takes.
-    #[must_use]
-    pub fn columns(self) -> Option<usize> {
-        match self.width {
-            Width::Any => None,
-            Width::Columns(columns) => Some(columns),
-            Width::Terminal => {
-                let columns = tcgetwinsize(io::stdout()).ok()?.ws_col;
-                (columns > 0).then_some(columns.into())
-            }
-        }
-    }
-
-    /// Gives `text` a look, where there is colour.
-    #[must_use]
-    pub fn paint(self, look: Ansi, text: &str) -> String {
+    /// `text` with a look, if there is colour.
+    pub(crate) fn paint(self, look: Ansi, text: &str) -> String {
         if self.colour && look != NORMAL && !text.is_empty() {
             format!("{look}{text}{look:#}")
         } else {
             text.to_owned()
         }
     }
+}
+
+/// The width of the terminal that stdout is, if it is one.
+pub(crate) fn terminal_columns() -> Option<usize> {
+    let columns = tcgetwinsize(io::stdout()).ok()?.ws_col;
+    (columns > 0).then_some(columns.into())
 }
 
 /// See <https://no-color.org>: set and not empty means no.
@@ -104,8 +67,7 @@ fn wanted_by_environment() -> bool {
 }
 
 /// The look of a peer's status.
-#[must_use]
-pub fn status(number: i32) -> Ansi {
+pub(crate) fn status(number: i32) -> Ansi {
     match PeerStatus::try_from(number) {
         Ok(PeerStatus::Ready) => AnsiColor::Green.on_default(),
         Ok(PeerStatus::Connected) => AnsiColor::Cyan.on_default(),
@@ -116,8 +78,7 @@ pub fn status(number: i32) -> Ansi {
 }
 
 /// The look of a pool's health.
-#[must_use]
-pub fn health(number: i32) -> Ansi {
+pub(crate) fn health(number: i32) -> Ansi {
     match PoolHealth::try_from(number) {
         Ok(PoolHealth::Healthy) => AnsiColor::Green.on_default().bold(),
         Ok(PoolHealth::Degraded) => AnsiColor::Yellow.on_default().bold(),
@@ -126,9 +87,8 @@ pub fn health(number: i32) -> Ansi {
     }
 }
 
-/// The look of a reason: those that something went wrong with stand out.
-#[must_use]
-pub fn reason(number: i32) -> Ansi {
+/// The look of a reason: failures stand out.
+pub(crate) fn reason(number: i32) -> Ansi {
     match Reason::try_from(number) {
         Ok(
             Reason::ResolveFailed

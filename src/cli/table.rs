@@ -1,7 +1,10 @@
-//! Aligned columns of text that may have colours. A cell holds nothing that a terminal would act upon, whoever wrote
-//! its text.
+//! Text in aligned columns that fit the terminal, measured in columns of the terminal and not in characters. Every
+//! cell is made harmless for a terminal, so callers may pass text of any origin.
+
+use std::iter;
 
 use anstyle::Style as Ansi;
+use unicode_width::UnicodeWidthChar as _;
 
 use crate::{
     api::pb,
@@ -12,212 +15,236 @@ use crate::{
 };
 
 /// Blanks between two columns.
-pub const GAP: &str = "  ";
+const GAP: usize = 2;
+/// What is to be left for the last column where the terminal is narrow.
+const LAST_COLUMN: usize = 8;
 
-/// Harmless text on one line, in pieces that look different. Measured in characters.
+/// Text on one line, in pieces that look different.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Cell {
+pub(crate) struct Cell {
     pieces: Vec<(Ansi, String)>,
 }
 
 impl Cell {
-    /// Text of any origin, made harmless, with a look.
-    #[must_use]
-    pub fn new(look: Ansi, text: &str) -> Self {
+    /// Text with a look.
+    pub(crate) fn new(look: Ansi, text: &str) -> Self {
         Self { pieces: vec![(look, text::plain(text))] }
     }
 
-    /// Text without emphasis.
-    #[must_use]
-    pub fn plain(text: &str) -> Self {
-        Self::new(style::NORMAL, text)
-    }
-
-    /// A number without emphasis, or nothing for zero, so that what is not zero stands out.
-    #[must_use]
-    pub fn count(count: u64) -> Self {
-        Self::plain(&if count == 0 { String::new() } else { count.to_string() })
+    /// Text without emphasis, or a number.
+    pub(crate) fn plain(text: impl ToString) -> Self {
+        Self::new(style::NORMAL, &text.to_string())
     }
 
     /// A peer's status in its colour.
-    #[must_use]
-    pub fn status(number: i32) -> Self {
+    pub(crate) fn status(number: i32) -> Self {
         Self::new(style::status(number), &text::status(number))
     }
 
     /// A pool's health in its colour.
-    #[must_use]
-    pub fn health(number: i32) -> Self {
+    pub(crate) fn health(number: i32) -> Self {
         Self::new(style::health(number), &text::health(number))
     }
 
-    /// Why a peer is in its status, in words.
-    #[must_use]
-    pub fn reason(peer: &pb::Peer) -> Self {
+    /// Why a peer is in its status.
+    pub(crate) fn reason(peer: &pb::Peer) -> Self {
         Self::new(style::reason(peer.reason), &text::reason(peer.reason))
     }
 
-    /// Why a peer is in its status, with the detail.
-    #[must_use]
-    pub fn reason_and_detail(peer: &pb::Peer) -> Self {
+    /// The same, with the detail.
+    pub(crate) fn reason_and_detail(peer: &pb::Peer) -> Self {
         Self::new(style::reason(peer.reason), &text::reason_and_detail(peer))
     }
 
+    /// The origin of a peer that had another one before.
+    pub(crate) fn new_origin(peer: &pb::Peer) -> Self {
+        Self::plain(format!("now {}", text::origin(peer.origin)))
+    }
+
     /// The same text, less important.
-    #[must_use]
-    pub fn dimmed(mut self) -> Self {
-        for (look, _) in &mut self.pieces {
-            *look = style::DIM;
-        }
+    pub(crate) fn dimmed(mut self) -> Self {
+        self.pieces.iter_mut().for_each(|(look, _)| *look = style::DIM);
         self
     }
 
     /// This and then that, without a blank between.
-    #[must_use]
-    pub fn and(mut self, mut other: Self) -> Self {
+    pub(crate) fn and(mut self, mut other: Self) -> Self {
         self.pieces.append(&mut other.pieces);
         self
     }
 
-    /// How many columns of the terminal it takes.
-    #[must_use]
-    pub fn width(&self) -> usize {
-        self.pieces.iter().map(|(_, text)| text.chars().count()).sum()
+    fn width(&self) -> usize {
+        self.pieces.iter().flat_map(|(_, text)| text.chars()).filter_map(char::width).sum()
     }
 
-    /// As much of it as goes into so many columns; an ellipsis stands for what does not.
-    #[must_use]
-    pub fn cut(mut self, columns: usize) -> Self {
+    /// As much of it as fits; an ellipsis stands for the rest.
+    fn cut(mut self, columns: usize) -> Self {
         if self.width() <= columns {
             return self;
         }
         let mut left = columns.saturating_sub(1);
-        let mut ellipsis = (columns > 0).then_some('…');
-        for (_, text) in &mut self.pieces {
-            let length = text.chars().count();
-            if length > left {
-                *text = text.chars().take(left).chain(ellipsis.take()).collect();
+        for at in 0..self.pieces.len() {
+            let Some((_, text)) = self.pieces.get_mut(at) else { break };
+            let too_wide = text.char_indices().find(|(_, c)| {
+                let fits = left.checked_sub(c.width().unwrap_or(0));
+                fits.inspect(|rest| left = *rest).is_none()
+            });
+            if let Some((end, _)) = too_wide {
+                text.truncate(end);
+                text.push_str(if columns > 0 { "…" } else { "" });
+                self.pieces.truncate(at + 1);
+                break;
             }
-            left = left.saturating_sub(length);
         }
         self
     }
 
-    /// The text.
-    #[must_use]
-    pub fn show(&self, style: Style) -> String {
+    /// The text as it is printed.
+    pub(crate) fn show(&self, style: Style) -> String {
         self.pieces.iter().map(|(look, text)| style.paint(*look, text)).collect()
     }
 }
 
-/// Joins cells with their widths to a line without blanks at its end, which is cut to the width that there is.
-#[must_use]
-pub fn line<'a>(cells: impl IntoIterator<Item = (&'a Cell, usize)>, style: Style) -> String {
-    let mut line = Cell::default();
-    let mut pending = String::new();
-    for (cell, width) in cells {
-        if cell.width() > 0 {
-            line = line.and(Cell::plain(&std::mem::take(&mut pending))).and(cell.clone());
+/// The widths of columns. They grow with the rows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Columns(Vec<usize>);
+
+impl Columns {
+    /// Columns that are at least so wide.
+    pub(crate) fn new(widths: impl Into<Vec<usize>>) -> Self {
+        Self(widths.into())
+    }
+
+    /// Makes each column wide enough for the row.
+    pub(crate) fn grow(&mut self, row: &[Cell]) {
+        self.0.resize(self.0.len().max(row.len()), 0);
+        for (width, cell) in self.0.iter_mut().zip(row) {
+            *width = (*width).max(cell.width());
         }
-        pending.push_str(&" ".repeat(width.saturating_sub(cell.width())));
-        pending.push_str(GAP);
-    }
-    line.cut(style.columns().unwrap_or(usize::MAX)).show(style)
-}
-
-/// Rows under a header.
-#[derive(Clone, Debug)]
-pub struct Table {
-    header: Vec<Cell>,
-    rows: Vec<Vec<Cell>>,
-}
-
-impl Table {
-    /// An empty table. Without a header it begins with its first row.
-    #[must_use]
-    pub fn new(header: &[&str]) -> Self {
-        Self { header: header.iter().map(|title| Cell::new(style::BOLD, title)).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row at the end.
-    pub fn push(&mut self, row: Vec<Cell>) {
-        self.rows.push(row);
+    /// The row on one line, without blanks at its end.
+    pub(crate) fn line(&self, row: &[Cell], style: Style) -> String {
+        let (mut line, mut blanks) = (Cell::default(), 0);
+        for (cell, width) in row.iter().zip(self.fitted(style.columns)) {
+            let cell = cell.clone().cut(width);
+            let rest = width.saturating_sub(cell.width());
+            if rest < width {
+                line = line.and(Cell::plain(" ".repeat(blanks))).and(cell);
+                blanks = 0;
+            }
+            blanks += rest + GAP;
+        }
+        line.cut(style.columns.unwrap_or(usize::MAX)).show(style)
     }
 
-    /// Whether there are no rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// The lines, each column as wide as its widest cell.
-    #[must_use]
-    pub fn lines(&self, style: Style) -> Vec<String> {
-        let all = || std::iter::once(&self.header).filter(|header| !header.is_empty()).chain(&self.rows);
-        let mut widths: Vec<usize> = Vec::new();
-        for row in all() {
-            widths.resize(widths.len().max(row.len()), 0);
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.width());
+    /// The widths on such a terminal. If it is too narrow, the widest column gives way, down to a third of the
+    /// terminal; the last one gets what is left in any case.
+    fn fitted(&self, columns: Option<usize>) -> Vec<usize> {
+        let mut widths = self.0.clone();
+        if let (Some(columns), Some((_, others))) = (columns, widths.split_last_mut()) {
+            let used: usize = others.iter().map(|width| width + GAP).sum();
+            let excess = (used + LAST_COLUMN).saturating_sub(columns);
+            if let Some(widest) = others.iter_mut().max() {
+                *widest = widest.saturating_sub(excess).max(columns / 3).min(*widest);
             }
         }
-        all().map(|row| line(row.iter().zip(widths.iter().copied()), style)).collect()
+        widths
     }
+}
+
+/// Rows under a header, or `none` if there are no rows.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<Cell>>, none: &str, style: Style) -> Vec<String> {
+    if rows.is_empty() {
+        return vec![none.to_owned()];
+    }
+    let header = header.iter().map(|title| Cell::new(style::BOLD, title)).collect();
+    aligned(&iter::once(header).chain(rows).collect::<Vec<_>>(), style)
+}
+
+/// All about one thing: titles and values, in full.
+pub(crate) fn card(rows: Vec<(&str, Cell)>, style: Style) -> Vec<String> {
+    let rows: Vec<_> = rows.into_iter().map(|(title, value)| vec![Cell::plain(title), value]).collect();
+    aligned(&rows, Style { columns: None, ..style })
+}
+
+fn aligned(rows: &[Vec<Cell>], style: Style) -> Vec<String> {
+    let mut columns = Columns::default();
+    rows.iter().for_each(|row| columns.grow(row));
+    rows.iter().map(|row| columns.line(row, style)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::style::Width;
 
-    fn table() -> Table {
-        let mut table = Table::new(&["PEER", "STATUS", "DETAIL"]);
-        table.push(vec![Cell::plain("größe:1"), Cell::status(4), Cell::plain("")]);
-        table.push(vec![Cell::plain("a:1"), Cell::status(2), Cell::plain("x\x1b[2J\ny")]);
-        table
+    fn lines(style: Style) -> Vec<String> {
+        let rows = vec![
+            vec![Cell::plain("größe:1"), Cell::status(4), Cell::plain("")],
+            vec![Cell::plain("日本:1"), Cell::status(2), Cell::plain("x\x1b[2J\ny")],
+        ];
+        table(&["PEER", "STATUS", "DETAIL"], rows, "no peers", style)
     }
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_blanks_at_the_end() {
         assert_eq!(
-            table().lines(Style::default()),
-            ["PEER     STATUS      DETAIL", "größe:1  READY", "a:1      CONNECTING  x·[2J y"]
+            lines(Style::default()),
+            ["PEER     STATUS      DETAIL", "größe:1  READY", "日本:1   CONNECTING  x·[2J y"]
         );
     }
 
     #[test]
     fn colours_do_not_move_columns() {
         assert_eq!(
-            table().lines(Style { colour: true, ..Style::default() }),
+            lines(Style { colour: true, ..Style::default() }),
             [
                 "\x1b[1mPEER\x1b[0m     \x1b[1mSTATUS\x1b[0m      \x1b[1mDETAIL\x1b[0m",
                 "größe:1  \x1b[32mREADY\x1b[0m",
-                "a:1      \x1b[33mCONNECTING\x1b[0m  x·[2J y"
+                "日本:1   \x1b[33mCONNECTING\x1b[0m  x·[2J y"
             ]
         );
     }
 
     #[test]
-    fn lines_are_cut_to_the_width_that_there_is() {
-        let cut = |columns, colour| table().lines(Style { colour, width: Width::Columns(columns) });
+    fn lines_are_cut_to_the_width_of_the_terminal() {
+        let cut = |columns, colour| lines(Style { colour, columns: Some(columns) });
         assert_eq!(
-            cut(25, false),
-            ["PEER     STATUS      DET…", "größe:1  READY", "a:1      CONNECTING  x·[…"]
+            cut(27, false),
+            ["PEER     STATUS     DETAIL", "größe:1  READY", "日本:1   CONNECTI…  x·[2J y"]
         );
-        assert_eq!(cut(9, true)[1], "größe:1 …", "not a letter of what comes after");
+        assert_eq!(cut(6, false), ["PEER …", "größe…", "日本:…"]);
+        assert_eq!(cut(4, false), ["PEE…", "grö…", "日…"], "half a character does not fit");
         assert_eq!(cut(11, true)[1], "größe:1  \x1b[32mR…\x1b[0m", "colours take no room");
         for columns in 0..40 {
             for line in cut(columns, false) {
-                assert!(line.chars().count() <= columns, "{columns}: {line}");
+                assert!(Cell::plain(&line).width() <= columns, "{columns}: {line}");
             }
         }
     }
 
     #[test]
-    fn a_table_may_have_no_header() {
-        let mut table = Table::new(&[]);
-        assert!(table.is_empty());
-        table.push(vec![Cell::plain("name"), Cell::count(0), Cell::count(7)]);
-        assert_eq!(table.lines(Style::default()), ["name    7"]);
+    fn the_widest_column_gives_way_to_the_last_one() {
+        let row = |name: &str| vec![Cell::plain(name), Cell::status(4), Cell::plain("1234567890")];
+        let rows = vec![row("[2001:db8:1234:5678:9abc:def0:1234:5678]:8009"), row("a:1")];
+        let style = Style { columns: Some(60), ..Style::default() };
+        assert_eq!(
+            table(&["PEER", "STATUS", "DETAIL"], rows, "", style),
+            [
+                "PEER                                        STATUS  DETAIL",
+                "[2001:db8:1234:5678:9abc:def0:1234:5678]:…  READY   1234567…",
+                "a:1                                         READY   1234567…",
+            ]
+        );
+    }
+
+    #[test]
+    fn nothing_is_told_in_words_and_a_card_in_full() {
+        assert_eq!(table(&["PEER"], vec![], "no peers", Style::default()), ["no peers"]);
+        let narrow = Style { columns: Some(5), ..Style::default() };
+        assert_eq!(
+            card(vec![("name", Cell::plain("pools/default")), ("lag", Cell::plain(7))], narrow),
+            ["name  pools/default", "lag   7"]
+        );
     }
 }

@@ -21,7 +21,7 @@ pub(super) const OPTIONS: [&str; 6] =
 
 /// The service, and who we are to it.
 #[derive(Clone, Debug, Args)]
-pub struct Target {
+pub(crate) struct Target {
     /// Where the service is: HOST[:PORT], https://HOST[:PORT] or unix:PATH; the port is 50051 unless given
     #[arg(
         long,
@@ -77,16 +77,12 @@ impl fmt::Display for Target {
 
 impl Target {
     /// Where the service is.
-    #[must_use]
-    pub const fn address(&self) -> &ServerAddress {
+    pub(crate) const fn address(&self) -> &ServerAddress {
         &self.server
     }
 
     /// TLS towards the service, if there is any.
-    ///
-    /// # Errors
-    /// An option makes no sense, or a file is not what it should be.
-    pub fn tls(&self) -> Result<Option<ClientTls>, Failure> {
+    pub(crate) fn tls(&self) -> Result<Option<ClientTls>, Failure> {
         let host = match &self.server {
             ServerAddress::Tls(_) => self.server.host().unwrap_or_default(),
             ServerAddress::Plain(_) => return self.without_tls(),
@@ -115,11 +111,10 @@ impl Target {
 
     fn without_tls(&self) -> Result<Option<ClientTls>, Failure> {
         let files = [("ca", &self.tls_ca), ("cert", &self.tls_cert), ("key", &self.tls_key)];
-        let name = ("server-name", self.tls_server_name.is_some());
-        let given = files.map(|(option, file)| (option, file.is_some())).into_iter().chain([name]);
-        match given.into_iter().find(|(_, given)| *given) {
+        let given = files.iter().find(|(_, file)| file.is_some()).map(|(option, _)| *option);
+        match given.or(self.tls_server_name.as_ref().map(|_| "server-name")) {
             None => Ok(None),
-            Some((option, _)) => Err(Failure::Usage(format!(
+            Some(option) => Err(Failure::Usage(format!(
                 "--tls-{option} has no effect on plaintext: say --server https://{}",
                 self.server
             ))),
@@ -127,10 +122,7 @@ impl Target {
     }
 
     /// What we show with each request.
-    ///
-    /// # Errors
-    /// The file cannot be read, holds no token, or the token would be overheard.
-    pub fn bearer(&self) -> Result<Bearer, Failure> {
+    pub(crate) fn bearer(&self) -> Result<Bearer, Failure> {
         let Some(path) = &self.token_file else { return Ok(Bearer(None)) };
         let wrong = |why: &str| Failure::Usage(format!("--token-file: {}: {why}", path.display()));
         if self.server.is_open() {
@@ -139,12 +131,10 @@ impl Target {
             return Err(wrong(&why));
         }
         let text = fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(wrong("does not hold one token, on one line"));
-        }
-        let mut value = MetadataValue::try_from(format!("Bearer {token}"))
-            .map_err(|_| wrong("does not hold one token, on one line"))?;
+        let token = Some(text.trim()).filter(|token| !token.is_empty());
+        let token = token.filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
+        let value = token.and_then(|token| MetadataValue::try_from(format!("Bearer {token}")).ok());
+        let mut value = value.ok_or_else(|| wrong("does not hold one token, on one line"))?;
         value.set_sensitive(true);
         Ok(Bearer(Some(value)))
     }
@@ -152,7 +142,7 @@ impl Target {
 
 /// What we show with each request. Tells nobody else.
 #[derive(Clone, Debug, Default)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
+pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {

@@ -129,3 +129,35 @@ fn completions_know_the_commands_of_every_shell() {
         }
     }
 }
+
+fn with_port() -> clap::Command {
+    let port = |command| Arg::new(command).long("port").value_parser(clap::value_parser!(u16));
+    let top =
+        clap::Command::new("top").subcommand(clap::Command::new("sub").arg(port("sub").env("TEST_PORT")));
+    top.subcommand(clap::Command::new("other").arg(port("other")))
+}
+
+#[test]
+fn a_variable_is_named_beside_its_option_if_it_is_set() {
+    let error = |command: &str, set: &str| {
+        let typed = ["top", command, "--port", "x"].map(OsString::from);
+        let error = with_port().try_get_matches_from(&typed).unwrap_err();
+        with_variable(error, &with_port(), &typed, &|name| name == set).to_string()
+    };
+    let both = "error: invalid value 'x' for '--port <sub> (or TEST_PORT)': ";
+    assert!(error("sub", "TEST_PORT").starts_with(both));
+    assert!(error("sub", "OTHER").starts_with("error: invalid value 'x' for '--port <sub>': "));
+    let other = error("other", "TEST_PORT");
+    assert!(other.starts_with("error: invalid value 'x' for '--port <other>': "), "{other}");
+}
+
+#[test]
+fn a_variable_that_is_empty_counts_as_unset() {
+    let names = |grammar: &clap::Command| -> Vec<String> {
+        let sub = grammar.find_subcommand("sub").unwrap();
+        let names = sub.get_arguments().filter_map(Arg::get_env);
+        names.map(|name| name.to_string_lossy().into_owned()).collect()
+    };
+    assert_eq!(names(&without_empty(with_port(), &|_| false)), ["TEST_PORT"]);
+    assert_eq!(names(&without_empty(with_port(), &|name| name == "TEST_PORT")), [""; 0]);
+}

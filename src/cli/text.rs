@@ -1,7 +1,6 @@
-//! The words of the output: names, reasons, times. Text from elsewhere becomes harmless here. Pure; knows no colours
-//! and no columns.
+//! Names, reasons, times and durations as text. Knows no colours and no columns.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 
@@ -9,8 +8,7 @@ use crate::api::pb;
 
 /// Makes text safe for a terminal: control characters, which could move the cursor or repaint the screen, and
 /// invisible ones that reorder what is read, become `·`; line breaks and tabs become blanks.
-#[must_use]
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
@@ -27,51 +25,43 @@ const fn is_invisible(c: char) -> bool {
 }
 
 /// The word for a peer's status, for example `READY`.
-#[must_use]
-pub fn status(number: i32) -> String {
+pub(crate) fn status(number: i32) -> String {
     word(pb::PeerStatus::try_from(number).map(|value| value.as_str_name()), "PEER_STATUS_", number)
 }
 
 /// The word for a pool's health, for example `DEGRADED`.
-#[must_use]
-pub fn health(number: i32) -> String {
+pub(crate) fn health(number: i32) -> String {
     word(pb::PoolHealth::try_from(number).map(|value| value.as_str_name()), "POOL_HEALTH_", number)
 }
 
 /// A reason in words, for example `remote closed`.
-#[must_use]
-pub fn reason(number: i32) -> String {
+pub(crate) fn reason(number: i32) -> String {
     lower(&word(pb::Reason::try_from(number).map(|value| value.as_str_name()), "REASON_", number))
 }
 
 /// How a peer came to its pool: `configured` or `learned`.
-#[must_use]
-pub fn origin(number: i32) -> String {
+pub(crate) fn origin(number: i32) -> String {
     lower(&word(pb::PeerOrigin::try_from(number).map(|value| value.as_str_name()), "PEER_ORIGIN_", number))
 }
 
 /// A role in words, for example `policy repository`.
-#[must_use]
-pub fn role(number: i32) -> String {
+pub(crate) fn role(number: i32) -> String {
     lower(&word(pb::Role::try_from(number).map(|value| value.as_str_name()), "ROLE_", number))
 }
 
 /// Whether a listener is watched: `attached` or `detached`.
-#[must_use]
-pub fn listener_state(number: i32) -> String {
+pub(crate) fn listener_state(number: i32) -> String {
     let value = pb::ListenerState::try_from(number).map(|value| value.as_str_name());
     lower(&word(value, "LISTENER_STATE_", number))
 }
 
 /// What a listener hears: `peers` or `health`.
-#[must_use]
-pub fn interest(number: i32) -> String {
+pub(crate) fn interest(number: i32) -> String {
     lower(&word(pb::Interest::try_from(number).map(|value| value.as_str_name()), "INTEREST_", number))
 }
 
 /// The reason and what is known beyond it: `connect failed: connection refused (os error 111)`.
-#[must_use]
-pub fn reason_and_detail(peer: &pb::Peer) -> String {
+pub(crate) fn reason_and_detail(peer: &pb::Peer) -> String {
     let reason = reason(peer.reason);
     if peer.detail.is_empty() { reason } else { format!("{reason}: {}", plain(&peer.detail)) }
 }
@@ -89,20 +79,27 @@ fn lower(word: &str) -> String {
 }
 
 /// `host:port` of a peer, IPv6 in brackets: the last part of its name.
-#[must_use]
-pub fn peer_address(name: &str) -> &str {
+pub(crate) fn peer_address(name: &str) -> &str {
     name.split_once("/peers/").map_or(name, |(_, address)| address)
 }
 
 /// The short name of a pool: `default` for `pools/default`.
-#[must_use]
-pub fn pool_name(name: &str) -> &str {
+pub(crate) fn pool_name(name: &str) -> &str {
     name.strip_prefix("pools/").unwrap_or(name)
 }
 
+/// The short name of a listener: `noc` for `listeners/noc`.
+pub(crate) fn listener_name(name: &str) -> &str {
+    name.strip_prefix("listeners/").unwrap_or(name)
+}
+
+/// `2 of 3 peers ready`
+pub(crate) fn ready_of(ready: u32, peers: u32) -> String {
+    format!("{ready} of {peers} peers ready")
+}
+
 /// The time of day in UTC to the millisecond: `08:31:02.114`. Blanks for an unset one.
-#[must_use]
-pub fn clock(time: Option<&Timestamp>) -> String {
+pub(crate) fn clock(time: Option<&Timestamp>) -> String {
     let Some(time) = time else { return " ".repeat("00:00:00.000".len()) };
     let second = time.seconds.rem_euclid(86_400);
     let millisecond = time.nanos.clamp(0, 999_999_999) / 1_000_000;
@@ -110,14 +107,13 @@ pub fn clock(time: Option<&Timestamp>) -> String {
 }
 
 /// How long ago a time was, as of `now`: `3m 12s`. Clocks that disagree make it `0s`, an unset time `-`.
-#[must_use]
-pub fn age(since: Option<&Timestamp>, now: SystemTime) -> String {
-    since.map_or_else(|| "-".to_owned(), |since| duration(elapsed(unix(now), since.seconds)))
+pub(crate) fn age(since: Option<&Timestamp>, now: SystemTime) -> String {
+    let age = system_time(since).map(|since| now.duration_since(since).unwrap_or_default());
+    age.map_or_else(|| "-".to_owned(), duration)
 }
 
 /// A time in full, and how long ago it was: `2026-07-30T08:31:02.114Z (3m 12s ago)`. `-` for an unset one.
-#[must_use]
-pub fn moment(time: Option<&Timestamp>, now: SystemTime) -> String {
+pub(crate) fn moment(time: Option<&Timestamp>, now: SystemTime) -> String {
     match time {
         Some(_) => format!("{} ({} ago)", stamp(time), age(time, now)),
         None => stamp(time),
@@ -125,21 +121,24 @@ pub fn moment(time: Option<&Timestamp>, now: SystemTime) -> String {
 }
 
 /// A time in full, to the millisecond: `2026-07-30T08:31:02.114Z`. `-` for an unset one.
-#[must_use]
-pub fn stamp(time: Option<&Timestamp>) -> String {
+pub(crate) fn stamp(time: Option<&Timestamp>) -> String {
     let Some(time) = time else { return "-".to_owned() };
     Timestamp { seconds: time.seconds, nanos: time.nanos / 1_000_000 * 1_000_000 }.to_string()
 }
 
 /// How long until a time, as of `now`: `4m 10s`. `0s` once it has passed, `-` for an unset one.
-#[must_use]
-pub fn until(time: Option<&Timestamp>, now: SystemTime) -> String {
-    time.map_or_else(|| "-".to_owned(), |time| duration(elapsed(time.seconds, unix(now))))
+pub(crate) fn until(time: Option<&Timestamp>, now: SystemTime) -> String {
+    let left = system_time(time).map(|time| time.duration_since(now).unwrap_or_default());
+    left.map_or_else(|| "-".to_owned(), duration)
+}
+
+/// The time, if it is set and one that this machine can tell.
+pub(crate) fn system_time(time: Option<&Timestamp>) -> Option<SystemTime> {
+    SystemTime::try_from(*time?).ok()
 }
 
 /// A duration in its two largest units, days at most: `3m 12s`.
-#[must_use]
-pub fn duration(duration: Duration) -> String {
+pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -151,23 +150,14 @@ pub fn duration(duration: Duration) -> String {
 }
 
 /// The same, with milliseconds below a second: `120ms`.
-#[must_use]
-pub fn span(span: Duration) -> String {
+pub(crate) fn short_duration(span: Duration) -> String {
     if span.as_secs() > 0 { duration(span) } else { format!("{}ms", span.as_millis()) }
-}
-
-fn elapsed(later: i64, earlier: i64) -> Duration {
-    Duration::from_secs(u64::try_from(later.saturating_sub(earlier)).unwrap_or(0))
-}
-
-/// Whole seconds since 1970; 0 for a clock set before that.
-fn unix(time: SystemTime) -> i64 {
-    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    i64::try_from(seconds).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
 
     #[test]
@@ -197,8 +187,8 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(59_999)), "59s");
         assert_eq!(duration(Duration::from_secs(3600)), "1h 0m");
         assert_eq!(duration(Duration::from_secs(90_000)), "1d 1h");
-        assert_eq!(span(Duration::from_micros(999_999)), "999ms");
-        assert_eq!(span(Duration::from_millis(1_999)), "1s");
+        assert_eq!(short_duration(Duration::from_micros(999_999)), "999ms");
+        assert_eq!(short_duration(Duration::from_millis(1_999)), "1s");
         let since = Timestamp { seconds: 100, nanos: 0 };
         assert_eq!(age(Some(&since), UNIX_EPOCH), "0s");
         assert_eq!(age(None, UNIX_EPOCH), "-");

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     auth::{NewToken, Role, is_token_name},
-    cli::{GlobalArgs, Output, exit::Failure, print, remark},
+    cli::{GlobalArgs, Output, exit::Failure, print},
 };
 
 const EXAMPLES: &str = "\
@@ -23,7 +23,7 @@ own: --token-file, or PEERSTATUS_TOKEN_FILE.";
 /// What to do with tokens.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     #[command(subcommand)]
     command: TokenCommand,
 }
@@ -55,18 +55,15 @@ fn parse_role(text: &str) -> Result<Role, String> {
     Role::from_word(text).ok_or_else(|| "roles are viewer and operator".to_owned())
 }
 
-/// Does it.
-///
-/// # Errors
-/// There are no random numbers, or the output is closed.
-pub fn run(args: TokenArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+/// Runs the command.
+pub(crate) fn run(args: TokenArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let TokenCommand::New { name, role } = args.command;
     let made = NewToken::make(&name, role).ok_or_else(|| anyhow!("the system has no random numbers"))?;
     if globals.output == Output::Json {
         return print([json!({ "token": made.token, "line": made.line }).to_string()]);
     }
     if io::stdout().is_terminal() {
-        remark(globals, "the token, for the client, and its line, for the file of tokens:");
+        globals.notices().say("the token, for the client, and its line, for the file of tokens:");
     }
     print([made.token, made.line])
 }

@@ -1,10 +1,10 @@
 //! `peerstatus watch`: what happens to peers, as it happens, across lost connections.
 
-pub mod follow;
-pub mod follower;
-pub mod notice;
-pub mod printer;
-pub mod renderer;
+pub(super) mod follow;
+pub(super) mod follower;
+mod notice;
+pub(super) mod printer;
+mod renderer;
 
 use std::{io, time::Duration};
 
@@ -13,17 +13,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    follow::follow,
-    follower::Follower,
-    printer::{Form, Printer},
-    renderer::Renderer,
-};
+use self::{follow::follow, follower::Follower, printer::Printer};
 use crate::{
     api::pb::WatchPeerStatusRequest,
     cli::{
-        GlobalArgs, Output, exit::Failure, filter::FilterArgs, listeners::parse_user_data,
-        names::ListenerName, target::Target,
+        GlobalArgs, exit::Failure, filter::FilterArgs, listeners::parse_user_data, names, target::Target,
+        text,
     },
 };
 
@@ -58,7 +53,7 @@ somebody destroys ends the watch.";
 /// What to watch.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub struct WatchArgs {
+pub(crate) struct WatchArgs {
     #[command(flatten)]
     filter: FilterArgs,
 
@@ -66,9 +61,10 @@ pub struct WatchArgs {
     #[arg(
         long,
         value_name = "NAME",
+        value_parser = names::listener,
         conflicts_with_all = ["peers", "pools", "statuses", "origins", "interests", "user_data"]
     )]
-    listener: Option<ListenerName>,
+    listener: Option<String>,
 
     /// Take the listener's place from the stream that is attached to it
     #[arg(long, requires = "listener")]
@@ -90,7 +86,7 @@ pub struct WatchArgs {
 impl WatchArgs {
     fn request(self) -> WatchPeerStatusRequest {
         WatchPeerStatusRequest {
-            listener: self.listener.map(|name| name.to_string()).unwrap_or_default(),
+            listener: self.listener.unwrap_or_default(),
             filter: self.filter.into_filter(),
             user_data: self.user_data.unwrap_or_default().into(),
             takeover: self.takeover,
@@ -101,49 +97,32 @@ impl WatchArgs {
 }
 
 /// Watches until Ctrl-C.
-///
-/// # Errors
-/// See [`follow()`]; [`Failure::Interrupted`] after Ctrl-C.
-pub async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    let renderer = Renderer::new(globals.style(&io::stdout()).fitted());
-    let form = match globals.output {
-        Output::Human if args.until_synced => Form::Human(renderer.until_synced()),
-        Output::Human => Form::Human(renderer),
-        Output::Json => Form::Json,
-    };
-    let printer = Printer::new(form, globals.style(&io::stderr()));
+pub(crate) async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let printer = Printer::new(globals, args.until_synced);
     let until = async {
         Err(tokio::select! {
             _ = tokio::signal::ctrl_c() => Failure::Interrupted,
             () = output_closed() => Failure::OutputClosed,
         })
     };
-    let listener = args.listener.clone();
+    let id = args.listener.as_deref().map(text::listener_name).unwrap_or_default().to_owned();
     let follower = match args.resume {
         true => Follower::resuming(args.request()),
         false => Follower::new(args.request()),
     };
     let ended = follow_until(globals.server.clone(), follower, printer, until).await;
-    ended.map_err(|failure| advised(failure, listener.as_ref()))
-}
-
-/// What to do where the listener cannot be attached to.
-fn advised(failure: Failure, listener: Option<&ListenerName>) -> Failure {
-    let Some(listener) = listener else { return failure };
     let make = format!(
-        "make it with `peerstatus listeners create --id {}`; `peerstatus listeners list` shows those that there are",
-        listener.id()
+        "make it with `peerstatus listeners create --id {id}`; `peerstatus listeners list` shows those that there are"
     );
-    failure
-        .advise("LISTENER_NOT_FOUND", &make)
-        .advise("LISTENER_ATTACHED", "--takeover takes the place of the other stream")
+    ended.map_err(|failure| {
+        failure
+            .advise("LISTENER_NOT_FOUND", &make)
+            .advise("LISTENER_ATTACHED", "--takeover takes the place of the other stream")
+    })
 }
 
 /// Follows a watch until it ends by itself, or `until` does.
-///
-/// # Errors
-/// Those of [`follow()`] and of `until`.
-pub async fn follow_until(
+pub(crate) async fn follow_until(
     server: Target,
     follower: Follower,
     mut printer: Printer,

@@ -61,6 +61,7 @@ fn log_peer(event: &Event, suppressed: Option<u64>) {
         ChangeKind::Added => "peer added",
         ChangeKind::Status => "peer status",
         ChangeKind::Removed => "peer removed",
+        ChangeKind::Origin => "peer origin",
     };
     info!(
         pool = %peer.pool,

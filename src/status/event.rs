@@ -77,6 +77,8 @@ pub enum ChangeKind {
     Status,
     /// It left the pool.
     Removed,
+    /// Only its origin changed.
+    Origin,
 }
 
 /// What happened to a peer.
@@ -84,7 +86,7 @@ pub enum ChangeKind {
 pub struct PeerChange {
     /// The peer after the change.
     pub peer: Arc<PeerState>,
-    /// Added, changed or removed.
+    /// What changed.
     pub kind: ChangeKind,
     /// Its status before; `None` for a new one.
     pub previous: Option<PeerStatus>,

@@ -177,8 +177,9 @@ async fn a_learned_peer_that_is_added_becomes_a_configured_one() {
         AddPeerRequest { host: learned.ip().to_string(), port: learned.port().into(), ..Default::default() };
     let peer = server.pools().add_peer(add).await.unwrap().into_inner().peer.unwrap();
     assert_eq!((peer.origin(), peer.status()), (PeerOrigin::Configured, Ready), "and it stays connected");
-    let (change, _) = watch.change().await;
-    assert_eq!(change.peer.unwrap().peer.unwrap().origin(), PeerOrigin::Configured);
+    let change = watch.change().await.0.peer.unwrap();
+    assert_eq!((change.kind(), change.previous_status()), (ChangeKind::Origin, Ready));
+    assert_eq!(change.peer.unwrap().origin(), PeerOrigin::Configured);
     server.stop().await;
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    api::pb::{ListenerState, PeerStatus},
+    api::pb::{ListenerFilter, ListenerState, PeerStatus},
     cli::tests::samples::{at, cursor},
 };
 
@@ -32,20 +32,21 @@ fn listener() -> Listener {
 #[test]
 fn listeners_are_a_table_that_shows_who_is_behind() {
     assert_eq!(
-        table(&[listener()], Style::default(), now()).join("\n"),
+        listeners_table(&[listener()], Style::default(), now()).join("\n"),
         "\
 LISTENER  STATE     CLIENT  OWNER     LAG  DELIVERED  RESETS  MISSED  EXPIRES IN  USER DATA
 noc       detached  -       token:ci  3    40         0       0       4m 10s      rack·-7\u{fffd}"
     );
-    assert_eq!(table(&[], Style::default(), now()), ["no listeners"]);
+    assert_eq!(listeners_table(&[], Style::default(), now()), ["no listeners"]);
 }
 
 #[test]
 fn one_listener_is_told_in_full() {
-    let text = card(&listener(), Style::default(), now()).join("\n");
-    assert!(text.contains("filter      peers 10.* or leaf-*, statuses READY\n"), "{text}");
+    let text = listener_card(&listener(), Style::default(), now()).join("\n");
+    assert!(text.contains("filter      --peer 10.* --peer leaf-* --status ready\n"), "{text}");
     assert!(text.contains("created     -\nexpires in  4m 10s\nrevision    12\nlag         3\n"), "{text}");
-    assert_eq!(filter(None), "everything");
+    let everything = listener_card(&Listener::default(), Style::default(), now()).join("\n");
+    assert!(everything.contains("filter      everything\n"), "{everything}");
 }
 
 #[test]

@@ -1,9 +1,8 @@
-//! `peerstatus peers history`: what happened to peers before, newest first.
+//! `peerstatus peers history`: past changes of peers, newest first.
 
 use std::{
     cmp,
     collections::BTreeMap,
-    io,
     time::{Duration, SystemTime},
 };
 
@@ -13,15 +12,12 @@ use prost_types::Timestamp;
 use crate::{
     api::pb::{ChangeKind, ListTransitionsRequest, PeerChange, Transition},
     cli::{
-        self, GlobalArgs, Output,
-        client::{Client, Pages, answer, request},
+        GlobalArgs,
+        client::{all_pages, call},
         exit::Failure,
-        json,
-        names::{Glob, PeerName, PoolName},
-        origins::{self, Origins},
-        print,
+        names::{self, PeerName},
         style::{self, Style},
-        table::{Cell, Table},
+        table::{Cell, table},
         text,
     },
 };
@@ -44,15 +40,16 @@ start.";
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards), or `pool/host:port` [default: all]
-    peer: Option<PeerName<Glob>>,
+    #[arg(value_parser = names::peers)]
+    peer: Option<PeerName<String>>,
 
     /// The same, as `watch` takes it
-    #[arg(long = "peer", value_name = "GLOB", conflicts_with = "peer", hide = true)]
-    option: Option<PeerName<Glob>>,
+    #[arg(long = "peer", value_name = "GLOB", value_parser = names::peers, conflicts_with = "peer", hide = true)]
+    option: Option<PeerName<String>>,
 
     /// Only the peers of this pool
-    #[arg(long, value_name = "NAME")]
-    pool: Option<PoolName>,
+    #[arg(long, value_name = "NAME", value_parser = names::pool)]
+    pool: Option<String>,
 
     /// How many changes at most
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
@@ -63,106 +60,93 @@ pub(super) struct HistoryArgs {
     since: Option<Duration>,
 }
 
-/// Lists.
+/// Runs the command.
 pub(super) async fn run(mut args: HistoryArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     args.peer = args.peer.or(args.option.take());
-    let asked = asked(&args, SystemTime::now())?;
-    let mut client = Client::connect(&globals.server).await?.pools();
-    let (mut transitions, mut pages) = (Vec::new(), Pages::default());
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    loop {
-        let left = u32::try_from(limit.saturating_sub(transitions.len())).unwrap_or(LARGEST_PAGE);
-        let page = ListTransitionsRequest {
-            page_size: cmp::min(left, LARGEST_PAGE),
-            page_token: pages.token.clone(),
-            ..asked.clone()
-        };
-        let page = answer(client.list_transitions(request(page)).await)?;
-        transitions.extend(page.transitions);
-        if !pages.turn(page.next_page_token)? || transitions.len() >= limit {
-            break;
-        }
+    let request = request(&args, SystemTime::now())?;
+    let mut client = globals.connect().await?.pools();
+    let mut left = args.limit;
+    let transitions = all_pages(async |page_token| {
+        let page_size = cmp::min(left, LARGEST_PAGE);
+        let request = ListTransitionsRequest { page_size, page_token, ..request.clone() };
+        let page = call(client.list_transitions(request)).await?;
+        left = left.saturating_sub(u32::try_from(page.transitions.len()).unwrap_or(u32::MAX));
+        Ok((page.transitions, if left > 0 { page.next_page_token } else { String::new() }))
+    });
+    let transitions = transitions.await?;
+    if let Some(notice) = nothing_matches(&args, &transitions) {
+        globals.notices().say(&notice);
     }
-    if let Some(remark) = nothing_matches(&args, &transitions) {
-        cli::remark(globals, &remark);
-    }
-    match globals.output {
-        Output::Human => print(table(&transitions, globals.style(&io::stdout()), SystemTime::now())),
-        Output::Json => print(transitions.iter().map(json::line).collect::<Result<Vec<_>, _>>()?),
-    }
+    globals.show(&transitions, |style, now| history_table(&transitions, style, now))
 }
 
-/// The question, but for its pages.
-fn asked(args: &HistoryArgs, now: SystemTime) -> Result<ListTransitionsRequest, Failure> {
-    let pool = match &args.peer {
-        Some(peer) => peer.pool_or(args.pool.as_ref())?,
-        None => args.pool.as_ref(),
+/// The request for all pages.
+fn request(args: &HistoryArgs, now: SystemTime) -> Result<ListTransitionsRequest, Failure> {
+    let parent = match &args.peer {
+        Some(peer) => peer.pool_or(args.pool.as_deref())?,
+        None => args.pool.clone(),
     };
-    let parent = pool.map(ToString::to_string).unwrap_or_default();
-    let peer = args.peer.as_ref().map(|peer| peer.address.clone().into()).unwrap_or_default();
-    // Further back than the clock goes is as far back as there is anything.
-    let start = args.since.and_then(|since| now.checked_sub(since)).map(Timestamp::from);
-    Ok(ListTransitionsRequest { parent, peer, start_time: start, ..ListTransitionsRequest::default() })
+    Ok(ListTransitionsRequest {
+        parent: parent.unwrap_or_default(),
+        peer: args.peer.as_ref().map(|peer| peer.address.clone()).unwrap_or_default(),
+        // A time before the clock's begin is no limit.
+        start_time: args.since.and_then(|since| now.checked_sub(since)).map(Timestamp::from),
+        ..Default::default()
+    })
 }
 
-/// A peer for whom nothing was found may be a typo, or one of whom nothing is remembered.
+/// A peer without changes may be a typo, or one whose changes are no longer in the log.
 fn nothing_matches(args: &HistoryArgs, found: &[Transition]) -> Option<String> {
-    let glob = String::from(args.peer.as_ref().filter(|_| found.is_empty())?.address.clone());
+    let glob = &args.peer.as_ref().filter(|_| found.is_empty())?.address;
     let since = args.since.map(|since| format!(" --since {}", humantime::format_duration(since)));
     Some(format!("history: nothing that is remembered matches {glob}{}", since.unwrap_or_default()))
 }
 
-fn table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<String> {
-    let changes = || transitions.iter().filter_map(|it| it.change.as_ref()?.peer.as_ref());
-    // From the oldest on, since an origin is another one than before.
-    let mut origins = Origins::default();
-    let mut moved: Vec<_> = changes().rev().map(|change| origins.moved(change)).collect();
-    let mut table = Table::new(&["TIME", "PEER", "POOL", "STATUS", "LASTED", "REASON", "DETAIL"]);
-    // When each peer took the status that it has in the changes seen so far, which are the newer ones.
-    let mut taken: BTreeMap<&str, Timestamp> = BTreeMap::new();
-    for change in changes() {
-        let was = moved.pop().flatten();
+fn history_table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<String> {
+    // When each peer took the status that it has in the rows so far, which are the newer ones.
+    let mut taken: BTreeMap<&str, Option<SystemTime>> = BTreeMap::new();
+    let mut rows = Vec::new();
+    for change in transitions.iter().filter_map(|transition| transition.change.as_ref()?.peer.as_ref()) {
         let Some(peer) = &change.peer else { continue };
-        let end = taken.get(peer.name.as_str()).copied();
+        let end = taken.get(peer.name.as_str()).copied().flatten();
         if takes_status(change) {
-            taken.insert(&peer.name, change.time.unwrap_or_default());
+            taken.insert(&peer.name, text::system_time(change.time.as_ref()));
         }
-        table.push(vec![
+        let status = Cell::status(peer.status);
+        rows.push(vec![
             Cell::new(style::DIM, &text::stamp(change.time.as_ref())),
             Cell::plain(text::peer_address(&peer.name)),
             Cell::plain(&peer.pool),
-            status(change, peer.status),
-            Cell::plain(&lasted(change, end, now)),
-            was.map_or_else(|| Cell::reason(peer), |was| origins::cell(was, peer.origin)),
+            match change.kind() {
+                ChangeKind::Removed => Cell::new(style::BOLD, "- removed"),
+                _ if takes_status(change) => status,
+                _ => status.dimmed(),
+            },
+            Cell::plain(lasted(change, end, now)),
+            match change.kind() {
+                ChangeKind::Origin => Cell::new_origin(peer),
+                _ => Cell::reason(peer),
+            },
             Cell::plain(&peer.detail),
         ]);
     }
-    if table.is_empty() { vec!["no changes".to_owned()] } else { table.lines(style) }
+    let header = ["TIME", "PEER", "POOL", "STATUS", "LASTED", "REASON", "DETAIL"];
+    table(&header, rows, "no changes", style)
 }
 
-/// Whether the peer has another status than before, and not only another reason for it or another origin.
+/// Whether the peer has another status than before, and not only another reason or origin.
 fn takes_status(change: &PeerChange) -> bool {
     change.peer.as_ref().is_some_and(|peer| peer.status != change.previous_status)
 }
 
-fn status(change: &PeerChange, status: i32) -> Cell {
-    match change.kind() {
-        ChangeKind::Removed => Cell::new(style::BOLD, "- removed"),
-        _ if takes_status(change) => Cell::status(status),
-        _ => Cell::status(status).dimmed(),
-    }
-}
-
-/// How long the peer kept the status that it took then: until `end`, or to this day.
-fn lasted(change: &PeerChange, end: Option<Timestamp>, now: SystemTime) -> String {
-    let begin = change.time.and_then(|time| SystemTime::try_from(time).ok());
-    let (Some(begin), true) = (begin, takes_status(change) && change.kind() != ChangeKind::Removed) else {
+/// How long the peer kept the status that it took: until `end`, or until now.
+fn lasted(change: &PeerChange, end: Option<SystemTime>, now: SystemTime) -> String {
+    let begin = text::system_time(change.time.as_ref());
+    let Some(begin) = begin.filter(|_| takes_status(change) && change.kind() != ChangeKind::Removed) else {
         return String::new();
     };
-    match end.and_then(|end| SystemTime::try_from(end).ok()) {
-        Some(end) => text::span(end.duration_since(begin).unwrap_or_default()),
-        None => format!("{} so far", text::span(now.duration_since(begin).unwrap_or_default())),
-    }
+    let duration = text::short_duration(end.unwrap_or(now).duration_since(begin).unwrap_or_default());
+    if end.is_some() { duration } else { format!("{duration} so far") }
 }
 
 #[cfg(test)]

@@ -16,13 +16,13 @@ fn peers_are_a_table() {
     failing.consecutive_failures = 12;
     let ready = peer("[2001:db8::1]:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
     assert_eq!(
-        table(&[failing, ready], Style::default(), now()).join("\n"),
+        peers_table(&[failing, ready], Style::default(), now()).join("\n"),
         "\
 PEER                POOL     ORIGIN      STATUS      REASON              SINCE  FAILURES  DETAIL
 leaf-101:8009       default  configured  CONNECTING  connect failed      5s     12        refused·
 [2001:db8::1]:8009  default  configured  READY       handshake complete  5s     0"
     );
-    assert_eq!(table(&[], Style::default(), now()), ["no peers"]);
+    assert_eq!(peers_table(&[], Style::default(), now()), ["no peers"]);
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn one_peer_is_told_in_full() {
     let mut ready = peer("a:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
     ready.roles = vec![Role::PolicyRepository.into(), Role::Observer.into()];
     assert_eq!(
-        card(&ready, Style::default(), now()).join("\n"),
+        peer_card(&ready, Style::default(), now()).join("\n"),
         "\
 name               pools/default/peers/a:8009
 status             READY

@@ -14,18 +14,18 @@ fn now() -> SystemTime {
 fn pools_are_a_table() {
     let pools = [pool("default", PoolHealth::Degraded, 2, 3), pool("lab", PoolHealth::Down, 0, 0)];
     assert_eq!(
-        table(&pools, Style::default(), now()).join("\n"),
+        pools_table(&pools, Style::default(), now()).join("\n"),
         "\
 POOL     HEALTH    SINCE   READY  PEERS  IDENTITY  DOMAIN
 default  DEGRADED  3m 12s  2      3      agent-1   comp/prov
 lab      DOWN      3m 12s  0      0      agent-1   comp/prov"
     );
-    assert_eq!(table(&[], Style::default(), now()), ["no pools"]);
+    assert_eq!(pools_table(&[], Style::default(), now()), ["no pools"]);
 }
 
 #[test]
 fn one_pool_is_told_in_full() {
-    let text = card(&pool("default", PoolHealth::Healthy, 3, 3), Style::default(), now()).join("\n");
+    let text = pool_card(&pool("default", PoolHealth::Healthy, 3, 3), Style::default(), now()).join("\n");
     assert_eq!(
         text,
         "\

@@ -1,41 +1,42 @@
-//! `peerstatus pool wait`: returns when a pool is well. Made for containers that start before the service: until the
-//! time is over, a service that is not there is only one that is not there yet.
+//! `peerstatus pool wait`: returns when a pool has a health. Made for containers that start before the service: until
+//! the time is over, a service that cannot be reached is asked again.
 
 use std::{
     cmp,
-    io::{self, IsTerminal as _, Write},
+    io::{self, IsTerminal as _},
+    slice,
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
-use tokio::time::{Instant, sleep};
+use clap::{Args, builder::PossibleValue};
+use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
     api::pb::{GetPoolRequest, Pool, PoolHealth, WaitForPoolRequest},
     cli::{
-        GlobalArgs, Output,
-        client::{Client, promised, request},
+        GlobalArgs,
+        client::{CALL_TIMEOUT, Client, promised},
         exit::{self, Failure},
-        json,
-        names::PoolName,
-        print,
-        style::{self, Style},
+        filter::value_of,
+        names,
+        notices::Notices,
         table::Cell,
         target::Target,
         text,
     },
+    peer::Backoff,
 };
 
-/// Between attempts to reach a service that is not there yet: at first short, since most are nearly there…
+/// The first pause between attempts is at most this: most services that are not there yet are nearly there.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// …and never so long that a person would notice.
+/// A person does not notice a pause of this length.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The service waits no longer in one call.
 const LONGEST_CALL: Duration = Duration::from_secs(24 * 3600);
-/// With less than this left there is no point in asking again: the service answers up to 100 ms early.
-const LAST_WORD: Duration = Duration::from_millis(200);
+/// With less than this left there is no further attempt: the service answers up to 100 ms early.
+const LAST_ATTEMPT: Duration = Duration::from_millis(200);
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -58,207 +59,140 @@ no such pool, ends the command at once.";
 #[derive(Debug, Args)]
 pub(super) struct WaitArgs {
     /// The pool's name, with or without `pools/`
-    #[arg(default_value = "default")]
-    pool: PoolName,
+    #[arg(default_value = "default", value_parser = names::pool)]
+    pool: String,
 
     /// The health to wait for; `degraded` is also met by healthy
-    #[arg(long = "for", value_name = "HEALTH", ignore_case = true, default_value = "healthy")]
-    health: Health,
+    #[arg(long = "for", value_name = "HEALTH", ignore_case = true, default_value = "healthy",
+          value_parser = value_of(healths(), "POOL_HEALTH_", PoolHealth::from_str_name))]
+    health: i32,
 
     /// How long to wait, for example 30s or 5m; 0s asks once
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "30s")]
     timeout: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Health {
-    /// Every wanted peer is READY
-    Healthy,
-    /// At least one is
-    Degraded,
-    /// None is
-    Down,
+fn healths() -> [PossibleValue; 3] {
+    [
+        PossibleValue::new("healthy").help("Every wanted peer is READY"),
+        PossibleValue::new("degraded").help("At least one is"),
+        PossibleValue::new("down").help("None is"),
+    ]
 }
 
-impl Health {
-    fn is_met_by(self, health: PoolHealth) -> bool {
-        health == self.into() || (self == Self::Degraded && health == PoolHealth::Healthy)
-    }
+/// Why an attempt failed.
+#[derive(Debug)]
+enum Refusal {
+    /// Another attempt may succeed.
+    Temporary(String),
+    Permanent(Failure),
 }
 
-impl From<Health> for PoolHealth {
-    fn from(health: Health) -> Self {
-        match health {
-            Health::Healthy => Self::Healthy,
-            Health::Degraded => Self::Degraded,
-            Health::Down => Self::Down,
-        }
-    }
-}
-
-/// How an attempt ended that did not end the wait.
-#[derive(Debug, PartialEq)]
-enum NotYet {
-    /// The pool is there, and has another health.
-    Unmet(String),
-    /// The service is not there, or goes away.
-    Unreachable(String),
-}
-
-/// Waits.
+/// Runs the command.
 pub(super) async fn run(args: WaitArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    let pool = wait(&globals.server, &args, &mut Progress::new(globals)).await?;
-    match globals.output {
-        Output::Human => {
-            let counts = format!(": {} of {} peers ready", pool.ready_count, pool.peer_count);
-            let line = Cell::plain(&format!("pool {} is ", text::pool_name(&pool.name)))
-                .and(Cell::health(pool.health))
-                .and(Cell::plain(&counts));
-            print([line.show(globals.style(&io::stdout()))])
-        }
-        Output::Json => print([json::line(&pool)?]),
+    let mut notices = globals.notices();
+    if io::stderr().is_terminal() && !args.timeout.is_zero() {
+        let (pool, health) = (text::pool_name(&args.pool), text::health(args.health));
+        let timeout = humantime::format_duration(args.timeout);
+        notices.say(&format!("wait: waiting for pool {pool} to be {health}, at most {timeout}"));
     }
+    let pool = wait(&globals.server, &args, &mut notices).await?;
+    globals.show(slice::from_ref(&pool), |style, _| {
+        let counts = text::ready_of(pool.ready_count, pool.peer_count);
+        let line = Cell::plain(format!("pool {} is ", text::pool_name(&pool.name)))
+            .and(Cell::health(pool.health))
+            .and(Cell::plain(format!(": {counts}")));
+        vec![line.show(style)]
+    })
 }
 
-async fn wait(server: &Target, args: &WaitArgs, progress: &mut Progress) -> Result<Pool, Failure> {
-    let wanted = PoolHealth::from(args.health);
-    let request = WaitForPoolRequest { name: args.pool.to_string(), health: wanted.into() };
-    if args.timeout.is_zero() {
-        return check(server, args).await;
-    }
-    let deadline = Instant::now().checked_add(args.timeout);
+async fn wait(server: &Target, args: &WaitArgs, notices: &mut Notices) -> Result<Pool, Failure> {
+    let is_asked_once = args.timeout.is_zero();
+    let patience = if is_asked_once { CALL_TIMEOUT } else { args.timeout };
+    let deadline = Instant::now().checked_add(patience);
     let deadline = deadline.ok_or_else(|| Failure::Usage("--timeout: nobody lives that long".to_owned()))?;
-    let mut pause = FIRST_PAUSE;
-    progress.begin(&request, args.timeout);
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, fastrand::u64(..));
+    let mut last = String::new();
     loop {
-        let cause = match attempt(server, &request, deadline).await? {
-            Ok(pool) => return Ok(pool),
-            Err(cause) => cause,
+        let cause = match timeout_at(deadline, attempt(server, args, deadline)).await {
+            Ok(Ok(pool)) => return Ok(pool),
+            Ok(Err(Refusal::Permanent(failure))) => return Err(failure),
+            Ok(Err(Refusal::Temporary(cause))) => cause,
+            Err(_) => format!("no answer from the service at {server}"),
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        if left <= LAST_WORD {
-            return Err(Failure::TimedOut(last_word(&cause, args.timeout)));
+        if is_asked_once || left <= LAST_ATTEMPT {
+            let timeout = humantime::format_duration(args.timeout);
+            return Err(Failure::TimedOut(format!("not within {timeout}: {cause}")));
         }
-        progress.tell(&cause);
-        sleep(cmp::min(pause, left)).await;
-        pause = cmp::min(pause * 2, LONGEST_PAUSE);
+        if last != cause {
+            notices.say(&format!("wait: {}; trying again", cause.trim_end_matches('.')));
+            last = cause;
+        }
+        sleep(cmp::min(backoff.next(), left)).await;
     }
 }
 
-/// Asks how it is now, and waits for nothing but the answer.
-async fn check(server: &Target, args: &WaitArgs) -> Result<Pool, Failure> {
-    let question = GetPoolRequest { name: args.pool.to_string() };
-    let answered = match Client::connect(server).await {
-        Ok(client) => client.pools().get_pool(request(question)).await,
-        Err(Failure::Unreachable(cause)) => {
-            return Err(Failure::TimedOut(last_word(&NotYet::Unreachable(cause), args.timeout)));
-        }
-        Err(failure) => return Err(failure),
-    };
-    let cause = match answered {
-        Err(status) => not_yet(status)?,
-        Ok(response) => {
-            let pool = promised(response.into_inner().pool, "pool")?;
-            if args.health.is_met_by(pool.health()) {
-                return Ok(pool);
-            }
-            let (name, health) = (text::pool_name(&pool.name), text::health(pool.health));
-            NotYet::Unmet(format!(
-                "pool {name} is {health}: {} of {} peers ready",
-                pool.ready_count, pool.peer_count
-            ))
-        }
-    };
-    Err(Failure::TimedOut(last_word(&cause, args.timeout)))
-}
-
-/// Asks once, and until the deadline if there is somebody to ask.
-async fn attempt(
-    server: &Target,
-    request: &WaitForPoolRequest,
-    deadline: Instant,
-) -> Result<Result<Pool, NotYet>, Failure> {
-    let silence = || NotYet::Unreachable(format!("no answer from the service at {server}"));
-    let client = match tokio::time::timeout_at(deadline, Client::connect(server)).await {
-        Ok(Ok(client)) => client,
-        Ok(Err(Failure::Unreachable(cause))) => return Ok(Err(NotYet::Unreachable(cause))),
-        Ok(Err(failure)) => return Err(failure),
-        Err(_) => return Ok(Err(silence())),
-    };
-    let mut request = Request::new(request.clone());
+/// Connects, and asks the service to answer when the pool has the health.
+async fn attempt(server: &Target, args: &WaitArgs, deadline: Instant) -> Result<Pool, Refusal> {
+    let mut pools = Client::connect(server).await?.pools();
+    let name = args.pool.clone();
+    if args.timeout.is_zero() {
+        let response = pools.get_pool(GetPoolRequest { name }).await?.into_inner();
+        let pool = promised(response.pool, "pool")?;
+        return if is_met(args.health, &pool) { Ok(pool) } else { Err(unmet(&pool)) };
+    }
+    let mut request = Request::new(WaitForPoolRequest { name, health: args.health });
     request.set_timeout(cmp::min(deadline.saturating_duration_since(Instant::now()), LONGEST_CALL));
-    match tokio::time::timeout_at(deadline, client.pools().wait_for_pool(request)).await {
-        Ok(Ok(response)) => Ok(Ok(promised(response.into_inner().pool, "pool")?)),
-        Ok(Err(status)) => not_yet(status).map(Err),
-        Err(_) => Ok(Err(silence())),
-    }
+    Ok(promised(pools.wait_for_pool(request).await?.into_inner().pool, "pool")?)
 }
 
-/// Whether asking again may help.
-fn not_yet(status: Status) -> Result<NotYet, Failure> {
-    if exit::is_permanent(&status) {
-        return Err(status.into());
-    }
-    let cause = match (exit::reason(&status).as_str(), status.code()) {
-        ("CONDITION_NOT_MET", _) => return Ok(NotYet::Unmet(state(&status))),
-        // The transport gave up, here or there, before the service answered.
-        ("", Code::DeadlineExceeded | Code::Cancelled) => "no answer from the service".to_owned(),
-        _ => exit::describe_with_origin(&status),
-    };
-    Ok(NotYet::Unreachable(cause))
+fn is_met(wanted: i32, pool: &Pool) -> bool {
+    let is_better = wanted == i32::from(PoolHealth::Degraded) && pool.health() == PoolHealth::Healthy;
+    pool.health == wanted || is_better
 }
 
-/// The pool as it was when the service gave up: `pool default is DEGRADED: 1 of 2 peers ready`.
-fn state(status: &Status) -> String {
-    let told = status.get_details_error_info().map(|info| info.metadata).unwrap_or_default();
-    let field = |name: &str| text::plain(told.get(name).map_or("?", String::as_str));
-    let (pool, health) = (field("pool"), field("health"));
-    let health = health.strip_prefix("POOL_HEALTH_").unwrap_or(&health);
-    let (ready, peers) = (field("ready_count"), field("peer_count"));
-    format!("pool {} is {health}: {ready} of {peers} peers ready", text::pool_name(&pool))
+fn unmet(pool: &Pool) -> Refusal {
+    let (name, health) = (text::pool_name(&pool.name), text::health(pool.health));
+    let counts = text::ready_of(pool.ready_count, pool.peer_count);
+    Refusal::Temporary(format!("pool {name} is {health}: {counts}"))
 }
 
-fn last_word(cause: &NotYet, timeout: Duration) -> String {
-    let (NotYet::Unmet(cause) | NotYet::Unreachable(cause)) = cause;
-    format!("not within {}: {cause}", humantime::format_duration(timeout))
-}
-
-/// Says on standard error why the wait goes on and, at a terminal, what is waited for.
-struct Progress {
-    notices: Box<dyn Write + Send>,
-    is_terminal: bool,
-    style: Style,
-    last: String,
-}
-
-impl Progress {
-    fn new(globals: &GlobalArgs) -> Self {
-        let stderr = io::stderr();
-        let (is_terminal, style) = (stderr.is_terminal(), globals.style(&stderr));
-        Self { notices: Box::new(stderr), is_terminal, style, last: String::new() }
-    }
-
-    fn begin(&mut self, request: &WaitForPoolRequest, timeout: Duration) {
-        if !self.is_terminal {
-            return;
-        }
-        let health = text::health(request.health);
-        let (pool, timeout) = (text::pool_name(&request.name), humantime::format_duration(timeout));
-        self.say(&format!("waiting for pool {pool} to be {health}, at most {timeout}"));
-    }
-
-    /// Says it if it is news.
-    fn tell(&mut self, cause: &NotYet) {
-        let (NotYet::Unmet(text) | NotYet::Unreachable(text)) = cause;
-        if self.last != *text {
-            self.say(&format!("{}; trying again", text.trim_end_matches('.')));
-            self.last.clone_from(text);
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Unreachable(cause) => Self::Temporary(cause),
+            failure => Self::Permanent(failure),
         }
     }
+}
 
-    fn say(&mut self, line: &str) {
-        let line = self.style.paint(style::NOTICE, &text::plain(&format!("wait: {line}")));
-        let _ = writeln!(self.notices, "{line}"); // nobody has to listen
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        if exit::is_permanent(&status) {
+            return Self::Permanent(status.into());
+        }
+        match (exit::reason(&status).as_str(), status.code()) {
+            ("CONDITION_NOT_MET", _) => unmet(&pool_of(&status)),
+            // The transport gave up, here or there, before the service answered.
+            ("", Code::DeadlineExceeded | Code::Cancelled) => {
+                Self::Temporary("no answer from the service".to_owned())
+            }
+            _ => Self::Temporary(exit::describe_with_origin(&status)),
+        }
+    }
+}
+
+/// The pool as it was when the service gave up.
+fn pool_of(status: &Status) -> Pool {
+    let metadata = status.get_details_error_info().map(|info| info.metadata).unwrap_or_default();
+    let field = |name: &str| metadata.get(name).map(|value| text::plain(value)).unwrap_or_default();
+    Pool {
+        name: field("pool"),
+        health: PoolHealth::from_str_name(&field("health")).unwrap_or_default().into(),
+        ready_count: field("ready_count").parse().unwrap_or_default(),
+        peer_count: field("peer_count").parse().unwrap_or_default(),
+        ..Pool::default()
     }
 }
 

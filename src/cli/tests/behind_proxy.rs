@@ -15,7 +15,7 @@ use crate::{
     cli::{
         exit::Exit,
         target::Target,
-        watch::{follow::follow_with_jitter, follower::Follower},
+        watch::{follow::follow, follower::Follower},
     },
     config::{Admin, Overrides},
 };
@@ -39,12 +39,7 @@ pub(crate) async fn stop_service(service: Service) {
 }
 
 fn watch_everything() -> Follower {
-    Follower::new(WatchPeerStatusRequest::default())
-}
-
-/// No pause between attempts.
-fn no_jitter() -> f64 {
-    0.0
+    Follower::new(WatchPeerStatusRequest::default()).without_pauses()
 }
 
 /// Answers of a proxy, and what is said of each.
@@ -79,7 +74,7 @@ async fn a_watch_goes_on_after_the_errors_of_a_proxy_and_says_each_once() {
     let proxy = Proxy::start(service.address().to_string(), ERRORS[0].0).await;
     let (mut printer, messages, notices) = json_printer();
     let stop = CancellationToken::new();
-    let watch = follow_with_jitter(&proxy.address, watch_everything(), &mut printer, &stop, no_jitter);
+    let watch = follow(&proxy.address, watch_everything(), &mut printer, &stop);
     let script = async {
         make_errors(&proxy, &notices).await;
         proxy.answer(Answer::Forward);
@@ -113,7 +108,7 @@ async fn a_watch_of_a_wrong_address_says_so_at_once_and_keeps_trying() {
     let address = free_address().await;
     let (mut printer, _, notices) = json_printer();
     let stop = CancellationToken::new();
-    let watch = follow_with_jitter(&address, watch_everything(), &mut printer, &stop, || 1.0);
+    let watch = follow(&address, watch_everything(), &mut printer, &stop);
     let script = async {
         notices.until("\n").await;
         stop.cancel();
@@ -124,7 +119,7 @@ async fn a_watch_of_a_wrong_address_says_so_at_once_and_keeps_trying() {
         notices.text(),
         format!(
             "watch: cannot reach the service at {address}: connection refused. Is `peerstatus serve` running? Use \
-             --server or PEERSTATUS_SERVER; trying again in 0.2 s\n"
+             --server or PEERSTATUS_SERVER; trying again at once\n"
         )
     );
 }
@@ -135,7 +130,7 @@ async fn a_watch_until_synced_needs_its_first_attempt() {
     let (mut printer, _, notices) = json_printer();
     let request = WatchPeerStatusRequest { stop_after_sync: true, ..Default::default() };
     let stop = CancellationToken::new();
-    let end = follow_with_jitter(&address, Follower::new(request), &mut printer, &stop, no_jitter).await;
+    let end = follow(&address, Follower::new(request), &mut printer, &stop).await;
     let failure = end.unwrap_err();
     assert_eq!(failure.exit(), Exit::Unreachable);
     assert!(

@@ -7,10 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::cli::{
-    style::Style,
-    watch::printer::{Form, Printer},
-};
+use crate::cli::{notices::Notices, watch::printer::Printer};
 
 #[derive(Clone, Default)]
 pub(crate) struct Shared(Arc<Mutex<Vec<u8>>>, Arc<Notify>);
@@ -47,7 +44,6 @@ impl Write for Shared {
 /// A printer of a watch, the messages that it prints in JSON, and its notices.
 pub(crate) fn json_printer() -> (Printer, Shared, Shared) {
     let (messages, notices) = (Shared::default(), Shared::default());
-    let printer =
-        Printer::to(Form::Json, Box::new(messages.clone()), Box::new(notices.clone()), Style::default());
+    let printer = Printer::json(messages.clone(), Notices::to(notices.clone()));
     (printer, messages, notices)
 }

@@ -33,13 +33,9 @@ use crate::{
     cli::{
         client::Client,
         exit::{Exit, Failure},
-        style::Style,
+        notices::Notices,
         target::Target,
-        watch::{
-            follow::follow,
-            follower::Follower,
-            printer::{Form, Printer},
-        },
+        watch::{follow::follow, follower::Follower, printer::Printer},
     },
 };
 
@@ -144,7 +140,8 @@ async fn a_watch_goes_on_where_it_was_and_shows_nothing_twice() {
     let (mut printer, messages, notices) = json_printer();
     let request = WatchPeerStatusRequest { user_data: "mine".into(), ..Default::default() };
     let stop = CancellationToken::new();
-    let end = follow(&service.address, Follower::new(request.clone()), &mut printer, &stop).await;
+    let end =
+        follow(&service.address, Follower::new(request.clone()).without_pauses(), &mut printer, &stop).await;
 
     let failure = end.unwrap_err();
     assert_eq!(failure.exit(), Exit::Failed);
@@ -178,7 +175,8 @@ async fn a_connection_that_breaks_is_made_again() {
         }
         relay(&proxy, &service.address).await;
     };
-    let (end, ()) = tokio::join!(follow(&address, Follower::new(request), &mut printer, &stop), script);
+    let (end, ()) =
+        tokio::join!(follow(&address, Follower::new(request).without_pauses(), &mut printer, &stop), script);
 
     assert_eq!(end.unwrap_err().exit(), Exit::Failed);
     assert_eq!(service.requests.recv().await.unwrap().resume_after, None);
@@ -199,7 +197,13 @@ async fn a_listener_that_a_restart_has_cost_is_made_again() {
     let mut service = Service::start(scripts).await;
     let (mut printer, messages, notices) = json_printer();
     let request = WatchPeerStatusRequest { listener: "listeners/abc".into(), ..Default::default() };
-    let end = follow(&service.address, Follower::new(request), &mut printer, &CancellationToken::new()).await;
+    let end = follow(
+        &service.address,
+        Follower::new(request).without_pauses(),
+        &mut printer,
+        &CancellationToken::new(),
+    )
+    .await;
 
     assert_eq!(end.unwrap_err().exit(), Exit::Failed, "it was destroyed at last");
     assert_eq!(service.created.recv().await.unwrap().listener_id, "abc");
@@ -231,7 +235,8 @@ async fn a_watch_ends_when_it_is_told_to_or_nobody_reads() {
     let mut service = Service::start([live(), live()]).await;
     let (mut printer, ..) = json_printer();
     let stop = CancellationToken::new();
-    let watch = follow(&service.address, Follower::new(Default::default()), &mut printer, &stop);
+    let watch =
+        follow(&service.address, Follower::new(Default::default()).without_pauses(), &mut printer, &stop);
     let (end, ()) = tokio::join!(watch, async {
         service.requests.recv().await.unwrap();
         stop.cancel();
@@ -247,9 +252,13 @@ async fn a_watch_ends_when_it_is_told_to_or_nobody_reads() {
             Ok(())
         }
     }
-    let mut printer = Printer::to(Form::Json, Box::new(Closed), Box::new(io::sink()), Style::default());
-    let end =
-        follow(&service.address, Follower::new(Default::default()), &mut printer, &CancellationToken::new())
-            .await;
+    let mut printer = Printer::json(Closed, Notices::to(io::sink()));
+    let end = follow(
+        &service.address,
+        Follower::new(Default::default()).without_pauses(),
+        &mut printer,
+        &CancellationToken::new(),
+    )
+    .await;
     assert!(matches!(end, Err(Failure::OutputClosed)));
 }

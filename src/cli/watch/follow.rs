@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::{error::Elapsed, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
 use crate::{
-    api::pb::{CreateListenerRequest, WatchPeerStatusResponse},
+    api::pb::WatchPeerStatusResponse,
     cli::{
         client::{CALL_TIMEOUT, Client, promised},
         exit::{self, Failure},
@@ -25,31 +25,17 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3).saturating_add(Duration::from_secs(5));
 
 /// Follows a watch until `stop`, or until there is nothing more to follow. Reconnects and resumes by itself.
-///
-/// # Errors
-/// See [`Next::Fail`]; or the output is closed.
-pub async fn follow(
-    server: &Target,
-    follower: Follower,
-    printer: &mut Printer,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    follow_with_jitter(server, follower, printer, stop, fastrand::f64).await
-}
-
-/// The same. `jitter` returns numbers from 0 to 1.
-pub(in crate::cli) async fn follow_with_jitter(
+pub(crate) async fn follow(
     server: &Target,
     mut follower: Follower,
     printer: &mut Printer,
     stop: &CancellationToken,
-    jitter: fn() -> f64,
 ) -> Result<(), Failure> {
     loop {
-        let Some(end) = stop.run_until_cancelled(attend(server, &mut follower, printer)).await else {
+        let Some(end) = stop.run_until_cancelled(watch_once(server, &mut follower, printer)).await else {
             return Ok(());
         };
-        match follower.ended(end?, jitter()) {
+        match follower.ended(end?) {
             Next::Done => return Ok(()),
             Next::Fail(failure) => return Err(failure),
             Next::Retry { after, notice } => {
@@ -65,7 +51,7 @@ pub(in crate::cli) async fn follow_with_jitter(
 }
 
 /// One stream, from the connection to its end.
-async fn attend(server: &Target, follower: &mut Follower, printer: &mut Printer) -> Result<End, Failure> {
+async fn watch_once(server: &Target, follower: &mut Follower, printer: &mut Printer) -> Result<End, Failure> {
     let mut stream = match open(server, follower).await {
         Ok(stream) => stream,
         Err(end) => return Ok(end),
@@ -77,9 +63,9 @@ async fn attend(server: &Target, follower: &mut Follower, printer: &mut Printer)
             Ok(Err(status)) => return Ok(End::Status(status)),
             Err(_) => return Ok(silence(SILENCE_TIMEOUT)),
         };
-        let heard = follower.heard(&message);
-        heard.notices.iter().for_each(|notice| printer.notice(notice));
-        if heard.show {
+        let (is_news, notices) = follower.apply(&message);
+        notices.iter().for_each(|notice| printer.notice(notice));
+        if is_news {
             printer.message(&message)?;
         }
     }
@@ -92,26 +78,21 @@ async fn open(server: &Target, follower: &mut Follower) -> Result<Streaming<Watc
     })?;
     let mut listeners = client.listeners();
     if let Some(request) = follower.cursor_request() {
-        let response = answered(timeout(CALL_TIMEOUT, listeners.get_listener(request)).await)?;
+        let response = answer(listeners.get_listener(request)).await?;
         let listener = promised(response.listener, "listener").map_err(End::Failed)?;
         follower.begin_after(listener.cursor);
     }
     if let Some(listener) = follower.lost_listener() {
-        make_again(&client, listener).await?;
+        match answer(listeners.create_listener(listener)).await {
+            Err(End::Status(status)) if exit::reason(&status) == "LISTENER_EXISTS" => {} // another client made it
+            created => drop(created?),
+        }
     }
-    answered(timeout(CALL_TIMEOUT, listeners.watch_peer_status(follower.request())).await)
+    answer(listeners.watch_peer_status(follower.request())).await
 }
 
-/// Somebody else may have made the listener meanwhile, with whom it is shared as before.
-async fn make_again(client: &Client, listener: CreateListenerRequest) -> Result<(), End> {
-    match answered(timeout(CALL_TIMEOUT, client.listeners().create_listener(listener)).await) {
-        Err(End::Status(status)) if exit::reason(&status) == "LISTENER_EXISTS" => Ok(()),
-        created => created.map(drop),
-    }
-}
-
-fn answered<M>(answer: Result<Result<Response<M>, Status>, Elapsed>) -> Result<M, End> {
-    match answer {
+async fn answer<M>(rpc: impl Future<Output = Result<Response<M>, Status>>) -> Result<M, End> {
+    match timeout(CALL_TIMEOUT, rpc).await {
         Ok(answer) => answer.map(Response::into_inner).map_err(End::Status),
         Err(_) => Err(silence(CALL_TIMEOUT)),
     }

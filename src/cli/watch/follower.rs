@@ -1,7 +1,7 @@
-//! The decisions of a watch: what is new, what was missed, where to go on after the stream ended, and whether to. A
-//! value: no connection, no clock, no output, no randomness of its own.
+//! The decisions of a watch: what is new, what was missed, whether and where to resume after the stream ended. It opens
+//! no connection, reads no clock and prints nothing.
 
-use std::{cmp, time::Duration};
+use std::time::Duration;
 
 use tonic::Status;
 use tonic_types::StatusExt as _;
@@ -13,9 +13,10 @@ use crate::{
     },
     cli::{
         exit::{self, Failure},
-        filter,
+        filter, text,
         watch::notice::Notice,
     },
+    peer::Backoff,
 };
 
 /// The first attempt comes within this: a connection that broke by accident is usually back at once.
@@ -25,18 +26,9 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// A service that asks for more patience than this is not believed.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// What to do with a message.
-#[derive(Debug, PartialEq)]
-pub struct Heard {
-    /// Whether it is news to the reader.
-    pub show: bool,
-    /// What to tell before it.
-    pub notices: Vec<Notice>,
-}
-
 /// How a stream, or the attempt to get one, ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     /// With OK.
     Closed,
     /// With an error, of the service or of the connection.
@@ -49,7 +41,7 @@ pub enum End {
 
 /// What to do next.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// All is done.
     Done,
     /// Send [`Follower::request`] again.
@@ -64,15 +56,6 @@ pub enum Next {
     Fail(Failure),
 }
 
-/// Which parts of the state the reader has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Nothing, or an unfinished snapshot: there is no place to go on from.
-    Incomplete,
-    /// Everything up to `resume_after`.
-    Complete,
-}
-
 /// How much there is in a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
 struct Found {
@@ -82,13 +65,12 @@ struct Found {
 
 /// Follows one watch across its streams.
 #[derive(Debug)]
-pub struct Follower {
+pub(crate) struct Follower {
     request: WatchPeerStatusRequest,
     /// Whether the first stream begins after the last change that the listener was sent.
     resumes_listener: bool,
-    phase: Phase,
-    /// The last thing processed; meaningless while incomplete.
-    resume_after: Option<Cursor>,
+    /// The last revision processed; `None` while there is no complete snapshot before it.
+    place: Option<Cursor>,
     /// Process of the service that the present stream speaks of.
     epoch: Option<u64>,
     /// What the next change must name as its predecessor.
@@ -103,6 +85,7 @@ pub struct Follower {
     was_synced: bool,
     /// The last snapshot of the present stream, if there was one.
     found: Option<Found>,
+    backoff: Backoff,
     /// Attempts that failed since the last `synced`.
     failures: u32,
     /// What ended the last stream, until the next one begins.
@@ -117,13 +100,11 @@ pub struct Follower {
 
 impl Follower {
     /// Begins with `request`, as it is.
-    #[must_use]
-    pub const fn new(request: WatchPeerStatusRequest) -> Self {
+    pub(crate) fn new(request: WatchPeerStatusRequest) -> Self {
         Self {
             request,
             resumes_listener: false,
-            phase: Phase::Incomplete,
-            resume_after: None,
+            place: None,
             epoch: None,
             chain: None,
             shown: 0,
@@ -131,6 +112,7 @@ impl Follower {
             is_synced: false,
             was_synced: false,
             found: None,
+            backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY, fastrand::u64(..)),
             failures: 0,
             outage: None,
             retry_after: Duration::ZERO,
@@ -140,30 +122,32 @@ impl Follower {
     }
 
     /// Begins with `request`, after the last change that its listener was sent.
-    #[must_use]
-    pub fn resuming(request: WatchPeerStatusRequest) -> Self {
+    pub(crate) fn resuming(request: WatchPeerStatusRequest) -> Self {
         Self { resumes_listener: true, ..Self::new(request) }
     }
 
+    /// The same without pauses between attempts.
+    #[cfg(test)]
+    pub(crate) fn without_pauses(self) -> Self {
+        Self { backoff: Backoff::new(Duration::ZERO, Duration::ZERO, 0), ..self }
+    }
+
     /// Asks for the cursor to begin after, if there is one to ask for. [`Follower::begin_after`] takes the answer.
-    #[must_use]
-    pub fn cursor_request(&self) -> Option<GetListenerRequest> {
+    pub(crate) fn cursor_request(&self) -> Option<GetListenerRequest> {
         let is_needed = self.resumes_listener && !self.was_attached;
         is_needed.then(|| GetListenerRequest { name: self.request.listener.clone() })
     }
 
     /// Has the first stream begin after `cursor`.
-    pub fn begin_after(&mut self, cursor: Option<Cursor>) {
+    pub(crate) fn begin_after(&mut self, cursor: Option<Cursor>) {
         self.request.resume_after = cursor;
     }
 
     /// What to create before that: the listener, as it was, if the service has lost it.
-    #[must_use]
-    pub fn lost_listener(&self) -> Option<CreateListenerRequest> {
+    pub(crate) fn lost_listener(&self) -> Option<CreateListenerRequest> {
         let listener = self.listener.as_ref().filter(|_| self.is_lost)?;
-        let id = listener.name.strip_prefix("listeners/").unwrap_or(&listener.name);
         Some(CreateListenerRequest {
-            listener_id: id.to_owned(),
+            listener_id: text::listener_name(&listener.name).to_owned(),
             filter: listener.filter.clone(),
             user_data: listener.user_data.clone(),
             idle_ttl: listener.idle_ttl,
@@ -171,22 +155,16 @@ impl Follower {
     }
 
     /// What to ask for now: what was asked first, and then what comes after all that was processed.
-    #[must_use]
-    pub fn request(&self) -> WatchPeerStatusRequest {
+    pub(crate) fn request(&self) -> WatchPeerStatusRequest {
         let mut request = self.request.clone();
         if self.was_attached {
-            request.resume_after = self.place();
+            request.resume_after = self.place;
         }
         request
     }
 
-    /// Where a new stream can go on.
-    fn place(&self) -> Option<Cursor> {
-        self.resume_after.filter(|_| self.phase == Phase::Complete)
-    }
-
-    /// Takes a message of the stream.
-    pub fn heard(&mut self, message: &WatchPeerStatusResponse) -> Heard {
+    /// Takes a message of the stream. Returns whether it is news to the reader, and what to tell before it.
+    pub(crate) fn apply(&mut self, message: &WatchPeerStatusResponse) -> (bool, Vec<Notice>) {
         let mut notices = Vec::new();
         let mut show = true;
         match &message.event {
@@ -195,7 +173,7 @@ impl Follower {
                 let found = self.found.get_or_insert_default();
                 found.pools += part.pools.len();
                 found.peers += part.peers.len();
-                self.phase = Phase::Incomplete;
+                self.place = None;
                 self.chain = Some(message.revision);
                 self.shown = self.shown.max(message.revision);
             }
@@ -206,11 +184,12 @@ impl Follower {
                 }
                 (self.is_synced, self.was_synced) = (true, true);
                 self.failures = 0;
+                self.backoff.reset();
             }
             Some(Event::Change(_)) => show = self.changed(message, &mut notices),
             Some(Event::Reset(reset)) => {
                 self.found = None;
-                self.phase = Phase::Incomplete;
+                self.place = None;
                 notices.push(Notice::Missed(*reset));
             }
             Some(Event::Heartbeat(heartbeat)) => {
@@ -223,11 +202,11 @@ impl Follower {
             }
             None => show = false, // an event that this build does not know
         }
-        Heard { show, notices }
+        (show, notices)
     }
 
     fn attached(&mut self, attached: &Attached, notices: &mut Vec<Notice>) {
-        let asked = if self.was_attached { self.place() } else { self.request.resume_after };
+        let asked = self.request().resume_after;
         let epoch = attached.cursor.map(|cursor| cursor.epoch);
         if self.epoch != epoch {
             self.shown = 0; // another process counts its revisions anew
@@ -254,7 +233,7 @@ impl Follower {
             }
             self.move_to(attached.cursor);
         } else {
-            self.phase = Phase::Incomplete;
+            self.place = None;
         }
     }
 
@@ -287,8 +266,7 @@ impl Follower {
 
     /// Everything up to `cursor` is processed, whatever was before.
     fn move_to(&mut self, cursor: Option<Cursor>) {
-        self.resume_after = cursor;
-        self.phase = Phase::Complete;
+        self.place = cursor;
         if let Some(cursor) = cursor {
             self.epoch = Some(cursor.epoch);
             self.shown = self.shown.max(cursor.revision);
@@ -297,29 +275,29 @@ impl Follower {
 
     /// Everything up to `cursor` is processed, if everything before it was.
     fn advance(&mut self, cursor: Option<Cursor>) {
-        if self.phase == Phase::Complete && cursor.is_some() {
-            self.resume_after = cursor;
+        if self.place.is_some() && cursor.is_some() {
+            self.place = cursor;
         }
     }
 
-    /// Takes the end of a stream, or of an attempt to get one. `jitter` is a random number from 0 to 1.
-    pub fn ended(&mut self, end: End, jitter: f64) -> Next {
+    /// Takes the end of a stream, or of an attempt to get one.
+    pub(crate) fn ended(&mut self, end: End) -> Next {
         let retry_after = std::mem::take(&mut self.retry_after);
         match end {
             End::Closed if self.request.stop_after_sync && self.is_synced => Next::Done,
-            End::Closed => self.retry("the service ended the stream".to_owned(), retry_after, jitter),
-            End::Status(status) if self.loses_listener(&status) => self.make_again(&status, jitter),
+            End::Closed => self.retry("the service ended the stream".to_owned(), retry_after),
+            End::Status(status) if self.loses_listener(&status) => self.make_again(&status),
             End::Status(status) if self.is_permanent(&status) || self.is_one_shot() => {
                 Next::Fail(status.into())
             }
             End::Status(status) => {
                 let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 let retry_after = retry_after.max(asked.unwrap_or_default());
-                self.retry(self.cause(status), retry_after, jitter)
+                self.retry(self.cause(status), retry_after)
             }
             End::Lost(cause) if self.is_one_shot() => Next::Fail(Failure::Unreachable(cause)),
-            End::Lost(cause) => self.retry(cause, retry_after, jitter),
-            End::Failed(failure) if self.was_attached => self.retry(failure.to_string(), retry_after, jitter),
+            End::Lost(cause) => self.retry(cause, retry_after),
+            End::Failed(failure) if self.was_attached => self.retry(failure.to_string(), retry_after),
             End::Failed(failure) => Next::Fail(failure),
         }
     }
@@ -357,9 +335,9 @@ impl Follower {
     }
 
     /// At once, but for one that is gone again as soon as it was made.
-    fn make_again(&mut self, status: &Status, jitter: f64) -> Next {
+    fn make_again(&mut self, status: &Status) -> Next {
         let was_lost = std::mem::replace(&mut self.is_lost, true);
-        let retry = self.retry(exit::describe(status), Duration::ZERO, jitter);
+        let retry = self.retry(exit::describe(status), Duration::ZERO);
         let name = self.listener.as_ref().map(|listener| listener.name.clone()).unwrap_or_default();
         match was_lost {
             true => retry,
@@ -367,9 +345,8 @@ impl Follower {
         }
     }
 
-    fn retry(&mut self, cause: String, retry_after: Duration, jitter: f64) -> Next {
-        let ceiling = FIRST_DELAY.saturating_mul(1 << cmp::min(self.failures, 8)).min(LONGEST_DELAY);
-        let after = ceiling.mul_f64(jitter.clamp(0.0, 1.0)).max(retry_after.min(LONGEST_RETRY_AFTER));
+    fn retry(&mut self, cause: String, retry_after: Duration) -> Next {
+        let after = self.backoff.next().max(retry_after.min(LONGEST_RETRY_AFTER));
         self.failures = self.failures.saturating_add(1);
         let is_news = self.outage.as_ref() != Some(&cause);
         let notice = is_news.then(|| Notice::Lost { cause: cause.clone(), retry_after: after });
@@ -378,12 +355,10 @@ impl Follower {
     }
 }
 
-/// The duration, or zero if it is unset, negative or none. The conversion of the type would overflow with some.
+/// The duration, or zero if it is unset or not valid. The conversion of the type would overflow with some.
 fn positive(duration: Option<prost_types::Duration>) -> Duration {
-    let parts =
-        duration.and_then(|given| Some((given.seconds.try_into().ok()?, given.nanos.try_into().ok()?)));
-    let parts = parts.filter(|(_, nanos)| *nanos < 1_000_000_000);
-    parts.map_or(Duration::ZERO, |(seconds, nanos)| Duration::new(seconds, nanos))
+    let valid = duration.filter(|given| given.seconds >= 0 && (0..1_000_000_000).contains(&given.nanos));
+    valid.and_then(|given| given.try_into().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::api::pb::{Reset, ResetReason};
 
 /// Something about the stream that the person who reads it must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
+pub(crate) enum Notice {
     /// The stream ended and will be tried again.
     Lost {
         /// What ended it.

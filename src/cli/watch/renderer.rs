@@ -1,5 +1,5 @@
-//! The messages of a watch as lines for people: first the state, then one line for each change. Pure; the caller
-//! prints.
+//! The messages of a watch as lines for people: first the state, then the changes as rows of one table. The caller
+//! prints them.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -12,78 +12,48 @@ use crate::{
     },
     cli::{
         filter,
-        origins::{self, Origins},
         style::{self, Style},
-        table::{Cell, GAP, Table, line},
+        table::{Cell, Columns, table},
         text,
     },
 };
 
-/// `08:31:02.114`.
-const CLOCK_WIDTH: usize = 12;
-/// `DISCONNECTED`, the longest status.
-const STATUS_WIDTH: usize = 12;
-/// `→ ` before it.
-const MOVE_WIDTH: usize = STATUS_WIDTH + 2;
-/// `handshake complete`, with which peers become ready.
-const REASON_WIDTH_MIN: usize = 18;
-/// `HEALTHY → DEGRADED (12/34 ready)`, after the pool's name.
-const HEALTH_WIDTH: usize = 33;
-/// On a narrow terminal, what is left of a reason.
-const REASON_WIDTH_LEAST: usize = 8;
-/// The reason's column grows up to this; what is longer pushes the health to the right on its own line only.
-const REASON_WIDTH_MAX: usize = 64;
+/// `08:31:02.114`
+const TIME_WIDTH: usize = 12;
+/// `CONNECTING → CONNECTED`
+const STATUS_WIDTH: usize = 22;
 
-/// Remembers only what keeps the columns aligned.
+/// Keeps what aligns the rows, and a snapshot until it is complete.
 #[derive(Debug)]
-pub struct Renderer {
-    style: Style,
+pub(crate) struct Renderer {
+    pub(crate) style: Style,
+    /// Whether nothing comes after the state.
+    until_synced: bool,
     /// Short names of the pools seen; with more than one, peers are shown as `pool/peer`.
     pools: BTreeSet<String>,
-    peer_width: usize,
-    reason_width: usize,
-    /// The snapshot that is on its way.
+    /// Of the changes: when, who, the status before and now, why.
+    columns: Columns,
     snapshot: Option<Snapshot>,
     /// How many streams there were.
     streams: usize,
-    /// Whether they tell of peers.
     hears_peers: bool,
-    after_state: AfterState,
-    origins: Origins,
-}
-
-/// What comes after the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AfterState {
-    Changes,
-    Nothing,
 }
 
 impl Renderer {
-    /// A renderer that has seen nothing.
-    #[must_use]
-    pub fn new(style: Style) -> Self {
+    pub(crate) fn new(style: Style, until_synced: bool) -> Self {
         Self {
             style,
+            until_synced,
             pools: BTreeSet::new(),
-            peer_width: 0,
-            reason_width: REASON_WIDTH_MIN,
+            columns: Columns::new([TIME_WIDTH, 0, STATUS_WIDTH, 0]),
             snapshot: None,
             streams: 0,
             hears_peers: true,
-            after_state: AfterState::Changes,
-            origins: Origins::default(),
         }
     }
 
-    /// For a watch that ends when the state has been told.
-    #[must_use]
-    pub fn until_synced(self) -> Self {
-        Self { after_state: AfterState::Nothing, ..self }
-    }
-
-    /// The lines for a message, without line breaks. `now` is for how long ago something was.
-    pub fn render(&mut self, message: &WatchPeerStatusResponse, now: SystemTime) -> Vec<String> {
+    /// The lines for a message, without line breaks.
+    pub(crate) fn render(&mut self, message: &WatchPeerStatusResponse, now: SystemTime) -> Vec<String> {
         match &message.event {
             Some(Event::Attached(attached)) => self.attached(attached),
             Some(Event::Snapshot(part)) => {
@@ -93,7 +63,7 @@ impl Renderer {
                 Vec::new()
             }
             Some(Event::Synced(synced)) => self.synced(synced, now),
-            Some(Event::Change(change)) => vec![self.change(change)],
+            Some(Event::Change(change)) => self.change(change),
             Some(Event::Reset(_)) => {
                 self.snapshot = None;
                 Vec::new()
@@ -108,158 +78,99 @@ impl Renderer {
         let filter = attached.listener.as_ref().and_then(|listener| listener.filter.as_ref());
         self.hears_peers = filter.is_none_or(filter::hears_peers);
         let listener = attached.listener.as_ref().map_or("", |listener| &listener.name);
-        let line = match attached.resumed {
-            _ if listener.is_empty() => return Vec::new(),
-            true if self.streams > 1 => return Vec::new(),
-            true => format!("-- watching as {listener}, from where it was --"),
-            false => format!("-- watching as {listener} --"),
-        };
-        vec![self.furniture(&line)]
+        match attached.resumed {
+            _ if listener.is_empty() => Vec::new(),
+            true if self.streams > 1 => Vec::new(),
+            true => vec![self.heading(&format!("watching as {listener}, from where it was"))],
+            false => vec![self.heading(&format!("watching as {listener}"))],
+        }
     }
 
     fn synced(&mut self, synced: &Synced, now: SystemTime) -> Vec<String> {
         let Some(snapshot) = self.snapshot.take() else {
-            return vec![self.furniture(match self.after_state {
-                AfterState::Nothing => "-- that is all; times are UTC --",
-                AfterState::Changes if self.streams > 1 => "-- live again --",
-                AfterState::Changes => "-- live; times are UTC --",
+            return vec![self.heading(match self.until_synced {
+                true => "that is all; times are UTC",
+                false if self.streams > 1 => "live again",
+                false => "live; times are UTC",
             })];
         };
-        self.origins.replace(&snapshot.peers);
-        for name in snapshot.pools.iter().map(|pool| text::pool_name(&pool.name)) {
-            self.pools.insert(name.to_owned());
-        }
+        self.pools.extend(snapshot.pools.iter().map(|pool| text::pool_name(&pool.name).to_owned()));
         self.pools.extend(snapshot.peers.iter().map(|peer| peer.pool.clone()));
         let mut lines: Vec<String> = snapshot.pools.iter().map(|pool| self.pool(pool, now)).collect();
         if !snapshot.peers.is_empty() {
-            lines.extend(self.peers(&snapshot.peers, now).lines(self.style));
+            lines.extend(self.peers(&snapshot.peers, now));
         }
         let count = match self.hears_peers {
             true => count(usize::try_from(synced.peer_count).unwrap_or(usize::MAX), "peer"),
             false => count(snapshot.pools.len(), "pool"),
         };
-        lines.push(self.furniture(&match self.after_state {
-            AfterState::Changes => format!("-- live: {count}; times are UTC --"),
-            AfterState::Nothing => format!("-- as of now: {count}; times are UTC --"),
-        }));
+        let live = if self.until_synced { "as of now" } else { "live" };
+        lines.push(self.heading(&format!("{live}: {count}; times are UTC")));
         lines
     }
 
-    /// `pool default: DEGRADED for 3m 12s, 2 of 3 ready`
+    /// `pool default: DEGRADED for 3m 12s, 2 of 3 peers ready`
     fn pool(&self, pool: &Pool, now: SystemTime) -> String {
         let since = text::age(pool.health_since.as_ref(), now);
-        let rest = format!(" for {since}, {} of {} ready", pool.ready_count, pool.peer_count);
-        Cell::plain(&format!("pool {}: ", text::pool_name(&pool.name)))
+        let counts = text::ready_of(pool.ready_count, pool.peer_count);
+        Cell::plain(format!("pool {}: ", text::pool_name(&pool.name)))
             .and(Cell::health(pool.health))
-            .and(Cell::plain(&rest))
+            .and(Cell::plain(format!(" for {since}, {counts}")))
             .show(self.style)
     }
 
-    fn peers(&mut self, peers: &[Peer], now: SystemTime) -> Table {
-        let mut table = Table::new(&["PEER", "STATUS", "SINCE", "FAILURES", "REASON"]);
+    fn peers(&mut self, peers: &[Peer], now: SystemTime) -> Vec<String> {
+        let mut rows = Vec::new();
         for peer in peers {
-            table.push(vec![
-                self.peer_name(&peer.name),
+            let name = self.peer_name(&peer.name);
+            self.columns.grow(&[Cell::default(), name.clone()]);
+            rows.push(vec![
+                name,
                 Cell::status(peer.status),
-                Cell::plain(&text::age(peer.status_since.as_ref(), now)),
-                Cell::count(peer.consecutive_failures.into()),
+                Cell::plain(text::age(peer.status_since.as_ref(), now)),
+                match peer.consecutive_failures {
+                    0 => Cell::default(), // what is not zero stands out
+                    failures => Cell::plain(failures),
+                },
                 Cell::reason_and_detail(peer),
             ]);
         }
-        table
+        table(&["PEER", "STATUS", "SINCE", "FAILURES", "REASON"], rows, "", self.style)
     }
 
-    /// The peer's cell; its column grows to hold it.
-    fn peer_name(&mut self, name: &str) -> Cell {
+    fn peer_name(&self, name: &str) -> Cell {
         let address = text::peer_address(name);
-        let pool =
-            name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/")).map(|(pool, _)| pool);
-        let cell = match pool {
-            Some(pool) if self.pools.len() > 1 => Cell::plain(&format!("{pool}/{address}")),
+        let pool = name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/"));
+        match pool {
+            Some((pool, _)) if self.pools.len() > 1 => Cell::plain(format!("{pool}/{address}")),
             _ => Cell::plain(address),
-        };
-        self.peer_width = self.peer_width.max(cell.width());
-        cell
-    }
-
-    /// Time, peer, what happened, why, and what it did to the pool.
-    fn change(&mut self, change: &Change) -> String {
-        let Some((event, peer)) = change.peer.as_ref().and_then(|event| Some((event, event.peer.as_ref()?)))
-        else {
-            let event = change.health.clone().unwrap_or_default();
-            let health = health(&event);
-            let cause = self.peer_name(&event.cause).dimmed();
-            return line([(&clock(event.time), 0), (&cause, self.peer_width), (&health, 0)], self.style);
-        };
-        self.pools.insert(peer.pool.clone());
-        let moved = movement(event, peer, self.origins.moved(event));
-        let name = self.peer_name(&peer.name);
-        let columns = self.style.columns().unwrap_or(usize::MAX);
-        let pool_width = self.pools.iter().map(|pool| pool.chars().count()).max().unwrap_or(0);
-        let widths = [CLOCK_WIDTH, self.peer_width, STATUS_WIDTH, MOVE_WIDTH];
-        let before_reason = widths.iter().sum::<usize>() + widths.len() * GAP.len();
-        let after_reason = GAP.len() + pool_width + ": ".len() + HEALTH_WIDTH;
-        match columns.checked_sub(before_reason + REASON_WIDTH_MIN + after_reason) {
-            Some(_) => self.wide(event, moved, &name, change.health.as_ref(), columns - before_reason),
-            None => self.narrow(event, moved, name, change.health.as_ref(), columns),
         }
     }
 
-    /// All there is to tell, with `room` for the reason and the health.
-    fn wide(
-        &mut self,
-        event: &PeerChange,
-        (before, after, why): Movement,
-        name: &Cell,
-        change: Option<&HealthChange>,
-        room: usize,
-    ) -> String {
-        let health = change.map(health).unwrap_or_default();
-        let room = if change.is_some() { room.saturating_sub(GAP.len() + health.width()) } else { room };
-        let why = why.cut(room);
-        self.reason_width = self.reason_width.max(why.width()).min(REASON_WIDTH_MAX);
-        let columns = [
-            (&clock(event.time), 0),
-            (name, self.peer_width),
-            (&before, STATUS_WIDTH),
-            (&after, MOVE_WIDTH),
-            (&why, self.reason_width.min(room)),
-            (&health, 0),
-        ];
-        line(columns, self.style)
+    /// A row for what happened to the peer, and one for what that did to its pool.
+    fn change(&mut self, change: &Change) -> Vec<String> {
+        let mut rows = Vec::new();
+        if let Some(event) = &change.peer
+            && let Some(peer) = &event.peer
+        {
+            self.pools.insert(peer.pool.clone());
+            let (status, why) = movement(event, peer);
+            rows.push([clock(event.time), self.peer_name(&peer.name), status, why]);
+        }
+        if let Some(event) = &change.health {
+            let mut why = Cell::plain(text::ready_of(event.ready_count, event.peer_count));
+            if rows.is_empty() {
+                why = why.and(Cell::plain(": ")).and(self.peer_name(&event.cause)).dimmed();
+            }
+            let pool = Cell::plain(format!("pool {}", text::pool_name(&event.pool)));
+            rows.push([clock(event.time), pool, health(event), why]);
+        }
+        rows.iter().for_each(|row| self.columns.grow(row));
+        rows.iter().map(|row| self.columns.line(row, self.style)).collect()
     }
 
-    /// What matters most: not where the peer was before, and the pool's new health in short.
-    fn narrow(
-        &self,
-        event: &PeerChange,
-        (before, after, why): Movement,
-        name: Cell,
-        change: Option<&HealthChange>,
-        columns: usize,
-    ) -> String {
-        let now = if event.kind() == ChangeKind::Added { before } else { after };
-        let health = change.map(|change| self.health_in_short(change)).unwrap_or_default();
-        let peer_width = self.peer_width.min(columns / 3);
-        let widths = [CLOCK_WIDTH, peer_width, MOVE_WIDTH, health.width()];
-        let used = widths.iter().sum::<usize>() + widths.len() * GAP.len();
-        let why = why.cut(columns.saturating_sub(used).max(REASON_WIDTH_LEAST));
-        let name = name.cut(peer_width);
-        let columns =
-            [(&clock(event.time), 0), (&name, peer_width), (&now, MOVE_WIDTH), (&why, 0), (&health, 0)];
-        line(columns, self.style)
-    }
-
-    /// `DEGRADED 2/3`
-    fn health_in_short(&self, event: &HealthChange) -> Cell {
-        let pool = format!("{}: ", text::pool_name(&event.pool));
-        let counts = format!(" {}/{}", event.ready_count, event.peer_count);
-        let pool = if self.pools.len() > 1 { Cell::plain(&pool) } else { Cell::default() };
-        pool.and(Cell::health(event.health)).and(Cell::plain(&counts))
-    }
-
-    fn furniture(&self, text: &str) -> String {
-        Cell::new(style::DIM, text).show(self.style)
+    fn heading(&self, text: &str) -> String {
+        Cell::new(style::DIM, &format!("-- {text} --")).show(self.style)
     }
 }
 
@@ -276,43 +187,31 @@ fn clock(time: Option<Timestamp>) -> Cell {
     Cell::new(style::DIM, &text::clock(time.as_ref()))
 }
 
-/// Where the peer was, where it is now, and why.
-type Movement = (Cell, Cell, Cell);
+/// `READY → CONNECTING`, the first part dimmed.
+fn arrow(before: Cell, now: Cell) -> Cell {
+    before.dimmed().and(Cell::new(style::DIM, " → ")).and(now)
+}
 
-fn movement(event: &PeerChange, peer: &Peer, was: Option<i32>) -> Movement {
-    let to = |now: Cell| Cell::new(style::DIM, "→ ").and(now);
-    let before = Cell::status(event.previous_status).dimmed();
-    let now = Cell::status(peer.status);
+/// The status of the peer before and now, and why.
+fn movement(event: &PeerChange, peer: &Peer) -> (Cell, Cell) {
+    let (before, now) = (Cell::status(event.previous_status), Cell::status(peer.status));
+    let why = Cell::reason_and_detail(peer);
     match event.kind() {
-        ChangeKind::Added => (Cell::new(style::BOLD, "+ added"), to(now), origin(peer)),
-        ChangeKind::Removed => {
-            (before, to(Cell::new(style::BOLD, "- removed")), Cell::reason_and_detail(peer))
-        }
-        // only the reason or the origin is new: keep the eye on what moves
-        _ if event.previous_status == peer.status => {
-            let now = Cell::plain("  ").and(now);
-            let reason = || Cell::reason_and_detail(peer).dimmed();
-            let why = was.map_or_else(reason, |was| origins::cell(was, peer.origin));
-            (Cell::default(), now.dimmed(), why)
-        }
-        _ => (before, to(now), Cell::reason_and_detail(peer)),
+        ChangeKind::Added => (Cell::new(style::BOLD, "+ added"), Cell::plain(text::origin(peer.origin))),
+        ChangeKind::Removed => (Cell::new(style::BOLD, "- removed"), why),
+        ChangeKind::Origin => (now.dimmed(), Cell::new_origin(peer)),
+        _ if event.previous_status == peer.status => (now.dimmed(), why.dimmed()), // only the reason is new
+        _ => (arrow(before, now), why),
     }
 }
 
-/// How a new peer came, which says more than that it was added.
-fn origin(peer: &Peer) -> Cell {
-    let origin = text::origin(peer.origin);
-    Cell::plain(&if peer.detail.is_empty() { origin } else { format!("{origin}: {}", peer.detail) })
-}
-
-/// `default: HEALTHY → DEGRADED (2/3 ready)`
+/// The health of the pool before and now.
 fn health(event: &HealthChange) -> Cell {
-    let mut cell = Cell::plain(&format!("{}: ", text::pool_name(&event.pool)));
-    if event.previous != event.health && event.previous != PoolHealth::Unspecified as i32 {
-        cell = cell.and(Cell::health(event.previous).dimmed()).and(Cell::new(style::DIM, " → "));
+    let now = Cell::health(event.health);
+    if event.previous == event.health || event.previous == i32::from(PoolHealth::Unspecified) {
+        return now;
     }
-    let counts = format!(" ({}/{} ready)", event.ready_count, event.peer_count);
-    cell.and(Cell::health(event.health)).and(Cell::plain(&counts))
+    arrow(Cell::health(event.previous), now)
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ impl Pool {
         let (mut peer, kind) = match (&what, before.as_deref()) {
             (Update::Added(origin), None) => (new_peer(pool, address, *origin, at), ChangeKind::Added),
             (Update::Added(_), Some(_)) | (_, None) => return None,
-            (Update::Status(_) | Update::Origin(_), Some(before)) => (before.clone(), ChangeKind::Status),
+            (Update::Status(_), Some(before)) => (before.clone(), ChangeKind::Status),
+            (Update::Origin(_), Some(before)) => (before.clone(), ChangeKind::Origin),
             (Update::Removed, Some(before)) => (before.clone(), ChangeKind::Removed),
         };
         match what {

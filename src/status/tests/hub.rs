@@ -62,6 +62,21 @@ fn the_hundredth_identical_failure_moves_only_what_is_counted() {
 }
 
 #[test]
+fn a_change_of_the_origin_alone_is_one_of_its_own_kind() {
+    let hub = hub(64);
+    add(&hub, "a");
+    for (revision, origin) in [(2, PeerOrigin::Learned), (3, PeerOrigin::Configured)] {
+        assert_eq!(publish(&hub, "a", Update::Origin(origin)), Some(revision));
+        assert_eq!(publish(&hub, "a", Update::Origin(origin)), None, "it is that already");
+        let mut events = Vec::new();
+        hub.read_after(revision - 1, 9, &mut events).unwrap();
+        let change = &events[0].peer;
+        assert_eq!((change.kind, change.peer.origin), (ChangeKind::Origin, origin));
+        assert_eq!(change.previous, Some(change.peer.status));
+    }
+}
+
+#[test]
 fn what_cannot_have_happened_changes_nothing() {
     let hub = hub(64);
     assert_eq!(set(&hub, "a", Ready), None, "not there yet");

@@ -142,7 +142,7 @@ fn next(before: Option<&Known>, what: &Update, revision: u64) -> Option<(ChangeK
         }
         (Update::Origin(origin), Some(before)) => {
             let told = Known { origin: *origin, revision, ..before.clone() };
-            (before.origin != *origin).then_some((ChangeKind::Status, told))
+            (before.origin != *origin).then_some((ChangeKind::Origin, told))
         }
         (Update::Removed, Some(before)) => {
             let moved = u64::from(before.status != PeerStatus::Disconnected);

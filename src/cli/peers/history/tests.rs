@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::pb::{
-        Change, PeerOrigin,
+        Change,
         PeerStatus::{self, *},
         Reason,
     },
@@ -18,12 +18,13 @@ fn now() -> SystemTime {
 }
 
 fn args(peer: Option<&str>, pool: Option<&str>, since: Option<Duration>) -> HistoryArgs {
-    let (peer, pool) = (peer.map(|peer| peer.parse().unwrap()), pool.map(|pool| pool.parse().unwrap()));
+    let peer = peer.map(|peer| names::peers(peer).unwrap());
+    let pool = pool.map(|pool| names::pool(pool).unwrap());
     HistoryArgs { option: None, peer, pool, limit: 50, since }
 }
 
 fn question(peer: Option<&str>, pool: Option<&str>) -> (String, String) {
-    let asked = asked(&args(peer, pool, None), now()).unwrap();
+    let asked = request(&args(peer, pool, None), now()).unwrap();
     (asked.parent, asked.peer)
 }
 
@@ -35,13 +36,13 @@ fn a_peer_may_be_named_in_short_or_by_a_glob() {
     assert_eq!(question(Some("[::1]:8009"), Some("lab")), pair("pools/lab", "[::1]:8009"));
     assert_eq!(question(Some("lab/a:1"), None), pair("pools/lab", "a:1"));
     assert_eq!(question(Some("pools/lab/peers/a:1"), None), pair("pools/lab", "a:1"));
-    let twice = asked(&args(Some("lab/a:1"), Some("lab"), None), now());
+    let twice = request(&args(Some("lab/a:1"), Some("lab"), None), now());
     assert_eq!(twice.unwrap_err().exit(), Exit::Usage);
 }
 
 #[test]
 fn since_is_counted_back_from_now_and_may_be_for_ever() {
-    let start = |since| asked(&args(None, None, Some(since)), now()).unwrap().start_time;
+    let start = |since| request(&args(None, None, Some(since)), now()).unwrap().start_time;
     assert_eq!(start(Duration::from_secs(5)), at(-5));
     assert_eq!(start(Duration::MAX), None);
 }
@@ -86,7 +87,7 @@ fn a_status_lasts_until_the_peer_takes_another() {
         transition(-64, "a:1", Unspecified, Connecting, Reason::Added),
     ];
     assert_eq!(
-        table(&history, Style::default(), now()).join("\n"),
+        history_table(&history, Style::default(), now()).join("\n"),
         "\
 TIME                      PEER  POOL     STATUS      LASTED     REASON              DETAIL
 1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
@@ -97,29 +98,25 @@ TIME                      PEER  POOL     STATUS      LASTED     REASON          
 1970-01-02T08:29:59.994Z  a:1   default  CONNECTED   120ms      tcp established
 1970-01-02T08:29:58.114Z  a:1   default  CONNECTING  1s         added"
     );
-    assert_eq!(table(&[], Style::default(), now()), ["no changes"]);
+    assert_eq!(history_table(&[], Style::default(), now()), ["no changes"]);
 }
 
 #[test]
 fn a_learned_peer_that_was_configured_is_told_as_that() {
-    let mut dialled = transition(-3, "a:1", Connecting, Connecting, Reason::Dialing);
-    let mut added = transition(-4, "a:1", Unspecified, Connecting, Reason::Added);
-    for learned in [&mut dialled, &mut added] {
-        let change = learned.change.as_mut().unwrap().peer.as_mut().unwrap();
-        change.peer.as_mut().unwrap().origin = PeerOrigin::Learned.into();
-    }
+    let mut configured = transition(-2, "a:1", Connecting, Connecting, Reason::Dialing);
+    configured.change.as_mut().unwrap().peer.as_mut().unwrap().kind = ChangeKind::Origin.into();
     let history = [
         transition(-1, "a:1", Connecting, Connecting, Reason::ConnectFailed),
-        transition(-2, "a:1", Connecting, Connecting, Reason::Dialing),
-        dialled,
-        added,
+        configured,
+        transition(-3, "a:1", Connecting, Connecting, Reason::Dialing),
+        transition(-4, "a:1", Unspecified, Connecting, Reason::Added),
     ];
     assert_eq!(
-        table(&history, Style::default(), now()).join("\n"),
+        history_table(&history, Style::default(), now()).join("\n"),
         "\
-TIME                      PEER  POOL     STATUS      LASTED     REASON                DETAIL
+TIME                      PEER  POOL     STATUS      LASTED     REASON          DETAIL
 1970-01-02T08:31:01.114Z  a:1   default  CONNECTING             connect failed
-1970-01-02T08:31:00.114Z  a:1   default  CONNECTING             learned → configured
+1970-01-02T08:31:00.114Z  a:1   default  CONNECTING             now configured
 1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
 1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  added"
     );

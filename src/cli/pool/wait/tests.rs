@@ -17,6 +17,10 @@ fn status(code: Code, reason: &str, message: &str) -> Status {
     Status::with_error_details(code, message, details)
 }
 
+fn is_temporary(status: Status) -> bool {
+    matches!(Refusal::from(status), Refusal::Temporary(_))
+}
+
 #[test]
 fn only_a_refusal_of_the_service_ends_the_wait() {
     for (code, reason, exit) in [
@@ -26,78 +30,76 @@ fn only_a_refusal_of_the_service_ends_the_wait() {
         (Code::Unauthenticated, "TOKEN_EXPIRED", Exit::Failed),
         (Code::InvalidArgument, "BAD_NAME", Exit::Usage),
     ] {
-        let ended = not_yet(status(code, reason, "no")).map_err(|failure| failure.exit());
-        assert_eq!(ended, Err(exit), "{reason}");
+        let Refusal::Permanent(failure) = Refusal::from(status(code, reason, "no")) else {
+            panic!("{reason}")
+        };
+        assert_eq!(failure.exit(), exit, "{reason}");
     }
     for (code, reason) in [
         (Code::Unavailable, "DRAINING"),
         (Code::ResourceExhausted, "STREAM_QUOTA"),
         (Code::DeadlineExceeded, "REQUEST_LATE"),
     ] {
-        assert!(matches!(not_yet(status(code, reason, "no")), Ok(NotYet::Unreachable(_))), "{reason}");
+        assert!(is_temporary(status(code, reason, "no")), "{reason}");
     }
     for code in (0..=16).map(Code::from_i32) {
-        let of_a_proxy = not_yet(Status::new(code, "no"));
-        assert!(matches!(of_a_proxy, Ok(NotYet::Unreachable(_))), "{code:?} without details");
+        assert!(is_temporary(Status::new(code, "no")), "{code:?} without details");
     }
-    let broken = Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset)));
-    assert!(matches!(not_yet(broken), Ok(NotYet::Unreachable(_))));
+    assert!(is_temporary(Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset)))));
 }
 
-/// Progress that is not told at a terminal, and what it says.
-fn progress() -> (Progress, Shared) {
-    let notices = Shared::default();
-    let (output, style) = (Box::new(notices.clone()), Style::default());
-    (Progress { notices: output, is_terminal: false, style, last: String::new() }, notices)
+fn args(health: PoolHealth, timeout: Duration) -> WaitArgs {
+    WaitArgs { pool: "pools/default".into(), health: health.into(), timeout }
 }
 
 #[tokio::test]
 async fn a_wait_goes_on_after_the_errors_of_a_proxy_and_says_each_once() {
     let service = start_service().await;
     let proxy = Proxy::start(service.address().to_string(), Answer::Http(404)).await;
-    let args =
-        WaitArgs { pool: "default".parse().unwrap(), health: Health::Down, timeout: Duration::from_secs(60) };
-    let (mut progress, notices) = progress();
+    let output = Shared::default();
     let script = async {
-        make_errors(&proxy, &notices).await;
+        make_errors(&proxy, &output).await;
         proxy.answer(Answer::Forward);
     };
-    let (pool, ()) = tokio::join!(wait(&proxy.address, &args, &mut progress), script);
+    let (args, mut notices) = (args(PoolHealth::Down, Duration::from_secs(60)), Notices::to(output.clone()));
+    let (pool, ()) = tokio::join!(wait(&proxy.address, &args, &mut notices), script);
     stop_service(service).await;
     assert_eq!(pool.unwrap().health(), PoolHealth::Down);
-    assert_said_once(&notices.text());
+    assert_said_once(&output.text());
+}
+
+#[tokio::test]
+async fn a_sentence_before_a_retry_has_no_full_stop() {
+    let target: Target = "unix:/no/such/socket".parse().unwrap();
+    let output = Shared::default();
+    let args = args(PoolHealth::Down, Duration::from_millis(500));
+    let failure = wait(&target, &args, &mut Notices::to(output.clone())).await.unwrap_err();
+    assert_eq!(failure.exit(), Exit::TimedOut);
+    let text = output.text();
+    assert!(text.ends_with(" or PEERSTATUS_SERVER; trying again\n") && text.lines().count() == 1, "{text}");
 }
 
 #[test]
-fn a_sentence_before_a_retry_has_no_full_stop() {
-    let (mut progress, notices) = progress();
-    for _ in 0..2 {
-        progress.tell(&NotYet::Unreachable("cannot reach it. Is it there.".into()));
-    }
-    assert_eq!(notices.text(), "wait: cannot reach it. Is it there; trying again\n");
-}
-
-#[test]
-fn the_last_word_is_the_state_of_the_pool() {
+fn the_state_of_the_pool_is_told_last() {
     let metadata = [
-        ("pool", "pools/lab"),
+        ("pool", "pools/lab\x1b[2J"),
         ("health", "POOL_HEALTH_DEGRADED"),
         ("ready_count", "1"),
-        ("peer_count", "2\x1b[2J"),
+        ("peer_count", "2"),
     ];
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let details = ErrorDetails::with_error_info("CONDITION_NOT_MET", "opflex.peerstatus", metadata);
     let answer = Status::with_error_details(Code::DeadlineExceeded, "no", details);
-    let Ok(cause) = not_yet(answer) else { panic!("waiting may help") };
-    assert_eq!(
-        last_word(&cause, Duration::from_millis(90_000)),
-        "not within 1m 30s: pool lab is DEGRADED: 1 of 2·[2J peers ready"
-    );
-    assert_eq!(Failure::TimedOut(String::new()).exit(), Exit::TimedOut);
+    let Refusal::Temporary(cause) = Refusal::from(answer) else { panic!("waiting may help") };
+    assert_eq!(cause, "pool lab·[2J is DEGRADED: 1 of 2 peers ready");
 }
 
 #[test]
-fn an_answer_without_the_state_is_told_all_the_same() {
-    let cause = not_yet(status(Code::DeadlineExceeded, "CONDITION_NOT_MET", "no")).ok();
-    assert_eq!(cause, Some(NotYet::Unmet("pool ? is ?: ? of ? peers ready".into())));
+fn degraded_is_met_by_healthy_too() {
+    let healthy = Pool { health: PoolHealth::Healthy.into(), ..Pool::default() };
+    for (wanted, met) in
+        [(PoolHealth::Healthy, true), (PoolHealth::Degraded, true), (PoolHealth::Down, false)]
+    {
+        assert_eq!(is_met(wanted.into(), &healthy), met, "{wanted:?}");
+    }
 }

@@ -108,6 +108,7 @@ impl Oracle {
         let origin = self.origins.get(&peer.address).copied();
         assert_eq!((change.previous, change.previous_origin), (before, origin), "{event:?}");
         let adopted = origin.is_some_and(|origin| origin != peer.origin);
+        assert_eq!(change.kind == ChangeKind::Origin, adopted, "{event:?}");
         let legal = match adopted {
             true => peer.origin == PeerOrigin::Configured && before == Some(peer.status),
             false => is_legal(change.kind, before, peer.status, peer.reason),

@@ -1,0 +1,35 @@
+//! What a command says about itself, apart from its output: lines on stderr.
+
+use std::io::{self, Write};
+
+use clap::ColorChoice;
+
+use crate::cli::{
+    style::{self, Style},
+    text,
+};
+
+/// Writes notices, each at once.
+pub(crate) struct Notices {
+    output: Box<dyn Write + Send>,
+    style: Style,
+}
+
+impl Notices {
+    /// To stderr.
+    pub(crate) fn new(colour: ColorChoice) -> Self {
+        let output = io::stderr();
+        Self { style: Style::of(colour, &output), output: Box::new(output) }
+    }
+
+    /// To another output, without colour.
+    #[cfg(test)]
+    pub(crate) fn to(output: impl Write + Send + 'static) -> Self {
+        Self { style: Style::default(), output: Box::new(output) }
+    }
+
+    /// Writes a line. A closed stderr is no failure.
+    pub(crate) fn say(&mut self, line: &str) {
+        let _ = writeln!(self.output, "{}", self.style.paint(style::NOTICE, &text::plain(line)));
+    }
+}
