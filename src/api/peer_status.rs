@@ -123,7 +123,11 @@ impl PeerStatusService for Api {
         };
         if let Some(overdue) = overdue {
             // Registered here, because the stream may never be polled.
-            poll_fn(|cx| Poll::Ready(subscription.wake_at_end(cx.waker()))).await;
+            poll_fn(|cx| {
+                subscription.wake_at_end(cx.waker());
+                Poll::Ready(())
+            })
+            .await;
             overdue.when(subscription.ending());
         }
         Ok(Response::new(WatchStream::new(subscription, &wakers, revocation, self.metrics.clone())))

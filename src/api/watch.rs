@@ -95,10 +95,13 @@ impl Encode for WatchMessage {
     }
 }
 
-/// A change as it is encoded with the peer, with the health, and with both: each by the first watch that sends it. Boxed,
-/// because most events of the log are never sent.
+/// A change as it is encoded with the peer, with the health, and with both. Boxed, because most events of the log are
+/// never sent.
 #[derive(Debug, Default)]
-pub(crate) struct EncodedChange(OnceLock<Box<[OnceLock<Box<[u8]>>; 3]>>);
+pub(crate) struct EncodedChange(OnceLock<Box<[EncodedOnce; 3]>>);
+
+/// Encoded by the first watch that sends it.
+type EncodedOnce = OnceLock<Box<[u8]>>;
 
 impl Attachment for Event {
     type Cell = EncodedChange;

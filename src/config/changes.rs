@@ -60,8 +60,8 @@ fn fixed(applied: &Config, new: &Config) -> Vec<String> {
     let sections = |config: &Config| to_json(&Config { pools: Vec::new(), ..config.clone() });
     let (old_sections, new_sections) = (sections(applied), sections(new));
     for (section, keys) in new_sections.as_object().into_iter().flatten() {
-        let differing = differing_keys(&old_sections[section], keys);
-        fixed.extend(differing.map(|key| format!("{section}.{key}")));
+        let old = old_sections.get(section).unwrap_or(&Value::Null);
+        fixed.extend(differing_keys(old, keys).map(|key| format!("{section}.{key}")));
     }
     for pool in &new.pools {
         let name = &pool.name;

@@ -165,6 +165,8 @@ impl World {
         let Some(session) = self.pool.sessions.get_mut(&id) else { return };
         if session.alarm == Some(set_for) {
             session.alarm = None;
+            // As in the session's `select!`, whatever has arrived comes first.
+            self.session_turn(id);
             self.feed(id, Input::DeadlinePassed);
         }
     }
