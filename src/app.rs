@@ -1,31 +1,32 @@
-//! The composition root: starts the service from its configuration, and stops it in order.
+//! The composition root: starts the service from its configuration.
 
 use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    net::TcpListener,
     sync::watch,
     task::{JoinError, JoinHandle, JoinSet},
-    time::{Instant, interval, timeout},
+    time::interval,
 };
 use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     admin::{self, AdminState, Certificate, Exposition, Sources},
     api::{self, Api},
     metrics::{LoopMonitors, Peers, Reloads, WatchMetrics},
     pool::{self, PoolHandle},
-    server::{self, Access, Server, ServerMetrics, SocketError, SocketFile},
+    server::{self, Access, Server, ServerMetrics, SocketError},
     status::{Hub, Listeners},
     transport::DialLimits,
 };
 
 mod bound_sockets;
+mod drain;
 mod fd_limit;
+mod listener_expiry;
 mod loaded_config;
 mod reload;
 
@@ -34,14 +35,8 @@ pub use loaded_config::LoadedConfig;
 use loaded_config::listener_limits;
 pub use reload::Reloader;
 
-/// How often detached listeners are checked for expiry.
-const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often certificates, keys and tokens are checked for changes.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the server has to end the remaining streams with a status, once the drain timeout is over.
-const REFUSAL_LINGER: Duration = Duration::from_millis(100);
-/// How long connections to peers have to close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service could not start.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +119,7 @@ impl Service {
             warn!("remote clients will be rejected: no credentials are configured in [server.auth]");
         }
         pools.owners.spawn(keep_fresh(Arc::clone(&access), pools.stop.clone()));
+        pools.owners.spawn(listener_expiry::expire(Arc::clone(&listeners), pools.stop.clone()));
         let (drain, draining) = watch::channel(false);
         let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
         let api = Api {
@@ -170,7 +166,7 @@ impl Service {
             config: config_in_effect,
         };
         let stop = CancellationToken::new();
-        let parts = Parts {
+        let parts = drain::Parts {
             listeners: Arc::clone(&listeners),
             drain,
             turns: turns_of_all.clone(),
@@ -183,7 +179,7 @@ impl Service {
         // It ends last, so that metrics and probes work during the shutdown.
         let admin =
             admin.map(|listener| AbortOnDropHandle::new(tokio::spawn(admin::serve(listener, admin_state))));
-        let service = run(parts, server, listener, stop.clone());
+        let service = drain::run(parts, server, listener, stop.clone());
         let run = tokio::spawn(async move {
             let _admin = admin;
             service.await
@@ -232,22 +228,6 @@ impl Service {
     }
 }
 
-/// What is shut down in order.
-struct Parts {
-    listeners: Arc<Listeners>,
-    /// Signals calls that the service is draining.
-    drain: watch::Sender<bool>,
-    turns: LoopMonitors,
-    /// Connections to peers.
-    tasks: TaskTracker,
-    /// The owners of pools.
-    owners: JoinSet<()>,
-    stop_pools: CancellationToken,
-    /// Removed when it is over.
-    socket_file: Option<SocketFile>,
-    drain_timeout: Duration,
-}
-
 /// Pools that run.
 struct Pools {
     handles: BTreeMap<Arc<str>, PoolHandle>,
@@ -289,72 +269,6 @@ fn certificates(
         let all = of_server.into_iter().chain(of_pools);
         all.filter_map(|(usage, pool, expires)| Some(Certificate { usage, pool, expires: expires? }))
             .collect()
-    }
-}
-
-async fn run(
-    mut parts: Parts,
-    server: Server,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> Result<(), RunError> {
-    parts.owners.spawn(expire(Arc::clone(&parts.listeners), parts.stop_pools.clone()));
-    let _turns = AbortOnDropHandle::new(tokio::spawn(parts.turns.add().keep()));
-    let close = CancellationToken::new();
-    let mut server = tokio::spawn(server.serve(listener, close.clone().cancelled_owned()));
-    let outcome = tokio::select! {
-        biased;
-        () = stop.cancelled() => Ok(()),
-        ended = &mut server => ended?.map_err(RunError::from).and(Err(RunError::Ended)),
-        Some(ended) = parts.owners.join_next() => ended.map_err(RunError::from).and(Err(RunError::Ended)),
-    };
-    info!("stopping");
-    stop.cancel();
-    parts.listeners.drain();
-    parts.drain.send_replace(true);
-    if outcome.is_ok() {
-        // Until the last stream has ended, new calls are answered with DRAINING.
-        let left = async {
-            parts.listeners.idle().await;
-            close.cancel();
-            let _ = (&mut server).await;
-        };
-        if timeout(parts.drain_timeout, left).await.is_err() {
-            let (_, streams) = parts.listeners.count();
-            warn!(streams, "clients are still connected after {:?}: leaving them", parts.drain_timeout);
-            // Ends the streams that can still be written to with a status.
-            close.cancel();
-            let _ = timeout(REFUSAL_LINGER, &mut server).await;
-        }
-    }
-    server.abort();
-    parts.stop_pools.cancel();
-    parts.tasks.close();
-    let closed = async {
-        while parts.owners.join_next().await.is_some() {}
-        parts.tasks.wait().await;
-    };
-    if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
-        warn!("connections to peers did not close within {CLOSE_TIMEOUT:?}");
-    }
-    drop(parts.socket_file);
-    info!("stopped");
-    outcome
-}
-
-/// Destroys listeners whose idle TTL has passed.
-async fn expire(listeners: Arc<Listeners>, stop: CancellationToken) {
-    let mut every = interval(EXPIRE_INTERVAL);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = every.tick() => {
-                let expired = listeners.expire(Instant::now());
-                if expired > 0 {
-                    info!(expired, "listeners expired");
-                }
-            }
-        }
     }
 }
 

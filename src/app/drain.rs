@@ -1,0 +1,89 @@
+//! The order in which the service drains and stops.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
+use tracing::{info, warn};
+
+use super::RunError;
+use crate::{
+    metrics::LoopMonitors,
+    server::{Server, SocketFile},
+    status::Listeners,
+};
+
+/// How long the server has to end the remaining streams with a status, once the drain timeout is over.
+const REFUSAL_LINGER: Duration = Duration::from_millis(100);
+/// How long connections to peers have to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What is shut down in order.
+pub(super) struct Parts {
+    pub(super) listeners: Arc<Listeners>,
+    /// Signals calls that the service is draining.
+    pub(super) drain: watch::Sender<bool>,
+    pub(super) turns: LoopMonitors,
+    /// Connections to peers.
+    pub(super) tasks: TaskTracker,
+    /// The owners of pools.
+    pub(super) owners: JoinSet<()>,
+    pub(super) stop_pools: CancellationToken,
+    /// Removed when it is over.
+    pub(super) socket_file: Option<SocketFile>,
+    pub(super) drain_timeout: Duration,
+}
+
+/// Runs until `stop`, or until a task ends that should not, and then shuts down: first the streams of clients, then the
+/// pools.
+pub(super) async fn run(
+    mut parts: Parts,
+    server: Server,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let _turns = AbortOnDropHandle::new(tokio::spawn(parts.turns.add().keep()));
+    let close = CancellationToken::new();
+    let mut server = tokio::spawn(server.serve(listener, close.clone().cancelled_owned()));
+    let outcome = tokio::select! {
+        biased;
+        () = stop.cancelled() => Ok(()),
+        ended = &mut server => ended?.map_err(RunError::from).and(Err(RunError::Ended)),
+        Some(ended) = parts.owners.join_next() => ended.map_err(RunError::from).and(Err(RunError::Ended)),
+    };
+    info!("stopping");
+    stop.cancel();
+    parts.listeners.drain();
+    parts.drain.send_replace(true);
+    if outcome.is_ok() {
+        // Until the last stream has ended, new calls are answered with DRAINING.
+        let left = async {
+            parts.listeners.idle().await;
+            close.cancel();
+            let _ = (&mut server).await;
+        };
+        if timeout(parts.drain_timeout, left).await.is_err() {
+            let (_, streams) = parts.listeners.count();
+            warn!(streams, "clients are still connected after {:?}: leaving them", parts.drain_timeout);
+            // Ends the streams that can still be written to with a status.
+            close.cancel();
+            let _ = timeout(REFUSAL_LINGER, &mut server).await;
+        }
+    }
+    server.abort();
+    parts.stop_pools.cancel();
+    parts.tasks.close();
+    let closed = async {
+        while parts.owners.join_next().await.is_some() {}
+        parts.tasks.wait().await;
+    };
+    if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+        warn!("connections to peers did not close within {CLOSE_TIMEOUT:?}");
+    }
+    drop(parts.socket_file);
+    info!("stopped");
+    outcome
+}
