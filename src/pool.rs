@@ -9,7 +9,7 @@ mod core;
 mod effect;
 mod log_limiter;
 mod membership;
-mod probe;
+mod rediscovery;
 mod restart_backoff;
 mod session;
 mod supervisor;
@@ -19,4 +19,5 @@ mod time_to_ready;
 mod transition_log;
 
 pub use command::{PoolError, PoolHandle, Reset};
-pub use supervisor::{PoolConfig, REDISCOVERY_INTERVAL, open};
+pub use rediscovery::REDISCOVERY_INTERVAL;
+pub use supervisor::{PoolConfig, open};

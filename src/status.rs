@@ -22,7 +22,7 @@ mod wakeup;
 
 pub use delivery::{Delivery, End, Message, ResetReason};
 pub(crate) use event::Attachment;
-pub use event::{ChangeKind, Cursor, Event, HealthChange, PeerChange, PeerState, PoolState};
+pub use event::{ChangeKind, Cursor, Event, Failure, HealthChange, PeerChange, PeerState, PoolState};
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
 pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
 pub use initial_sync::SNAPSHOT_CHUNK;

@@ -48,7 +48,7 @@ to_api!(reset_reason: ResetReason { Overflow, Compacted, EpochChanged });
 to_api!(reason: Reason {
     Added, Dialing, TcpEstablished, HandshakeComplete, ResolveFailed, ConnectFailed, ConnectTimeout, TlsFailed,
     HandshakeTimeout, HandshakeRejected, ProtocolError, KeepaliveTimeout, RemoteClosed, RemovedByClient, NotInPeerList,
-    GivenUp, Reset, PoolStopping,
+    Reset, PoolStopping,
 });
 
 pub(super) const fn cursor(cursor: Cursor) -> pb::Cursor {
@@ -71,6 +71,17 @@ pub(super) fn peer(peer: &PeerState) -> pb::Peer {
         transition_count: peer.transitions,
         roles: peer.roles.iter().map(|known| role(known).into()).collect(),
         revision: peer.revision,
+        wanted: !matches!(peer.status, PeerStatus::Closing | PeerStatus::Disconnected),
+        not_ready_since: peer.not_ready_since.map(Timestamp::from),
+        last_failure: peer.last_failure.as_ref().map(|failure| pb::PeerFailure {
+            reason: reason(failure.reason).into(),
+            detail: failure.detail.to_string(),
+            time: Some(Timestamp::from(failure.time)),
+        }),
+        failure_count: peer.failures,
+        flap_count: peer.flaps,
+        learned_from: peer.learned_from.as_ref().map(|by| names::peer(&peer.pool, by)).unwrap_or_default(),
+        echo_rtt: peer.echo_rtt.and_then(|rtt| rtt.try_into().ok()),
     }
 }
 
@@ -93,6 +104,8 @@ pub(super) fn pool(pool: &PoolState) -> pb::Pool {
         peer_count: pool.wanted,
         ready_count: pool.ready,
         revision: pool.revision,
+        not_healthy_since: pool.not_healthy_since.map(Timestamp::from),
+        parked_count: pool.parked,
     }
 }
 

@@ -116,9 +116,11 @@ mod tests {
             health: PoolHealth::Down,
             health_since: std::time::SystemTime::UNIX_EPOCH,
             identity: Arc::new(Identity::new("node", "domain")),
+            not_healthy_since: None,
             proxies: None,
             wanted: 0,
             ready: 0,
+            parked: 0,
             revision: 0,
         };
         (1..=count).map(|number| Arc::new(pool(number))).collect()

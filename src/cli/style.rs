@@ -99,8 +99,7 @@ pub(crate) fn reason(number: i32) -> Ansi {
             | Reason::HandshakeRejected
             | Reason::ProtocolError
             | Reason::KeepaliveTimeout
-            | Reason::RemoteClosed
-            | Reason::GivenUp,
+            | Reason::RemoteClosed,
         ) => AnsiColor::Red.on_default(),
         _ => NORMAL,
     }

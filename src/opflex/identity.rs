@@ -45,6 +45,8 @@ pub struct IdentityAnswer {
     pub roles: Roles,
     /// The peers to connect to, in the given order, usually including the sender; at most [`MAX_PEERS`].
     pub peers: Vec<ConnectivityInfo>,
+    /// The entries of the list that name no peer, each with its problem. They are left out of `peers`.
+    pub unusable: Vec<String>,
     /// The forwarding proxies, if the fabric has them.
     pub proxies: Option<Proxies>,
 }
@@ -95,9 +97,6 @@ pub enum IdentityError {
     /// Too many peers.
     #[error("peers has more than {MAX_PEERS} elements")]
     TooManyPeers,
-    /// The element of `peers` at this index is invalid: the problem.
-    #[error("peers[{0}] {1}")]
-    BadPeer(usize, String),
 }
 
 /// A role of an OpFlex peer.
@@ -227,7 +226,7 @@ impl IdentityAnswer {
     /// `connectivity_info`, are skipped.
     ///
     /// # Errors
-    /// Any invalid peer makes the list invalid: applying only a part would disconnect the other peers.
+    /// It is not an object, its peers are not a list, or a limit is exceeded.
     pub fn parse(result: &Raw) -> Result<Self, IdentityError> {
         let [location, roles, peers, data] =
             json::members(result.as_str(), ["your_location", "my_role", "peers", "data"])
@@ -236,10 +235,12 @@ impl IdentityAnswer {
         if location.as_ref().is_some_and(|location| location.len() > MAX_LOCATION) {
             return Err(IdentityError::LocationTooLong);
         }
+        let (peers, unusable) = peers.map(parse_peers).transpose()?.unwrap_or_default();
         Ok(Self {
             location: location.map(Cow::into_owned),
             roles: roles.map(parse_roles).unwrap_or_default(),
-            peers: peers.map(parse_peers).transpose()?.unwrap_or_default(),
+            peers,
+            unusable,
             proxies: data.and_then(parse_proxies),
         })
     }
@@ -251,16 +252,20 @@ fn parse_roles(list: &RawValue) -> Roles {
     names.into_iter().filter_map(|name| Role::from_name(&json::text(name)?)).collect()
 }
 
-fn parse_peers(list: &RawValue) -> Result<Vec<ConnectivityInfo>, IdentityError> {
+/// The peers, and the problems of the elements that name none.
+fn parse_peers(list: &RawValue) -> Result<(Vec<ConnectivityInfo>, Vec<String>), IdentityError> {
     let elements = json::elements(list.get(), MAX_PEERS + 1).map_err(|_| IdentityError::PeersNotAList)?;
-    let mut peers = Vec::new();
-    for (index, element) in elements.into_iter().enumerate() {
-        if index == MAX_PEERS {
-            return Err(IdentityError::TooManyPeers);
-        }
-        peers.extend(parse_peer(element).map_err(|problem| IdentityError::BadPeer(index, problem))?);
+    if elements.len() > MAX_PEERS {
+        return Err(IdentityError::TooManyPeers);
     }
-    Ok(peers)
+    let (mut peers, mut unusable) = (Vec::new(), Vec::new());
+    for (index, element) in elements.into_iter().enumerate() {
+        match parse_peer(element) {
+            Ok(peer) => peers.extend(peer),
+            Err(problem) => unusable.push(format!("peers[{index}] {problem}")),
+        }
+    }
+    Ok((peers, unusable))
 }
 
 /// `None` for an element without `connectivity_info`.

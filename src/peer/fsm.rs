@@ -220,6 +220,9 @@ impl PeerFsm {
     fn send_echo(&mut self, now: Instant, actions: &mut Vec<Action>) {
         let millis = u64::try_from(now.duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX);
         actions.push(Action::Send(vec![opflex::echo(self.next_echo, millis)]));
+        if let State::Handshaking { link, .. } | State::Ready { link, .. } = &mut self.state {
+            link.echo = Some((self.next_echo, now));
+        }
         self.next_echo += 1;
     }
 
@@ -273,6 +276,9 @@ impl PeerFsm {
             Message::Answer(answer) if answer.method == Method::SendIdentity => {
                 self.handle_identity_answer(answer, now, actions);
             }
+            Message::Answer(Answer { method: Method::Echo, number, outcome: Ok(_) }) => {
+                self.measure_echo(number, now, actions);
+            }
             message => match respond(&message, phase) {
                 Response::Nothing => {}
                 Response::Reply(bytes) => actions.push(Action::Send(bytes)),
@@ -284,15 +290,24 @@ impl PeerFsm {
         }
     }
 
-    /// Handles an answer to `send_identity`, of which a peer may send several.
+    fn measure_echo(&mut self, number: u64, now: Instant, actions: &mut Vec<Action>) {
+        if let State::Handshaking { link, .. } | State::Ready { link, .. } = &mut self.state
+            && let Some((_, sent)) = link.echo.take_if(|(sent, _)| *sent == number)
+        {
+            actions.push(Action::EchoRtt(now.duration_since(sent)));
+        }
+    }
+
+    /// Handles an answer to `send_identity`, of which a peer may send several. The reference does not check their number.
     fn handle_identity_answer(&mut self, answer: Answer, now: Instant, actions: &mut Vec<Action>) {
-        let (State::Handshaking { link, .. } | State::Ready { link, .. }) = self.state else {
+        let (State::Handshaking { link, .. } | State::Ready { link, .. }) = &mut self.state else {
             return;
         };
-        if answer.number != link.identity {
+        if answer.number != link.identity && !mem::replace(&mut link.has_warned, true) {
             let detail = format!("answer to send_identity {}, expected {}", answer.number, link.identity);
-            return self.fail(Reason::ProtocolError, &detail, now, actions);
+            actions.push(Action::Warn(detail));
         }
+        let link = *link;
         let result = match answer.outcome {
             Ok(result) => result,
             Err(error) => {
@@ -315,16 +330,20 @@ impl PeerFsm {
     }
 
     fn apply(&mut self, (peers, answer): Identified, link: Link, now: Instant, actions: &mut Vec<Action>) {
-        let lists_itself = peers.contains(&self.address);
-        let roles = Some(answer.roles);
-        actions.push(Action::Identified { answer, peers, lists_itself });
-        if lists_itself {
+        let ready = peers.contains(&self.address).then(|| {
             self.state = State::Ready { link: link.answered(now), pending: None };
             self.was_ready = true;
             self.failures = 0;
             let report = self.report(PeerStatus::Ready, Reason::HandshakeComplete, "");
-            actions.push(Action::Publish(Report { roles, ..report }));
+            Report { roles: Some(answer.roles), ..report }
+        });
+        if let Some(first) = answer.unusable.first() {
+            actions.push(Action::Warn(format!(
+                "{} unusable entries in its list: {first}",
+                answer.unusable.len()
+            )));
         }
+        actions.push(Action::Identified { answer, peers, ready });
     }
 
     /// Publishes the failure, disconnects, and schedules the next attempt.
@@ -348,10 +367,12 @@ impl PeerFsm {
 
 fn parse_identity(result: &opflex::Raw) -> Result<Identified, String> {
     let mut answer = IdentityAnswer::parse(result).map_err(|error| error.to_string())?;
-    let peers = mem::take(&mut answer.peers)
-        .into_iter()
-        .map(|peer| PeerAddress::new(&peer.host, peer.port))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("in the list of peers: {error}"))?;
+    let mut peers = Vec::with_capacity(answer.peers.len());
+    for peer in mem::take(&mut answer.peers) {
+        match PeerAddress::new(&peer.host, peer.port) {
+            Ok(peer) => peers.push(peer),
+            Err(error) => answer.unusable.push(error.to_string()),
+        }
+    }
     Ok((peers, answer))
 }

@@ -99,11 +99,29 @@ named_enum! {
         RemovedByClient = "REMOVED_BY_CLIENT",
         /// Left out of a peer list.
         NotInPeerList = "NOT_IN_PEER_LIST",
-        /// A learned peer that failed too often.
-        GivenUp = "GIVEN_UP",
         /// Reset by request.
         Reset = "RESET",
         /// The service stops.
         PoolStopping = "POOL_STOPPING",
+    }
+}
+
+impl Reason {
+    /// Whether an attempt failed or a connection was lost.
+    #[must_use]
+    pub const fn is_failure(self) -> bool {
+        use Reason as R;
+        matches!(
+            self,
+            R::ResolveFailed
+                | R::ConnectFailed
+                | R::ConnectTimeout
+                | R::TlsFailed
+                | R::HandshakeTimeout
+                | R::HandshakeRejected
+                | R::ProtocolError
+                | R::KeepaliveTimeout
+                | R::RemoteClosed
+        )
     }
 }

@@ -10,12 +10,13 @@ use super::{
     command::{PoolError, Request, Reset},
     effect::{Effect, Effects},
     membership::Membership,
+    rediscovery::{self, Rediscovery},
     restart_backoff::RestartBackoff,
     session::SessionEventKind,
 };
 use crate::{
     opflex::{ElementMode, Proxies},
-    peer::{PeerAddress, PeerStatus, Report},
+    peer::{PeerAddress, PeerStatus},
     status::Update,
 };
 
@@ -27,7 +28,7 @@ const BACKOFF_CAP_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
 /// A fact.
 #[derive(Debug)]
 pub(super) enum PoolEvent {
-    /// The session or the probe of a peer reports. The owner drops reports of those that were stopped.
+    /// The session of a peer reports. The owner drops reports of those that were stopped.
     Session(PeerAddress, SessionEventKind),
     /// A client or the configuration asks for something.
     Request(Request),
@@ -54,26 +55,30 @@ pub(super) struct PoolCore {
     settings: Settings,
     membership: Membership,
     ready: HashSet<PeerAddress>,
+    /// Learned peers that failed so often that they may have successors.
+    failing: HashSet<PeerAddress>,
     restarts: RestartBackoff,
     /// As the newest answer has it, or the configuration.
     location: Option<String>,
     /// The first that a peer named, in transport mode.
     proxies: Option<Proxies>,
-    /// When parked addresses are asked again. `None` while a peer is READY.
-    rediscover_at: Option<Instant>,
+    rediscovery: Rediscovery,
     random: fastrand::Rng,
 }
 
 impl PoolCore {
     /// A pool without peers. The seed decides the pauses of restarts.
     pub(super) fn new(settings: Settings, now: Instant, seed: u64) -> Self {
+        let mut rediscovery = Rediscovery::new(settings.rediscovery_interval);
+        rediscovery.update(false, true, now);
         Self {
             membership: Membership::new(settings.mode, settings.peer_limit),
             ready: HashSet::new(),
+            failing: HashSet::new(),
             restarts: RestartBackoff::default(),
             location: settings.location.clone(),
             proxies: None,
-            rediscover_at: Some(now + settings.rediscovery_interval),
+            rediscovery,
             random: fastrand::Rng::with_seed(seed),
             settings,
         }
@@ -85,21 +90,24 @@ impl PoolCore {
         match event {
             PoolEvent::Session(address, kind) => self.handle_session(&address, kind, &mut effects),
             PoolEvent::Request(request) => self.handle_request(request, &mut effects),
-            PoolEvent::DeadlinePassed => {
-                if self.rediscover_at.is_some_and(|due| due <= now) {
-                    self.rediscover_at = None;
-                    self.membership.unpark(None, &mut effects);
-                }
-            }
+            PoolEvent::DeadlinePassed => {}
             PoolEvent::Stopping => self.membership.stop_all(&mut effects),
         }
-        self.note(&mut effects, now);
-        effects.0
+        self.track(&effects, now);
+        if self.rediscovery.take_due(now) {
+            self.membership.unpark(None, &mut effects);
+        }
+        for action in &mut effects.actions {
+            if let Effect::Start(address, pause) = action {
+                *pause = self.restarts.pause(address, now, self.random.u64(..));
+            }
+        }
+        effects.into_vec()
     }
 
     /// When to call `handle` with [`PoolEvent::DeadlinePassed`].
-    pub(super) const fn next_deadline(&self) -> Option<Instant> {
-        self.rediscover_at
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.rediscovery.next_deadline()
     }
 
     pub(super) const fn mode(&self) -> ElementMode {
@@ -120,17 +128,13 @@ impl PoolCore {
 
     fn handle_session(&mut self, address: &PeerAddress, kind: SessionEventKind, effects: &mut Effects) {
         match kind {
-            SessionEventKind::Status(report) => {
-                let failures = if report.status == PeerStatus::Connecting { report.failures } else { 0 };
-                effects.publish(address.clone(), Update::Status(report));
-                self.membership.failed(address, failures, effects);
-            }
-            SessionEventKind::Answers => self.membership.answered(address, effects),
-            SessionEventKind::Identified { location, proxies, roles, peers } => {
+            SessionEventKind::Status(report) => effects.publish(address.clone(), Update::Status(report)),
+            SessionEventKind::EchoRtt(rtt) => effects.publish(address.clone(), Update::Echo(rtt)),
+            SessionEventKind::Identified { location, proxies, roles, peers, ready } => {
                 let proxies = proxies.filter(|_| self.settings.mode == ElementMode::Transport);
                 let location = location.or_else(|| self.location.clone());
                 self.set_identity(location, self.proxies.or(proxies), effects);
-                self.membership.identified(address, roles, peers, effects);
+                self.membership.identified(address, roles, peers, ready, effects);
             }
         }
     }
@@ -143,7 +147,7 @@ impl PoolCore {
             Request::Reset(reset) => {
                 self.restarts.forget();
                 self.set_identity(self.settings.location.clone(), None, effects);
-                self.membership.reset(reset == Reset::All, effects);
+                self.membership.reset(reset == Reset::All, &self.ready, effects);
                 Ok(())
             }
             Request::SetLimit(limit) => {
@@ -152,33 +156,36 @@ impl PoolCore {
             }
         };
         let touched: Result<usize, PoolError> = decided.map(|()| effects.closed());
-        effects.0.push(Effect::Reply(touched));
+        effects.actions.push(Effect::Reply(touched));
     }
 
     fn set_identity(&mut self, location: Option<String>, proxies: Option<Proxies>, effects: &mut Effects) {
         if (&location, proxies) != (&self.location, self.proxies) {
             (self.location, self.proxies) = (location.clone(), proxies);
-            effects.0.push(Effect::SetIdentity(location, proxies));
+            effects.actions.push(Effect::SetIdentity(location, proxies));
         }
     }
 
-    /// Follows which peers are READY and which sessions start, whatever the reason was.
-    fn note(&mut self, effects: &mut Effects, now: Instant) {
-        for effect in &mut effects.0 {
-            match effect {
-                Effect::Publish(address, Update::Status(Report { status: PeerStatus::Ready, .. })) => {
-                    self.ready.insert(address.clone());
-                }
-                Effect::Publish(address, Update::Status(_) | Update::Removed) => {
-                    self.ready.remove(address);
-                }
-                Effect::Start(address, pause) => {
-                    *pause = self.restarts.pause(address, now, self.random.u64(..));
-                }
-                _ => {}
+    /// Follows from what is published which peers are READY, and which learned ones keep failing.
+    fn track(&mut self, effects: &Effects, now: Instant) {
+        for (address, update) in &effects.updates {
+            let report = match update {
+                Update::Status(report) => Some(report),
+                Update::Removed => None,
+                _ => continue,
+            };
+            if report.is_some_and(|report| report.status == PeerStatus::Ready) {
+                self.ready.insert(address.clone());
+            } else {
+                self.ready.remove(address);
+            }
+            let fails = report.is_some_and(|report| report.failures >= rediscovery::FAILURES);
+            if !fails || !self.membership.is_learned(address) {
+                self.failing.remove(address);
+            } else if self.failing.insert(address.clone()) {
+                self.rediscovery.start(now);
             }
         }
-        let due = self.rediscover_at.unwrap_or(now + self.settings.rediscovery_interval);
-        self.rediscover_at = self.ready.is_empty().then_some(due);
+        self.rediscovery.update(!self.failing.is_empty(), self.ready.is_empty(), now);
     }
 }

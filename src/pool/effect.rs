@@ -12,16 +12,14 @@ use crate::{
 /// One thing to do.
 #[derive(Debug)]
 pub(super) enum Effect {
-    /// Publish what happened to a peer.
-    Publish(PeerAddress, Update),
+    /// Publish these in one step.
+    Publish(Vec<(PeerAddress, Update)>),
     /// Start the session of a peer after this pause. The session that runs for it, if any, is stopped.
     Start(PeerAddress, Duration),
     /// Let the session of a peer close its connection and dial again.
     Redial(PeerAddress),
-    /// Stop the session or the probe of a peer.
+    /// Stop the session of a peer.
     Stop(PeerAddress),
-    /// Probe a peer without publishing it; the pauses continue after this many.
-    Probe(PeerAddress, u32),
     /// Send peers this location, and publish it together with the proxies.
     SetIdentity(Option<String>, Option<Proxies>),
     /// Log that the pool has no room for this many listed peers.
@@ -30,27 +28,30 @@ pub(super) enum Effect {
     Reply(Result<usize, PoolError>),
 }
 
-/// Effects in the order in which they are performed.
+/// Collects what one event leads to.
 #[derive(Debug, Default)]
-pub(super) struct Effects(pub(super) Vec<Effect>);
+pub(super) struct Effects {
+    pub(super) updates: Vec<(PeerAddress, Update)>,
+    pub(super) actions: Vec<Effect>,
+}
 
 impl Effects {
     /// A new peer is announced and dialled.
-    pub(super) fn add(&mut self, address: PeerAddress, origin: PeerOrigin) {
-        self.publish(address.clone(), Update::Added(origin));
+    pub(super) fn add(&mut self, address: PeerAddress, origin: PeerOrigin, listed_by: Option<PeerAddress>) {
+        self.publish(address.clone(), Update::Added(origin, listed_by));
         self.start(address);
     }
 
-    /// A parked peer is dialled again. The core sets the pause.
+    /// A peer is dialled. The core sets the pause.
     pub(super) fn start(&mut self, address: PeerAddress) {
-        self.0.push(Effect::Start(address, Duration::ZERO));
+        self.actions.push(Effect::Start(address, Duration::ZERO));
     }
 
     /// A peer leaves the pool.
     pub(super) fn remove(&mut self, address: PeerAddress, reason: Reason, detail: Arc<str>) {
         self.status(address.clone(), PeerStatus::Closing, reason, detail);
         self.publish(address.clone(), Update::Removed);
-        self.stop(address);
+        self.actions.push(Effect::Stop(address));
     }
 
     /// A peer stays in the pool without a connection.
@@ -58,31 +59,7 @@ impl Effects {
         for status in [PeerStatus::Closing, PeerStatus::Disconnected] {
             self.status(address.clone(), status, Reason::NotInPeerList, Arc::clone(&detail));
         }
-        self.stop(address);
-    }
-
-    pub(super) fn redial(&mut self, address: PeerAddress) {
-        self.0.push(Effect::Redial(address));
-    }
-
-    pub(super) fn stop(&mut self, address: PeerAddress) {
-        self.0.push(Effect::Stop(address));
-    }
-
-    pub(super) fn probe(&mut self, address: PeerAddress, pauses: u32) {
-        self.0.push(Effect::Probe(address, pauses));
-    }
-
-    pub(super) fn set_origin(&mut self, address: PeerAddress, origin: PeerOrigin) {
-        self.publish(address, Update::Origin(origin));
-    }
-
-    pub(super) fn warn_full(&mut self, left_out: usize) {
-        self.0.push(Effect::WarnFull(left_out));
-    }
-
-    pub(super) fn publish(&mut self, address: PeerAddress, update: Update) {
-        self.0.push(Effect::Publish(address, update));
+        self.actions.push(Effect::Stop(address));
     }
 
     pub(super) fn status(
@@ -95,10 +72,19 @@ impl Effects {
         self.publish(address, Update::Status(Report { detail, ..Report::new(status, reason) }));
     }
 
+    pub(super) fn publish(&mut self, address: PeerAddress, update: Update) {
+        self.updates.push((address, update));
+    }
+
     /// Counts the peers whose connection or pending attempt ends.
     pub(super) fn closed(&self) -> usize {
-        let closes =
-            |effect: &&Effect| matches!(effect, Effect::Redial(_) | Effect::Publish(_, Update::Removed));
-        self.0.iter().filter(closes).count()
+        let closes = |effect: &&Effect| matches!(effect, Effect::Redial(_) | Effect::Stop(_));
+        self.actions.iter().filter(closes).count()
+    }
+
+    /// Publishes first, then acts.
+    pub(super) fn into_vec(self) -> Vec<Effect> {
+        let publish = (!self.updates.is_empty()).then_some(Effect::Publish(self.updates));
+        publish.into_iter().chain(self.actions).collect()
     }
 }

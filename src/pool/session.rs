@@ -17,11 +17,12 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{
     metrics,
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
-    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, PeerStatus, Report, Timers},
+    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Report, Timers},
     tls::ClientTls,
     transport::{ByteStream, Connection, Connector, DialError, Event, secure},
 };
@@ -58,15 +59,17 @@ pub(super) struct SessionEvent {
 
 #[derive(Debug)]
 pub(super) enum SessionEventKind {
-    /// A peer that was given up accepts connections again.
-    Answers,
     /// Its status, reason, detail or failures changed.
     Status(Report),
+    /// The round trip of an echo.
+    EchoRtt(Duration),
     Identified {
         location: Option<String>,
         proxies: Option<Proxies>,
         roles: Roles,
         peers: Vec<PeerAddress>,
+        /// READY, if it lists itself.
+        ready: Option<Report>,
     },
 }
 
@@ -171,9 +174,11 @@ impl Session {
                 send(link, [opflex::send_identity(number, &identity)]);
             }
             Action::Publish(report) => self.report(SessionEventKind::Status(report)).await?,
-            Action::Identified { answer, peers, .. } => {
+            Action::EchoRtt(rtt) => self.report(SessionEventKind::EchoRtt(rtt)).await?,
+            Action::Warn(problem) => warn!(peer = %self.address, "{problem}"),
+            Action::Identified { answer, peers, ready } => {
                 let IdentityAnswer { location, proxies, roles, .. } = answer;
-                self.report(SessionEventKind::Identified { location, proxies, roles, peers }).await?;
+                self.report(SessionEventKind::Identified { location, proxies, roles, peers, ready }).await?;
             }
         }
         Ok(())
@@ -192,7 +197,7 @@ impl Session {
         let sent = async {
             let permit = match &kind {
                 SessionEventKind::Identified { .. } => lists.acquire_owned().await.ok(),
-                SessionEventKind::Status(_) | SessionEventKind::Answers => None,
+                SessionEventKind::Status(_) | SessionEventKind::EchoRtt(_) => None,
             };
             let event =
                 SessionEvent { _permit: permit, ..SessionEvent::now(self.id, self.address.clone(), kind) };
@@ -226,7 +231,7 @@ impl Stopwatch {
                 self.established = None;
                 counts.attempts();
             }
-            Action::Publish(Report { status: PeerStatus::Ready, .. }) => {
+            Action::Identified { ready: Some(_), .. } => {
                 if let Some(established) = self.established.take() {
                     counts.shook_hands(established.elapsed());
                 }

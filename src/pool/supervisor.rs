@@ -21,7 +21,6 @@ use super::{
     command::{PoolHandle, Reply, Request},
     core::{PoolCore, PoolEvent, Settings},
     effect::Effect,
-    probe::probe,
     session::{Session, SessionEvent, Shared},
     time_to_ready::TimeToReady,
     transition_log::TransitionLog,
@@ -30,7 +29,7 @@ use crate::{
     metrics::{self, Transition},
     opflex::{ElementMode, Identity, Proxies},
     peer::{PeerAddress, Timers},
-    status::{Event, Hub, PeerUpdate, Update},
+    status::{Event, Hub, Update},
     tls::ClientTls,
     transport::{Connector, DialLimits},
 };
@@ -39,8 +38,6 @@ use crate::{
 const EVENTS: usize = 1024;
 /// Lists among them: each can name a thousand peers.
 const LISTS: usize = 16;
-/// Default of how long a pool may be without a READY peer before parked addresses are asked again.
-pub const REDISCOVERY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a pool is made of.
 #[derive(Clone, Debug)]
@@ -61,7 +58,7 @@ pub struct PoolConfig {
     pub frame_limit: usize,
     /// How many peers it may have, learned ones included.
     pub peer_limit: usize,
-    /// How long it may be without a ready peer before parked addresses are asked again; see [`REDISCOVERY_INTERVAL`].
+    /// How long it may be without a ready peer before parked addresses are asked again; see [`super::REDISCOVERY_INTERVAL`].
     pub rediscovery_interval: Duration,
 }
 
@@ -96,8 +93,7 @@ struct Supervisor {
     counts: metrics::Pool,
 }
 
-/// A session, or a probe, that has not been stopped.
-#[derive(Clone)]
+/// A session that has not been stopped.
 struct Running {
     session: u64,
     redial: Arc<Notify>,
@@ -191,9 +187,8 @@ impl Supervisor {
     fn handle(&mut self, event: PoolEvent, at: SystemTime, mut reply: Option<Reply>) {
         for effect in self.core.handle(event, Instant::now().into_std()) {
             match effect {
-                Effect::Publish(address, update) => self.publish(address, at, update),
+                Effect::Publish(updates) => self.publish(at, updates),
                 Effect::Start(address, pause) => self.start_session(address, pause),
-                Effect::Probe(address, pauses) => self.start_probe(address, pauses),
                 Effect::Redial(address) => {
                     if let Some(running) = self.sessions.get(&address) {
                         running.redial.notify_one();
@@ -222,28 +217,13 @@ impl Supervisor {
     }
 
     fn start_session(&mut self, address: PeerAddress, pause: Duration) {
-        let Running { session: id, redial, stop } = self.register(&address);
+        self.stop_session(&address);
+        self.next_session += 1;
+        let (id, redial, stop) = (self.next_session, Arc::new(Notify::new()), CancellationToken::new());
+        let running = Running { session: id, redial: Arc::clone(&redial), stop: stop.clone() };
+        self.sessions.insert(address.clone(), running);
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(Session { id, address, shared, events, redial, stop, pause }.run());
-    }
-
-    fn start_probe(&mut self, address: PeerAddress, pauses: u32) {
-        let Running { session: id, stop, .. } = self.register(&address);
-        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
-        self.tasks.spawn(probe(id, address, pauses, shared, events, stop));
-    }
-
-    /// Registers a new task for this address. The running one, if any, is stopped.
-    fn register(&mut self, address: &PeerAddress) -> Running {
-        self.stop_session(address);
-        self.next_session += 1;
-        let running = Running {
-            session: self.next_session,
-            redial: Arc::new(Notify::new()),
-            stop: CancellationToken::new(),
-        };
-        self.sessions.insert(address.clone(), running.clone());
-        running
     }
 
     fn stop_session(&mut self, address: &PeerAddress) {
@@ -252,14 +232,14 @@ impl Supervisor {
         }
     }
 
-    fn publish(&mut self, address: PeerAddress, at: SystemTime, what: Update) {
-        let pool = Arc::clone(&self.name);
-        let Some(event) = self.hub.apply(PeerUpdate { pool, address, at, what }) else { return };
-        self.counts.moved(transition(&event));
-        if let Some(waited) = self.time_to_ready.note(&event) {
-            self.counts.became_ready(waited);
+    fn publish(&mut self, at: SystemTime, updates: Vec<(PeerAddress, Update)>) {
+        for event in self.hub.apply(&self.name, at, updates) {
+            self.counts.moved(transition(&event));
+            if let Some(waited) = self.time_to_ready.note(&event) {
+                self.counts.became_ready(waited);
+            }
+            self.transitions.note(&event, Instant::now().into_std());
         }
-        self.transitions.note(&event, Instant::now().into_std());
     }
 }
 

@@ -44,7 +44,7 @@ mod tests {
     use crate::{
         opflex::Identity,
         peer::{PeerOrigin, Reason, Report},
-        status::{Hub, PeerUpdate, Update},
+        status::{Hub, Update},
     };
 
     #[test]
@@ -53,11 +53,12 @@ mod tests {
         hub.add_pool("p".into(), Arc::new(Identity::new("a", "d")), SystemTime::UNIX_EPOCH);
         let mut told = |second: u64, what: Update| {
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-            let update = PeerUpdate { pool: "p".into(), address: "h:1".parse().unwrap(), at, what };
-            waits.note(&hub.apply(update).unwrap()).map(|waited| waited.as_secs())
+            waits
+                .note(&hub.apply("p", at, [("h:1".parse().unwrap(), what)])[0])
+                .map(|waited| waited.as_secs())
         };
         let is = |status, reason| Update::Status(Report::new(status, reason));
-        assert_eq!(told(10, Update::Added(PeerOrigin::Configured)), None);
+        assert_eq!(told(10, Update::added(PeerOrigin::Configured)), None);
         assert_eq!(told(11, is(PeerStatus::Connecting, Reason::ConnectFailed)), None);
         assert_eq!(told(12, is(PeerStatus::Connected, Reason::TcpEstablished)), None);
         assert_eq!(told(14, is(PeerStatus::Ready, Reason::HandshakeComplete)), Some(4));

@@ -1,6 +1,10 @@
 //! Published states, and their changes.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     opflex::{Identity, Proxies, Roles},
@@ -35,16 +39,37 @@ pub struct PeerState {
     pub status_since: SystemTime,
     /// When it last was READY; `None` if never. While it is READY, the moment it became so.
     pub last_ready: Option<SystemTime>,
+    /// Since when it has not been READY; `None` while it is.
+    pub not_ready_since: Option<SystemTime>,
     /// Failures in a row since it was last READY.
     pub consecutive_failures: u32,
+    /// Attempts and connections that failed since it was added.
+    pub failures: u64,
+    /// The newest of them.
+    pub last_failure: Option<Failure>,
     /// How often `status` changed since it was added.
     pub transitions: u64,
     /// How often it was READY and lost, without having been asked to close.
     pub flaps: u64,
     /// The roles that it announced.
     pub roles: Roles,
+    /// The peer whose list named it last.
+    pub learned_from: Option<PeerAddress>,
+    /// Round trip of its last echo.
+    pub echo_rtt: Option<Duration>,
     /// Revision of its last change.
     pub revision: u64,
+}
+
+/// A failed attempt, or the loss of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason.
+    pub reason: Reason,
+    /// The reason in words.
+    pub detail: Arc<str>,
+    /// When it failed.
+    pub time: SystemTime,
 }
 
 /// One pool, as it is at one revision.
@@ -56,6 +81,8 @@ pub struct PoolState {
     pub health: PoolHealth,
     /// When `health` took its value.
     pub health_since: SystemTime,
+    /// Since when it has not been HEALTHY; `None` while it is.
+    pub not_healthy_since: Option<SystemTime>,
     /// The identity that it announces to peers.
     pub identity: Arc<Identity>,
     /// The forwarding proxies that a peer announced, in transport mode.
@@ -64,6 +91,8 @@ pub struct PoolState {
     pub wanted: u32,
     /// How many of those are READY.
     pub ready: u32,
+    /// Peers that are parked.
+    pub parked: u32,
     /// Revision of the last change in it.
     pub revision: u64,
 }

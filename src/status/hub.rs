@@ -10,7 +10,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use parking_lot::RwLock;
@@ -65,14 +65,26 @@ pub struct PeerUpdate {
 /// What happened to a peer.
 #[derive(Clone, Debug)]
 pub enum Update {
-    /// It is new in the pool.
-    Added(PeerOrigin),
+    /// It is new in the pool; the list of that peer named it.
+    Added(PeerOrigin, Option<PeerAddress>),
     /// Its status, reason, detail or failures changed.
     Status(Report),
     /// It is configured now and was learned, or the other way round.
     Origin(PeerOrigin),
+    /// The list of this peer named it. Not a change.
+    Listed(PeerAddress),
+    /// Its echo took this long. Not a change.
+    Echo(Duration),
     /// It has left the pool.
     Removed,
+}
+
+impl Update {
+    /// A peer is new in the pool, and no list named it.
+    #[must_use]
+    pub const fn added(origin: PeerOrigin) -> Self {
+        Self::Added(origin, None)
+    }
 }
 
 /// The state at one revision.
@@ -105,10 +117,12 @@ impl Hub {
             name: Arc::clone(&name),
             health: PoolHealth::Down,
             health_since: at,
+            not_healthy_since: Some(at),
             identity,
             proxies: None,
             wanted: 0,
             ready: 0,
+            parked: 0,
             revision: 0,
         };
         self.state.write().pools_mut().insert(name, Pool::new(state));
@@ -122,24 +136,37 @@ impl Hub {
         }
     }
 
-    /// As [`Hub::apply`], but returns only the revision.
+    /// As [`Hub::apply`], with one update. Returns its revision if it was a change.
     pub fn publish(&self, update: PeerUpdate) -> Option<u64> {
-        self.apply(update).map(|event| event.revision)
+        let PeerUpdate { pool, address, at, what } = update;
+        self.apply(&pool, at, [(address, what)]).first().map(|event| event.revision)
     }
 
-    /// Applies an update. Returns the event if it was a change: the status, the reason or the origin differ, or the peer is
-    /// new or gone. Otherwise only the peer's counters and detail change.
-    pub fn apply(&self, update: PeerUpdate) -> Option<Arc<Event>> {
-        let (event, _freed_unlocked) = {
+    /// Applies updates of one pool in one step, of which no reader sees a part. Returns those that were changes: the
+    /// status, the reason or the origin differ, or the peer is new or gone. The others change only a peer's counters,
+    /// times and detail. The health of the pool changes at most once in a step.
+    pub fn apply(
+        &self,
+        pool: &str,
+        at: SystemTime,
+        updates: impl IntoIterator<Item = (PeerAddress, Update)>,
+    ) -> Vec<Arc<Event>> {
+        let mut freed_unlocked = Vec::new();
+        let events: Vec<_> = {
             let mut state = self.state.write();
             let revision = state.log.head() + 1;
-            let event = Arc::new(state.pools_mut().get_mut(&update.pool)?.apply(update, revision)?);
-            let oldest = state.log.push(Arc::clone(&event));
-            self.head.store(revision, Ordering::Release);
-            (event, oldest)
+            let Some(pool) = state.pools_mut().get_mut(pool) else { return Vec::new() };
+            let events = pool.apply(updates, at, revision);
+            for event in &events {
+                freed_unlocked.extend(state.log.push(Arc::clone(event)));
+            }
+            self.head.store(state.log.head(), Ordering::Release);
+            events
         };
-        self.wakers.wake_all();
-        Some(event)
+        if !events.is_empty() {
+            self.wakers.wake_all();
+        }
+        events
     }
 
     /// Where the log ends now.

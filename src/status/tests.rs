@@ -55,7 +55,7 @@ fn publish(hub: &Hub, host: &str, what: Update) -> Option<u64> {
 }
 
 fn add(hub: &Hub, host: &str) -> Option<u64> {
-    publish(hub, host, Update::Added(PeerOrigin::Configured))
+    publish(hub, host, Update::added(PeerOrigin::Configured))
 }
 
 fn is(status: PeerStatus, reason: Reason) -> Update {

@@ -252,7 +252,7 @@ fn crowded() -> Stage {
     let stage = Stage::new(1, 1 << 10, &["default"]);
     for number in 0..700 {
         let host = format!("leaf-{number}");
-        stage.publish("default", &host, Update::Added(PeerOrigin::Configured));
+        stage.publish("default", &host, Update::added(PeerOrigin::Configured));
         stage.flap(&host, 1);
     }
     stage

@@ -135,7 +135,7 @@ async fn grpc_web_is_served_over_http_1_to_the_origins_that_may_use_it() {
             }
         })
         .await;
-        stage.publish("default", "next", Update::Added(PeerOrigin::Configured));
+        stage.publish("default", "next", Update::added(PeerOrigin::Configured));
     }
     drop(stream);
     served.stop().await;

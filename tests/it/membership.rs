@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use opflex_peerstatus::{
     api::pb::{
-        AddPeerRequest, ChangeKind, Cursor, ListPeersRequest, Peer, PeerOrigin,
+        AddPeerRequest, ChangeKind, Cursor, GetPoolRequest, ListPeersRequest, Peer, PeerOrigin,
         PeerStatus::{Closing, Connected, Connecting, Disconnected, Ready},
-        PoolHealth::Healthy,
-        Reason::{self, Dialing, GivenUp, HandshakeComplete, NotInPeerList, RemovedByClient},
+        PoolHealth::{Degraded, Healthy},
+        Reason::{self, ConnectFailed, Dialing, HandshakeComplete, NotInPeerList, RemovedByClient},
         RemovePeerRequest, ResetPeersRequest, ResetScope, WatchPeerStatusRequest,
     },
     opflex::ElementMode,
@@ -27,7 +27,7 @@ async fn listed(server: &Server) -> Vec<Peer> {
 }
 
 #[tokio::test]
-async fn a_learned_peer_is_given_up_and_found_again_without_anyones_help() {
+async fn a_dead_learned_peer_stays_counts_and_is_ready_again_when_it_comes_back() {
     let mut peers = sims(2);
     let [first, second] = [0, 1].map(|index| peers[index].address().to_string());
     peers[1].stop().await;
@@ -37,32 +37,24 @@ async fn a_learned_peer_is_given_up_and_found_again_without_anyones_help() {
     watch.synced().await;
     peers[0].restart().await.unwrap();
 
-    watch.until(&second, Closing, GivenUp).await;
-    let (change, _) = watch.change().await;
-    let removed = change.peer.unwrap();
-    assert_eq!((removed.kind(), removed.peer.unwrap().status()), (ChangeKind::Removed, Disconnected));
-    let left = listed(&server).await;
-    assert_eq!(left.len(), 1, "it is no member any more: {left:?}");
+    watch.until(&second, Connecting, ConnectFailed).await;
+    let dead = loop {
+        let peers = listed(&server).await;
+        let dead = peers.into_iter().find(|peer| peer.name.ends_with(&second)).unwrap();
+        if dead.consecutive_failures > 5 {
+            break dead;
+        }
+    };
+    assert_eq!((dead.status(), dead.wanted), (Connecting, true));
+    assert_eq!(dead.last_failure.unwrap().reason(), ConnectFailed);
+    assert!(dead.not_ready_since.is_some() && dead.failure_count >= u64::from(dead.consecutive_failures));
+    let pool = server.pools().get_pool(GetPoolRequest { name: "pools/default".into() }).await.unwrap();
+    let pool = pool.into_inner().pool.unwrap();
+    assert_eq!((pool.health(), pool.ready_count, pool.peer_count), (Degraded, 1, 2));
+    assert!(pool.not_healthy_since.is_some());
 
     peers[1].restart().await.unwrap();
-    let added = watch.until_added().await;
-    assert!(added.name.ends_with(&second));
     watch.until(&second, Ready, HandshakeComplete).await;
-    assert_eq!(listed(&server).await.len(), 2);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn the_health_of_a_pool_forgets_a_peer_that_was_given_up() {
-    let mut peers = sims(2);
-    let first = peers[0].address().to_string();
-    peers[1].stop().await;
-    peers[0].stop().await;
-    let server = Server::start(&[first]).await;
-    let mut watch = server.watch().await;
-    watch.synced().await;
-    peers[0].restart().await.unwrap();
-    // The reference stays DEGRADED for ever here.
     watch.until_health(Healthy).await;
     server.stop().await;
 }
@@ -92,7 +84,7 @@ async fn the_anycast_address_is_parked_and_asked_again_when_a_leaf_is_lost() {
     leaf.stop().await;
     let other = sim();
     anycast.set_peers(vec![host_port(&other)]);
-    watch.until(&real, Closing, GivenUp).await;
+    watch.until(&real, Closing, NotInPeerList).await;
     watch.until(&other.address().to_string(), Ready, HandshakeComplete).await;
     server.stop().await;
 }

@@ -117,7 +117,7 @@ async fn a_stream_that_the_log_has_left_behind_ends_if_that_is_the_policy() {
     let mut stream = listeners.watch_peer_status(Request::new(request)).await.unwrap().into_inner();
     for port in 1..=17 {
         let address = PeerAddress::new("leaf-101", port).unwrap();
-        let what = Update::Added(PeerOrigin::Configured);
+        let what = Update::added(PeerOrigin::Configured);
         api.hub.publish(PeerUpdate { pool: "default".into(), address, at: SystemTime::now(), what }).unwrap();
     }
     let end = within("the end", async {

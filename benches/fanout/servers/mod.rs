@@ -91,6 +91,17 @@ fn message_at(number: u64, now: SystemTime) -> pb::WatchPeerStatusResponse {
         transition_count: number,
         roles: Vec::new(),
         revision: number,
+        wanted: true,
+        not_ready_since: Some(now.into()),
+        last_failure: Some(pb::PeerFailure {
+            reason: pb::Reason::ConnectFailed.into(),
+            detail: "connection refused (os error 111)".to_owned(),
+            time: Some(now.into()),
+        }),
+        failure_count: number,
+        flap_count: 1,
+        learned_from: String::new(),
+        echo_rtt: None,
     };
     let change = pb::PeerChange {
         peer: Some(peer),

@@ -28,7 +28,7 @@ pub(super) fn serve(options: &str) -> Outcome<()> {
     let identity = Identity::new("bench".to_owned(), "default".to_owned());
     hub.add_pool("default".into(), Arc::new(identity), SystemTime::now());
     for number in 0..peers {
-        publish(&hub, peers, number, Update::Added(PeerOrigin::Configured))?;
+        publish(&hub, peers, number, Update::added(PeerOrigin::Configured))?;
     }
     let (bound, address) = mpsc::sync_channel(1);
     let served = Arc::clone(&hub);

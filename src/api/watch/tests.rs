@@ -43,8 +43,8 @@ fn happened() -> impl Strategy<Value = Happened> {
         },
     );
     let what = prop_oneof![
-        2 => Just(Update::Added(PeerOrigin::Configured)),
-        1 => Just(Update::Added(PeerOrigin::Learned)),
+        2 => Just(Update::added(PeerOrigin::Configured)),
+        1 => Just(Update::added(PeerOrigin::Learned)),
         6 => is,
         1 => Just(Update::Origin(PeerOrigin::Configured)),
         1 => Just(Update::Removed),

@@ -64,6 +64,8 @@ pub(crate) fn pool(name: &str, health: PoolHealth, ready_count: u32, peer_count:
         ready_count,
         revision: 9,
         proxies: None,
+        not_healthy_since: (health != PoolHealth::Healthy).then(|| at(-192)).flatten(),
+        parked_count: 0,
     }
 }
 

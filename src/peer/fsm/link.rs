@@ -13,6 +13,10 @@ pub(super) struct Link {
     pub(super) identity: u64,
     pub(super) last_received: Instant,
     pub(super) next_echo: Instant,
+    /// The echo that was sent last, until it is answered.
+    pub(super) echo: Option<(u64, Instant)>,
+    /// Whether an answer to another `send_identity` was logged.
+    pub(super) has_warned: bool,
     /// When an identity answer was applied last.
     answered: Option<Instant>,
     answer_interval: Duration,
@@ -26,6 +30,8 @@ impl Link {
             identity,
             last_received: now,
             next_echo,
+            echo: None,
+            has_warned: false,
             answered: None,
             answer_interval: MIN_ANSWER_INTERVAL,
             ready_since: None,

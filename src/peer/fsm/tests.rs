@@ -54,7 +54,7 @@ impl Scene {
 
     /// What follows from a fact, in short words.
     fn feed(&mut self, input: Input) -> Vec<String> {
-        self.orders(input).iter().map(in_short).collect()
+        self.orders(input).iter().flat_map(in_short).collect()
     }
 
     fn orders(&mut self, input: Input) -> Vec<Action> {
@@ -79,7 +79,7 @@ impl Scene {
 
     /// Goes to the deadline and says so.
     fn sleep(&mut self) -> Vec<String> {
-        self.orders_when_due().iter().map(in_short).collect()
+        self.orders_when_due().iter().flat_map(in_short).collect()
     }
 
     /// The same, in full.
@@ -95,7 +95,7 @@ impl Scene {
     /// The report that a loss, a failure or a success leads to.
     fn report(&mut self, input: Input) -> Report {
         let reports = self.orders(input).into_iter().filter_map(|action| match action {
-            Action::Publish(report) => Some(report),
+            Action::Publish(report) | Action::Identified { ready: Some(report), .. } => Some(report),
             _ => None,
         });
         reports.last().expect("nothing was published")
@@ -136,8 +136,8 @@ fn frame(parts: &[Bytes]) -> String {
     String::from_utf8(bytes).expect("we send text")
 }
 
-fn in_short(action: &Action) -> String {
-    match action {
+fn in_short(action: &Action) -> Vec<String> {
+    let text = match action {
         Action::Dial(_) => "dial".into(),
         Action::SendIdentity(number) => format!("send_identity {number}"),
         Action::Send(parts) => format!("send {}", frame(parts)),
@@ -146,7 +146,12 @@ fn in_short(action: &Action) -> String {
             "" => format!("{status} {reason}"),
             detail => format!("{status} {reason}: {detail}"),
         },
-        Action::Identified { lists_itself: true, .. } => "identified, lists itself".into(),
-        Action::Identified { lists_itself: false, .. } => "identified, does not list itself".into(),
-    }
+        Action::Identified { ready: Some(report), .. } => {
+            return vec!["identified, lists itself".into(), format!("{} {}", report.status, report.reason)];
+        }
+        Action::Identified { ready: None, .. } => "identified, does not list itself".into(),
+        Action::EchoRtt(_) => return Vec::new(),
+        Action::Warn(problem) => format!("warn: {problem}"),
+    };
+    vec![text]
 }

@@ -94,15 +94,19 @@ pub enum Action {
     Disconnect,
     /// Publish the state of the peer.
     Publish(Report),
-    /// The peer answered our identity. Precedes the READY that follows if it lists itself.
+    /// The peer answered our identity.
     Identified {
         /// The answer; its list of peers is empty.
         answer: IdentityAnswer,
-        /// The peers that it lists.
+        /// The peers that it lists, without the entries that are no addresses.
         peers: Vec<PeerAddress>,
-        /// Whether it is one of them. If not, the connection stays in its state until the pool decides.
-        lists_itself: bool,
+        /// READY, if it lists itself. If not, the connection stays in its state until the pool decides.
+        ready: Option<Report>,
     },
+    /// The round trip of an echo.
+    EchoRtt(Duration),
+    /// Log this about the peer.
+    Warn(String),
 }
 
 /// Priority of a connection attempt when [`crate::transport::DialLimits`] are exhausted.

@@ -18,64 +18,70 @@ fn list(hosts: &str) -> Vec<PeerAddress> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Order {
     Start(PeerAddress, PeerOrigin),
+    Ready(PeerAddress),
     Stop(PeerAddress, Reason),
     Park(PeerAddress),
     Unpark(PeerAddress),
     Adopt(PeerAddress),
     Redial(PeerAddress),
-    Probe(PeerAddress, u32),
-    StopProbe(PeerAddress),
     LeaveOut(usize),
 }
 
-/// Checks that effects come in complete sequences, and names these.
+/// Checks that effects belong together, and names them: first what is published.
 fn orders(effects: &Effects) -> Vec<Order> {
-    use Effect as E;
-    let status = |update: &Update| match update {
-        Update::Status(report) => (report.status, report.reason),
-        update => panic!("{update:?}"),
+    let (mut orders, mut actions) = (Vec::new(), effects.actions.iter().collect::<Vec<_>>());
+    let mut take = |wanted: &dyn Fn(&Effect) -> bool| {
+        let index = actions.iter().position(|action| wanted(action)).expect("an action for the update");
+        actions.remove(index);
     };
-    let mut rest = &effects.0[..];
-    let mut orders = Vec::new();
-    while !rest.is_empty() {
-        let (order, taken) = match rest {
-            [E::Publish(a, Update::Added(origin)), E::Start(b, _), ..] if a == b => {
-                (Order::Start(a.clone(), *origin), 2)
+    let mut updates = effects.updates.iter();
+    while let Some((address, update)) = updates.next() {
+        let address = address.clone();
+        orders.push(match update {
+            Update::Added(origin, by) => {
+                assert_eq!(by.is_some(), *origin == PeerOrigin::Learned);
+                take(&|action| matches!(action, Effect::Start(started, _) if *started == address));
+                Order::Start(address, *origin)
             }
-            [E::Publish(a, Update::Origin(PeerOrigin::Configured)), ..] => (Order::Adopt(a.clone()), 1),
-            [E::Publish(a, closing), E::Publish(b, after), E::Stop(c), ..] if a == b && b == c => {
-                let (first, reason) = status(closing);
-                assert_eq!(first, PeerStatus::Closing);
-                if matches!(after, Update::Removed) {
-                    (Order::Stop(a.clone(), reason), 3)
-                } else {
-                    assert_eq!(status(after), (PeerStatus::Disconnected, Reason::NotInPeerList));
-                    (Order::Park(a.clone()), 3)
+            Update::Origin(PeerOrigin::Configured) => Order::Adopt(address),
+            Update::Status(report) if report.status == PeerStatus::Ready => Order::Ready(address),
+            Update::Status(closing) => {
+                assert_eq!(closing.status, PeerStatus::Closing);
+                take(&|action| matches!(action, Effect::Stop(stopped) if *stopped == address));
+                match updates.next() {
+                    Some((removed, Update::Removed)) if *removed == address => {
+                        Order::Stop(address, closing.reason)
+                    }
+                    Some((parked, Update::Status(report))) if *parked == address => {
+                        let expected = (PeerStatus::Disconnected, Reason::NotInPeerList);
+                        assert_eq!((report.status, report.reason), expected);
+                        Order::Park(address)
+                    }
+                    other => panic!("{other:?}"),
                 }
             }
-            [E::Start(a, _), ..] => (Order::Unpark(a.clone()), 1),
-            [E::Redial(a), ..] => (Order::Redial(a.clone()), 1),
-            [E::Probe(a, pauses), ..] => (Order::Probe(a.clone(), *pauses), 1),
-            [E::Stop(a), ..] => (Order::StopProbe(a.clone()), 1),
-            [E::WarnFull(count), ..] => (Order::LeaveOut(*count), 1),
-            other => panic!("{other:?}"),
-        };
-        orders.push(order);
-        rest = &rest[taken..];
+            Update::Listed(_) => continue,
+            update => panic!("{update:?}"),
+        });
     }
+    orders.extend(actions.into_iter().map(|action| match action {
+        Effect::Start(address, _) => Order::Unpark(address.clone()),
+        Effect::Redial(address) => Order::Redial(address.clone()),
+        Effect::WarnFull(count) => Order::LeaveOut(*count),
+        other => panic!("{other:?}"),
+    }));
     orders
 }
 
 fn in_short(effects: &Effects) -> Vec<String> {
     let word = |order: &Order| match order {
         Order::Start(address, origin) => format!("start {} {origin}", address.host()),
+        Order::Ready(address) => format!("ready {}", address.host()),
         Order::Stop(address, reason) => format!("stop {} {reason}", address.host()),
         Order::Park(address) => format!("park {}", address.host()),
         Order::Unpark(address) => format!("unpark {}", address.host()),
         Order::Adopt(address) => format!("adopt {}", address.host()),
         Order::Redial(address) => format!("redial {}", address.host()),
-        Order::Probe(address, pauses) => format!("probe {} after {pauses}", address.host()),
-        Order::StopProbe(address) => format!("leave {}", address.host()),
         Order::LeaveOut(count) => format!("leave out {count}"),
     };
     orders(effects).iter().map(word).collect()
@@ -98,12 +104,10 @@ fn remove(pool: &mut Membership, host: &str) -> Result<Effects, PoolError> {
     pool.remove(at(host), &mut effects).map(|()| effects)
 }
 
-fn answered(pool: &mut Membership, host: &str) -> Vec<String> {
-    in_short(&effects(|effects| pool.answered(&at(host), effects)))
-}
-
-fn reset(pool: &mut Membership, everyone: bool) -> Vec<String> {
-    in_short(&effects(|effects| pool.reset(everyone, effects)))
+/// A reset while these peers are READY.
+fn reset(pool: &mut Membership, everyone: bool, ready: &str) -> Vec<String> {
+    let ready = list(ready).into_iter().collect();
+    in_short(&effects(|effects| pool.reset(everyone, &ready, effects)))
 }
 
 fn unpark(pool: &mut Membership) -> Vec<String> {
@@ -120,13 +124,7 @@ fn pool(configured: &str) -> Membership {
 }
 
 fn identified(pool: &mut Membership, by: &str, hosts: &str) -> Vec<String> {
-    in_short(&effects(|effects| pool.identified(&at(by), Roles::default(), list(hosts), effects)))
-}
-
-fn failed(pool: &mut Membership, host: &str, times: u32) -> Vec<String> {
-    (1..=times)
-        .flat_map(|failures| in_short(&effects(|effects| pool.failed(&at(host), failures, effects))))
-        .collect()
+    in_short(&effects(|effects| pool.identified(&at(by), Roles::default(), list(hosts), None, effects)))
 }
 
 #[test]
@@ -149,132 +147,15 @@ fn only_configured_peers_can_be_removed() {
 }
 
 #[test]
-fn a_learned_peer_is_given_up_at_the_fourth_failure_and_tried_quietly() {
-    let mut pool = pool("a");
-    identified(&mut pool, "a", "a b");
-    assert_eq!(failed(&mut pool, "b", 4), ["stop b GIVEN_UP", "probe b after 0"]);
-    assert_eq!(pool.len(), 1);
-    assert_eq!(answered(&mut pool, "b"), ["leave b", "start b LEARNED"]);
-    assert!(answered(&mut pool, "b").is_empty(), "once is enough");
-}
-
-#[test]
-fn one_that_takes_connections_and_never_says_who_it_is_comes_back_ever_more_rarely() {
-    let mut pool = pool("a");
-    identified(&mut pool, "a", "a b");
-    for times in 0..3 {
-        assert_eq!(
-            failed(&mut pool, "b", 4),
-            ["stop b GIVEN_UP".to_owned(), format!("probe b after {times}")]
-        );
-        assert_eq!(
-            identified(&mut pool, "a", "a b"),
-            [format!("probe b after {times}")],
-            "a list is no proof"
-        );
-        assert_eq!(answered(&mut pool, "b"), ["leave b", "start b LEARNED"]);
-    }
-    identified(&mut pool, "b", "a b");
-    assert_eq!(failed(&mut pool, "b", 4), ["stop b GIVEN_UP", "probe b after 0"], "it was well in between");
-}
-
-#[test]
-fn one_that_answers_when_the_pool_is_full_is_tried_until_there_is_room() {
-    let mut pool = Membership::new(ElementMode::Stitched, 2);
-    add(&mut pool, "a").unwrap();
-    identified(&mut pool, "a", "a b");
-    failed(&mut pool, "b", 4);
-    add(&mut pool, "c").unwrap();
-    assert_eq!(answered(&mut pool, "b"), ["probe b after 0"]);
-    remove(&mut pool, "c").unwrap();
-    assert_eq!(answered(&mut pool, "b"), ["leave b", "start b LEARNED"]);
-}
-
-#[test]
-fn those_who_told_of_others_are_forgotten_when_they_go() {
-    let mut pool = pool("a");
-    identified(&mut pool, "a", "a b");
-    identified(&mut pool, "b", "a b");
-    identified(&mut pool, "a", "a");
-    assert!(pool.list_sources.is_empty(), "{:?}", pool.list_sources);
-}
-
-#[test]
-fn a_configured_peer_is_never_given_up() {
-    let mut pool = pool("a");
-    assert!(failed(&mut pool, "a", 100).is_empty());
-}
-
-#[test]
-fn when_a_learned_peer_is_given_up_parked_ones_are_asked_again() {
-    let mut pool = pool("anycast");
-    identified(&mut pool, "anycast", "a b");
-    assert_eq!(failed(&mut pool, "a", 4), ["stop a GIVEN_UP", "probe a after 0", "unpark anycast"]);
-    // Its list names the peer again: that is a reason to try it at once, but no proof that it answers.
-    assert_eq!(identified(&mut pool, "anycast", "a b"), ["probe a after 0", "park anycast"]);
-}
-
-#[test]
-fn a_peer_that_was_given_up_is_left_alone_once_no_list_names_it() {
-    let mut pool = pool("a");
-    identified(&mut pool, "a", "a b");
-    failed(&mut pool, "b", 4);
-    assert_eq!(identified(&mut pool, "a", "a c"), ["leave b", "start c LEARNED"]);
-    assert!(answered(&mut pool, "b").is_empty());
-}
-
-#[test]
-fn a_peer_that_was_given_up_can_be_configured() {
-    let mut pool = pool("a");
-    identified(&mut pool, "a", "a b");
-    failed(&mut pool, "b", 4);
-    assert_eq!(in_short(&add(&mut pool, "b").unwrap()), ["leave b", "start b CONFIGURED"]);
-    assert!(answered(&mut pool, "b").is_empty());
-}
-
-#[test]
-fn a_reset_drops_what_was_learned_and_asks_those_who_told_of_it() {
-    let mut pool = pool("anycast a b");
-    identified(&mut pool, "anycast", "a b c d");
-    identified(&mut pool, "a", "a b c d");
-    identified(&mut pool, "b", "b");
-    identified(&mut pool, "a", "a b c d");
-    failed(&mut pool, "d", 4);
-    identified(&mut pool, "anycast", "a b c d");
-    let orders = reset(&mut pool, false);
-    assert_eq!(orders, ["leave d", "stop c RESET", "unpark anycast", "redial a"]);
-    assert_eq!(pool.len(), 3);
-}
-
-#[test]
-fn a_reset_of_everything_redials_everybody_who_stays() {
-    let mut pool = pool("anycast a");
-    identified(&mut pool, "anycast", "a b");
-    assert_eq!(reset(&mut pool, true), ["stop b RESET", "unpark anycast", "redial a"]);
-}
-
-#[test]
 fn a_reset_by_name_does_all_or_nothing() {
     let mut pool = pool("anycast a");
     identified(&mut pool, "anycast", "a b");
     let names = |hosts| list(hosts).into_iter().collect();
     let mut effects = Effects::default();
     let unknown = pool.reset_named(&names("a z"), &mut effects);
-    assert_eq!((unknown, effects.0.len()), (Err(PoolError::PeerNotFound(at("z"))), 0));
+    assert_eq!((unknown, effects.actions.len()), (Err(PoolError::PeerNotFound(at("z"))), 0));
     pool.reset_named(&names("anycast b"), &mut effects).unwrap();
     assert_eq!(in_short(&effects), ["unpark anycast", "redial b"]);
-}
-
-#[test]
-fn a_list_of_thousands_that_are_dead_is_not_knocked_at_for_ever() {
-    let mut pool = Membership::new(ElementMode::Stitched, 10_000);
-    add(&mut pool, "a").unwrap();
-    let dead: Vec<_> = (0..2 * MAX_PROBED).map(|number| at(&format!("dead-{number}"))).collect();
-    let list = [&dead[..], &[at("a")]].concat();
-    effects(|effects| pool.identified(&at("a"), Roles::default(), list, effects));
-    let effects = effects(|effects| dead.iter().for_each(|address| pool.failed(address, 4, effects)));
-    let probes = effects.0.iter().filter(|effect| matches!(effect, Effect::Probe(..))).count();
-    assert_eq!((probes, pool.len()), (MAX_PROBED, 1));
 }
 
 #[test]
@@ -380,23 +261,11 @@ fn a_pool_that_stops_names_every_peer_once_and_is_empty() {
     let mut pool = pool("anycast b");
     identified(&mut pool, "anycast", "a");
     let effects = effects(|effects| pool.stop_all(effects));
-    let removed = effects.0.iter().filter_map(|effect| match effect {
-        Effect::Publish(address, Update::Removed) => Some(address.clone()),
-        _ => None,
-    });
+    let removed = effects.updates.iter().filter(|(_, update)| matches!(update, Update::Removed));
+    let removed = removed.map(|(address, _)| address.clone());
     assert_eq!(removed.collect::<Vec<_>>(), list("a anycast b"));
     assert_eq!(pool.len(), 0);
     assert!(unpark(&mut pool).is_empty());
-}
-
-#[test]
-fn in_transport_mode_a_reset_asks_everybody_again_for_anybody_may_have_told_of_the_proxies() {
-    for (mode, orders) in [(ElementMode::Transport, &["redial a"][..]), (ElementMode::Stitched, &[])] {
-        let mut pool = Membership::new(mode, 100);
-        add(&mut pool, "a").unwrap();
-        identified(&mut pool, "a", "a");
-        assert_eq!(reset(&mut pool, false), orders);
-    }
 }
 
 #[test]
@@ -405,10 +274,71 @@ fn in_transport_mode_only_an_address_that_is_nothing_by_itself_makes_learned_pee
     add(&mut pool, "anycast").unwrap();
     let leaf = Roles::from_iter([Role::PolicyRepository]);
     let mut identified = |by, roles, hosts| {
-        in_short(&effects(|effects| pool.identified(&at(by), roles, list(hosts), effects)))
+        in_short(&effects(|effects| pool.identified(&at(by), roles, list(hosts), None, effects)))
     };
     assert_eq!(identified("anycast", leaf, "a b"), ["start a LEARNED", "start b LEARNED", "park anycast"]);
     assert_eq!(identified("a", leaf, "a c"), ["start c LEARNED"], "b stays");
     assert_eq!(identified("b", Roles::default(), "a b"), ["stop c NOT_IN_PEER_LIST"], "it has no role");
     assert_eq!(identified("b", leaf, "a"), ["stop b NOT_IN_PEER_LIST"], "it does not list itself");
+}
+
+#[test]
+fn an_answer_adds_peers_then_makes_its_sender_ready_and_then_removes_others() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    let report = Report::new(PeerStatus::Ready, Reason::HandshakeComplete);
+    let effects = effects(|effects| {
+        pool.identified(&at("a"), Roles::default(), list("a c"), Some(report), effects);
+    });
+    assert_eq!(in_short(&effects), ["start c LEARNED", "ready a", "stop b NOT_IN_PEER_LIST"]);
+}
+
+#[test]
+fn a_reset_removes_learned_peers_and_dials_those_that_are_not_ready() {
+    let mut pool = pool("anycast a b");
+    identified(&mut pool, "anycast", "a b c d");
+    assert_eq!(
+        reset(&mut pool, false, "a c"),
+        ["stop c RESET", "stop d RESET", "unpark anycast", "redial b"],
+        "a is READY and stays connected"
+    );
+    assert_eq!(pool.len(), 3);
+}
+
+#[test]
+fn a_reset_follows_the_lists_of_ready_configured_peers_again() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    assert_eq!(reset(&mut pool, false, "a b"), ["stop b RESET", "start b LEARNED"]);
+    assert_eq!(reset(&mut pool, false, ""), ["stop b RESET", "redial a"], "it will list them again");
+}
+
+#[test]
+fn a_reset_of_all_redials_every_configured_peer() {
+    let mut pool = pool("anycast a");
+    identified(&mut pool, "anycast", "a b");
+    assert_eq!(reset(&mut pool, true, "a b"), ["stop b RESET", "redial a", "unpark anycast"]);
+}
+
+#[test]
+fn in_transport_mode_a_reset_redials_every_peer_because_any_may_have_named_the_proxies() {
+    for (mode, orders) in [(ElementMode::Transport, &["redial a"][..]), (ElementMode::Stitched, &[])] {
+        let mut pool = Membership::new(mode, 100);
+        add(&mut pool, "a").unwrap();
+        identified(&mut pool, "a", "a");
+        assert_eq!(reset(&mut pool, false, "a"), orders);
+    }
+}
+
+#[test]
+fn the_newest_list_that_names_a_peer_is_where_it_was_learned() {
+    let mut pool = pool("a");
+    identified(&mut pool, "a", "a b");
+    let listed = |pool: &mut Membership, by: &str| {
+        let effects = effects(|effects| {
+            pool.identified(&at(by), Roles::default(), list("a b"), None, effects);
+        });
+        effects.updates.into_iter().map(|(peer, update)| format!("{peer} {update:?}")).count()
+    };
+    assert_eq!([listed(&mut pool, "a"), listed(&mut pool, "b"), listed(&mut pool, "b")], [0, 1, 0]);
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -20,7 +20,7 @@ use crate::{
         effect::Effect,
         session::SessionEventKind,
     },
-    status::{Hub, PeerState, PeerUpdate},
+    status::{Hub, PeerState},
 };
 
 const PEERS: u16 = 6;
@@ -34,10 +34,9 @@ struct World {
     core: PoolCore,
     hub: Hub,
     now: Instant,
-    /// Which sessions and probes run, and whether they have yet to report.
+    /// Which sessions run, and whether they have yet to report.
     running: BTreeMap<PeerAddress, bool>,
     location: Option<String>,
-    last_list: BTreeSet<PeerAddress>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,8 +46,6 @@ enum Step {
     Failed(usize, u32),
     /// Which peer answers the identity, with which list.
     Identified(usize, Vec<u16>),
-    /// Whose probe is answered.
-    Answered(usize),
     Deadline,
     Add(u16),
     Remove(u16),
@@ -65,7 +62,6 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<usize>().prop_map(Step::Connected),
         4 => (any::<usize>(), 1_u32..6).prop_map(|(peer, failures)| Step::Failed(peer, failures)),
         6 => (any::<usize>(), vec(0..PEERS, 0..5)).prop_map(|(by, list)| Step::Identified(by, list)),
-        2 => any::<usize>().prop_map(Step::Answered),
         1 => Just(Step::Deadline),
         2 => (0..PEERS).prop_map(Step::Add),
         1 => (0..PEERS).prop_map(Step::Remove),
@@ -90,7 +86,6 @@ impl World {
             now,
             running: BTreeMap::new(),
             location: Some("configured".into()),
-            last_list: BTreeSet::new(),
         }
     }
 
@@ -102,10 +97,9 @@ impl World {
         self.hub.peer("p", address).map(|(peer, _)| peer)
     }
 
-    /// One of those that run: members, or those that are probed.
-    fn pick(&self, index: usize, member: bool) -> Option<PeerAddress> {
-        let running = self.running.keys().filter(|address| self.member(address).is_some() == member);
-        let running: Vec<_> = running.collect();
+    /// One of those that run.
+    fn pick(&self, index: usize) -> Option<PeerAddress> {
+        let running: Vec<_> = self.running.keys().collect();
         (!running.is_empty()).then(|| running[index % running.len()].clone())
     }
 
@@ -114,12 +108,10 @@ impl World {
         let mut answer = None;
         for effect in self.core.handle(event, self.now) {
             match effect {
-                Effect::Publish(address, what) => {
-                    let at = SystemTime::UNIX_EPOCH;
-                    self.hub.publish(PeerUpdate { pool: "p".into(), address, at, what });
+                Effect::Publish(updates) => {
+                    self.hub.apply("p", SystemTime::UNIX_EPOCH, updates);
                 }
                 Effect::Start(address, _) => drop(self.running.insert(address, true)),
-                Effect::Probe(address, _) => drop(self.running.insert(address, false)),
                 Effect::Redial(address) => assert!(self.running.contains_key(&address)),
                 Effect::Stop(address) => drop(self.running.remove(&address)),
                 Effect::SetIdentity(location, _) => self.location = location,
@@ -145,34 +137,30 @@ impl World {
 
     fn identified(&mut self, by: PeerAddress, list: Vec<u16>, location: Option<&str>) {
         let peers: Vec<_> = list.into_iter().map(at).collect();
-        self.last_list = peers.iter().cloned().collect();
         let lists_itself = peers.contains(&by);
         let location = location.map(str::to_owned);
         let roles = Roles::default();
-        self.report(by.clone(), SessionEventKind::Identified { location, proxies: None, roles, peers });
+        let ready = lists_itself.then(|| Report::new(PeerStatus::Ready, Reason::HandshakeComplete));
+        self.report(
+            by.clone(),
+            SessionEventKind::Identified { location, proxies: None, roles, peers, ready },
+        );
         assert!(lists_itself || !self.running.contains_key(&by), "parked or stopped");
-        if lists_itself {
-            self.status(by, PeerStatus::Ready, Reason::HandshakeComplete, 0);
-        }
     }
 
     fn take(&mut self, step: Step) {
         match step {
             Step::Connected(peer) => {
-                let Some(peer) = self.pick(peer, true) else { return };
+                let Some(peer) = self.pick(peer) else { return };
                 self.status(peer, PeerStatus::Connected, Reason::TcpEstablished, 0);
             }
             Step::Failed(peer, failures) => {
-                let Some(peer) = self.pick(peer, true) else { return };
+                let Some(peer) = self.pick(peer) else { return };
                 self.status(peer, PeerStatus::Connecting, Reason::RemoteClosed, failures);
             }
             Step::Identified(by, list) => {
-                let Some(by) = self.pick(by, true) else { return };
+                let Some(by) = self.pick(by) else { return };
                 self.identified(by, list, None);
-            }
-            Step::Answered(peer) => {
-                let Some(peer) = self.pick(peer, false) else { return };
-                self.report(peer, SessionEventKind::Answers);
             }
             Step::Deadline => {
                 self.now = self.core.next_deadline().unwrap_or(self.now);
@@ -223,10 +211,15 @@ impl World {
             assert_eq!(runs, peer.status != PeerStatus::Disconnected, "{peer:?}");
             assert!(runs || peer.origin == PeerOrigin::Configured, "only configured peers are parked");
         }
-        let mut probed = self.running.keys().filter(|address| self.member(address).is_none());
-        assert!(probed.all(|address| self.last_list.contains(address)), "no list names it any more");
+        assert!(
+            self.running.keys().all(|address| self.member(address).is_some()),
+            "a stranger has a session"
+        );
+        let is_failing =
+            |peer: &Arc<PeerState>| peer.origin == PeerOrigin::Learned && peer.consecutive_failures >= 4;
         let deadline = self.core.next_deadline();
-        assert_eq!(deadline.is_some(), ready == 0, "no peer is READY, and none will be asked");
+        let asks = ready == 0 || peers.iter().any(is_failing);
+        assert!(deadline.is_some() || !asks, "parked peers are asked while they may help: {peers:#?}");
         assert!(peers.is_empty() || !self.running.is_empty() || ready == 0, "silently dead");
     }
 }
@@ -332,4 +325,54 @@ fn the_cap_of_pauses_grows_with_the_pool_from_one_second_to_thirty() {
         }
         assert_eq!(world.core.backoff_cap(), Duration::from_millis(cap));
     }
+}
+
+#[test]
+fn parked_peers_are_asked_when_a_learned_peer_has_failed_four_times_and_again_until_it_recovers() {
+    let mut world = World::new(9);
+    let seconds = Duration::from_secs;
+    world.take(Step::Add(0));
+    world.identified(at(0), vec![1, 2], None);
+    world.begin();
+    world.identified(at(1), vec![1, 2], None);
+    let is_asked = |world: &mut World| {
+        world.begin();
+        let asked = world.running.contains_key(&at(0));
+        if asked {
+            world.identified(at(0), vec![1, 2], None);
+        }
+        asked
+    };
+    for failures in 1..=3 {
+        world.status(at(2), PeerStatus::Connecting, Reason::ConnectFailed, failures);
+        assert!(!is_asked(&mut world));
+    }
+    world.status(at(2), PeerStatus::Connecting, Reason::ConnectFailed, 4);
+    assert!(is_asked(&mut world), "at once");
+    for pause in [1, 2, 4, 8, 16, 30, 30] {
+        world.status(at(2), PeerStatus::Connecting, Reason::ConnectFailed, 5);
+        assert!(!is_asked(&mut world));
+        assert_eq!(world.core.next_deadline(), Some(world.now + seconds(pause)), "before {pause} s");
+        world.take(Step::Deadline);
+        assert!(is_asked(&mut world), "after {pause} s");
+    }
+    world.identified(at(2), vec![1, 2], None);
+    assert_eq!(world.core.next_deadline(), None, "it is READY again");
+    let peers = world.peers();
+    assert!(peers.iter().all(|peer| peer.learned_from == (peer.address != at(0)).then(|| at(2))));
+}
+
+#[test]
+fn a_list_that_shrinks_never_shows_a_health_that_was_not_so() {
+    let mut world = World::new(9);
+    world.take(Step::Add(0));
+    world.identified(at(0), vec![0, 1], None);
+    world.identified(at(1), vec![0, 1], None);
+    world.status(at(0), PeerStatus::Connecting, Reason::RemoteClosed, 1);
+    let before = world.hub.cursor().revision;
+    world.identified(at(0), vec![0], None);
+    let mut events = Vec::new();
+    world.hub.read_after(before, usize::MAX, &mut events).unwrap();
+    let health: Vec<_> = events.iter().filter_map(|event| event.health.map(|change| change.health)).collect();
+    assert_eq!(health, [PoolHealth::Healthy]);
 }

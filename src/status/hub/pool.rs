@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use super::{PeerUpdate, Update};
+use super::Update;
 use crate::{
     opflex::Roles,
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
-    status::{ChangeKind, Event, HealthChange, PeerChange, PeerState, PoolState},
+    status::{ChangeKind, Event, Failure, HealthChange, PeerChange, PeerState, PoolState},
 };
 
 /// A pool and its peers.
@@ -15,89 +15,150 @@ pub(super) struct Pool {
     pub(super) peers: BTreeMap<PeerAddress, Arc<PeerState>>,
 }
 
+/// How many peers are wanted, READY and parked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::status) struct Counts {
+    pub(in crate::status) wanted: u32,
+    pub(in crate::status) ready: u32,
+    pub(in crate::status) parked: u32,
+}
+
+impl Counts {
+    /// What a peer in this status adds; `None`: it is not in the pool.
+    pub(in crate::status) fn of(status: Option<PeerStatus>) -> Self {
+        let is = |known| u32::from(status == Some(known));
+        let unwanted = is(PeerStatus::Closing) + is(PeerStatus::Disconnected);
+        Self {
+            wanted: u32::from(status.is_some()) - unwanted,
+            ready: is(PeerStatus::Ready),
+            parked: is(PeerStatus::Disconnected),
+        }
+    }
+
+    pub(in crate::status) const fn health(self) -> PoolHealth {
+        match self.ready {
+            0 => PoolHealth::Down,
+            ready if ready < self.wanted => PoolHealth::Degraded,
+            _ => PoolHealth::Healthy,
+        }
+    }
+
+    pub(in crate::status) fn moved(self, before: Self, after: Self) -> Self {
+        let count = |all: u32, before, after| all.saturating_sub(before).saturating_add(after);
+        Self {
+            wanted: count(self.wanted, before.wanted, after.wanted),
+            ready: count(self.ready, before.ready, after.ready),
+            parked: count(self.parked, before.parked, after.parked),
+        }
+    }
+}
+
 impl Pool {
     pub(super) fn new(state: PoolState) -> Self {
         Self { state: Arc::new(state), peers: BTreeMap::new() }
     }
 
-    /// Applies an update to the state. Returns the event to publish, if it was a change.
-    pub(super) fn apply(&mut self, update: PeerUpdate, revision: u64) -> Option<Event> {
-        let PeerUpdate { pool, address, at, what } = update;
-        let before = self.peers.get(&address).cloned();
-        let (previous, previous_origin) = before.as_deref().map(|peer| (peer.status, peer.origin)).unzip();
-        let (mut peer, kind) = match (&what, before.as_deref()) {
-            (Update::Added(origin), None) => (new_peer(pool, address, *origin, at), ChangeKind::Added),
-            (Update::Added(_), Some(_)) | (_, None) => return None,
-            (Update::Status(_), Some(before)) => (before.clone(), ChangeKind::Status),
-            (Update::Origin(_), Some(before)) => (before.clone(), ChangeKind::Origin),
-            (Update::Removed, Some(before)) => (before.clone(), ChangeKind::Removed),
-        };
-        match what {
-            Update::Added(_) => {}
-            Update::Status(Report { status, reason, detail, failures, roles }) => {
-                let is_same = peer.status == status && peer.reason == reason;
-                let is_lost = peer.status == PeerStatus::Ready && status == PeerStatus::Connecting;
-                peer.flaps += u64::from(is_lost && reason != Reason::Reset);
-                peer.roles = roles.unwrap_or(peer.roles);
-                (peer.reason, peer.detail, peer.consecutive_failures) = (reason, detail, failures);
-                enter(&mut peer, status, at);
-                if is_same {
-                    self.peers.insert(peer.address.clone(), Arc::new(peer));
-                    return None;
-                }
-            }
-            Update::Origin(origin) if peer.origin == origin => return None,
-            Update::Origin(origin) => peer.origin = origin,
-            // The reason stays that for which it closed.
-            Update::Removed => enter(&mut peer, PeerStatus::Disconnected, at),
-        }
-        peer.revision = revision;
-        let peer = Arc::new(peer);
-        let after = if kind == ChangeKind::Removed {
-            self.peers.remove(&peer.address);
-            None
-        } else {
-            self.peers.insert(peer.address.clone(), Arc::clone(&peer));
-            Some(peer.status)
-        };
-        let health = self.recompute([previous, after], at, revision);
-        let peer = PeerChange { peer, kind, previous, previous_origin };
-        Some(Event { revision, time: at, peer, health, attachment: Default::default() })
-    }
-
-    /// Brings the pool's state up to date with the move of a peer between statuses; `None`: it is not in the pool.
-    fn recompute(
+    /// Applies updates in one step. Returns the changes among them, the first of which gets this revision.
+    pub(super) fn apply(
         &mut self,
-        [before, after]: [Option<PeerStatus>; 2],
+        updates: impl IntoIterator<Item = (PeerAddress, Update)>,
         at: SystemTime,
         revision: u64,
-    ) -> Option<HealthChange> {
-        let state = Arc::make_mut(&mut self.state);
-        let ((left, unready), (entered, ready)) = (counts(before), counts(after));
-        state.wanted = state.wanted.saturating_sub(left).saturating_add(entered);
-        state.ready = state.ready.saturating_sub(unready).saturating_add(ready);
-        state.revision = revision;
-        let health = health(state.wanted, state.ready);
-        let previous = std::mem::replace(&mut state.health, health);
-        if previous == health {
-            return None;
+    ) -> Vec<Arc<Event>> {
+        let mut counts = self.counts();
+        let mut changes = Vec::new();
+        for (address, update) in updates {
+            let revision = revision + changes.len() as u64;
+            let Some(change) = self.update(address, update, at, revision) else { continue };
+            let after = (change.kind != ChangeKind::Removed).then_some(change.peer.status);
+            counts = counts.moved(Counts::of(change.previous), Counts::of(after));
+            changes.push((change, counts));
         }
-        state.health_since = at;
-        Some(HealthChange { previous, health, ready: state.ready, wanted: state.wanted })
+        let (previous, health) = (self.state.health, counts.health());
+        // The change with which the pool takes its new health and keeps it to the end of the step.
+        let keeps = changes.iter().rev().take_while(|(_, counts)| counts.health() == health).count();
+        let cause = (previous != health).then(|| changes.len() - keeps);
+        if let Some((newest, _)) = changes.last() {
+            self.set_state(counts, at, newest.peer.revision);
+        }
+        let event = |(index, (peer, counts)): (usize, (PeerChange, Counts))| {
+            let Counts { wanted, ready, .. } = counts;
+            let health = (Some(index) == cause).then_some(HealthChange { previous, health, ready, wanted });
+            let revision = revision + index as u64;
+            Arc::new(Event { revision, time: at, peer, health, attachment: Default::default() })
+        };
+        changes.into_iter().enumerate().map(event).collect()
     }
-}
 
-/// How much a peer in this status adds to the wanted peers of its pool, and to the READY ones.
-pub(in crate::status) fn counts(status: Option<PeerStatus>) -> (u32, u32) {
-    let is_wanted = |status| !matches!(status, PeerStatus::Closing | PeerStatus::Disconnected);
-    (u32::from(status.is_some_and(is_wanted)), u32::from(status == Some(PeerStatus::Ready)))
-}
+    /// Applies one update to its peer. Returns the change, if it was one.
+    fn update(
+        &mut self,
+        address: PeerAddress,
+        update: Update,
+        at: SystemTime,
+        revision: u64,
+    ) -> Option<PeerChange> {
+        let before = self.peers.get(&address);
+        let (previous, previous_origin) = before.map(|peer| (peer.status, peer.origin)).unzip();
+        let mut peer = match (&update, before) {
+            (Update::Added(origin, _), None) => new_peer(Arc::clone(&self.state.name), address, *origin, at),
+            (Update::Added(..), Some(_)) | (_, None) => return None,
+            (_, Some(before)) => PeerState::clone(before),
+        };
+        let kind = match update {
+            Update::Added(_, by) => {
+                peer.learned_from = by;
+                Some(ChangeKind::Added)
+            }
+            Update::Status(report) => apply_report(&mut peer, report, at).then_some(ChangeKind::Status),
+            Update::Origin(origin) => {
+                let is_new = std::mem::replace(&mut peer.origin, origin) != origin;
+                is_new.then_some(ChangeKind::Origin)
+            }
+            Update::Listed(by) => {
+                peer.learned_from = Some(by);
+                None
+            }
+            Update::Echo(rtt) => {
+                peer.echo_rtt = Some(rtt);
+                None
+            }
+            Update::Removed => {
+                // The reason stays that for which it closed.
+                enter(&mut peer, PeerStatus::Disconnected, at);
+                Some(ChangeKind::Removed)
+            }
+        };
+        if kind.is_some() {
+            peer.revision = revision;
+        }
+        let peer = Arc::new(peer);
+        if kind == Some(ChangeKind::Removed) {
+            self.peers.remove(&peer.address);
+        } else {
+            self.peers.insert(peer.address.clone(), Arc::clone(&peer));
+        }
+        Some(PeerChange { peer, kind: kind?, previous, previous_origin })
+    }
 
-pub(in crate::status) const fn health(wanted: u32, ready: u32) -> PoolHealth {
-    match ready {
-        0 => PoolHealth::Down,
-        _ if ready < wanted => PoolHealth::Degraded,
-        _ => PoolHealth::Healthy,
+    fn counts(&self) -> Counts {
+        let PoolState { wanted, ready, parked, .. } = *self.state;
+        Counts { wanted, ready, parked }
+    }
+
+    fn set_state(&mut self, counts: Counts, at: SystemTime, revision: u64) {
+        let health = counts.health();
+        let state = Arc::make_mut(&mut self.state);
+        (state.wanted, state.ready, state.parked) = (counts.wanted, counts.ready, counts.parked);
+        state.revision = revision;
+        if state.health != health {
+            state.health_since = at;
+            state.not_healthy_since = match health {
+                PoolHealth::Healthy => None,
+                _ => state.not_healthy_since.or(Some(at)),
+            };
+            state.health = health;
+        }
     }
 }
 
@@ -111,12 +172,32 @@ fn new_peer(pool: Arc<str>, address: PeerAddress, origin: PeerOrigin, at: System
         detail: Arc::from(""),
         status_since: at,
         last_ready: None,
+        not_ready_since: Some(at),
         consecutive_failures: 0,
+        failures: 0,
+        last_failure: None,
         transitions: 0,
         flaps: 0,
         roles: Roles::default(),
+        learned_from: None,
+        echo_rtt: None,
         revision: 0,
     }
+}
+
+/// Returns whether the status or the reason changed.
+fn apply_report(peer: &mut PeerState, report: Report, at: SystemTime) -> bool {
+    let Report { status, reason, detail, failures, roles } = report;
+    let is_change = peer.status != status || peer.reason != reason;
+    if reason.is_failure() {
+        peer.failures += 1;
+        peer.last_failure = Some(Failure { reason, detail: Arc::clone(&detail), time: at });
+        peer.flaps += u64::from(peer.status == PeerStatus::Ready);
+    }
+    peer.roles = roles.unwrap_or(peer.roles);
+    (peer.reason, peer.detail, peer.consecutive_failures) = (reason, detail, failures);
+    enter(peer, status, at);
+    is_change
 }
 
 fn enter(peer: &mut PeerState, status: PeerStatus, at: SystemTime) {
@@ -126,6 +207,8 @@ fn enter(peer: &mut PeerState, status: PeerStatus, at: SystemTime) {
     // While it is READY, since when; afterwards, until when.
     if peer.status == PeerStatus::Ready || status == PeerStatus::Ready {
         peer.last_ready = Some(at);
+        peer.not_ready_since = (status != PeerStatus::Ready).then_some(at);
+        peer.echo_rtt = None;
     }
     peer.status = status;
     peer.status_since = at;

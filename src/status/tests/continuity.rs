@@ -27,7 +27,7 @@ fn update() -> impl Strategy<Value = Update> {
     let status = (prop::sample::select(PeerStatus::ALL), prop::sample::select(&Reason::ALL[..3]));
     let origin = prop::sample::select(PeerOrigin::ALL);
     prop_oneof![
-        3 => origin.clone().prop_map(Update::Added),
+        3 => origin.clone().prop_map(Update::added),
         2 => origin.prop_map(Update::Origin),
         8 => status.prop_map(|(status, reason)| is(status, reason)),
         1 => Just(Update::Removed),

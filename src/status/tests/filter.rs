@@ -25,7 +25,7 @@ fn life(pool: &str, address: &str, origin: PeerOrigin) -> (Vec<Arc<Event>>, Arc<
     let address: PeerAddress = address.parse().unwrap();
     let publish =
         |what| hub.publish(PeerUpdate { pool: pool.into(), address: address.clone(), at: at(0), what });
-    publish(Update::Added(origin));
+    publish(Update::added(origin));
     let (added, _) = hub.peer(pool, &address).unwrap();
     let steps = [Connected, Ready, Closing].map(|status| is(status, Reason::Reset));
     for what in steps.into_iter().chain([Update::Removed]) {

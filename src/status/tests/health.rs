@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{super::hub::pool, *};
+use super::{super::hub::pool::Counts, *};
 
 /// The definition, word by word (design, rule 6).
 fn defined(statuses: &[PeerStatus]) -> PoolHealth {
@@ -30,9 +30,9 @@ fn health_is_as_defined_for_every_pool_of_up_to_four_peers() {
         pools.extend(more);
     }
     for pool in pools {
-        let counts = pool.iter().map(|status| pool::counts(Some(*status)));
-        let (wanted, ready) = counts.fold((0, 0), |sum, peer| (sum.0 + peer.0, sum.1 + peer.1));
-        assert_eq!(pool::health(wanted, ready), defined(&pool), "{pool:?}");
+        let none = Counts::default();
+        let counts = pool.iter().fold(none, |all, status| all.moved(none, Counts::of(Some(*status))));
+        assert_eq!(counts.health(), defined(&pool), "{pool:?}");
     }
 }
 

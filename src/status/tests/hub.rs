@@ -50,8 +50,17 @@ fn the_hundredth_identical_failure_moves_only_what_is_counted() {
     for failures in 2..=100 {
         assert_eq!(publish_at(&hub, 10 + u64::from(failures), failed("refused again", failures)), None);
     }
-    let expected =
-        PeerState { consecutive_failures: 100, detail: "refused again".into(), ..PeerState::clone(&first) };
+    let expected = PeerState {
+        consecutive_failures: 100,
+        failures: 100,
+        last_failure: Some(Failure {
+            reason: Reason::ConnectFailed,
+            detail: "refused again".into(),
+            time: at(110),
+        }),
+        detail: "refused again".into(),
+        ..PeerState::clone(&first)
+    };
     assert_eq!(*state(&hub, "a"), expected);
     assert_eq!(*hub.snapshot().peers[0], expected);
     assert_eq!(Some(hub.cursor().revision), revision);
@@ -81,7 +90,7 @@ fn what_cannot_have_happened_changes_nothing() {
     let hub = hub(64);
     assert_eq!(set(&hub, "a", Ready), None, "not there yet");
     assert_eq!(publish(&hub, "a", Update::Removed), None, "not there yet");
-    let elsewhere = Update::Added(PeerOrigin::Learned);
+    let elsewhere = Update::added(PeerOrigin::Learned);
     let unknown = PeerUpdate { pool: "q".into(), address: peer("a"), at: at(0), what: elsewhere.clone() };
     assert_eq!(hub.publish(unknown), None, "no such pool");
     add(&hub, "a");
@@ -95,7 +104,7 @@ fn what_cannot_have_happened_changes_nothing() {
 #[test]
 fn status_since_and_transitions_follow_the_status_and_not_the_reason() {
     let hub = hub(64);
-    publish_at(&hub, 10, Update::Added(PeerOrigin::Learned));
+    publish_at(&hub, 10, Update::added(PeerOrigin::Learned));
     let seen = |hub: &Hub| (state(hub, "a").status_since, state(hub, "a").transitions);
     assert_eq!(seen(&hub), (at(10), 0), "being added is no transition");
     publish_at(&hub, 11, is(Connecting, Reason::Dialing));
@@ -109,7 +118,7 @@ fn status_since_and_transitions_follow_the_status_and_not_the_reason() {
 #[test]
 fn last_ready_is_when_it_became_so_and_then_when_it_ceased_to_be() {
     let hub = hub(64);
-    publish_at(&hub, 10, Update::Added(PeerOrigin::Learned));
+    publish_at(&hub, 10, Update::added(PeerOrigin::Learned));
     publish_at(&hub, 11, is(Connected, Reason::TcpEstablished));
     assert_eq!(state(&hub, "a").last_ready, None);
     publish_at(&hub, 12, is(Ready, Reason::HandshakeComplete));
@@ -127,13 +136,13 @@ fn the_last_word_about_a_peer_is_disconnected_with_the_reason_it_closed_for() {
     let hub = hub(64);
     add(&hub, "a");
     publish_at(&hub, 2, is(Ready, Reason::HandshakeComplete));
-    publish_at(&hub, 3, is(Closing, Reason::GivenUp));
+    publish_at(&hub, 3, is(Closing, Reason::NotInPeerList));
     publish_at(&hub, 4, Update::Removed);
     let mut events = Vec::new();
     hub.read_after(3, 9, &mut events).unwrap();
     let PeerChange { peer, kind, previous, .. } = &events[0].peer;
     assert_eq!((*kind, *previous), (ChangeKind::Removed, Some(Closing)));
-    assert_eq!((peer.status, peer.reason), (Disconnected, Reason::GivenUp));
+    assert_eq!((peer.status, peer.reason), (Disconnected, Reason::NotInPeerList));
     assert_eq!((peer.transitions, peer.status_since, peer.last_ready), (3, at(4), Some(at(3))));
     assert_eq!((peer.revision, events[0].time), (4, at(4)));
     assert!(hub.peer("p", &peer.address).is_none());
@@ -142,10 +151,10 @@ fn the_last_word_about_a_peer_is_disconnected_with_the_reason_it_closed_for() {
 #[test]
 fn a_peer_that_comes_back_starts_afresh() {
     let hub = hub(64);
-    for what in [Update::Added(PeerOrigin::Learned), is(Ready, Reason::Reset), Update::Removed] {
+    for what in [Update::added(PeerOrigin::Learned), is(Ready, Reason::Reset), Update::Removed] {
         publish_at(&hub, 1, what);
     }
-    publish_at(&hub, 9, Update::Added(PeerOrigin::Configured));
+    publish_at(&hub, 9, Update::added(PeerOrigin::Configured));
     let peer = state(&hub, "a");
     assert_eq!((peer.transitions, peer.last_ready, peer.status_since), (0, None, at(9)));
     assert_eq!((peer.status, peer.reason, peer.origin), (Connecting, Reason::Added, PeerOrigin::Configured));
@@ -212,7 +221,7 @@ fn those_who_come_together_begin_with_the_same_snapshot_and_no_longer_than_it_is
 #[test]
 fn the_health_keeps_its_date_while_the_pool_changes_within_it() {
     let hub = hub(64);
-    publish_at(&hub, 10, Update::Added(PeerOrigin::Learned));
+    publish_at(&hub, 10, Update::added(PeerOrigin::Learned));
     let pool = |hub: &Hub| hub.pool("p").unwrap().0;
     assert_eq!((pool(&hub).health_since, pool(&hub).revision), (at(0), 1));
     publish_at(&hub, 12, is(Ready, Reason::HandshakeComplete));
@@ -227,7 +236,7 @@ fn several_pools() -> Arc<Hub> {
     }
     for pool in ["a", "p", "z"] {
         for address in ["10.0.0.1:1", "10.0.0.1:2", "[2001:db8::1]:8009", "leaf-1:8009", "leaf-10:8009"] {
-            let (address, what) = (address.parse().unwrap(), Update::Added(PeerOrigin::Learned));
+            let (address, what) = (address.parse().unwrap(), Update::added(PeerOrigin::Learned));
             hub.publish(PeerUpdate { pool: pool.into(), address, at: at(0), what }).unwrap();
         }
     }

@@ -86,7 +86,7 @@ fn other_pools_do_not_matter() {
     let hub = hub(64);
     hub.add_pool("q".into(), identity(), at(0));
     let mut wait = waiting(&hub, PoolHealth::Healthy);
-    for what in [Update::Added(PeerOrigin::Configured), is(Ready, Reason::HandshakeComplete)] {
+    for what in [Update::added(PeerOrigin::Configured), is(Ready, Reason::HandshakeComplete)] {
         hub.publish(PeerUpdate { pool: "q".into(), address: peer("a"), at: at(1), what });
     }
     assert_eq!(met(&mut wait), None);

@@ -14,7 +14,7 @@ const HOSTS: [&str; 6] = ["a", "b", "c-1", "c-2", "10.0.0.1", "2001:db8::1"];
 pub(super) fn update(rng: &mut fastrand::Rng) -> (&'static str, &'static str, Update) {
     let origin = *pick(rng, PeerOrigin::ALL);
     let what = match rng.u32(..14) {
-        0..3 => Update::Added(origin),
+        0..3 => Update::added(origin),
         3..5 => Update::Origin(origin),
         5 => Update::Removed,
         _ => Update::Status(Report {

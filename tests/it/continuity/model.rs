@@ -128,7 +128,7 @@ fn place(revision: u64) -> usize {
 /// What an update makes of a peer; `None` if nobody is told.
 fn next(before: Option<&Known>, what: &Update, revision: u64) -> Option<(ChangeKind, Known)> {
     match (what, before) {
-        (Update::Added(origin), None) => {
+        (Update::Added(origin, _), None) => {
             let (status, reason) = (PeerStatus::Connecting, Reason::Added);
             Some((ChangeKind::Added, Known { origin: *origin, status, reason, transitions: 0, revision }))
         }

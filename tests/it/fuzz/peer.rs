@@ -141,11 +141,13 @@ impl Scene {
                 assert_eq!(frame.pop(), Some(0), "a frame ends with a NUL");
                 Raw::new(frame).expect("a frame is JSON, so without a NUL");
             }
-            Action::Identified { peers, lists_itself, .. } => {
+            Action::Identified { peers, ready, .. } => {
                 assert_eq!(self.stream, Stream::Up);
                 let itself = peers.iter().any(|peer| peer.to_string() == "leaf-1:8009");
-                assert_eq!(*lists_itself, itself);
+                assert_eq!(ready.is_some(), itself);
+                ready.iter().for_each(|report| self.published(report));
             }
+            Action::EchoRtt(_) | Action::Warn(_) => assert_eq!(self.stream, Stream::Up),
             Action::Publish(report) => self.published(report),
         }
     }

@@ -60,7 +60,7 @@ impl Stage {
 
     /// One peer in the pool `default`, for [`Stage::flap`].
     pub(crate) fn add(&self, host: &str) {
-        self.publish("default", host, Update::Added(PeerOrigin::Configured)).expect("a change");
+        self.publish("default", host, Update::added(PeerOrigin::Configured)).expect("a change");
     }
 
     /// So many changes of that peer, each a revision.

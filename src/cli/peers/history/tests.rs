@@ -71,7 +71,7 @@ fn transition(
 
 #[test]
 fn a_status_lasts_until_the_peer_takes_another() {
-    let mut removed = transition(-10, "b:1", Closing, Disconnected, Reason::GivenUp);
+    let mut removed = transition(-10, "b:1", Closing, Disconnected, Reason::NotInPeerList);
     let change = removed.change.as_mut().unwrap().peer.as_mut().unwrap();
     change.kind = ChangeKind::Removed.into();
     change.peer.as_mut().unwrap().detail = "4 failures\x07".into();
@@ -81,7 +81,7 @@ fn a_status_lasts_until_the_peer_takes_another() {
         transition(-3, "a:1", Connecting, Connecting, Reason::Dialing),
         transition(-4, "a:1", Ready, Connecting, Reason::RemoteClosed),
         removed,
-        transition(-11, "b:1", Connecting, Closing, Reason::GivenUp),
+        transition(-11, "b:1", Connecting, Closing, Reason::NotInPeerList),
         transition(-62, "a:1", Connected, Ready, Reason::HandshakeComplete),
         short,
         transition(-64, "a:1", Unspecified, Connecting, Reason::Added),
@@ -92,8 +92,8 @@ fn a_status_lasts_until_the_peer_takes_another() {
 TIME                      PEER  POOL     STATUS      LASTED     REASON              DETAIL
 1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
 1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  remote closed
-1970-01-02T08:30:52.114Z  b:1   default  - removed              given up            4 failures·
-1970-01-02T08:30:51.114Z  b:1   default  CLOSING     1s         given up
+1970-01-02T08:30:52.114Z  b:1   default  - removed              not in peer list    4 failures·
+1970-01-02T08:30:51.114Z  b:1   default  CLOSING     1s         not in peer list
 1970-01-02T08:30:00.114Z  a:1   default  READY       58s        handshake complete
 1970-01-02T08:29:59.994Z  a:1   default  CONNECTED   120ms      tcp established
 1970-01-02T08:29:58.114Z  a:1   default  CONNECTING  1s         added"

@@ -35,11 +35,15 @@ impl Replay {
                 Action::SendIdentity(number) => {
                     self.sent.push(frame(&[opflex::send_identity(number, &self.identity)]));
                 }
-                Action::Identified { answer, .. } => self.identity.location = answer.location,
+                Action::Identified { answer, ready, .. } => {
+                    self.identity.location = answer.location;
+                    let ready = ready.map(|report| format!("{} {}", report.status, report.reason));
+                    self.published.extend(ready);
+                }
                 Action::Publish(report) => {
                     self.published.push(format!("{} {}", report.status, report.reason));
                 }
-                Action::Dial(_) | Action::Disconnect => {}
+                Action::Dial(_) | Action::Disconnect | Action::EchoRtt(_) | Action::Warn(_) => {}
             }
         }
     }

@@ -8,9 +8,6 @@ use super::*;
 enum Step {
     Add(usize),
     Remove(usize),
-    /// Who of those that are dialled, and the how many'th time in a row.
-    Failed(usize, u32),
-    Answered(usize),
     ResetLearned,
     ResetAll,
     ResetNamed(Vec<usize>),
@@ -23,8 +20,6 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (0..HOSTS.len()).prop_map(Step::Add),
         1 => (0..HOSTS.len()).prop_map(Step::Remove),
-        4 => (any::<usize>(), 1_u32..6).prop_map(|(who, failures)| Step::Failed(who, failures)),
-        2 => (0..HOSTS.len()).prop_map(Step::Answered),
         1 => Just(Step::ResetLearned),
         1 => Just(Step::ResetAll),
         1 => vec(0..HOSTS.len(), 0..3).prop_map(Step::ResetNamed),
@@ -42,7 +37,6 @@ struct World {
     connected: BTreeSet<PeerAddress>,
     parked: BTreeSet<PeerAddress>,
     learned: BTreeSet<PeerAddress>,
-    probed: BTreeSet<PeerAddress>,
 }
 
 impl World {
@@ -54,7 +48,6 @@ impl World {
                         !self.parked.contains(address) && self.connected.insert(address.clone()),
                         "{order:?}"
                     );
-                    assert!(!self.probed.contains(address), "a member is not probed: {order:?}");
                     if *origin == PeerOrigin::Learned {
                         self.learned.insert(address.clone());
                     }
@@ -73,12 +66,8 @@ impl World {
                 }
                 Order::Adopt(address) => assert!(self.learned.remove(address), "{order:?}"),
                 Order::Redial(address) => assert!(self.connected.contains(address), "{order:?}"),
-                Order::Probe(address, _) => {
-                    assert!(!self.connected.contains(address) && !self.parked.contains(address), "{order:?}");
-                    self.probed.insert(address.clone());
-                }
                 Order::LeaveOut(count) => assert!(*count > 0),
-                Order::StopProbe(address) => assert!(self.probed.remove(address), "{order:?}"),
+                Order::Ready(_) => {}
                 Order::Unpark(address) => {
                     assert!(
                         self.parked.remove(address) && self.connected.insert(address.clone()),
@@ -113,29 +102,10 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
             Err(PoolError::PeerNotConfigured) => assert!(world.learned.contains(&at(HOSTS[*host]))),
             Err(_) => assert!(!world.connected.contains(&at(HOSTS[*host]))),
         },
-        Step::Failed(who, failures) => {
-            let Some(who) = world.connected.iter().nth(who % world.connected.len().max(1)).cloned() else {
-                return;
-            };
-            let given_up = *failures >= GIVE_UP_AFTER && world.learned.contains(&who);
-            world.carry_out(&effects(|effects| pool.failed(&who, *failures, effects)));
-            assert_eq!(world.connected.contains(&who), !given_up);
-            assert!(
-                !given_up || (world.parked.is_empty() && world.probed.contains(&who)),
-                "nobody looks for it"
-            );
-        }
-        Step::Answered(host) => {
-            let address = at(HOSTS[*host]);
-            let wanted = world.probed.contains(&address);
-            world.carry_out(&effects(|effects| pool.answered(&address, effects)));
-            let still = world.probed.contains(&address) && world.len() >= limit;
-            assert!(!wanted || world.connected.contains(&address) || still, "nobody looks for it");
-        }
         Step::ResetLearned | Step::ResetAll => {
             let all = matches!(step, Step::ResetAll);
-            world.carry_out(&effects(|effects| pool.reset(all, effects)));
-            assert!(world.learned.is_empty() && world.parked.is_empty() && world.probed.is_empty());
+            world.carry_out(&effects(|effects| pool.reset(all, &HashSet::new(), effects)));
+            assert!(world.learned.is_empty() && world.parked.is_empty());
         }
         Step::ResetNamed(hosts) => {
             let names: BTreeSet<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
@@ -144,7 +114,7 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
                 Ok(()) => {
                     world.carry_out(&effects);
                     assert!(names.iter().all(|name| world.connected.contains(name)));
-                    assert_eq!(effects.0.len(), names.len());
+                    assert_eq!(effects.actions.len(), names.len());
                 }
                 Err(PoolError::PeerNotFound(unknown)) => {
                     assert!(names.contains(&unknown) && !world.connected.contains(&unknown));
@@ -159,15 +129,12 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
             let list: Vec<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
             let (before, learned_before) = (world.len(), !world.learned.is_empty());
             let roles = role.then_some(Role::PolicyRepository).into_iter().collect();
-            world.carry_out(&effects(|effects| pool.identified(&by, roles, list.clone(), effects)));
+            world.carry_out(&effects(|effects| pool.identified(&by, roles, list.clone(), None, effects)));
             let followed = pool.mode == ElementMode::Stitched || !role || !list.contains(&by);
             assert!(!followed || world.learned.iter().all(|address| list.contains(address)));
             assert!(world.len() <= limit.max(before));
             let is_there = |address| world.connected.contains(address) || world.parked.contains(address);
-            let known = |address| is_there(address) || world.probed.contains(address);
-            assert!(list.iter().all(known) || world.len() >= limit, "left out of a pool with room");
-            let named = world.probed.iter().all(|address| list.contains(address));
-            assert!(!followed || named, "nobody names it any more");
+            assert!(list.iter().all(is_there) || world.len() >= limit, "left out of a pool with room");
             let stays = list.contains(&by);
             assert_eq!(world.connected.contains(&by), stays, "who lists itself stays, and nobody else");
             assert!(list.iter().all(|address| !world.parked.contains(address)), "listed and parked");
@@ -183,8 +150,7 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
     assert_eq!(pool.len(), world.len());
     let members: Vec<_> = world.connected.iter().chain(&world.parked).collect();
     assert!(world.learned.iter().all(|address| world.connected.contains(address)), "learned ones never park");
-    assert!(pool.list_sources.iter().all(|address| members.contains(&address)), "a stranger is remembered");
-    assert!(pool.given_up.keys().eq(&world.probed), "remembered, and nobody looks for it");
+    assert!(pool.lists.keys().all(|address| members.contains(&address)), "the list of a stranger is kept");
 }
 
 proptest! {
@@ -200,7 +166,7 @@ proptest! {
         }
         let everyone = world.connected.union(&world.parked).count();
         let effects = effects(|effects| pool.stop_all(effects));
-        let removed = |effect: &&Effect| matches!(effect, Effect::Publish(_, Update::Removed));
-        prop_assert_eq!(effects.0.iter().filter(removed).count(), everyone);
+        let removed = effects.updates.iter().filter(|(_, update)| matches!(update, Update::Removed));
+        prop_assert_eq!(removed.count(), everyone);
     }
 }

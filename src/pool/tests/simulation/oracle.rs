@@ -1,9 +1,6 @@
 //! One who reads what is published and knows the rules.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     POOL,
@@ -20,8 +17,6 @@ use crate::{
 pub(super) struct Oracle {
     pub(super) peers: BTreeMap<PeerAddress, PeerStatus>,
     pub(super) origins: BTreeMap<PeerAddress, PeerOrigin>,
-    /// Those that left because they were given up: somebody has to look for them.
-    pub(super) given_up: BTreeSet<PeerAddress>,
     health: PoolHealth,
     revision: u64,
     /// Up to which revision that was compared with what the hub says when asked.
@@ -33,7 +28,6 @@ impl Default for Oracle {
         Self {
             peers: BTreeMap::new(),
             origins: BTreeMap::new(),
-            given_up: BTreeSet::new(),
             health: PoolHealth::Down,
             revision: 0,
             checked: 0,
@@ -58,8 +52,7 @@ fn health<'a>(statuses: impl Iterator<Item = &'a PeerStatus>) -> (PoolHealth, u3
 fn is_legal(kind: ChangeKind, from: Option<PeerStatus>, to: PeerStatus, reason: Reason) -> bool {
     use PeerStatus::{Closing, Connected, Connecting, Disconnected, Ready};
     use Reason as R;
-    let leaves =
-        matches!(reason, R::RemovedByClient | R::NotInPeerList | R::GivenUp | R::Reset | R::PoolStopping);
+    let leaves = matches!(reason, R::RemovedByClient | R::NotInPeerList | R::Reset | R::PoolStopping);
     match (kind, from, to) {
         (ChangeKind::Added, None, Connecting) => reason == R::Added,
         (ChangeKind::Removed, Some(Closing), Disconnected) => leaves,
@@ -89,11 +82,26 @@ const fn is_loss(reason: Reason) -> bool {
 }
 
 impl Oracle {
-    /// Reads what was published since.
-    pub(super) fn read(&mut self, hub: &Hub) {
+    /// Reads what was published in one step. The health changes at most once, to what it is at the end of the step.
+    pub(super) fn read_step(&mut self, hub: &Hub) {
         let mut events = Vec::new();
         hub.read_after(self.revision, usize::MAX, &mut events).expect("the log holds everything");
-        events.iter().for_each(|event| self.hear(event));
+        let before = self.health;
+        for event in &events {
+            self.hear(event);
+            let (health, ready, wanted) = health(self.peers.values());
+            if let Some(change) = event.health {
+                assert_eq!(self.health, before, "a health in between: {event:?}");
+                let expected = (before, health, ready, wanted);
+                assert_eq!(
+                    (change.previous, change.health, change.ready, change.wanted),
+                    expected,
+                    "{event:?}"
+                );
+                self.health = health;
+            }
+        }
+        assert_eq!(self.health, health(self.peers.values()).0, "after {events:?}");
     }
 
     pub(super) fn has_learned(&self) -> bool {
@@ -117,28 +125,18 @@ impl Oracle {
         let fine = peer.status == PeerStatus::Ready || matches!(peer.reason, Reason::Dialing | Reason::Reset);
         assert!(!fine || adopted || peer.consecutive_failures == 0, "failures: {event:?}");
         if change.kind == ChangeKind::Removed {
-            if peer.reason == Reason::GivenUp {
-                self.given_up.insert(peer.address.clone());
-            }
             self.peers.remove(&peer.address);
             self.origins.remove(&peer.address);
         } else {
-            self.given_up.remove(&peer.address);
             self.peers.insert(peer.address.clone(), peer.status);
             self.origins.insert(peer.address.clone(), peer.origin);
         }
-        let (health, ready, wanted) = health(self.peers.values());
-        let told = event.health.map(|change| (change.previous, change.health, change.ready, change.wanted));
-        let due = (health != self.health).then_some((self.health, health, ready, wanted));
-        assert_eq!(told, due, "health: {event:?}");
-        self.health = health;
     }
 }
 
 impl World {
     /// What always holds.
     pub(super) fn check(&mut self) {
-        self.oracle.read(&self.pool.hub);
         if self.oracle.revision != self.oracle.checked {
             self.oracle.checked = self.oracle.revision;
             self.note(|world| format!("        {} {:?}", world.oracle.health, world.oracle.peers));
@@ -147,7 +145,7 @@ impl World {
         self.check_members();
     }
 
-    /// A learned peer was given up, or none is left: all that are parked are asked again, but the one that has
+    /// A learned peer has failed four times, or none is left: all that are parked are asked again, but the one that has
     /// just been asked.
     pub(super) fn check_asked_again(&self, asked: &PeerAddress) {
         for (address, status) in &self.oracle.peers {
@@ -166,15 +164,13 @@ impl World {
         assert!(peers.eq(&self.oracle.peers), "peers of the pool");
     }
 
-    /// Every member has a session unless it is parked, and nobody else has one, except those that are probed.
+    /// Every member has a session unless it is parked, and no one else has one.
     fn check_members(&self) {
         let pool = &self.pool;
         assert_eq!(pool.core.len(), self.oracle.peers.len(), "members and peers");
         assert_eq!(pool.running.len(), pool.sessions.len(), "a session has been forgotten");
-        for (address, id) in &pool.running {
-            let probed = matches!(pool.sessions[id].task, Task::Probe(_) | Task::Done);
-            let member = self.oracle.peers.contains_key(address);
-            assert!(probed != member, "{address}: a member is not probed, and a stranger is");
+        for address in pool.running.keys() {
+            assert!(self.oracle.peers.contains_key(address), "{address} is no member");
         }
         for (address, status) in &self.oracle.peers {
             let session = pool.running.get(address).map(|id| &pool.sessions[id]);

@@ -15,15 +15,14 @@ use super::{
 };
 use crate::{
     opflex::{ElementMode, Identity},
-    peer::{Input, PeerAddress},
+    peer::{Input, PeerAddress, PeerOrigin},
     pool::{
         Reset, command,
         core::{PoolCore, PoolEvent, Settings},
         effect::Effect,
-        probe::patience,
         session::SessionEventKind,
     },
-    status::{Hub, PeerUpdate},
+    status::Hub,
 };
 
 pub(super) struct Pool {
@@ -105,10 +104,6 @@ impl World {
 
     fn take_request(&mut self) {
         let Some(request) = self.pool.requests.pop_front() else { return };
-        if matches!(request, Request::ResetLearned | Request::ResetAll) {
-            self.oracle.read(&self.pool.hub);
-            self.oracle.given_up.clear();
-        }
         let request = match request {
             Request::Add(peer) => command::Request::Add(address(peer)),
             Request::Remove(peer) => command::Request::Remove(address(peer)),
@@ -123,15 +118,15 @@ impl World {
         let Some((session, at, kind)) = self.pool.reports.pop_front() else { return };
         let Some(peer) = self.pool.sessions.get(&session).map(|session| session.peer) else { return };
         let address = address(peer);
-        self.oracle.read(&self.pool.hub);
-        let (learned, given_up) = (self.oracle.has_learned(), self.oracle.given_up.len());
+        let had_learned = self.oracle.has_learned();
         let lists_itself = match &kind {
             SessionEventKind::Identified { peers, .. } => peers.contains(&address),
             _ => true,
         };
+        let fails = matches!(&kind, SessionEventKind::Status(report) if report.failures == 4 && report.reason.is_failure())
+            && self.oracle.origins.get(&address) == Some(&PeerOrigin::Learned);
         self.handle(PoolEvent::Session(address.clone(), kind), at);
-        self.oracle.read(&self.pool.hub);
-        if self.oracle.given_up.len() > given_up || learned && !self.oracle.has_learned() {
+        if fails || had_learned && !self.oracle.has_learned() {
             self.check_asked_again(&address);
         }
         assert!(lists_itself || !self.pool.running.contains_key(&address), "{address} is parked or stopped");
@@ -148,21 +143,15 @@ impl World {
         for effect in self.pool.core.handle(event, self.instant()) {
             self.note(|_| format!("        {effect:?}"));
             match effect {
-                Effect::Publish(address, what) => {
-                    let at = SystemTime::UNIX_EPOCH + at;
-                    self.pool.hub.publish(PeerUpdate { pool: POOL.into(), address, at, what });
+                Effect::Publish(updates) => {
+                    self.pool.hub.apply(POOL, SystemTime::UNIX_EPOCH + at, updates);
+                    self.oracle.read_step(&self.pool.hub);
                 }
                 Effect::Start(address, pause) => {
-                    let session = self.register(address, Task::Pausing, pause);
+                    let session = self.register(address, pause);
                     self.after(pause, Event::SessionStarts(session));
                 }
                 Effect::Redial(address) => self.redial(&address),
-                Effect::Probe(address, pauses) => {
-                    let mut backoff = patience(pauses, self.rng.u64(..));
-                    let pause = backoff.next();
-                    let session = self.register(address, Task::Probe(backoff), pause);
-                    self.after(pause, Event::Probe(session));
-                }
                 Effect::Stop(address) => self.stop(&address),
                 Effect::SetIdentity(..) | Effect::WarnFull(_) | Effect::Reply(_) => {}
             }
@@ -174,10 +163,10 @@ impl World {
         self.pool.deadline = deadline;
     }
 
-    fn register(&mut self, address: PeerAddress, task: Task, pause: Duration) -> u64 {
+    fn register(&mut self, address: PeerAddress, pause: Duration) -> u64 {
         self.stop(&address);
         let peer = super::number(&address);
-        let session = Session::new(peer, task, self.now, pause);
+        let session = Session::new(peer, self.now, pause);
         let id = self.next_id();
         self.pool.sessions.insert(id, session);
         self.pool.running.insert(address, id);

@@ -11,10 +11,7 @@ use super::{
     wire::{RETRANSMIT, STALL},
     world::{Event, World},
 };
-use crate::{
-    peer::{PeerStatus, PoolHealth, Reason, Report},
-    pool::probe::LONGEST_PAUSE,
-};
+use crate::peer::{PeerStatus, PoolHealth, Reason, Report};
 
 /// How often it is looked whether all is well.
 const LOOK: Duration = Duration::from_millis(500);
@@ -87,7 +84,6 @@ impl World {
     fn to_be_ready(&self) -> BTreeSet<usize> {
         let good = |peer: &usize| self.servers[*peer].good;
         let fabric: BTreeSet<_> = self.fabric.iter().copied().filter(good).collect();
-        let given_up = self.oracle.given_up.iter().map(super::number);
         let tried: BTreeSet<_> = self.pool.sessions.values().map(|session| session.peer).collect();
         let parked = self.oracle.peers.keys().map(super::number);
         if self.plan.limit < NO_LIMIT || !tried.iter().copied().chain(parked).any(|peer| good(&peer)) {
@@ -95,8 +91,7 @@ impl World {
         }
         // Without news, those that the pool has not been told of since it lost them stay unknown, as long as
         // somebody is READY.
-        let known: BTreeSet<_> = tried.into_iter().chain(given_up).collect();
-        let known: BTreeSet<_> = fabric.intersection(&known).copied().collect();
+        let known: BTreeSet<_> = fabric.intersection(&tried).copied().collect();
         if self.plan.news == News::None && !known.is_empty() { known } else { fabric }
     }
 
@@ -124,7 +119,7 @@ impl World {
     fn all_in_all(&self) -> Duration {
         self.plan.rediscovery_interval
             + 2 * (self.longest_attempt() + self.pool.core.backoff_cap() + SLACK)
-            + 2 * (LONGEST_PAUSE + self.plan.timers.connect)
+            + 2 * self.plan.timers.connect
             + 2 * LONGEST_PACING
     }
 
@@ -191,8 +186,6 @@ impl World {
         for session in self.pool.sessions.values() {
             let (since, most, what) = match (&session.task, session.link) {
                 (Task::Pausing, _) => (session.begins, Duration::ZERO, "has not begun"),
-                (Task::Probe(_), Link::Down) => (session.since, LONGEST_PAUSE, "does not probe"),
-                (Task::Done, _) => (session.since, late, "is not taken back"),
                 (_, Link::Down) => (session.since, self.pool.core.backoff_cap(), "does not redial"),
                 (_, Link::Dialing(_)) => (session.since, timers.connect, "dials for too long"),
                 (_, Link::Up(conn)) if session.ready => {
@@ -211,8 +204,7 @@ impl World {
         let Some(settled) = self.recovery.settled else { return };
         let due = match &session.task {
             _ if !self.servers[session.peer].good || session.ready => return,
-            Task::Pausing | Task::Done => return,
-            Task::Probe(_) => session.begins.max(settled) + LONGEST_PAUSE + self.plan.timers.connect,
+            Task::Pausing => return,
             Task::Peer(_) if session.failed.is_some_and(|failed| failed > settled) => {
                 session.failed.unwrap_or_default() + self.pool.core.backoff_cap()
             }

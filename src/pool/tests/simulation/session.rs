@@ -1,4 +1,4 @@
-//! The sessions and the probes of the pool under test: real state machines, driven as their tasks drive them.
+//! The sessions of the pool under test: real state machines, driven as their tasks drive them.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     opflex::{self, IdentityAnswer},
-    peer::{Action, Backoff, Input, PeerFsm, Reason},
+    peer::{Action, Input, PeerFsm, Reason},
     pool::session::SessionEventKind,
 };
 
-/// A session or a probe.
+/// A session.
 pub(super) struct Session {
     pub(super) peer: usize,
     pub(super) task: Task,
@@ -38,9 +38,6 @@ pub(super) struct Session {
 pub(super) enum Task {
     Pausing,
     Peer(Box<PeerFsm>),
-    Probe(Backoff),
-    /// The probe was answered and has said so.
-    Done,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +48,10 @@ pub(super) enum Link {
 }
 
 impl Session {
-    pub(super) const fn new(peer: usize, task: Task, now: Duration, pause: Duration) -> Self {
+    pub(super) const fn new(peer: usize, now: Duration, pause: Duration) -> Self {
         Self {
             peer,
-            task,
+            task: Task::Pausing,
             link: Link::Down,
             begins: now.saturating_add(pause),
             since: now.saturating_add(pause),
@@ -141,23 +138,7 @@ impl World {
             if matches!(by, Link::Dialing(_)) {
                 self.link(id, Link::Down);
             }
-            match &self.pool.sessions[&id].task {
-                Task::Probe(_) => self.probed(id, &input),
-                _ => self.feed(id, input),
-            }
-        }
-    }
-
-    fn probed(&mut self, id: u64, input: &Input) {
-        let answered = is_established(input);
-        self.hang_up(id);
-        let Task::Probe(backoff) = &mut self.pool.sessions.get_mut(&id).unwrap().task else { return };
-        if answered {
-            self.pool.sessions.get_mut(&id).unwrap().task = Task::Done;
-            self.report(id, SessionEventKind::Answers);
-        } else {
-            let pause = backoff.next();
-            self.after(pause, Event::Probe(id));
+            self.feed(id, input);
         }
     }
 
@@ -205,9 +186,14 @@ impl World {
                 self.overhear(id, &report);
                 self.report(id, SessionEventKind::Status(report));
             }
-            Action::Identified { answer, peers, .. } => {
+            Action::EchoRtt(rtt) => self.report(id, SessionEventKind::EchoRtt(rtt)),
+            Action::Warn(_) => {}
+            Action::Identified { answer, peers, ready } => {
+                if let Some(report) = &ready {
+                    self.overhear(id, report);
+                }
                 let IdentityAnswer { location, proxies, roles, .. } = answer;
-                self.report(id, SessionEventKind::Identified { location, proxies, roles, peers });
+                self.report(id, SessionEventKind::Identified { location, proxies, roles, peers, ready });
             }
         }
     }
@@ -239,10 +225,6 @@ impl World {
 
 fn established() -> Input {
     Input::Established { detail: String::new() }
-}
-
-const fn is_established(input: &Input) -> bool {
-    matches!(input, Input::Established { .. })
 }
 
 fn dial_failed(reason: Reason) -> Input {

@@ -34,7 +34,6 @@ pub(super) enum Event {
     SessionStarts(u64),
     /// What a session has set its alarm for.
     Alarm(u64, Duration),
-    Probe(u64),
     PoolTurn,
     PoolDeadline(Duration),
     Fault(Fault),
@@ -129,7 +128,6 @@ impl World {
             Event::SessionTurn(session) => self.session_turn(session),
             Event::SessionStarts(session) => self.session_starts(session),
             Event::Alarm(session, set_for) => self.alarm(session, set_for),
-            Event::Probe(session) => self.dial(session),
             Event::PoolTurn => self.pool_turn(),
             Event::PoolDeadline(at) => self.pool_deadline(at),
             Event::Fault(fault) => self.suffer(fault),
