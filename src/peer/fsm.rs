@@ -298,14 +298,21 @@ impl PeerFsm {
         }
     }
 
-    /// Handles an answer to `send_identity`, of which a peer may send several. The reference does not check their number.
+    /// Handles an answer to `send_identity`, of which a peer may send several. A READY peer stays so whatever the number
+    /// of the answer, as in the reference.
     fn handle_identity_answer(&mut self, answer: Answer, now: Instant, actions: &mut Vec<Action>) {
+        let is_ready = matches!(self.state, State::Ready { .. });
         let (State::Handshaking { link, .. } | State::Ready { link, .. }) = &mut self.state else {
             return;
         };
-        if answer.number != link.identity && !mem::replace(&mut link.has_warned, true) {
+        if answer.number != link.identity {
             let detail = format!("answer to send_identity {}, expected {}", answer.number, link.identity);
-            actions.push(Action::Warn(detail));
+            if !is_ready {
+                self.fail(Reason::ProtocolError, &detail, now, actions);
+            } else if !mem::replace(&mut link.has_warned, true) {
+                actions.push(Action::Warn(format!("{detail}: ignored")));
+            }
+            return;
         }
         let link = *link;
         let result = match answer.outcome {
@@ -374,5 +381,9 @@ fn parse_identity(result: &opflex::Raw) -> Result<Identified, String> {
             Err(error) => answer.unusable.push(error.to_string()),
         }
     }
-    Ok((peers, answer))
+    // To follow a list of which nothing can be used would disconnect every learned peer.
+    match answer.unusable.first() {
+        Some(problem) if peers.is_empty() => Err(problem.clone()),
+        _ => Ok((peers, answer)),
+    }
 }

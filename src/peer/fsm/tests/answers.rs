@@ -14,6 +14,11 @@ fn an_answer_that_cannot_be_followed_is_a_protocol_error_that_says_why() {
     let peers = |peers: &str| format!(r#"{{"id":["send_identity",1],"result":{{"peers":{peers}}}}}"#);
     let cases = [
         (peers("{}"), "peers is not a list"),
+        (WELCOME.replace(",1]", ",2]"), "answer to send_identity 2, expected 1"),
+        (WELCOME.replace(",1]", ",0]"), "answer to send_identity 0, expected 1"),
+        (peers("[1]"), "peers[0] is not an object"),
+        (listing(&["leaf-1:99999"]), r#"peers[0] has connectivity_info "leaf-1:99999" with a bad port"#),
+        (listing(&[":1", "leaf"]), r#"peers[0] has connectivity_info ":1" without a host"#),
         (r#"{"id":["send_identity",1],"result":[]}"#.into(), "identity answer is not an object"),
         (r#"{"id":["send_identity",1],"result":null}"#.into(), "identity answer is not an object"),
         (WELCOME.replace(",1]", ",-1]"), "answer id is not [method, number]"),
@@ -243,13 +248,22 @@ fn unusable_entries_of_a_list_are_left_out_and_the_peer_is_ready() {
 }
 
 #[test]
-fn an_answer_with_another_number_is_applied_and_logged_once() {
-    let mut scene = Scene::connected();
-    let warning = "warn: answer to send_identity 2, expected 1";
-    let other = WELCOME.replace(",1]", ",2]");
-    assert_eq!(scene.receive(&other), [warning, "identified, lists itself", "READY HANDSHAKE_COMPLETE"]);
+fn an_answer_with_another_number_leaves_a_ready_peer_ready_and_is_logged_once() {
+    let mut scene = Scene::ready();
     scene.wait(5);
-    assert_eq!(scene.receive(&other), ["identified, lists itself", "READY HANDSHAKE_COMPLETE"]);
+    let other = listing(&["leaf-2:8009"]).replace(",1]", ",2]");
+    assert_eq!(scene.receive(&other), ["warn: answer to send_identity 2, expected 1: ignored"]);
+    assert!(scene.receive(&other).is_empty());
+}
+
+#[test]
+fn an_answer_from_before_a_reconnect_is_not_an_answer() {
+    let mut scene = Scene::ready();
+    scene.feed(lost());
+    scene.sleep();
+    scene.feed(established());
+    let orders = scene.receive(WELCOME);
+    assert_eq!(orders[0], "CONNECTING PROTOCOL_ERROR: answer to send_identity 1, expected 2");
 }
 
 #[test]
