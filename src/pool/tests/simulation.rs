@@ -14,6 +14,7 @@ mod faults;
 mod oracle;
 mod pool;
 mod recovery;
+mod scenarios;
 mod server;
 mod session;
 mod wire;

@@ -28,8 +28,8 @@ pub(super) struct Plan {
     pub(super) lateness: Duration,
     pub(super) news: News,
     pub(super) storm: Duration,
-    faults: usize,
-    requests: usize,
+    pub(super) faults: usize,
+    pub(super) requests: usize,
 }
 
 /// How the pool hears of what servers list in the end.
@@ -75,6 +75,25 @@ pub(super) enum Request {
 }
 
 impl Plan {
+    /// Without servers, faults and requests.
+    pub(super) fn quiet() -> Self {
+        Self {
+            servers: 0,
+            configured: Vec::new(),
+            fabric: Vec::new(),
+            limit: NO_LIMIT,
+            timers: Timers::default(),
+            rediscovery_interval: Duration::from_secs(60),
+            delay: Duration::ZERO,
+            stalls_per_mille: 0,
+            lateness: Duration::ZERO,
+            news: News::None,
+            storm: Duration::ZERO,
+            faults: 0,
+            requests: 0,
+        }
+    }
+
     pub(super) fn draw(rng: &mut fastrand::Rng) -> Self {
         let servers = rng.usize(1..=12).min(rng.usize(1..=12));
         let most_configured = if rng.u8(0..4) == 0 { servers } else { servers.min(3) };

@@ -71,8 +71,17 @@ impl World {
     /// A world in which nothing has happened yet.
     pub(super) fn new(seed: u64, trace: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let (plan, epoch) = (Plan::draw(&mut rng), Instant::now());
-        let mut world = Self {
+        let plan = Plan::draw(&mut rng);
+        let mut world = Self::with_plan(plan, rng, trace);
+        world.note(|world| format!("{:?}", world.plan));
+        world.schedule_faults();
+        world
+    }
+
+    /// One without faults.
+    pub(super) fn with_plan(plan: Plan, mut rng: fastrand::Rng, trace: bool) -> Self {
+        let epoch = Instant::now();
+        Self {
             now: Duration::ZERO,
             servers: (0..plan.servers).map(|_| Server::default()).collect(),
             fabric: plan.fabric.clone(),
@@ -89,31 +98,47 @@ impl World {
             trace,
             rng,
             plan,
-        };
-        world.note(|world| format!("{:?}", world.plan));
-        world.schedule_faults();
-        world
+        }
     }
 
     /// Lets everything happen, to the end.
     pub(super) fn run(&mut self) {
         self.open_pool();
-        while let Some(Reverse((at, _, event))) = self.queue.pop() {
-            self.now = at;
-            self.steps += 1;
-            assert!(self.steps < 2_000_000, "the world does not come to rest");
-            self.note(|_| format!("{event:?}"));
-            let not_the_pools = matches!(event, Event::Arrival(..) | Event::ServerEchoes(_) | Event::Syn(_));
-            self.happen(event);
+        while self.step(Duration::MAX, true) && !self.recovery.is_over {}
+        self.close_pool();
+    }
+
+    /// Lets everything happen until then.
+    pub(super) fn run_until(&mut self, end: Duration) {
+        while self.step(end, true) {}
+        self.now = end;
+    }
+
+    /// The same without looking at everything after each event, for many peers.
+    pub(super) fn run_unchecked_until(&mut self, end: Duration) {
+        while self.step(end, false) {}
+        self.now = end;
+    }
+
+    /// The next event until then. Returns false if there is none.
+    fn step(&mut self, end: Duration, is_checked: bool) -> bool {
+        if self.queue.peek().is_none_or(|Reverse((at, ..))| *at > end) {
+            return false;
+        }
+        let Some(Reverse((at, _, event))) = self.queue.pop() else { return false };
+        self.now = at;
+        self.steps += 1;
+        assert!(self.steps < 2_000_000, "the world does not come to rest");
+        self.note(|_| format!("{event:?}"));
+        let not_the_pools = matches!(event, Event::Arrival(..) | Event::ServerEchoes(_) | Event::Syn(_));
+        self.happen(event);
+        if is_checked {
             if !not_the_pools {
                 self.check();
             }
             self.check_sessions();
-            if self.recovery.is_over {
-                break;
-            }
         }
-        self.close_pool();
+        true
     }
 
     fn happen(&mut self, event: Event) {
