@@ -107,9 +107,6 @@ fn introduce(service: &Service, peers: &[SimPeer], say: Say) -> Result<(), Failu
     let first = addresses.first().map(String::as_str).unwrap_or_default();
     say(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
     say(&format!("the service knows {first} and learns of the others from it"))?;
-    say(
-        "a learned peer that fails four times in a row is given up: it leaves the pool until it answers again",
-    )?;
     say(&format!("clients may join: peerstatus --server {} watch", service.address()))
 }
 
@@ -171,7 +168,6 @@ async fn until_ready(address: SocketAddr, server: &Target) -> Result<(), Failure
     let mut pools = Client::connect(server).await?.pools();
     let request = GetPeerRequest { name: format!("pools/default/peers/{address}") };
     loop {
-        // One that was given up is not found until it is back.
         let peer = call(pools.get_peer(request.clone())).await.ok().and_then(|response| response.peer);
         if peer.is_some_and(|peer| peer.status() == PeerStatus::Ready) {
             return Ok(());

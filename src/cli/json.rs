@@ -103,7 +103,8 @@ mod tests {
                 r#"{"name":"pools/default/peers/a:8009","pool":"","host":"","port":8009,"#,
                 r#""origin":"PEER_ORIGIN_UNSPECIFIED","status":"PEER_STATUS_READY","reason":"REASON_UNSPECIFIED","#,
                 r#""detail":"two\nlines\u009b2J","statusSince":"1970-01-01T00:00:01.500Z","#,
-                r#""consecutiveFailures":0,"transitionCount":"0","roles":[],"revision":"7"},"#,
+                r#""consecutiveFailures":0,"transitionCount":"0","roles":[],"revision":"7","#,
+                r#""wanted":false,"failureCount":"0","flapCount":"0","learnedFrom":""},"#,
                 r#""kind":"CHANGE_KIND_STATUS","previousStatus":"PEER_STATUS_CONNECTED"}}}"#
             )
         );
@@ -130,7 +131,7 @@ mod tests {
             line(&pool).unwrap(),
             concat!(
                 r#"{"name":"","health":"POOL_HEALTH_UNSPECIFIED","identity":{"name":"","domain":"","location":""},"#,
-                r#""peerCount":0,"readyCount":0,"revision":"0"}"#
+                r#""peerCount":0,"readyCount":0,"revision":"0","parkedCount":0}"#
             )
         );
         let peer = line(&pb::Peer { status: 77, ..Default::default() }).unwrap();

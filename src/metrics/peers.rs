@@ -79,7 +79,7 @@ impl Peers {
     pub fn register(&self, registry: &mut Registry) {
         let help = "Changes of a peer's status or reason";
         registry.register("opflex_peer_transitions", help, self.transitions.clone());
-        let help = "Attempts to connect to a peer, quiet ones to those that were given up included";
+        let help = "Attempts to connect to a peer";
         registry.register("opflex_peer_connect_attempts", help, self.attempts.clone());
         let help = "From the TCP connection to READY, TLS included";
         let handshakes = self.handshakes.clone();

@@ -208,6 +208,8 @@ fn enter(peer: &mut PeerState, status: PeerStatus, at: SystemTime) {
     if peer.status == PeerStatus::Ready || status == PeerStatus::Ready {
         peer.last_ready = Some(at);
         peer.not_ready_since = (status != PeerStatus::Ready).then_some(at);
+    }
+    if !matches!(status, PeerStatus::Connected | PeerStatus::Ready) {
         peer.echo_rtt = None;
     }
     peer.status = status;

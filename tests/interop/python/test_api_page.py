@@ -22,7 +22,10 @@ STEP = re.compile(r"^```sh\n(.*?)^```\n(?:\n```(json|text)\n(.*?)^```\n)?", re.D
 VARIES = {
     *("epoch", "revision", "previousRevision", "lag", "nextPageToken", "consecutiveFailures", "client"),
     *("time", "statusSince", "lastReadyTime", "healthSince", "createTime", "expireTime"),
+    *("notReadySince", "notHealthySince", "failureCount", "flapCount"),
 }
+# What need not be there: an echo takes a moment to come back.
+OPTIONAL = {"echoRtt"}
 EPHEMERAL = re.compile(r"listeners/[0-9a-f]{16}")
 # A peer that was added may have been dialled before anybody can look.
 SAME = {"REASON_DIALING": "REASON_ADDED"}
@@ -40,8 +43,8 @@ def documents(text):
 def differences(shown, got, at="answer"):
     """Where an answer is not as the page shows it."""
     if isinstance(shown, dict) and isinstance(got, dict):
-        unlike = [f"{at}: {name} is only in one of them" for name in sorted(shown.keys() ^ got.keys())]
-        names = [name for name in shown.keys() & got.keys() if name not in VARIES]
+        unlike = [f"{at}: {name} is only in one of them" for name in sorted((shown.keys() ^ got.keys()) - OPTIONAL)]
+        names = [name for name in shown.keys() & got.keys() if name not in VARIES | OPTIONAL]
         return unlike + [found for name in names for found in differences(shown[name], got[name], f"{at}.{name}")]
     if isinstance(shown, list) and isinstance(got, list) and len(shown) == len(got):
         return [found for i, pair in enumerate(zip(shown, got)) for found in differences(*pair, f"{at}[{i}]")]
