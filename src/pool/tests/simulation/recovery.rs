@@ -89,10 +89,12 @@ impl World {
         if self.plan.limit < NO_LIMIT || !tried.iter().copied().chain(parked).any(|peer| good(&peer)) {
             return BTreeSet::new();
         }
-        // Without news, those that the pool has not been told of since it lost them stay unknown, as long as
-        // somebody is READY.
-        let known: BTreeSet<_> = fabric.intersection(&tried).copied().collect();
-        if self.plan.news == News::None && !known.is_empty() { known } else { fabric }
+        // Without news, no list names a peer again that was removed, as long as one of the listed peers may be READY.
+        let has_listed = self.fabric.iter().any(|peer| tried.contains(peer));
+        if self.plan.news == News::None && has_listed {
+            return fabric.intersection(&tried).copied().collect();
+        }
+        fabric
     }
 
     pub(super) fn look(&mut self) {
