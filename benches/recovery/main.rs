@@ -58,6 +58,7 @@ async fn run(quick: bool, json: bool) -> Outcome<()> {
         measure::cold_start_and_mass_death(count).await?.into_iter().for_each(show);
     }
     show(measure::one_death().await?);
+    show(measure::successor().await?);
     show(measure::late_among_dead(50, 10).await?);
     let dead_for = Duration::from_secs(if quick { 3 } else { 30 });
     show(measure::return_of_all(200, dead_for).await?);

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use opflex_peerstatus::sim::{SimConfig, SimPeer};
 use tokio::time::sleep;
 
 use super::{peers::Peers, service::Service, support::Outcome};
@@ -117,6 +118,34 @@ pub(crate) async fn return_of_all(count: usize, dead_for: Duration) -> Outcome<F
     let up = service.until(|seen| seen.ready == count).await?;
     let what = format!("{count} peers dead for {} s, then up: all READY", dead_for.as_secs());
     Ok(Figure::ms(what, up - begun).target(2_000.0).reference(250_000.0))
+}
+
+/// A leaf behind an anycast address dies, and the fabric lists another in its place.
+pub(crate) async fn successor() -> Outcome<Figure> {
+    let start = || SimPeer::start(SimConfig::default());
+    let (anycast, leaf, mut dying, successor) = (start()?, start()?, start()?, start()?);
+    let list = |peers: [&SimPeer; 2]| -> Vec<(String, u16)> {
+        peers.map(|peer| (peer.address().ip().to_string(), peer.address().port())).to_vec()
+    };
+    let set = |listed: &[(String, u16)]| {
+        for peer in [&anycast, &leaf, &successor] {
+            peer.set_peers(listed.to_vec());
+        }
+    };
+    dying.set_peers(list([&leaf, &dying]));
+    set(&list([&leaf, &dying]));
+    let mut service = Service::start(&[anycast.address().to_string()]).await?;
+    service.until(|seen| seen.ready == 2).await?;
+    // A peer that was READY for less than 10 s is dialled more slowly.
+    sleep(Duration::from_secs(11)).await;
+    let died = Instant::now();
+    dying.stop().await;
+    set(&list([&leaf, &successor]));
+    service.until(|seen| seen.ready == 1).await?;
+    let up = service.until(|seen| seen.ready == 2).await?;
+    // The reference: 4 to 8 s.
+    let what = "a leaf dies behind an anycast address: its successor READY";
+    Ok(Figure::ms(what, up - died).target(4_000.0).reference(6_000.0))
 }
 
 /// A very large pool: how it starts, and what it costs when nothing happens.

@@ -110,18 +110,17 @@ impl Reason {
     /// Whether an attempt failed or a connection was lost.
     #[must_use]
     pub const fn is_failure(self) -> bool {
-        use Reason as R;
         matches!(
             self,
-            R::ResolveFailed
-                | R::ConnectFailed
-                | R::ConnectTimeout
-                | R::TlsFailed
-                | R::HandshakeTimeout
-                | R::HandshakeRejected
-                | R::ProtocolError
-                | R::KeepaliveTimeout
-                | R::RemoteClosed
+            Self::ResolveFailed
+                | Self::ConnectFailed
+                | Self::ConnectTimeout
+                | Self::TlsFailed
+                | Self::HandshakeTimeout
+                | Self::HandshakeRejected
+                | Self::ProtocolError
+                | Self::KeepaliveTimeout
+                | Self::RemoteClosed
         )
     }
 }
