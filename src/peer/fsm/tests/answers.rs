@@ -95,7 +95,7 @@ fn a_second_answer_is_followed_like_the_first() {
     assert_eq!(scene.receive(WELCOME), ["identified, lists itself", "READY HANDSHAKE_COMPLETE"]);
     scene.wait(2);
     assert_eq!(scene.receive(&listing(&["leaf-2:8009"])), ["identified, does not list itself"]);
-    assert_eq!(scene.receive(&r#"{"id":["send_identity",1],"result":[]}"#).last().unwrap(), "disconnect");
+    assert_eq!(scene.receive(r#"{"id":["send_identity",1],"result":[]}"#).last().unwrap(), "disconnect");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn of_a_flood_of_answers_the_last_is_followed_more_and_more_rarely() {
     scene.sleep();
     assert!(scene.deadline() > Some(Duration::from_secs(1)), "it is followed once");
     assert_eq!(
-        scene.receive(&r#"{"id":["send_identity",1],"result":[]}"#).last().unwrap(),
+        scene.receive(r#"{"id":["send_identity",1],"result":[]}"#).last().unwrap(),
         "disconnect",
         "what is wrong is never too soon"
     );
