@@ -12,7 +12,7 @@ mod router;
 mod service_metrics;
 
 pub use accept::MAX_CONNECTIONS;
-pub use exposition::{Certificate, Exposition, Sources};
+pub use exposition::{CertificateExpiry, Exposition, Sources};
 pub use host_check::{AllowedHosts, InvalidHost};
 pub use router::AdminState;
 

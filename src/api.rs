@@ -1,4 +1,4 @@
-//! The gRPC API: it checks requests and converts between its messages and the service's types. Nothing is decided here.
+//! The gRPC API: it checks requests and converts between its messages and the service's types. It decides nothing.
 
 mod codec;
 mod convert;
@@ -69,10 +69,10 @@ mod server_pb {
     }
 }
 
-/// What a method returns.
-type Reply<T> = Result<Response<T>, Status>;
+/// The result of a method.
+type RpcResult<T> = Result<Response<T>, Status>;
 
-/// What the services work on.
+/// The implementation of the services.
 #[derive(Clone)]
 pub struct Api {
     /// The state of pools and peers, and its changes.
@@ -83,7 +83,7 @@ pub struct Api {
     pub pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
     /// Counts watches.
     pub metrics: WatchMetrics,
-    /// Turns true when the service stops.
+    /// True once the service is stopping.
     pub draining: watch_channel::Receiver<bool>,
 }
 
@@ -91,7 +91,7 @@ impl Api {
     /// The services, ready to be served.
     #[must_use]
     pub fn routes(self) -> Routes {
-        /// With what all services have in common.
+        // The settings that all services share.
         macro_rules! service {
             ($service:expr) => {
                 $service.max_decoding_message_size(MAX_REQUEST).accept_compressed(CompressionEncoding::Gzip)
@@ -107,7 +107,7 @@ impl Api {
     }
 
     /// Rejects calls that change something, or wait, while the service is stopping.
-    fn check_open(&self) -> Result<(), Status> {
+    fn check_not_draining(&self) -> Result<(), Status> {
         if *self.draining.borrow() { Err(error_info::draining(None)) } else { Ok(()) }
     }
 }

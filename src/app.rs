@@ -14,9 +14,9 @@ use tokio_util::{
 use tracing::warn;
 
 use crate::{
-    admin::{self, AdminState, Certificate, Exposition, Sources},
+    admin::{self, AdminState, CertificateExpiry, Exposition, Sources},
     api::{self, Api},
-    metrics::{LoopMonitors, Peers, Reloads, WatchMetrics},
+    metrics::{LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
     pool::{self, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError},
     status::{Hub, Listeners},
@@ -24,16 +24,16 @@ use crate::{
 };
 
 mod bound_sockets;
+mod config_reload;
 mod drain;
 mod fd_limit;
 mod listener_expiry;
 mod loaded_config;
-mod reload;
 
 use bound_sockets::BoundSockets;
+pub use config_reload::Reloader;
 pub use loaded_config::LoadedConfig;
 use loaded_config::listener_limits;
-pub use reload::Reloader;
 
 /// How often certificates, keys and tokens are checked for changes.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The address of the admin port cannot be bound.
-    #[error("cannot have the admin port on {address}")]
+    #[error("cannot bind the admin port on {address}")]
     BindAdmin {
         /// The address.
         address: SocketAddr,
@@ -69,7 +69,7 @@ pub enum StartError {
         source: SocketError,
     },
     /// The system refused a thread.
-    #[error("cannot start the threads that carry clients")]
+    #[error("cannot start the threads that serve connections")]
     Threads(#[source] io::Error),
 }
 
@@ -80,10 +80,10 @@ pub enum RunError {
     #[error(transparent)]
     Server(#[from] server::ThreadEnded),
     /// A critical task panicked.
-    #[error("a task that the service cannot do without has ended")]
+    #[error("a critical task failed")]
     Task(#[from] JoinError),
     /// A critical task ended.
-    #[error("a task that the service cannot do without has ended by itself")]
+    #[error("a critical task ended unexpectedly")]
     Ended,
 }
 
@@ -92,7 +92,7 @@ pub struct Service {
     address: SocketAddr,
     admin: Option<SocketAddr>,
     reloader: Option<Reloader>,
-    turns: LoopMonitors,
+    loops: LoopMonitors,
     stop: CancellationToken,
     run: JoinHandle<Result<(), RunError>>,
 }
@@ -109,7 +109,7 @@ impl Service {
         let (socket, socket_file) = socket.unzip();
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history.changes));
         let listeners = Listeners::new(Arc::clone(&hub), listener_limits(&config.limits));
-        let peers = Peers::default();
+        let peers = PeerMetrics::default();
         let files = fd_limit::raise_limit();
         let limits = DialLimits::for_files(files);
         let mut pools = open_pools(&loaded, &limits, &hub, &peers);
@@ -118,7 +118,7 @@ impl Service {
         if !address.ip().is_loopback() && !access.accepts_remote() {
             warn!("remote clients will be rejected: no credentials are configured in [server.auth]");
         }
-        pools.owners.spawn(keep_fresh(Arc::clone(&access), pools.stop.clone()));
+        pools.owners.spawn(refresh_access(Arc::clone(&access), pools.stop.clone()));
         pools.owners.spawn(listener_expiry::expire(Arc::clone(&listeners), pools.stop.clone()));
         let (drain, draining) = watch::channel(false);
         let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
@@ -130,8 +130,9 @@ impl Service {
             draining: draining.clone(),
         };
         let mut serving = loaded.server_options();
-        let ways_in = 1 + usize::from(socket.is_some());
-        serving.connections = fd_limit::fit(serving.connections, files, limits.most_connections(), ways_in);
+        let socket_count = 1 + usize::from(socket.is_some());
+        serving.connections =
+            fd_limit::limit_connections(serving.connections, files, limits.max_connections(), socket_count);
         let server = Server::start(
             api.routes(),
             &methods,
@@ -145,7 +146,7 @@ impl Service {
             server = server.with_socket(socket);
         }
         let ServerMetrics { connections, loops } = metrics;
-        let (reloads, turns_of_all) = (Reloads::default(), loops.clone());
+        let reloads = ReloadMetrics::default();
         let (effective, config_in_effect) = watch::channel(config.effective().into());
         let sources = Sources {
             hub,
@@ -154,22 +155,22 @@ impl Service {
             calls: methods.calls,
             connections,
             watches,
-            turns: loops,
+            loops: loops.clone(),
             reloads: reloads.clone(),
             certificates: Box::new(certificates(&loaded, Arc::clone(&access))),
         };
         let admin_state = AdminState {
             allowed_hosts: config.server.admin_allowed_hosts.clone(),
             exposition: Exposition::new(sources),
-            turns: turns_of_all.clone(),
+            loops: loops.clone(),
             draining,
             config: config_in_effect,
         };
         let stop = CancellationToken::new();
-        let parts = drain::Parts {
+        let parts = drain::DrainParts {
             listeners: Arc::clone(&listeners),
             drain,
-            turns: turns_of_all.clone(),
+            loops: loops.clone(),
             tasks: pools.tasks,
             owners: pools.owners,
             stop_pools: pools.stop,
@@ -186,27 +187,27 @@ impl Service {
         });
         let reloader =
             Some(Reloader { running: loaded.config, listeners, pools: handles, access, reloads, effective });
-        Ok(Self { address, admin: admin_address, reloader, turns: turns_of_all, stop, run })
+        Ok(Self { address, admin: admin_address, reloader, loops, stop, run })
     }
 
-    /// Applies configurations that are read again. There is one: the first caller has it.
+    /// The task that applies reloaded configurations. Only the first call returns it.
     pub const fn take_reloader(&mut self) -> Option<Reloader> {
         self.reloader.take()
     }
 
     /// Whether its event loops run.
     #[must_use]
-    pub const fn turns(&self) -> &LoopMonitors {
-        &self.turns
+    pub const fn loops(&self) -> &LoopMonitors {
+        &self.loops
     }
 
-    /// Where the admin port is, if there is one.
+    /// The address of the admin port, if it is on.
     #[must_use]
     pub const fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// Where the API is served.
+    /// The address of the API.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -228,7 +229,7 @@ impl Service {
     }
 }
 
-/// Pools that run.
+/// The running pools.
 struct Pools {
     handles: BTreeMap<Arc<str>, PoolHandle>,
     owners: JoinSet<()>,
@@ -236,7 +237,7 @@ struct Pools {
     stop: CancellationToken,
 }
 
-fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers: &Peers) -> Pools {
+fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers: &PeerMetrics) -> Pools {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (mut handles, mut owners) = (BTreeMap::new(), JoinSet::new());
     for pool in loaded.pools() {
@@ -252,11 +253,11 @@ fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers:
     Pools { handles, owners, tasks, stop }
 }
 
-/// When the certificates in use expire.
+/// Lists the certificates in use, with the end of their validity.
 fn certificates(
     loaded: &LoadedConfig,
     access: Arc<Access>,
-) -> impl Fn() -> Vec<Certificate> + Send + Sync + use<> {
+) -> impl Fn() -> Vec<CertificateExpiry> + Send + Sync + use<> {
     let pools: Vec<_> = loaded.pools().filter_map(|pool| Some((pool.name, pool.tls?))).collect();
     move || {
         let tls = access.tls();
@@ -267,13 +268,13 @@ fn certificates(
         let of_server = of_server.map(|(usage, expires)| (usage, Arc::from(""), expires));
         let of_pools = pools.iter().map(|(name, tls)| ("pool", Arc::clone(name), tls.certificate_expires()));
         let all = of_server.into_iter().chain(of_pools);
-        all.filter_map(|(usage, pool, expires)| Some(Certificate { usage, pool, expires: expires? }))
+        all.filter_map(|(usage, pool, expires)| Some(CertificateExpiry { usage, pool, expires: expires? }))
             .collect()
     }
 }
 
 /// Reloads certificates, keys and tokens, so that invalid files are logged before a client connects.
-async fn keep_fresh(access: Arc<Access>, stop: CancellationToken) {
+async fn refresh_access(access: Arc<Access>, stop: CancellationToken) {
     let mut every = interval(REFRESH_INTERVAL);
     loop {
         tokio::select! {

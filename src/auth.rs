@@ -14,12 +14,12 @@ mod role;
 mod tests;
 mod tokens;
 
-pub use caller::{Caller, Certificate, Credential, Credentials, Refusal};
+pub use caller::{Caller, ClientCertificate, Credential, Credentials, Refusal};
 pub use connection::ConnectionInfo;
 pub use grant::{Grant, PrincipalPattern};
 pub use jwt::{JwtSettings, LEEWAY};
 pub use revocation::{AuthorizedCalls, Revocation};
-pub use role::Role;
+pub use role::AccessRole;
 pub use tokens::{NewToken, is_token_name};
 
 use std::{
@@ -48,13 +48,13 @@ pub struct AuthSettings {
     pub jwt: Option<JwtSettings>,
     /// The role of local callers without credentials.
     #[serde(with = "role_or_none")]
-    pub local: Option<Role>,
+    pub local: Option<AccessRole>,
     /// The role of other callers without credentials.
     #[serde(with = "role_or_none")]
-    pub anonymous: Option<Role>,
+    pub anonymous: Option<AccessRole>,
     /// The role of callers with a JWT or a certificate that no grant names.
     #[serde(with = "role_or_none")]
-    pub authenticated: Option<Role>,
+    pub authenticated: Option<AccessRole>,
     /// The first that matches counts.
     #[serde(rename = "grant")]
     pub grants: Vec<Grant>,
@@ -66,9 +66,9 @@ impl Default for AuthSettings {
         Self {
             tokens: None,
             jwt: None,
-            local: Some(Role::Operator),
+            local: Some(AccessRole::Operator),
             anonymous: None,
-            authenticated: Some(Role::Viewer),
+            authenticated: Some(AccessRole::Viewer),
             grants: Vec::new(),
         }
     }
@@ -128,12 +128,12 @@ impl Auth {
 
     /// Whether remote callers can have access.
     #[must_use]
-    pub const fn knows_others(&self) -> bool {
+    pub const fn accepts_remote(&self) -> bool {
         self.tokens.is_some() || self.keys.is_some() || self.settings.anonymous.is_some()
     }
 
-    /// Checks the files for changes. To be called from time to time, so that invalid files are logged before a client comes.
-    pub fn look(&self) {
+    /// Reloads changed files. Call it regularly, so that invalid files are logged before a client connects.
+    pub fn check_files(&self) {
         let _ = (self.tokens(), self.keys());
     }
 
@@ -155,7 +155,7 @@ impl Auth {
     ///
     /// # Errors
     /// The credentials are not accepted.
-    pub fn who(&self, shown: &Credentials<'_>, now: SystemTime) -> Result<Caller, Refusal> {
+    pub fn authenticate(&self, shown: &Credentials<'_>, now: SystemTime) -> Result<Caller, Refusal> {
         if let Some(authorization) = shown.authorization {
             return self.bearer(bearer(authorization)?, now);
         }
@@ -172,7 +172,7 @@ impl Auth {
             return Ok(Caller::new(format!("token:{name}"), Some(role), Credential::Token(hash)));
         }
         let Some((keys, jwt)) = self.keys().filter(|_| jwt::looks_like_jwt(token)) else {
-            return Err(Refusal::Invalid("the token is not known"));
+            return Err(Refusal::Invalid("the token is unknown"));
         };
         let claims = jwt::verify(token, &keys, jwt, now)?;
         let principal = format!("jwt:{}", claims.subject);
@@ -180,9 +180,11 @@ impl Auth {
         Ok(Caller::new(principal, role, Credential::Jwt { expires: claims.expires }))
     }
 
-    fn certified(&self, certificate: &Certificate, now: SystemTime) -> Result<Caller, Refusal> {
+    fn certified(&self, certificate: &ClientCertificate, now: SystemTime) -> Result<Caller, Refusal> {
         let Some(holder) = &certificate.holder else {
-            return Err(Refusal::Invalid("the certificate does not say whose it is"));
+            return Err(Refusal::Invalid(
+                "the certificate names no holder: it needs a URI, a DNS name or a common name",
+            ));
         };
         // It was valid when the connection came up, which may be long ago.
         let expires = certificate.expires.unwrap_or(now);
@@ -194,7 +196,7 @@ impl Auth {
         Ok(Caller::new(principal, role, Credential::Certificate { expires }))
     }
 
-    fn role_of(&self, principal: &str) -> Option<Role> {
+    fn role_of(&self, principal: &str) -> Option<AccessRole> {
         let grant = self.settings.grants.iter().find(|grant| grant.names(principal));
         grant.map_or(self.settings.authenticated, |grant| grant.role)
     }
@@ -203,9 +205,9 @@ impl Auth {
     /// changes only with the files and settings.
     ///
     /// # Errors
-    /// They are not accepted any more.
+    /// They are no longer accepted.
     pub(crate) fn recheck(&self, caller: &Caller, anew: bool, now: SystemTime) -> Result<(), Refusal> {
-        let gone = Refusal::Invalid("the credentials are not accepted any more");
+        let gone = Refusal::Invalid("the credentials are no longer accepted");
         let role = match &caller.credential {
             Credential::None => return Ok(()),
             Credential::Jwt { expires } if *expires < now => return Err(Refusal::Expired),

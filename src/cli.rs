@@ -46,15 +46,15 @@ const EXAMPLES: &str = "\
 Examples:
   peerstatus demo                        see it work, with simulated peers
   peerstatus serve --peer leaf-101:8009  the service
-  peerstatus watch                       what happens to peers, live
+  peerstatus watch                       changes of peers, live
   peerstatus watch -o json               the same for machines
   peerstatus peers list                  all peers and their status
   peerstatus peers get 127.0.0.1:8009    one peer in full
-  peerstatus peers history               what happened to them before
+  peerstatus peers history               past changes of peers
   peerstatus pool get default            one pool and its health
   peerstatus pool wait --timeout 30s     until it is healthy, for scripts and init containers
   peerstatus health                      whether the service takes requests, for probes
-  peerstatus listeners list              who listens, and how far behind they are
+  peerstatus listeners list              all listeners, and how far behind they are
   peerstatus token new ci --role viewer  a token for a client, and its line for the service
   peerstatus completions bash            a completion script for the shell
 
@@ -70,9 +70,9 @@ Exit codes:
        reached
   130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
 
-/// Commands that are no clients of a service.
+/// Commands that do not call a service.
 const NOT_CLIENTS: [&str; 5] = ["serve", "demo", "simulate", "token", "completions"];
-/// Commands whose output has one form.
+/// Commands that ignore `--output`.
 const HAVE_ONE_FORM: [&str; 3] = ["serve", "simulate", "completions"];
 
 /// Common options that have no effect on a command.
@@ -81,7 +81,7 @@ fn ignored_options() -> impl Iterator<Item = (&'static str, &'static str)> {
     of_clients.chain(HAVE_ONE_FORM.map(|command| (command, "output")))
 }
 
-/// Tells what happens to OpFlex peer connections.
+/// Reports the status of OpFlex peer connections.
 #[derive(Debug, Parser)]
 #[command(name = "peerstatus", version, about, after_help = EXAMPLES, propagate_version = true)]
 pub struct Cli {
@@ -145,13 +145,13 @@ enum Output {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve: connect to OpFlex peers and tell clients what happens to them
+    /// Run the service: connect to OpFlex peers and report their status to clients
     Serve(Box<serve::ServeArgs>),
-    /// See it work: the service, simulated peers that come and go, and a live watch
+    /// Demonstrate the service with simulated peers that fail and recover, and a live watch
     Demo(demo::DemoArgs),
     /// Run simulated OpFlex peers, with faults on demand
     Simulate(simulate::SimulateArgs),
-    /// Follow what happens to peers and pools
+    /// Follow the changes of peers and pools
     Watch(watch::WatchArgs),
     /// Peers: list, get, add, remove, reset, history
     Peers(peers::PeersArgs),
@@ -181,7 +181,7 @@ enum Command {
 /// The exit code then: [`Exit::Success`] after help and version, [`Exit::Usage`] after an error.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     read(args).map_err(|error| {
-        let _ = error.print(); // nobody to tell if that fails
+        let _ = error.print(); // a closed output is no error
         exit_of(&error)
     })
 }
@@ -197,7 +197,7 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let matches = grammar().try_get_matches_from(&args);
     let matches = matches.map_err(|error| with_variable(error, &grammar(), &args, &is_set))?;
     if let Some((command, option)) = ignored(&matches) {
-        let message = format!("--{} means nothing to `{command}`", option.replace('_', "-"));
+        let message = format!("--{} has no effect on `{command}`", option.replace('_', "-"));
         return Err(grammar().error(ErrorKind::ArgumentConflict, message));
     }
     Cli::from_arg_matches(&matches)
@@ -224,7 +224,7 @@ fn without_empty(grammar: clap::Command, is_empty: &impl Fn(&OsStr) -> bool) -> 
     grammar.mut_args(unset).mut_subcommands(|command| without_empty(command, is_empty))
 }
 
-/// The error with the variable that the wrong value may be from: `--listen <IP:PORT> (or PEERSTATUS_LISTEN)`.
+/// Adds the environment variable that the invalid value may come from: `--listen <IP:PORT> (or PEERSTATUS_LISTEN)`.
 fn with_variable(
     mut error: clap::Error,
     grammar: &clap::Command,
@@ -265,7 +265,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Completions { shell } => completions(shell),
     };
     let Err(failure) = result else { return Exit::Success.into() };
-    if failure.is_worth_telling() {
+    if failure.should_print() {
         let title = Style::of(globals.color, &io::stderr()).paint(style::ALARM, "error:");
         let _ = writeln!(io::stderr(), "{title} {failure}");
     }

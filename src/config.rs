@@ -20,8 +20,8 @@ mod values;
 
 pub use changes::{Changes, PeerChanges, diff};
 pub use overrides::Overrides;
-pub use pool::Pool;
-pub use server::{Admin, Origin, Server, Socket, Web, parse_listen};
+pub use pool::PoolSection;
+pub use server::{Admin, Origin, ServerSection, SocketSection, WebSection, parse_listen};
 
 /// Largest configuration file: far more than thousands of peers take.
 pub(crate) const MAX_SIZE: u64 = 1 << 20;
@@ -31,20 +31,20 @@ pub(crate) const MAX_SIZE: u64 = 1 << 20;
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)] // docs/configuration.md describes every key.
 pub struct Config {
-    pub server: Server,
-    pub limits: Limits,
-    pub history: History,
-    pub log: Log,
+    pub server: ServerSection,
+    pub limits: LimitsSection,
+    pub history: HistorySection,
+    pub log: LogSection,
     /// At least one, once the configuration is loaded.
     #[serde(rename = "pool")]
-    pub pools: Vec<Pool>,
+    pub pools: Vec<PoolSection>,
 }
 
 /// `[limits]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Limits {
+pub struct LimitsSection {
     pub max_connections: usize,
     pub max_handshakes: usize,
     pub max_listeners: usize,
@@ -54,7 +54,7 @@ pub struct Limits {
     pub max_frame_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for LimitsSection {
     fn default() -> Self {
         let ServerOptions { connections, handshakes, .. } = ServerOptions::default();
         Self {
@@ -73,11 +73,11 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct History {
+pub struct HistorySection {
     pub changes: usize,
 }
 
-impl Default for History {
+impl Default for HistorySection {
     fn default() -> Self {
         Self { changes: 65_536 }
     }
@@ -87,12 +87,12 @@ impl Default for History {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Log {
+pub struct LogSection {
     pub level: String,
     pub json: bool,
 }
 
-impl Default for Log {
+impl Default for LogSection {
     fn default() -> Self {
         Self { level: "info".to_owned(), json: false }
     }

@@ -15,54 +15,54 @@ use tokio::time::Instant;
 
 /// The header of the timeout in gRPC over HTTP/2.
 pub const HEADER: &str = "grpc-timeout";
-/// Most digits that the header may have.
+/// Most digits that the header may have, by the gRPC specification.
 const MAX_DIGITS: usize = 8;
 
 /// The deadline of a call, an extension of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
-/// When a stream has to end, even if flow control keeps it from sending its status. An extension of a request; clones
-/// belong to the same stream.
+/// The conditions under which a stream has to end, even if flow control keeps it from sending its status. An extension
+/// of a request; clones belong to the same stream.
 #[derive(Clone, Default)]
-pub struct Overdue(Arc<Inner>);
+pub struct EndConditions(Arc<Inner>);
 
-type IsOver = Box<dyn Fn() -> bool + Send + Sync>;
+type Condition = Box<dyn Fn() -> bool + Send + Sync>;
 
 #[derive(Default)]
 struct Inner {
-    ends: Mutex<Vec<IsOver>>,
-    /// hyper has taken a part of the response, so there was send window for it.
-    is_taken: AtomicBool,
+    conditions: Mutex<Vec<Condition>>,
+    /// hyper has taken a part of the response, so there was send window for it. Cleared by `take_progress`.
+    has_progressed: AtomicBool,
 }
 
-impl Overdue {
+impl EndConditions {
     /// Adds a condition under which the stream has to end, evaluated whenever its task is woken.
-    pub fn when(&self, is_over: impl Fn() -> bool + Send + Sync + 'static) {
-        self.0.ends.lock().push(Box::new(is_over));
+    pub fn add(&self, is_met: impl Fn() -> bool + Send + Sync + 'static) {
+        self.0.conditions.lock().push(Box::new(is_met));
     }
 
     /// Whether the stream has to end.
     #[must_use]
-    pub fn is_due(&self) -> bool {
-        self.0.ends.lock().iter().any(|is_over| is_over())
+    pub fn any_met(&self) -> bool {
+        self.0.conditions.lock().iter().any(|is_met| is_met())
     }
 
     /// Notes that hyper has taken a part of the response.
-    pub fn taken(&self) {
-        self.0.is_taken.store(true, Relaxed);
+    pub fn record_progress(&self) {
+        self.0.has_progressed.store(true, Relaxed);
     }
 
     /// Whether hyper has taken any since the last call of this.
     #[must_use]
-    pub fn was_taken(&self) -> bool {
-        self.0.is_taken.swap(false, Relaxed)
+    pub fn take_progress(&self) -> bool {
+        self.0.has_progressed.swap(false, Relaxed)
     }
 }
 
-impl fmt::Debug for Overdue {
+impl fmt::Debug for EndConditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Overdue").finish_non_exhaustive()
+        f.debug_struct("EndConditions").finish_non_exhaustive()
     }
 }
 

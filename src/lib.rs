@@ -1,4 +1,4 @@
-//! Keeps connections to OpFlex peers alive, and tells any number of gRPC clients what happens to them.
+//! Keeps connections to OpFlex peers alive, and reports their status to any number of gRPC clients.
 //!
 //! The layers, lowest first. A module uses those above it in this list and none below; `tests/it/layering.rs`
 //! holds it to that.
@@ -9,8 +9,8 @@
 //! | pure | [`peer`] | one peer as a value: address, status, state machine, backoff |
 //! | state | [`status`] | current state, one revisioned log, and its listeners |
 //! | numbers | [`metrics`] | what is counted and measured |
-//! | files | `reload` | files that are loaded again when they change |
-//! | files | [`auth`] | who may do what |
+//! | files | `reload` | reloads files when they change |
+//! | files | [`auth`] | authentication and roles |
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |

@@ -18,6 +18,6 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(cli::run(cli));
-    runtime.shutdown_background(); // a task that cannot write to a stopped terminal must not hold up the end
+    runtime.shutdown_background(); // a task blocked by a stopped terminal must not delay the exit
     code
 }

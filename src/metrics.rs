@@ -13,11 +13,13 @@ use std::fmt::{self, Write as _};
 
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
-pub use calls::{Call, Calls, Kind, Method};
+pub use calls::{Call, CallMetrics, MethodKind, MethodMetrics};
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
-pub use peers::{Peers, Pool, Transition};
-pub use reloads::{Reload, Reloads};
-pub use watches::{Detach, WatchMetrics};
+pub use peers::{PeerMetrics, PeerTransition, PoolMetrics};
+// The former names, which `pool` still uses.
+pub use peers::{PeerMetrics as Peers, PeerTransition as Transition, PoolMetrics as Pool};
+pub use reloads::{ReloadMetrics, ReloadResult};
+pub use watches::{DetachReason, WatchMetrics};
 
 /// A name of the API as the value of a label: in lower case, as is usual for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

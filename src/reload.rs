@@ -1,4 +1,5 @@
-//! Files that are loaded again when they change: certificates, keys, tokens and the configuration.
+//! Reloads files when they change: certificates, keys and tokens ([`Watched`]). For the configuration file it only detects
+//! changes ([`WatchedFiles`]); `app::config_reload` applies them.
 //!
 //! Files are polled. inotify is often denied in containers, and it reports nothing about a file below a symbolic link that
 //! Kubernetes swaps. Whether something has changed is decided by the content; a [`FileStamp`] only saves reading it.
@@ -99,9 +100,9 @@ impl<T> Watched<T> {
             Ok(value) => {
                 state.value = Arc::new(value);
                 state.version = state.version.wrapping_add(1);
-                info!(files = ?state.files.paths, "files have changed and were loaded");
+                info!(files = ?state.files.paths, "reloaded changed files");
             }
-            Err(error) => warn!(%error, "files have changed and are invalid: the old ones stay in use"),
+            Err(error) => warn!(%error, "changed files are invalid: the previous content stays in use"),
         }
     }
 
@@ -130,7 +131,7 @@ pub(crate) struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    /// To be called before the files are loaded, so that a change in between is noticed.
+    /// Call this before loading the files, so that a change in between is noticed.
     pub(crate) fn new(paths: Vec<PathBuf>, max_size: u64) -> Self {
         let mut files =
             Self { paths, max_size, stamps: Vec::new(), content: 0, read_at: SystemTime::UNIX_EPOCH };

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{
-    accept::{Incoming, Limits, accept},
+    accept::{Incoming, SocketLimits, accept},
     eviction::EvictingLimit,
     threads::{Ended, Threads},
     worker::Shared,
@@ -103,7 +103,7 @@ pub struct WebSettings {
     pub allowed_origins: Vec<HeaderValue>,
 }
 
-/// What the server measures. Clones share it.
+/// The metrics of the server. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ServerMetrics {
     /// Open connections.
@@ -166,8 +166,8 @@ impl Server {
     ) -> Result<(), ThreadEnded> {
         let network = Incoming::Tcp(listener);
         let socket = self.socket.take().map(Incoming::Unix);
-        // Each socket has its own, so that remote clients cannot keep out those of the Unix socket.
-        let [network_limits, socket_limits] = [(); 2].map(|()| Limits {
+        // Each socket has its own limits, so that remote clients cannot exhaust those of the Unix socket.
+        let [network_limits, socket_limits] = [(); 2].map(|()| SocketLimits {
             connections: Arc::new(Semaphore::new(self.settings.connections)),
             handshakes: EvictingLimit::new(self.settings.handshakes),
             keepalive: self.settings.keepalive,

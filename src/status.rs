@@ -20,19 +20,19 @@ mod tests;
 mod wait;
 mod wakeup;
 
-pub use delivery::{Delivery, End, Message, ResetReason};
+pub use delivery::{Delivery, EndReason, ListenerMessage, ResetReason};
 pub(crate) use event::Attachment;
 pub use event::{ChangeKind, Cursor, Event, Failure, HealthChange, PeerChange, PeerState, PoolState};
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
 pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
 pub use initial_sync::SNAPSHOT_CHUNK;
 pub use listener::{
-    AttachError, AttachKind, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerSpec,
-    ListenerView, Owner, Quota, Reach, is_id,
+    AttachError, AttachKind, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerScope,
+    ListenerSpec, ListenerView, Owner, Quota, is_id,
 };
 pub use log::Gap;
 pub use messages::Messages;
-pub use registry::{Limits, ListenerStats, Listeners, StreamPermit};
+pub use registry::{ListenerLimits, ListenerStats, Listeners, StreamPermit};
 pub use subscription::{Progress, Subscription};
 pub use wait::HealthWait;
 pub use wakeup::{Wakers, Wakeup};

@@ -9,9 +9,9 @@ use std::{
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, reload};
 
-use crate::config::Log;
+use crate::config::LogSection;
 
-/// Lines that wait to be written; further lines are dropped. A blocked standard error must not hold up the peers.
+/// Most lines queued for writing; further lines are dropped, because a blocked standard error must not block the peers.
 const WAITING_LINES: usize = 8 * 1024;
 
 /// Keeps the writer thread running. Dropping it flushes the lines that wait.
@@ -51,7 +51,7 @@ impl Level {
 
 /// Logs to standard error from a thread of its own, until the result is dropped. `None` if logging is initialized
 /// already or the level is invalid, which [`crate::config::Config::load`] rejects.
-pub fn init(log: &Log) -> Option<Logs> {
+pub fn init(log: &LogSection) -> Option<Logs> {
     let filter = log.level.parse::<EnvFilter>().ok()?;
     let (writer, flow) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).finish(io::stderr());

@@ -8,7 +8,9 @@ mod secure;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Connection, Event};
+pub use connection::{Connection, ConnectionEvent};
+// The former name, which `pool` still uses.
+pub use connection::ConnectionEvent as Event;
 pub use connector::{Connector, DialError};
 pub use dial_limits::DialLimits;
 pub use secure::secure;

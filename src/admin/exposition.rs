@@ -12,7 +12,7 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
 use crate::{
-    metrics::{Calls, LoopMonitors, Peers, Reloads, WatchMetrics},
+    metrics::{CallMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
     status::{Hub, Listeners},
 };
 
@@ -23,24 +23,24 @@ pub struct Sources {
     /// The listeners.
     pub listeners: Arc<Listeners>,
     /// Counters and histograms of the pools.
-    pub peers: Peers,
+    pub peers: PeerMetrics,
     /// Counters of gRPC calls.
-    pub calls: Arc<Calls>,
+    pub calls: Arc<CallMetrics>,
     /// Open client connections.
     pub connections: Gauge,
     /// Counters of watches, and the age of changes when they are handed out.
     pub watches: WatchMetrics,
     /// The state of the event loops.
-    pub turns: LoopMonitors,
+    pub loops: LoopMonitors,
     /// Counters of configuration reloads.
-    pub reloads: Reloads,
+    pub reloads: ReloadMetrics,
     /// Lists the certificates in use, at each scrape.
-    pub certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
+    pub certificates: Box<dyn Fn() -> Vec<CertificateExpiry> + Send + Sync>,
 }
 
-/// When a certificate expires.
+/// A certificate in use, with its expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
+pub struct CertificateExpiry {
     /// `server`, `client_ca` or `pool`.
     pub usage: &'static str,
     /// The pool that presents it to its peers; empty for the others.
@@ -61,14 +61,14 @@ impl Exposition {
     #[must_use]
     pub fn new(sources: Sources) -> Self {
         let mut registry = Registry::default();
-        let Sources { hub, listeners, peers, calls, connections, watches, turns, reloads, certificates } =
+        let Sources { hub, listeners, peers, calls, connections, watches, loops, reloads, certificates } =
             sources;
         peers.register(&mut registry);
         watches.register(&mut registry);
         reloads.register(&mut registry);
         registry.register("opflex_peerstatus_connections", "Client connections", connections);
         registry.register_collector(Box::new(calls));
-        registry.register_collector(Box::new(ServiceMetrics { hub, listeners, turns, certificates }));
+        registry.register_collector(Box::new(ServiceMetrics { hub, listeners, loops, certificates }));
         registry.register_collector(Box::new(ProcessMetrics { started: SystemTime::now() }));
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("opflex_peerstatus_build", "Version of the service", version);

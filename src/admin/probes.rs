@@ -11,7 +11,7 @@ use super::AdminState;
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 pub(super) async fn livez(State(state): State<AdminState>) -> (StatusCode, String) {
-    liveness(state.turns.since())
+    liveness(state.loops.since_last_run())
 }
 
 fn liveness(blocked: Duration) -> (StatusCode, String) {

@@ -1,4 +1,4 @@
-//! Which path has which handler, and the rules for all of them.
+//! The routes of the admin port, and the middleware of all of them.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const INDEX: &str = "\
 /config   the configuration in effect
 ";
 
-/// What the handlers read.
+/// The state that the handlers read.
 #[derive(Clone)]
 pub struct AdminState {
     /// The host names that requests may use.
@@ -33,7 +33,7 @@ pub struct AdminState {
     /// The metrics.
     pub exposition: Exposition,
     /// Whether the event loops run.
-    pub turns: LoopMonitors,
+    pub loops: LoopMonitors,
     /// Whether the service is stopping.
     pub draining: watch::Receiver<bool>,
     /// The configuration in effect, as JSON.

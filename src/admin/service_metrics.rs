@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use super::exposition::Certificate;
+use super::exposition::CertificateExpiry;
 use crate::{
     metrics::{LoopMonitors, LowercaseLabel},
     peer::{PeerOrigin, PeerStatus, PoolHealth},
@@ -18,8 +18,8 @@ use crate::{
 pub(super) struct ServiceMetrics {
     pub(super) hub: Arc<Hub>,
     pub(super) listeners: Arc<Listeners>,
-    pub(super) turns: LoopMonitors,
-    pub(super) certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
+    pub(super) loops: LoopMonitors,
+    pub(super) certificates: Box<dyn Fn() -> Vec<CertificateExpiry> + Send + Sync>,
 }
 
 impl fmt::Debug for ServiceMetrics {
@@ -33,40 +33,41 @@ impl Collector for ServiceMetrics {
         let snapshot = self.hub.snapshot();
         peers(&snapshot, &mut encoder)?;
         pools(&snapshot, &mut encoder)?;
-        self.listening(&snapshot, &mut encoder)?;
-        self.expiries(&mut encoder)?;
-        self.loops(&mut encoder)
+        self.listeners(&snapshot, &mut encoder)?;
+        self.certificates(&mut encoder)?;
+        self.event_loops(&mut encoder)
     }
 }
 
 impl ServiceMetrics {
-    fn listening(&self, snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    fn listeners(&self, snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let listeners = self.listeners.stats();
         let name = "opflex_peerstatus_revision";
         gauge(encoder, name, "Changes published since the start.", snapshot.cursor.revision)?;
         let name = "opflex_peerstatus_listeners";
         let states = [("attached", listeners.attached), ("detached", listeners.detached)];
         gauges(encoder, name, "Listeners.", states.map(|(state, count)| ([("state", state)], count as u64)))?;
-        let help = "Watches, and calls of WaitForPool that wait.";
+        let help = "Watches, and waiting calls of WaitForPool.";
         gauge(encoder, "opflex_peerstatus_streams", help, listeners.streams as u64)?;
         let help = "Revisions that the slowest attached listener is behind.";
         gauge(encoder, "opflex_peerstatus_listener_lag_max", help, listeners.lag)
     }
 
-    fn expiries(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    fn certificates(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let name = "opflex_peerstatus_certificate_expiry_timestamp_seconds";
         let certificates = (self.certificates)();
         let expiries = certificates.iter().map(|certificate| {
             let expires = certificate.expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             ([("use", certificate.usage), ("pool", &*certificate.pool)], expires.as_secs())
         });
-        gauges(encoder, name, "When a certificate expires.", expiries)
+        gauges(encoder, name, "Expiry of a certificate.", expiries)
     }
 
-    fn loops(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "How late the latest event loop ran.";
-        gauge(encoder, "opflex_peerstatus_event_loop_lag_seconds", help, self.turns.lag().as_secs_f64())?;
-        let (last, help) = (unix_seconds(self.turns.last()), "When all event loops had last run.");
+    fn event_loops(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Lag of the slowest event loop.";
+        gauge(encoder, "opflex_peerstatus_event_loop_lag_seconds", help, self.loops.lag().as_secs_f64())?;
+        let (last, help) =
+            (unix_seconds(self.loops.last_run()), "Time at which every event loop had last run.");
         gauge(encoder, "opflex_peerstatus_event_loop_last_turn_timestamp_seconds", help, last)
     }
 }
@@ -80,12 +81,17 @@ fn peers(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
             (labels, u64::from(peer.status == *status))
         })
     });
-    gauges(encoder, "opflex_peer_status", "1 for the status of the peer, 0 for the others.", statuses)?;
+    gauges(
+        encoder,
+        "opflex_peer_status",
+        "1 for the current status of the peer, 0 for the others.",
+        statuses,
+    )?;
     let up = named
         .iter()
         .map(|(peer, name)| (labels(&peer.pool, name), u64::from(peer.status == PeerStatus::Ready)));
     gauges(encoder, "opflex_peer_up", "Whether the peer is READY.", up)?;
-    let help = "How often the peer left READY without being asked to.";
+    let help = "Times that the peer left READY for another reason than a request.";
     let mut family = encoder.encode_descriptor("opflex_peer_flaps", help, None, MetricType::Counter)?;
     for (peer, name) in &named {
         let labels = labels(&peer.pool, name);
@@ -101,7 +107,12 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
             (labels, u64::from(pool.health == *health))
         })
     });
-    gauges(encoder, "opflex_pool_health", "1 for the health of the pool, 0 for the others.", healths)?;
+    gauges(
+        encoder,
+        "opflex_pool_health",
+        "1 for the current health of the pool, 0 for the others.",
+        healths,
+    )?;
     let peers = snapshot.pools.iter().flat_map(|pool| {
         PeerStatus::ALL.iter().map(move |status| {
             let peers = snapshot.peers.iter();

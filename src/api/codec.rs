@@ -14,9 +14,9 @@ use tonic::{
 use tonic_prost::{ProstCodec, ProstDecoder};
 
 /// Initial bytes of a buffer. It grows to what the message needs.
-const BUFFER: usize = 256;
-/// Bytes of messages that are sent together.
-const TOGETHER: usize = 8 * 1024;
+const BUFFER_SIZE: usize = 256;
+/// Messages are sent together up to this many bytes.
+const BATCH_SIZE: usize = 8 * 1024;
 
 /// A message that can be sent.
 pub(super) trait Encode {
@@ -62,7 +62,7 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<U, U>::raw_decoder(BufferSettings::new(BUFFER, TOGETHER))
+        ProstCodec::<U, U>::raw_decoder(BufferSettings::new(BUFFER_SIZE, BATCH_SIZE))
     }
 }
 
@@ -71,13 +71,13 @@ impl<T: Encode, U> Encoder for ApiCodec<T, U> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        // Exactly: a buffer that grows by itself doubles.
+        // Reserve exactly: a buffer that grows by itself doubles.
         buffer.reserve(item.length());
         item.encode_to(buffer);
         Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(BUFFER, TOGETHER)
+        BufferSettings::new(BUFFER_SIZE, BATCH_SIZE)
     }
 }

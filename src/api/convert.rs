@@ -10,8 +10,8 @@ use crate::{
     opflex::Role,
     peer::{PeerOrigin, PeerStatus, PoolHealth, Reason},
     status::{
-        ChangeKind, Cursor, Delivery, Event, Interest, ListenerView, Message, Parts, PeerState, PoolState,
-        ResetReason,
+        ChangeKind, Cursor, Delivery, Event, Interest, ListenerMessage, ListenerView, Parts, PeerState,
+        PoolState, ResetReason,
     },
 };
 
@@ -169,7 +169,10 @@ fn to_bytes(data: &Arc<[u8]>) -> Bytes {
 }
 
 /// One message of a watch. `user_data` is the listener's.
-pub(super) fn message(message: &Message, user_data: Option<&Arc<[u8]>>) -> pb::WatchPeerStatusResponse {
+pub(super) fn message(
+    message: &ListenerMessage,
+    user_data: Option<&Arc<[u8]>>,
+) -> pb::WatchPeerStatusResponse {
     use pb::watch_peer_status_response::Event as Out;
     let out = match &message.delivery {
         Delivery::Attached { listener: view, cursor: at, resumed } => Out::Attached(pb::Attached {

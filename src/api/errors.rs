@@ -14,8 +14,8 @@ use crate::{
 
 /// When to retry after a quota was hit: listeners and streams end all the time.
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
-/// Names of pools in an error: enough to choose from, and no list of hundreds.
-const SHOWN_POOLS: usize = 5;
+/// Most names of pools in an error: there can be hundreds.
+const MAX_LISTED_POOLS: usize = 5;
 
 /// `WaitForPool` timed out; with the state of the pool now.
 pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status {
@@ -31,15 +31,15 @@ pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status 
     with_metadata(Code::DeadlineExceeded, "CONDITION_NOT_MET", message, metadata)
 }
 
-/// With the names of pools that exist, because the caller may not know the configuration.
+/// Lists existing pools, because the caller may not know the configuration.
 pub(super) fn pool_not_found(name: &str, pools: &[Arc<PoolState>]) -> Status {
-    let message = format!("pools/{name}: no such pool; {}", there_are(pools));
+    let message = format!("pools/{name}: no such pool; {}", available_pools(pools));
     status(Code::NotFound, "POOL_NOT_FOUND", message)
 }
 
 /// `there are fabric-1, fabric-2 and 3 more`
-fn there_are(pools: &[Arc<PoolState>]) -> String {
-    let names: Vec<&str> = pools.iter().take(SHOWN_POOLS).map(|pool| &*pool.name).collect();
+fn available_pools(pools: &[Arc<PoolState>]) -> String {
+    let names: Vec<&str> = pools.iter().take(MAX_LISTED_POOLS).map(|pool| &*pool.name).collect();
     let verb = if pools.len() == 1 { "is" } else { "are" };
     match (names.len(), pools.len() - names.len()) {
         (0, _) => "there are none".to_owned(),

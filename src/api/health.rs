@@ -12,7 +12,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, Reply, errors,
+    Api, RpcResult, errors,
     health_pb::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_check_response::ServingStatus,
@@ -35,7 +35,7 @@ pub(super) struct HealthService(pub(super) Api);
 
 #[tonic::async_trait]
 impl Health for HealthService {
-    async fn check(&self, request: Request<HealthCheckRequest>) -> Reply<HealthCheckResponse> {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> RpcResult<HealthCheckResponse> {
         match self.status(&request.into_inner().service) {
             ServingStatus::ServiceUnknown => {
                 let services = SERVICES.join(", ");
@@ -43,16 +43,16 @@ impl Health for HealthService {
                     "no such service; there are {services}, {POOLS} and the name of a pool, and \"\" for all of them"
                 )))
             }
-            status => Ok(Response::new(answer(status))),
+            status => Ok(Response::new(response(status))),
         }
     }
 
-    async fn list(&self, _: Request<HealthListRequest>) -> Reply<HealthListResponse> {
+    async fn list(&self, _: Request<HealthListRequest>) -> RpcResult<HealthListResponse> {
         let (pools, _) = self.0.hub.pools(None, usize::MAX);
         let services = std::iter::once("").chain(SERVICES).map(str::to_owned);
         let names = services.chain(pools.iter().map(|pool| names::pool(&pool.name)));
         let statuses = names.map(|name| {
-            let status = answer(self.status(&name));
+            let status = response(self.status(&name));
             (name, status)
         });
         Ok(Response::new(HealthListResponse { statuses: statuses.collect::<HashMap<_, _>>() }))
@@ -60,7 +60,7 @@ impl Health for HealthService {
 
     type WatchStream = HealthWatch;
 
-    async fn watch(&self, request: Request<HealthCheckRequest>) -> Reply<HealthWatch> {
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> RpcResult<HealthWatch> {
         let service = request.into_inner().service;
         let (changes, permit) = if service.starts_with(POOLS) {
             // It is woken after every change, as a stream of changes is, and counts as one.
@@ -71,7 +71,7 @@ impl Health for HealthService {
         };
         let mut draining = self.0.draining.clone();
         let stopping = async move {
-            // An error means that the sender is gone: the service stops, too.
+            // An error means that the sender was dropped: the service is stopping, too.
             let _ = draining.wait_for(|draining| *draining).await;
         };
         Ok(Response::new(HealthWatch {
@@ -135,7 +135,7 @@ impl Stream for HealthWatch {
         let status = status(&this.hub, &this.service, this.stopping.is_none());
         if this.sent != Some(status) {
             this.sent = Some(status);
-            return Poll::Ready(Some(Ok(answer(status))));
+            return Poll::Ready(Some(Ok(response(status))));
         }
         if this.stopping.is_none() {
             this.is_over = true;
@@ -145,6 +145,6 @@ impl Stream for HealthWatch {
     }
 }
 
-fn answer(status: ServingStatus) -> HealthCheckResponse {
+fn response(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }

@@ -9,11 +9,11 @@ use tonic_reflection::server::Builder;
 
 use super::{MAX_REQUEST, pb, permissions::permission};
 use crate::{
-    metrics::{Calls, Kind},
+    metrics::{CallMetrics, MethodKind},
     server::Methods,
 };
 
-/// The second is that of the details of errors, which clients would otherwise show as bytes.
+/// The second describes error details, which clients would otherwise show as bytes.
 const DESCRIPTORS: [&[u8]; 2] = [pb::DESCRIPTORS, tonic_types::pb::FILE_DESCRIPTOR_SET];
 
 /// Adds both versions of reflection: older tools ask for v1alpha. If it fails, the rest is served without it.
@@ -39,12 +39,12 @@ pub fn methods() -> Methods {
             for service in &file.service {
                 let name = format!("{}.{}", file.package(), service.name());
                 methods.extend(service.method.iter().map(|method| {
-                    let kind = Kind::of(method.client_streaming(), method.server_streaming());
+                    let kind = MethodKind::of(method.client_streaming(), method.server_streaming());
                     (name.clone(), method.name().to_owned(), kind)
                 }));
             }
         }
     }
     let methods = methods.iter().map(|(service, method, kind)| (service.as_str(), method.as_str(), *kind));
-    Methods { permission, calls: Calls::new(methods), max_request: MAX_REQUEST }
+    Methods { permission, calls: CallMetrics::new(methods), max_request: MAX_REQUEST }
 }

@@ -22,7 +22,7 @@ pub(super) struct Page<T> {
 }
 
 impl<T: Message> Page<T> {
-    /// An empty one, for as many entries as were asked for.
+    /// An empty page with the requested size.
     pub(super) fn new(asked: u32) -> Self {
         let size = match usize::try_from(asked).unwrap_or(MAX_PAGE) {
             0 => DEFAULT_PAGE,
@@ -31,8 +31,8 @@ impl<T: Message> Page<T> {
         Self { entries: Vec::new(), size, bytes: 0, is_full: false }
     }
 
-    /// The number of entries that tells whether there is another page.
-    pub(super) const fn enough(&self) -> usize {
+    /// How many entries to fetch: one more than the page holds, to know whether there is another page.
+    pub(super) const fn fetch_limit(&self) -> usize {
         self.size + 1
     }
 

@@ -99,8 +99,8 @@ pub(super) fn gap_policy(number: i32) -> Result<GapPolicy, Status> {
     }
 }
 
-/// The past changes that are asked for.
-pub(super) struct Past<'a> {
+/// The filter of `ListTransitions`.
+pub(super) struct TransitionQuery<'a> {
     /// Only those of this pool.
     pub(super) pool: Option<&'a str>,
     filter: Filter,
@@ -108,15 +108,15 @@ pub(super) struct Past<'a> {
     end: Option<SystemTime>,
 }
 
-impl Past<'_> {
-    pub(super) fn admits(&self, event: &Event) -> bool {
+impl TransitionQuery<'_> {
+    pub(super) fn matches(&self, event: &Event) -> bool {
         self.start.is_none_or(|start| event.time >= start)
             && self.end.is_none_or(|end| event.time < end)
             && self.filter.parts(event).peer
     }
 }
 
-pub(super) fn past(request: &pb::ListTransitionsRequest) -> Result<Past<'_>, Status> {
+pub(super) fn transition_query(request: &pb::ListTransitionsRequest) -> Result<TransitionQuery<'_>, Status> {
     let pool = names::parse_parent(&request.parent)?;
     let spec = FilterSpec {
         // No character of a pool's id has a meaning in a glob.
@@ -125,15 +125,15 @@ pub(super) fn past(request: &pb::ListTransitionsRequest) -> Result<Past<'_>, Sta
         ..FilterSpec::default()
     };
     let filter = Filter::compile(spec).map_err(|error| invalid("peer", "BAD_FILTER", error.message))?;
-    let start = moment("start_time", request.start_time)?;
-    let end = moment("end_time", request.end_time)?;
+    let start = timestamp("start_time", request.start_time)?;
+    let end = timestamp("end_time", request.end_time)?;
     if start > end && end.is_some() {
         return Err(invalid("end_time", "BAD_FILTER", "before start_time"));
     }
-    Ok(Past { pool, filter, start, end })
+    Ok(TransitionQuery { pool, filter, start, end })
 }
 
-fn moment(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>, Status> {
+fn timestamp(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>, Status> {
     let Some(given) = given else { return Ok(None) };
     let known = (0..1_000_000_000).contains(&given.nanos).then(|| SystemTime::try_from(given).ok()).flatten();
     known.map(Some).ok_or_else(|| invalid(field, "BAD_FILTER", "not a point in time"))
@@ -168,15 +168,15 @@ pub(super) fn reset(scope: i32, pool: &str, names: &[String]) -> Result<Reset, S
             Err(invalid("names", "BAD_NAME", message))
         }
         pb::ResetScope::Named => {
-            names.iter().map(|name| own_peer(pool, name)).collect::<Result<_, _>>().map(Reset::Named)
+            names.iter().map(|name| peer_in_pool(pool, name)).collect::<Result<_, _>>().map(Reset::Named)
         }
     }
 }
 
-fn own_peer(pool: &str, name: &str) -> Result<PeerAddress, Status> {
+fn peer_in_pool(pool: &str, name: &str) -> Result<PeerAddress, Status> {
     let (of, address) = names::parse_peer("names", name)?;
     if of == pool {
         return Ok(address);
     }
-    Err(invalid("names", "BAD_NAME", format!("{of:?} is not the pool that is to be reset, {pool:?}")))
+    Err(invalid("names", "BAD_NAME", format!("{of:?} is not the pool to reset, {pool:?}")))
 }

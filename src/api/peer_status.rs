@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 use tonic::{Request, Response};
 
 use super::{
-    Api, Reply, convert, errors, names,
+    Api, RpcResult, convert, errors, names,
     paging::{self, Page},
     parse, pb,
     server_pb::peer_status_service_server::PeerStatusService,
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{
     auth::{Caller, ConnectionInfo, Revocation},
-    deadline::Overdue,
+    deadline::EndConditions,
     error_info,
-    status::{AttachOptions, Owner, Quota, Reach, Wakers},
+    status::{AttachOptions, ListenerScope, Owner, Quota, Wakers},
 };
 
-/// The owner of a listener that this request creates. Only requests over no connection have no caller.
+/// The owner of a listener that this request creates. Only requests without a connection have no caller.
 fn owner<T>(request: &Request<T>) -> Owner {
     let Some(caller) = request.extensions().get::<Caller>() else { return Owner::default() };
     let quota = if caller.is_local() { Quota::Exempt } else { Quota::Limited };
@@ -26,11 +26,11 @@ fn owner<T>(request: &Request<T>) -> Owner {
 }
 
 /// The listeners that this request may see and change.
-fn reach<T>(request: &Request<T>) -> Reach {
+fn scope<T>(request: &Request<T>) -> ListenerScope {
     match request.extensions().get::<Caller>() {
-        Some(caller) if caller.is_operator() => Reach::All,
-        Some(caller) => Reach::Own(Arc::clone(&caller.principal)),
-        None => Reach::Own(Owner::default().name),
+        Some(caller) if caller.is_operator() => ListenerScope::All,
+        Some(caller) => ListenerScope::Own(Arc::clone(&caller.principal)),
+        None => ListenerScope::Own(Owner::default().name),
     }
 }
 
@@ -39,7 +39,7 @@ impl PeerStatusService for Api {
     async fn create_listener(
         &self,
         request: Request<pb::CreateListenerRequest>,
-    ) -> Reply<pb::CreateListenerResponse> {
+    ) -> RpcResult<pb::CreateListenerResponse> {
         let owner = owner(&request);
         let request = request.into_inner();
         let id = names::parse_listener_id("listener_id", &request.listener_id)?;
@@ -53,23 +53,26 @@ impl PeerStatusService for Api {
         }))
     }
 
-    async fn get_listener(&self, request: Request<pb::GetListenerRequest>) -> Reply<pb::GetListenerResponse> {
-        let reach = reach(&request);
+    async fn get_listener(
+        &self,
+        request: Request<pb::GetListenerRequest>,
+    ) -> RpcResult<pb::GetListenerResponse> {
+        let scope = scope(&request);
         let request = request.into_inner();
         let id = names::parse_listener("name", &request.name)?;
-        let view = self.listeners.get(id, &reach).map_err(|error| errors::listener_not_found(id, error))?;
+        let view = self.listeners.get(id, &scope).map_err(|error| errors::listener_not_found(id, error))?;
         Ok(Response::new(pb::GetListenerResponse { listener: Some(convert::listener(&view)) }))
     }
 
     async fn list_listeners(
         &self,
         request: Request<pb::ListListenersRequest>,
-    ) -> Reply<pb::ListListenersResponse> {
-        let reach = reach(&request);
+    ) -> RpcResult<pb::ListListenersResponse> {
+        let scope = scope(&request);
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_listener)?;
         let mut page = Page::new(request.page_size);
-        let views = self.listeners.list(after, page.enough(), &reach);
+        let views = self.listeners.list(after, page.fetch_limit(), &scope);
         page.fill(views.iter().map(convert::listener));
         let (listeners, next_page_token) = page.finish(|listener| listener.name.clone());
         Ok(Response::new(pb::ListListenersResponse { listeners, next_page_token }))
@@ -78,11 +81,11 @@ impl PeerStatusService for Api {
     async fn destroy_listener(
         &self,
         request: Request<pb::DestroyListenerRequest>,
-    ) -> Reply<pb::DestroyListenerResponse> {
-        let reach = reach(&request);
+    ) -> RpcResult<pb::DestroyListenerResponse> {
+        let scope = scope(&request);
         let request = request.into_inner();
         let id = names::parse_listener("name", &request.name)?;
-        match self.listeners.destroy(id, &reach) {
+        match self.listeners.destroy(id, &scope) {
             Err(error) if !request.allow_missing => Err(errors::listener_not_found(id, error)),
             Ok(()) | Err(_) => Ok(Response::new(pb::DestroyListenerResponse {})),
         }
@@ -90,15 +93,18 @@ impl PeerStatusService for Api {
 
     type WatchPeerStatusStream = WatchStream;
 
-    async fn watch_peer_status(&self, request: Request<pb::WatchPeerStatusRequest>) -> Reply<WatchStream> {
+    async fn watch_peer_status(
+        &self,
+        request: Request<pb::WatchPeerStatusRequest>,
+    ) -> RpcResult<WatchStream> {
         let connection = request.extensions().get::<Arc<ConnectionInfo>>();
         let client =
             connection.map_or_else(|| "unknown".to_owned(), |connection| connection.client.to_string());
         let wakers =
             Arc::clone(request.extensions().get::<Arc<Wakers>>().unwrap_or_else(|| self.hub.wakers()));
         let revocation = request.extensions().get::<Arc<Revocation>>().cloned();
-        let overdue = request.extensions().get::<Overdue>().cloned();
-        let (owner, reach) = (owner(&request), reach(&request));
+        let end_conditions = request.extensions().get::<EndConditions>().cloned();
+        let (owner, scope) = (owner(&request), scope(&request));
         let request = request.into_inner();
         let options = AttachOptions {
             resume_after: request.resume_after.map(parse::cursor),
@@ -107,7 +113,7 @@ impl PeerStatusService for Api {
             stop_after_sync: request.stop_after_sync,
             heartbeat: parse::heartbeat(request.heartbeat_interval)?,
             client,
-            reach,
+            scope,
         };
         let subscription = if request.listener.is_empty() {
             let spec = parse::listener_spec(owner, request.filter, &request.user_data, None)?;
@@ -121,14 +127,14 @@ impl PeerStatusService for Api {
             }
             self.listeners.attach(id, options).map_err(|error| errors::attach(id, &error))?
         };
-        if let Some(overdue) = overdue {
+        if let Some(end_conditions) = end_conditions {
             // Registered here, because the stream may never be polled.
             poll_fn(|cx| {
-                subscription.wake_at_end(cx.waker());
+                subscription.register_end_waker(cx.waker());
                 Poll::Ready(())
             })
             .await;
-            overdue.when(subscription.ending());
+            end_conditions.add(subscription.end_check());
         }
         Ok(Response::new(WatchStream::new(subscription, &wakers, revocation, self.metrics.clone())))
     }

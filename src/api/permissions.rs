@@ -1,15 +1,15 @@
-//! The role that each method requires. Unknown methods require `operator`, so that a new one is not open by mistake.
+//! The role that each method requires. Unknown methods require `operator`, so that a new method is not public by accident.
 
-use crate::{auth::Role, server::Permission};
+use crate::{auth::AccessRole, server::Permission};
 
-/// Need no credentials.
-const FREE: [&str; 3] = [
+/// Methods that need no credentials.
+const PUBLIC: [&str; 3] = [
     "/grpc.health.v1.Health/Check",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// Change nothing but the caller's own listeners.
+/// Methods that change nothing but the caller's own listeners.
 const VIEWER: [&str; 13] = [
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
@@ -26,14 +26,14 @@ const VIEWER: [&str; 13] = [
     "/opflex.peerstatus.v1.PoolService/ListTransitions",
 ];
 
-/// What the method at this path requires.
+/// The permission that the method at this path requires.
 pub(super) fn permission(path: &str) -> Permission {
-    if FREE.contains(&path) {
-        Permission::Anybody
+    if PUBLIC.contains(&path) {
+        Permission::Public
     } else if VIEWER.contains(&path) {
-        Permission::Role(Role::Viewer)
+        Permission::Role(AccessRole::Viewer)
     } else {
-        Permission::Role(Role::Operator)
+        Permission::Role(AccessRole::Operator)
     }
 }
 
@@ -58,19 +58,19 @@ mod tests {
             .map(|method| (format!("/{}/{}", method.parent_service().full_name(), method.name()), method))
             .collect();
         for (path, method) in &methods {
-            let takes_most = permission(path) == Permission::Role(Role::Operator);
+            let takes_most = permission(path) == Permission::Role(AccessRole::Operator);
             assert_eq!(takes_most, OPERATOR.contains(&method.name()), "{path}");
         }
         let known = |path: &str| methods.iter().any(|(known, _)| known == path);
         // Reflection is not ours, and not in the descriptors.
-        let ours = FREE.iter().chain(&VIEWER).filter(|path| !path.starts_with("/grpc.reflection."));
+        let ours = PUBLIC.iter().chain(&VIEWER).filter(|path| !path.starts_with("/grpc.reflection."));
         assert!(ours.clone().count() + OPERATOR.len() == methods.len() && ours.copied().all(known));
     }
 
     #[test]
     fn what_is_not_known_takes_the_most() {
         for path in ["", "/", "/opflex.peerstatus.v1.PoolService/NewOne", "/grpc.health.v1.Health/Check/"] {
-            assert_eq!(permission(path), Permission::Role(Role::Operator), "{path:?}");
+            assert_eq!(permission(path), Permission::Role(AccessRole::Operator), "{path:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, Reply, convert, errors, names,
+    Api, RpcResult, convert, errors, names,
     paging::{self, Page},
     parse, pb,
     server_pb::pool_service_server::PoolService,
@@ -31,7 +31,7 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 const RESPONSE_MARGIN: Duration = Duration::from_millis(100);
 
 /// The latest time of the response to a call that waits.
-fn answer_at<T>(request: &Request<T>) -> Instant {
+fn respond_by<T>(request: &Request<T>) -> Instant {
     let now = Instant::now();
     let wait = request.extensions().get::<Deadline>().map_or(DEFAULT_WAIT, |Deadline(deadline)| {
         let left = deadline.saturating_duration_since(now);
@@ -42,11 +42,11 @@ fn answer_at<T>(request: &Request<T>) -> Instant {
 
 #[tonic::async_trait]
 impl PoolService for Api {
-    async fn list_pools(&self, request: Request<pb::ListPoolsRequest>) -> Reply<pb::ListPoolsResponse> {
+    async fn list_pools(&self, request: Request<pb::ListPoolsRequest>) -> RpcResult<pb::ListPoolsResponse> {
         let request = request.into_inner();
         let after = paging::after(&request.page_token, names::parse_pool)?;
         let mut page = Page::new(request.page_size);
-        let (pools, cursor) = self.hub.pools(after, page.enough());
+        let (pools, cursor) = self.hub.pools(after, page.fetch_limit());
         page.fill(pools.iter().map(|pool| convert::pool(pool)));
         let (pools, next_page_token) = page.finish(|pool| pool.name.clone());
         Ok(Response::new(pb::ListPoolsResponse {
@@ -56,7 +56,7 @@ impl PoolService for Api {
         }))
     }
 
-    async fn get_pool(&self, request: Request<pb::GetPoolRequest>) -> Reply<pb::GetPoolResponse> {
+    async fn get_pool(&self, request: Request<pb::GetPoolRequest>) -> RpcResult<pb::GetPoolResponse> {
         let request = request.into_inner();
         let name = names::parse_pool("name", &request.name)?;
         let (pool, cursor) = self.hub.pool(name).ok_or_else(|| self.pool_not_found(name))?;
@@ -67,22 +67,22 @@ impl PoolService for Api {
     async fn wait_for_pool(
         &self,
         request: Request<pb::WaitForPoolRequest>,
-    ) -> Reply<pb::WaitForPoolResponse> {
-        let answer_at = answer_at(&request);
+    ) -> RpcResult<pb::WaitForPoolResponse> {
+        let respond_by = respond_by(&request);
         let request = request.into_inner();
         let name = names::parse_pool("name", &request.name)?;
         let wanted = parse::health(request.health)?;
-        self.check_open()?;
+        self.check_not_draining()?;
         let wait = HealthWait::new(Arc::clone(&self.hub), name, wanted);
         let wait = wait.ok_or_else(|| self.pool_not_found(name))?;
         let pool = match wait.met() {
             Some(pool) => pool,
-            None => self.wait(wait, wanted, answer_at).await?,
+            None => self.wait(wait, wanted, respond_by).await?,
         };
         Ok(Response::new(pb::WaitForPoolResponse { pool: Some(convert::pool(&pool)) }))
     }
 
-    async fn list_peers(&self, request: Request<pb::ListPeersRequest>) -> Reply<pb::ListPeersResponse> {
+    async fn list_peers(&self, request: Request<pb::ListPeersRequest>) -> RpcResult<pb::ListPeersResponse> {
         let request = request.into_inner();
         let pool = names::parse_parent(&request.parent)?;
         let parse = |field, token| match names::parse_peer(field, token)? {
@@ -96,7 +96,7 @@ impl PoolService for Api {
         let mut page = Page::new(request.page_size);
         let (peers, cursor) = self
             .hub
-            .peers(pool, after, page.enough())
+            .peers(pool, after, page.fetch_limit())
             .map_err(|_| self.pool_not_found(pool.unwrap_or_default()))?;
         page.fill(peers.iter().map(|peer| convert::peer(peer)));
         let (peers, next_page_token) = page.finish(|peer| peer.name.clone());
@@ -107,7 +107,7 @@ impl PoolService for Api {
         }))
     }
 
-    async fn get_peer(&self, request: Request<pb::GetPeerRequest>) -> Reply<pb::GetPeerResponse> {
+    async fn get_peer(&self, request: Request<pb::GetPeerRequest>) -> RpcResult<pb::GetPeerResponse> {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
         let found = self.hub.peer(pool, &address);
@@ -119,11 +119,11 @@ impl PoolService for Api {
         Ok(Response::new(pb::GetPeerResponse { peer, cursor }))
     }
 
-    async fn add_peer(&self, request: Request<pb::AddPeerRequest>) -> Reply<pb::AddPeerResponse> {
+    async fn add_peer(&self, request: Request<pb::AddPeerRequest>) -> RpcResult<pb::AddPeerResponse> {
         let request = request.into_inner();
         let (pool, handle) = self.handle(&request.parent)?;
         let address = parse::peer_address(&request.host, request.port)?;
-        self.check_open()?;
+        self.check_not_draining()?;
         let name = names::peer(pool, &address);
         handle.add(address.clone()).await.map_err(|error| errors::pool(pool, &name, &error))?;
         // It may have been removed again already; then this is what it was.
@@ -131,21 +131,27 @@ impl PoolService for Api {
         Ok(Response::new(pb::AddPeerResponse { peer: Some(convert::peer(&peer)) }))
     }
 
-    async fn remove_peer(&self, request: Request<pb::RemovePeerRequest>) -> Reply<pb::RemovePeerResponse> {
+    async fn remove_peer(
+        &self,
+        request: Request<pb::RemovePeerRequest>,
+    ) -> RpcResult<pb::RemovePeerResponse> {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
         let handle = self.pools.get(pool).ok_or_else(|| self.pool_not_found(pool))?;
-        self.check_open()?;
+        self.check_not_draining()?;
         let name = names::peer(pool, &address);
         handle.remove(address).await.map_err(|error| errors::pool(pool, &name, &error))?;
         Ok(Response::new(pb::RemovePeerResponse {}))
     }
 
-    async fn reset_peers(&self, request: Request<pb::ResetPeersRequest>) -> Reply<pb::ResetPeersResponse> {
+    async fn reset_peers(
+        &self,
+        request: Request<pb::ResetPeersRequest>,
+    ) -> RpcResult<pb::ResetPeersResponse> {
         let request = request.into_inner();
         let (pool, handle) = self.handle(&request.parent)?;
         let reset = parse::reset(request.scope, pool, &request.names)?;
-        self.check_open()?;
+        self.check_not_draining()?;
         let count = handle.reset(reset).await;
         let count = count.map_err(|error| errors::pool(pool, &names::pool(pool), &error))?;
         Ok(Response::new(pb::ResetPeersResponse { reset_count: u32::try_from(count).unwrap_or(u32::MAX) }))
@@ -154,13 +160,13 @@ impl PoolService for Api {
     async fn list_transitions(
         &self,
         request: Request<pb::ListTransitionsRequest>,
-    ) -> Reply<pb::ListTransitionsResponse> {
+    ) -> RpcResult<pb::ListTransitionsResponse> {
         let request = request.into_inner();
-        let past = parse::past(&request)?;
-        if let Some(pool) = past.pool.filter(|pool| self.hub.pool(pool).is_none()) {
+        let query = parse::transition_query(&request)?;
+        if let Some(pool) = query.pool.filter(|pool| self.hub.pool(pool).is_none()) {
             return Err(self.pool_not_found(pool));
         }
-        let page = transitions::page(&self.hub, &past, &request.page_token, request.page_size).await?;
+        let page = transitions::page(&self.hub, &query, &request.page_token, request.page_size).await?;
         Ok(Response::new(page))
     }
 }
@@ -171,7 +177,7 @@ impl Api {
         &self,
         mut wait: HealthWait,
         wanted: PoolHealth,
-        answer_at: Instant,
+        respond_by: Instant,
     ) -> Result<Arc<PoolState>, Status> {
         let _permit = self.listeners.stream_permit().map_err(|error| errors::attach("", &error))?;
         let mut draining = self.draining.clone();
@@ -179,7 +185,7 @@ impl Api {
             biased;
             pool = &mut wait => Ok(pool),
             _ = draining.wait_for(|draining| *draining) => Err(error_info::draining(None)),
-            () = sleep_until(answer_at) => Err(errors::condition_not_met(&wait.pool(), wanted)),
+            () = sleep_until(respond_by) => Err(errors::condition_not_met(&wait.pool(), wanted)),
         }
     }
 

@@ -8,7 +8,7 @@ use tonic::Status;
 use super::{
     convert,
     paging::{self, Page},
-    parse::Past,
+    parse::TransitionQuery,
     pb::{ListTransitionsResponse, Transition},
 };
 use crate::{
@@ -16,13 +16,13 @@ use crate::{
     status::{Cursor, Event, Hub},
 };
 
-/// Events read from the log at a time: few, since nobody can publish meanwhile.
+/// Events read from the log at a time: few, because reading blocks publishing.
 const CHUNK: usize = 512;
 
 /// One page.
 pub(super) async fn page(
     hub: &Hub,
-    past: &Past<'_>,
+    query: &TransitionQuery<'_>,
     page_token: &str,
     page_size: u32,
 ) -> Result<ListTransitionsResponse, Status> {
@@ -34,7 +34,7 @@ pub(super) async fn page(
         hub.read_before(before, CHUNK, &mut read);
         let Some(last) = read.last() else { break };
         before = last.revision;
-        let asked = read.drain(..).filter(|event| past.admits(event));
+        let asked = read.drain(..).filter(|event| query.matches(event));
         page.fill(asked.map(|event| convert::transition(&event)));
         // A long history must not block the thread.
         tokio::task::yield_now().await;
@@ -52,7 +52,7 @@ fn token(last: Cursor) -> String {
 fn parse(field: &str, given: &str, now: Cursor) -> Result<u64, Status> {
     let revision = given.split_once('-').and_then(|(_, revision)| revision.parse().ok());
     let known = revision.filter(|revision| (1..=now.revision).contains(revision));
-    // Spelled as we spell it, which says whose it is, too.
+    // A token has one spelling, which includes the epoch.
     let ours = known.filter(|revision| token(Cursor { revision: *revision, ..now }) == given);
     ours.ok_or_else(|| invalid(field, "BAD_PAGE_TOKEN", "of another list, or of another run of the service"))
 }

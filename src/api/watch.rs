@@ -23,8 +23,10 @@ use super::{codec::Encode, convert, pb};
 use crate::{
     auth::{Refusal, Revocation},
     error_info,
-    metrics::{Detach, WatchMetrics},
-    status::{Attachment, Delivery, End, Event, Message, Messages, Parts, Subscription, Wakers},
+    metrics::{DetachReason, WatchMetrics},
+    status::{
+        Attachment, Delivery, EndReason, Event, ListenerMessage, Messages, Parts, Subscription, Wakers,
+    },
 };
 
 /// Numbers of fields of `WatchPeerStatusResponse`.
@@ -50,7 +52,7 @@ pub enum WatchMessage {
 }
 
 impl WatchMessage {
-    fn new(message: Message, user_data: Option<&Arc<[u8]>>) -> Self {
+    fn new(message: ListenerMessage, user_data: Option<&Arc<[u8]>>) -> Self {
         let previous = message.previous;
         match message.delivery {
             Delivery::Change { event, parts } => {
@@ -95,7 +97,7 @@ impl Encode for WatchMessage {
     }
 }
 
-/// A change as it is encoded with the peer, with the health, and with both. Boxed, because most events of the log are
+/// The encodings of a change: with the peer, with the health, and with both. Boxed, because most events of the log are
 /// never sent.
 #[derive(Debug, Default)]
 pub(crate) struct EncodedChange(OnceLock<Box<[EncodedOnce; 3]>>);
@@ -139,7 +141,7 @@ pub struct WatchStream {
     /// Whether the last message was part of a snapshot. Each is sent alone, because tonic's buffer never shrinks: an idle
     /// watch would keep as much as was ever sent together.
     is_part_of_snapshot: bool,
-    /// Tells whether the call ends because the caller's credentials are not accepted any more.
+    /// Set if the caller's credentials can be revoked.
     revocation: Option<Arc<Revocation>>,
 }
 
@@ -190,15 +192,17 @@ impl WatchStream {
         }
     }
 
-    fn status(&self, end: End) -> Status {
+    fn status(&self, end: EndReason) -> Status {
         let (code, reason, message) = match end {
-            End::TakenOver => (Code::Aborted, "LISTENER_TAKEN_OVER", "another stream took over the listener"),
-            End::Destroyed => (Code::Cancelled, "LISTENER_DESTROYED", "the listener was destroyed"),
-            End::Draining => return error_info::draining(self.retry_after),
-            End::Overflow => (
+            EndReason::TakenOver => {
+                (Code::Aborted, "LISTENER_TAKEN_OVER", "another stream took over the listener")
+            }
+            EndReason::Destroyed => (Code::Cancelled, "LISTENER_DESTROYED", "the listener was destroyed"),
+            EndReason::Draining => return error_info::draining(self.retry_after),
+            EndReason::Overflow => (
                 Code::OutOfRange,
                 "CURSOR_COMPACTED",
-                "the stream was read so slowly that changes are not in the log any more",
+                "the stream was read too slowly: changes after its cursor are no longer in the log",
             ),
         };
         error_info::status(code, reason, message)
@@ -235,11 +239,11 @@ impl Drop for WatchStream {
         let refusal = self.revocation.as_ref().and_then(|revocation| revocation.refusal());
         let subscription = self.messages.subscription();
         let reason = match (refusal, subscription.outcome()) {
-            (Some(Refusal::Expired), _) => Detach::Expired,
-            (Some(_), _) => Detach::Revoked,
-            (None, Some(Some(end))) => Detach::Ended(end),
-            (None, Some(None)) => Detach::Synced,
-            (None, None) => Detach::ClientGone,
+            (Some(Refusal::Expired), _) => DetachReason::Expired,
+            (Some(_), _) => DetachReason::Revoked,
+            (None, Some(Some(end))) => DetachReason::Ended(end),
+            (None, Some(None)) => DetachReason::Synced,
+            (None, None) => DetachReason::ClientGone,
         };
         self.metrics.detached(reason);
         debug!(listener = %subscription.id(), ?reason, "listener detached");

@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use super::StartError;
 use crate::{
-    config::{Admin, Server, Socket},
+    config::{Admin, ServerSection, SocketSection},
     server::{SocketFile, SocketSettings},
 };
 
@@ -24,7 +24,7 @@ pub(super) struct BoundSockets {
 }
 
 impl BoundSockets {
-    pub(super) async fn open(server: &Server) -> Result<Self, StartError> {
+    pub(super) async fn open(server: &ServerSection) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address: server.listen, source };
         let listener = listen(server.listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -48,8 +48,8 @@ async fn bind_admin(admin: Admin) -> Result<Option<TcpListener>, StartError> {
     bound.map(Some).map_err(|source| StartError::BindAdmin { address, source })
 }
 
-fn bind_socket(socket: &Socket) -> Result<(UnixListener, SocketFile), StartError> {
-    let Socket { path, mode, owner, group } = socket.clone();
+fn bind_socket(socket: &SocketSection) -> Result<(UnixListener, SocketFile), StartError> {
+    let SocketSection { path, mode, owner, group } = socket.clone();
     let settings = SocketSettings { path, mode, owner, group };
     SocketFile::bind(&settings).map_err(|source| StartError::Socket { path: settings.path, source })
 }

@@ -16,23 +16,23 @@ use crate::{
     status::Listeners,
 };
 
-/// How long the server has to end the remaining streams with a status, once the drain timeout is over.
+/// After the drain timeout: how long the server has to end the remaining streams with a status.
 const REFUSAL_LINGER: Duration = Duration::from_millis(100);
 /// How long connections to peers have to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is shut down in order.
-pub(super) struct Parts {
+/// The parts of the service that are shut down in order.
+pub(super) struct DrainParts {
     pub(super) listeners: Arc<Listeners>,
     /// Signals calls that the service is draining.
     pub(super) drain: watch::Sender<bool>,
-    pub(super) turns: LoopMonitors,
+    pub(super) loops: LoopMonitors,
     /// Connections to peers.
     pub(super) tasks: TaskTracker,
-    /// The owners of pools.
+    /// The owner tasks of the pools, and the tasks for reloads and expiry.
     pub(super) owners: JoinSet<()>,
     pub(super) stop_pools: CancellationToken,
-    /// Removed when it is over.
+    /// Removed at the end.
     pub(super) socket_file: Option<SocketFile>,
     pub(super) drain_timeout: Duration,
 }
@@ -40,12 +40,12 @@ pub(super) struct Parts {
 /// Runs until `stop`, or until a task ends that should not, and then shuts down: first the streams of clients, then the
 /// pools.
 pub(super) async fn run(
-    mut parts: Parts,
+    mut parts: DrainParts,
     server: Server,
     listener: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), RunError> {
-    let _turns = AbortOnDropHandle::new(tokio::spawn(parts.turns.add().keep()));
+    let _monitor = AbortOnDropHandle::new(tokio::spawn(parts.loops.add().run()));
     let close = CancellationToken::new();
     let mut server = tokio::spawn(server.serve(listener, close.clone().cancelled_owned()));
     let outcome = tokio::select! {
@@ -60,14 +60,17 @@ pub(super) async fn run(
     parts.drain.send_replace(true);
     if outcome.is_ok() {
         // Until the last stream has ended, new calls are answered with DRAINING.
-        let left = async {
+        let drained = async {
             parts.listeners.idle().await;
             close.cancel();
             let _ = (&mut server).await;
         };
-        if timeout(parts.drain_timeout, left).await.is_err() {
+        if timeout(parts.drain_timeout, drained).await.is_err() {
             let (_, streams) = parts.listeners.count();
-            warn!(streams, "clients are still connected after {:?}: leaving them", parts.drain_timeout);
+            warn!(
+                streams,
+                "streams are still open after the drain timeout of {:?}: closing them", parts.drain_timeout
+            );
             // Ends the streams that can still be written to with a status.
             close.cancel();
             let _ = timeout(REFUSAL_LINGER, &mut server).await;

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::{
     auth::Auth,
-    config::{Config, ConfigError, Overrides, Pool},
+    config::{Config, ConfigError, Overrides, PoolSection},
     pool::PoolConfig,
     server::{ServerOptions, WebSettings},
-    status::Limits,
+    status::ListenerLimits,
     tls::{ClientTls, PeerTlsMode, ServerTls},
 };
 
-/// A configuration, and what its files hold. From here on the files reload by themselves.
+/// A configuration, and the contents of its files, which are reloaded when they change.
 #[derive(Debug)]
 pub struct LoadedConfig {
     pub(super) config: Config,
@@ -61,7 +61,7 @@ impl LoadedConfig {
     pub fn pools(&self) -> impl Iterator<Item = PoolConfig> {
         let Config { pools, limits, .. } = &self.config;
         pools.iter().zip(&self.pools).map(|(pool, tls)| {
-            let Pool { name, mode, peers, identity, timers, rediscovery_interval, .. } = pool.clone();
+            let PoolSection { name, mode, peers, identity, timers, rediscovery_interval, .. } = pool.clone();
             PoolConfig {
                 name: name.into(),
                 identity,
@@ -90,8 +90,8 @@ impl LoadedConfig {
     }
 }
 
-pub(super) const fn listener_limits(limits: &crate::config::Limits) -> Limits {
-    Limits {
+pub(super) const fn listener_limits(limits: &crate::config::LimitsSection) -> ListenerLimits {
+    ListenerLimits {
         listeners: limits.max_listeners,
         per_owner: limits.max_listeners_per_principal,
         streams: limits.max_streams,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::Role;
+use super::AccessRole;
 
 /// The credentials of a request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -10,14 +10,14 @@ pub struct Credentials<'a> {
     /// The connection comes over loopback or the Unix socket.
     pub is_local: bool,
     /// The client certificate of the connection.
-    pub certificate: Option<&'a Certificate>,
+    pub certificate: Option<&'a ClientCertificate>,
     /// The `authorization` header.
     pub authorization: Option<&'a [u8]>,
 }
 
-/// What is used of a client certificate.
+/// The parts of a client certificate that authentication uses.
 #[derive(Clone, Debug)]
-pub struct Certificate {
+pub struct ClientCertificate {
     /// Its holder, if it names one.
     pub holder: Option<String>,
     /// When it expires.
@@ -30,7 +30,7 @@ pub struct Caller {
     /// `local`, `anonymous`, `token:NAME`, `jwt:SUBJECT` or `cert:NAME`.
     pub principal: Arc<str>,
     /// `None`: no access.
-    pub role: Option<Role>,
+    pub role: Option<AccessRole>,
     pub(super) credential: Credential,
 }
 
@@ -48,7 +48,7 @@ pub enum Credential {
     },
     /// A certificate.
     Certificate {
-        /// Until when it is good.
+        /// Until when it is accepted.
         expires: SystemTime,
     },
 }
@@ -57,7 +57,7 @@ pub enum Credential {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Credentials are required.
-    #[error("no credentials were shown: a token or a client certificate is needed")]
+    #[error("no credentials: a token or a client certificate is required")]
     Missing,
     /// The credentials are not accepted.
     #[error("{0}")]
@@ -66,27 +66,27 @@ pub enum Refusal {
     #[error("the token has expired")]
     Expired,
     /// The role is not sufficient.
-    #[error("{principal} {}; this takes the role {needed}", has(*.role))]
+    #[error("{principal} {}; the role {needed} is required", describe_role(*.role))]
     Role {
         /// The caller.
         principal: Arc<str>,
         /// Its role.
-        role: Option<Role>,
+        role: Option<AccessRole>,
         /// The required role.
-        needed: Role,
+        needed: AccessRole,
     },
 }
 
-fn has(role: Option<Role>) -> String {
+fn describe_role(role: Option<AccessRole>) -> String {
     role.map_or_else(|| "has no role".to_owned(), |role| format!("has the role {role}"))
 }
 
 impl Caller {
-    pub(super) fn new(principal: String, role: Option<Role>, credential: Credential) -> Self {
+    pub(super) fn new(principal: String, role: Option<AccessRole>, credential: Credential) -> Self {
         Self { principal: principal.into(), role, credential }
     }
 
-    pub(super) fn without_credentials(principal: &str, role: Option<Role>) -> Self {
+    pub(super) fn without_credentials(principal: &str, role: Option<AccessRole>) -> Self {
         Self { principal: principal.into(), role, credential: Credential::None }
     }
 
@@ -94,7 +94,7 @@ impl Caller {
     ///
     /// # Errors
     /// The caller does not have it.
-    pub fn require(&self, needed: Role) -> Result<(), Refusal> {
+    pub fn require(&self, needed: AccessRole) -> Result<(), Refusal> {
         match self.role {
             Some(role) if role >= needed => Ok(()),
             None if self.credential == Credential::None => Err(Refusal::Missing),
@@ -105,7 +105,7 @@ impl Caller {
     /// Whether it is an operator.
     #[must_use]
     pub fn is_operator(&self) -> bool {
-        self.role == Some(Role::Operator)
+        self.role == Some(AccessRole::Operator)
     }
 
     /// Whether it is a local caller without credentials.
@@ -116,7 +116,7 @@ impl Caller {
 
     /// Whether its credentials can expire or be revoked.
     #[must_use]
-    pub fn may_lapse(&self) -> bool {
+    pub fn is_revocable(&self) -> bool {
         self.credential != Credential::None
     }
 }

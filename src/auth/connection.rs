@@ -2,17 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::Certificate;
+use super::ClientCertificate;
 
-/// What is known of a client's connection.
+/// The connection of a client.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
-    /// The client, for people: `192.0.2.7:50123` or `unix:pid=7,uid=0`.
+    /// The client's address, for display: `192.0.2.7:50123` or `unix:pid=7,uid=0`.
     pub client: Arc<str>,
     /// It comes over loopback or the Unix socket.
     pub is_local: bool,
     /// The client certificate, which was valid when the connection came up.
-    pub certificate: Option<Arc<Certificate>>,
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl ConnectionInfo {

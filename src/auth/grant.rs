@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use wildmatch::WildMatch;
 
-use super::{Role, role::role_or_none};
+use super::{AccessRole, role::role_or_none};
 
 /// Prefixes of the principals in a grant: the others have their role elsewhere.
 const KINDS: [&str; 2] = ["jwt:", "cert:"];
@@ -16,7 +16,7 @@ pub struct Grant {
     pub principals: Vec<PrincipalPattern>,
     /// `None`: no access.
     #[serde(with = "role_or_none")]
-    pub role: Option<Role>,
+    pub role: Option<AccessRole>,
 }
 
 impl Grant {

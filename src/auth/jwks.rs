@@ -41,7 +41,7 @@ impl Keys {
         Self::parse(&text).map_err(|reason| failed(reason.to_owned()))
     }
 
-    /// Keys of other types or for other purposes are ignored, as RFC 7517 wants it.
+    /// Keys of other types or for other purposes are ignored, as RFC 7517 recommends.
     pub(super) fn parse(text: &[u8]) -> Result<Self, &'static str> {
         let set: Set = serde_json::from_slice(text).map_err(|_| "is not a JSON Web Key Set")?;
         let parsed = set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok());

@@ -31,7 +31,7 @@ pub struct JwtSettings {
     pub audience: String,
 }
 
-/// What is used of a token that has been verified.
+/// The claims of a verified token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct VerifiedClaims {
     pub(super) subject: String,
@@ -39,7 +39,7 @@ pub(super) struct VerifiedClaims {
     pub(super) expires: SystemTime,
 }
 
-/// The claims that are checked here. Issuer and audience are checked by jsonwebtoken.
+/// The claims that this module checks. jsonwebtoken checks issuer and audience.
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
@@ -65,7 +65,7 @@ pub(super) fn verify(
         _ => Refusal::Invalid("the token is not a JWT"),
     })?;
     if header.crit.is_some() {
-        return Err(Refusal::Invalid("the token has extensions that are not understood"));
+        return Err(Refusal::Invalid("the token requires extensions (crit), which are not supported"));
     }
     let validation = validation(settings, header.alg);
     for key in keys.candidates(header.kid.as_deref(), header.alg) {
@@ -95,7 +95,7 @@ fn refusal(error: &ErrorKind) -> Option<Refusal> {
         ErrorKind::InvalidIssuer => "the token is of another issuer",
         ErrorKind::InvalidAudience => "the token is for another audience",
         ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidClaimFormat(_) | ErrorKind::Json(_) => {
-            "the token lacks one of iss, sub, aud and exp, or it is not what it should be"
+            "iss, sub, aud or exp of the token is missing or has the wrong type"
         }
         _ => return None,
     }))
@@ -103,7 +103,7 @@ fn refusal(error: &ErrorKind) -> Option<Refusal> {
 
 fn check(claims: Claims, now: SystemTime) -> Result<VerifiedClaims, Refusal> {
     let expires = time(claims.exp).and_then(|end| end.checked_add(LEEWAY));
-    let Some(expires) = expires else { return Err(Refusal::Invalid("the token's end makes no sense")) };
+    let Some(expires) = expires else { return Err(Refusal::Invalid("exp of the token is out of range")) };
     if expires < now {
         return Err(Refusal::Expired);
     }
@@ -114,7 +114,7 @@ fn check(claims: Claims, now: SystemTime) -> Result<VerifiedClaims, Refusal> {
     }
     let subject = claims.sub;
     if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.contains(char::is_control) {
-        return Err(Refusal::Invalid("the token's subject makes no sense"));
+        return Err(Refusal::Invalid("sub of the token is empty, too long, or has control characters"));
     }
     Ok(VerifiedClaims { subject, expires })
 }

@@ -1,4 +1,4 @@
-//! Ending what callers have under way once their credentials are not accepted any more.
+//! Ends the calls of callers whose credentials expired or were revoked.
 
 use std::{
     sync::{Arc, OnceLock, Weak},
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::{Auth, Caller, Refusal};
 
-/// Tells a call that its caller is not authorized any more.
+/// Notifies a call that its caller is no longer authorized.
 #[derive(Debug, Default)]
 pub struct Revocation {
     refusal: OnceLock<Refusal>,
@@ -37,14 +37,14 @@ impl Revocation {
     }
 }
 
-/// The calls under way of callers whose credentials may lapse.
+/// The open calls of callers whose credentials can expire or be revoked.
 #[derive(Debug, Default)]
 pub struct AuthorizedCalls(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     calls: Vec<(Weak<Revocation>, Caller)>,
-    /// What they were last checked against: the settings, and a version of the tokens.
+    /// The settings, and the version of the token file, that the calls were last checked against.
     checked: Option<(Arc<Auth>, usize)>,
 }
 
@@ -61,7 +61,7 @@ impl AuthorizedCalls {
         revocation
     }
 
-    /// Revokes those whose credentials are not accepted any more.
+    /// Revokes the calls whose credentials are no longer accepted.
     pub fn recheck(&self, auth: Arc<Auth>, now: SystemTime) {
         let mut state = self.0.lock();
         let tokens = auth.tokens_version();

@@ -4,19 +4,19 @@ use std::fmt;
 
 use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-/// What somebody may do.
+/// The permissions of a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Read, watch, and look after listeners of one's own.
+pub enum AccessRole {
+    /// Reads, watches, and manages its own listeners.
     Viewer,
-    /// Also change pools, and look after everybody's listeners.
+    /// Also changes pools, and manages the listeners of all callers.
     Operator,
 }
 
-impl Role {
+impl AccessRole {
     /// The role of this name.
     #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
+    pub fn from_name(word: &str) -> Option<Self> {
         match word {
             "viewer" => Some(Self::Viewer),
             "operator" => Some(Self::Operator),
@@ -34,7 +34,7 @@ impl Role {
     }
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for AccessRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -45,15 +45,18 @@ pub(super) mod role_or_none {
     use super::*;
 
     #[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)] // as serde calls it
-    pub(in super::super) fn serialize<S: Serializer>(role: &Option<Role>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(role.map_or("none", Role::as_str))
+    pub(in super::super) fn serialize<S: Serializer>(
+        role: &Option<AccessRole>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(role.map_or("none", AccessRole::as_str))
     }
 
     pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
-    ) -> Result<Option<Role>, D::Error> {
+    ) -> Result<Option<AccessRole>, D::Error> {
         let word = String::deserialize(from)?;
-        match Role::from_word(&word) {
+        match AccessRole::from_name(&word) {
             None if word != "none" => Err(D::Error::unknown_variant(&word, &["none", "viewer", "operator"])),
             role => Ok(role),
         }

@@ -119,18 +119,18 @@ fn claims_that_are_not_for_us_and_now_are_refused() {
         ("aud", json!([]), "the token is for another audience"),
         ("nbf", json!(NOW + 61), "the token is not valid yet"),
         ("nbf", json!(-1), "the token is not valid yet"),
-        ("exp", json!(-1), "the token's end makes no sense"),
-        ("exp", json!(1e300), "the token's end makes no sense"),
-        ("sub", json!(""), "the token's subject makes no sense"),
-        ("sub", json!("a\nb"), "the token's subject makes no sense"),
-        ("sub", json!("x".repeat(513)), "the token's subject makes no sense"),
+        ("exp", json!(-1), "exp of the token is out of range"),
+        ("exp", json!(1e300), "exp of the token is out of range"),
+        ("sub", json!(""), "sub of the token is empty, too long, or has control characters"),
+        ("sub", json!("a\nb"), "sub of the token is empty, too long, or has control characters"),
+        ("sub", json!("x".repeat(513)), "sub of the token is empty, too long, or has control characters"),
     ] {
         assert_eq!(with(key, value.clone()), Err(invalid(refusal)), "{key} {value}");
     }
     for key in ["iss", "aud", "sub", "exp"] {
         for value in [Value::Null, json!({}), json!(true)] {
             let told = with(key, value).unwrap_err().to_string();
-            assert!(told.starts_with("the token lacks one of"), "{told}");
+            assert!(told.starts_with("iss, sub, aud or exp of the token"), "{told}");
         }
     }
 }
@@ -181,7 +181,7 @@ fn rsa_is_verified_in_both_paddings_and_a_key_may_be_for_one_of_them() {
             verify_with(token, algorithm, RSA),
             verify_with(token, algorithm, &with_zero),
         ] {
-            assert!(good.starts_with("the token lacks"), "the signature is right: {good}");
+            assert!(good.starts_with("iss, sub, aud or exp of the token"), "the signature is right: {good}");
         }
         let (message, signature) = token.rsplit_once('.').unwrap();
         let mut signature = BASE64.decode(signature).unwrap();
@@ -240,25 +240,25 @@ proptest! {
 
 #[test]
 fn a_new_token_is_found_by_its_hash_and_the_line_does_not_tell_it() {
-    let new = NewToken::make("ci", Role::Viewer).unwrap();
+    let new = NewToken::generate("ci", AccessRole::Viewer).unwrap();
     assert!(!new.line.contains(&new.token) && !format!("{new:?}").contains(&new.token));
     let text = format!("# tokens\n\n{} # of last week\n", new.line);
     let tokens = Tokens::parse(&text).unwrap();
-    assert_eq!(tokens.find(&hash(&new.token)), Some(("ci".into(), Role::Viewer)));
+    assert_eq!(tokens.find(&hash(&new.token)), Some(("ci".into(), AccessRole::Viewer)));
     assert_eq!(tokens.find(&hash("opst_other")), None);
-    assert_ne!(new.token, NewToken::make("ci", Role::Viewer).unwrap().token);
+    assert_ne!(new.token, NewToken::generate("ci", AccessRole::Viewer).unwrap().token);
 }
 
 #[test]
 fn a_line_that_is_wrong_is_told_by_its_number_and_not_repeated() {
-    let good = NewToken::make("a", Role::Operator).unwrap().line;
+    let good = NewToken::generate("a", AccessRole::Operator).unwrap().line;
     for (line, told) in [
         ("secret", "is not `NAME ROLE sha256:HEX`"),
         ("a viewer secret", "is not `sha256:` and 64 hex digits"),
         ("a viewer sha256:00", "is not `sha256:` and 64 hex digits"),
         ("a admin sha256:00", "the role is not viewer or operator"),
         ("a:b viewer sha256:00", "the name is not 1 to 63 characters of [A-Za-z0-9._-]"),
-        (good.as_str(), "the hash is there twice"),
+        (good.as_str(), "the hash is a duplicate"),
     ] {
         let (number, reason) = Tokens::parse(&format!("{good}\n\n{line}\n")).unwrap_err();
         assert_eq!((number, reason.as_str()), (3, told));
@@ -267,7 +267,7 @@ fn a_line_that_is_wrong_is_told_by_its_number_and_not_repeated() {
 
 #[test]
 fn a_file_of_tokens_may_be_written_on_any_system() {
-    let new = NewToken::make("a", Role::Viewer).unwrap();
+    let new = NewToken::generate("a", AccessRole::Viewer).unwrap();
     let tokens = Tokens::parse(&format!("\u{feff}{}\r\n# no more\r\n", new.line)).unwrap();
     assert!(tokens.find(&hash(&new.token)).is_some());
 }
@@ -282,7 +282,7 @@ struct Stage {
 impl Stage {
     fn new() -> Self {
         let (files, issuer) = (tempfile::tempdir().unwrap(), Issuer::new());
-        let token = NewToken::make("ci", Role::Operator).unwrap();
+        let token = NewToken::generate("ci", AccessRole::Operator).unwrap();
         fs::write(files.path().join("tokens"), &token.line).unwrap();
         fs::write(files.path().join("jwks"), issuer.jwks().to_string()).unwrap();
         Self { files, issuer, token }
@@ -296,11 +296,11 @@ impl Stage {
         Auth::load(AuthSettings {
             tokens: Some(self.files.path().join("tokens")),
             jwt: Some(JwtSettings { jwks: self.files.path().join("jwks"), ..settings() }),
-            anonymous: Some(Role::Viewer),
+            anonymous: Some(AccessRole::Viewer),
             grants: vec![
                 grant("jwt:system:serviceaccount:a:banned", None),
-                grant("jwt:system:serviceaccount:a:*", Some(Role::Operator)),
-                grant("cert:spiffe://cluster/ns/*/sa/agent", Some(Role::Operator)),
+                grant("jwt:system:serviceaccount:a:*", Some(AccessRole::Operator)),
+                grant("cert:spiffe://cluster/ns/*/sa/agent", Some(AccessRole::Operator)),
             ],
             ..AuthSettings::default()
         })
@@ -314,34 +314,36 @@ impl Stage {
     }
 }
 
-fn shows(auth: &Auth, authorization: &str) -> Result<(String, Option<Role>), Refusal> {
+fn shows(auth: &Auth, authorization: &str) -> Result<(String, Option<AccessRole>), Refusal> {
     let shown = Credentials {
         is_local: true,
         authorization: Some(authorization.as_bytes()),
         ..Credentials::default()
     };
-    auth.who(&shown, now()).map(|caller| (caller.principal.to_string(), caller.role))
+    auth.authenticate(&shown, now()).map(|caller| (caller.principal.to_string(), caller.role))
 }
 
 #[test]
 fn everybody_is_who_they_show_they_are() {
     let stage = Stage::new();
     let auth = stage.auth();
-    let operator = Some(Role::Operator);
+    let operator = Some(AccessRole::Operator);
     for (token, expected) in [
         (stage.token.token.clone(), ("token:ci", operator)),
         (stage.jwt("system:serviceaccount:a:b"), ("jwt:system:serviceaccount:a:b", operator)),
         (stage.jwt("system:serviceaccount:a:banned"), ("jwt:system:serviceaccount:a:banned", None)),
-        (stage.jwt("system:serviceaccount:c:d"), ("jwt:system:serviceaccount:c:d", Some(Role::Viewer))),
-        (stage.jwt("token:ci"), ("jwt:token:ci", Some(Role::Viewer))),
+        (stage.jwt("system:serviceaccount:c:d"), ("jwt:system:serviceaccount:c:d", Some(AccessRole::Viewer))),
+        (stage.jwt("token:ci"), ("jwt:token:ci", Some(AccessRole::Viewer))),
     ] {
         for scheme in ["Bearer", "bearer"] {
             let (principal, role) = shows(&auth, &format!("{scheme} {token}")).unwrap();
             assert_eq!((principal.as_str(), role), expected);
         }
     }
-    for (is_local, expected) in [(true, ("local", operator)), (false, ("anonymous", Some(Role::Viewer)))] {
-        let caller = auth.who(&Credentials { is_local, ..Credentials::default() }, now()).unwrap();
+    for (is_local, expected) in
+        [(true, ("local", operator)), (false, ("anonymous", Some(AccessRole::Viewer)))]
+    {
+        let caller = auth.authenticate(&Credentials { is_local, ..Credentials::default() }, now()).unwrap();
         assert_eq!((&*caller.principal, caller.role), expected);
     }
 }
@@ -358,25 +360,28 @@ fn what_is_not_accepted_is_not_taken_for_nothing() {
     assert!(shows(&auth, &hash_as_token).is_err(), "the file lets nobody in");
     assert!(shows(&Auth::default(), "Bearer x").is_err(), "also where there are no tokens");
     let shown = Credentials { authorization: Some(&[0xff, 0x20, 0xfe]), ..Credentials::default() };
-    assert!(auth.who(&shown, now()).is_err());
+    assert!(auth.authenticate(&shown, now()).is_err());
 }
 
 #[test]
 fn a_certificate_counts_until_it_expires_and_less_than_a_token() {
     let stage = Stage::new();
     let auth = stage.auth();
-    let certificate = |holder: Option<&str>, seconds: u64| Certificate {
+    let certificate = |holder: Option<&str>, seconds: u64| ClientCertificate {
         holder: holder.map(Into::into),
         expires: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)),
     };
-    let who = |certificate: &Certificate, authorization| {
+    let who = |certificate: &ClientCertificate, authorization| {
         let shown = Credentials { is_local: true, certificate: Some(certificate), authorization };
-        auth.who(&shown, now()).map(|caller| (caller.principal.to_string(), caller.role))
+        auth.authenticate(&shown, now()).map(|caller| (caller.principal.to_string(), caller.role))
     };
     let agent = certificate(Some("spiffe://cluster/ns/x/sa/agent"), NOW + 1);
-    assert_eq!(who(&agent, None), Ok(("cert:spiffe://cluster/ns/x/sa/agent".into(), Some(Role::Operator))));
+    assert_eq!(
+        who(&agent, None),
+        Ok(("cert:spiffe://cluster/ns/x/sa/agent".into(), Some(AccessRole::Operator)))
+    );
     let leaf = certificate(Some("leaf"), NOW + 1);
-    assert_eq!(who(&leaf, None), Ok(("cert:leaf".into(), Some(Role::Viewer))));
+    assert_eq!(who(&leaf, None), Ok(("cert:leaf".into(), Some(AccessRole::Viewer))));
     assert!(who(&certificate(Some("leaf"), NOW - 1), None).is_err());
     assert!(who(&certificate(None, NOW + 1), None).is_err());
     let bearer = format!("Bearer {}", stage.token.token);
@@ -387,15 +392,15 @@ fn a_certificate_counts_until_it_expires_and_less_than_a_token() {
 #[test]
 fn roles_are_required_and_it_is_told_which_and_of_whom() {
     let caller = |role| Caller::new("jwt:a".into(), role, Credential::Jwt { expires: now() });
-    assert!(caller(Some(Role::Operator)).require(Role::Viewer).is_ok());
-    let told = |role: Option<Role>, needed| caller(role).require(needed).unwrap_err().to_string();
+    assert!(caller(Some(AccessRole::Operator)).require(AccessRole::Viewer).is_ok());
+    let told = |role: Option<AccessRole>, needed| caller(role).require(needed).unwrap_err().to_string();
     assert_eq!(
-        told(Some(Role::Viewer), Role::Operator),
-        "jwt:a has the role viewer; this takes the role operator"
+        told(Some(AccessRole::Viewer), AccessRole::Operator),
+        "jwt:a has the role viewer; the role operator is required"
     );
-    assert_eq!(told(None, Role::Viewer), "jwt:a has no role; this takes the role viewer");
+    assert_eq!(told(None, AccessRole::Viewer), "jwt:a has no role; the role viewer is required");
     let nobody = Caller::without_credentials(ANONYMOUS, None);
-    assert_eq!(nobody.require(Role::Viewer), Err(Refusal::Missing));
+    assert_eq!(nobody.require(AccessRole::Viewer), Err(Refusal::Missing));
 }
 
 #[test]
@@ -405,14 +410,14 @@ fn what_was_accepted_once_is_not_for_ever() {
     let caller = |token: &str| {
         let bearer = format!("Bearer {token}");
         let shown = Credentials { authorization: Some(bearer.as_bytes()), ..Credentials::default() };
-        auth.who(&shown, now()).unwrap()
+        auth.authenticate(&shown, now()).unwrap()
     };
     let (token, jwt) = (caller(&stage.token.token), caller(&stage.jwt("a")));
     let later = now() + Duration::from_secs(3600);
     assert_eq!(auth.recheck(&token, true, later), Ok(()));
     assert_eq!(auth.recheck(&jwt, true, now()), Ok(()));
     assert_eq!(auth.recheck(&jwt, false, later), Err(Refusal::Expired));
-    let more = Caller { role: Some(Role::Operator), ..jwt.clone() };
+    let more = Caller { role: Some(AccessRole::Operator), ..jwt.clone() };
     assert!(auth.recheck(&more, true, now()).is_err(), "it has less than it had");
     let nobody = Auth::load(AuthSettings { authenticated: None, ..AuthSettings::default() }).unwrap();
     assert!(nobody.recheck(&token, true, now()).is_err() && nobody.recheck(&jwt, true, now()).is_err());

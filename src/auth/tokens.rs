@@ -9,7 +9,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::{AuthError, Role};
+use super::{AccessRole, AuthError};
 use crate::reload;
 
 /// The prefix of tokens of this service, so that scanners for secrets find them.
@@ -26,16 +26,16 @@ pub(crate) struct Tokens(Vec<Entry>);
 #[derive(Debug)]
 struct Entry {
     name: Box<str>,
-    role: Role,
+    role: AccessRole,
     hash: [u8; 32],
 }
 
 impl Tokens {
     pub(super) fn read(path: &Path) -> Result<Self, AuthError> {
-        let wrong = |reason: String| AuthError::new("tokens", path, reason);
-        let text = reload::read(path, reload::MAX_SIZE).map_err(|error| wrong(error.to_string()))?;
-        let text = String::from_utf8(text).map_err(|_| wrong("is not text".into()))?;
-        Self::parse(&text).map_err(|(line, reason)| wrong(format!("line {line}: {reason}")))
+        let invalid = |reason: String| AuthError::new("tokens", path, reason);
+        let text = reload::read(path, reload::MAX_SIZE).map_err(|error| invalid(error.to_string()))?;
+        let text = String::from_utf8(text).map_err(|_| invalid("is not text".into()))?;
+        Self::parse(&text).map_err(|(line, reason)| invalid(format!("line {line}: {reason}")))
     }
 
     /// The error is a line number and a reason. It never quotes the line, which may hold a token in place of its hash.
@@ -50,7 +50,7 @@ impl Tokens {
             }
             let entry = Entry::parse(line).map_err(|reason| (number, reason.to_owned()))?;
             if !hashes.insert(entry.hash) {
-                return Err((number, "the hash is there twice".into()));
+                return Err((number, "the hash is a duplicate".into()));
             }
             entries.push(entry);
         }
@@ -58,7 +58,7 @@ impl Tokens {
     }
 
     /// The name and role of the token with this hash. Takes the same time for every hash.
-    pub(super) fn find(&self, hash: &[u8; 32]) -> Option<(String, Role)> {
+    pub(super) fn find(&self, hash: &[u8; 32]) -> Option<(String, AccessRole)> {
         let mut found = None;
         for entry in &self.0 {
             if verify_slices_are_equal(&entry.hash, hash).is_ok() {
@@ -76,7 +76,7 @@ impl Entry {
         if !is_token_name(name) {
             return Err("the name is not 1 to 63 characters of [A-Za-z0-9._-]");
         }
-        let role = Role::from_word(role).ok_or("the role is not viewer or operator")?;
+        let role = AccessRole::from_name(role).ok_or("the role is not viewer or operator")?;
         let hash =
             hash.strip_prefix("sha256:").and_then(unhex).ok_or("is not `sha256:` and 64 hex digits")?;
         Ok(Self { name: name.into(), role, hash })
@@ -119,7 +119,7 @@ pub struct NewToken {
 impl NewToken {
     /// Generates a token; `None`: the system has no random numbers.
     #[must_use]
-    pub fn make(name: &str, role: Role) -> Option<Self> {
+    pub fn generate(name: &str, role: AccessRole) -> Option<Self> {
         let mut random = [0; RANDOM_BYTES];
         rand::fill(&mut random).ok()?;
         let token = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(random));

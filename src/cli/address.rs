@@ -1,4 +1,4 @@
-//! Where the service is, as it is written.
+//! The address of the service, as given on the command line.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
@@ -7,14 +7,14 @@ use http::{Uri, uri::Authority};
 /// The service's port unless configured.
 const DEFAULT_PORT: u16 = 50051;
 
-/// Where the service is. Reads `host`, `host:port`, `http://host:port`, `https://host:port` and `unix:/path`.
+/// The address of the service. Parses `host`, `host:port`, `http://host:port`, `https://host:port` and `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ServerAddress {
     /// At a host and a port, in plaintext.
     Plain(Authority),
     /// The same, with TLS.
     Tls(Authority),
-    /// At a socket of this machine.
+    /// At a Unix socket.
     Unix(PathBuf),
 }
 
@@ -29,8 +29,8 @@ impl ServerAddress {
         }
     }
 
-    /// Whether what is said there can be overheard by others than this machine.
-    pub(crate) fn is_open(&self) -> bool {
+    /// Whether a token sent there could be read on the network.
+    pub(crate) fn is_remote_plaintext(&self) -> bool {
         let is_loopback = |host: &str| {
             host.eq_ignore_ascii_case("localhost")
                 || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_leaves_this_machine_in_plaintext_is_open() {
-        for (address, is_open) in [
+        for (address, is_remote_plaintext) in [
             ("127.0.0.1:1", false),
             ("[::1]:1", false),
             ("LOCALHOST:1", false),
@@ -141,7 +141,11 @@ mod tests {
             ("peerstatus:1", true),
             ("127.0.0.1.example:1", true),
         ] {
-            assert_eq!(address.parse::<ServerAddress>().unwrap().is_open(), is_open, "{address}");
+            assert_eq!(
+                address.parse::<ServerAddress>().unwrap().is_remote_plaintext(),
+                is_remote_plaintext,
+                "{address}"
+            );
         }
     }
 }

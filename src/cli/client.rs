@@ -90,7 +90,7 @@ impl Client {
     }
 }
 
-/// Drops the body of a response that is not gRPC: tonic would report what is wrong with a proxy's page as a message,
+/// Drops the body of a response that is not gRPC: tonic would report a decoding error of a proxy's page,
 /// and not the HTTP status.
 fn drop_foreign_body(response: http::Response<Body>) -> http::Response<Body> {
     let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -127,7 +127,7 @@ async fn dial(address: &ServerAddress, tls: Option<&ClientTls>) -> io::Result<Bo
     Ok(Box::new(TlsConnector::from(tls.config()).connect(tls.server_name(), stream).await?))
 }
 
-/// Why there is no connection, and what to do about it.
+/// The cause of a failed connection, and a remedy.
 fn unreachable(server: &Target, error: &transport::Error) -> Failure {
     let causes = iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
     let of_tls = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(|error| {
@@ -136,25 +136,25 @@ fn unreachable(server: &Target, error: &transport::Error) -> Failure {
     });
     let (cause, remedy) = match of_tls {
         Some((text, error)) => (text, tls_remedy(error)),
-        None => (root_cause(error), NOT_THERE),
+        None => (root_cause(error), UNREACHABLE_HINT),
     };
     Failure::Unreachable(format!("cannot reach the service at {server}: {cause}. {remedy}"))
 }
 
-const NOT_THERE: &str = "Is `peerstatus serve` running? Use --server or PEERSTATUS_SERVER.";
+const UNREACHABLE_HINT: &str = "Is `peerstatus serve` running? Use --server or PEERSTATUS_SERVER.";
 
 const fn tls_remedy(error: &rustls::Error) -> &'static str {
     use rustls::Error::{AlertReceived, InvalidCertificate, InvalidMessage};
     match error {
         InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "Name the file of its authority with --tls-ca, if you trust it."
+            "If you trust its authority, name the file with --tls-ca."
         }
         InvalidCertificate(CertificateError::NotValidForNameContext { .. }) => {
-            "If that is the right service, give the name to expect with --tls-server-name."
+            "If that is the right service, set the expected name with --tls-server-name."
         }
-        InvalidMessage(_) => "If it is to be asked in plaintext, leave out https://.",
-        AlertReceived(_) => "It may want a certificate of yours: --tls-cert and --tls-key.",
-        _ => NOT_THERE,
+        InvalidMessage(_) => "If it serves plaintext, leave out https://.",
+        AlertReceived(_) => "It may require a client certificate: --tls-cert and --tls-key.",
+        _ => UNREACHABLE_HINT,
     }
 }
 
@@ -169,9 +169,9 @@ pub(crate) async fn call<M>(rpc: impl Future<Output = Result<Response<M>, Status
     }
 }
 
-/// A field that the API promises to set.
+/// A field that the API always sets.
 pub(crate) fn promised<T>(field: Option<T>, name: &str) -> Result<T, Failure> {
-    field.ok_or_else(|| Failure::nonsense(format!("the service's answer has no {name}")))
+    field.ok_or_else(|| Failure::invalid_response(format!("the service's answer has no {name}")))
 }
 
 /// Reads a list page by page. `page` gets the token of a page; it returns what is on it and the token of the next
@@ -187,7 +187,7 @@ pub(crate) async fn all_pages<T>(
             return Ok(all);
         }
         if next == token {
-            return Err(Failure::nonsense("the service sends the same page again and again"));
+            return Err(Failure::invalid_response("the service sent the same page twice"));
         }
         token = next;
     }
@@ -221,7 +221,7 @@ mod tests {
         let page = async |token: String| match token.as_str() {
             "" => Ok((vec![1], "a".to_owned())),
             "a" => Ok((vec![2, 3], String::new())),
-            _ => Err(Failure::Told),
+            _ => Err(Failure::AlreadyReported),
         };
         assert_eq!(all_pages(page).await.unwrap(), [1, 2, 3]);
         assert!(all_pages(async |_| Ok((vec![1], "a".to_owned()))).await.is_err());

@@ -1,5 +1,5 @@
-//! `peerstatus demo`: the whole thing in one command. Simulated OpFlex peers on real sockets, the service, and a
-//! live watch of it, in which peers go away and come back.
+//! `peerstatus demo`: simulated OpFlex peers on real sockets, the service, and a live watch of it, while peers fail and
+//! recover.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -22,12 +22,12 @@ use crate::{
     sim::{Outages, SimConfig, SimPeer},
 };
 
-/// Peers of the demonstration: one is configured and tells of the other two.
+/// Peers of the demonstration: one is configured and lists the other two.
 const PEERS: usize = 3;
-/// How often to look whether a peer is READY.
-const READY_CHECK: Duration = Duration::from_millis(200);
-/// Long enough to see that nobody is there yet, short enough not to be bored.
-const BEFORE_EACH_START: Duration = Duration::from_millis(500);
+/// How often to check whether a peer is READY.
+const READY_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Long enough to see the peers down at first.
+const START_DELAY: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,7 +39,7 @@ While it runs, any client can join at the address that it prints, for example:
   peerstatus --server 127.0.0.1:PORT peers list
   grpcurl -plaintext 127.0.0.1:PORT opflex.peerstatus.v1.PeerStatusService/WatchPeerStatus";
 
-/// What to demonstrate.
+/// The options of `demo`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DemoArgs {
@@ -56,7 +56,7 @@ pub(crate) struct DemoArgs {
     seed: Option<u64>,
 }
 
-/// There is nothing in a demonstration that is worth the risk of a port that is open to the network.
+/// The demo has no authentication, so it must not be reachable from the network.
 fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
     match parse_listen(text)? {
         listen if listen.ip().is_loopback() => Ok(listen),
@@ -72,19 +72,19 @@ fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
 pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let mut peers = make_peers().await?;
     let service = start_service(&args, &peers).await?;
-    let say: Say = match globals.output {
+    let print_line: PrintLine = match globals.output {
         Output::Human => |line| cli::print([format!("# {line}")]),
         Output::Json => |line| {
             eprintln!("# {line}"); // stdout is for machines
             Ok(())
         },
     };
-    introduce(&service, &peers, say)?;
+    print_introduction(&service, &peers, print_line)?;
     let server: Target = service.address().to_string().parse().map_err(Failure::Usage)?;
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     let until = async {
         tokio::select! {
-            ended = play(&mut peers, &server, seed, say) => ended,
+            ended = run_outages(&mut peers, &server, seed, print_line) => ended,
             () = sleep(args.duration.unwrap_or(Duration::MAX)) => Ok(()),
             () = output_closed() => Ok(()),
             signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
@@ -94,23 +94,23 @@ pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Fail
     let ended = follow_until(server.clone(), follower, Printer::new(globals, false), until).await;
     service.stopper().cancel();
     service.join().await.map_err(anyhow::Error::new)?;
-    // Last, or their end would look like a disaster.
+    // After the service, which would report them as lost.
     drop(peers);
     ended
 }
 
-/// Prints a line of the demonstration itself, between those of the watch.
-type Say = fn(&str) -> Result<(), Failure>;
+/// Prints a line about the demonstration, between those of the watch.
+type PrintLine = fn(&str) -> Result<(), Failure>;
 
-fn introduce(service: &Service, peers: &[SimPeer], say: Say) -> Result<(), Failure> {
+fn print_introduction(service: &Service, peers: &[SimPeer], print_line: PrintLine) -> Result<(), Failure> {
     let addresses: Vec<_> = peers.iter().map(|peer| peer.address().to_string()).collect();
     let first = addresses.first().map(String::as_str).unwrap_or_default();
-    say(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
-    say(&format!("the service knows {first} and learns of the others from it"))?;
-    say(&format!("clients may join: peerstatus --server {} watch", service.address()))
+    print_line(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
+    print_line(&format!("the service knows {first} and learns of the others from it"))?;
+    print_line(&format!("clients may join: peerstatus --server {} watch", service.address()))
 }
 
-/// Peers that have their ports and are down.
+/// Creates the peers: their ports are reserved, and they are down.
 async fn make_peers() -> anyhow::Result<Vec<SimPeer>> {
     let start = |_| SimPeer::start(SimConfig::default()).context("cannot start a simulated peer");
     let mut peers = (0..PEERS).map(start).collect::<anyhow::Result<Vec<_>>>()?;
@@ -138,33 +138,38 @@ async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Fa
     Service::start(config).await.map_err(not_started)
 }
 
-/// Brings the peers up, one by one, and then takes them away and brings them back.
-async fn play(peers: &mut [SimPeer], server: &Target, seed: u64, say: Say) -> Result<(), Failure> {
-    // Last the one that the service knows, so that those that it tells of are there.
+/// Starts the peers one by one, and then stops and restarts them.
+async fn run_outages(
+    peers: &mut [SimPeer],
+    server: &Target,
+    seed: u64,
+    print_line: PrintLine,
+) -> Result<(), Failure> {
+    // The configured peer last, so that the peers that it lists are up.
     for peer in peers.iter_mut().rev() {
-        sleep(BEFORE_EACH_START).await;
-        start_again(peer, say).await?;
+        sleep(START_DELAY).await;
+        restart_peer(peer, print_line).await?;
     }
     for outage in Outages::new(peers.len(), seed) {
         sleep(outage.after).await;
         let Some(peer) = peers.get_mut(outage.peer) else { continue };
-        until_ready(peer.address(), server).await?;
-        say(&format!("the demo kills {}, for {} s", peer.address(), outage.down_for.as_secs()))?;
+        wait_until_ready(peer.address(), server).await?;
+        print_line(&format!("the demo kills {}, for {} s", peer.address(), outage.down_for.as_secs()))?;
         peer.stop().await;
         sleep(outage.down_for).await;
-        start_again(peer, say).await?;
+        restart_peer(peer, print_line).await?;
     }
     Ok(())
 }
 
-async fn start_again(peer: &mut SimPeer, say: Say) -> Result<(), Failure> {
+async fn restart_peer(peer: &mut SimPeer, print_line: PrintLine) -> Result<(), Failure> {
     let address = peer.address();
-    say(&format!("the demo starts {address}"))?;
+    print_line(&format!("the demo starts {address}"))?;
     Ok(peer.restart().await.with_context(|| format!("cannot listen on {address}"))?)
 }
 
-/// Waits until the service says that the peer is READY: to take away another one would show nothing.
-async fn until_ready(address: SocketAddr, server: &Target) -> Result<(), Failure> {
+/// Waits until the peer is READY: before that, an outage would not be visible.
+async fn wait_until_ready(address: SocketAddr, server: &Target) -> Result<(), Failure> {
     let mut pools = Client::connect(server).await?.pools();
     let request = GetPeerRequest { name: format!("pools/default/peers/{address}") };
     loop {
@@ -172,6 +177,6 @@ async fn until_ready(address: SocketAddr, server: &Target) -> Result<(), Failure
         if peer.is_some_and(|peer| peer.status() == PeerStatus::Ready) {
             return Ok(());
         }
-        sleep(READY_CHECK).await;
+        sleep(READY_CHECK_INTERVAL).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a command's end means to the shell and to the person at it.
+//! Exit codes, and the failures of commands.
 
 use std::{error::Error, io, process::ExitCode};
 
@@ -12,13 +12,13 @@ use crate::cli::text;
 pub enum Exit {
     /// Done.
     Success = 0,
-    /// The service said no, or something here failed.
+    /// The service rejected the request, or the command failed.
     Failed = 1,
-    /// The command line or the configuration is wrong, also if it is the service that finds so (`EX_USAGE`).
+    /// The command line or the configuration is wrong, also if the service reports it (`EX_USAGE`).
     Usage = 64,
     /// The service cannot be reached or does not answer (`EX_UNAVAILABLE`).
     Unreachable = 69,
-    /// What was waited for has not come in time (`EX_TEMPFAIL`).
+    /// A wait timed out (`EX_TEMPFAIL`).
     TimedOut = 75,
     /// Ctrl-C (128 + SIGINT).
     Interrupted = 130,
@@ -33,7 +33,7 @@ impl From<Exit> for ExitCode {
 /// Why a command ends early. Displays as text for people, without `error:`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// Something about the command line that its grammar cannot tell, or an argument that the service refused.
+    /// An invalid argument that only the command or the service can detect.
     #[error("{0}")]
     Usage(String),
     /// The service cannot be reached or does not answer.
@@ -42,21 +42,21 @@ pub(crate) enum Failure {
     /// The service answered with an error.
     #[error("{text}")]
     Refused {
-        /// What to tell.
+        /// The message for people.
         text: String,
         /// See [`reason()`].
         reason: String,
     },
-    /// What was waited for has not come in time.
+    /// A wait timed out.
     #[error("{0}")]
     TimedOut(String),
-    /// The answer is no, and the output says so. Nothing more to say.
-    #[error("the answer is no")]
-    Told,
-    /// Ctrl-C. Nothing to say.
+    /// The result is negative, and the output shows it, so no message is printed.
+    #[error("the result is negative")]
+    AlreadyReported,
+    /// Ctrl-C. No message is printed.
     #[error("interrupted")]
     Interrupted,
-    /// Nobody reads the output any more, as in `peerstatus watch | head -1`. Nothing to say, and no failure.
+    /// The reader closed the output, as in `peerstatus watch | head -1`. Not a failure, and no message is printed.
     #[error("the output was closed")]
     OutputClosed,
     /// Anything else.
@@ -65,24 +65,24 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// What it means to the shell.
+    /// The exit code.
     pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable(_) => Exit::Unreachable,
-            Self::Refused { .. } | Self::Told | Self::Other(_) => Exit::Failed,
+            Self::Refused { .. } | Self::AlreadyReported | Self::Other(_) => Exit::Failed,
             Self::TimedOut(_) => Exit::TimedOut,
             Self::Interrupted => Exit::Interrupted,
             Self::OutputClosed => Exit::Success,
         }
     }
 
-    /// The service's answer makes no sense; how.
-    pub(crate) fn nonsense(text: impl Into<String>) -> Self {
+    /// The service sent an invalid response; `text` describes it.
+    pub(crate) fn invalid_response(text: impl Into<String>) -> Self {
         Self::Refused { text: text.into(), reason: String::new() }
     }
 
-    /// Adds what to do about it, if the service refused for this reason. The service cannot know: it has no options.
+    /// Appends advice if the service refused for this reason. Only the command line knows its options.
     pub(crate) fn advise(self, refused_for: &str, advice: &str) -> Self {
         match self {
             Self::Refused { text, reason } if reason == refused_for => {
@@ -92,9 +92,9 @@ impl Failure {
         }
     }
 
-    /// Whether there is something to tell a person.
-    pub(crate) const fn is_worth_telling(&self) -> bool {
-        !matches!(self, Self::Told | Self::Interrupted | Self::OutputClosed)
+    /// Whether a message is printed.
+    pub(crate) const fn should_print(&self) -> bool {
+        !matches!(self, Self::AlreadyReported | Self::Interrupted | Self::OutputClosed)
     }
 }
 
@@ -110,7 +110,7 @@ impl From<io::Error> for Failure {
 
 /// Domain of the `ErrorInfo` of every error of the service.
 const DOMAIN: &str = "opflex.peerstatus";
-const SHOW: &str = "show a token with --token-file, or a certificate with --tls-cert and --tls-key";
+const CREDENTIALS_HINT: &str = "authenticate with --token-file, or with --tls-cert and --tls-key";
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
@@ -121,7 +121,8 @@ impl From<Status> for Failure {
             )),
             Code::Unavailable => Self::Unreachable(text),
             Code::InvalidArgument => Self::Usage(text),
-            _ => Self::Refused { text, reason: reason(&status) }.advise("CREDENTIALS_MISSING", SHOW),
+            _ => Self::Refused { text, reason: reason(&status) }
+                .advise("CREDENTIALS_MISSING", CREDENTIALS_HINT),
         }
     }
 }
@@ -138,7 +139,7 @@ pub(crate) fn reason(status: &Status) -> String {
     info.map(|info| info.reason).unwrap_or_default()
 }
 
-/// Whether the service refused the request, and would refuse it again. The code alone does not tell: a proxy's 403,
+/// Whether the service refused the request, and would refuse it again. The code alone is not enough: a proxy's 403,
 /// 404 and 401 are `PERMISSION_DENIED`, `UNIMPLEMENTED` and `UNAUTHENTICATED` to a client, and go away with the next
 /// deployment of the proxy.
 pub(crate) fn is_permanent(status: &Status) -> bool {
@@ -159,7 +160,7 @@ pub(crate) fn is_permanent(status: &Status) -> bool {
 }
 
 /// A status for people: `listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)`, and a line for each wrong
-/// field that the message does not tell of.
+/// field that the message does not mention.
 pub(crate) fn describe(status: &Status) -> String {
     if let Some(source) = status.source() {
         return format!("connection lost: {}", root_cause(source));
@@ -184,7 +185,7 @@ pub(crate) fn describe(status: &Status) -> String {
     text
 }
 
-/// [`describe`], and who answered if it was not the service: for errors that are retried.
+/// [`describe`], and the origin if it is not the service: for errors that are retried.
 pub(crate) fn describe_with_origin(status: &Status) -> String {
     let text = describe(status);
     if is_local(status) || !reason(status).is_empty() {
@@ -193,7 +194,7 @@ pub(crate) fn describe_with_origin(status: &Status) -> String {
     format!("{text}, sent by a proxy or another server")
 }
 
-/// What is at the bottom of an error: the operating system's word where there is one, without its number.
+/// The root cause of an error: the operating system's message if there is one, without its number.
 pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
@@ -247,7 +248,7 @@ mod tests {
         let advised = failure.advise("LISTENER_NOT_FOUND", "no").advise("LISTENER_ATTACHED", "take it over");
         let expected = "attached (FAILED_PRECONDITION, LISTENER_ATTACHED)\n  take it over";
         assert_eq!((advised.to_string().as_str(), advised.exit()), (expected, Exit::Failed));
-        assert_eq!(Failure::nonsense("what?").advise("LISTENER_ATTACHED", "no").to_string(), "what?");
+        assert_eq!(Failure::invalid_response("what?").advise("LISTENER_ATTACHED", "no").to_string(), "what?");
     }
 
     #[test]
@@ -320,7 +321,7 @@ mod tests {
     fn a_closed_output_is_not_a_failure() {
         let failure = Failure::from(io::Error::from(io::ErrorKind::BrokenPipe));
         assert_eq!(failure.exit(), Exit::Success);
-        assert!(!failure.is_worth_telling());
+        assert!(!failure.should_print());
         assert_eq!(Failure::from(io::Error::from(io::ErrorKind::StorageFull)).exit(), Exit::Failed);
     }
 }

@@ -1,4 +1,4 @@
-//! The options that narrow what a listener hears.
+//! The options that filter the changes for a listener.
 
 use clap::{
     Args,
@@ -12,7 +12,7 @@ use crate::{
 
 const STATUSES: [&str; 5] = ["disconnected", "connecting", "connected", "ready", "closing"];
 
-/// What to hear. Options of different kinds must all match, one of those of the same kind must.
+/// The filter. All kinds of options must match; of options of the same kind, one must.
 #[derive(Debug, Default, Args)]
 pub(crate) struct FilterArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards); may be repeated
@@ -74,8 +74,8 @@ pub(crate) fn as_options(filter: &ListenerFilter) -> String {
     options.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the listener hears of peers, or only of the health of pools.
-pub(crate) fn hears_peers(filter: &ListenerFilter) -> bool {
+/// Whether the listener gets changes of peers, or only of the health of pools.
+pub(crate) fn includes_peers(filter: &ListenerFilter) -> bool {
     filter.interests.is_empty() || filter.interests.contains(&Interest::Peers.into())
 }
 
@@ -94,7 +94,7 @@ mod tests {
         };
         let expected = "--pool lab --peer 10.* --peer ·[2J --status ready --origin learned --interest health";
         assert_eq!(as_options(&filter), expected);
-        assert!(!hears_peers(&filter));
-        assert!(hears_peers(&ListenerFilter::default()));
+        assert!(!includes_peers(&filter));
+        assert!(includes_peers(&ListenerFilter::default()));
     }
 }

@@ -24,11 +24,11 @@ In a container, as readinessProbe: exec: command: [peerstatus, health]
 Can be asked for: opflex.peerstatus.v1.PeerStatusService, opflex.peerstatus.v1.PoolService
 and pools/NAME, which is the same as --pool NAME.
 
-Without a pool it says whether the service takes requests, and nothing about peers. To wait
+Without a pool, it checks only whether the service takes requests, not the peers. To wait
 for a pool, there is `pool wait`. Exits with 0 for SERVING, with 1 for NOT_SERVING and where there is no such service,
-with 69 where nobody answers in time.";
+with 69 without a response in time.";
 
-/// What to ask.
+/// The options of `health`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct HealthArgs {
@@ -63,10 +63,10 @@ pub(crate) async fn run(args: HealthArgs, globals: &GlobalArgs) -> Result<(), Fa
         Output::Human => word,
         Output::Json => json!({ "status": word }).to_string(),
     }])?;
-    if is_serving { Ok(()) } else { Err(Failure::Told) }
+    if is_serving { Ok(()) } else { Err(Failure::AlreadyReported) }
 }
 
-/// The answer in a word, and whether it is yes.
+/// The status by name, and whether it is SERVING.
 fn verdict(response: HealthCheckResponse) -> (String, bool) {
     match ServingStatus::try_from(response.status) {
         Ok(status) => (status.as_str_name().to_owned(), status == ServingStatus::Serving),

@@ -48,11 +48,11 @@ pub(crate) fn line<M: Named>(message: &M) -> anyhow::Result<String> {
     dynamic.transcode_from(message)?;
     let mut json = serde_json::Serializer::new(Vec::new());
     dynamic.serialize_with_options(&mut json, &SerializeOptions::new().skip_default_fields(false))?;
-    Ok(harmless(&String::from_utf8(json.into_inner())?))
+    Ok(escape_controls(&String::from_utf8(json.into_inner())?))
 }
 
 /// JSON escapes the control characters of ASCII; a terminal acts upon those of Latin 1 as well.
-fn harmless(json: &str) -> String {
+fn escape_controls(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.chars() {
         if c.is_control() {

@@ -1,4 +1,4 @@
-//! `peerstatus listeners …`: who listens, and how far behind they are.
+//! `peerstatus listeners …`: listeners and their lag.
 
 use std::{
     ops::RangeInclusive,
@@ -24,9 +24,9 @@ use crate::{
     },
 };
 
-/// What the service takes as `user_data`, in bytes.
+/// Longest `user_data` that the service accepts, in bytes.
 const MAX_USER_DATA: usize = 4096;
-/// And as `idle_ttl`.
+/// The range of `idle_ttl` that the service accepts.
 const TTL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
 
 const EXAMPLES: &str = "\
@@ -56,7 +56,7 @@ Examples:
   peerstatus watch --listener noc             beginning with the state as it is then
   peerstatus watch --listener noc --resume    beginning with what it missed
 
-With -o json the answer is told as it is, {\"listener\": …, \"cursor\": …}: a watch of any
+With -o json the response is printed as it is, {\"listener\": …, \"cursor\": …}: a watch of any
 client that resumes after that cursor misses nothing.";
 
 const DESTROY_EXAMPLES: &str = "\
@@ -64,7 +64,7 @@ Examples:
   peerstatus listeners destroy noc
   peerstatus listeners destroy noc --allow-missing";
 
-/// What to do with listeners.
+/// The subcommands of `listeners`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ListenersArgs {
@@ -84,7 +84,7 @@ enum ListenersCommand {
         #[arg(value_parser = names::listener)]
         listener: String,
     },
-    /// Make a listener that outlives its connections
+    /// Create a listener that outlives its connections
     #[command(after_help = CREATE_EXAMPLES)]
     Create(CreateArgs),
     /// Destroy a listener; a stream attached to it ends
@@ -101,7 +101,7 @@ enum ListenersCommand {
 
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// Its id, 1 to 63 of a-z, 0-9 and - [default: the service makes one up]
+    /// Its id, 1 to 63 of a-z, 0-9 and - [default: the service generates one]
     #[arg(long, value_name = "ID", value_parser = names::listener)]
     id: Option<String>,
 
@@ -176,7 +176,7 @@ async fn create(args: CreateArgs, globals: &GlobalArgs) -> Result<(), Failure> {
 }
 
 async fn destroy(name: String, allow_missing: bool, globals: &GlobalArgs) -> Result<(), Failure> {
-    let text = format!("{name} is gone");
+    let text = format!("destroyed {name}");
     let request = DestroyListenerRequest { name, allow_missing };
     globals.confirm(call(globals.connect().await?.listeners().destroy_listener(request)).await?, &text)
 }

@@ -1,4 +1,4 @@
-//! What a command says about itself, apart from its output: lines on stderr.
+//! Notices of a command about its progress: lines on stderr, apart from its output.
 
 use std::io::{self, Write};
 
@@ -29,7 +29,7 @@ impl Notices {
     }
 
     /// Writes a line. A closed stderr is no failure.
-    pub(crate) fn say(&mut self, line: &str) {
+    pub(crate) fn print(&mut self, line: &str) {
         let _ = writeln!(self.output, "{}", self.style.paint(style::NOTICE, &text::plain(line)));
     }
 }

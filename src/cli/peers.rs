@@ -66,7 +66,7 @@ Examples:
   peerstatus peers reset --learned
   peerstatus peers reset --all --pool fabric-a";
 
-/// What to do with peers.
+/// The subcommands of `peers`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PeersArgs {
@@ -116,8 +116,8 @@ struct ResetArgs {
     /// Close and redial these, of one pool: `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
     #[arg(value_parser = names::peer)]
     peers: Vec<PeerName>,
-    /// Drop the learned peers, and close and redial the configured ones that told of others, so that they tell again;
-    /// the pool may be DOWN for a moment
+    /// Drop the learned peers, and close and redial the configured ones that list others, to learn them again; the pool
+    /// may be DOWN for a moment
     #[arg(long)]
     learned: bool,
     /// Drop the learned peers, and close and redial all the others; the pool is DOWN for a moment

@@ -37,7 +37,7 @@ Examples:
   peerstatus pool get fabric-a
   peerstatus pool get -o json | jq -r .health";
 
-/// What to do with pools.
+/// The subcommands of `pool`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PoolArgs {

@@ -1,6 +1,6 @@
-//! `peerstatus serve`: the service, until it is told to stop.
+//! `peerstatus serve`: runs the service until a signal stops it.
 
-mod reload;
+mod config_watch;
 
 use std::{error::Error as _, io, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
     telemetry::{self, Logs},
 };
 
-/// How long systemd may hold up the end of the service.
+/// How long to wait for systemd to read a notification before stopping.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
@@ -34,32 +34,32 @@ Examples:
   PEERSTATUS_PEERS=10.0.0.30:8009 peerstatus serve
 
 Prints `listening on IP:PORT`, and a line for the socket if there is one, on standard output
-when it takes requests; logs go to standard error. SIGTERM and Ctrl-C stop it in order: clients
-are sent away, then peers are closed. A second signal stops it at once. SIGHUP has it read its
-configuration anew, as it does when the file changes: peers, limits, who gets in and the log
-level take effect.";
+when it takes requests; logs go to standard error. SIGTERM and Ctrl-C stop it gracefully: the
+streams of clients end, then the connections to peers close. A second signal stops it at once.
+SIGHUP reloads the configuration, as a change of the file does: peers, limits, TLS,
+authentication and the log level take effect.";
 
-/// How to serve.
+/// The options of `serve`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     settings: Overrides,
 
-    /// Check the configuration and end
+    /// Check the configuration and exit
     #[arg(long)]
     check: bool,
 }
 
 /// Serves until a signal.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let file = reload::watch(&args.settings);
+    let file = config_watch::watch(&args.settings);
     let loaded = LoadedConfig::load(&args.settings).map_err(|error| Failure::Usage(error.to_string()))?;
     let config = loaded.config();
     if args.check {
         let peers: usize = config.pools.iter().map(|pool| pool.peers.len()).sum();
         return cli::print([format!(
-            "configuration is right: pools: {}, peers: {peers}",
+            "configuration is valid: pools: {}, peers: {peers}",
             config.pools.len()
         )]);
     }
@@ -74,10 +74,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     cli::print([format!("listening on {}", service.address())].into_iter().chain(socket))?;
     notify_systemd(vec![NotifyState::Ready]).await;
     let watchdog = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
-    let _watchdog = watchdog.map(|timeout| run_beside(feed_watchdog(timeout, service.turns().clone())));
+    let _watchdog = watchdog.map(|timeout| spawn_guarded(feed_watchdog(timeout, service.loops().clone())));
     let _reloads = service
         .take_reloader()
-        .map(|reloader| run_beside(reload::keep(reloader, args.settings, file, hangup, level)));
+        .map(|reloader| spawn_guarded(config_watch::run(reloader, args.settings, file, hangup, level)));
     let stop = service.stopper();
     let mut end = std::pin::pin!(service.join());
     loop {
@@ -94,7 +94,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     }
 }
 
-fn run_beside(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+fn spawn_guarded(task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(task))
 }
 
@@ -107,19 +107,19 @@ async fn notify_systemd(states: Vec<NotifyState<'static>>) {
     }
 }
 
-/// Tells the watchdog of systemd that the service is alive, as long as its event loops turn.
-async fn feed_watchdog(timeout: Duration, turns: LoopMonitors) {
+/// Notifies the watchdog of systemd as long as the event loops run.
+async fn feed_watchdog(timeout: Duration, loops: LoopMonitors) {
     // Twice per timeout, as systemd recommends: one notification may be late.
     let mut often = interval((timeout / 2).max(Duration::from_millis(1)));
     loop {
         often.tick().await;
-        if turns.since() < timeout {
+        if loops.since_last_run() < timeout {
             notify_systemd(vec![NotifyState::Watchdog]).await;
         }
     }
 }
 
-/// Why the service did not start; and what to do where the address is taken, by another service as a rule.
+/// The error of a failed start, with advice if the address is in use.
 pub(crate) fn not_started(error: StartError) -> Failure {
     let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     let is_taken = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::AddrInUse);

@@ -53,7 +53,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
 
-    /// What the peers do
+    /// The behaviour of the peers
     #[arg(long, value_enum, default_value_t = Scenario::Steady)]
     scenario: Scenario,
 
@@ -71,7 +71,7 @@ pub(crate) struct SimulateArgs {
     seed: Option<u64>,
 }
 
-/// What the peers do.
+/// The behaviour of the peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Scenario {
     /// Nothing goes wrong
@@ -80,9 +80,9 @@ enum Scenario {
     Restart,
     /// Each closes the connection right after the handshake
     Flap,
-    /// Each accepts connections and never says anything
+    /// Each accepts connections and never sends anything
     Silent,
-    /// Each falls silent after the handshake
+    /// Each sends nothing after the handshake
     Mute,
     /// Each answers the handshake with an error
     Reject,
@@ -140,7 +140,7 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     ended
 }
 
-/// What no option by itself can know.
+/// Checks the options against each other.
 fn check(args: &SimulateArgs) -> Result<(), String> {
     let ports: usize = args.ports.iter().map(|ports| ports.0.len()).sum();
     if ports > MAX_PORTS {
@@ -181,7 +181,7 @@ fn start_one(listen: SocketAddr, behaviour: Behaviour) -> anyhow::Result<SimPeer
     SimPeer::start(SimConfig { listen, behaviour }).with_context(|| format!("cannot listen on {listen}"))
 }
 
-/// Prints the peers, and has them die and come back; without outages, nothing more happens.
+/// Prints the peers, and runs their outages, if the scenario has any.
 async fn play(args: &SimulateArgs, peers: &mut [SimPeer]) -> Result<(), Failure> {
     for peer in &*peers {
         cli::print([format!("{} up", peer.address())])?;

@@ -16,7 +16,7 @@ use crate::{
 
 /// Blanks between two columns.
 const GAP: usize = 2;
-/// What is to be left for the last column where the terminal is narrow.
+/// Width reserved for the last column on a narrow terminal.
 const LAST_COLUMN: usize = 8;
 
 /// Text on one line, in pieces that look different.

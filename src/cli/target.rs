@@ -1,4 +1,4 @@
-//! Where the service is, how to be sure that it is the service, and who we are to it.
+//! The address of the service, its TLS settings, and the credentials of the client.
 
 use std::{fmt, fs, path::PathBuf, str::FromStr};
 
@@ -15,11 +15,11 @@ use crate::{
     tls::{ClientSettings, ClientTls, PeerTlsMode},
 };
 
-/// The ids of these options, for commands that ask nobody.
+/// The ids of these options, to hide them from commands that do not call the service.
 pub(super) const OPTIONS: [&str; 6] =
     ["server", "tls_ca", "tls_cert", "tls_key", "tls_server_name", "token_file"];
 
-/// The service, and who we are to it.
+/// The address of the service, and how to connect and authenticate.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Target {
     /// Where the service is: HOST[:PORT], https://HOST[:PORT] or unix:PATH; the port is 50051 unless given
@@ -48,7 +48,7 @@ pub(crate) struct Target {
     #[arg(long, global = true, env = "PEERSTATUS_TLS_SERVER_NAME", value_name = "NAME")]
     tls_server_name: Option<String>,
 
-    /// File with the token to show, read for each connection
+    /// File with the token to send, read for each connection
     #[arg(long, global = true, env = "PEERSTATUS_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Target {
 impl FromStr for Target {
     type Err = String;
 
-    /// With nothing to show.
+    /// Without credentials.
     fn from_str(text: &str) -> Result<Self, String> {
         text.parse().map(|server| Self {
             server,
@@ -106,7 +106,7 @@ impl Target {
         };
         let tls = ClientTls::load(settings)
             .map_err(|error| Failure::Usage(format!("--tls-{}: {error}", error.setting)))?;
-        Ok(Some(tls.speaking(b"h2")))
+        Ok(Some(tls.with_alpn(b"h2")))
     }
 
     fn without_tls(&self) -> Result<Option<ClientTls>, Failure> {
@@ -115,32 +115,32 @@ impl Target {
         match given.or(self.tls_server_name.as_ref().map(|_| "server-name")) {
             None => Ok(None),
             Some(option) => Err(Failure::Usage(format!(
-                "--tls-{option} has no effect on plaintext: say --server https://{}",
+                "--tls-{option} has no effect on plaintext: use --server https://{}",
                 self.server
             ))),
         }
     }
 
-    /// What we show with each request.
+    /// The token for each request, if any.
     pub(crate) fn bearer(&self) -> Result<Bearer, Failure> {
         let Some(path) = &self.token_file else { return Ok(Bearer(None)) };
-        let wrong = |why: &str| Failure::Usage(format!("--token-file: {}: {why}", path.display()));
-        if self.server.is_open() {
+        let invalid = |why: &str| Failure::Usage(format!("--token-file: {}: {why}", path.display()));
+        if self.server.is_remote_plaintext() {
             let server = &self.server;
-            let why = format!("would be sent to {server} in plaintext: say --server https://{server}");
-            return Err(wrong(&why));
+            let why = format!("would be sent to {server} in plaintext: use --server https://{server}");
+            return Err(invalid(&why));
         }
-        let text = fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+        let text = fs::read_to_string(path).map_err(|error| invalid(&error.to_string()))?;
         let token = Some(text.trim()).filter(|token| !token.is_empty());
         let token = token.filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
         let value = token.and_then(|token| MetadataValue::try_from(format!("Bearer {token}")).ok());
-        let mut value = value.ok_or_else(|| wrong("does not hold one token, on one line"))?;
+        let mut value = value.ok_or_else(|| invalid("does not hold one token, on one line"))?;
         value.set_sensitive(true);
         Ok(Bearer(Some(value)))
     }
 }
 
-/// What we show with each request. Tells nobody else.
+/// The token that is sent with each request. Its `Debug` output hides it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bearer(Option<MetadataValue<Ascii>>);
 

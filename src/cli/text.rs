@@ -55,7 +55,7 @@ pub(crate) fn listener_state(number: i32) -> String {
     lower(&word(value, "LISTENER_STATE_", number))
 }
 
-/// What a listener hears: `peers` or `health`.
+/// An interest of a listener: `peers` or `health`.
 pub(crate) fn interest(number: i32) -> String {
     lower(&word(pb::Interest::try_from(number).map(|value| value.as_str_name()), "INTEREST_", number))
 }
@@ -132,7 +132,7 @@ pub(crate) fn until(time: Option<&Timestamp>, now: SystemTime) -> String {
     left.map_or_else(|| "-".to_owned(), duration)
 }
 
-/// The time, if it is set and one that this machine can tell.
+/// The time, if it is set and within the range of the clock.
 pub(crate) fn system_time(time: Option<&Timestamp>) -> Option<SystemTime> {
     SystemTime::try_from(*time?).ok()
 }

@@ -1,4 +1,4 @@
-//! `peerstatus token …`: tokens for clients. Asks no service: what it makes belongs into a file.
+//! `peerstatus token …`: tokens for clients. It calls no service: the output belongs into files.
 
 use std::io::{self, IsTerminal as _};
 
@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    auth::{NewToken, Role, is_token_name},
+    auth::{AccessRole, NewToken, is_token_name},
     cli::{GlobalArgs, Output, exit::Failure, print},
 };
 
@@ -20,7 +20,7 @@ Prints the token, which is kept nowhere and cannot be shown again, and then the 
 the file that `server.auth.tokens` names. Give the token to the client in a file of its
 own: --token-file, or PEERSTATUS_TOKEN_FILE.";
 
-/// What to do with tokens.
+/// The subcommands of `token`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TokenArgs {
@@ -30,16 +30,16 @@ pub(crate) struct TokenArgs {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Make a token
+    /// Generate a token
     #[command(after_help = EXAMPLES)]
     New {
-        /// Whose it is: 1 to 63 characters of [A-Za-z0-9._-]
+        /// Name of its holder: 1 to 63 characters of [A-Za-z0-9._-]
         #[arg(value_parser = parse_name)]
         name: String,
 
-        /// What it is good for: viewer or operator
+        /// Its role: viewer or operator
         #[arg(long, value_parser = parse_role)]
-        role: Role,
+        role: AccessRole,
     },
 }
 
@@ -51,19 +51,19 @@ fn parse_name(text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_role(text: &str) -> Result<Role, String> {
-    Role::from_word(text).ok_or_else(|| "roles are viewer and operator".to_owned())
+fn parse_role(text: &str) -> Result<AccessRole, String> {
+    AccessRole::from_name(text).ok_or_else(|| "roles are viewer and operator".to_owned())
 }
 
 /// Runs the command.
 pub(crate) fn run(args: TokenArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let TokenCommand::New { name, role } = args.command;
-    let made = NewToken::make(&name, role).ok_or_else(|| anyhow!("the system has no random numbers"))?;
+    let made = NewToken::generate(&name, role).ok_or_else(|| anyhow!("the system has no random numbers"))?;
     if globals.output == Output::Json {
         return print([json!({ "token": made.token, "line": made.line }).to_string()]);
     }
     if io::stdout().is_terminal() {
-        globals.notices().say("the token, for the client, and its line, for the file of tokens:");
+        globals.notices().print("the token, for the client, and its line, for the file of tokens:");
     }
     print([made.token, made.line])
 }

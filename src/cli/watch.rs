@@ -1,4 +1,4 @@
-//! `peerstatus watch`: what happens to peers, as it happens, across lost connections.
+//! `peerstatus watch`: follows the changes of peers, across lost connections.
 
 pub(super) mod follow;
 pub(super) mod follower;
@@ -22,10 +22,10 @@ use crate::{
     },
 };
 
-/// How long after Ctrl-C an output that does not take what we have may hold up the end.
+/// How long to wait after Ctrl-C for a blocked output.
 const OUTPUT_LINGER: Duration = Duration::from_millis(200);
 
-/// How often to look whether somebody still reads the output: a person does not notice, nor does the CPU.
+/// How often to check whether the output was closed: rarely enough to cost nothing.
 const OUTPUT_CHECK: Duration = Duration::from_millis(500);
 
 const EXAMPLES: &str = "\
@@ -38,19 +38,19 @@ Examples:
   peerstatus watch --listener noc             as a listener made by `listeners create`
   peerstatus watch --listener noc --resume    the same, beginning with what it missed
 
-A listener has a place of its own: the last change that was handed to whoever watched,
-or its creation. Without --resume that does not count: the watch begins with the state
-as it is now, and what happened in between is not told.
+A listener has a cursor: the last change that was delivered to it, or its creation. With
+--resume the watch begins there. Without, it begins with the present state, and skips the
+changes in between.
 
 While the service cannot be reached, or a proxy answers in its place, the watch tries
 again until Ctrl-C; stderr says why. Only the service itself can refuse it. With
 --until-synced the first attempt must succeed. A connection that is lost later is made
-again, and the watch goes on where it was; stderr tells so, and what was missed if the
-service could not keep it. A listener that the service has lost by then, since it
+again, and the watch resumes where it was; stderr reports that, and how many changes were
+missed if the service no longer has them. A listener that the service has lost by then, since it
 was restarted or nobody watched for too long, is made again as it was; one that
 somebody destroys ends the watch.";
 
-/// What to watch.
+/// The options of `watch`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct WatchArgs {
@@ -66,7 +66,7 @@ pub(crate) struct WatchArgs {
     )]
     listener: Option<String>,
 
-    /// Take the listener's place from the stream that is attached to it
+    /// End the stream that is attached to the listener, and replace it
     #[arg(long, requires = "listener")]
     takeover: bool,
 
@@ -78,7 +78,7 @@ pub(crate) struct WatchArgs {
     #[arg(long, value_name = "TEXT", value_parser = parse_user_data)]
     user_data: Option<String>,
 
-    /// Print the state and end
+    /// Print the state and exit
     #[arg(long)]
     until_synced: bool,
 }
@@ -117,7 +117,7 @@ pub(crate) async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Fai
     ended.map_err(|failure| {
         failure
             .advise("LISTENER_NOT_FOUND", &make)
-            .advise("LISTENER_ATTACHED", "--takeover takes the place of the other stream")
+            .advise("LISTENER_ATTACHED", "--takeover replaces the other stream")
     })
 }
 
@@ -131,7 +131,7 @@ pub(crate) async fn follow_until(
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     // On a thread of its own: an output that does not take what we have (Ctrl-S) blocks it in the middle of a line.
-    // Were it one of the runtime's, signals would not be heard any more.
+    // On a thread of the runtime, that could block the handling of signals.
     let runtime = Handle::current();
     let mut task = tokio::task::spawn_blocking(move || {
         runtime.block_on(follow(&server, follower, &mut printer, &stopped))
@@ -145,7 +145,7 @@ pub(crate) async fn follow_until(
     end
 }
 
-/// Returns when nobody reads our output any more, so that `peerstatus watch | head -1` ends soon after `head` and not
+/// Returns when the reader has closed the output, so that `peerstatus watch | head -1` ends soon after `head` and not
 /// with the next change, which may be hours away. Never for a file.
 pub(super) async fn output_closed() {
     let mut ticks = tokio::time::interval(OUTPUT_CHECK);

@@ -1,17 +1,18 @@
-//! What differs in a configuration that was read again, and what of that takes effect while the service runs. Pure.
+//! Compares a reloaded configuration with the running one: changes that apply at runtime, and those that need a restart.
+//! Pure.
 
 use serde_json::Value;
 
-use super::{Config, Limits, Pool};
+use super::{Config, LimitsSection, PoolSection};
 use crate::peer::PeerAddress;
 
-/// What differs.
+/// The differences of two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Configured peers that came and went, by pool.
     pub peers: Vec<PeerChanges>,
     /// The new limits on listeners, streams and peers.
-    pub limits: Option<Limits>,
+    pub limits: Option<LimitsSection>,
     /// Whether `[server.tls]` or `[server.auth]` differ.
     pub access: bool,
     /// The new log level.
@@ -20,12 +21,12 @@ pub struct Changes {
     pub fixed: Vec<String>,
 }
 
-/// What differs in one pool.
+/// The differences of one pool.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PeerChanges {
     /// Its name.
     pub pool: String,
-    /// Peers that are not configured any more.
+    /// Peers that are no longer configured.
     pub removed: Vec<PeerAddress>,
     /// Peers that are configured now.
     pub added: Vec<PeerAddress>,
@@ -40,7 +41,7 @@ impl Changes {
     }
 }
 
-/// What differs in `new`. Peers that clients added are in neither, and so stay.
+/// The differences of `new` from `old`. Peers that clients added are in neither, so they stay.
 #[must_use]
 pub fn diff(old: &Config, new: &Config) -> Changes {
     let applied = old.with_changes_of(new);
@@ -74,7 +75,7 @@ fn fixed(applied: &Config, new: &Config) -> Vec<String> {
         }
     }
     let gone = applied.pools.iter().filter(|pool| new.pool(&pool.name).is_none());
-    fixed.extend(gone.map(|pool| format!("pool {:?}, which is gone", pool.name)));
+    fixed.extend(gone.map(|pool| format!("pool {:?}, which was removed", pool.name)));
     fixed
 }
 
@@ -88,7 +89,7 @@ fn differing_keys<'a>(old: &'a Value, new: &'a Value) -> impl Iterator<Item = &'
     keys.map(String::as_str).filter(|key| old.get(key) != new.get(key))
 }
 
-fn peers_of(old: &Pool, new: &Pool) -> Option<PeerChanges> {
+fn peers_of(old: &PoolSection, new: &PoolSection) -> Option<PeerChanges> {
     let only = |these: &[PeerAddress], others: &[PeerAddress]| {
         these.iter().filter(|peer| !others.contains(peer)).cloned().collect::<Vec<_>>()
     };
@@ -98,7 +99,7 @@ fn peers_of(old: &Pool, new: &Pool) -> Option<PeerChanges> {
 }
 
 impl Config {
-    fn pool(&self, name: &str) -> Option<&Pool> {
+    fn pool(&self, name: &str) -> Option<&PoolSection> {
         self.pools.iter().find(|pool| pool.name == name)
     }
 
@@ -109,7 +110,7 @@ impl Config {
         applied.server.tls.clone_from(&new.server.tls);
         applied.server.auth.clone_from(&new.server.auth);
         applied.server.insecure = new.server.insecure;
-        applied.limits = Limits {
+        applied.limits = LimitsSection {
             max_connections: self.limits.max_connections,
             max_handshakes: self.limits.max_handshakes,
             max_frame_bytes: self.limits.max_frame_bytes,

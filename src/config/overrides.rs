@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Admin, Config, ConfigError, Pool, parse_listen, pool::DEFAULT_POOL};
+use super::{Admin, Config, ConfigError, PoolSection, parse_listen, pool::DEFAULT_POOL};
 use crate::peer::{AddressError, PeerAddress};
 
 /// Settings from the environment and from flags. They win over the file.
@@ -35,7 +35,7 @@ pub struct Overrides {
         value_parser = parse_peer
     )]
     pub peers: Vec<PeerAddress>,
-    /// What to log: off, error, warn, info, debug, trace, or directives per module [default: info]
+    /// Log level: off, error, warn, info, debug, trace, or directives per module [default: info]
     #[arg(long, env = "PEERSTATUS_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
     /// Log JSON objects, one a line, instead of text
@@ -56,7 +56,7 @@ impl Overrides {
 
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
         if config.pools.is_empty() {
-            config.pools.push(Pool::default());
+            config.pools.push(PoolSection::default());
         }
         let server = &mut config.server;
         server.listen = self.listen.unwrap_or(server.listen);
@@ -67,8 +67,8 @@ impl Overrides {
         self.apply_to_pool(&mut config.pools)
     }
 
-    /// Flags that name no pool are for the default one. Adding it beside the pools of the file is hardly what was meant.
-    fn apply_to_pool(&self, pools: &mut [Pool]) -> Result<(), ConfigError> {
+    /// These flags set up the pool `default`. They are rejected if the file defines pools but none named `default`.
+    fn apply_to_pool(&self, pools: &mut [PoolSection]) -> Result<(), ConfigError> {
         let flags = [
             ("--peer (or PEERSTATUS_PEERS)", !self.peers.is_empty()),
             ("--name (or PEERSTATUS_NAME)", self.name.is_some()),
@@ -77,8 +77,8 @@ impl Overrides {
         let Some((flag, _)) = flags.into_iter().find(|(_, is_given)| *is_given) else { return Ok(()) };
         let Some(pool) = pools.iter_mut().find(|pool| pool.name == DEFAULT_POOL) else {
             let reason = format!(
-                "is about the pool {DEFAULT_POOL:?}, which the file does not have; put it into the file, at the pool \
-                 that it is for"
+                "applies to the pool {DEFAULT_POOL:?}, which the file does not define; set it in the file, in the \
+                 pool that it is for"
             );
             return Err(ConfigError::new(flag, reason));
         };

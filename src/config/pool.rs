@@ -23,7 +23,7 @@ pub(super) const DEFAULT_POOL: &str = "default";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)] // docs/configuration.md describes every key.
-pub struct Pool {
+pub struct PoolSection {
     pub name: String,
     pub mode: ElementMode,
     pub peers: Vec<PeerAddress>,
@@ -37,7 +37,7 @@ pub struct Pool {
     pub rediscovery_interval: Duration,
 }
 
-impl Default for Pool {
+impl Default for PoolSection {
     fn default() -> Self {
         Self {
             name: DEFAULT_POOL.to_owned(),
@@ -94,8 +94,8 @@ fn mac<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
         let groups: Vec<_> = text.split(':').collect();
         let is_hex = |group: &&str| group.len() == 2 && group.bytes().all(|digit| digit.is_ascii_hexdigit());
         let is_mac = groups.len() == 6 && groups.iter().all(is_hex);
-        let wrong = || format!("{text:?} is not a MAC address, for example 00:22:bd:f8:19:ff");
-        is_mac.then(|| text.to_owned()).ok_or_else(wrong)
+        let invalid = || format!("{text:?} is not a MAC address, for example 00:22:bd:f8:19:ff");
+        is_mac.then(|| text.to_owned()).ok_or_else(invalid)
     })
 }
 
@@ -110,35 +110,36 @@ fn roles<'de, D: Deserializer<'de>>(from: D) -> Result<Roles, D::Error> {
 }
 
 /// Checks all pools, and sorts their peers.
-pub(super) fn validate(pools: &mut [Pool], max_peers: usize) -> Result<(), ConfigError> {
+pub(super) fn validate(pools: &mut [PoolSection], max_peers: usize) -> Result<(), ConfigError> {
     let mut names = BTreeSet::new();
     for (index, pool) in pools.iter_mut().enumerate() {
-        let wrong = |key: &str, reason: String| Err(ConfigError::new(format!("pool[{index}].{key}"), reason));
+        let invalid =
+            |key: &str, reason: String| Err(ConfigError::new(format!("pool[{index}].{key}"), reason));
         if !is_id(&pool.name) {
-            return wrong(
+            return invalid(
                 "name",
                 format!("{:?} is not a pool name: 1 to 63 characters of [a-z0-9-]", pool.name),
             );
         }
         if !names.insert(&pool.name) {
-            return wrong("name", format!("{:?} is there twice", pool.name));
+            return invalid("name", format!("{:?} is a duplicate", pool.name));
         }
         for (key, text) in [("name", &pool.identity.name), ("domain", &pool.identity.domain)] {
             if text.is_empty() || text.len() > 1024 || text.contains(char::is_control) {
                 let reason = "must have 1 to 1024 bytes, and no control characters";
-                return wrong(&format!("identity.{key}"), reason.to_owned());
+                return invalid(&format!("identity.{key}"), reason.to_owned());
             }
         }
         let mut peers = BTreeSet::new();
         if let Some(second) = pool.peers.iter().position(|peer| !peers.insert(peer.clone())) {
             let text = pool.peers.get(second).map(ToString::to_string).unwrap_or_default();
-            return wrong(&format!("peers[{second}]"), format!("{text:?} is there twice"));
+            return invalid(&format!("peers[{second}]"), format!("{text:?} is a duplicate"));
         }
         if peers.len() > max_peers {
-            return wrong("peers", format!("{} peers; limits.max_peers allows {max_peers}", peers.len()));
+            return invalid("peers", format!("{} peers; limits.max_peers allows {max_peers}", peers.len()));
         }
         pool.peers = peers.into_iter().collect();
-        check_tls(&pool.tls).or_else(|(key, reason)| wrong(&format!("tls.{key}"), reason))?;
+        check_tls(&pool.tls).or_else(|(key, reason)| invalid(&format!("tls.{key}"), reason))?;
         pool.tls.ca = pool.tls.authorities();
         check_timers(&format!("pool[{index}].timers"), &pool.timers)?;
     }
@@ -173,8 +174,9 @@ fn check_timers(place: &str, timers: &Timers) -> Result<(), ConfigError> {
         check_range(&key, value, &Duration::from_millis(10), &Duration::from_secs(3600))?;
     }
     if keepalive <= echo {
-        let reason =
-            format!("{keepalive:?} is not longer than echo, {echo:?}: a quiet peer would be taken for dead");
+        let reason = format!(
+            "{keepalive:?} is not longer than echo, {echo:?}: a quiet peer would time out between two echoes"
+        );
         return Err(ConfigError::new(format!("{place}.keepalive"), reason));
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{admin::AllowedHosts, auth::AuthSettings, server::ServerOptions, tls::ServerSettings};
 
-/// Both ports are only for this machine unless configured.
+/// Both ports are on loopback unless configured.
 const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 50_051);
 const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9613);
@@ -22,7 +22,7 @@ const MAX_SOCKET_PATH: usize = 107;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)] // docs/configuration.md describes every key.
-pub struct Server {
+pub struct ServerSection {
     #[serde(deserialize_with = "listen")]
     pub listen: SocketAddr,
     pub admin: Admin,
@@ -33,13 +33,13 @@ pub struct Server {
     #[serde(with = "duration")]
     pub pacing: Duration,
     pub threads: usize,
-    pub socket: Option<Socket>,
+    pub socket: Option<SocketSection>,
     pub tls: Option<ServerSettings>,
-    pub web: Web,
+    pub web: WebSection,
     pub auth: AuthSettings,
 }
 
-impl Default for Server {
+impl Default for ServerSection {
     fn default() -> Self {
         let ServerOptions { threads, pacing, .. } = ServerOptions::default();
         Self {
@@ -52,13 +52,13 @@ impl Default for Server {
             threads,
             socket: None,
             tls: None,
-            web: Web::default(),
+            web: WebSection::default(),
             auth: AuthSettings::default(),
         }
     }
 }
 
-impl Server {
+impl ServerSection {
     /// Whether callers have a way to authenticate.
     pub(super) fn has_credentials(&self) -> bool {
         let asks_for_certificates = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
@@ -70,7 +70,7 @@ impl Server {
         if !listen.ip().is_loopback() && tls.is_none() && !self.insecure {
             let reason = format!(
                 "plaintext gRPC on {listen} is open to the network; serve on a loopback address, set up [server.tls], or \
-                 say insecure = true (--insecure) if something else protects it"
+                 set insecure = true (--insecure) if something else protects it"
             );
             return Err(ConfigError::new("server.listen", reason));
         }
@@ -112,12 +112,12 @@ fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     parse(from, |text| parse_listen(text).map_err(|reason| format!("{text:?}: {reason}")))
 }
 
-/// Where the admin port is.
+/// The address of the admin port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admin {
-    /// Nowhere.
+    /// No admin port.
     Off,
-    /// Here.
+    /// At this address.
     At(SocketAddr),
 }
 
@@ -158,7 +158,7 @@ impl<'de> Deserialize<'de> for Admin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
-pub struct Socket {
+pub struct SocketSection {
     pub path: PathBuf,
     #[serde(default = "default_mode", serialize_with = "octal", deserialize_with = "mode")]
     pub mode: u32,
@@ -206,14 +206,14 @@ fn id_of(name: &str, file: &str) -> Result<Option<u32>, String> {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
     });
-    number.map(Some).ok_or_else(|| format!("{name:?} is not in {file}; a number is always right"))
+    number.map(Some).ok_or_else(|| format!("{name:?} is not in {file}; use a number"))
 }
 
 /// `[server.web]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
-pub struct Web {
+pub struct WebSection {
     pub allowed_origins: Vec<Origin>,
 }
 

@@ -68,7 +68,7 @@ fn flags_for_the_default_pool_are_a_mistake_where_the_file_has_only_others() {
     ] {
         let error = with_overrides(file, &overrides).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{flag} (or PEERSTATUS_")), "{error}");
-        assert!(error.contains("the pool \"default\", which the file does not have"), "{error}");
+        assert!(error.contains("the pool \"default\", which the file does not define"), "{error}");
         assert_eq!(with_overrides("", &overrides).unwrap().pools.len(), 1);
     }
 }
@@ -192,7 +192,12 @@ fn what_can_be_changed_live_is_told_and_what_cannot_is_named() {
             true,
         ),
         ("", "[history]\nchanges = 99", vec!["history.changes"], true),
-        (pool, "[[pool]]\nname = \"b\"", vec!["pool \"b\", which is new", "pool \"a\", which is gone"], true),
+        (
+            pool,
+            "[[pool]]\nname = \"b\"",
+            vec!["pool \"b\", which is new", "pool \"a\", which was removed"],
+            true,
+        ),
         (
             pool,
             &format!(

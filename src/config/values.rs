@@ -1,10 +1,10 @@
-//! Values as the file writes them, for fields whose own types know nothing of it.
+//! Serde formats for values in the file, for types without one of their own.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-/// A text that has to be parsed.
+/// Deserializes a string and parses it.
 pub(super) fn parse<'de, D, T, E>(
     deserializer: D,
     parse: impl FnOnce(&str) -> Result<T, E>,

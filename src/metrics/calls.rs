@@ -35,14 +35,14 @@ const CODES: [&str; 17] = [
     "DataLoss",
     "Unauthenticated",
 ];
-/// The code of a call whose client disconnects.
+/// The code of a call whose client disconnects first.
 const CANCELLED: usize = 1;
-/// The code for numbers that are none.
+/// The code for unknown numbers.
 const UNKNOWN: usize = 2;
 
 /// Which side of a method streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum MethodKind {
     /// Neither.
     #[default]
     Unary,
@@ -54,7 +54,7 @@ pub enum Kind {
     BidiStream,
 }
 
-impl Kind {
+impl MethodKind {
     /// Of a method with these streams.
     #[must_use]
     pub const fn of(client: bool, server: bool) -> Self {
@@ -66,7 +66,7 @@ impl Kind {
         }
     }
 
-    const fn word(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Unary => "unary",
             Self::ClientStream => "client_stream",
@@ -78,8 +78,8 @@ impl Kind {
 
 /// The metrics of one method.
 #[derive(Debug, Default)]
-pub struct Method {
-    kind: Kind,
+pub struct MethodMetrics {
+    kind: MethodKind,
     service: String,
     name: String,
     started: AtomicU64,
@@ -88,14 +88,14 @@ pub struct Method {
     handled: [AtomicU64; CODES.len()],
 }
 
-impl Method {
-    fn new(kind: Kind, service: &str, name: &str) -> Arc<Self> {
+impl MethodMetrics {
+    fn new(kind: MethodKind, service: &str, name: &str) -> Arc<Self> {
         Arc::new(Self { kind, service: service.to_owned(), name: name.to_owned(), ..Self::default() })
     }
 
     /// Which side streams.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> MethodKind {
         self.kind
     }
 
@@ -111,7 +111,7 @@ impl Method {
 
     const fn labels(&self) -> [(&str, &str); 3] {
         [
-            ("grpc_type", self.kind.word()),
+            ("grpc_type", self.kind.as_str()),
             ("grpc_service", self.service.as_str()),
             ("grpc_method", self.name.as_str()),
         ]
@@ -121,14 +121,14 @@ impl Method {
 /// A call in progress. Dropping it counts its end: with the code that was set, or as cancelled.
 #[derive(Debug)]
 pub struct Call {
-    method: Arc<Method>,
+    method: Arc<MethodMetrics>,
     code: usize,
 }
 
 impl Call {
     /// Its method.
     #[must_use]
-    pub const fn method(&self) -> &Arc<Method> {
+    pub const fn method(&self) -> &Arc<MethodMetrics> {
         &self.method
     }
 
@@ -148,20 +148,21 @@ impl Drop for Call {
 
 /// The metrics of all methods.
 #[derive(Debug)]
-pub struct Calls {
+pub struct CallMetrics {
     /// By path.
-    methods: BTreeMap<String, Arc<Method>>,
+    methods: BTreeMap<String, Arc<MethodMetrics>>,
     /// Unknown methods together, because clients can make up any number of them.
-    other: Arc<Method>,
+    other: Arc<MethodMetrics>,
 }
 
-impl Calls {
+impl CallMetrics {
     /// For these methods: service, name and kind.
     #[must_use]
-    pub fn new<'a>(methods: impl IntoIterator<Item = (&'a str, &'a str, Kind)>) -> Arc<Self> {
-        let entry = |(service, name, kind)| (format!("/{service}/{name}"), Method::new(kind, service, name));
+    pub fn new<'a>(methods: impl IntoIterator<Item = (&'a str, &'a str, MethodKind)>) -> Arc<Self> {
+        let entry =
+            |(service, name, kind)| (format!("/{service}/{name}"), MethodMetrics::new(kind, service, name));
         let methods = methods.into_iter().map(entry).collect();
-        Arc::new(Self { methods, other: Method::new(Kind::Unary, "unknown", "unknown") })
+        Arc::new(Self { methods, other: MethodMetrics::new(MethodKind::Unary, "unknown", "unknown") })
     }
 
     /// Counts the start of a call.
@@ -172,7 +173,7 @@ impl Calls {
         Call { method: Arc::clone(method), code: CANCELLED }
     }
 
-    fn all(&self) -> impl Iterator<Item = &Method> {
+    fn all(&self) -> impl Iterator<Item = &MethodMetrics> {
         self.methods.values().chain([&self.other]).map(|method| &**method)
     }
 
@@ -181,7 +182,7 @@ impl Calls {
         encoder: &mut DescriptorEncoder<'_>,
         name: &str,
         help: &str,
-        number: impl Fn(&Method) -> u64,
+        number: impl Fn(&MethodMetrics) -> u64,
     ) -> Result<(), fmt::Error> {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         for method in self.all() {
@@ -193,7 +194,7 @@ impl Calls {
     }
 }
 
-impl Collector for Calls {
+impl Collector for CallMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         self.each(&mut encoder, "grpc_server_started", "Calls that began.", |method| {
             method.started.load(Relaxed)
@@ -204,7 +205,7 @@ impl Collector for Calls {
         self.each(&mut encoder, "grpc_server_msg_sent", "Messages to clients.", |method| {
             method.sent.load(Relaxed)
         })?;
-        let help = "Calls that ended; those whose client went away first with Canceled.";
+        let help = "Calls that ended; with Canceled if the client disconnected first.";
         let mut family = encoder.encode_descriptor("grpc_server_handled", help, None, MetricType::Counter)?;
         for method in self.all() {
             for (number, code) in method.handled.iter().zip(CODES) {
@@ -229,8 +230,8 @@ mod tests {
 
     #[test]
     fn a_call_is_counted_when_it_begins_and_when_it_ends() {
-        let methods = [("a.B", "Get", Kind::Unary), ("a.B", "Watch", Kind::ServerStream)];
-        let calls = Calls::new(methods);
+        let methods = [("a.B", "Get", MethodKind::Unary), ("a.B", "Watch", MethodKind::ServerStream)];
+        let calls = CallMetrics::new(methods);
         let mut get = calls.begin("/a.B/Get");
         get.method().received(1);
         get.method().sent(1);

@@ -11,14 +11,14 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// Interval of the timestamps: people notice a lag of this order.
-const EVERY: Duration = Duration::from_millis(250);
+/// Interval of the timestamps: short enough to see a lag that users notice.
+const INTERVAL: Duration = Duration::from_millis(250);
 
 /// The timestamps of one event loop.
 #[derive(Debug)]
 pub struct LoopMonitor {
-    begun: Instant,
-    /// Time of the last timestamp, in nanoseconds after `begun`.
+    started: Instant,
+    /// Time of the last timestamp, in nanoseconds after `started`.
     last: AtomicU64,
     /// How late it was, in nanoseconds.
     lag: AtomicU64,
@@ -26,18 +26,18 @@ pub struct LoopMonitor {
 
 impl LoopMonitor {
     /// Writes the timestamps, forever. Run it on the event loop to monitor.
-    pub async fn keep(self: Arc<Self>) {
+    pub async fn run(self: Arc<Self>) {
         loop {
-            let due = Instant::now() + EVERY;
+            let due = Instant::now() + INTERVAL;
             sleep_until(due).await;
             let now = Instant::now();
             self.lag.store(nanos(now - due), Relaxed);
-            self.last.store(nanos(now - self.begun), Relaxed);
+            self.last.store(nanos(now - self.started), Relaxed);
         }
     }
 
-    fn since(&self) -> Duration {
-        self.begun.elapsed().saturating_sub(Duration::from_nanos(self.last.load(Relaxed)))
+    fn since_last_run(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_nanos(self.last.load(Relaxed)))
     }
 }
 
@@ -53,29 +53,32 @@ impl LoopMonitors {
     /// Adds an event loop.
     #[must_use]
     pub fn add(&self) -> Arc<LoopMonitor> {
-        let turn =
-            Arc::new(LoopMonitor { begun: Instant::now(), last: AtomicU64::new(0), lag: AtomicU64::new(0) });
-        self.0.lock().push(Arc::clone(&turn));
-        turn
+        let monitor = Arc::new(LoopMonitor {
+            started: Instant::now(),
+            last: AtomicU64::new(0),
+            lag: AtomicU64::new(0),
+        });
+        self.0.lock().push(Arc::clone(&monitor));
+        monitor
     }
 
     /// The time since the oldest of the last timestamps.
     #[must_use]
-    pub fn since(&self) -> Duration {
-        self.0.lock().iter().map(|turn| turn.since()).max().unwrap_or_default()
+    pub fn since_last_run(&self) -> Duration {
+        self.0.lock().iter().map(|monitor| monitor.since_last_run()).max().unwrap_or_default()
     }
 
     /// When all event loops had last run.
     #[must_use]
-    pub fn last(&self) -> SystemTime {
+    pub fn last_run(&self) -> SystemTime {
         let now = SystemTime::now();
-        now.checked_sub(self.since()).unwrap_or(now)
+        now.checked_sub(self.since_last_run()).unwrap_or(now)
     }
 
     /// The lag of the latest event loop.
     #[must_use]
     pub fn lag(&self) -> Duration {
-        let lag = self.0.lock().iter().map(|turn| turn.lag.load(Relaxed)).max();
+        let lag = self.0.lock().iter().map(|monitor| monitor.lag.load(Relaxed)).max();
         Duration::from_nanos(lag.unwrap_or_default())
     }
 }
@@ -88,25 +91,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_does_not_turn_is_seen_beside_one_that_does() {
-        let turns = LoopMonitors::default();
-        assert_eq!(turns.since(), Duration::ZERO);
-        let task = tokio::spawn(turns.add().keep());
+        let monitors = LoopMonitors::default();
+        assert_eq!(monitors.since_last_run(), Duration::ZERO);
+        let task = tokio::spawn(monitors.add().run());
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert!(turns.since() <= EVERY, "{:?}", turns.since());
-        let _stuck = turns.add();
+        assert!(monitors.since_last_run() <= INTERVAL, "{:?}", monitors.since_last_run());
+        let _stuck = monitors.add();
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert!(turns.since() >= Duration::from_secs(3));
+        assert!(monitors.since_last_run() >= Duration::from_secs(3));
         task.abort();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_late_turn_is_a_lag() {
-        let turns = LoopMonitors::default();
-        let task = tokio::spawn(turns.add().keep());
+        let monitors = LoopMonitors::default();
+        let task = tokio::spawn(monitors.add().run());
         tokio::task::yield_now().await;
-        advance(EVERY + Duration::from_secs(1)).await;
+        advance(INTERVAL + Duration::from_secs(1)).await;
         tokio::task::yield_now().await;
-        assert!(turns.lag() >= Duration::from_secs(1), "{:?}", turns.lag());
+        assert!(monitors.lag() >= Duration::from_secs(1), "{:?}", monitors.lag());
         task.abort();
     }
 }

@@ -32,7 +32,7 @@ struct TransitionLabels {
 
 /// A change of a peer's status or reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
+pub struct PeerTransition {
     /// The previous status; `None` for a new peer.
     pub from: Option<PeerStatus>,
     /// The new status.
@@ -43,14 +43,14 @@ pub struct Transition {
 
 /// The metrics of all pools. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Peers {
+pub struct PeerMetrics {
     transitions: Family<TransitionLabels, Counter>,
     attempts: Family<PoolLabel, Counter>,
     handshakes: Family<PoolLabel, Histogram, fn() -> Histogram>,
     to_ready: Family<PoolLabel, Histogram, fn() -> Histogram>,
 }
 
-impl Default for Peers {
+impl Default for PeerMetrics {
     fn default() -> Self {
         Self {
             transitions: Family::default(),
@@ -61,12 +61,12 @@ impl Default for Peers {
     }
 }
 
-impl Peers {
+impl PeerMetrics {
     /// The metrics of one pool.
     #[must_use]
-    pub fn of(&self, pool: Arc<str>) -> Pool {
+    pub fn of(&self, pool: Arc<str>) -> PoolMetrics {
         let label = PoolLabel { pool: Arc::clone(&pool) };
-        Pool {
+        PoolMetrics {
             pool,
             transitions: self.transitions.clone(),
             attempts: self.attempts.get_or_create_owned(&label),
@@ -81,17 +81,17 @@ impl Peers {
         registry.register("opflex_peer_transitions", help, self.transitions.clone());
         let help = "Attempts to connect to a peer";
         registry.register("opflex_peer_connect_attempts", help, self.attempts.clone());
-        let help = "From the TCP connection to READY, TLS included";
+        let help = "Time from the TCP connection to READY, including TLS";
         let handshakes = self.handshakes.clone();
         registry.register_with_unit("opflex_peer_handshake", help, Unit::Seconds, handshakes);
-        let help = "From when a peer was added, lost or asked for again to READY";
+        let help = "Time from adding, losing or resetting a peer to READY";
         registry.register_with_unit("opflex_peer_time_to_ready", help, Unit::Seconds, self.to_ready.clone());
     }
 }
 
 /// The metrics of one pool. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Pool {
+pub struct PoolMetrics {
     pool: Arc<str>,
     transitions: Family<TransitionLabels, Counter>,
     attempts: Counter,
@@ -99,9 +99,9 @@ pub struct Pool {
     to_ready: Histogram,
 }
 
-impl Pool {
+impl PoolMetrics {
     /// Counts a published change.
-    pub fn moved(&self, transition: Transition) {
+    pub fn moved(&self, transition: PeerTransition) {
         let labels = TransitionLabels {
             pool: Arc::clone(&self.pool),
             from: LowercaseLabel(transition.from.map_or("none", PeerStatus::as_str)),
@@ -121,7 +121,7 @@ impl Pool {
         self.handshakes.observe(after.as_secs_f64());
     }
 
-    /// Records the time from when a peer was added, lost or asked for again to READY.
+    /// Records the time from adding, losing or resetting a peer to READY.
     pub fn became_ready(&self, after: Duration) {
         self.to_ready.observe(after.as_secs_f64());
     }

@@ -7,7 +7,7 @@ use prometheus_client::{
 
 /// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
+pub enum ReloadResult {
     /// Something was changed.
     Applied,
     /// Nothing that can be changed at runtime differs.
@@ -18,20 +18,20 @@ pub enum Reload {
 
 /// The results of reloads. Clones share them.
 #[derive(Clone, Debug)]
-pub struct Reloads(Family<[(&'static str, &'static str); 1], Counter>);
+pub struct ReloadMetrics(Family<[(&'static str, &'static str); 1], Counter>);
 
-impl Default for Reloads {
+impl Default for ReloadMetrics {
     /// All results exist from the start, so that rates begin at zero.
     fn default() -> Self {
         let reloads = Family::default();
-        for reload in [Reload::Applied, Reload::Unchanged, Reload::Refused] {
+        for reload in [ReloadResult::Applied, ReloadResult::Unchanged, ReloadResult::Refused] {
             drop(reloads.get_or_create(&reload.labels()));
         }
         Self(reloads)
     }
 }
 
-impl Reload {
+impl ReloadResult {
     const fn labels(self) -> [(&'static str, &'static str); 1] {
         let result = match self {
             Self::Applied => "applied",
@@ -42,9 +42,9 @@ impl Reload {
     }
 }
 
-impl Reloads {
+impl ReloadMetrics {
     /// Counts a reload.
-    pub fn count(&self, reload: Reload) {
+    pub fn count(&self, reload: ReloadResult) {
         self.0.get_or_create(&reload.labels()).inc();
     }
 

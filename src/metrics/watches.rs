@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 
 use super::LowercaseLabel;
-use crate::status::{AttachKind, End, ResetReason};
+use crate::status::{AttachKind, EndReason, ResetReason};
 
 /// Upper bounds in seconds: from one change for one client to a client that is a minute behind.
 const BOUNDS: [f64; 17] = [
@@ -19,31 +19,31 @@ const BOUNDS: [f64; 17] = [
 
 const ATTACHES: [AttachKind; 4] =
     [AttachKind::Takeover, AttachKind::Resumed, AttachKind::Ephemeral, AttachKind::New];
-const DETACHES: [Detach; 8] = [
-    Detach::ClientGone,
-    Detach::Ended(End::Destroyed),
-    Detach::Ended(End::TakenOver),
-    Detach::Ended(End::Draining),
-    Detach::Synced,
-    Detach::Ended(End::Overflow),
-    Detach::Expired,
-    Detach::Revoked,
+const DETACHES: [DetachReason; 8] = [
+    DetachReason::ClientGone,
+    DetachReason::Ended(EndReason::Destroyed),
+    DetachReason::Ended(EndReason::TakenOver),
+    DetachReason::Ended(EndReason::Draining),
+    DetachReason::Synced,
+    DetachReason::Ended(EndReason::Overflow),
+    DetachReason::Expired,
+    DetachReason::Revoked,
 ];
 const RESETS: [ResetReason; 3] = [ResetReason::Overflow, ResetReason::Compacted, ResetReason::EpochChanged];
 
 /// Why a stream was detached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detach {
-    /// The client or its connection is gone.
+pub enum DetachReason {
+    /// The client ended the stream or disconnected.
     ClientGone,
-    /// It was to end once the client is up to date.
+    /// The client asked for the stream to end after the initial sync.
     Synced,
     /// The client's credentials expired.
     Expired,
-    /// The client's credentials are not accepted any more.
+    /// The client's credentials are no longer accepted.
     Revoked,
     /// The service ended it.
-    Ended(End),
+    Ended(EndReason),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,17 +88,17 @@ impl WatchMetrics {
     }
 
     /// A stream was detached.
-    pub fn detached(&self, reason: Detach) {
+    pub fn detached(&self, reason: DetachReason) {
         self.0.detaches.get_or_create(&detach_label(reason)).inc();
     }
 
-    /// A stream started over; its snapshot replaced so many changes.
+    /// A stream started over; its snapshot replaced `missed` changes.
     pub fn reset(&self, reason: ResetReason, missed: u64) {
         self.0.resets.get_or_create(&reset_label(reason)).inc();
         self.0.missed.inc_by(missed);
     }
 
-    /// So many changes were handed to the transport, the oldest of which is that old.
+    /// Records `count` changes handed to the transport, with the `age` of the oldest.
     pub fn delivered(&self, age: Duration, count: usize) {
         (0..count).for_each(|_| self.0.delivery.observe(age.as_secs_f64()));
     }
@@ -111,9 +111,9 @@ impl WatchMetrics {
         registry.register("opflex_peerstatus_detaches", "Streams that ended", detaches.clone());
         let help = "Streams that had to start over from a snapshot";
         registry.register("opflex_peerstatus_resets", help, resets.clone());
-        let help = "Changes that were replaced by snapshots then";
+        let help = "Changes that clients missed because a snapshot replaced them";
         registry.register("opflex_peerstatus_missed_changes", help, missed.clone());
-        let help = "From when a change was observed to when it was handed to the transport of a client";
+        let help = "Time from observing a change to handing it to the transport of a client";
         registry.register_with_unit("opflex_peerstatus_delivery", help, Unit::Seconds, delivery.clone());
     }
 }
@@ -128,16 +128,16 @@ const fn attach_label(kind: AttachKind) -> KindLabel {
     KindLabel { kind: LowercaseLabel(kind) }
 }
 
-const fn detach_label(reason: Detach) -> ReasonLabel {
+const fn detach_label(reason: DetachReason) -> ReasonLabel {
     let reason = match reason {
-        Detach::ClientGone => "client_gone",
-        Detach::Synced => "synced",
-        Detach::Expired => "expired",
-        Detach::Revoked => "revoked",
-        Detach::Ended(End::Destroyed) => "destroyed",
-        Detach::Ended(End::TakenOver) => "taken_over",
-        Detach::Ended(End::Draining) => "draining",
-        Detach::Ended(End::Overflow) => "overflow",
+        DetachReason::ClientGone => "client_gone",
+        DetachReason::Synced => "synced",
+        DetachReason::Expired => "expired",
+        DetachReason::Revoked => "revoked",
+        DetachReason::Ended(EndReason::Destroyed) => "destroyed",
+        DetachReason::Ended(EndReason::TakenOver) => "taken_over",
+        DetachReason::Ended(EndReason::Draining) => "draining",
+        DetachReason::Ended(EndReason::Overflow) => "overflow",
     };
     ReasonLabel { reason: LowercaseLabel(reason) }
 }

@@ -28,13 +28,13 @@ pub(super) enum Incoming {
 }
 
 /// The limits of one listening socket.
-pub(super) struct Limits {
+pub(super) struct SocketLimits {
     pub(super) connections: Arc<Semaphore>,
     pub(super) handshakes: Arc<EvictingLimit>,
     pub(super) keepalive: Keepalive,
 }
 
-/// An accepted connection, with its place among all and among those whose handshake is not complete.
+/// An accepted connection, with its permit and its handshake slot.
 pub(super) struct AcceptedConn {
     pub(super) stream: Stream,
     pub(super) permit: OwnedSemaphorePermit,
@@ -54,7 +54,7 @@ pub(super) enum Stream {
 /// A thread has ended.
 pub(super) async fn accept(
     incoming: &Incoming,
-    limits: &Limits,
+    limits: &SocketLimits,
     threads: &Threads,
 ) -> Result<(), ThreadEnded> {
     loop {
@@ -62,12 +62,12 @@ pub(super) async fn accept(
         let Ok(permit) = Arc::clone(&limits.connections).acquire_owned().await else { return Ok(()) };
         match incoming.accept(limits.keepalive).await {
             Ok(stream) => {
-                // Begun here, so that the oldest is the first accepted, whichever thread serves it.
+                // Taken here, so that slots are ordered by time of accept, whichever thread serves the connection.
                 let handshake = limits.handshakes.begin();
                 threads.assign(AcceptedConn { stream, permit, handshake }).await?;
             }
             Err(error) => {
-                warn!(%error, "a connection could not be accepted");
+                warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_RETRY_DELAY).await;
             }
         }

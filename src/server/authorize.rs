@@ -7,18 +7,18 @@ use parking_lot::RwLock;
 use tonic::{Code, Status};
 
 use crate::{
-    auth::{Auth, AuthorizedCalls, Caller, ConnectionInfo, Credentials, Refusal, Revocation, Role},
+    auth::{AccessRole, Auth, AuthorizedCalls, Caller, ConnectionInfo, Credentials, Refusal, Revocation},
     error_info,
     tls::ServerTls,
 };
 
-/// What a method requires of its caller.
+/// The permission that a method requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Nothing; the caller is not authenticated.
-    Anybody,
+    Public,
     /// A role.
-    Role(Role),
+    Role(AccessRole),
 }
 
 /// The TLS and authentication settings in effect. Replacing them affects new connections and requests at once, and calls
@@ -58,7 +58,7 @@ impl Access {
     /// Whether remote clients can be authenticated at all.
     #[must_use]
     pub fn accepts_remote(&self) -> bool {
-        self.auth().knows_others() || self.tls().is_some_and(|tls| tls.asks_clients())
+        self.auth().accepts_remote() || self.tls().is_some_and(|tls| tls.requests_certificates())
     }
 
     /// Reads files that have changed, and ends calls whose callers are no longer authorized. Call it every second or so.
@@ -67,14 +67,14 @@ impl Access {
             let _ = tls.config();
         }
         let auth = self.auth();
-        auth.look();
+        auth.check_files();
         self.calls.recheck(auth, SystemTime::now());
     }
 
     /// The caller of a request, unless its role does not suffice.
     pub(super) fn authorize(
         &self,
-        required: Role,
+        required: AccessRole,
         headers: &HeaderMap,
         connection: &ConnectionInfo,
     ) -> Result<Caller, Refusal> {
@@ -87,10 +87,10 @@ impl Access {
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let authorization = given.next().map(HeaderValue::as_bytes);
         if given.next().is_some() {
-            return Err(Refusal::Invalid("there is more than one authorization"));
+            return Err(Refusal::Invalid("there is more than one authorization header"));
         }
         let (is_local, certificate) = (connection.is_local, connection.certificate.as_deref());
-        self.auth().who(&Credentials { is_local, certificate, authorization }, SystemTime::now())
+        self.auth().authenticate(&Credentials { is_local, certificate, authorization }, SystemTime::now())
     }
 
     /// Registers a call, to end it when its caller is no longer authorized.
@@ -99,8 +99,8 @@ impl Access {
     }
 }
 
-/// The status that a refused caller gets.
-pub(super) fn refused(refusal: &Refusal) -> Status {
+/// The status for a refused caller.
+pub(super) fn refusal_status(refusal: &Refusal) -> Status {
     let (code, reason) = match refusal {
         Refusal::Missing => (Code::Unauthenticated, "CREDENTIALS_MISSING"),
         Refusal::Invalid(_) => (Code::Unauthenticated, "CREDENTIALS_INVALID"),

@@ -32,13 +32,13 @@ use crate::auth::ConnectionInfo;
 
 /// From accepting a connection to the first request line (HTTP/1.1) or the preface (HTTP/2), TLS included.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Length of the HTTP/2 preface. The handshake is complete after so many bytes.
+/// Length of the HTTP/2 preface. The handshake is complete after this many bytes.
 const PREFACE: usize = 24;
-/// Bytes that are read from a connection per poll of its task. h2 reads for as long as there is input, so a client that
-/// floods it with small frames would block the thread.
-const TURN: u64 = 2 * 1024;
+/// Bytes read from a connection per poll of its task. h2 reads as long as there is input, so a flood of small frames
+/// would block the thread.
+const READ_BUDGET: u64 = 2 * 1024;
 
-/// Why a connection ended, if not in order.
+/// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error("no complete handshake within {HANDSHAKE_TIMEOUT:?}")]
@@ -109,19 +109,19 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
     PendingHandshake { slot, deadline, close }: PendingHandshake<'_>,
 ) -> Result<(), ConnectionError> {
     let (evicted, (complete_tx, complete)) = (slot.evicted().clone(), oneshot::channel());
-    let turn = Rc::new(Cell::new(TURN));
+    let budget = Rc::new(Cell::new(READ_BUDGET));
     let handshake = Some((slot, complete_tx));
-    let io = ConnectionIo { io: stream.take(TURN), turn: Rc::clone(&turn), read: 0, handshake };
+    let io = ConnectionIo { io: stream.take(READ_BUDGET), budget: Rc::clone(&budget), read: 0, handshake };
     let mut http = pin!(worker.http.serve_connection(TokioIo::new(io), worker.service(info)));
-    let in_turn = poll_fn(|cx| {
-        turn.set(TURN);
+    let until_handshake = poll_fn(|cx| {
+        budget.set(READ_BUDGET);
         http.as_mut().poll(cx)
     });
     tokio::select! {
         biased;
-        ended = in_turn => return Ok(ended?),
+        ended = until_handshake => return Ok(ended?),
         _ = complete => {}
-        error = given_up(deadline, &evicted, close) => return Err(error),
+        error = handshake_failure(deadline, &evicted, close) => return Err(error),
     }
     let (mut closing, mut is_shut_down) = (worker.closing.add(), false);
     // Checking a flag at each poll is cheaper than a select of two futures.
@@ -131,7 +131,7 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
             is_shut_down = true;
             http.as_mut().graceful_shutdown();
         }
-        turn.set(TURN);
+        budget.set(READ_BUDGET);
         http.as_mut().poll(cx)
     });
     Ok(until_closed.await?)
@@ -150,13 +150,13 @@ impl PendingHandshake<'_> {
         tokio::select! {
             biased;
             done = part => Ok(done?),
-            error = given_up(self.deadline, self.slot.evicted(), self.close) => Err(error),
+            error = handshake_failure(self.deadline, self.slot.evicted(), self.close) => Err(error),
         }
     }
 }
 
-/// Resolves when a handshake has to end.
-async fn given_up(
+/// Resolves when a handshake has to be aborted.
+async fn handshake_failure(
     deadline: Instant,
     evicted: &CancellationToken,
     close: &CancellationToken,
@@ -169,11 +169,11 @@ async fn given_up(
     }
 }
 
-/// A byte stream of which at most [`TURN`] bytes are read per poll. The handshake is complete after [`PREFACE`] bytes.
+/// A byte stream of which at most [`READ_BUDGET`] bytes are read per poll. The handshake is complete after [`PREFACE`] bytes.
 struct ConnectionIo<T> {
     io: Take<T>,
     /// Bytes that may still be read in this poll.
-    turn: Rc<Cell<u64>>,
+    budget: Rc<Cell<u64>>,
     /// Bytes read during the handshake.
     read: usize,
     handshake: Option<(Slot, oneshot::Sender<()>)>,
@@ -185,14 +185,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.turn.get() == 0 {
+        if self.budget.get() == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let (before, turn) = (buf.filled().len(), self.turn.get());
-        self.io.set_limit(turn);
+        let (before, budget) = (buf.filled().len(), self.budget.get());
+        self.io.set_limit(budget);
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        self.turn.set(self.io.limit());
+        self.budget.set(self.io.limit());
         if self.handshake.is_some() {
             self.read += buf.filled().len() - before;
             if self.read >= PREFACE

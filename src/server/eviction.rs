@@ -1,5 +1,5 @@
-//! Limits for handshakes and calls without credentials. When all slots are taken, the oldest is evicted: nobody waits for
-//! a slot, and only a stalled client keeps one for long enough to be the oldest.
+//! Limits for handshakes and calls without credentials. When all slots are taken, the oldest is evicted: a new client
+//! never waits, and only a stalled one keeps its slot for long enough to become the oldest.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,7 +29,7 @@ pub(super) struct Slot {
 }
 
 impl EvictingLimit {
-    /// With so many slots, at least one.
+    /// With `limit` slots, at least one.
     pub(super) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit: limit.max(1), slots: Mutex::default() })
     }

@@ -22,15 +22,15 @@ use tower_http::cors::CorsLayer;
 
 use self::{auth::Authorization, call::CallLimits};
 use super::{Access, Permission, WebSettings};
-use crate::metrics::Calls;
+use crate::metrics::CallMetrics;
 
-/// What the layers know of the methods of the API.
+/// The description of the API that the layers use.
 #[derive(Clone)]
 pub struct Methods {
     /// The permission that the method of a path requires.
     pub permission: fn(&str) -> Permission,
     /// The kinds and the metrics of the methods.
-    pub calls: Arc<Calls>,
+    pub calls: Arc<CallMetrics>,
     /// Most bytes of a request message.
     pub max_request: usize,
 }

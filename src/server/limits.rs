@@ -1,4 +1,4 @@
-//! Limits on the memory that is held for clients.
+//! Limits on the memory for requests and responses of clients.
 
 use std::{
     pin::pin,
@@ -11,18 +11,18 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// Bytes held for all clients: so many of incomplete requests, as many of unsent responses, and as many of streams.
-const TOTAL: usize = 64 * 1024 * 1024;
+/// Bytes reserved for all clients, separately for incomplete requests, unsent responses and streams.
+const TOTAL_LIMIT: usize = 64 * 1024 * 1024;
 /// Bytes of incomplete requests per connection, and of unsent responses above which its next request waits.
-const PER_CONNECTION: usize = 1024 * 1024;
-/// Bytes per connection that are granted even if the total is exhausted, so that modest clients are never refused.
-const RESERVED: usize = 128 * 1024;
+const CONNECTION_LIMIT: usize = 1024 * 1024;
+/// Bytes per connection that are granted even if the total is exhausted, so that clients below it are never rejected.
+const CONNECTION_MINIMUM: usize = 128 * 1024;
 /// Smaller parts of responses are not counted: h2 itself takes more per stream.
-const UNCOUNTED: usize = 1024;
+const MIN_COUNTED: usize = 1024;
 
-/// Bytes held for all clients, or for one connection.
+/// Bytes reserved for all clients, or for one connection.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct ByteBudget {
     /// Of incomplete requests.
     requests: AtomicUsize,
     /// Of unsent responses.
@@ -31,16 +31,16 @@ pub(super) struct Held {
     streams: AtomicUsize,
 }
 
-/// Bytes held for one connection; they also count for all clients.
+/// Bytes reserved for one connection; they also count for all clients.
 #[derive(Debug)]
 pub(super) struct ConnectionMemory {
-    all: Arc<Held>,
-    own: Held,
-    /// Notified when responses were sent.
+    all: Arc<ByteBudget>,
+    own: ByteBudget,
+    /// Notified when responses have been sent.
     sent: Notify,
 }
 
-/// What a part of a response belongs to.
+/// The kind of response that data belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outgoing {
     /// A response to one request. While much of it is unsent, the next request of its connection waits.
@@ -51,12 +51,12 @@ pub(super) enum Outgoing {
 
 /// The limit on memory is reached.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the service holds as much for clients as it may")]
+#[error("the memory limit for requests and responses is reached")]
 pub(super) struct MemoryExhausted;
 
-impl Held {
-    const fn outgoing(&self, what: Outgoing) -> &AtomicUsize {
-        match what {
+impl ByteBudget {
+    const fn outgoing(&self, kind: Outgoing) -> &AtomicUsize {
+        match kind {
             Outgoing::Response => &self.responses,
             Outgoing::Stream => &self.streams,
         }
@@ -65,7 +65,7 @@ impl Held {
 
 /// Reserves bytes, if that is within the limits.
 fn reserve(all: &AtomicUsize, own: &AtomicUsize, bytes: usize) -> Result<(), MemoryExhausted> {
-    if all.load(Relaxed) + bytes > TOTAL && own.load(Relaxed) + bytes > RESERVED {
+    if all.load(Relaxed) + bytes > TOTAL_LIMIT && own.load(Relaxed) + bytes > CONNECTION_MINIMUM {
         return Err(MemoryExhausted);
     }
     all.fetch_add(bytes, Relaxed);
@@ -74,31 +74,31 @@ fn reserve(all: &AtomicUsize, own: &AtomicUsize, bytes: usize) -> Result<(), Mem
 }
 
 impl ConnectionMemory {
-    pub(super) fn new(all: Arc<Held>) -> Arc<Self> {
-        Arc::new(Self { all, own: Held::default(), sent: Notify::new() })
+    pub(super) fn new(all: Arc<ByteBudget>) -> Arc<Self> {
+        Arc::new(Self { all, own: ByteBudget::default(), sent: Notify::new() })
     }
 
     /// The reservation of one incomplete request.
-    pub(super) fn request(self: &Arc<Self>) -> RequestBytes {
-        RequestBytes { memory: Arc::clone(self), bytes: 0 }
+    pub(super) fn request(self: &Arc<Self>) -> RequestReservation {
+        RequestReservation { memory: Arc::clone(self), bytes: 0 }
     }
 
     /// Reserves memory for a part of a response until its last clone is dropped, those in hyper included.
-    pub(super) fn outgoing(self: &Arc<Self>, what: Outgoing, data: Bytes) -> Result<Bytes, MemoryExhausted> {
-        if data.len() < UNCOUNTED {
+    pub(super) fn outgoing(self: &Arc<Self>, kind: Outgoing, data: Bytes) -> Result<Bytes, MemoryExhausted> {
+        if data.len() < MIN_COUNTED {
             return Ok(data);
         }
-        reserve(self.all.outgoing(what), self.own.outgoing(what), data.len())?;
-        Ok(Bytes::from_owner(OutgoingBytes { memory: Arc::clone(self), what, data }))
+        reserve(self.all.outgoing(kind), self.own.outgoing(kind), data.len())?;
+        Ok(Bytes::from_owner(OutgoingReservation { memory: Arc::clone(self), kind, data }))
     }
 
     /// Waits until the client has read most of the responses to its earlier requests.
     pub(super) async fn ready(&self) {
         let mut sent = pin!(self.sent.notified());
         loop {
-            // Register first, then look: what is sent in between notifies.
+            // Registered before the check, so that no notification is missed.
             sent.as_mut().enable();
-            if self.own.responses.load(Relaxed) < PER_CONNECTION {
+            if self.own.responses.load(Relaxed) < CONNECTION_LIMIT {
                 return;
             }
             sent.as_mut().await;
@@ -109,16 +109,16 @@ impl ConnectionMemory {
 
 /// The bytes of one incomplete request. Dropping it releases them.
 #[derive(Debug)]
-pub(super) struct RequestBytes {
+pub(super) struct RequestReservation {
     memory: Arc<ConnectionMemory>,
     bytes: usize,
 }
 
-impl RequestBytes {
+impl RequestReservation {
     /// Reserves more bytes.
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), MemoryExhausted> {
         let ConnectionMemory { all, own, .. } = &*self.memory;
-        if own.requests.load(Relaxed) + bytes > PER_CONNECTION {
+        if own.requests.load(Relaxed) + bytes > CONNECTION_LIMIT {
             return Err(MemoryExhausted);
         }
         reserve(&all.requests, &own.requests, bytes)?;
@@ -127,7 +127,7 @@ impl RequestBytes {
     }
 }
 
-impl Drop for RequestBytes {
+impl Drop for RequestReservation {
     fn drop(&mut self) {
         self.memory.own.requests.fetch_sub(self.bytes, Relaxed);
         self.memory.all.requests.fetch_sub(self.bytes, Relaxed);
@@ -135,23 +135,23 @@ impl Drop for RequestBytes {
 }
 
 /// Owner of a part of a response. Dropping it releases its bytes.
-struct OutgoingBytes {
+struct OutgoingReservation {
     memory: Arc<ConnectionMemory>,
-    what: Outgoing,
+    kind: Outgoing,
     data: Bytes,
 }
 
-impl AsRef<[u8]> for OutgoingBytes {
+impl AsRef<[u8]> for OutgoingReservation {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
 }
 
-impl Drop for OutgoingBytes {
+impl Drop for OutgoingReservation {
     fn drop(&mut self) {
-        self.memory.all.outgoing(self.what).fetch_sub(self.data.len(), Relaxed);
-        let before = self.memory.own.outgoing(self.what).fetch_sub(self.data.len(), Relaxed);
-        if self.what == Outgoing::Response && before >= PER_CONNECTION {
+        self.memory.all.outgoing(self.kind).fetch_sub(self.data.len(), Relaxed);
+        let before = self.memory.own.outgoing(self.kind).fetch_sub(self.data.len(), Relaxed);
+        if self.kind == Outgoing::Response && before >= CONNECTION_LIMIT {
             self.memory.sent.notify_waiters();
         }
     }
@@ -171,36 +171,36 @@ mod tests {
 
     #[test]
     fn a_response_counts_until_the_last_part_of_it_is_dropped() {
-        let total = Arc::<Held>::default();
+        let total = Arc::<ByteBudget>::default();
         let memory = ConnectionMemory::new(Arc::clone(&total));
-        let mut response = memory.outgoing(Outgoing::Response, data(TOTAL)).unwrap();
+        let mut response = memory.outgoing(Outgoing::Response, data(TOTAL_LIMIT)).unwrap();
         let part = response.split_to(10);
-        assert_eq!(memory.outgoing(Outgoing::Response, data(RESERVED + 1)), Err(MemoryExhausted));
+        assert_eq!(memory.outgoing(Outgoing::Response, data(CONNECTION_MINIMUM + 1)), Err(MemoryExhausted));
         drop(response);
-        assert_eq!((total.responses.load(Relaxed), memory.ready().now_or_never()), (TOTAL, None));
+        assert_eq!((total.responses.load(Relaxed), memory.ready().now_or_never()), (TOTAL_LIMIT, None));
         drop(part);
         assert_eq!((total.responses.load(Relaxed), memory.ready().now_or_never()), (0, Some(())));
     }
 
     #[test]
     fn a_modest_connection_is_served_whatever_the_others_hold() {
-        let total = Arc::<Held>::default();
+        let total = Arc::<ByteBudget>::default();
         let [greedy, modest] = [(); 2].map(|()| ConnectionMemory::new(Arc::clone(&total)));
-        let _all = greedy.outgoing(Outgoing::Stream, data(TOTAL)).unwrap();
-        let _some = modest.outgoing(Outgoing::Stream, data(RESERVED)).unwrap();
-        assert_eq!(modest.outgoing(Outgoing::Stream, data(UNCOUNTED)), Err(MemoryExhausted));
-        assert!(modest.outgoing(Outgoing::Stream, data(UNCOUNTED - 1)).is_ok());
-        total.requests.store(TOTAL, Relaxed);
+        let _all = greedy.outgoing(Outgoing::Stream, data(TOTAL_LIMIT)).unwrap();
+        let _some = modest.outgoing(Outgoing::Stream, data(CONNECTION_MINIMUM)).unwrap();
+        assert_eq!(modest.outgoing(Outgoing::Stream, data(MIN_COUNTED)), Err(MemoryExhausted));
+        assert!(modest.outgoing(Outgoing::Stream, data(MIN_COUNTED - 1)).is_ok());
+        total.requests.store(TOTAL_LIMIT, Relaxed);
         let mut request = modest.request();
-        assert_eq!((request.add(RESERVED), request.add(1)), (Ok(()), Err(MemoryExhausted)));
+        assert_eq!((request.add(CONNECTION_MINIMUM), request.add(1)), (Ok(()), Err(MemoryExhausted)));
     }
 
     #[test]
     fn requests_of_one_connection_have_a_limit() {
-        let total = Arc::<Held>::default();
+        let total = Arc::<ByteBudget>::default();
         let memory = ConnectionMemory::new(Arc::clone(&total));
         let (mut one, mut other) = (memory.request(), memory.request());
-        assert_eq!((one.add(PER_CONNECTION), other.add(1)), (Ok(()), Err(MemoryExhausted)));
+        assert_eq!((one.add(CONNECTION_LIMIT), other.add(1)), (Ok(()), Err(MemoryExhausted)));
         drop(one);
         assert_eq!((other.add(1), total.requests.load(Relaxed)), (Ok(()), 1));
     }
@@ -208,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_wait_go_on_when_responses_were_sent() {
         let memory = ConnectionMemory::new(Arc::default());
-        let response = memory.outgoing(Outgoing::Response, data(PER_CONNECTION)).unwrap();
+        let response = memory.outgoing(Outgoing::Response, data(CONNECTION_LIMIT)).unwrap();
         let waiting = [(); 3].map(|()| {
             let memory = Arc::clone(&memory);
             tokio::spawn(async move { memory.ready().await })

@@ -19,7 +19,7 @@ const BACKLOG: i32 = 4096;
 /// Mode of the file until owner, group and mode are set.
 const PRIVATE: u32 = 0o600;
 
-/// Where the socket is, and who may connect.
+/// The path of the socket, and the permissions of its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SocketSettings {
     /// Its file.
@@ -35,11 +35,11 @@ pub struct SocketSettings {
 /// Why the socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Another process accepts connections there.
-    #[error("another process serves there")]
+    /// Another process listens on the path.
+    #[error("another process listens on it")]
     Taken,
     /// There is a file that is not a socket.
-    #[error("there is a file that is not a socket")]
+    #[error("the path is a file that is not a socket")]
     NotASocket,
     /// A system call failed.
     #[error("cannot {0}")]
@@ -55,20 +55,20 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    /// Binds the socket. One that a process has left behind is replaced.
+    /// Binds the socket. A stale socket file is replaced.
     ///
     /// # Errors
-    /// Another process serves there, there is another file, or a system call fails.
+    /// Another process listens on the path, it is another file, or a system call fails.
     pub fn bind(settings: &SocketSettings) -> Result<(UnixListener, Self), SocketError> {
         let failed = |what| move |error| SocketError::Io(what, error);
         let path = &settings.path;
-        make_room(path)?;
-        let socket = private_socket().map_err(failed("make a socket"))?;
+        remove_stale(path)?;
+        let socket = private_socket().map_err(failed("create a socket"))?;
         let address = SockAddr::unix(path).map_err(failed("use the path"))?;
         socket.bind(&address).map_err(failed("bind"))?;
-        let about = fs::symlink_metadata(path).map_err(failed("look at the socket"))?;
+        let metadata = fs::symlink_metadata(path).map_err(failed("read the socket file"))?;
         // From here on, an error removes the file.
-        let file = Self { path: path.clone(), id: (about.dev(), about.ino()) };
+        let file = Self { path: path.clone(), id: (metadata.dev(), metadata.ino()) };
         socket.listen(BACKLOG).map_err(failed("listen"))?;
         chown(path, settings.owner, settings.group).map_err(failed("set its owner and group"))?;
         let mode = Permissions::from_mode(settings.mode);
@@ -81,11 +81,11 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = |about: fs::Metadata| (about.dev(), about.ino()) == self.id;
+        let is_ours = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == self.id;
         if fs::symlink_metadata(&self.path).is_ok_and(is_ours)
             && let Err(error) = fs::remove_file(&self.path)
         {
-            warn!(path = %self.path.display(), %error, "the socket could not be removed");
+            warn!(path = %self.path.display(), %error, "cannot remove the socket");
         }
     }
 }
@@ -99,8 +99,8 @@ fn private_socket() -> io::Result<Socket> {
     Ok(Socket::from(OwnedFd::from(file)))
 }
 
-/// Fails if no process accepts connections there. EAGAIN means that one does, but its backlog is full.
-fn is_served(path: &Path) -> io::Result<()> {
+/// Fails if no process listens on the path. EAGAIN means that one does, but its backlog is full.
+fn connect_once(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&SockAddr::unix(path)?) {
@@ -109,19 +109,19 @@ fn is_served(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the socket of a process that is gone.
-fn make_room(path: &Path) -> Result<(), SocketError> {
+/// Removes the socket file of a process that no longer runs.
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(SocketError::Io("look at the path", error)),
-        Ok(about) if !about.file_type().is_socket() => return Err(SocketError::NotASocket),
+        Err(error) => return Err(SocketError::Io("read the path", error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(SocketError::NotASocket),
         Ok(_) => {}
     }
-    match is_served(path) {
+    match connect_once(path) {
         Ok(()) => Err(SocketError::Taken),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(|error| SocketError::Io("remove what is left of another", error))
+            fs::remove_file(path).map_err(|error| SocketError::Io("remove the stale socket", error))
         }
-        Err(error) => Err(SocketError::Io("find out whether somebody serves there", error)),
+        Err(error) => Err(SocketError::Io("check whether another process listens on it", error)),
     }
 }

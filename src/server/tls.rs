@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
-    auth::{Certificate, ConnectionInfo},
+    auth::{ClientCertificate, ConnectionInfo},
     tls::{self, ServerTls, explain},
 };
 
@@ -22,8 +22,8 @@ pub(super) async fn accept(
         None => error,
     })?;
     let certificates = stream.get_ref().1.peer_certificates();
-    let certificate = certificates
-        .and_then(<[_]>::first)
-        .map(|shown| Arc::new(Certificate { holder: tls::holder(shown), expires: tls::not_after(shown) }));
+    let certificate = certificates.and_then(<[_]>::first).map(|shown| {
+        Arc::new(ClientCertificate { holder: tls::holder(shown), expires: tls::not_after(shown) })
+    });
     Ok((stream, ConnectionInfo { certificate, ..info }))
 }

@@ -1,4 +1,4 @@
-//! Discards what is unread of a request when its response is ready.
+//! Discards the unread rest of a request when its response is ready.
 //!
 //! Dropping it would reset the stream. HTTP/2 allows that, but some clients then lose the response, and h2 counts the
 //! frames that they have in flight as errors and closes the connection after a thousand.
@@ -17,9 +17,9 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
-/// How much is read, and for how long. A stream that sends more is reset.
-const LIMIT: usize = 1024 * 1024;
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes to discard, and for how long. A stream that sends more is reset.
+const DISCARD_LIMIT: usize = 1024 * 1024;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The unread rest of one request.
 #[derive(Default)]
@@ -43,13 +43,13 @@ impl Unread {
         let Some(mut body) = self.0.lock().take() else { return };
         let discard = async {
             let mut bytes = 0;
-            while bytes < LIMIT
+            while bytes < DISCARD_LIMIT
                 && let Some(Ok(frame)) = body.frame().await
             {
                 bytes += frame.data_ref().map_or(0, Bytes::len);
             }
         };
-        let _ = timeout(TIMEOUT, discard).await;
+        let _ = timeout(DISCARD_TIMEOUT, discard).await;
     }
 }
 

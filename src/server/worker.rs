@@ -26,13 +26,13 @@ use tower::ServiceExt as _;
 
 use super::{
     Access, ServerMetrics, ServerOptions, connection,
-    limits::{ConnectionMemory, Held},
+    limits::{ByteBudget, ConnectionMemory},
     threads::AssignedConn,
     unread::Unread,
 };
 use crate::{
     auth::ConnectionInfo,
-    deadline::Overdue,
+    deadline::EndConditions,
     status::{Hub, Wakers},
 };
 
@@ -55,7 +55,7 @@ const MAX_LOCAL_RESETS: usize = 1024;
 /// From the connection, or the previous request, to the end of the headers (HTTP/1.1).
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What all workers share.
+/// The state that all workers share.
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) hub: Arc<Hub>,
@@ -63,13 +63,13 @@ pub(super) struct Shared {
     pub(super) router: Router,
     pub(super) access: Arc<Access>,
     pub(super) settings: ServerOptions,
-    pub(super) memory: Arc<Held>,
+    pub(super) memory: Arc<ByteBudget>,
     pub(super) metrics: ServerMetrics,
     /// Cancelled when the server shuts down.
     pub(super) close: CancellationToken,
 }
 
-/// One thread's share of the connections.
+/// Serves the connections of one thread.
 pub(super) struct Worker {
     pub(super) shared: Shared,
     pub(super) http: auto::Builder<LocalExecutor>,
@@ -79,15 +79,15 @@ pub(super) struct Worker {
     pub(super) closing: Arc<Wakers>,
 }
 
-/// An overdue stream is reset when it has sent nothing for this long: its client leaves no room for the status.
-const OVERDUE_GRACE: Duration = Duration::from_secs(5);
+/// A stream that has to end is reset when it has sent nothing for this long: its client grants no window for the status.
+const END_GRACE: Duration = Duration::from_secs(5);
 
 /// A task that serves a stream or a connection.
 #[derive(Default)]
 struct Task {
     abort: OnceCell<AbortHandle>,
     /// `None` for the task of a connection, which may serve many requests of HTTP/1.1.
-    overdue: Option<Overdue>,
+    end_conditions: Option<EndConditions>,
 }
 
 task_local! {
@@ -101,8 +101,8 @@ pub(super) fn abort_handle() -> Option<AbortHandle> {
 }
 
 /// Ends the stream of the current task even while hyper does not poll its response, for lack of send window.
-pub(super) fn overdue() -> Option<Overdue> {
-    TASK.try_with(|task| task.overdue.clone()).ok().flatten()
+pub(super) fn end_conditions() -> Option<EndConditions> {
+    TASK.try_with(|task| task.end_conditions.clone()).ok().flatten()
 }
 
 /// Runs the streams of a connection on its thread.
@@ -111,9 +111,9 @@ pub(super) struct LocalExecutor;
 
 impl<F: Future + 'static> Executor<F> for LocalExecutor {
     fn execute(&self, stream: F) {
-        let overdue = Overdue::default();
-        let task = Task { overdue: Some(overdue.clone()), ..Task::default() };
-        spawn_in_task(Rc::new(task), until_overdue(stream, overdue));
+        let end_conditions = EndConditions::default();
+        let task = Task { end_conditions: Some(end_conditions.clone()), ..Task::default() };
+        spawn_in_task(Rc::new(task), run_until_stalled(stream, end_conditions));
     }
 }
 
@@ -123,25 +123,25 @@ fn spawn_in_task<F: Future + 'static>(task: Rc<Task>, future: F) {
     let _ = task.abort.set(handle.abort_handle());
 }
 
-/// Runs a stream to its end, or until it is overdue and has sent nothing for [`OVERDUE_GRACE`]; a stream that still sends
+/// Runs a stream to its end, or until it has to end and has sent nothing for [`END_GRACE`]; a stream that still sends
 /// goes on. HTTP/1.1 needs none of it: TCP_USER_TIMEOUT closes a connection that does not read.
-async fn until_overdue<F: Future>(future: F, overdue: Overdue) {
+async fn run_until_stalled<F: Future>(future: F, end_conditions: EndConditions) {
     let (mut future, mut grace) = (pin!(future), None);
     poll_fn(|cx| {
         if future.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        if grace.is_none() && overdue.is_due() {
-            let _ = overdue.was_taken();
-            grace = Some(Box::pin(sleep(OVERDUE_GRACE)));
+        if grace.is_none() && end_conditions.any_met() {
+            let _ = end_conditions.take_progress();
+            grace = Some(Box::pin(sleep(END_GRACE)));
         }
         let Some(grace) = &mut grace else { return Poll::Pending };
         loop {
             ready!(grace.as_mut().poll(cx));
-            if !overdue.was_taken() {
+            if !end_conditions.take_progress() {
                 return Poll::Ready(());
             }
-            grace.as_mut().reset(Instant::now() + OVERDUE_GRACE);
+            grace.as_mut().reset(Instant::now() + END_GRACE);
         }
     })
     .await;
@@ -174,7 +174,7 @@ impl Worker {
     pub(super) async fn run(self: Rc<Self>, mut conn_rx: mpsc::Receiver<AssignedConn>) {
         let this = Rc::clone(&self);
         spawn_local(async move { this.watches.follow(&this.shared.hub, this.shared.settings.pacing).await });
-        spawn_local(self.shared.metrics.loops.add().keep());
+        spawn_local(self.shared.metrics.loops.add().run());
         let connections = TaskTracker::new();
         loop {
             tokio::select! {
@@ -244,25 +244,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_has_to_be_over_ends_when_it_has_sent_nothing_for_the_grace() {
-        let overdue = Overdue::default();
+        let end_conditions = EndConditions::default();
         let begin = Instant::now();
         let sending = async {
             for _ in 0..6 {
                 sleep(Duration::from_secs(3)).await;
-                overdue.taken();
+                end_conditions.record_progress();
             }
             pending::<()>().await;
         };
-        overdue.when(|| true);
-        until_overdue(sending, overdue.clone()).await;
+        end_conditions.add(|| true);
+        run_until_stalled(sending, end_conditions.clone()).await;
         // It sent until 18 s, so it goes on at 20 s.
         assert_eq!(begin.elapsed().as_secs(), 25);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_may_go_on_is_not_ended() {
-        let overdue = Overdue::default();
-        overdue.when(|| false);
-        until_overdue(sleep(Duration::from_secs(60)), overdue).await;
+        let end_conditions = EndConditions::default();
+        end_conditions.add(|| false);
+        run_until_stalled(sleep(Duration::from_secs(60)), end_conditions).await;
     }
 }

@@ -6,8 +6,8 @@ use super::{Cursor, Event, ListenerView, Parts, PeerState, PoolState};
 
 /// One message to a listener.
 #[derive(Debug)]
-pub struct Message {
-    /// Where it brings the client to.
+pub struct ListenerMessage {
+    /// The revision of the client after this message.
     pub revision: u64,
     /// Revision of the last change or snapshot before it on this stream.
     pub previous: u64,
@@ -61,7 +61,7 @@ pub enum Delivery {
     Draining {
         /// Everything up to here has been delivered.
         cursor: Cursor,
-        /// How long to stay away.
+        /// How long to wait before reconnecting.
         retry_after: Duration,
     },
 }
@@ -79,7 +79,7 @@ pub enum ResetReason {
 
 /// How a stream ends, other than by `stop_after_sync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum EndReason {
     /// Another stream took over the listener. This one ends at once, with messages unsent.
     TakenOver,
     /// The listener was destroyed.

@@ -46,7 +46,7 @@ pub struct FilterSpec {
 pub struct FilterError {
     /// The list.
     pub field: &'static str,
-    /// What is wrong, and what is allowed.
+    /// The invalid value, and what is allowed.
     pub message: String,
 }
 

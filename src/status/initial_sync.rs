@@ -8,8 +8,8 @@ use super::{Delivery, Filter, PeerState, ResetReason, Snapshot};
 /// its longest message. The API promises no more than 500.
 pub const SNAPSHOT_CHUNK: usize = 8;
 
-/// What is left to send until the client is up to date, in this order; then all changes up to the snapshot's revision,
-/// and `Synced`.
+/// The messages left to send until the client is up to date, in this order; then follow all changes up to the snapshot's
+/// revision, and `Synced`.
 pub(super) struct InitialSync {
     /// `Attached`; the value is its `resumed`.
     pub(super) announce: Option<bool>,
@@ -19,7 +19,7 @@ pub(super) struct InitialSync {
     pub(super) sends_snapshot: bool,
     pools_pending: bool,
     snapshot: Arc<Snapshot>,
-    /// Peers of the snapshot that were held against the filter, and those of them that passed.
+    /// Peers of the snapshot that were checked against the filter, and those of them that passed.
     scanned: usize,
     pub(super) passed: usize,
     chunk: Vec<Arc<PeerState>>,

@@ -49,14 +49,14 @@ impl Default for Owner {
 
 /// The listeners that a caller may see and change. The others are not found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum ListenerScope {
     /// All of them.
     All,
     /// Those of this owner.
     Own(Arc<str>),
 }
 
-impl Reach {
+impl ListenerScope {
     pub(super) fn includes(&self, listener: &Listener) -> bool {
         match self {
             Self::All => true,
@@ -68,7 +68,7 @@ impl Reach {
 /// The settings of a listener.
 #[derive(Debug, Default)]
 pub struct ListenerSpec {
-    /// Who creates it.
+    /// The principal that creates it.
     pub owner: Owner,
     /// The changes that it gets.
     pub filter: Filter,
@@ -83,7 +83,7 @@ pub struct ListenerSpec {
 pub struct AttachOptions {
     /// Resume after this cursor; `None`: begin with a snapshot.
     pub resume_after: Option<Cursor>,
-    /// What to do when changes after the cursor are not in the log.
+    /// The reaction if changes after the cursor are not in the log.
     pub gap_policy: GapPolicy,
     /// End a stream that is attached, and replace it.
     pub takeover: bool,
@@ -94,10 +94,10 @@ pub struct AttachOptions {
     /// The client's address, for display.
     pub client: String,
     /// The listeners that the client may attach to.
-    pub reach: Reach,
+    pub scope: ListenerScope,
 }
 
-/// What to do when changes can't be delivered one by one.
+/// The reaction if changes cannot be delivered one by one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GapPolicy {
     /// Send a reset, and start over from a snapshot.
@@ -129,13 +129,13 @@ pub struct ListenerError;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
     /// The name is taken.
-    #[error("there is a listener of that name already")]
+    #[error("a listener of that name already exists")]
     Exists,
     /// The limit of all listeners is reached.
-    #[error("there are {0} listeners, which is the limit")]
+    #[error("the limit of {0} listeners is reached")]
     ListenerQuota(usize),
     /// The owner's limit is reached.
-    #[error("{owner} has {limit} listeners, which is the limit for one principal")]
+    #[error("{owner} has reached the limit of {limit} listeners for one principal")]
     OwnerQuota {
         /// Its name.
         owner: Arc<str>,
@@ -157,7 +157,7 @@ pub enum AttachError {
     #[error("{0} is attached to the listener; takeover would end that stream")]
     Attached(String),
     /// The limit of streams is reached.
-    #[error("there are {0} streams, which is the limit")]
+    #[error("the limit of {0} streams is reached")]
     StreamQuota(usize),
     /// An ephemeral listener could not be created.
     #[error(transparent)]
@@ -170,8 +170,8 @@ pub enum AttachError {
         /// Revision of the service.
         head: u64,
     },
-    /// The changes after the cursor are gone, under [`GapPolicy::Fail`].
-    #[error("the changes after the cursor are not in the log any more")]
+    /// The changes after the cursor are no longer in the log, under [`GapPolicy::Fail`].
+    #[error("the changes after the cursor are no longer in the log")]
     Compacted,
     /// The cursor is from another process, under [`GapPolicy::Fail`].
     #[error("the cursor is from another run of the service")]

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_stream::Stream;
 
-use super::{End, Message, Progress, Subscription, Wakers, Wakeup};
+use super::{EndReason, ListenerMessage, Progress, Subscription, Wakers, Wakeup};
 
 /// The messages of a subscription, one by one.
 pub struct Messages {
@@ -57,13 +57,13 @@ impl Messages {
 }
 
 impl Stream for Messages {
-    type Item = Result<Message, End>;
+    type Item = Result<ListenerMessage, EndReason>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         // Registered before the check, so that no change is missed.
         if this.changes.register(cx.waker()) {
-            this.subscription.wake_at_end(cx.waker());
+            this.subscription.register_end_waker(cx.waker());
             this.fires = None;
         }
         if this.is_idle() {

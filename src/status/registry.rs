@@ -1,5 +1,5 @@
 //! All listeners, and their rules: names, quotas, one stream at a time, and the expiry of detached ones.
-//! It runs no task: the caller calls [`Listeners::expire`] now and then.
+//! It runs no task: the caller calls [`Listeners::expire`] regularly.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,8 @@ use tokio::{sync::Notify, time::Instant};
 use tracing::debug;
 
 use super::{
-    CreateError, Cursor, End, Hub, Listener, ListenerError, ListenerSpec, ListenerView, Owner, Quota, Reach,
+    CreateError, Cursor, EndReason, Hub, Listener, ListenerError, ListenerScope, ListenerSpec, ListenerView,
+    Owner, Quota,
     listener::{AttachState, ListenerState},
     stream_handle::Counters,
 };
@@ -29,7 +30,7 @@ pub use attach::StreamPermit;
 
 /// Limits of listeners and streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// Listeners in all, ephemeral ones included.
     pub listeners: usize,
     /// Listeners of one owner, unless it is exempt.
@@ -65,12 +66,12 @@ struct Registry {
     /// Listeners of each owner that has a quota.
     owners: BTreeMap<Arc<str>, usize>,
     streams: usize,
-    limits: Limits,
+    limits: ListenerLimits,
 }
 
 impl Registry {
-    fn find(&self, id: &str, reach: &Reach) -> Option<&Arc<Listener>> {
-        self.listeners.get(id).filter(|listener| reach.includes(listener))
+    fn find(&self, id: &str, scope: &ListenerScope) -> Option<&Arc<Listener>> {
+        self.listeners.get(id).filter(|listener| scope.includes(listener))
     }
 
     fn remove(&mut self, id: &str) -> Option<Arc<Listener>> {
@@ -113,7 +114,7 @@ impl Registry {
 impl Listeners {
     /// No listeners yet, on this hub.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, limits: Limits) -> Arc<Self> {
+    pub fn new(hub: Arc<Hub>, limits: ListenerLimits) -> Arc<Self> {
         let (listeners, owners) = (BTreeMap::new(), BTreeMap::new());
         let registry = Mutex::new(Registry { listeners, owners, streams: 0, limits });
         Arc::new(Self { hub, draining: AtomicBool::new(false), registry, idle: Notify::new() })
@@ -133,19 +134,19 @@ impl Listeners {
     ///
     /// # Errors
     /// There is none of that id.
-    pub fn get(&self, id: &str, reach: &Reach) -> Result<ListenerView, ListenerError> {
-        let listener = self.registry.lock().find(id, reach).cloned().ok_or(ListenerError)?;
+    pub fn get(&self, id: &str, scope: &ListenerScope) -> Result<ListenerView, ListenerError> {
+        let listener = self.registry.lock().find(id, scope).cloned().ok_or(ListenerError)?;
         Ok(self.view(&listener))
     }
 
     /// Up to `max` listeners whose ids come after `after`.
     #[must_use]
-    pub fn list(&self, after: Option<&str>, max: usize, reach: &Reach) -> Vec<ListenerView> {
+    pub fn list(&self, after: Option<&str>, max: usize, scope: &ListenerScope) -> Vec<ListenerView> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let registry = self.registry.lock();
         let listeners = registry.listeners.range::<str, _>((start, Bound::Unbounded));
-        let reachable = listeners.map(|(_, listener)| listener).filter(|listener| reach.includes(listener));
-        let page: Vec<_> = reachable.take(max).cloned().collect();
+        let visible = listeners.map(|(_, listener)| listener).filter(|listener| scope.includes(listener));
+        let page: Vec<_> = visible.take(max).cloned().collect();
         drop(registry);
         page.iter().map(|listener| self.view(listener)).collect()
     }
@@ -154,13 +155,13 @@ impl Listeners {
     ///
     /// # Errors
     /// There is none of that id.
-    pub fn destroy(&self, id: &str, reach: &Reach) -> Result<(), ListenerError> {
+    pub fn destroy(&self, id: &str, scope: &ListenerScope) -> Result<(), ListenerError> {
         let mut registry = self.registry.lock();
-        registry.find(id, reach).ok_or(ListenerError)?;
+        registry.find(id, scope).ok_or(ListenerError)?;
         let listener = registry.remove(id).ok_or(ListenerError)?;
         drop(registry);
         debug!(listener = id, "listener destroyed");
-        self.terminate(&listener, End::Destroyed);
+        self.terminate(&listener, EndReason::Destroyed);
         Ok(())
     }
 
@@ -169,10 +170,10 @@ impl Listeners {
         // Under the lock, so that no attachment is halfway through.
         let registry = self.registry.lock();
         self.draining.store(true, Ordering::SeqCst);
-        registry.listeners.values().for_each(|listener| self.terminate(listener, End::Draining));
+        registry.listeners.values().for_each(|listener| self.terminate(listener, EndReason::Draining));
     }
 
-    fn terminate(&self, listener: &Listener, end: End) {
+    fn terminate(&self, listener: &Listener, end: EndReason) {
         if let AttachState::Attached { handle, .. } = &listener.state.lock().attachment {
             handle.terminate(end, self.hub.cursor().revision);
         }
@@ -212,7 +213,7 @@ impl Listeners {
     }
 
     /// Sets the limits. Listeners and streams beyond them stay.
-    pub fn set_limits(&self, limits: Limits) {
+    pub fn set_limits(&self, limits: ListenerLimits) {
         self.registry.lock().limits = limits;
     }
 
@@ -243,7 +244,7 @@ impl Listeners {
         id: Option<&str>,
         mut spec: ListenerSpec,
     ) -> Result<Arc<Listener>, CreateError> {
-        self.check_open()?;
+        self.check_not_draining()?;
         if id.is_some_and(|id| registry.listeners.contains_key(id)) {
             return Err(CreateError::Exists);
         }
@@ -261,7 +262,7 @@ impl Listeners {
         Ok(listener)
     }
 
-    fn check_open(&self) -> Result<(), CreateError> {
+    fn check_not_draining(&self) -> Result<(), CreateError> {
         if self.draining.load(Ordering::SeqCst) { Err(CreateError::Draining) } else { Ok(()) }
     }
 

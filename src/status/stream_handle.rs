@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 
-use super::End;
+use super::EndReason;
 
 /// How far a listener has been served.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,7 +29,7 @@ pub(super) struct StreamHandle {
     delivered: AtomicU64,
     resets: AtomicU64,
     missed: AtomicU64,
-    end: Mutex<Option<(End, u64)>>,
+    end: Mutex<Option<(EndReason, u64)>>,
     pub(super) waker: AtomicWaker,
 }
 
@@ -63,9 +63,9 @@ impl StreamHandle {
 
     /// Ends the stream once it has delivered everything up to `revision`. The first call wins, except that a takeover
     /// replaces any other end.
-    pub(super) fn terminate(&self, end: End, revision: u64) {
+    pub(super) fn terminate(&self, end: EndReason, revision: u64) {
         let mut slot = self.end.lock();
-        if slot.is_none() || end == End::TakenOver {
+        if slot.is_none() || end == EndReason::TakenOver {
             *slot = Some((end, revision));
         }
         drop(slot);
@@ -74,7 +74,7 @@ impl StreamHandle {
     }
 
     /// The requested end, and the revision up to which the stream delivers before it.
-    pub(super) fn end(&self) -> Option<(End, u64)> {
+    pub(super) fn end(&self) -> Option<(EndReason, u64)> {
         if self.is_terminated.load(Ordering::Acquire) { *self.end.lock() } else { None }
     }
 }

@@ -9,16 +9,16 @@ use std::{sync::Arc, task::Waker, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    AttachKind, AttachOptions, Cursor, Delivery, End, Event, Filter, GapPolicy, Hub, Message, ResetReason,
-    initial_sync::InitialSync, registry::Attached,
+    AttachKind, AttachOptions, Cursor, Delivery, EndReason, Event, Filter, GapPolicy, Hub, ListenerMessage,
+    ResetReason, initial_sync::InitialSync, registry::Attached,
 };
 
 /// Events read from the log at a time under a filter: few enough not to delay publishing.
 pub(super) const READ_AHEAD: usize = 64;
-/// Work per call, in events or peers that are held against a cheap filter: a filter that nothing passes must not block
-/// the thread for the length of the log.
+/// Work per call, in events or peers checked against a cheap filter: a filter that rejects everything must not block the
+/// thread for the length of the log.
 pub(super) const SCAN_BUDGET: usize = 8 * READ_AHEAD;
-/// Milliseconds after which drained clients are asked to come back, each at its own moment.
+/// Range of `retry_after` in milliseconds: random, so that drained clients do not return all at once.
 const RETRY_AFTER: std::ops::Range<u64> = 500..3_000;
 
 static EVERYTHING: Filter = Filter::everything();
@@ -32,27 +32,27 @@ pub(super) enum Start {
     After(u64),
 }
 
-/// What comes next on a stream.
+/// The next step of a stream.
 #[derive(Debug)]
 pub enum Progress {
     /// A message.
-    Message(Message),
+    Message(ListenerMessage),
     /// Nothing until a change, or until the heartbeat is due then.
     Idle(Instant),
     /// Nothing yet: the budget for this call is spent. Call again after other tasks.
     Busy,
     /// The end; `None`: of a stream with `stop_after_sync`.
-    Ended(Option<End>),
+    Ended(Option<EndReason>),
 }
 
-/// Whether the stream goes on.
+/// Whether the stream is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Finish {
+enum StreamState {
     Open,
-    /// There is no other message; the end is to be reported.
-    With(End),
-    /// It was reported.
-    Over(Option<End>),
+    /// No message follows; the end has not been reported yet.
+    Ending(EndReason),
+    /// The end has been reported.
+    Ended(Option<EndReason>),
 }
 
 /// A listener's stream of messages.
@@ -74,7 +74,7 @@ pub struct Subscription {
     read: Vec<Arc<Event>>,
     /// Since when there is nothing to deliver.
     idle_since: Option<Instant>,
-    finish: Finish,
+    state: StreamState,
 }
 
 impl Subscription {
@@ -91,7 +91,7 @@ impl Subscription {
             sync: None,
             read: Vec::new(),
             idle_since: None,
-            finish: Finish::Open,
+            state: StreamState::Open,
         };
         match start {
             Start::Snapshot(reset) => this.start_over(Some(false), reset),
@@ -123,41 +123,43 @@ impl Subscription {
         self.attached.kind
     }
 
-    /// Has `waker` woken when the service ends the stream. For changes, ask the [`Hub`].
-    pub fn wake_at_end(&self, waker: &Waker) {
+    /// Registers a waker for the end of the stream by the service. For changes, use the wakers of the [`Hub`].
+    pub fn register_end_waker(&self, waker: &Waker) {
         self.attached.handle.waker.register(waker);
     }
 
-    /// A check of whether the service ends the stream.
-    pub fn ending(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+    /// A function that returns whether the service ends the stream.
+    pub fn end_check(&self) -> impl Fn() -> bool + Send + Sync + use<> {
         let handle = Arc::clone(&self.attached.handle);
         move || handle.end().is_some()
     }
 
     /// How the stream ended, or is about to, as in [`Progress::Ended`]. `None`: it goes on.
     #[must_use]
-    pub fn outcome(&self) -> Option<Option<End>> {
-        match self.finish {
-            Finish::Over(end) => Some(end),
+    pub fn outcome(&self) -> Option<Option<EndReason>> {
+        match self.state {
+            StreamState::Ended(end) => Some(end),
             _ => self.attached.handle.end().map(|(end, _)| Some(end)),
         }
     }
 
-    /// What comes next. The clock is read when there is nothing.
+    /// The next step. Reads the clock only if there is nothing to deliver.
     pub fn advance(&mut self) -> Progress {
         let mut budget = SCAN_BUDGET;
         let end = self.attached.handle.end();
-        if let (Some((End::TakenOver, _)), Finish::Open | Finish::With(_)) = (end, self.finish) {
-            self.finish = Finish::With(End::TakenOver);
+        if let (Some((EndReason::TakenOver, _)), StreamState::Open | StreamState::Ending(_)) =
+            (end, self.state)
+        {
+            self.state = StreamState::Ending(EndReason::TakenOver);
         }
         while budget > 0 {
-            match self.finish {
-                Finish::Open => {}
-                Finish::With(end) => {
-                    self.finish = Finish::Over(Some(end));
+            match self.state {
+                StreamState::Open => {}
+                StreamState::Ending(end) => {
+                    self.state = StreamState::Ended(Some(end));
                     return Progress::Ended(Some(end));
                 }
-                Finish::Over(_) => return Progress::Ended(None),
+                StreamState::Ended(_) => return Progress::Ended(None),
             }
             let delivery = if self.sync.as_ref().is_some_and(|sync| self.is_sync_due(sync)) {
                 self.continue_sync(&mut budget)
@@ -225,15 +227,15 @@ impl Subscription {
         let (revision, peers) = (sync.revision(), sync.passed);
         self.sync = None;
         if self.stop_after_sync {
-            self.finish = Finish::Over(None);
+            self.state = StreamState::Ended(None);
         }
         Some(Delivery::Synced { cursor: self.at(revision), peers })
     }
 
-    fn close(&mut self, end: End) -> Option<Delivery> {
-        self.finish = Finish::With(end);
+    fn close(&mut self, end: EndReason) -> Option<Delivery> {
+        self.state = StreamState::Ending(end);
         let retry_after = Duration::from_millis(fastrand::u64(RETRY_AFTER));
-        (end == End::Draining).then(|| Delivery::Draining { cursor: self.at(self.cursor), retry_after })
+        (end == EndReason::Draining).then(|| Delivery::Draining { cursor: self.at(self.cursor), retry_after })
     }
 
     /// Reads on in the log to the next change that passes the filter, up to where the sync or the stream ends.
@@ -267,12 +269,12 @@ impl Subscription {
     /// The log moved past this stream: it was read too slowly.
     fn overflow(&mut self) {
         match self.gap_policy {
-            GapPolicy::Fail => self.finish = Finish::With(End::Overflow),
+            GapPolicy::Fail => self.state = StreamState::Ending(EndReason::Overflow),
             GapPolicy::Resnapshot => self.start_over(None, Some((ResetReason::Overflow, Some(self.cursor)))),
         }
     }
 
-    fn message(&mut self, delivery: Delivery) -> Message {
+    fn message(&mut self, delivery: Delivery) -> ListenerMessage {
         let (revision, previous) = (self.cursor, self.previous);
         let handle = &self.attached.handle;
         match &delivery {
@@ -281,13 +283,13 @@ impl Subscription {
                 handle.delivered();
             }
             Delivery::Snapshot { .. } => self.previous = revision,
-            // A client cannot resume from a snapshot until it is complete, which `Synced` says.
+            // A client cannot resume from a snapshot until it is complete, which `Synced` reports.
             Delivery::Attached { .. } | Delivery::Reset { .. } => {}
             Delivery::Synced { .. } | Delivery::Heartbeat(_) | Delivery::Draining { .. } => {
                 handle.reached(revision);
             }
         }
         self.idle_since = None;
-        Message { revision, previous, delivery }
+        ListenerMessage { revision, previous, delivery }
     }
 }

@@ -70,8 +70,8 @@ fn set(hub: &Hub, host: &str, status: PeerStatus) -> Option<u64> {
 fn options() -> AttachOptions {
     let (gap_policy, client) = (GapPolicy::Resnapshot, "client".into());
     let (resume_after, takeover, stop_after_sync, heartbeat) = (None, false, false, HEARTBEAT);
-    let reach = Reach::All;
-    AttachOptions { resume_after, gap_policy, takeover, stop_after_sync, heartbeat, client, reach }
+    let scope = ListenerScope::All;
+    AttachOptions { resume_after, gap_policy, takeover, stop_after_sync, heartbeat, client, scope }
 }
 
 fn resume(epoch: u64, revision: u64) -> AttachOptions {
@@ -79,7 +79,7 @@ fn resume(epoch: u64, revision: u64) -> AttachOptions {
 }
 
 /// What the stream has to say now; `None` if nothing.
-fn now(stream: &mut Subscription) -> Option<Option<Result<Message, End>>> {
+fn now(stream: &mut Subscription) -> Option<Option<Result<ListenerMessage, EndReason>>> {
     match stream.advance() {
         Progress::Message(message) => Some(Some(Ok(message))),
         Progress::Ended(end) => Some(end.map(Err)),
@@ -107,7 +107,7 @@ fn told(stream: &mut Subscription) -> Vec<String> {
     said
 }
 
-fn short(Message { revision, previous, delivery }: &Message) -> String {
+fn short(ListenerMessage { revision, previous, delivery }: &ListenerMessage) -> String {
     match delivery {
         Delivery::Attached { cursor, resumed, .. } => {
             format!("attached {}{}", cursor.revision, if *resumed { " resumed" } else { "" })

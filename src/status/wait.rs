@@ -98,7 +98,7 @@ impl Future for HealthWait {
     }
 }
 
-/// A better health than the wanted one will do, except for DOWN.
+/// Whether the health is the wanted one, or better if the wanted one is not DOWN.
 fn meets(health: PoolHealth, wanted: PoolHealth) -> bool {
     match wanted {
         PoolHealth::Down => health == PoolHealth::Down,

@@ -72,7 +72,7 @@ pub struct Wakeup {
 }
 
 impl Wakeup {
-    /// Has `waker` woken after each change, instead of the one before. Check for changes after this, or one may be missed.
+    /// Registers the waker, replacing the previous one. Check for changes after this, or one may be missed.
     /// Returns whether it is another waker than before.
     pub fn register(&mut self, waker: &Waker) -> bool {
         if self.waker.will_wake(waker) {

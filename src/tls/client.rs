@@ -28,7 +28,7 @@ pub struct ClientSettings {
     pub cert: Option<PathBuf>,
     /// PEM file with the private key. May be the same file.
     pub key: Option<PathBuf>,
-    /// The name that is asked for, and that the certificate must be for if it is verified.
+    /// The name for SNI, which the certificate must be for if it is verified.
     #[serde(serialize_with = "write_name", deserialize_with = "read_name")]
     pub server_name: Option<ServerName<'static>>,
 }
@@ -62,8 +62,8 @@ fn write_name<S: Serializer>(name: &Option<ServerName<'static>>, to: S) -> Resul
 
 fn read_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ServerName<'static>>, D::Error> {
     let name = String::deserialize(from)?;
-    let wrong = || D::Error::custom(format!("{name:?} is not a DNS name, nor an IP address"));
-    name.clone().try_into().map(Some).map_err(|_| wrong())
+    let invalid = || D::Error::custom(format!("{name:?} is not a DNS name, nor an IP address"));
+    name.clone().try_into().map(Some).map_err(|_| invalid())
 }
 
 /// The content of the files.
@@ -113,9 +113,9 @@ impl ClientTls {
         self.files.current().certificate_expires
     }
 
-    /// Offers this protocol by ALPN.
+    /// Offers only this protocol by ALPN.
     #[must_use]
-    pub fn speaking(mut self, protocol: &[u8]) -> Self {
+    pub fn with_alpn(mut self, protocol: &[u8]) -> Self {
         self.protocols = vec![protocol.to_vec()];
         self
     }
@@ -125,7 +125,7 @@ impl ClientTls {
         self.files.expire();
     }
 
-    /// The name for a new connection. rustls wants one in any case; without one in the settings, it has no effect.
+    /// The name for a new connection. rustls requires one; without one in the settings, a placeholder without effect.
     #[must_use]
     pub fn server_name(&self) -> ServerName<'static> {
         let any = || ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());

@@ -10,7 +10,7 @@ use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, pki_type
 /// The end of the year 9999: as far as dates can be written.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// The error of TLS that an error of a byte stream is about; `None` if it is about the stream itself.
+/// The TLS error inside an I/O error; `None` for an error of the stream itself.
 #[must_use]
 pub fn explain(error: &io::Error) -> Option<String> {
     error.get_ref()?.downcast_ref::<Error>().map(in_words)
@@ -24,8 +24,8 @@ fn in_words(error: &Error) -> String {
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => "the peer does not speak TLS".into(),
         Error::NoCertificatesPresented => "the peer has no certificate".into(),
-        Error::PeerIncompatible(why) => format!("the peer and we have no TLS in common: {why:?}"),
-        error => format!("the peer breaks TLS: {error}"),
+        Error::PeerIncompatible(why) => format!("no TLS parameters in common with the peer: {why:?}"),
+        error => format!("the peer violates TLS: {error}"),
     }
 }
 
@@ -56,13 +56,13 @@ fn date(time: UnixTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// webpki tells names as `DnsName("leaf-101")` and `IpAddress(10.0.0.30)`.
+/// webpki formats names as `DnsName("leaf-101")` and `IpAddress(10.0.0.30)`.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
     inner.unwrap_or(name).trim_matches('"')
 }
 
-/// What only webpki has a word for.
+/// Errors that only webpki distinguishes.
 fn of_webpki(error: &CertificateError) -> String {
     let word = format!("{error:?}");
     if word.contains("UnsupportedCertVersion") {

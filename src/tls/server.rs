@@ -77,9 +77,9 @@ impl ServerTls {
         Arc::clone(&self.files.current().config)
     }
 
-    /// Whether clients are asked for a certificate.
+    /// Whether clients are requested to send a certificate.
     #[must_use]
-    pub const fn asks_clients(&self) -> bool {
+    pub const fn requests_certificates(&self) -> bool {
         self.settings.client_ca.is_some()
     }
 

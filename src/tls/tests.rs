@@ -171,7 +171,7 @@ fn the_key_exchange_between_our_client_and_server_is_post_quantum() {
         client_auth: None,
     };
     let server = ServerTls::load(settings).unwrap();
-    let client = load(Some(cert), None).unwrap().speaking(b"h2");
+    let client = load(Some(cert), None).unwrap().with_alpn(b"h2");
     let mut client = ClientConnection::new(client.config(), client.server_name()).unwrap();
     let mut server = ServerConnection::new(server.config()).unwrap();
     handshake(&mut client, &mut server);
@@ -190,7 +190,7 @@ fn errors_are_told_in_words() {
         (Error::AlertReceived(AlertDescription::UnknownCA), "the peer refused: alert unknown_ca"),
         (Error::AlertReceived(AlertDescription::Unknown(200)), "the peer refused: alert 200"),
         (Error::InvalidMessage(InvalidMessage::InvalidContentType), "the peer does not speak TLS"),
-        (Error::DecryptError, "the peer breaks TLS: cannot decrypt peer's message"),
+        (Error::DecryptError, "the peer violates TLS: cannot decrypt peer's message"),
         (CertificateError::BadEncoding.into(), "the peer's certificate is not X.509"),
         (
             CertificateError::UnhandledCriticalExtension.into(),

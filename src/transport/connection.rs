@@ -30,9 +30,9 @@ const WRITE_HIGH_WATER: usize = 16 * 1024;
 /// Smaller segments are copied into the queue, larger ones shared.
 const SHARED_FROM: usize = 8 * 1024;
 
-/// What was received on a connection.
+/// An event of a connection: a frame, or how it ended.
 #[derive(Debug)]
-pub enum Event {
+pub enum ConnectionEvent {
     /// A frame, without its NUL.
     Frame(Bytes),
     /// The peer exceeded the frame limit.
@@ -67,7 +67,7 @@ impl Connection {
     }
 
     /// Writes the queue and waits for the next event. Cancel-safe.
-    pub async fn next(&mut self) -> Event {
+    pub async fn next(&mut self) -> ConnectionEvent {
         // One read can contain thousands of frames: yield to other tasks between them.
         coop::consume_budget().await;
         poll_fn(|cx| self.poll_next(cx)).await
@@ -83,13 +83,13 @@ impl Connection {
         .await;
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionEvent> {
         self.write(cx);
         loop {
             match self.decoder.next_frame() {
-                Ok(Some(frame)) => return Poll::Ready(Event::Frame(frame)),
+                Ok(Some(frame)) => return Poll::Ready(ConnectionEvent::Frame(frame)),
                 Ok(None) => {}
-                Err(error) => return Poll::Ready(Event::Overran(error)),
+                Err(error) => return Poll::Ready(ConnectionEvent::Overran(error)),
             }
             if self.queue.is_over_high_water() {
                 return Poll::Pending;
@@ -98,12 +98,14 @@ impl Connection {
                 Ok(count) if count > 0 => {}
                 // EOF without close_notify is no attack: a truncated frame is never delivered.
                 Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                    let lost = || Event::Lost(lower(&error));
-                    return Poll::Ready(tls::explain(&error).map_or_else(lost, Event::TlsFailed));
+                    let lost = || ConnectionEvent::Lost(lower(&error));
+                    return Poll::Ready(tls::explain(&error).map_or_else(lost, ConnectionEvent::TlsFailed));
                 }
                 Ok(_) | Err(_) => {
                     let closed = || "the peer closed the connection".into();
-                    return Poll::Ready(Event::Lost(self.write_error.take().unwrap_or_else(closed)));
+                    return Poll::Ready(ConnectionEvent::Lost(
+                        self.write_error.take().unwrap_or_else(closed),
+                    ));
                 }
             }
         }

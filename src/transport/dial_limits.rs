@@ -34,7 +34,7 @@ pub(super) struct PriorityLimit {
 }
 
 /// A slot in use.
-pub(super) type Slot = Vec<OwnedSemaphorePermit>;
+pub(super) type Permits = Vec<OwnedSemaphorePermit>;
 
 impl DialLimits {
     /// Limits for a process that may open this many files: half of them for attempts, three quarters for connections.
@@ -52,7 +52,7 @@ impl DialLimits {
 
     /// Limit on connections to peers.
     #[must_use]
-    pub const fn most_connections(&self) -> usize {
+    pub const fn max_connections(&self) -> usize {
         self.max_connections
     }
 
@@ -75,7 +75,7 @@ impl PriorityLimit {
     }
 
     /// Waits for a slot.
-    pub(super) async fn acquire(&self, priority: DialPriority) -> Slot {
+    pub(super) async fn acquire(&self, priority: DialPriority) -> Permits {
         let wanted: &[_] = match priority {
             DialPriority::High => &[&self.all],
             DialPriority::Normal => &[&self.normal, &self.all],

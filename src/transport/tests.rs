@@ -45,23 +45,23 @@ async fn connected() -> (Connection, TcpStream) {
 
 async fn frame(connection: &mut Connection) -> Bytes {
     match connection.next().await {
-        Event::Frame(frame) => frame,
+        ConnectionEvent::Frame(frame) => frame,
         other => panic!("{other:?}"),
     }
 }
 
 async fn lost(connection: &mut Connection) -> String {
     match connection.next().await {
-        Event::Lost(how) => how,
+        ConnectionEvent::Lost(how) => how,
         other => panic!("{other:?}"),
     }
 }
 
 /// Answers every frame with itself until the end, and says how that came.
-async fn echo(mut connection: Connection) -> Event {
+async fn echo(mut connection: Connection) -> ConnectionEvent {
     loop {
         match connection.next().await {
-            Event::Frame(frame) => connection.send([frame, Bytes::from_static(b"\0")]),
+            ConnectionEvent::Frame(frame) => connection.send([frame, Bytes::from_static(b"\0")]),
             end => return end,
         }
     }
@@ -76,7 +76,7 @@ async fn frames_that_arrive_split_at_any_byte_arrive_whole() {
         for part in [&stream[..split], &stream[split..]] {
             theirs.write_all(part).await.unwrap();
             while let Some(event) = ours.next().now_or_never() {
-                let Event::Frame(frame) = event else { panic!("{event:?}") };
+                let ConnectionEvent::Frame(frame) = event else { panic!("{event:?}") };
                 frames.push(frame);
             }
         }
@@ -160,7 +160,7 @@ async fn a_frame_over_the_limit_is_told_before_it_ends_and_after_those_before_it
     assert_eq!(frame(&mut ours).await, "1234");
     assert_eq!(frame(&mut ours).await, "");
     let event = ours.next().await;
-    assert!(matches!(event, Event::Overran(FrameTooLong { limit: 4 })), "{event:?}");
+    assert!(matches!(event, ConnectionEvent::Overran(FrameTooLong { limit: 4 })), "{event:?}");
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn a_peer_that_asks_and_does_not_read_is_not_read_either() {
     assert!(answers.chunks(question.len()).all(|answer| answer == question));
     drop(theirs);
     let end = connection.await.unwrap();
-    assert!(matches!(end, Event::Lost(_)), "{end:?}");
+    assert!(matches!(end, ConnectionEvent::Lost(_)), "{end:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,7 +261,7 @@ async fn a_peer_that_asks_much_and_reads_late_gets_every_answer_over_loopback() 
     }
     drop((reader, asking.await.unwrap()));
     let end = connection.await.unwrap();
-    assert!(matches!(&end, Event::Lost(how) if how == "the peer closed the connection"), "{end:?}");
+    assert!(matches!(&end, ConnectionEvent::Lost(how) if how == "the peer closed the connection"), "{end:?}");
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ class Config(unittest.TestCase):
         "pools[0].timers.connect=9ms": "pool[0].timers.connect: 9ms is out of range",
         "pools[0].timers.handshake=61m": "pool[0].timers.handshake: 3660s is out of range",
         "pools[0].timers.keepalive=99999999999999999999h": "pool[0].timers.keepalive: ",
-        "pools[0].peers={leaf-101:1,leaf-102:1,LEAF-101:1}": 'pool[0].peers[2]: "leaf-101:1" is there twice',
+        "pools[0].peers={leaf-101:1,leaf-102:1,LEAF-101:1}": 'pool[0].peers[2]: "leaf-101:1" is a duplicate',
         "log.level=verbose": '"verbose" is not a level',
         "log.level=a=debug\\,inof": '"inof" is not a level',
         "pools[0].mode=stitched,pools[1].mode=stitched": "pool[1].name: ",

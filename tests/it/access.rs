@@ -16,7 +16,7 @@ use opflex_peerstatus::{
         ListListenersRequest, ListPoolsRequest, RemovePeerRequest, ResetPeersRequest, WatchPeerStatusRequest,
         peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
     },
-    auth::{AuthSettings, Grant, JwtSettings, LEEWAY, NewToken, PrincipalPattern, Role},
+    auth::{AccessRole, AuthSettings, Grant, JwtSettings, LEEWAY, NewToken, PrincipalPattern},
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -51,16 +51,16 @@ fn bearer(token: &str) -> Bearer {
     })
 }
 
-fn grant(principal: &str, role: Option<Role>) -> Grant {
+fn grant(principal: &str, role: Option<AccessRole>) -> Grant {
     Grant { principals: vec![PrincipalPattern::new(principal).unwrap()], role }
 }
 
 impl Stage {
     async fn new(shape: impl FnOnce(&mut AuthSettings)) -> Self {
         let files = ClientFiles::new();
-        let make = |name, role| NewToken::make(name, role).unwrap();
-        let (ann, bob) = (make("ann", Role::Viewer), make("bob", Role::Viewer));
-        let operator = make("root", Role::Operator);
+        let make = |name, role| NewToken::generate(name, role).unwrap();
+        let (ann, bob) = (make("ann", AccessRole::Viewer), make("bob", AccessRole::Viewer));
+        let operator = make("root", AccessRole::Operator);
         let tokens = files.write("tokens", &[&*ann.line, &bob.line, &operator.line].join("\n"));
         let issuer = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let issuer = Ed25519KeyPair::from_pkcs8(issuer.as_ref()).unwrap();
@@ -136,13 +136,13 @@ async fn nobody_gets_in_without_credentials_or_with_wrong_ones() {
 #[tokio::test]
 async fn a_viewer_changes_no_pool() {
     let stage = Stage::new(|auth| {
-        auth.grants = vec![grant("jwt:banned", None), grant("jwt:*-admin", Some(Role::Operator))];
+        auth.grants = vec![grant("jwt:banned", None), grant("jwt:*-admin", Some(AccessRole::Operator))];
     })
     .await;
     let add = |port| AddPeerRequest { host: "127.0.0.1".into(), port, ..Default::default() };
     let mut pools = stage.pools(&stage.ann.token);
     let refused = pools.add_peer(add(1)).await.unwrap_err();
-    assert_eq!(refused.message(), "token:ann has the role viewer; this takes the role operator");
+    assert_eq!(refused.message(), "token:ann has the role viewer; the role operator is required");
     let denied = (Code::PermissionDenied, "ROLE_REQUIRED".to_owned());
     assert_eq!(refusal(Err::<(), _>(refused)), denied);
     let name = "pools/default/peers/127.0.0.1:1".to_owned();
@@ -193,13 +193,13 @@ async fn listeners_of_others_are_not_there() {
 
 #[tokio::test]
 async fn nobody_can_use_up_the_listeners_alone() {
-    let stage = Stage::new(|auth| auth.local = Some(Role::Viewer)).await;
+    let stage = Stage::new(|auth| auth.local = Some(AccessRole::Viewer)).await;
     let mut ann = stage.listeners(&stage.ann.token);
     let mut create = async || ann.create_listener(CreateListenerRequest::default()).await;
     create().await.unwrap();
     let second = create().await.unwrap().into_inner().listener.unwrap().name;
     let refused = create().await.unwrap_err();
-    assert_eq!(refused.message(), "token:ann has 2 listeners, which is the limit for one principal");
+    assert_eq!(refused.message(), "token:ann has reached the limit of 2 listeners for one principal");
     let quota = (Code::ResourceExhausted, "LISTENER_QUOTA".to_owned());
     assert_eq!(refusal(Err::<(), _>(refused)), quota);
     let watch = ann.watch_peer_status(WatchPeerStatusRequest::default()).await;
@@ -316,7 +316,7 @@ async fn a_token_is_not_sent_where_others_can_listen_in_and_a_bad_file_is_told()
     let output = peerstatus(&open).await;
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(
-        output.status.code() == Some(64) && told.contains("in plaintext: say --server https://"),
+        output.status.code() == Some(64) && told.contains("in plaintext: use --server https://"),
         "{told}"
     );
     assert!(!told.contains("secret"));
@@ -331,7 +331,7 @@ async fn a_token_is_not_sent_where_others_can_listen_in_and_a_bad_file_is_told()
 async fn a_certificate_says_who_a_client_is() {
     let (authority, clients) = (Authority::new(), Authority::new());
     let mut config = settings(&[]);
-    let grants = vec![grant("cert:root", Some(Role::Operator))];
+    let grants = vec![grant("cert:root", Some(AccessRole::Operator))];
     let auth = AuthSettings { local: None, grants, ..AuthSettings::default() };
     config.server.auth = auth;
     let server =

@@ -16,7 +16,7 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["serve", "--no-such-flag"], "--no-such-flag"),
         (&["serve", "--peer", "leaf-101"], "has no port"),
         (&["serve", "--peer", "leaf-101:0"], "port"),
-        (&["serve", "--peer", "leaf-101:8009,leaf-101:8009"], "twice"),
+        (&["serve", "--peer", "leaf-101:8009,leaf-101:8009"], "duplicate"),
         (&["serve", "--listen", "localhost"], "--listen"),
         (&["serve", "--listen", "50061"], "give an IP address and a port, for example 127.0.0.1:50061"),
         (&["serve", "--listen", "0.0.0.0:0"], "insecure"),
@@ -71,7 +71,7 @@ async fn a_mistake_in_the_environment_is_blamed_on_it() {
 async fn a_variable_that_is_empty_counts_as_unset_and_blanks_between_peers_do_not_count() {
     let variables = [("PEERSTATUS_LISTEN", ""), ("PEERSTATUS_NAME", ""), ("PEERSTATUS_PEERS", "a:1, b:2")];
     let output = peerstatus_with(&variables, &["serve", "--check"]).await;
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "configuration is right: pools: 1, peers: 2\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "configuration is valid: pools: 1, peers: 2\n");
     let server = Server::start(&[]).await;
     let address = server.address().to_string();
     let output = peerstatus_with(&[("PEERSTATUS_SERVER", "")], &["health", "--server", &address]).await;
@@ -136,7 +136,7 @@ async fn flags_for_a_pool_that_the_file_does_not_have_are_a_mistake_in_the_confi
     let output = peerstatus(&["serve", "--check", "--config", &file, "--peer", "leaf-101:8009"]).await;
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64), "{stderr}");
-    assert!(stderr.contains("config.toml: --peer (or PEERSTATUS_PEERS): is about the pool"), "{stderr}");
+    assert!(stderr.contains("config.toml: --peer (or PEERSTATUS_PEERS): applies to the pool"), "{stderr}");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn a_right_configuration_is_checked_without_serving() {
         .write("config.toml", "[[pool]]\nname = \"a\"\npeers = [\"leaf-101:8009\", \"[2001:db8::1]:8009\"]");
     let output = peerstatus(&["serve", "--check", "--config", &file]).await;
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "configuration is right: pools: 1, peers: 2\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "configuration is valid: pools: 1, peers: 2\n");
 }
 
 #[tokio::test]

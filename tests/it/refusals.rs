@@ -13,10 +13,10 @@ use opflex_peerstatus::{
         },
     },
     app::LoadedConfig,
-    metrics::{Peers, WatchMetrics},
+    metrics::{PeerMetrics, WatchMetrics},
     peer::{PeerAddress, PeerOrigin},
     pool,
-    status::{Hub, Limits, Listeners, PeerUpdate, Update},
+    status::{Hub, ListenerLimits, Listeners, PeerUpdate, Update},
     transport::DialLimits,
 };
 use tokio::sync::watch;
@@ -99,12 +99,13 @@ async fn a_cursor_that_the_log_has_left_behind_is_refused_if_that_is_the_policy(
 /// The services, as functions, with the pool `default` that nobody runs: whatever got to it would wait for ever.
 fn api() -> Api {
     let hub = Arc::new(Hub::new(1, 16));
-    let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 9, per_owner: 9, streams: 9 });
+    let listeners =
+        Listeners::new(Arc::clone(&hub), ListenerLimits { listeners: 9, per_owner: 9, streams: 9 });
     let loaded = LoadedConfig::new(settings(&["127.0.0.1:1".into()])).unwrap();
     let config = loaded.pools().next().unwrap();
     let (limits, stop) = (DialLimits::for_files(64), CancellationToken::new());
     let (handle, _) =
-        pool::open(config, limits, Arc::clone(&hub), &Peers::default(), TaskTracker::new(), stop);
+        pool::open(config, limits, Arc::clone(&hub), &PeerMetrics::default(), TaskTracker::new(), stop);
     let pools = Arc::new(BTreeMap::from([("default".into(), handle)]));
     Api { hub, listeners, pools, metrics: WatchMetrics::default(), draining: watch::channel(false).1 }
 }

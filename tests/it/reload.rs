@@ -93,10 +93,10 @@ async fn a_file_that_is_wrong_changes_nothing_and_one_that_is_replaced_is_seen()
     let mut run = Run::start(&file, &[]).await;
     folder.write("config.toml", "[server]\nlisten = 5\n");
     // Nobody says so: the file is looked at.
-    let line = run.process.log("the configuration is wrong: nothing was changed").await;
+    let line = run.process.log("the configuration is invalid: nothing was changed").await;
     assert!(line["error"].as_str().unwrap().contains("config.toml:2"), "{line}");
     folder.write("config.toml", &pool(&["192.0.2.1:9"], "[history]\nchanges = 77\n[log]\nlevel = \"debug\""));
-    let line = run.process.log("these settings are different, and stay as they were until a restart").await;
+    let line = run.process.log("these settings changed and need a restart to take effect").await;
     assert_eq!(line["keys"], "history.changes");
     run.process.log("configuration reloaded").await;
     let mut client = PeerStatusServiceClient::new(run.channel.clone());
@@ -108,7 +108,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_one_that_is_replaced_is_seen()
     assert_eq!(line["level"], "DEBUG");
     assert!(!line.to_string().contains("secret"));
     run.process.signal("HUP").await;
-    run.process.log("the configuration has nothing new that can be changed now").await;
+    run.process.log("the configuration has no changes that can be applied without a restart").await;
     assert_eq!(run.peers().await.len(), 1);
     for (result, count) in [("refused", 1.0), ("applied", 1.0), ("unchanged", 1.0)] {
         assert_eq!(run.reloads(result).await, count, "{result}");
@@ -145,7 +145,7 @@ async fn systemd_is_told_what_the_service_does() {
     let reloading = heard("RELOADING=1").await;
     assert!(reloading.contains("\nMONOTONIC_USEC="), "{reloading}");
     heard("READY=1").await;
-    run.process.log("the configuration has nothing new that can be changed now").await;
+    run.process.log("the configuration has no changes that can be applied without a restart").await;
     run.process.signal("TERM").await;
     heard("STOPPING=1").await;
     assert_eq!(run.process.ended().await.code(), Some(0));

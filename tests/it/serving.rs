@@ -11,7 +11,7 @@ use opflex_peerstatus::{
         peer_status_service_client::PeerStatusServiceClient, watch_peer_status_response::Event as Said,
     },
     server::{Keepalive, ServerOptions},
-    status::Reach,
+    status::ListenerScope,
 };
 use tokio::time::timeout;
 use tonic::Code;
@@ -176,7 +176,8 @@ async fn a_stream_is_reset_though_its_client_reads_nothing_any_more() {
     let mut deaf = RawWatch::ask(served.address, &everything()).await;
     until_streams(&stage, 1).await;
     // Until what is sent is stuck.
-    let reached = || stage.listeners.list(None, 1, &Reach::All).pop().expect("a listener").cursor.revision;
+    let reached =
+        || stage.listeners.list(None, 1, &ListenerScope::All).pop().expect("a listener").cursor.revision;
     within("a full socket", async {
         let (mut last, mut still) = (0, 0);
         while still < 10 {
@@ -332,7 +333,7 @@ async fn filters_that_are_as_much_work_as_can_be_hold_up_nobody() {
     }
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     within("the others", async {
-        while stage.listeners.list(None, 9, &Reach::All).iter().any(|listener| listener.lag > 0) {
+        while stage.listeners.list(None, 9, &ListenerScope::All).iter().any(|listener| listener.lag > 0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })

@@ -13,7 +13,7 @@ use crate::support::{ClientFiles, peerstatus, settings, start, within};
 
 fn at(path: PathBuf) -> Config {
     let mut settings = settings(&[]);
-    settings.server.socket = Some(config::Socket { path, mode: 0o640, owner: None, group: None });
+    settings.server.socket = Some(config::SocketSection { path, mode: 0o640, owner: None, group: None });
     settings
 }
 
@@ -58,12 +58,12 @@ async fn what_a_dead_process_left_is_replaced_and_what_is_alive_or_is_no_socket_
     let service = start(at(path.clone())).await.unwrap();
     let refused = start(at(path.clone())).await.err().unwrap();
     assert_eq!(refused.to_string(), format!("cannot serve on unix:{}", path.display()));
-    assert_eq!(std::error::Error::source(&refused).unwrap().to_string(), "another process serves there");
+    assert_eq!(std::error::Error::source(&refused).unwrap().to_string(), "another process listens on it");
     stop(service).await;
     files.write("peerstatus.sock", "something of somebody's");
     let refused = start(at(path.clone())).await.err().unwrap();
     let why = std::error::Error::source(&refused).unwrap().to_string();
-    assert_eq!(why, "there is a file that is not a socket");
+    assert_eq!(why, "the path is a file that is not a socket");
     assert!(path.exists(), "and it is left alone");
 }
 
@@ -86,7 +86,7 @@ async fn a_socket_of_a_process_that_hangs_is_taken() {
         waiting.push(client);
     }
     let refused = start(at(path)).await.err().unwrap();
-    assert_eq!(std::error::Error::source(&refused).unwrap().to_string(), "another process serves there");
+    assert_eq!(std::error::Error::source(&refused).unwrap().to_string(), "another process listens on it");
 }
 
 #[tokio::test]
@@ -95,8 +95,8 @@ async fn settings_that_make_no_sense_are_refused_with_what_would() {
     for (keys, told) in [
         ("path = \"\"", "server.socket.path: has 0 bytes; 1 to 107 are allowed"),
         ("path = \"/a\"\nmode = \"888\"", "server.socket.mode: \"888\" is not 0000 to 0777"),
-        ("path = \"/a\"\nowner = \"nobody-of-that-name\"", "is not in /etc/passwd; a number is always right"),
-        ("path = \"/a\"\ngroup = \"nobody-of-that-name\"", "is not in /etc/group; a number is always right"),
+        ("path = \"/a\"\nowner = \"nobody-of-that-name\"", "is not in /etc/passwd; use a number"),
+        ("path = \"/a\"\ngroup = \"nobody-of-that-name\"", "is not in /etc/group; use a number"),
     ] {
         let file = files.write("peerstatus.toml", &format!("[server.socket]\n{keys}"));
         let output = peerstatus(&["serve", "--check", "--config", file.to_str().unwrap()]).await;

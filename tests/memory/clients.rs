@@ -15,7 +15,7 @@ mod stage;
 
 use std::{future::Future, time::Duration};
 
-use opflex_peerstatus::{api::pb::WatchPeerStatusRequest, server::Keepalive, status::Reach};
+use opflex_peerstatus::{api::pb::WatchPeerStatusRequest, server::Keepalive, status::ListenerScope};
 use tokio::time::{Instant, sleep, timeout};
 
 use raw::RawWatch;
@@ -67,7 +67,12 @@ async fn a_client_that_reads_nothing_costs_no_more_than_its_buffers_and_nothing_
     let begin = Instant::now();
     // As much at a time as the log has, so that they are told of all of it until they are stuck.
     let reached = || {
-        stage.listeners.list(None, CLIENTS, &Reach::All).iter().map(|listener| listener.cursor.revision).max()
+        stage
+            .listeners
+            .list(None, CLIENTS, &ListenerScope::All)
+            .iter()
+            .map(|listener| listener.cursor.revision)
+            .max()
     };
     let (mut last, mut still) = (None, 0);
     while still < 20 {
@@ -78,7 +83,8 @@ async fn a_client_that_reads_nothing_costs_no_more_than_its_buffers_and_nothing_
         last = reached();
     }
     stage.flap("leaf", CHANGES);
-    let lag = stage.listeners.list(None, CLIENTS, &Reach::All).iter().map(|listener| listener.lag).min();
+    let lag =
+        stage.listeners.list(None, CLIENTS, &ListenerScope::All).iter().map(|listener| listener.lag).min();
     assert!(lag > Some(20_000), "they are stuck: {lag:?}");
     let most = dhat::HeapStats::get().max_bytes - before;
     println!("{} bytes for each of {CLIENTS}", most / CLIENTS);

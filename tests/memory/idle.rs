@@ -16,7 +16,7 @@ mod stage;
 use std::{future::Future, time::Duration};
 
 use futures_util::future::join_all;
-use opflex_peerstatus::{api::pb::WatchPeerStatusRequest, server::Keepalive, status::Reach};
+use opflex_peerstatus::{api::pb::WatchPeerStatusRequest, server::Keepalive, status::ListenerScope};
 use tokio::time::{sleep, timeout};
 
 use raw::{LARGEST_WINDOW, Messages, RawClient};
@@ -124,7 +124,7 @@ async fn a_watch_that_has_nothing_to_say_takes_no_more_than_its_buffers() {
     }
     let kept = settled().await.saturating_sub(before) / streams;
     assert!(kept <= BUFFER, "{kept} bytes are kept by each of what it was told");
-    assert!(stage.listeners.list(None, 10_000, &Reach::All).iter().all(|listener| listener.lag == 0));
+    assert!(stage.listeners.list(None, 10_000, &ListenerScope::All).iter().all(|listener| listener.lag == 0));
     drop(clients);
     served.stop().await;
 }

@@ -12,7 +12,7 @@ use opflex_peerstatus::{
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     server::{Server, ServerMetrics, ServerOptions},
-    status::{Hub, Limits, Listeners, PeerUpdate, Update},
+    status::{Hub, ListenerLimits, Listeners, PeerUpdate, Update},
 };
 use tokio::{net::TcpListener, sync::watch};
 
@@ -73,8 +73,10 @@ fn publish(hub: &Hub, peers: u64, number: u64, what: Update) -> Outcome<()> {
 async fn run(hub: Arc<Hub>, serving: ServerOptions, bound: &mpsc::SyncSender<std::net::SocketAddr>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
-    let listeners =
-        Listeners::new(Arc::clone(&hub), Limits { listeners: 100_000, per_owner: 100_000, streams: 100_000 });
+    let listeners = Listeners::new(
+        Arc::clone(&hub),
+        ListenerLimits { listeners: 100_000, per_owner: 100_000, streams: 100_000 },
+    );
     let (_drain, draining) = watch::channel(false);
     let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
     let api = Api { hub: Arc::clone(&hub), listeners, pools: Arc::default(), metrics: watches, draining };

@@ -14,8 +14,8 @@ use crate::{
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     status::{
-        Cursor, Filter, FilterSpec, Hub, Interest, Limits, ListenerSpec, Listeners, PeerUpdate, ResetReason,
-        Update,
+        Cursor, Filter, FilterSpec, Hub, Interest, ListenerLimits, ListenerSpec, Listeners, PeerUpdate,
+        ResetReason, Update,
     },
 };
 
@@ -89,7 +89,7 @@ fn choice() -> impl Strategy<Value = Choice> {
 }
 
 impl Choice {
-    fn message(&self, hub: &Arc<Hub>, events: &[Arc<Event>]) -> Message {
+    fn message(&self, hub: &Arc<Hub>, events: &[Arc<Event>]) -> ListenerMessage {
         let cursor = Cursor { epoch: hub.epoch(), revision: self.number };
         let delivery = match self.kind {
             0 => self.attached(hub, cursor),
@@ -108,10 +108,10 @@ impl Choice {
             _ if events.is_empty() => Delivery::Heartbeat(cursor),
             _ => return self.change(self.which.get(events)),
         };
-        Message { revision: self.number, previous: self.previous.unwrap_or_default(), delivery }
+        ListenerMessage { revision: self.number, previous: self.previous.unwrap_or_default(), delivery }
     }
 
-    fn change(&self, event: &Arc<Event>) -> Message {
+    fn change(&self, event: &Arc<Event>) -> ListenerMessage {
         let health = event.health.is_some();
         let parts = match self.parts {
             1 if health => Parts { peer: false, health },
@@ -120,11 +120,12 @@ impl Choice {
         };
         let previous = self.previous.unwrap_or(event.revision - 1);
         let delivery = Delivery::Change { event: Arc::clone(event), parts };
-        Message { revision: event.revision, previous, delivery }
+        ListenerMessage { revision: event.revision, previous, delivery }
     }
 
     fn attached(&self, hub: &Arc<Hub>, cursor: Cursor) -> Delivery {
-        let listeners = Listeners::new(Arc::clone(hub), Limits { listeners: 1, per_owner: 1, streams: 1 });
+        let listeners =
+            Listeners::new(Arc::clone(hub), ListenerLimits { listeners: 1, per_owner: 1, streams: 1 });
         let filter = FilterSpec {
             peers: vec!["leaf-*".to_owned()],
             interests: vec![Interest::Health],
@@ -144,7 +145,7 @@ impl Choice {
 }
 
 /// What is sent, and what a client makes of it.
-fn sent(message: Message, user_data: Option<&Arc<[u8]>>) -> (Vec<u8>, pb::WatchPeerStatusResponse) {
+fn sent(message: ListenerMessage, user_data: Option<&Arc<[u8]>>) -> (Vec<u8>, pb::WatchPeerStatusResponse) {
     let (mut bytes, message) = (Vec::new(), WatchMessage::new(message, user_data));
     message.encode_to(&mut bytes);
     assert_eq!(bytes.len(), message.length());

@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// The service's own bound for a page.
-const LARGEST_PAGE: u32 = 5_000;
+/// The largest page that the service sends.
+const MAX_PAGE: u32 = 5_000;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +36,7 @@ LASTED is how long a peer kept a status, on the line on which it took it. The se
 remembers the last 65536 changes unless configured otherwise, and none from before its
 start.";
 
-/// What to look back at.
+/// The options of `history`.
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards), or `pool/host:port` [default: all]
@@ -67,7 +67,7 @@ pub(super) async fn run(mut args: HistoryArgs, globals: &GlobalArgs) -> Result<(
     let mut client = globals.connect().await?.pools();
     let mut left = args.limit;
     let transitions = all_pages(async |page_token| {
-        let page_size = cmp::min(left, LARGEST_PAGE);
+        let page_size = cmp::min(left, MAX_PAGE);
         let request = ListTransitionsRequest { page_size, page_token, ..request.clone() };
         let page = call(client.list_transitions(request)).await?;
         left = left.saturating_sub(u32::try_from(page.transitions.len()).unwrap_or(u32::MAX));
@@ -75,7 +75,7 @@ pub(super) async fn run(mut args: HistoryArgs, globals: &GlobalArgs) -> Result<(
     });
     let transitions = transitions.await?;
     if let Some(notice) = nothing_matches(&args, &transitions) {
-        globals.notices().say(&notice);
+        globals.notices().print(&notice);
     }
     globals.show(&transitions, |style, now| history_table(&transitions, style, now))
 }
@@ -122,7 +122,7 @@ fn history_table(transitions: &[Transition], style: Style, now: SystemTime) -> V
                 _ if takes_status(change) => status,
                 _ => status.dimmed(),
             },
-            Cell::plain(lasted(change, end, now)),
+            Cell::plain(duration_in_status(change, end, now)),
             match change.kind() {
                 ChangeKind::Origin => Cell::new_origin(peer),
                 _ => Cell::reason(peer),
@@ -140,7 +140,7 @@ fn takes_status(change: &PeerChange) -> bool {
 }
 
 /// How long the peer kept the status that it took: until `end`, or until now.
-fn lasted(change: &PeerChange, end: Option<SystemTime>, now: SystemTime) -> String {
+fn duration_in_status(change: &PeerChange, end: Option<SystemTime>, now: SystemTime) -> String {
     let begin = text::system_time(change.time.as_ref());
     let Some(begin) = begin.filter(|_| takes_status(change) && change.kind() != ChangeKind::Removed) else {
         return String::new();

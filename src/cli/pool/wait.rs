@@ -29,7 +29,7 @@ use crate::{
     peer::Backoff,
 };
 
-/// The first pause between attempts is at most this: most services that are not there yet are nearly there.
+/// The first pause between attempts is at most this: a service that is starting is usually up soon.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// A person does not notice a pause of this length.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -52,10 +52,10 @@ In a pod, before what needs policy:
 
 Exits with 0 when the pool has the health, with 75 when the time is over. While the
 service cannot be reached, or a proxy answers in its place, it tries again, and stderr
-says why; an answer of the service that waiting would not change, such as that there is
-no such pool, ends the command at once.";
+says why; an error that waiting would not change, such as an unknown pool, ends the
+command at once.";
 
-/// What to wait for.
+/// The options of `wait`.
 #[derive(Debug, Args)]
 pub(super) struct WaitArgs {
     /// The pool's name, with or without `pools/`
@@ -82,7 +82,7 @@ fn healths() -> [PossibleValue; 3] {
 
 /// Why an attempt failed.
 #[derive(Debug)]
-enum Refusal {
+enum AttemptError {
     /// Another attempt may succeed.
     Temporary(String),
     Permanent(Failure),
@@ -94,7 +94,7 @@ pub(super) async fn run(args: WaitArgs, globals: &GlobalArgs) -> Result<(), Fail
     if io::stderr().is_terminal() && !args.timeout.is_zero() {
         let (pool, health) = (text::pool_name(&args.pool), text::health(args.health));
         let timeout = humantime::format_duration(args.timeout);
-        notices.say(&format!("wait: waiting for pool {pool} to be {health}, at most {timeout}"));
+        notices.print(&format!("wait: waiting for pool {pool} to be {health}, at most {timeout}"));
     }
     let pool = wait(&globals.server, &args, &mut notices).await?;
     globals.show(slice::from_ref(&pool), |style, _| {
@@ -110,14 +110,15 @@ async fn wait(server: &Target, args: &WaitArgs, notices: &mut Notices) -> Result
     let is_asked_once = args.timeout.is_zero();
     let patience = if is_asked_once { CALL_TIMEOUT } else { args.timeout };
     let deadline = Instant::now().checked_add(patience);
-    let deadline = deadline.ok_or_else(|| Failure::Usage("--timeout: nobody lives that long".to_owned()))?;
+    let deadline =
+        deadline.ok_or_else(|| Failure::Usage("--timeout is too long for the clock".to_owned()))?;
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE, fastrand::u64(..));
     let mut last = String::new();
     loop {
         let cause = match timeout_at(deadline, attempt(server, args, deadline)).await {
             Ok(Ok(pool)) => return Ok(pool),
-            Ok(Err(Refusal::Permanent(failure))) => return Err(failure),
-            Ok(Err(Refusal::Temporary(cause))) => cause,
+            Ok(Err(AttemptError::Permanent(failure))) => return Err(failure),
+            Ok(Err(AttemptError::Temporary(cause))) => cause,
             Err(_) => format!("no answer from the service at {server}"),
         };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -126,7 +127,7 @@ async fn wait(server: &Target, args: &WaitArgs, notices: &mut Notices) -> Result
             return Err(Failure::TimedOut(format!("not within {timeout}: {cause}")));
         }
         if last != cause {
-            notices.say(&format!("wait: {}; trying again", cause.trim_end_matches('.')));
+            notices.print(&format!("wait: {}; trying again", cause.trim_end_matches('.')));
             last = cause;
         }
         sleep(cmp::min(backoff.next(), left)).await;
@@ -134,13 +135,13 @@ async fn wait(server: &Target, args: &WaitArgs, notices: &mut Notices) -> Result
 }
 
 /// Connects, and asks the service to answer when the pool has the health.
-async fn attempt(server: &Target, args: &WaitArgs, deadline: Instant) -> Result<Pool, Refusal> {
+async fn attempt(server: &Target, args: &WaitArgs, deadline: Instant) -> Result<Pool, AttemptError> {
     let mut pools = Client::connect(server).await?.pools();
     let name = args.pool.clone();
     if args.timeout.is_zero() {
         let response = pools.get_pool(GetPoolRequest { name }).await?.into_inner();
         let pool = promised(response.pool, "pool")?;
-        return if is_met(args.health, &pool) { Ok(pool) } else { Err(unmet(&pool)) };
+        return if is_met(args.health, &pool) { Ok(pool) } else { Err(not_met(&pool)) };
     }
     let mut request = Request::new(WaitForPoolRequest { name, health: args.health });
     request.set_timeout(cmp::min(deadline.saturating_duration_since(Instant::now()), LONGEST_CALL));
@@ -152,13 +153,13 @@ fn is_met(wanted: i32, pool: &Pool) -> bool {
     pool.health == wanted || is_better
 }
 
-fn unmet(pool: &Pool) -> Refusal {
+fn not_met(pool: &Pool) -> AttemptError {
     let (name, health) = (text::pool_name(&pool.name), text::health(pool.health));
     let counts = text::ready_of(pool.ready_count, pool.peer_count);
-    Refusal::Temporary(format!("pool {name} is {health}: {counts}"))
+    AttemptError::Temporary(format!("pool {name} is {health}: {counts}"))
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for AttemptError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unreachable(cause) => Self::Temporary(cause),
@@ -167,13 +168,13 @@ impl From<Failure> for Refusal {
     }
 }
 
-impl From<Status> for Refusal {
+impl From<Status> for AttemptError {
     fn from(status: Status) -> Self {
         if exit::is_permanent(&status) {
             return Self::Permanent(status.into());
         }
         match (exit::reason(&status).as_str(), status.code()) {
-            ("CONDITION_NOT_MET", _) => unmet(&pool_of(&status)),
+            ("CONDITION_NOT_MET", _) => not_met(&pool_of(&status)),
             // The transport gave up, here or there, before the service answered.
             ("", Code::DeadlineExceeded | Code::Cancelled) => {
                 Self::Temporary("no answer from the service".to_owned())

@@ -210,7 +210,7 @@ async fn a_listener_that_a_restart_has_cost_is_made_again() {
     assert!(service.created.try_recv().is_err(), "once");
     assert_eq!(revisions(&messages.text()), [r#"{"revision":"11""#]);
     let told = notices.text();
-    assert!(told.contains("\nwatch: the service has lost listeners/abc: making it again"), "{told}");
+    assert!(told.contains("\nwatch: the service has lost listeners/abc: creating it again"), "{told}");
 }
 
 /// Carries one connection from `proxy` to `service` until it is closed, or this is dropped.

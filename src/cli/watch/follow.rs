@@ -13,7 +13,7 @@ use crate::{
         exit::{self, Failure},
         target::Target,
         watch::{
-            follower::{End, Follower, Next},
+            follower::{Follower, Next, StreamEnd},
             printer::Printer,
         },
     },
@@ -21,7 +21,7 @@ use crate::{
 
 /// The service sends a heartbeat after this long without another message, unless the request says otherwise.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// Three heartbeats lost, and 5 s for delays: something in between keeps the connection up and delivers nothing.
+/// Three heartbeats, and 5 s for delays: a proxy can keep a connection open that delivers nothing.
 const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3).saturating_add(Duration::from_secs(5));
 
 /// Follows a watch until `stop`, or until there is nothing more to follow. Reconnects and resumes by itself.
@@ -51,7 +51,11 @@ pub(crate) async fn follow(
 }
 
 /// One stream, from the connection to its end.
-async fn watch_once(server: &Target, follower: &mut Follower, printer: &mut Printer) -> Result<End, Failure> {
+async fn watch_once(
+    server: &Target,
+    follower: &mut Follower,
+    printer: &mut Printer,
+) -> Result<StreamEnd, Failure> {
     let mut stream = match open(server, follower).await {
         Ok(stream) => stream,
         Err(end) => return Ok(end),
@@ -59,9 +63,9 @@ async fn watch_once(server: &Target, follower: &mut Follower, printer: &mut Prin
     loop {
         let message = match timeout(SILENCE_TIMEOUT, stream.message()).await {
             Ok(Ok(Some(message))) => message,
-            Ok(Ok(None)) => return Ok(End::Closed),
-            Ok(Err(status)) => return Ok(End::Status(status)),
-            Err(_) => return Ok(silence(SILENCE_TIMEOUT)),
+            Ok(Ok(None)) => return Ok(StreamEnd::Closed),
+            Ok(Err(status)) => return Ok(StreamEnd::Status(status)),
+            Err(_) => return Ok(no_message(SILENCE_TIMEOUT)),
         };
         let (is_news, notices) = follower.apply(&message);
         notices.iter().for_each(|notice| printer.notice(notice));
@@ -71,33 +75,36 @@ async fn watch_once(server: &Target, follower: &mut Follower, printer: &mut Prin
     }
 }
 
-async fn open(server: &Target, follower: &mut Follower) -> Result<Streaming<WatchPeerStatusResponse>, End> {
+async fn open(
+    server: &Target,
+    follower: &mut Follower,
+) -> Result<Streaming<WatchPeerStatusResponse>, StreamEnd> {
     let client = Client::connect(server).await.map_err(|failure| match failure {
-        Failure::Unreachable(cause) => End::Lost(cause),
-        failure => End::Failed(failure),
+        Failure::Unreachable(cause) => StreamEnd::Lost(cause),
+        failure => StreamEnd::Failed(failure),
     })?;
     let mut listeners = client.listeners();
     if let Some(request) = follower.cursor_request() {
         let response = answer(listeners.get_listener(request)).await?;
-        let listener = promised(response.listener, "listener").map_err(End::Failed)?;
+        let listener = promised(response.listener, "listener").map_err(StreamEnd::Failed)?;
         follower.begin_after(listener.cursor);
     }
     if let Some(listener) = follower.lost_listener() {
         match answer(listeners.create_listener(listener)).await {
-            Err(End::Status(status)) if exit::reason(&status) == "LISTENER_EXISTS" => {} // another client made it
+            Err(StreamEnd::Status(status)) if exit::reason(&status) == "LISTENER_EXISTS" => {} // another client made it
             created => drop(created?),
         }
     }
     answer(listeners.watch_peer_status(follower.request())).await
 }
 
-async fn answer<M>(rpc: impl Future<Output = Result<Response<M>, Status>>) -> Result<M, End> {
+async fn answer<M>(rpc: impl Future<Output = Result<Response<M>, Status>>) -> Result<M, StreamEnd> {
     match timeout(CALL_TIMEOUT, rpc).await {
-        Ok(answer) => answer.map(Response::into_inner).map_err(End::Status),
-        Err(_) => Err(silence(CALL_TIMEOUT)),
+        Ok(answer) => answer.map(Response::into_inner).map_err(StreamEnd::Status),
+        Err(_) => Err(no_message(CALL_TIMEOUT)),
     }
 }
 
-fn silence(time: Duration) -> End {
-    End::Lost(format!("nothing heard from the service for {} s", time.as_secs()))
+fn no_message(time: Duration) -> StreamEnd {
+    StreamEnd::Lost(format!("no message from the service for {} s", time.as_secs()))
 }

@@ -21,25 +21,25 @@ use crate::{
 
 /// The first attempt comes within this: a connection that broke by accident is usually back at once.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
-/// A person waits for the service to come back; it should not take much longer than its start.
+/// Longest delay between attempts: the watch should be back soon after the service has started.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// A service that asks for more patience than this is not believed.
+/// A longer `retry_after` from the service is shortened to this.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// How a stream, or the attempt to get one, ended.
 #[derive(Debug)]
-pub(crate) enum End {
+pub(crate) enum StreamEnd {
     /// With OK.
     Closed,
     /// With an error, of the service or of the connection.
     Status(Status),
     /// There was no connection or no sign of life; why, for people.
     Lost(String),
-    /// An option or a file on this side is wrong, or an answer of the service.
+    /// An option, a local file or a response of the service is invalid.
     Failed(Failure),
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug)]
 pub(crate) enum Next {
     /// All is done.
@@ -48,7 +48,7 @@ pub(crate) enum Next {
     Retry {
         /// After this long.
         after: Duration,
-        /// What to tell now.
+        /// The notice to print now.
         notice: Option<Notice>,
     },
     /// The service refused the request and would refuse it again. Before the first stream also: an option or a file
@@ -56,9 +56,9 @@ pub(crate) enum Next {
     Fail(Failure),
 }
 
-/// How much there is in a snapshot.
+/// The number of pools and peers in a snapshot.
 #[derive(Clone, Copy, Debug, Default)]
-struct Found {
+struct SnapshotSize {
     pools: usize,
     peers: usize,
 }
@@ -70,13 +70,13 @@ pub(crate) struct Follower {
     /// Whether the first stream begins after the last change that the listener was sent.
     resumes_listener: bool,
     /// The last revision processed; `None` while there is no complete snapshot before it.
-    place: Option<Cursor>,
-    /// Process of the service that the present stream speaks of.
+    cursor: Option<Cursor>,
+    /// The epoch of the service in the present stream.
     epoch: Option<u64>,
-    /// What the next change must name as its predecessor.
-    chain: Option<u64>,
+    /// The `previous_revision` that the next change must have.
+    expected_previous: Option<u64>,
     /// The newest revision that the reader was shown, within `epoch`.
-    shown: u64,
+    last_shown: u64,
     /// Whether there ever was a stream.
     was_attached: bool,
     /// Whether the present stream reached `synced`.
@@ -84,13 +84,13 @@ pub(crate) struct Follower {
     /// Whether any did.
     was_synced: bool,
     /// The last snapshot of the present stream, if there was one.
-    found: Option<Found>,
+    snapshot_size: Option<SnapshotSize>,
     backoff: Backoff,
     /// Attempts that failed since the last `synced`.
     failures: u32,
-    /// What ended the last stream, until the next one begins.
+    /// The cause of the end of the last stream, until the next one begins.
     outage: Option<String>,
-    /// What the service asked for in `draining`.
+    /// `retry_after` of `draining`.
     retry_after: Duration,
     /// The listener that is watched, as it was when a stream was attached to it last.
     listener: Option<Listener>,
@@ -104,14 +104,14 @@ impl Follower {
         Self {
             request,
             resumes_listener: false,
-            place: None,
+            cursor: None,
             epoch: None,
-            chain: None,
-            shown: 0,
+            expected_previous: None,
+            last_shown: 0,
             was_attached: false,
             is_synced: false,
             was_synced: false,
-            found: None,
+            snapshot_size: None,
             backoff: Backoff::new(FIRST_DELAY, LONGEST_DELAY, fastrand::u64(..)),
             failures: 0,
             outage: None,
@@ -143,7 +143,7 @@ impl Follower {
         self.request.resume_after = cursor;
     }
 
-    /// What to create before that: the listener, as it was, if the service has lost it.
+    /// The request to recreate the listener, with its settings, if the service has lost it.
     pub(crate) fn lost_listener(&self) -> Option<CreateListenerRequest> {
         let listener = self.listener.as_ref().filter(|_| self.is_lost)?;
         Some(CreateListenerRequest {
@@ -154,28 +154,28 @@ impl Follower {
         })
     }
 
-    /// What to ask for now: what was asked first, and then what comes after all that was processed.
+    /// The request for the next stream: the original one, later with the cursor after all that was processed.
     pub(crate) fn request(&self) -> WatchPeerStatusRequest {
         let mut request = self.request.clone();
         if self.was_attached {
-            request.resume_after = self.place;
+            request.resume_after = self.cursor;
         }
         request
     }
 
-    /// Takes a message of the stream. Returns whether it is news to the reader, and what to tell before it.
+    /// Applies a message of the stream. Returns whether to print it, and the notices to print before it.
     pub(crate) fn apply(&mut self, message: &WatchPeerStatusResponse) -> (bool, Vec<Notice>) {
         let mut notices = Vec::new();
         let mut show = true;
         match &message.event {
             Some(Event::Attached(attached)) => self.attached(attached, &mut notices),
             Some(Event::Snapshot(part)) => {
-                let found = self.found.get_or_insert_default();
+                let found = self.snapshot_size.get_or_insert_default();
                 found.pools += part.pools.len();
                 found.peers += part.peers.len();
-                self.place = None;
-                self.chain = Some(message.revision);
-                self.shown = self.shown.max(message.revision);
+                self.cursor = None;
+                self.expected_previous = Some(message.revision);
+                self.last_shown = self.last_shown.max(message.revision);
             }
             Some(Event::Synced(synced)) => {
                 self.move_to(synced.cursor);
@@ -188,8 +188,8 @@ impl Follower {
             }
             Some(Event::Change(_)) => show = self.changed(message, &mut notices),
             Some(Event::Reset(reset)) => {
-                self.found = None;
-                self.place = None;
+                self.snapshot_size = None;
+                self.cursor = None;
                 notices.push(Notice::Missed(*reset));
             }
             Some(Event::Heartbeat(heartbeat)) => {
@@ -209,19 +209,19 @@ impl Follower {
         let asked = self.request().resume_after;
         let epoch = attached.cursor.map(|cursor| cursor.epoch);
         if self.epoch != epoch {
-            self.shown = 0; // another process counts its revisions anew
+            self.last_shown = 0; // another process counts its revisions anew
         }
         self.epoch = epoch;
-        self.chain = attached.cursor.map(|cursor| cursor.revision);
+        self.expected_previous = attached.cursor.map(|cursor| cursor.revision);
         self.is_synced = false;
-        self.found = None;
+        self.snapshot_size = None;
         let was_attached = std::mem::replace(&mut self.was_attached, true);
         self.is_lost = false;
         self.listener.clone_from(&attached.listener);
         if self.outage.take().is_some() {
             let attempts = self.failures;
             notices.push(match was_attached {
-                true => Notice::Regained { resumed: attached.resumed, attempts },
+                true => Notice::Reconnected { resumed: attached.resumed, attempts },
                 false => Notice::Connected { attempts },
             });
         }
@@ -233,72 +233,72 @@ impl Follower {
             }
             self.move_to(attached.cursor);
         } else {
-            self.place = None;
+            self.cursor = None;
         }
     }
 
     /// Whether the filter names pools or peers, and there are none of them in the snapshot.
     fn nothing_matches(&self) -> Option<Notice> {
         let filter = self.listener.as_ref()?.filter.as_ref()?;
-        let found = self.found?;
-        let no_peers = found.peers == 0 && filter::hears_peers(filter);
+        let found = self.snapshot_size?;
+        let no_peers = found.peers == 0 && filter::includes_peers(filter);
         let nothing = found.pools + found.peers == 0;
-        let told = !filter.peers.is_empty() && no_peers || !filter.pools.is_empty() && nothing;
-        told.then(|| Notice::NothingMatches { filter: filter::as_options(filter) })
+        let is_empty = !filter.peers.is_empty() && no_peers || !filter.pools.is_empty() && nothing;
+        is_empty.then(|| Notice::NothingMatches { filter: filter::as_options(filter) })
     }
 
-    /// Takes a change; false if it was shown before.
+    /// Applies a change; false if it was shown before.
     fn changed(&mut self, message: &WatchPeerStatusResponse, notices: &mut Vec<Notice>) -> bool {
-        let chain = self.chain.replace(message.revision);
-        if message.revision <= self.shown {
+        let expected = self.expected_previous.replace(message.revision);
+        if message.revision <= self.last_shown {
             notices.push(Notice::Repeated { revision: message.revision });
             return false;
         }
-        if let Some(expected) = chain
+        if let Some(expected) = expected
             && expected != message.previous_revision
         {
             notices.push(Notice::Gap { expected, found: message.previous_revision });
         }
-        self.shown = message.revision;
+        self.last_shown = message.revision;
         self.advance(self.epoch.map(|epoch| Cursor { epoch, revision: message.revision }));
         true
     }
 
     /// Everything up to `cursor` is processed, whatever was before.
     fn move_to(&mut self, cursor: Option<Cursor>) {
-        self.place = cursor;
+        self.cursor = cursor;
         if let Some(cursor) = cursor {
             self.epoch = Some(cursor.epoch);
-            self.shown = self.shown.max(cursor.revision);
+            self.last_shown = self.last_shown.max(cursor.revision);
         }
     }
 
     /// Everything up to `cursor` is processed, if everything before it was.
     fn advance(&mut self, cursor: Option<Cursor>) {
-        if self.place.is_some() && cursor.is_some() {
-            self.place = cursor;
+        if self.cursor.is_some() && cursor.is_some() {
+            self.cursor = cursor;
         }
     }
 
-    /// Takes the end of a stream, or of an attempt to get one.
-    pub(crate) fn ended(&mut self, end: End) -> Next {
+    /// Handles the end of a stream, or of an attempt to open one.
+    pub(crate) fn ended(&mut self, end: StreamEnd) -> Next {
         let retry_after = std::mem::take(&mut self.retry_after);
         match end {
-            End::Closed if self.request.stop_after_sync && self.is_synced => Next::Done,
-            End::Closed => self.retry("the service ended the stream".to_owned(), retry_after),
-            End::Status(status) if self.loses_listener(&status) => self.make_again(&status),
-            End::Status(status) if self.is_permanent(&status) || self.is_one_shot() => {
+            StreamEnd::Closed if self.request.stop_after_sync && self.is_synced => Next::Done,
+            StreamEnd::Closed => self.retry("the service ended the stream".to_owned(), retry_after),
+            StreamEnd::Status(status) if self.is_listener_lost(&status) => self.recreate_listener(&status),
+            StreamEnd::Status(status) if self.is_permanent(&status) || self.is_one_shot() => {
                 Next::Fail(status.into())
             }
-            End::Status(status) => {
+            StreamEnd::Status(status) => {
                 let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 let retry_after = retry_after.max(asked.unwrap_or_default());
                 self.retry(self.cause(status), retry_after)
             }
-            End::Lost(cause) if self.is_one_shot() => Next::Fail(Failure::Unreachable(cause)),
-            End::Lost(cause) => self.retry(cause, retry_after),
-            End::Failed(failure) if self.was_attached => self.retry(failure.to_string(), retry_after),
-            End::Failed(failure) => Next::Fail(failure),
+            StreamEnd::Lost(cause) if self.is_one_shot() => Next::Fail(Failure::Unreachable(cause)),
+            StreamEnd::Lost(cause) => self.retry(cause, retry_after),
+            StreamEnd::Failed(failure) if self.was_attached => self.retry(failure.to_string(), retry_after),
+            StreamEnd::Failed(failure) => Next::Fail(failure),
         }
     }
 
@@ -319,7 +319,7 @@ impl Follower {
         self.request.stop_after_sync && !self.was_attached
     }
 
-    /// What to say of an error that is retried. Before the first stream with what to check: the address may be wrong.
+    /// The text for an error that is retried. Before the first stream with advice: the address may be wrong.
     fn cause(&self, status: Status) -> String {
         match exit::is_local(&status) && !self.was_attached {
             true => Failure::from(status).to_string(),
@@ -327,21 +327,21 @@ impl Follower {
         }
     }
 
-    /// Whether the service does not know any more what was watched. Were it destroyed while a stream was attached, the
-    /// stream would have been told so: this is a loss.
-    fn loses_listener(&self, status: &Status) -> bool {
+    /// Whether the service has lost the listener. If it had been destroyed while a stream was attached, the stream would
+    /// have ended with LISTENER_DESTROYED.
+    fn is_listener_lost(&self, status: &Status) -> bool {
         let has_name = !self.request.listener.is_empty(); // or it goes with its stream
         has_name && self.listener.is_some() && exit::reason(status) == "LISTENER_NOT_FOUND"
     }
 
-    /// At once, but for one that is gone again as soon as it was made.
-    fn make_again(&mut self, status: &Status) -> Next {
+    /// Retries at once, but with backoff if the recreated listener was lost again.
+    fn recreate_listener(&mut self, status: &Status) -> Next {
         let was_lost = std::mem::replace(&mut self.is_lost, true);
         let retry = self.retry(exit::describe(status), Duration::ZERO);
         let name = self.listener.as_ref().map(|listener| listener.name.clone()).unwrap_or_default();
         match was_lost {
             true => retry,
-            false => Next::Retry { after: Duration::ZERO, notice: Some(Notice::MakingAgain { name }) },
+            false => Next::Retry { after: Duration::ZERO, notice: Some(Notice::Recreating { name }) },
         }
     }
 

@@ -1,15 +1,15 @@
-//! What `watch` has to say about itself, apart from what happens to peers: on stderr, one line each.
+//! The notices of `watch` about its stream, one line each, on stderr.
 
 use std::{fmt, time::Duration};
 
 use crate::api::pb::{Reset, ResetReason};
 
-/// Something about the stream that the person who reads it must know.
+/// A notice about the stream for the reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// The stream ended and will be tried again.
     Lost {
-        /// What ended it.
+        /// The cause.
         cause: String,
         /// When the next attempt begins.
         retry_after: Duration,
@@ -20,14 +20,14 @@ pub(crate) enum Notice {
         attempts: u32,
     },
     /// The stream is back.
-    Regained {
+    Reconnected {
         /// Whether it goes on exactly where it was. If not, a snapshot follows.
         resumed: bool,
         /// How many attempts it took.
         attempts: u32,
     },
     /// The service has lost the listener that was watched.
-    MakingAgain {
+    Recreating {
         /// The listener.
         name: String,
     },
@@ -36,16 +36,16 @@ pub(crate) enum Notice {
         /// The filter, as options.
         filter: String,
     },
-    /// The service skipped changes, and said so.
+    /// The service skipped changes, and reported it.
     Missed(Reset),
-    /// The service skipped changes without saying so. It must not.
+    /// The service skipped changes without reporting it, which is a bug.
     Gap {
         /// The revision that should have come before.
         expected: u64,
-        /// The revision that, says the service, came before.
+        /// The revision before it, according to the service.
         found: u64,
     },
-    /// The service sent a change again. It must not; the change is not shown again.
+    /// The service sent a change twice, which is a bug; the change is not shown again.
     Repeated {
         /// The change's revision.
         revision: u64,
@@ -58,19 +58,19 @@ impl fmt::Display for Notice {
             Self::Lost { cause, retry_after } => {
                 let cause = cause.trim_end_matches('.');
                 match retry_after.as_secs_f64() {
-                    0.0..0.05 => write!(f, "{cause}; trying again at once"), // "in 0.0 s" says no more
+                    0.0..0.05 => write!(f, "{cause}; trying again at once"), // instead of "in 0.0 s"
                     seconds => write!(f, "{cause}; trying again in {seconds:.1} s"),
                 }
             }
             Self::Connected { attempts } => write!(f, "connected{}", after(*attempts)),
-            Self::Regained { resumed, attempts } => {
+            Self::Reconnected { resumed, attempts } => {
                 let attempts = after(*attempts);
                 let outcome = if *resumed { "nothing was missed" } else { "starting over with a snapshot" };
                 write!(f, "connected again{attempts}; {outcome}")
             }
-            Self::MakingAgain { name } => write!(
+            Self::Recreating { name } => write!(
                 f,
-                "the service has lost {name}: making it again, with the filter, user data and time to live that it had"
+                "the service has lost {name}: creating it again, with the same filter, user data and time to live"
             ),
             Self::NothingMatches { filter } => write!(f, "nothing matches {filter} now"),
             Self::Missed(reset) => {
@@ -90,7 +90,7 @@ impl fmt::Display for Notice {
             }
             Self::Gap { expected, found } => write!(
                 f,
-                "gap: the last change was revision {expected}, the service says it was {found}; \
+                "gap: the last change was revision {expected}, the service reports {found}; \
                  changes may have been missed"
             ),
             Self::Repeated { revision } => {

@@ -55,6 +55,6 @@ impl Printer {
     }
 
     pub(crate) fn notice(&mut self, notice: &Notice) {
-        self.notices.say(&format!("watch: {notice}"));
+        self.notices.print(&format!("watch: {notice}"));
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Renderer {
     snapshot: Option<Snapshot>,
     /// How many streams there were.
     streams: usize,
-    hears_peers: bool,
+    includes_peers: bool,
 }
 
 impl Renderer {
@@ -48,7 +48,7 @@ impl Renderer {
             columns: Columns::new([TIME_WIDTH, 0, STATUS_WIDTH, 0]),
             snapshot: None,
             streams: 0,
-            hears_peers: true,
+            includes_peers: true,
         }
     }
 
@@ -76,7 +76,7 @@ impl Renderer {
         self.snapshot = None;
         self.streams += 1;
         let filter = attached.listener.as_ref().and_then(|listener| listener.filter.as_ref());
-        self.hears_peers = filter.is_none_or(filter::hears_peers);
+        self.includes_peers = filter.is_none_or(filter::includes_peers);
         let listener = attached.listener.as_ref().map_or("", |listener| &listener.name);
         match attached.resumed {
             _ if listener.is_empty() => Vec::new(),
@@ -100,7 +100,7 @@ impl Renderer {
         if !snapshot.peers.is_empty() {
             lines.extend(self.peers(&snapshot.peers, now));
         }
-        let count = match self.hears_peers {
+        let count = match self.includes_peers {
             true => count(usize::try_from(synced.peer_count).unwrap_or(usize::MAX), "peer"),
             false => count(snapshot.pools.len(), "pool"),
         };
@@ -154,7 +154,7 @@ impl Renderer {
             && let Some(peer) = &event.peer
         {
             self.pools.insert(peer.pool.clone());
-            let (status, why) = movement(event, peer);
+            let (status, why) = status_change(event, peer);
             rows.push([clock(event.time), self.peer_name(&peer.name), status, why]);
         }
         if let Some(event) = &change.health {
@@ -193,7 +193,7 @@ fn arrow(before: Cell, now: Cell) -> Cell {
 }
 
 /// The status of the peer before and now, and why.
-fn movement(event: &PeerChange, peer: &Peer) -> (Cell, Cell) {
+fn status_change(event: &PeerChange, peer: &Peer) -> (Cell, Cell) {
     let (before, now) = (Cell::status(event.previous_status), Cell::status(peer.status));
     let why = Cell::reason_and_detail(peer);
     match event.kind() {

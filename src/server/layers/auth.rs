@@ -10,19 +10,19 @@ use axum::{
 use http::header::AUTHORIZATION;
 use tokio_util::sync::CancellationToken;
 
-use super::{call::no_place, end::end_with};
+use super::{call::too_many_calls, end::end_with};
 use crate::{
     auth::{ConnectionInfo, Refusal},
-    deadline::Overdue,
+    deadline::EndConditions,
     error_info,
     server::{
-        authorize::{Access, Permission, refused},
+        authorize::{Access, Permission, refusal_status},
         eviction::EvictingLimit,
     },
 };
 
-/// Limit for calls of methods that need no credentials. Separate, so that they cannot exhaust the limit of all calls; the
-/// next one evicts the oldest, so that stalled ones keep nobody out.
+/// Limit for calls of methods that need no credentials. Separate, so that they cannot exhaust the limit of all calls.
+/// A further call evicts the oldest, so that stalled ones cannot block the others.
 const MAX_UNAUTHENTICATED_CALLS: usize = 1024;
 
 /// The state of the layer.
@@ -57,31 +57,31 @@ pub(super) async fn authorize(
         let (slot, close) = (auth.unauthenticated.begin(), auth.close);
         let end = async move {
             tokio::select! {
-                () = slot.evicted().cancelled() => no_place(),
+                () = slot.evicted().cancelled() => too_many_calls(),
                 () = close.cancelled() => error_info::draining(None),
             }
         };
         return end_with(Box::pin(end), next.run(request)).await;
     };
     let Some(connection) = request.extensions().get::<Arc<ConnectionInfo>>() else {
-        return refused(&Refusal::Missing).into_http();
+        return refusal_status(&Refusal::Missing).into_http();
     };
     let caller = match auth.access.authorize(required, request.headers(), connection) {
         Ok(caller) => caller,
-        Err(refusal) => return refused(&refusal).into_http(),
+        Err(refusal) => return refusal_status(&refusal).into_http(),
     };
     // The handlers need the caller only.
     request.headers_mut().remove(AUTHORIZATION);
     request.extensions_mut().insert(caller.clone());
-    if !caller.may_lapse() {
+    if !caller.is_revocable() {
         return next.run(request).await;
     }
     let revocation = auth.access.track(caller);
-    if let Some(overdue) = request.extensions().get::<Overdue>() {
+    if let Some(end_conditions) = request.extensions().get::<EndConditions>() {
         let revocation = Arc::clone(&revocation);
-        overdue.when(move || revocation.refusal().is_some());
+        end_conditions.add(move || revocation.refusal().is_some());
     }
     request.extensions_mut().insert(Arc::clone(&revocation));
-    let revoked = async move { poll_fn(|cx| revocation.poll(cx).map(refused)).await };
+    let revoked = async move { poll_fn(|cx| revocation.poll(cx).map(refusal_status)).await };
     end_with(Box::pin(revoked), next.run(request)).await
 }

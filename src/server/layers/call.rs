@@ -21,10 +21,10 @@ use tonic::{Code, Status};
 use self::{request::RequestBody, response::ResponseBody};
 use crate::{
     error_info,
-    metrics::Calls,
+    metrics::CallMetrics,
     server::{
         limits::{ConnectionMemory, MemoryExhausted},
-        worker::overdue,
+        worker::end_conditions,
     },
 };
 
@@ -36,12 +36,12 @@ const QUOTA_RETRY: Duration = Duration::from_secs(5);
 /// The state of the layer.
 #[derive(Clone)]
 pub(super) struct CallLimits {
-    calls: Arc<Calls>,
+    calls: Arc<CallMetrics>,
     all: Arc<Semaphore>,
 }
 
 impl CallLimits {
-    pub(super) fn new(calls: &Arc<Calls>) -> Self {
+    pub(super) fn new(calls: &Arc<CallMetrics>) -> Self {
         Self { calls: Arc::clone(calls), all: Arc::new(Semaphore::new(MAX_CALLS)) }
     }
 }
@@ -52,11 +52,11 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
     let memory = request.extensions().get::<Arc<ConnectionMemory>>().cloned();
     let (Ok(permit), Some(memory)) = (limits.all.try_acquire_owned(), memory) else {
         call.code(Code::ResourceExhausted as usize);
-        return no_place().into_http();
+        return too_many_calls().into_http();
     };
-    let overdue = overdue();
-    if let Some(overdue) = &overdue {
-        request.extensions_mut().insert(overdue.clone());
+    let end_conditions = end_conditions();
+    if let Some(end_conditions) = &end_conditions {
+        request.extensions_mut().insert(end_conditions.clone());
     }
     memory.ready().await;
     let (method, version) = (Arc::clone(call.method()), request.version());
@@ -66,17 +66,17 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
         call.code(code(response.headers()));
         return response;
     }
-    response.map(|body| Body::new(ResponseBody::new(body, call, overdue, memory, permit)))
+    response.map(|body| Body::new(ResponseBody::new(body, call, end_conditions, memory, permit)))
 }
 
 /// The status beyond a limit on calls.
-pub(super) fn no_place() -> Status {
-    let message = "there are as many calls as there may be";
+pub(super) fn too_many_calls() -> Status {
+    let message = "too many concurrent calls: the limit is reached";
     error_info::retryable(Code::ResourceExhausted, "STREAM_QUOTA", message, QUOTA_RETRY)
 }
 
 /// The status beyond a limit on memory.
-fn exhausted() -> Status {
+fn memory_exhausted() -> Status {
     let message = MemoryExhausted.to_string();
     error_info::retryable(Code::ResourceExhausted, "MEMORY_QUOTA", message, QUOTA_RETRY)
 }

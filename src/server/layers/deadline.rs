@@ -6,7 +6,7 @@ use tonic::Code;
 
 use super::end::end_with;
 use crate::{
-    deadline::{self, Deadline, Overdue},
+    deadline::{self, Deadline, EndConditions},
     error_info,
 };
 
@@ -22,8 +22,8 @@ pub(super) async fn enforce(mut request: Request, next: Next) -> Response {
     // A deadline beyond what the clock can express is none.
     let Some(at) = Instant::now().checked_add(timeout) else { return next.run(request).await };
     request.extensions_mut().insert(Deadline(at));
-    if let Some(overdue) = request.extensions().get::<Overdue>() {
-        overdue.when(move || Instant::now() >= at);
+    if let Some(end_conditions) = request.extensions().get::<EndConditions>() {
+        end_conditions.add(move || Instant::now() >= at);
     }
     let exceeded = move || {
         let message = format!("the call took longer than its deadline, {timeout:?}");

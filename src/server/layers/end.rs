@@ -13,10 +13,10 @@ use http_body::{Body as _, Frame};
 use tonic::Status;
 
 /// Resolves to the status that a call ends with.
-pub(super) type End = Pin<Box<dyn Future<Output = Status> + Send>>;
+pub(super) type EndFuture = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 /// Ends a call when `end` resolves: instead of the response, or after the messages that have been sent.
-pub(super) async fn end_with(mut end: End, response: impl Future<Output = Response>) -> Response {
+pub(super) async fn end_with(mut end: EndFuture, response: impl Future<Output = Response>) -> Response {
     tokio::select! {
         biased;
         status = &mut end => status.into_http(),
@@ -32,7 +32,7 @@ pub(super) async fn end_with(mut end: End, response: impl Future<Output = Respon
 /// A body that ends when `end` resolves.
 struct EndingBody {
     body: Option<Body>,
-    end: End,
+    end: EndFuture,
 }
 
 impl http_body::Body for EndingBody {

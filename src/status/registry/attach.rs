@@ -7,14 +7,14 @@ use tracing::debug;
 
 use super::{Listeners, Registry};
 use crate::status::{
-    AttachError, AttachKind, AttachOptions, End, Gap, GapPolicy, Listener, ListenerSpec, ListenerView,
+    AttachError, AttachKind, AttachOptions, EndReason, Gap, GapPolicy, Listener, ListenerSpec, ListenerView,
     ResetReason,
     listener::AttachState,
     stream_handle::StreamHandle,
     subscription::{Start, Subscription},
 };
 
-/// One of the streams that [`Limits`](super::Limits) allows, until it is dropped.
+/// One of the streams that [`ListenerLimits`](super::Limits) allows, until it is dropped.
 pub struct StreamPermit {
     /// Weak: streams do not keep the service alive.
     listeners: Weak<Listeners>,
@@ -73,7 +73,7 @@ impl Listeners {
     /// See [`AttachError`]. Nothing has changed then.
     pub fn attach(self: &Arc<Self>, id: &str, options: AttachOptions) -> Result<Subscription, AttachError> {
         let registry = self.registry.lock();
-        let listener = registry.find(id, &options.reach).cloned().ok_or(AttachError::NotFound)?;
+        let listener = registry.find(id, &options.scope).cloned().ok_or(AttachError::NotFound)?;
         let start = self.start(&options)?;
         self.attach_stream(registry, listener, &options, start)
     }
@@ -89,7 +89,7 @@ impl Listeners {
     ) -> Result<Subscription, AttachError> {
         let start = self.start(&options)?;
         let mut registry = self.registry.lock();
-        self.check_open()?;
+        self.check_not_draining()?;
         check_streams(&registry, 1)?;
         let listener = self.insert(&mut registry, None, ListenerSpec { idle_ttl: None, ..spec })?;
         self.attach_stream(registry, listener, &options, start)
@@ -101,7 +101,7 @@ impl Listeners {
     /// The limit of streams is reached, or the service is stopping.
     pub fn stream_permit(self: &Arc<Self>) -> Result<StreamPermit, AttachError> {
         let mut registry = self.registry.lock();
-        self.check_open()?;
+        self.check_not_draining()?;
         check_streams(&registry, 1)?;
         Ok(self.count_stream(&mut registry))
     }
@@ -143,7 +143,7 @@ impl Listeners {
         options: &AttachOptions,
         start: Start,
     ) -> Result<Subscription, AttachError> {
-        self.check_open()?;
+        self.check_not_draining()?;
         let mut state = listener.state.lock();
         let mut kind = match (start, listener.spec.idle_ttl) {
             (Start::After(_), _) => AttachKind::Resumed,
@@ -155,7 +155,7 @@ impl Listeners {
                 // The older stream counts until its transport drops it, which takes a while if the client is gone. So
                 // every stream may be taken over at once, but not again and again.
                 check_streams(&registry, 2)?;
-                handle.terminate(End::TakenOver, 0);
+                handle.terminate(EndReason::TakenOver, 0);
                 kind = AttachKind::Takeover;
             }
             AttachState::Attached { client, .. } => return Err(AttachError::Attached(client.to_string())),

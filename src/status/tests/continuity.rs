@@ -82,7 +82,7 @@ struct Client {
 }
 
 impl Client {
-    fn hear(&mut self, Message { revision, previous, delivery }: Message) {
+    fn hear(&mut self, ListenerMessage { revision, previous, delivery }: ListenerMessage) {
         match delivery {
             Delivery::Attached { cursor, resumed, .. } => {
                 assert_eq!((revision, previous), (cursor.revision, cursor.revision));
@@ -176,7 +176,8 @@ impl World {
     fn new(filter: FilterSpec) -> Self {
         let hub = hub(HISTORY);
         hub.add_pool("q".into(), identity(), at(0));
-        let listeners = Listeners::new(Arc::clone(&hub), Limits { listeners: 1, per_owner: 2, streams: 1 });
+        let listeners =
+            Listeners::new(Arc::clone(&hub), ListenerLimits { listeners: 1, per_owner: 2, streams: 1 });
         let client = Client { filter: filter.clone(), ..Client::default() };
         let filter = Filter::compile(filter).unwrap();
         let spec = ListenerSpec { filter, idle_ttl: Some(TTL), ..ListenerSpec::default() };
@@ -230,7 +231,7 @@ impl World {
         if self.poll(usize::MAX) {
             assert!(!self.client.syncing, "nothing more to say, and not synced");
             self.client.check(&self.hub);
-            let view = self.listeners.get("l", &Reach::All).unwrap();
+            let view = self.listeners.get("l", &ListenerScope::All).unwrap();
             assert_eq!((view.cursor, view.lag), (self.hub.cursor(), 0));
         }
     }
@@ -238,7 +239,7 @@ impl World {
     /// What is seen from outside is never ahead of the client, but for what its filter holds back.
     fn check_progress(&self) {
         let (Some(_), Some(known)) = (&self.stream, self.client.cursor) else { return };
-        let shown = self.listeners.get("l", &Reach::All).unwrap().cursor.revision;
+        let shown = self.listeners.get("l", &ListenerScope::All).unwrap().cursor.revision;
         let filter = Filter::compile(self.client.filter.clone()).unwrap();
         let mut between = Vec::new();
         if self

@@ -4,7 +4,7 @@ use super::*;
 
 fn listeners_within(listeners: usize, streams: usize) -> (Arc<Hub>, Arc<Listeners>) {
     let hub = hub(64);
-    (Arc::clone(&hub), Listeners::new(hub, Limits { listeners, per_owner: 2, streams }))
+    (Arc::clone(&hub), Listeners::new(hub, ListenerLimits { listeners, per_owner: 2, streams }))
 }
 
 fn some_listeners() -> (Arc<Hub>, Arc<Listeners>) {
@@ -29,7 +29,7 @@ async fn a_name_is_taken_until_its_listener_is_destroyed() {
     let (_, listeners) = some_listeners();
     assert_eq!(&*listeners.create(Some("a"), lasting()).unwrap().listener.id, "a");
     assert_eq!(listeners.create(Some("a"), lasting()).unwrap_err(), CreateError::Exists);
-    listeners.destroy("a", &Reach::All).unwrap();
+    listeners.destroy("a", &ListenerScope::All).unwrap();
     listeners.create(Some("a"), lasting()).unwrap();
 }
 
@@ -38,18 +38,18 @@ async fn a_made_up_name_is_a_name() {
     let (_, listeners) = some_listeners();
     let made_up = listeners.create(None, lasting()).unwrap().listener.id.clone();
     assert!(is_id(&made_up), "{made_up}");
-    assert_eq!(listeners.get(&made_up, &Reach::All).unwrap().listener.id, made_up);
+    assert_eq!(listeners.get(&made_up, &ListenerScope::All).unwrap().listener.id, made_up);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_there_is_not_found() {
     let (_, listeners) = some_listeners();
-    assert_eq!(listeners.get("a", &Reach::All).unwrap_err(), ListenerError);
-    assert_eq!(listeners.destroy("a", &Reach::All), Err(ListenerError));
+    assert_eq!(listeners.get("a", &ListenerScope::All).unwrap_err(), ListenerError);
+    assert_eq!(listeners.destroy("a", &ListenerScope::All), Err(ListenerError));
     assert_eq!(refusal(listeners.attach("a", options())), AttachError::NotFound);
     listeners.create(Some("a"), lasting()).unwrap();
-    assert_eq!(listeners.destroy("a", &Reach::All), Ok(()));
-    assert_eq!(listeners.destroy("a", &Reach::All), Err(ListenerError), "destroyed already");
+    assert_eq!(listeners.destroy("a", &ListenerScope::All), Ok(()));
+    assert_eq!(listeners.destroy("a", &ListenerScope::All), Err(ListenerError), "destroyed already");
     assert_eq!(refusal(listeners.attach("a", options())), AttachError::NotFound);
 }
 
@@ -60,7 +60,11 @@ async fn listeners_are_listed_by_name_in_pages() {
         listeners.create(Some(id), lasting()).unwrap();
     }
     let ids = |after, max| -> Vec<String> {
-        listeners.list(after, max, &Reach::All).iter().map(|view| view.listener.id.to_string()).collect()
+        listeners
+            .list(after, max, &ListenerScope::All)
+            .iter()
+            .map(|view| view.listener.id.to_string())
+            .collect()
     };
     assert_eq!(ids(None, 10), ["a", "a-1", "b", "c"]);
     assert_eq!(ids(None, 2), ["a", "a-1"]);
@@ -106,7 +110,7 @@ async fn one_stream_at_a_time() {
     let mut first = listeners.attach("a", options()).unwrap();
     let second = AttachOptions { client: "second".into(), ..options() };
     assert_eq!(refusal(listeners.attach("a", second)), AttachError::Attached("client".into()));
-    assert_eq!(listeners.get("a", &Reach::All).unwrap().client.as_deref(), Some("client"));
+    assert_eq!(listeners.get("a", &ListenerScope::All).unwrap().client.as_deref(), Some("client"));
     assert_eq!(told(&mut first), ["attached 0", "snapshot 0>0 []", "synced 0 0"], "undisturbed");
     drop(first);
     listeners.attach("a", options()).unwrap();
@@ -132,7 +136,7 @@ async fn a_takeover_ends_the_older_stream_at_once() {
         assert_eq!(told(&mut older), ["end TakenOver", "over"], "after {said} messages");
         drop(older);
         assert_eq!(listeners.count(), (1, 1));
-        assert_eq!(listeners.get("a", &Reach::All).unwrap().client.as_deref(), Some("second"));
+        assert_eq!(listeners.get("a", &ListenerScope::All).unwrap().client.as_deref(), Some("second"));
         assert_eq!(told(&mut newer).last().unwrap(), "synced 1202 1200");
         set(&hub, "leaf-1", Connecting);
         assert_eq!(told(&mut newer), ["1202>1203 leaf-1 CONNECTING"]);
@@ -191,7 +195,7 @@ async fn an_ended_stream_leaves_the_progress_of_its_successor_alone() {
     let mut newer = listeners.attach("a", takeover()).unwrap();
     assert_eq!(told(&mut newer).last().unwrap(), "synced 3 1");
     told(&mut older);
-    let view = listeners.get("a", &Reach::All).unwrap();
+    let view = listeners.get("a", &ListenerScope::All).unwrap();
     assert_eq!((view.cursor.revision, view.lag, view.delivered), (3, 0, 1));
 }
 
@@ -202,7 +206,7 @@ async fn a_destroyed_listener_tells_what_was_published_before_and_ends() {
     let mut stream = listeners.attach("a", options()).unwrap();
     add(&hub, "a");
     set(&hub, "a", Ready);
-    listeners.destroy("a", &Reach::All).unwrap();
+    listeners.destroy("a", &ListenerScope::All).unwrap();
     assert_eq!(listeners.count(), (0, 1), "the stream still has something to say");
     let expected = [
         "attached 0",
@@ -223,38 +227,38 @@ async fn the_stream_of_a_destroyed_listener_leaves_its_namesake_alone() {
     let (_, listeners) = some_listeners();
     listeners.create(Some("a"), lasting()).unwrap();
     let older = listeners.attach("a", options()).unwrap();
-    listeners.destroy("a", &Reach::All).unwrap();
+    listeners.destroy("a", &ListenerScope::All).unwrap();
     listeners.create(Some("a"), lasting()).unwrap();
     let _newer = listeners.attach("a", options()).unwrap();
     drop(older);
     assert_eq!(listeners.count(), (1, 1));
-    assert!(listeners.get("a", &Reach::All).unwrap().client.is_some());
+    assert!(listeners.get("a", &ListenerScope::All).unwrap().client.is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ephemeral_listener_goes_with_its_stream() {
     let (_, listeners) = some_listeners();
     let mut stream = listeners.attach_ephemeral(lasting(), options()).unwrap();
-    let view = listeners.list(None, 9, &Reach::All).remove(0);
+    let view = listeners.list(None, 9, &ListenerScope::All).remove(0);
     assert_eq!((view.listener.spec.idle_ttl, view.expires), (None, None));
     listeners.expire(tokio::time::Instant::now() + TTL);
     told(&mut stream);
     assert_eq!(listeners.count(), (1, 1));
     drop(stream);
     assert_eq!(listeners.count(), (0, 0));
-    assert_eq!(listeners.get(&view.listener.id, &Reach::All).unwrap_err(), ListenerError);
+    assert_eq!(listeners.get(&view.listener.id, &ListenerScope::All).unwrap_err(), ListenerError);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ephemeral_listener_can_be_destroyed_by_name_and_taken_over() {
     let (_, listeners) = some_listeners();
     let mut first = listeners.attach_ephemeral(lasting(), options()).unwrap();
-    let id = listeners.list(None, 1, &Reach::All).remove(0).listener.id.clone();
+    let id = listeners.list(None, 1, &ListenerScope::All).remove(0).listener.id.clone();
     let mut second = listeners.attach(&id, takeover()).unwrap();
     assert_eq!(told(&mut first), ["end TakenOver", "over"]);
     drop(first);
     assert_eq!(listeners.count(), (1, 1));
-    listeners.destroy(&id, &Reach::All).unwrap();
+    listeners.destroy(&id, &ListenerScope::All).unwrap();
     assert_eq!(told(&mut second).last_chunk::<2>().unwrap(), &["end Destroyed", "over"]);
     drop(second);
     assert_eq!(listeners.count(), (0, 0));
@@ -265,7 +269,7 @@ async fn an_unwatched_listener_is_destroyed_exactly_at_its_deadline() {
     let (_, listeners) = some_listeners();
     let start = tokio::time::Instant::now();
     listeners.create(Some("a"), lasting()).unwrap();
-    assert!(listeners.get("a", &Reach::All).unwrap().expires.is_some());
+    assert!(listeners.get("a", &ListenerScope::All).unwrap().expires.is_some());
     assert_eq!(listeners.expire(start + TTL - Duration::from_nanos(1)), 0);
     assert_eq!(listeners.expire(start + TTL), 1);
     assert_eq!(listeners.count(), (0, 0));
@@ -277,7 +281,7 @@ async fn a_stream_keeps_its_listener_and_its_end_starts_the_time_anew() {
     listeners.create(Some("a"), lasting()).unwrap();
     tokio::time::advance(TTL - Duration::from_millis(1)).await;
     let stream = listeners.attach("a", options()).unwrap();
-    assert_eq!(listeners.get("a", &Reach::All).unwrap().expires, None);
+    assert_eq!(listeners.get("a", &ListenerScope::All).unwrap().expires, None);
     tokio::time::advance(TTL * 2).await;
     assert_eq!(listeners.expire(tokio::time::Instant::now()), 0, "attached");
     drop(stream);
@@ -311,7 +315,7 @@ async fn nothing_begins_after_a_drain() {
     assert_eq!(refusal(listeners.attach("a", takeover())), draining());
     assert_eq!(refusal(listeners.attach_ephemeral(lasting(), options())), draining(), "not the quota");
     assert_eq!(listeners.count(), (1, 1));
-    assert_eq!(listeners.destroy("a", &Reach::All), Ok(()), "but things may end");
+    assert_eq!(listeners.destroy("a", &ListenerScope::All), Ok(()), "but things may end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -320,7 +324,7 @@ async fn the_first_end_counts() {
     listeners.create(Some("a"), lasting()).unwrap();
     let mut stream = listeners.attach("a", options()).unwrap();
     listeners.drain();
-    listeners.destroy("a", &Reach::All).unwrap();
+    listeners.destroy("a", &ListenerScope::All).unwrap();
     assert_eq!(told(&mut stream).last_chunk::<3>().unwrap(), &["draining 0", "end Draining", "over"]);
 }
 

@@ -7,12 +7,12 @@ fn of(owner: &str) -> ListenerSpec {
     ListenerSpec { owner, idle_ttl: Some(TTL), ..ListenerSpec::default() }
 }
 
-fn own(owner: &str) -> Reach {
-    Reach::Own(owner.into())
+fn own(owner: &str) -> ListenerScope {
+    ListenerScope::Own(owner.into())
 }
 
 fn some_listeners() -> Arc<Listeners> {
-    Listeners::new(hub(64), Limits { listeners: 99, per_owner: 2, streams: 99 })
+    Listeners::new(hub(64), ListenerLimits { listeners: 99, per_owner: 2, streams: 99 })
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,7 +40,7 @@ async fn however_a_listener_goes_its_owner_may_have_another() {
     drop(stream);
     create().unwrap();
     assert_eq!(create().unwrap_err(), CreateError::Exists, "which takes no place");
-    listeners.destroy("other", &Reach::All).unwrap();
+    listeners.destroy("other", &ListenerScope::All).unwrap();
     create().unwrap();
 }
 
@@ -60,18 +60,18 @@ async fn a_listener_of_another_is_not_there() {
     for (id, owner) in [("1", "a"), ("2", "b"), ("3", "a")] {
         listeners.create(Some(id), of(owner)).unwrap();
     }
-    let ids = |after, max, reach: &Reach| -> Vec<String> {
-        listeners.list(after, max, reach).iter().map(|view| view.listener.id.to_string()).collect()
+    let ids = |after, max, scope: &ListenerScope| -> Vec<String> {
+        listeners.list(after, max, scope).iter().map(|view| view.listener.id.to_string()).collect()
     };
-    assert_eq!(ids(None, 9, &Reach::All), ["1", "2", "3"]);
+    assert_eq!(ids(None, 9, &ListenerScope::All), ["1", "2", "3"]);
     assert_eq!(ids(None, 2, &own("a")), ["1", "3"], "a page is full of what may be seen");
     assert_eq!(ids(Some("1"), 9, &own("b")), ["2"]);
     assert_eq!(ids(None, 9, &own("")), [""; 0]);
     assert_eq!(listeners.get("1", &own("b")).unwrap_err(), ListenerError);
     assert_eq!(listeners.destroy("1", &own("b")), Err(ListenerError));
     for takeover in [false, true] {
-        let options = AttachOptions { takeover, reach: own("b"), ..options() };
+        let options = AttachOptions { takeover, scope: own("b"), ..options() };
         assert_eq!(listeners.attach("1", options).err().unwrap(), AttachError::NotFound);
     }
-    assert!(listeners.get("1", &own("a")).is_ok() && listeners.get("1", &Reach::All).is_ok());
+    assert!(listeners.get("1", &own("a")).is_ok() && listeners.get("1", &ListenerScope::All).is_ok());
 }

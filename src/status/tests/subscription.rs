@@ -9,7 +9,7 @@ use super::{super::subscription::SCAN_BUDGET, *};
 /// A service that remembers `history` changes, without limits that matter here.
 fn service(history: usize) -> (Arc<Hub>, Arc<Listeners>) {
     let hub = hub(history);
-    (Arc::clone(&hub), Listeners::new(hub, Limits { listeners: 99, per_owner: 2, streams: 99 }))
+    (Arc::clone(&hub), Listeners::new(hub, ListenerLimits { listeners: 99, per_owner: 2, streams: 99 }))
 }
 
 fn attach(listeners: &Arc<Listeners>, filter: FilterSpec, options: AttachOptions) -> Subscription {
@@ -31,7 +31,7 @@ fn flap(hub: &Hub, host: &str, times: usize) {
 
 /// The one listener, as it is seen from outside.
 fn view(listeners: &Listeners) -> ListenerView {
-    listeners.list(None, 1, &Reach::All).remove(0)
+    listeners.list(None, 1, &ListenerScope::All).remove(0)
 }
 
 // The opening.
@@ -67,8 +67,11 @@ async fn a_snapshot_comes_in_parts_of_at_most_8_peers() {
         let mut stream = watch(&listeners, options());
         assert_eq!(next(&mut stream), format!("attached {count}"));
         for (nth, part) in parts.iter().enumerate() {
-            let Some(Some(Ok(Message { revision, previous, delivery: Delivery::Snapshot { peers, pools } }))) =
-                now(&mut stream)
+            let Some(Some(Ok(ListenerMessage {
+                revision,
+                previous,
+                delivery: Delivery::Snapshot { peers, pools },
+            }))) = now(&mut stream)
             else {
                 panic!("part {nth} of {count} peers is missing");
             };
@@ -89,7 +92,8 @@ async fn a_snapshot_has_what_the_filter_lets_pass_and_counts_that() {
     let filter = FilterSpec { statuses: vec![Ready], interests: vec![Interest::Peers], ..Default::default() };
     let mut stream = attach(&listeners, filter, options());
     assert_eq!(next(&mut stream), "attached 4");
-    let Some(Some(Ok(Message { delivery: Delivery::Snapshot { peers, pools }, .. }))) = now(&mut stream)
+    let Some(Some(Ok(ListenerMessage { delivery: Delivery::Snapshot { peers, pools }, .. }))) =
+        now(&mut stream)
     else {
         panic!("a snapshot is missing");
     };
@@ -268,7 +272,7 @@ async fn what_is_published_after_the_end_is_not_told() {
         if name == "Draining" {
             listeners.drain();
         } else {
-            listeners.destroy(&view(&listeners).listener.id, &Reach::All).unwrap();
+            listeners.destroy(&view(&listeners).listener.id, &ListenerScope::All).unwrap();
         }
         flap(&hub, "a", 5);
         let mut said = Vec::new();
@@ -320,7 +324,7 @@ async fn a_slow_reader_of_a_destroyed_listener_is_brought_up_to_date_before_the_
     let mut stream = watch(&listeners, options());
     told(&mut stream);
     flap(&hub, "a", 5);
-    listeners.destroy(&view(&listeners).listener.id, &Reach::All).unwrap();
+    listeners.destroy(&view(&listeners).listener.id, &ListenerScope::All).unwrap();
     let expected = ["reset Overflow 10", "snapshot 1>11 [a]", "synced 11 1", "end Destroyed", "over"];
     assert_eq!(told(&mut stream), expected);
 }

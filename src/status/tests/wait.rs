@@ -138,7 +138,7 @@ fn a_long_log_is_read_in_turns_with_others() {
 
 #[test]
 fn a_call_that_waits_takes_a_place_among_the_streams() {
-    let limits = Limits { listeners: 9, per_owner: 2, streams: 1 };
+    let limits = ListenerLimits { listeners: 9, per_owner: 2, streams: 1 };
     let listeners = Listeners::new(hub(64), limits);
     let permit = listeners.stream_permit().unwrap();
     assert_eq!(listeners.stream_permit().err(), Some(AttachError::StreamQuota(1)));

@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::*;
 use crate::{
     tls::{ClientSettings, PeerTlsMode},
-    transport::{Connection, Event},
+    transport::{Connection, ConnectionEvent},
 };
 
 /// Longer than anything here takes in virtual time: when it is over, nothing moves any more.
@@ -47,10 +47,10 @@ async fn connected() -> (Connection, TlsStream<DuplexStream>) {
 }
 
 /// Answers every frame with itself until the end, and says how that came.
-async fn echo(mut connection: Connection) -> Event {
+async fn echo(mut connection: Connection) -> ConnectionEvent {
     loop {
         match connection.next().await {
-            Event::Frame(frame) => connection.send([frame, Bytes::from_static(b"\0")]),
+            ConnectionEvent::Frame(frame) => connection.send([frame, Bytes::from_static(b"\0")]),
             end => return end,
         }
     }
@@ -96,9 +96,12 @@ async fn an_end_with_goodbye_and_one_without_are_the_same() {
             theirs.shutdown().await.unwrap();
         }
         drop(theirs);
-        assert!(matches!(ours.next().await, Event::Frame(frame) if frame == "last words"));
+        assert!(matches!(ours.next().await, ConnectionEvent::Frame(frame) if frame == "last words"));
         let end = ours.next().await;
-        assert!(matches!(&end, Event::Lost(how) if how == "the peer closed the connection"), "{end:?}");
+        assert!(
+            matches!(&end, ConnectionEvent::Lost(how) if how == "the peer closed the connection"),
+            "{end:?}"
+        );
     }
 }
 
@@ -108,7 +111,7 @@ async fn bytes_that_are_not_of_the_session_break_it() {
     theirs.get_mut().0.write_all(b"\x17\x03\x03\x00\x20 these bytes were never encrypted").await.unwrap();
     let end = ours.next().await;
     assert!(
-        matches!(&end, Event::TlsFailed(how) if how == "the peer breaks TLS: cannot decrypt peer's message"),
+        matches!(&end, ConnectionEvent::TlsFailed(how) if how == "the peer violates TLS: cannot decrypt peer's message"),
         "{end:?}"
     );
 }

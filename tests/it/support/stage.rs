@@ -12,7 +12,7 @@ use opflex_peerstatus::{
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
     server::{Access, Keepalive, Server, ServerMetrics, ServerOptions, ThreadEnded},
-    status::{Hub, Limits, Listeners, PeerUpdate, Update},
+    status::{Hub, ListenerLimits, Listeners, PeerUpdate, Update},
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -39,7 +39,7 @@ impl Stage {
             let identity = Identity::new("test".to_owned(), "default".to_owned());
             hub.add_pool((*pool).into(), Arc::new(identity), SystemTime::now());
         }
-        let limits = Limits { listeners: 20_000, per_owner: 20_000, streams: 20_000 };
+        let limits = ListenerLimits { listeners: 20_000, per_owner: 20_000, streams: 20_000 };
         let listeners = Listeners::new(Arc::clone(&hub), limits);
         let (drain, draining) = watch::channel(false);
         let api = Api {

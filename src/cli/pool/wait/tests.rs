@@ -18,7 +18,7 @@ fn status(code: Code, reason: &str, message: &str) -> Status {
 }
 
 fn is_temporary(status: Status) -> bool {
-    matches!(Refusal::from(status), Refusal::Temporary(_))
+    matches!(AttemptError::from(status), AttemptError::Temporary(_))
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn only_a_refusal_of_the_service_ends_the_wait() {
         (Code::Unauthenticated, "TOKEN_EXPIRED", Exit::Failed),
         (Code::InvalidArgument, "BAD_NAME", Exit::Usage),
     ] {
-        let Refusal::Permanent(failure) = Refusal::from(status(code, reason, "no")) else {
+        let AttemptError::Permanent(failure) = AttemptError::from(status(code, reason, "no")) else {
             panic!("{reason}")
         };
         assert_eq!(failure.exit(), exit, "{reason}");
@@ -90,7 +90,7 @@ fn the_state_of_the_pool_is_told_last() {
     let metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let details = ErrorDetails::with_error_info("CONDITION_NOT_MET", "opflex.peerstatus", metadata);
     let answer = Status::with_error_details(Code::DeadlineExceeded, "no", details);
-    let Refusal::Temporary(cause) = Refusal::from(answer) else { panic!("waiting may help") };
+    let AttemptError::Temporary(cause) = AttemptError::from(answer) else { panic!("waiting may help") };
     assert_eq!(cause, "pool lab·[2J is DEGRADED: 1 of 2 peers ready");
 }
 

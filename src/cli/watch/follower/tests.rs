@@ -31,13 +31,13 @@ fn live_at_10() -> Follower {
     after(&[attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)])
 }
 
-fn status(code: Code, reason: &str) -> End {
+fn status(code: Code, reason: &str) -> StreamEnd {
     let details = ErrorDetails::with_error_info(reason, "opflex.peerstatus", []);
-    End::Status(Status::with_error_details(code, "because", details))
+    StreamEnd::Status(Status::with_error_details(code, "because", details))
 }
 
-fn lost() -> End {
-    End::Lost("connection refused".into())
+fn lost() -> StreamEnd {
+    StreamEnd::Lost("connection refused".into())
 }
 
 #[track_caller]
@@ -144,12 +144,12 @@ fn another_process_counts_from_the_start_and_its_changes_are_news() {
 fn a_lost_connection_is_told_once_and_so_is_its_return() {
     let mut follower = live_at_10();
     let reset = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
-    let (_, notice) = retry(follower.ended(End::Status(reset)));
+    let (_, notice) = retry(follower.ended(StreamEnd::Status(reset)));
     assert!(notice.unwrap().to_string().starts_with("connection lost: connection reset; trying again "));
     assert!(retry(follower.ended(lost())).1.is_some(), "another cause");
     assert!(retry(follower.ended(lost())).1.is_none(), "the same cause");
     let (_, notices) = follower.apply(&attached(10, true));
-    assert_eq!(notices, [Notice::Regained { resumed: true, attempts: 3 }]);
+    assert_eq!(notices, [Notice::Reconnected { resumed: true, attempts: 3 }]);
     assert_eq!(notices.first().unwrap().to_string(), "connected again after 3 attempts; nothing was missed");
     assert_eq!(follower.apply(&synced(10, 0)).1, []);
 }
@@ -187,10 +187,10 @@ fn the_wait_that_the_service_asks_for_is_kept_within_reason() {
     let mut details = ErrorDetails::with_error_info("STREAM_QUOTA", "opflex.peerstatus", []);
     details.set_retry_info(Some(Duration::from_secs(7)));
     let full = Status::with_error_details(Code::ResourceExhausted, "full", details.clone());
-    assert_eq!(retry(follower.ended(End::Status(full))).0.as_secs(), 7);
+    assert_eq!(retry(follower.ended(StreamEnd::Status(full))).0.as_secs(), 7);
     details.set_retry_info(Some(Duration::from_secs(86_400)));
     let full = Status::with_error_details(Code::ResourceExhausted, "full", details);
-    assert_eq!(retry(follower.ended(End::Status(full))).0, LONGEST_RETRY_AFTER);
+    assert_eq!(retry(follower.ended(StreamEnd::Status(full))).0, LONGEST_RETRY_AFTER);
 }
 
 /// What becomes of a watch after an error.
@@ -203,7 +203,7 @@ enum Fate {
 fn fate(follower: &mut Follower, code: Code, reason: Option<&str>) -> Fate {
     let end = match reason {
         Some(reason) => status(code, reason),
-        None => End::Status(Status::new(code, "because")),
+        None => StreamEnd::Status(Status::new(code, "because")),
     };
     match follower.ended(end) {
         Next::Retry { .. } => Fate::Retried,
@@ -263,15 +263,15 @@ fn only_a_refusal_of_the_service_ends_the_watch() {
         let got = (fate(&mut follower(), code, reason), fate(&mut live_at_10(), code, reason));
         assert_eq!(got, (first, later), "{code:?} {reason:?}");
     }
-    retry(follower().ended(End::Closed));
-    retry(live_at_10().ended(End::Closed));
+    retry(follower().ended(StreamEnd::Closed));
+    retry(live_at_10().ended(StreamEnd::Closed));
 }
 
 #[test]
 fn details_of_another_service_do_not_end_the_watch() {
     let details = ErrorDetails::with_error_info("BAD_FILTER", "googleapis.com", []);
     let refused = Status::with_error_details(Code::InvalidArgument, "because", details);
-    let (_, notice) = retry(live_at_10().ended(End::Status(refused)));
+    let (_, notice) = retry(live_at_10().ended(StreamEnd::Status(refused)));
     assert_eq!(
         notice.unwrap().to_string().split("; ").next(),
         Some("because (INVALID_ARGUMENT), sent by a proxy or another server")
@@ -291,7 +291,7 @@ fn the_first_connection_is_tried_again_and_each_cause_is_told_once() {
 
 #[test]
 fn a_file_that_is_wrong_ends_the_watch_only_before_the_first_stream() {
-    let wrong = || End::Failed(Failure::Usage("--token-file: no such file".into()));
+    let wrong = || StreamEnd::Failed(Failure::Usage("--token-file: no such file".into()));
     assert_eq!(failure(follower().ended(wrong())).exit(), Exit::Usage);
     retry(live_at_10().ended(wrong()));
 }
@@ -411,7 +411,7 @@ fn a_listener_that_the_service_has_lost_is_made_again_as_it_was_and_at_once() {
     assert_eq!(follower.lost_listener(), None, "as long as nobody says so");
     let (after, notice) = retry(follower.ended(status(Code::NotFound, "LISTENER_NOT_FOUND")));
     assert_eq!(after, Duration::ZERO);
-    assert!(notice.unwrap().to_string().starts_with("the service has lost listeners/noc: making it again"));
+    assert!(notice.unwrap().to_string().starts_with("the service has lost listeners/noc: creating it again"));
     let Listener { filter, user_data, idle_ttl, .. } = noc();
     let again = CreateListenerRequest { listener_id: "noc".into(), filter, user_data, idle_ttl };
     assert_eq!(follower.lost_listener(), Some(again));
@@ -444,11 +444,11 @@ fn a_watch_until_synced_is_done_only_when_it_was() {
     let mut follower = Follower::new(WatchPeerStatusRequest { stop_after_sync: true, ..Default::default() });
     follower.apply(&attached(10, false));
     follower.apply(&snapshot(10, vec![], vec![]));
-    retry(follower.ended(End::Closed));
+    retry(follower.ended(StreamEnd::Closed));
     for message in [attached(10, false), snapshot(10, vec![], vec![]), synced(10, 0)] {
         follower.apply(&message);
     }
-    assert!(matches!(follower.ended(End::Closed), Next::Done));
+    assert!(matches!(follower.ended(StreamEnd::Closed), Next::Done));
 }
 
 #[test]

@@ -15,11 +15,11 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Code, Status};
 
-use super::{exhausted, messages::MessageCounter};
+use super::{memory_exhausted, messages::MessageCounter};
 use crate::{
     error_info,
-    metrics::{Kind, Method},
-    server::limits::RequestBytes,
+    metrics::{MethodKind, MethodMetrics},
+    server::limits::RequestReservation,
 };
 
 /// From the headers of a request to the end of its body.
@@ -30,22 +30,27 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Enforces the timeout, and reserves memory until the request is complete.
 pub(super) struct RequestBody {
     body: Body,
-    method: Arc<Method>,
+    method: Arc<MethodMetrics>,
     messages: MessageCounter,
     /// `None` for streams, whose messages are handled one by one.
-    bytes: Option<RequestBytes>,
+    bytes: Option<RequestReservation>,
     timer: Pin<Box<Sleep>>,
     timeout: Duration,
     version: Version,
-    /// The client reset the stream, so there is nobody to answer: hyper drops the call.
+    /// The client reset the stream, so no response is possible: hyper drops the call.
     is_reset: bool,
 }
 
 impl RequestBody {
-    pub(super) fn new(body: Body, version: Version, bytes: RequestBytes, method: Arc<Method>) -> Self {
+    pub(super) fn new(
+        body: Body,
+        version: Version,
+        bytes: RequestReservation,
+        method: Arc<MethodMetrics>,
+    ) -> Self {
         let (bytes, timeout) = match method.kind() {
-            Kind::Unary | Kind::ServerStream => (Some(bytes), REQUEST_TIMEOUT),
-            Kind::ClientStream | Kind::BidiStream => (None, IDLE_TIMEOUT),
+            MethodKind::Unary | MethodKind::ServerStream => (Some(bytes), REQUEST_TIMEOUT),
+            MethodKind::ClientStream | MethodKind::BidiStream => (None, IDLE_TIMEOUT),
         };
         let (messages, timer) = (MessageCounter::default(), Box::pin(sleep(timeout)));
         Self { body, method, messages, bytes, timer, timeout, version, is_reset: false }
@@ -54,7 +59,7 @@ impl RequestBody {
     fn count(&mut self, data: &[u8]) -> Result<(), Status> {
         self.method.received(self.messages.count(data));
         match &mut self.bytes {
-            Some(bytes) => bytes.add(data.len()).map_err(|_| exhausted()),
+            Some(bytes) => bytes.add(data.len()).map_err(|_| memory_exhausted()),
             None => {
                 self.timer.as_mut().reset(Instant::now() + self.timeout);
                 Ok(())
@@ -64,7 +69,7 @@ impl RequestBody {
 }
 
 /// Whether the connection failed, as opposed to decoding gRPC-Web.
-fn is_of_hyper(error: &(dyn Error + 'static)) -> bool {
+fn is_hyper_error(error: &(dyn Error + 'static)) -> bool {
     std::iter::successors(Some(error), |error| Error::source(*error)).any(|error| error.is::<hyper::Error>())
 }
 
@@ -83,7 +88,9 @@ impl http_body::Body for RequestBody {
                     let counted = this.count(frame.data_ref().map_or(&[], Bytes::as_ref));
                     return Poll::Ready(Some(counted.map(|()| frame)));
                 }
-                Poll::Ready(Some(Err(error))) if this.version < Version::HTTP_2 || !is_of_hyper(&error) => {
+                Poll::Ready(Some(Err(error)))
+                    if this.version < Version::HTTP_2 || !is_hyper_error(&error) =>
+                {
                     let message = "the request is not complete, or cannot be decoded";
                     let malformed = error_info::status(Code::InvalidArgument, "MALFORMED_REQUEST", message);
                     return Poll::Ready(Some(Err(malformed)));

@@ -17,10 +17,10 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{code, exhausted, messages::MessageCounter};
+use super::{code, memory_exhausted, messages::MessageCounter};
 use crate::{
-    deadline::Overdue,
-    metrics::{Call, Kind},
+    deadline::EndConditions,
+    metrics::{Call, MethodKind},
     server::{
         layers::end::trailers,
         limits::{ConnectionMemory, Outgoing},
@@ -30,8 +30,8 @@ use crate::{
 
 /// How long a client may leave a response unread.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes that hyper gets at a time. What it has cannot be replaced by a status any more.
-const PART: usize = 16 * 1024;
+/// Bytes passed to hyper at a time. A status cannot replace data that hyper already has.
+const MAX_PART: usize = 16 * 1024;
 
 /// Counts messages, and reserves memory until they are sent.
 pub(super) struct ResponseBody {
@@ -39,13 +39,13 @@ pub(super) struct ResponseBody {
     call: Call,
     messages: MessageCounter,
     memory: Arc<ConnectionMemory>,
-    what: Outgoing,
-    /// What hyper has not taken yet.
+    kind: Outgoing,
+    /// The data that hyper has not taken yet.
     rest: Bytes,
     /// Resets the call if it stalls. `None` for streams of messages, which may lag.
     abort: Option<AbortHandle>,
     stall: Option<AbortOnDropHandle<()>>,
-    overdue: Option<Overdue>,
+    end_conditions: Option<EndConditions>,
     is_over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -54,17 +54,17 @@ impl ResponseBody {
     pub(super) fn new(
         body: Body,
         call: Call,
-        overdue: Option<Overdue>,
+        end_conditions: Option<EndConditions>,
         memory: Arc<ConnectionMemory>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
-        let (what, abort) = match call.method().kind() {
-            Kind::Unary | Kind::ClientStream => (Outgoing::Response, abort_handle()),
-            Kind::ServerStream | Kind::BidiStream => (Outgoing::Stream, None),
+        let (kind, abort) = match call.method().kind() {
+            MethodKind::Unary | MethodKind::ClientStream => (Outgoing::Response, abort_handle()),
+            MethodKind::ServerStream | MethodKind::BidiStream => (Outgoing::Stream, None),
         };
         let (messages, rest) = (MessageCounter::default(), Bytes::new());
         let (stall, is_over, _permit) = (None, false, permit);
-        Self { body, call, messages, memory, what, rest, abort, stall, overdue, is_over, _permit }
+        Self { body, call, messages, memory, kind, rest, abort, stall, end_conditions, is_over, _permit }
     }
 
     /// Starts at the first part.
@@ -88,9 +88,9 @@ impl ResponseBody {
             }
         };
         let messages = self.messages.count(&data);
-        let Ok(counted) = self.memory.outgoing(self.what, data) else {
+        let Ok(counted) = self.memory.outgoing(self.kind, data) else {
             self.is_over = true;
-            let trailers = trailers(&exhausted());
+            let trailers = trailers(&memory_exhausted());
             self.call.code(code(&trailers));
             return Some(Frame::trailers(trailers));
         };
@@ -122,10 +122,10 @@ impl http_body::Body for ResponseBody {
                 return Poll::Ready(Some(Ok(other)));
             }
         }
-        if let Some(overdue) = &this.overdue {
-            overdue.taken();
+        if let Some(end_conditions) = &this.end_conditions {
+            end_conditions.record_progress();
         }
-        let part = this.rest.split_to(this.rest.len().min(PART));
+        let part = this.rest.split_to(this.rest.len().min(MAX_PART));
         Poll::Ready(Some(Ok(Frame::data(part))))
     }
 

@@ -27,7 +27,7 @@ async fn the_cursor_is_never_ahead_of_what_was_handed_out() {
         if message != "nothing yet" {
             assert_eq!(next(&mut stream).split(' ').next(), Some(message));
         }
-        let view = listeners.get("l", &Reach::All).unwrap();
+        let view = listeners.get("l", &ListenerScope::All).unwrap();
         let seen = (view.cursor, view.lag, view.delivered);
         assert_eq!(seen, (Cursor { epoch: EPOCH, revision: cursor }, lag, delivered), "after {message}");
     }
@@ -90,7 +90,7 @@ async fn progress_adds_up_over_the_streams_of_a_listener() {
         flap(&hub, "a", 1);
         assert_eq!(told(&mut stream).len(), 2);
         drop(stream);
-        let view = listeners.get("l", &Reach::All).unwrap();
+        let view = listeners.get("l", &ListenerScope::All).unwrap();
         // The first replays one change; from the second on the log has lost the beginning: 3 + 5.
         let expected = [(3, 0, 0), (8, 0, 0), (10, 1, 5)][round - 1];
         assert_eq!((view.delivered, view.resets, view.missed), expected, "round {round}");

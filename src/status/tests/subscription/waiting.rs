@@ -87,7 +87,7 @@ fn waiting(stream: Subscription) -> (Messages, Arc<Wakes>) {
 }
 
 /// What it says when it is polled again.
-fn polled(messages: &mut Messages) -> Poll<Option<Result<Message, End>>> {
+fn polled(messages: &mut Messages) -> Poll<Option<Result<ListenerMessage, EndReason>>> {
     Pin::new(messages).poll_next(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -96,7 +96,7 @@ async fn a_waiting_stream_is_woken_once_by_whatever_concerns_it() {
     type Cause = fn(&Hub, &Arc<Listeners>);
     let causes: [(&str, Cause); 4] = [
         ("publish", |hub, _| assert!(add(hub, "a").is_some())),
-        ("destroy", |_, listeners| listeners.destroy("l", &Reach::All).unwrap()),
+        ("destroy", |_, listeners| listeners.destroy("l", &ListenerScope::All).unwrap()),
         ("drain", |_, listeners| listeners.drain()),
         ("takeover", |_, listeners| {
             drop(listeners.attach("l", AttachOptions { takeover: true, ..options() }).unwrap());
@@ -140,7 +140,7 @@ async fn a_stream_that_is_busy_with_what_its_filter_holds_back_lets_others_run()
     let mut rounds = 0;
     let last = loop {
         match Pin::new(&mut messages).poll_next(&mut Context::from_waker(&waker)) {
-            Poll::Ready(Some(Ok(Message { delivery: Delivery::Attached { .. }, .. }))) => {}
+            Poll::Ready(Some(Ok(ListenerMessage { delivery: Delivery::Attached { .. }, .. }))) => {}
             Poll::Ready(Some(Ok(message))) => break short(&message),
             Poll::Ready(other) => panic!("{other:?}"),
             Poll::Pending => rounds += 1,

@@ -1,4 +1,4 @@
-//! When the configuration is read again: after SIGHUP, and when the file has changed.
+//! Reloads the configuration after SIGHUP, and when its file has changed.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use crate::{
     telemetry::Level,
 };
 
-/// How often the file is checked: soon enough for a person who has saved it.
+/// How often the file is checked: an operator who edits it expects an effect within seconds.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Watches the configuration file, if there is one. To be called before the configuration is read, so that a change in
+/// Watches the configuration file, if there is one. Call this before reading the configuration, so that a change in
 /// between is noticed.
 pub(super) fn watch(settings: &Overrides) -> WatchedFiles {
     WatchedFiles::new(settings.config.iter().cloned().collect(), MAX_SIZE)
 }
 
 /// Reads the configuration again after each SIGHUP and each change of the file.
-pub(super) async fn keep(
+pub(super) async fn run(
     mut reloader: Reloader,
     settings: Overrides,
     mut files: WatchedFiles,
@@ -42,7 +42,7 @@ pub(super) async fn keep(
             _ = hangup.recv() => true,
             _ = check.tick() => false,
         };
-        // The disk may be slow. After SIGHUP too, so that the change that is read now is not noticed again later.
+        // On a blocking thread: the disk may be slow. Also after SIGHUP, or the next check would report the same change.
         let checked = spawn_blocking(move || (files.have_changed(), files)).await;
         let Ok((has_changed, watched)) = checked else { return };
         files = watched;

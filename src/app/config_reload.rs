@@ -1,5 +1,6 @@
-//! Applies a configuration that was read again, while the service runs: configured peers, limits, TLS and auth for clients,
-//! and the log level. Other settings that differ are logged, and need a restart.
+//! Applies a reloaded configuration while the service runs: configured peers, limits, TLS and auth for clients, and the log
+//! level. Other settings that changed are logged, and need a restart. [`crate::reload`] reloads certificates, keys and
+//! tokens when their files change.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,47 +10,51 @@ use tracing::{error, info, warn};
 use super::loaded_config::{LoadedConfig, listener_limits};
 use crate::{
     config::{Config, ConfigError, PeerChanges, diff},
-    metrics::{Reload, Reloads},
+    metrics::{ReloadMetrics, ReloadResult},
     pool::{PoolError, PoolHandle},
     server::Access,
     status::Listeners,
     telemetry::Level,
 };
 
-/// Applies configurations that were read again.
+/// Applies reloaded configurations.
 pub struct Reloader {
     pub(super) running: Config,
     pub(super) listeners: Arc<Listeners>,
     pub(super) pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
     pub(super) access: Arc<Access>,
-    pub(super) reloads: Reloads,
+    pub(super) reloads: ReloadMetrics,
     /// The configuration in effect, for `/config`.
     pub(super) effective: watch::Sender<Arc<str>>,
 }
 
 impl Reloader {
-    /// Applies what differs. An invalid configuration changes nothing.
-    pub async fn reload(&mut self, read: Result<LoadedConfig, ConfigError>, level: Option<&Level>) -> Reload {
-        let how = match read {
+    /// Applies the changes. An invalid configuration changes nothing.
+    pub async fn reload(
+        &mut self,
+        read: Result<LoadedConfig, ConfigError>,
+        level: Option<&Level>,
+    ) -> ReloadResult {
+        let result = match read {
             Ok(new) => self.apply(new, level).await,
             Err(error) => {
-                error!(%error, "the configuration is wrong: nothing was changed");
-                Reload::Refused
+                error!(%error, "the configuration is invalid: nothing was changed");
+                ReloadResult::Refused
             }
         };
-        self.reloads.count(how);
-        how
+        self.reloads.count(result);
+        result
     }
 
-    async fn apply(&mut self, new: LoadedConfig, level: Option<&Level>) -> Reload {
+    async fn apply(&mut self, new: LoadedConfig, level: Option<&Level>) -> ReloadResult {
         let changes = diff(&self.running, &new.config);
         if !changes.fixed.is_empty() {
             let keys = changes.fixed.join(", ");
-            warn!(keys, "these settings are different, and stay as they were until a restart");
+            warn!(keys, "these settings changed and need a restart to take effect");
         }
         if changes.is_empty() {
-            info!("the configuration has nothing new that can be changed now");
-            return Reload::Unchanged;
+            info!("the configuration has no changes that can be applied without a restart");
+            return ReloadResult::Unchanged;
         }
         if let Some(limits) = &changes.limits {
             self.listeners.set_limits(listener_limits(limits));
@@ -83,15 +88,15 @@ impl Reloader {
             level = changes.level,
             "configuration reloaded"
         );
-        Reload::Applied
+        ReloadResult::Applied
     }
 
-    /// Removes first, to make room for those that are added.
+    /// Removes first, because the added peers must stay within `max_peers`.
     async fn change_peers(&self, change: &PeerChanges) {
         let Some(pool) = self.pools.get(&*change.pool) else { return };
         for peer in &change.removed {
             match pool.remove(peer.clone()).await {
-                // A client has removed it before, or it is a learned peer now.
+                // A client has removed it already, or it is a learned peer now.
                 Ok(()) | Err(PoolError::PeerNotFound(_) | PoolError::PeerNotConfigured) => {}
                 Err(error) => warn!(pool = %change.pool, %peer, %error, "the peer was not removed"),
             }
