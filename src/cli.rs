@@ -75,10 +75,11 @@ const NOT_CLIENTS: [&str; 5] = ["serve", "demo", "simulate", "token", "completio
 /// Commands that ignore `--output`.
 const HAVE_ONE_FORM: [&str; 3] = ["serve", "simulate", "completions"];
 
-/// Common options that have no effect on a command.
+/// Common options that have no effect on a command. `simulate` has its own `--tls-cert` and `--tls-key`.
 fn ignored_options() -> impl Iterator<Item = (&'static str, &'static str)> {
     let of_clients = NOT_CLIENTS.iter().flat_map(|command| target::OPTIONS.map(|option| (*command, option)));
-    of_clients.chain(HAVE_ONE_FORM.map(|command| (command, "output")))
+    let common = of_clients.chain(HAVE_ONE_FORM.map(|command| (command, "output")));
+    common.filter(|(command, option)| *command != "simulate" || !["tls_cert", "tls_key"].contains(option))
 }
 
 /// Reports the status of OpFlex peer connections.
@@ -200,7 +201,11 @@ fn read(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
         let message = format!("--{} has no effect on `{command}`", option.replace('_', "-"));
         return Err(grammar().error(ErrorKind::ArgumentConflict, message));
     }
-    Cli::from_arg_matches(&matches)
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let (Command::Simulate(args), Some((_, given))) = (&mut cli.command, matches.subcommand()) {
+        args.ignore_environment(given);
+    }
+    Ok(cli)
 }
 
 /// The grammar. Commands do not show common options that have no effect on them.

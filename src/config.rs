@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use crate::{reload, server::ServerOptions};
@@ -16,7 +16,7 @@ mod pool;
 mod server;
 #[cfg(test)]
 mod tests;
-mod values;
+pub(crate) mod values;
 
 pub use changes::{Changes, PeerChanges, diff};
 pub use overrides::Overrides;
@@ -25,6 +25,8 @@ pub use server::{Admin, Origin, ServerSection, SocketSection, WebSection, parse_
 
 /// Largest configuration file: far more than thousands of peers take.
 pub(crate) const MAX_SIZE: u64 = 1 << 20;
+/// In paths of keys, where a value is a [`toml::Spanned`].
+const SPANNED: &str = ".$__serde_spanned_private_value";
 
 /// Everything the service needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -159,24 +161,45 @@ impl Config {
 }
 
 fn read(path: &Path, source: &str) -> Result<Config, ConfigError> {
-    let text = reload::read(path, MAX_SIZE).map_err(|error| ConfigError::new(source, error))?;
-    let text = String::from_utf8(text).map_err(|_| ConfigError::new(source, "is not UTF-8"))?;
+    let text = read_text(path, source)?;
     parse(&text).map_err(|(line, error)| error.within(&format!("{source}:{line}")))
 }
 
-/// The values in a file. An error has the number of its line.
-fn parse(text: &str) -> Result<Config, (usize, ConfigError)> {
+/// The text of a file.
+///
+/// # Errors
+/// The file cannot be read, or is not UTF-8.
+pub(crate) fn read_text(path: &Path, source: &str) -> Result<String, ConfigError> {
+    let text = reload::read(path, MAX_SIZE).map_err(|error| ConfigError::new(source, error))?;
+    String::from_utf8(text).map_err(|_| ConfigError::new(source, "is not UTF-8"))
+}
+
+/// The values in a text.
+///
+/// # Errors
+/// The first invalid one, with the number of its line.
+pub(crate) fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, (usize, ConfigError)> {
     let failed = |error: &toml::de::Error, key: String| {
-        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        let line = before.lines().count().max(1) + usize::from(before.ends_with('\n'));
+        let line = line_at(text, error.span().unwrap_or_default().start);
         (line, ConfigError::new(key, error.message().replace('\n', ", ")))
     };
     let document = toml::Deserializer::parse(text).map_err(|error| failed(&error, String::new()))?;
-    let mut config: Config = serde_path_to_error::deserialize(document).map_err(|error| {
+    serde_path_to_error::deserialize(document).map_err(|error| {
         let is_top = error.path().iter().next().is_none();
-        let key = if is_top { String::new() } else { error.path().to_string() };
+        let key = if is_top { String::new() } else { error.path().to_string().replace(SPANNED, "") };
         failed(error.inner(), key)
-    })?;
+    })
+}
+
+/// The number of the line that has the byte at this offset.
+pub(crate) fn line_at(text: &str, offset: usize) -> usize {
+    let before = text.get(..offset).unwrap_or_default();
+    before.lines().count().max(1) + usize::from(before.ends_with('\n'))
+}
+
+/// The settings in a file.
+fn parse(text: &str) -> Result<Config, (usize, ConfigError)> {
+    let mut config: Config = from_toml(text)?;
     if config.server.has_credentials() && !is_local_given(text) {
         config.server.auth.local = None;
     }

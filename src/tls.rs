@@ -7,6 +7,7 @@ mod client;
 mod explain;
 mod pem;
 mod public_key;
+mod self_signed;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod verifier;
 pub use certificate::{holder, not_after};
 pub use client::{ClientSettings, ClientTls, PeerTlsMode};
 pub use explain::explain;
+pub use self_signed::self_signed;
 pub use server::{ClientAuth, ServerSettings, ServerTls};
 
 use std::{

@@ -70,7 +70,7 @@ fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
 
 /// Demonstrates until Ctrl-C, or for as long as was asked for.
 pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    let mut peers = make_peers().await?;
+    let mut peers = make_peers()?;
     let service = start_service(&args, &peers).await?;
     let print_line: PrintLine = match globals.output {
         Output::Human => |line| cli::print([format!("# {line}")]),
@@ -111,15 +111,12 @@ fn print_introduction(service: &Service, peers: &[SimPeer], print_line: PrintLin
 }
 
 /// Creates the peers: their ports are reserved, and they are down.
-async fn make_peers() -> anyhow::Result<Vec<SimPeer>> {
-    let start = |_| SimPeer::start(SimConfig::default()).context("cannot start a simulated peer");
-    let mut peers = (0..PEERS).map(start).collect::<anyhow::Result<Vec<_>>>()?;
+fn make_peers() -> anyhow::Result<Vec<SimPeer>> {
+    let bind = |_| SimPeer::bind(SimConfig::default()).context("cannot start a simulated peer");
+    let peers = (0..PEERS).map(bind).collect::<anyhow::Result<Vec<_>>>()?;
     let list: Vec<_> =
         peers.iter().map(|peer| (peer.address().ip().to_string(), peer.address().port())).collect();
-    for peer in &mut peers {
-        peer.set_peers(list.clone());
-        peer.stop().await;
-    }
+    peers.iter().for_each(|peer| peer.set_peers(list.clone()));
     Ok(peers)
 }
 

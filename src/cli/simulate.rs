@@ -1,24 +1,39 @@
 //! `peerstatus simulate`: OpFlex peers on real sockets, with faults on demand.
 
+mod plan;
+mod scenario;
+
 use std::{
-    net::{IpAddr, SocketAddr},
+    ffi::OsStr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
+    path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
-use anyhow::Context as _;
-use clap::{Args, ValueEnum};
-use tokio::{select, signal, time::sleep};
-
-use crate::{
-    cli::{self, exit::Failure},
-    peer::PeerAddress,
-    sim::{Behaviour, Outages, SimConfig, SimPeer},
+use anyhow::{Context as _, anyhow};
+use clap::{
+    Arg, ArgMatches, Args, Command, ValueEnum,
+    builder::{EnumValueParser, PossibleValue, TypedValueParser},
+    parser::ValueSource,
+};
+use rustls::ServerConfig;
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep, sleep_until},
 };
 
-/// More would need more file descriptors than a process has as a rule.
-const MAX_PORTS: usize = 500;
+use self::plan::{Event, Listed, MAX_PEERS, Mode, Plan, PlannedBehaviour, PlannedPeer, Schedule, Simulation};
+use crate::{
+    cli::{self, exit::Failure},
+    opflex::Proxies,
+    peer::PeerAddress,
+    sim::{Outages, SimPeer},
+    tls::{ClientAuth, ServerSettings, ServerTls, self_signed},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,12 +48,29 @@ Examples:
   Two peers that list each other, in two processes:
     peerstatus simulate --ports 18009 --peers 127.0.0.1:18009,127.0.0.1:18010
     peerstatus simulate --ports 18010 --peers 127.0.0.1:18009,127.0.0.1:18010
+  A peer that speaks TLS and asks for certificates of clients:
+    peerstatus simulate --ports 18009 --tls-cert leaf.pem --tls-key leaf.key --tls-client-ca ca.pem
+  Peers, lists and a timeline of faults from a file:
+    peerstatus simulate --scenario examples/forty-peers.toml
 
 Without --peers, peers list those of their own process and no others. A pool follows the
 list that came last: what it has learned from one process leaves it, NOT_IN_PEER_LIST,
 when a peer of another one lists only its own.
 
-Prints a line when a peer comes up or goes down. Ends with Ctrl-C.";
+A scenario file has one [[peer]] table for each peer, and one [[event]] table for each change:
+    [[peer]]
+    name = \"leaf-1\"
+    listen = \"127.0.1.1:18009\"     # port 0 lets the system choose
+    pool = \"pod-1\"                 # peers of one pool list each other
+    behaviour = \"flap\"             # normal, refuse, silent, mute, reject, garbage, flap, bad-tls
+    every = \"2s\"
+    [[event]]
+    at = \"10s\"
+    peers = [\"leaf-*\"]
+    behaviour = \"refuse\"
+docs/simulate.md describes all keys: also anycast, lists, tls, proxies, close.
+
+Prints a line when a peer comes up or goes down, and for each event. Ends with SIGTERM or Ctrl-C.";
 
 /// Run OpFlex peers to develop and demonstrate against.
 #[derive(Clone, Debug, Args)]
@@ -46,22 +78,40 @@ Prints a line when a peer comes up or goes down. Ends with Ctrl-C.";
 pub(crate) struct SimulateArgs {
     /// Ports to listen on, one peer each: 18009, 18009-18011, or several of these with commas; 0 lets the system
     /// choose one
-    #[arg(long, value_name = "PORTS", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "PORTS", value_delimiter = ',', required_unless_present = "scenario")]
     ports: Vec<Ports>,
 
-    /// IP address to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    host: IpAddr,
+    /// IP address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<IpAddr>,
 
-    /// The behaviour of the peers
-    #[arg(long, value_enum, default_value_t = Scenario::Steady)]
-    scenario: Scenario,
+    /// The behaviour of the peers: one of these, or a scenario file that has the peers too, FILE.toml
+    #[arg(long, value_name = "SCENARIO", value_parser = ScenarioParser, default_value = "steady")]
+    scenario: Source,
 
     /// Peers to list in answers to identities [default: all that this process simulates]
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     peers: Vec<PeerAddress>,
 
-    /// Stop after that long, for example 20s or 5m [default: at Ctrl-C]
+    /// Proxies in answers to identities, for pools in transport mode: three IPv4 unicast addresses, for IPv4, IPv6 and
+    /// bridged traffic
+    #[arg(long, value_name = "V4,V6,MAC", value_parser = parse_proxies)]
+    proxies: Option<Proxies>,
+
+    /// Speak TLS, with this certificate chain, PEM. In a scenario file, peers with `tls = true` do [default for those:
+    /// a self-signed certificate]
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key for it, PEM
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+
+    /// Require certificates of clients, of these authorities: PEM file, or directory of such
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Stop after that long, for example 20s or 5m [default: at SIGTERM or Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     duration: Option<Duration>,
 
@@ -69,6 +119,13 @@ pub(crate) struct SimulateArgs {
     /// which is printed]
     #[arg(long)]
     seed: Option<u64>,
+}
+
+/// A scenario by name or from a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Named(Scenario),
+    File(PathBuf),
 }
 
 /// The behaviour of the peers.
@@ -91,16 +148,46 @@ enum Scenario {
 }
 
 impl Scenario {
-    const fn behaviour(self) -> Behaviour {
+    const fn mode(self) -> Mode {
         match self {
-            Self::Steady | Self::Restart => Behaviour::Normal,
-            Self::Flap => Behaviour::Flap,
-            Self::Silent => Behaviour::Silent,
-            Self::Mute => Behaviour::Mute,
-            Self::Reject => Behaviour::RejectIdentity,
-            Self::Garbage => Behaviour::Garbage,
+            Self::Steady | Self::Restart => Mode::Normal,
+            Self::Flap => Mode::Flap,
+            Self::Silent => Mode::Silent,
+            Self::Mute => Mode::Mute,
+            Self::Reject => Mode::Reject,
+            Self::Garbage => Mode::Garbage,
         }
     }
+}
+
+/// A scenario's name, or a path: what has a slash or ends in `.toml`.
+#[derive(Clone, Debug)]
+struct ScenarioParser;
+
+impl TypedValueParser for ScenarioParser {
+    type Value = Source;
+
+    fn parse_ref(&self, cmd: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Source, clap::Error> {
+        let path = Path::new(value);
+        if path.components().count() > 1 || path.extension() == Some(OsStr::new("toml")) {
+            return Ok(Source::File(path.to_owned()));
+        }
+        EnumValueParser::<Scenario>::new().parse_ref(cmd, arg, value).map(Source::Named)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Scenario::value_variants().iter().filter_map(ValueEnum::to_possible_value)))
+    }
+}
+
+/// Three IPv4 unicast addresses with commas between them.
+fn parse_proxies(text: &str) -> Result<Proxies, String> {
+    let addresses =
+        text.split(',').map(|address| address.trim().parse().ok()).collect::<Option<Vec<Ipv4Addr>>>();
+    let proxies = addresses.and_then(|addresses| Proxies::new(addresses.try_into().ok()?));
+    proxies.ok_or_else(|| {
+        format!("{text:?}: expected three IPv4 unicast addresses, for example 10.0.0.1,10.0.0.2,10.0.0.3")
+    })
 }
 
 /// One port or a range of them.
@@ -125,78 +212,153 @@ impl FromStr for Ports {
     }
 }
 
-/// Runs the peers until Ctrl-C, or for as long as was asked for.
+impl SimulateArgs {
+    /// Forgets what is not from the command line: the variables of `--tls-cert` and `--tls-key` are for commands that
+    /// call the service.
+    pub(super) fn ignore_environment(&mut self, given: &ArgMatches) {
+        for (id, file) in [("tls_cert", &mut self.tls_cert), ("tls_key", &mut self.tls_key)] {
+            file.take_if(|_| given.value_source(id) != Some(ValueSource::CommandLine));
+        }
+    }
+
+    /// Checks what no option by itself can know.
+    fn plan(&self) -> Result<Plan, String> {
+        match &self.scenario {
+            Source::Named(scenario) => self.plan_of_ports(*scenario),
+            Source::File(path) => {
+                let in_the_file = [
+                    ("ports", !self.ports.is_empty()),
+                    ("host", self.host.is_some()),
+                    ("peers", !self.peers.is_empty()),
+                    ("proxies", self.proxies.is_some()),
+                    ("seed", self.seed.is_some()),
+                ];
+                if let Some((flag, _)) = in_the_file.into_iter().find(|(_, is_given)| *is_given) {
+                    return Err(format!("--{flag} has no effect with a scenario file"));
+                }
+                scenario::read(path).map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    fn plan_of_ports(&self, scenario: Scenario) -> Result<Plan, String> {
+        let count: usize = self.ports.iter().map(|ports| ports.0.len()).sum();
+        if count == 0 {
+            return Err(format!("--ports is needed with --scenario {scenario:?}").to_lowercase());
+        }
+        if count > MAX_PEERS {
+            return Err(format!("{count} ports are too many: at most {MAX_PEERS} peers can be simulated"));
+        }
+        let host = self.host.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        if host.is_unspecified() && self.peers.is_empty() {
+            return Err(format!(
+                "no client can connect to {host}: give the addresses that the peers shall list with --peers"
+            ));
+        }
+        if self.seed.is_some() && scenario != Scenario::Restart {
+            return Err(
+                "--seed is for the outages of --scenario restart; there are none without it".to_owned()
+            );
+        }
+        let lists: Vec<_> = match &*self.peers {
+            [] => (0..count).map(Listed::Peer).collect(),
+            given => given.iter().cloned().map(Listed::Address).collect(),
+        };
+        let peer = |port| PlannedPeer {
+            name: None,
+            listen: SocketAddr::new(host, port),
+            behaviour: PlannedBehaviour::new(scenario.mode()),
+            lists: lists.clone(),
+            is_anycast: false,
+            proxies: self.proxies,
+            has_tls: self.tls_cert.is_some(),
+        };
+        let peers = self.ports.iter().flat_map(|ports| ports.0.clone()).map(peer).collect();
+        let schedule =
+            if scenario == Scenario::Restart { Schedule::Outages(self.seed) } else { Schedule::Nothing };
+        Ok(Plan { peers, schedule })
+    }
+
+    /// TLS of the peers that have it.
+    fn tls(&self, plan: &Plan) -> Result<Option<Arc<ServerConfig>>, Failure> {
+        let usage = |text: &str| Err(Failure::Usage(text.to_owned()));
+        let is_needed = plan.peers.iter().any(|peer| peer.has_tls);
+        let settings = match (&self.tls_cert, &self.tls_key) {
+            (Some(_), Some(_)) if !is_needed => {
+                return usage("--tls-cert has no effect: no peer of the scenario has tls = true");
+            }
+            (Some(cert), Some(key)) => ServerSettings {
+                cert: cert.clone(),
+                key: key.clone(),
+                client_ca: self.tls_client_ca.clone(),
+                client_auth: self.tls_client_ca.as_ref().map(|_| ClientAuth::Required),
+            },
+            (Some(_), None) => return usage("--tls-cert needs --tls-key too"),
+            (None, Some(_)) => return usage("--tls-key needs --tls-cert too"),
+            (None, None) if self.tls_client_ca.is_some() => {
+                return usage("--tls-client-ca needs --tls-cert and --tls-key too");
+            }
+            (None, None) if is_needed => {
+                let made = self_signed("simulated");
+                return Ok(Some(made.map_err(|error| anyhow!("cannot make a certificate: {error}"))?));
+            }
+            (None, None) => return Ok(None),
+        };
+        let loaded = ServerTls::load(settings)
+            .map_err(|error| Failure::Usage(format!("--tls-{}: {error}", error.setting.replace('_', "-"))))?;
+        Ok(Some(loaded.config()))
+    }
+}
+
+/// Runs the peers until a signal, or for as long as was asked for.
 pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
-    check(&args).map_err(Failure::Usage)?;
-    let mut peers = start(&args)?;
+    // First: process 1 gets only signals that it has handlers for.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let plan = args.plan().map_err(Failure::Usage)?;
+    let mut simulation = Simulation::start(&plan.peers, args.tls(&plan)?.as_ref()).await?;
     let ended = select! {
-        ended = play(&args, &mut peers) => ended,
-        interrupted = signal::ctrl_c() => Ok(interrupted.context("cannot wait for Ctrl-C")?),
+        ended = play(&plan, &mut simulation) => ended,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
         () = sleep(args.duration.unwrap_or(Duration::MAX)) => Ok(()),
     };
-    for peer in &mut peers {
+    for peer in &mut simulation.peers {
         peer.stop().await;
     }
     ended
 }
 
-/// Checks the options against each other.
-fn check(args: &SimulateArgs) -> Result<(), String> {
-    let ports: usize = args.ports.iter().map(|ports| ports.0.len()).sum();
-    if ports > MAX_PORTS {
-        return Err(format!("{ports} ports are too many: at most {MAX_PORTS} peers can be simulated"));
+/// Prints the peers, and runs what is planned for them.
+async fn play(plan: &Plan, simulation: &mut Simulation) -> Result<(), Failure> {
+    cli::print(simulation.start_lines(&plan.peers))?;
+    match &plan.schedule {
+        Schedule::Nothing => {}
+        Schedule::Outages(seed) => play_outages(*seed, &mut simulation.peers).await?,
+        Schedule::Timeline(events) => play_timeline(events, simulation).await?,
     }
-    if args.host.is_unspecified() && args.peers.is_empty() {
-        return Err(format!(
-            "no client can connect to {}: give the addresses that the peers shall list with --peers",
-            args.host
-        ));
-    }
-    if args.seed.is_some() && args.scenario != Scenario::Restart {
-        return Err("--seed is for the outages of --scenario restart; there are none without it".to_owned());
+    std::future::pending().await
+}
+
+async fn play_timeline(events: &[Event], simulation: &mut Simulation) -> Result<(), Failure> {
+    let started = Instant::now();
+    for event in events {
+        sleep_until(started + event.at).await;
+        cli::print([simulation.apply(event).await?])?;
     }
     Ok(())
 }
 
-/// Starts the peers, each with its list.
-fn start(args: &SimulateArgs) -> anyhow::Result<Vec<SimPeer>> {
-    let peers: Vec<_> = args
-        .ports
-        .iter()
-        .flat_map(|ports| ports.0.clone())
-        .map(|port| start_one(SocketAddr::new(args.host, port), args.scenario.behaviour()))
-        .collect::<Result<_, _>>()?;
-    let listed: Vec<_> = if args.peers.is_empty() {
-        peers.iter().map(|peer| (peer.address().ip().to_string(), peer.address().port())).collect()
-    } else {
-        args.peers.iter().map(|peer| (peer.host().to_owned(), peer.port())).collect()
-    };
-    for peer in &peers {
-        peer.set_peers(listed.clone());
-    }
-    Ok(peers)
-}
-
-fn start_one(listen: SocketAddr, behaviour: Behaviour) -> anyhow::Result<SimPeer> {
-    SimPeer::start(SimConfig { listen, behaviour }).with_context(|| format!("cannot listen on {listen}"))
-}
-
-/// Prints the peers, and runs their outages, if the scenario has any.
-async fn play(args: &SimulateArgs, peers: &mut [SimPeer]) -> Result<(), Failure> {
-    for peer in &*peers {
-        cli::print([format!("{} up", peer.address())])?;
-    }
-    if args.scenario == Scenario::Restart {
-        let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
-        cli::print([format!("outages of --seed {seed}")])?;
-        for outage in Outages::new(peers.len(), seed) {
-            sleep(outage.after).await;
-            if let Some(peer) = peers.get_mut(outage.peer) {
-                die_and_come_back(peer, outage.down_for).await?;
-            }
+async fn play_outages(seed: Option<u64>, peers: &mut [SimPeer]) -> Result<(), Failure> {
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    cli::print([format!("outages of --seed {seed}")])?;
+    for outage in Outages::new(peers.len(), seed) {
+        sleep(outage.after).await;
+        if let Some(peer) = peers.get_mut(outage.peer) {
+            die_and_come_back(peer, outage.down_for).await?;
         }
     }
-    std::future::pending().await
+    Ok(())
 }
 
 async fn die_and_come_back(peer: &mut SimPeer, down_for: Duration) -> Result<(), Failure> {

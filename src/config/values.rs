@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
 /// Deserializes a string and parses it.
-pub(super) fn parse<'de, D, T, E>(
+pub(crate) fn parse<'de, D, T, E>(
     deserializer: D,
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> Result<T, D::Error>
@@ -17,14 +17,14 @@ where
 }
 
 /// `10s`.
-pub(super) mod duration {
+pub(crate) mod duration {
     use super::*;
 
-    pub(in super::super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&humantime::format_duration(*value))
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
         parse(from, |text| {
             humantime::parse_duration(text)
                 .map_err(|error| format!("{text:?} is not a duration such as \"10s\": {error}"))

@@ -71,6 +71,18 @@ pub struct Proxies {
     pub mac: Ipv4Addr,
 }
 
+impl Proxies {
+    /// The proxies for IPv4, IPv6 and bridged traffic; `None` unless all are unicast addresses.
+    #[must_use]
+    pub fn new(proxies: [Ipv4Addr; 3]) -> Option<Self> {
+        let is_unicast = |address: &Ipv4Addr| {
+            !address.is_multicast() && !address.is_broadcast() && !address.is_unspecified()
+        };
+        let [v4, v6, mac] = proxies;
+        proxies.iter().all(is_unicast).then_some(Self { v4, v6, mac })
+    }
+}
+
 /// The reference's mode of a policy element; decides how an identity answer is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -294,11 +306,8 @@ fn parse_connectivity_info(info: &str) -> Result<ConnectivityInfo, String> {
 /// `None` unless all three are valid.
 fn parse_proxies(data: &RawValue) -> Option<Proxies> {
     let [v4, v6, mac] = json::members(data.get(), ["proxy_v4", "proxy_v6", "proxy_mac"]).ok()?;
-    let unicast = |value: Option<&RawValue>| {
-        let address: Ipv4Addr = json::text(value?)?.parse().ok()?;
-        (!address.is_multicast() && !address.is_broadcast() && !address.is_unspecified()).then_some(address)
-    };
-    Some(Proxies { v4: unicast(v4)?, v6: unicast(v6)?, mac: unicast(mac)? })
+    let address = |value: Option<&RawValue>| json::text(value?)?.parse().ok();
+    Proxies::new([address(v4)?, address(v6)?, address(mac)?])
 }
 
 #[cfg(test)]

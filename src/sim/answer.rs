@@ -1,21 +1,43 @@
 //! The identity answer of a simulated peer, its members in the order of the reference server.
 
+use std::net::Ipv4Addr;
+
 use serde::Serialize;
 
-use crate::opflex::{Raw, Role, Roles};
+use super::peer::LEAF_ROLES;
+use crate::opflex::{Proxies, Raw, Roles};
+
+/// What an identity answer has.
+pub(super) struct Answer<'a> {
+    /// The address of the peer itself.
+    pub(super) own: &'a (String, u16),
+    pub(super) domain: &'a str,
+    pub(super) location: &'a str,
+    pub(super) proxies: Option<Proxies>,
+    pub(super) roles: Roles,
+    pub(super) peers: &'a [(String, u16)],
+}
 
 #[derive(Serialize)]
-struct Answer<'a> {
+struct Members<'a> {
     name: String,
     domain: &'a str,
     your_location: &'a str,
-    data: NoProxies,
+    data: Data,
     my_role: Roles,
     peers: Vec<Peer>,
 }
 
+/// Empty without proxies.
 #[derive(Serialize)]
-struct NoProxies {}
+struct Data {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_v4: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_v6: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy_mac: Option<Ipv4Addr>,
+}
 
 #[derive(Serialize)]
 struct Peer {
@@ -23,24 +45,23 @@ struct Peer {
     connectivity_info: String,
 }
 
-/// The answer of the peer at `own` to clients at `location`, which lists `peers`.
-pub(super) fn identity_answer(
-    own: &(String, u16),
-    domain: &str,
-    location: &str,
-    peers: &[(String, u16)],
-) -> Raw {
-    // The roles of a leaf.
-    let role = Roles::from_iter([Role::PolicyRepository, Role::EndpointRegistry, Role::Observer]);
-    // As in the reference, IPv6 addresses have no brackets.
-    let text = |(host, port): &(String, u16)| format!("{host}:{port}");
-    let peers = peers.iter().map(|peer| Peer { role, connectivity_info: text(peer) }).collect();
-    Raw::encode(&Answer {
-        name: text(own),
-        domain,
-        your_location: location,
-        data: NoProxies {},
-        my_role: role,
-        peers,
-    })
+impl Answer<'_> {
+    pub(super) fn encode(&self) -> Raw {
+        // As in the reference, IPv6 addresses have no brackets.
+        let text = |(host, port): &(String, u16)| format!("{host}:{port}");
+        let role = Roles::from_iter(LEAF_ROLES);
+        let proxy = |which: fn(Proxies) -> Ipv4Addr| self.proxies.map(which);
+        Raw::encode(&Members {
+            name: text(self.own),
+            domain: self.domain,
+            your_location: self.location,
+            data: Data {
+                proxy_v4: proxy(|proxies| proxies.v4),
+                proxy_v6: proxy(|proxies| proxies.v6),
+                proxy_mac: proxy(|proxies| proxies.mac),
+            },
+            my_role: self.roles,
+            peers: self.peers.iter().map(|peer| Peer { role, connectivity_info: text(peer) }).collect(),
+        })
+    }
 }

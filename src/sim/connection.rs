@@ -9,9 +9,13 @@ use tokio::{
     select,
     time::{self, Instant},
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::peer::{Behaviour, Shared};
-use crate::opflex::{self, ErrorCode, FrameDecoder, Message, Method, Raw, Request};
+use crate::{
+    opflex::{self, ErrorCode, FrameDecoder, Message, Method, Raw, Request},
+    transport::ByteStream,
+};
 
 /// Times of the reference: the first echo at once, the second after 10 s, then one every 15 s.
 const SECOND_ECHO: Duration = Duration::from_secs(10);
@@ -23,27 +27,44 @@ const FRAME_LIMIT: usize = 4 << 20;
 const READ_SIZE: usize = 16 << 10;
 /// How long to read after a close: closing a socket with unread input sends RST, which can discard the last answer.
 const LINGER: Duration = Duration::from_secs(1);
+/// The handshake timeout of a client, which covers TLS.
+const TLS_TIMEOUT: Duration = Duration::from_secs(45);
+/// A TLS record with the fatal alert handshake_failure.
+const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 
 struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn ByteStream>,
     shared: Arc<Shared>,
     echoes: u64,
     identified: bool,
+    /// When a flapping peer closes it.
+    closes_at: Option<Instant>,
     last_received: Instant,
 }
 
 /// Serves a client until it disconnects, violates the protocol or times out.
 pub(super) async fn serve(stream: TcpStream, shared: Arc<Shared>) {
-    let connection =
-        Connection { stream, shared, echoes: 0, identified: false, last_received: Instant::now() };
-    if let Err(error) = connection.run().await {
+    if let Err(error) = try_serve(stream, shared).await {
         tracing::debug!(%error, "simulated connection ended");
     }
 }
 
+async fn try_serve(mut stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    if shared.behaviour() == Behaviour::BadTls {
+        stream.write_all(&HANDSHAKE_FAILURE).await?;
+        return close(Box::new(stream)).await;
+    }
+    let stream: Box<dyn ByteStream> = match shared.tls() {
+        None => Box::new(stream),
+        Some(tls) => Box::new(time::timeout(TLS_TIMEOUT, TlsAcceptor::from(tls).accept(stream)).await??),
+    };
+    let last_received = Instant::now();
+    Connection { stream, shared, echoes: 0, identified: false, closes_at: None, last_received }.run().await
+}
+
 impl Connection {
     async fn run(mut self) -> io::Result<()> {
-        self.stream.set_nodelay(true)?;
         self.echo().await?;
         let mut echoes = time::interval_at(Instant::now() + SECOND_ECHO, ECHO_INTERVAL);
         let mut frames = FrameDecoder::new(FRAME_LIMIT);
@@ -57,9 +78,10 @@ impl Connection {
                     }
                     frames.push(bytes);
                     if self.handle_frames(&mut frames).await?.is_break() {
-                        return self.close().await;
+                        return close(self.stream).await;
                     }
                 }
+                () = sleep_until(self.closes_at) => return close(self.stream).await,
                 _ = echoes.tick() => {
                     if self.last_received.elapsed() > KEEPALIVE_TIMEOUT {
                         return Err(io::ErrorKind::TimedOut.into());
@@ -100,7 +122,7 @@ impl Connection {
     async fn answer_identity(&mut self, id: &Raw) -> io::Result<ControlFlow<()>> {
         let behaviour = self.shared.behaviour();
         let segments = match behaviour {
-            Behaviour::Normal | Behaviour::Mute | Behaviour::Flap => {
+            Behaviour::Normal | Behaviour::Mute | Behaviour::Flap(_) | Behaviour::BadTls => {
                 self.identified = true;
                 opflex::result(id, &self.shared.identity_answer())
             }
@@ -109,7 +131,12 @@ impl Connection {
             Behaviour::Silent => vec![],
         };
         self.send(&segments).await?;
-        Ok(if behaviour == Behaviour::Flap { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        match behaviour {
+            Behaviour::Flap(Duration::ZERO) => return Ok(ControlFlow::Break(())),
+            Behaviour::Flap(after) => self.closes_at = Instant::now().checked_add(after),
+            _ => {}
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     async fn echo(&mut self) -> io::Result<()> {
@@ -125,23 +152,38 @@ impl Connection {
         match self.shared.behaviour() {
             Behaviour::Silent => false,
             Behaviour::Mute => !self.identified,
-            Behaviour::Normal | Behaviour::RejectIdentity | Behaviour::Garbage | Behaviour::Flap => true,
+            Behaviour::Normal
+            | Behaviour::RejectIdentity
+            | Behaviour::Garbage
+            | Behaviour::Flap(_)
+            | Behaviour::BadTls => true,
         }
     }
 
     async fn send(&mut self, segments: &[Bytes]) -> io::Result<()> {
-        time::timeout(KEEPALIVE_TIMEOUT, self.stream.write_all(&segments.concat())).await?
-    }
-
-    async fn close(mut self) -> io::Result<()> {
-        self.stream.shutdown().await?;
-        let mut rest = [0; 1024];
-        let drained = async {
-            while self.stream.read(&mut rest).await? > 0 {}
-            io::Result::Ok(())
+        let sent = async {
+            self.stream.write_all(&segments.concat()).await?;
+            self.stream.flush().await
         };
-        time::timeout(LINGER, drained).await?
+        time::timeout(KEEPALIVE_TIMEOUT, sent).await?
     }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn close(mut stream: Box<dyn ByteStream>) -> io::Result<()> {
+    let mut rest = [0; 1024];
+    let closed = async {
+        stream.shutdown().await?;
+        while stream.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    time::timeout(LINGER, closed).await?
 }
 
 fn invalid(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpSocket},
     select,
@@ -17,14 +18,16 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{answer::identity_answer, connection};
-use crate::opflex::Raw;
+use super::{answer::Answer, connection};
+use crate::opflex::{Proxies, Raw, Role, Roles};
 
 /// Further connections wait in the backlog; a client has one per peer.
 const MAX_CONNECTIONS: usize = 1024;
 const BACKLOG: u32 = 128;
 /// Pause after a failed accept, for example without free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a leaf is.
+pub(super) const LEAF_ROLES: [Role; 3] = [Role::PolicyRepository, Role::EndpointRegistry, Role::Observer];
 
 /// How a simulated peer treats its clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,8 +43,10 @@ pub enum Behaviour {
     RejectIdentity,
     /// Answers identities with invalid JSON.
     Garbage,
-    /// Closes the connection after the identity answer.
-    Flap,
+    /// Closes the connection that long after the identity answer.
+    Flap(Duration),
+    /// Refuses the TLS handshake.
+    BadTls,
 }
 
 /// Settings of a simulated peer.
@@ -51,12 +56,24 @@ pub struct SimConfig {
     pub listen: SocketAddr,
     /// The initial behaviour.
     pub behaviour: Behaviour,
+    /// Its own roles in identity answers. An anycast bootstrap address has none.
+    pub roles: Roles,
+    /// The proxies in identity answers.
+    pub proxies: Option<Proxies>,
+    /// TLS to its clients; `None` is plaintext.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Default for SimConfig {
-    /// A normal peer on a free loopback port.
+    /// A normal leaf on a free loopback port.
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0), behaviour: Behaviour::Normal }
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+            behaviour: Behaviour::Normal,
+            roles: LEAF_ROLES.into_iter().collect(),
+            proxies: None,
+            tls: None,
+        }
     }
 }
 
@@ -76,6 +93,9 @@ type Running = (DropGuard, JoinHandle<()>);
 pub(super) struct Shared {
     address: SocketAddr,
     started: Instant,
+    roles: Roles,
+    proxies: Option<Proxies>,
+    tls: Option<Arc<ServerConfig>>,
     settings: Mutex<Settings>,
 }
 
@@ -93,21 +113,30 @@ impl SimPeer {
     /// # Errors
     /// The socket cannot be bound.
     pub fn start(config: SimConfig) -> io::Result<Self> {
-        let SimConfig { listen, behaviour } = config;
-        // On Linux a socket that is bound, but does not listen, reserves the port, refuses connections, and allows
-        // another socket to listen on it.
-        let port = if cfg!(target_os = "linux") { Some(bind(listen)?) } else { None };
-        let listen = port.as_ref().map_or(Ok(listen), TcpSocket::local_addr)?;
-        let listener = bind(listen)?.listen(BACKLOG)?;
-        let address = listener.local_addr()?;
+        let mut peer = Self::bind(config)?;
+        peer.listen()?;
+        Ok(peer)
+    }
+
+    /// A peer that has its port and is stopped.
+    ///
+    /// # Errors
+    /// The socket cannot be bound.
+    pub fn bind(config: SimConfig) -> io::Result<Self> {
+        let SimConfig { listen, behaviour, roles, proxies, tls } = config;
+        let port = bind(listen)?;
+        let address = port.local_addr()?;
         let settings = Settings {
             behaviour,
             peers: vec![host_and_port(address)],
             connections: CancellationToken::new(),
         };
         let started = Instant::now();
-        let shared = Arc::new(Shared { address, started, settings: Mutex::new(settings) });
-        Ok(Self { running: Some(run(listener, Arc::clone(&shared))), shared, _port: port })
+        let settings = Mutex::new(settings);
+        let shared = Arc::new(Shared { address, started, roles, proxies, tls, settings });
+        // On Linux a socket that is bound, but does not listen, reserves the port, refuses connections, and allows
+        // another socket to listen on it.
+        Ok(Self { running: None, shared, _port: cfg!(target_os = "linux").then_some(port) })
     }
 
     /// Listen address, also while it is stopped.
@@ -138,6 +167,10 @@ impl SimPeer {
     /// The port is in use by another process.
     pub async fn restart(&mut self) -> io::Result<()> {
         self.stop().await;
+        self.listen()
+    }
+
+    fn listen(&mut self) -> io::Result<()> {
         let listener = bind(self.shared.address)?.listen(BACKLOG)?;
         self.running = Some(run(listener, Arc::clone(&self.shared)));
         Ok(())
@@ -164,9 +197,21 @@ impl Shared {
         self.settings.lock().behaviour
     }
 
+    pub(super) fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.clone()
+    }
+
     pub(super) fn identity_answer(&self) -> Raw {
         let peers = self.settings.lock().peers.clone();
-        identity_answer(&host_and_port(self.address), "simulated", "simulated", &peers)
+        Answer {
+            own: &host_and_port(self.address),
+            domain: "simulated",
+            location: "simulated",
+            proxies: self.proxies,
+            roles: self.roles,
+            peers: &peers,
+        }
+        .encode()
     }
 
     /// The clock in echo requests: milliseconds since the start.

@@ -11,8 +11,8 @@ use tokio::{
     time,
 };
 
-use super::{Behaviour, Outages, SimConfig, SimPeer, answer::identity_answer};
-use crate::opflex::{self, FrameDecoder, Identity, IdentityAnswer, Message};
+use super::{Behaviour, Outages, SimConfig, SimPeer, answer::Answer};
+use crate::opflex::{self, FrameDecoder, Identity, IdentityAnswer, Message, Proxies};
 
 /// A client of a few lines, which says only what it is told to.
 struct Client {
@@ -120,17 +120,32 @@ async fn an_identity_is_answered_with_a_list_of_the_peer_itself_or_of_others() {
 
 #[test]
 fn the_answer_to_an_identity_is_that_of_the_reference_to_the_byte() {
-    let recording = include_str!("../../tests/golden/c-bootstrap-discovery.frames.jsonl");
-    let recorded = recording
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .find_map(|line| line["raw"].as_str().filter(|raw| raw.contains("your_location")).map(str::to_owned))
-        .unwrap();
-    let local = |port| ("127.0.0.1".to_owned(), port);
-    let peers = [local(21031), local(21032)];
-    let ours = identity_answer(&local(21033), "testdomain", "location_string", &peers);
-    assert_eq!(format!("{{\"id\":[\"send_identity\",1],\"result\":{ours}}}"), recorded);
-    assert_eq!(IdentityAnswer::parse(&ours).unwrap().peers.len(), 2);
+    let discovery = include_str!("../../tests/golden/c-bootstrap-discovery.frames.jsonl");
+    let proxies = include_str!("../../tests/golden/n1-transport-proxies.frames.jsonl");
+    let three = Proxies::new([1, 2, 3].map(|host| [10, 0, 0, host].into()));
+    for (recording, own, proxies, peers) in
+        [(discovery, 21033, None, &[21031, 21032][..]), (proxies, 21102, three, &[21101])]
+    {
+        let recorded = recording
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap())
+            .find_map(|line| {
+                line["raw"].as_str().filter(|raw| raw.contains("your_location")).map(str::to_owned)
+            })
+            .unwrap();
+        let local = |port: &u16| ("127.0.0.1".to_owned(), *port);
+        let ours = Answer {
+            own: &local(&own),
+            domain: "testdomain",
+            location: "location_string",
+            proxies,
+            roles: SimConfig::default().roles,
+            peers: &peers.iter().map(local).collect::<Vec<_>>(),
+        };
+        let ours = ours.encode();
+        assert_eq!(format!("{{\"id\":[\"send_identity\",1],\"result\":{ours}}}"), recorded);
+        assert_eq!(IdentityAnswer::parse(&ours).unwrap().proxies, proxies);
+    }
 }
 
 #[tokio::test]
@@ -184,13 +199,41 @@ async fn a_peer_can_reject_identities_or_answer_them_with_garbage() {
 
 #[tokio::test]
 async fn a_flapping_peer_closes_after_the_answer_and_never_before() {
-    let peer = start(Behaviour::Flap);
+    let peer = start(Behaviour::Flap(Duration::ZERO));
     for _ in 0..20 {
         let mut client = Client::greet(&peer).await;
         client.send(&opflex::echo(0, 0)).await;
         assert!(client.next_answer().await["result"]["peers"].is_array());
         while client.next().await.is_some() {}
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flapping_peer_can_take_its_time() {
+    let peer = start(Behaviour::Flap(Duration::from_secs(2)));
+    let mut client = Client::greet(&peer).await;
+    client.next_answer().await;
+    let started = time::Instant::now();
+    assert_eq!(client.next().await, None);
+    assert_eq!(started.elapsed().as_secs(), 2);
+}
+
+#[tokio::test]
+async fn a_peer_with_bad_tls_refuses_the_handshake() {
+    let peer = start(Behaviour::BadTls);
+    let mut stream = TcpStream::connect(peer.address()).await.unwrap();
+    stream.write_all(b"a client hello").await.unwrap();
+    let mut alert = Vec::new();
+    stream.read_to_end(&mut alert).await.unwrap();
+    assert_eq!(alert, [21, 3, 3, 0, 2, 2, 40]);
+}
+
+#[tokio::test]
+async fn a_peer_that_only_has_its_port_refuses_connections() {
+    let mut peer = SimPeer::bind(SimConfig::default()).unwrap();
+    assert!(TcpStream::connect(peer.address()).await.is_err());
+    peer.restart().await.unwrap();
+    assert!(Client::greet(&peer).await.next_answer().await["result"].is_object());
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ mod reload;
 mod secured;
 mod serving;
 mod shutdown;
+mod simulate;
 mod slow;
 mod socket;
 mod support;

@@ -16,6 +16,11 @@ fn args(line: &str) -> Result<SimulateArgs, String> {
     Command::try_parse_from(words).map(|command| command.simulate).map_err(|error| error.to_string())
 }
 
+/// Why the arguments, which are fine one by one, are refused.
+fn refusal(line: &str) -> String {
+    args(line).unwrap().plan().unwrap_err()
+}
+
 #[test]
 fn ports_are_single_or_ranges_or_several_of_these() {
     let ports = |text: &str| -> Vec<u16> {
@@ -53,29 +58,75 @@ fn bad_peers_and_durations_are_refused_where_they_are_given() {
 
 #[test]
 fn too_many_ports_are_refused_before_any_is_opened() {
-    let error = check(&args("--ports 1-65535").unwrap()).unwrap_err();
+    let error = refusal("--ports 1-65535");
     assert_eq!(error, "65535 ports are too many: at most 500 peers can be simulated");
 }
 
 #[test]
 fn peers_on_every_address_need_to_be_told_their_own() {
-    let error = check(&args("--ports 0 --host 0.0.0.0").unwrap()).unwrap_err();
+    let error = refusal("--ports 0 --host 0.0.0.0");
     assert!(error.contains("--peers"), "{error}");
 }
 
 #[test]
 fn a_seed_without_outages_is_a_mistake() {
-    assert!(check(&args("--ports 0 --seed 7").unwrap()).unwrap_err().contains("--scenario restart"));
-    assert!(check(&args("--ports 0 --seed 7 --scenario flap").unwrap()).is_err());
-    assert!(check(&args("--ports 0 --seed 7 --scenario restart").unwrap()).is_ok());
+    assert!(refusal("--ports 0 --seed 7").contains("--scenario restart"));
+    assert!(refusal("--ports 0 --seed 7 --scenario flap").contains("--scenario restart"));
+    assert!(args("--ports 0 --seed 7 --scenario restart").unwrap().plan().is_ok());
+}
+
+#[test]
+fn a_scenario_is_a_name_or_a_file() {
+    assert_eq!(args("--ports 0 --scenario mute").unwrap().scenario, Source::Named(Scenario::Mute));
+    for file in ["forty.toml", "./forty", "examples/forty-peers.toml"] {
+        assert_eq!(args(&format!("--scenario {file}")).unwrap().scenario, Source::File(file.into()));
+    }
+    let error = args("--ports 0 --scenario mut").unwrap_err();
+    assert!(error.contains("possible values: steady, restart, flap"), "{error}");
+    assert_eq!(refusal("--scenario mute"), "--ports is needed with --scenario mute");
+}
+
+#[test]
+fn what_a_scenario_file_has_is_refused_as_a_flag() {
+    for flag in
+        ["--ports 0", "--host 127.0.0.1", "--peers a:1", "--proxies 1.1.1.1,1.1.1.2,1.1.1.3", "--seed 7"]
+    {
+        let error = refusal(&format!("--scenario no.toml {flag}"));
+        let name = flag.split(' ').next().unwrap();
+        assert_eq!(error, format!("{name} has no effect with a scenario file"));
+    }
+    assert_eq!(refusal("--scenario no.toml"), "no.toml: No such file or directory (os error 2)");
+}
+
+#[test]
+fn proxies_are_three_unicast_addresses() {
+    let given = args("--ports 0 --proxies 10.0.0.1,10.0.0.2,10.0.0.3").unwrap().proxies.unwrap();
+    assert_eq!([given.v4, given.v6, given.mac].map(|proxy| proxy.octets()[3]), [1, 2, 3]);
+    for bad in ["10.0.0.1", "10.0.0.1,10.0.0.2,::1", "10.0.0.1,10.0.0.2,224.0.0.1", "a,b,c"] {
+        let error = args(&format!("--ports 0 --proxies {bad}")).unwrap_err();
+        assert!(error.contains("three IPv4 unicast addresses"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn halves_of_tls_are_refused() {
+    for (flags, reason) in [
+        ("--tls-cert a", "--tls-cert needs --tls-key too"),
+        ("--tls-key a", "--tls-key needs --tls-cert too"),
+        ("--tls-client-ca a", "--tls-client-ca needs --tls-cert and --tls-key too"),
+        ("--tls-cert /no/cert --tls-key a", "--tls-cert: /no/cert: "),
+    ] {
+        let error = run(args(&format!("--ports 0 {flags}")).unwrap()).await.unwrap_err();
+        assert!(matches!(&error, Failure::Usage(text) if text.starts_with(reason)), "{error}");
+    }
 }
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let error = start(&args(&format!("--ports {port}")).unwrap()).unwrap_err();
-    assert_eq!(error.to_string(), format!("cannot listen on 127.0.0.1:{port}"));
+    let error = run(args(&format!("--ports {port}")).unwrap()).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot listen on 127.0.0.1:{port}: ")), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
