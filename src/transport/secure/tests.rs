@@ -118,11 +118,12 @@ async fn a_peer_that_leaves_in_the_middle_of_the_handshake_is_said_to() {
     let (ours, theirs) = duplex(4096);
     drop(theirs);
     let error = secure(Box::new(ours), &client()).await.err().expect("it failed");
-    assert!(error.ends_with("during the TLS handshake"), "{error}");
+    assert!(error.contains(" during the TLS handshake: it may expect a client certificate, or "), "{error}");
     let (ours, mut theirs) = duplex(4096);
     let tls = client();
     let (failed, ()) = tokio::join!(secure(Box::new(ours), &tls), async move {
         theirs.read_u8().await.unwrap();
     });
-    assert_eq!(failed.err().as_deref(), Some("the peer closed the connection during the TLS handshake"));
+    let error = failed.err().expect("it failed");
+    assert!(error.starts_with("the peer closed the connection during the TLS handshake: it may"), "{error}");
 }
