@@ -39,8 +39,11 @@ impl Certificates {
     }
 
     fn openssl(&self, args: &str) {
-        let output =
-            Command::new("openssl").args(args.split_whitespace()).current_dir(self.0.path()).output().unwrap();
+        let output = Command::new("openssl")
+            .args(args.split_whitespace())
+            .current_dir(self.0.path())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "openssl {args}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -157,4 +160,30 @@ fn short_keys_and_sha_1_are_named() {
             "the peer's certificate is signed with an RSA key of 1024 bits; at least 2048 are needed"
         );
     }
+}
+
+#[test]
+fn an_intermediate_authority_is_trusted_by_itself_and_version_1_only_directly_below_a_configured_one() {
+    let Some(certificates) = Certificates::new("rsa:2048") else { return };
+    let root = certificates.read("ca.pem");
+    let authority = certificates.0.path().join("authority.ext");
+    fs::write(authority, "basicConstraints = critical,CA:TRUE\n").unwrap();
+    let intermediate = certificates.sign("rsa:2048", "-extfile authority.ext");
+    for (from, to) in [("leaf.pem", "ca.pem"), ("leaf.key", "ca.key")] {
+        fs::rename(certificates.0.path().join(from), certificates.0.path().join(to)).unwrap();
+    }
+    let (good, version_1) =
+        (certificates.sign("rsa:2048", "-extfile v3.ext"), certificates.sign("rsa:2048", ""));
+    assert_eq!(certificates.refusal(&good), None);
+    assert_eq!(certificates.refusal(&version_1), None);
+    let mut verifier = certificates.verifier(None);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.clone()).unwrap();
+    verifier.authorities = Some(pem::Authorities { roots, certificates: vec![root], expires: None });
+    let verify = |certificate| {
+        let any = ServerName::try_from("any").unwrap();
+        let chain = [intermediate.clone()];
+        verifier.verify_server_cert(certificate, &chain, &any, &[], UnixTime::now()).is_ok()
+    };
+    assert!(verify(&good) && !verify(&version_1));
 }
