@@ -258,7 +258,7 @@ fn ignored(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
 pub async fn run(cli: Cli) -> ExitCode {
     let globals = cli.globals;
     let result = match cli.command {
-        Command::Serve(args) => serve::run(*args).await,
+        Command::Serve(args) => serve::run(*args, &globals).await,
         Command::Demo(args) => demo::run(args, &globals).await,
         Command::Simulate(args) => simulate::run(args).await,
         Command::Watch(args) => watch::run(args, &globals).await,

@@ -137,6 +137,12 @@ impl Config {
         applied.map(|()| config).map_err(|error| error.within(&source))
     }
 
+    /// What is valid and hardly meant, a sentence for each.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.pools.iter().flat_map(|pool| pool.warnings(&pool::host_name())).collect()
+    }
+
     /// As JSON, under the names of the configuration file. There are no secrets in it.
     #[must_use]
     pub fn effective(&self) -> String {
@@ -181,7 +187,8 @@ pub(crate) fn read_text(path: &Path, source: &str) -> Result<String, ConfigError
 pub(crate) fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, (usize, ConfigError)> {
     let failed = |error: &toml::de::Error, key: String| {
         let line = line_at(text, error.span().unwrap_or_default().start);
-        (line, ConfigError::new(key, error.message().replace('\n', ", ")))
+        let reason = in_plain_words(&key, error.message());
+        (line, ConfigError::new(key, reason))
     };
     let document = toml::Deserializer::parse(text).map_err(|error| failed(&error, String::new()))?;
     serde_path_to_error::deserialize(document).map_err(|error| {
@@ -204,6 +211,19 @@ fn parse(text: &str) -> Result<Config, (usize, ConfigError)> {
         config.server.auth.local = None;
     }
     Ok(config)
+}
+
+/// The message of the parser, or what to write instead, for the most common mistakes.
+fn in_plain_words(key: &str, message: &str) -> String {
+    if key == "pool" && message.starts_with("invalid type: map") {
+        return "write [[pool]], in two brackets: there may be several pools".into();
+    }
+    let scalar = message.strip_prefix("invalid type: string ");
+    if let Some(text) = scalar.and_then(|rest| rest.strip_suffix(", expected a sequence")) {
+        let name = key.rsplit('.').next().unwrap_or(key);
+        return format!("is a list: write {name} = [{text}]");
+    }
+    message.replace('\n', ", ")
 }
 
 /// Whether the file has a role for local callers, the only setting whose default depends on others.

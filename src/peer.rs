@@ -8,5 +8,5 @@ mod status;
 
 pub use address::{AddressError, PeerAddress};
 pub use backoff::Backoff;
-pub use fsm::{Action, DialPriority, Input, PeerFsm, Report, Timers};
+pub use fsm::{Action, CLOSED, DialPriority, Input, PeerFsm, Report, Security, Timers};
 pub use status::{PeerOrigin, PeerStatus, PoolHealth, Reason};

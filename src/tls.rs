@@ -4,6 +4,7 @@
 
 mod certificate;
 mod client;
+mod direct_trust;
 mod explain;
 mod pem;
 mod public_key;

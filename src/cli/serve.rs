@@ -13,11 +13,11 @@ use tokio::{
     time::{interval, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     app::{LoadedConfig, Service, StartError},
-    cli::{self, exit::Failure},
+    cli::{self, GlobalArgs, exit::Failure},
     config::Overrides,
     metrics::LoopMonitors,
     telemetry::{self, Logs},
@@ -52,11 +52,14 @@ pub(crate) struct ServeArgs {
 }
 
 /// Serves until a signal.
-pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: ServeArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let file = config_watch::watch(&args.settings);
     let loaded = LoadedConfig::load(&args.settings).map_err(|error| Failure::Usage(error.to_string()))?;
     let config = loaded.config();
+    let warnings = config.warnings();
     if args.check {
+        let mut notices = globals.notices();
+        warnings.iter().for_each(|warning| notices.print(&format!("warning: {warning}")));
         let peers: usize = config.pools.iter().map(|pool| pool.peers.len()).sum();
         return cli::print([format!(
             "configuration is valid: pools: {}, peers: {peers}",
@@ -65,6 +68,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     }
     let logs = telemetry::init(&config.log);
     let level = logs.as_ref().map(Logs::level);
+    warnings.iter().for_each(|warning| warn!("{warning}"));
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;

@@ -20,7 +20,7 @@ pub struct Overrides {
     /// Allow plaintext gRPC on an address that is not loopback
     #[arg(long, env = "PEERSTATUS_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub insecure: Option<bool>,
-    /// Name to give to peers, for the pool `default` [default: the host name]
+    /// Name to give to peers, for the pool `default` [default: the host name with -peerstatus]
     #[arg(long, env = "PEERSTATUS_NAME", value_name = "NAME")]
     pub name: Option<String>,
     /// Policy domain to give to peers, for the pool `default` [default: default]

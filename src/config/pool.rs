@@ -82,11 +82,39 @@ struct TimerKeys {
     backoff_cap: Duration,
 }
 
-/// A policy element with the name of this machine.
+/// The name of this machine; empty if it has none.
+pub(super) fn host_name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
+}
+
+/// A policy element of its own on this machine, whose name is that of its opflex-agent.
 fn default_identity() -> Identity {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    Identity::new(if name.is_empty() { "peerstatus" } else { name }, "default")
+    let host = host_name();
+    let separator = if host.is_empty() { "" } else { "-" };
+    Identity::new(format!("{host}{separator}peerstatus"), "default")
+}
+
+impl PoolSection {
+    /// What is valid and hardly meant, on a machine of this name.
+    pub(super) fn warnings(&self, host: &str) -> Vec<String> {
+        let Self { name: pool, peers, identity, .. } = self;
+        let mut warnings = Vec::new();
+        if peers.is_empty() {
+            warnings.push(format!(
+                "pool {pool:?} has no peers and is DOWN until AddPeer adds one: set peers in the file, --peer or \
+                 PEERSTATUS_PEERS"
+            ));
+        }
+        let is_host = |name: &str| !name.is_empty() && identity.name.eq_ignore_ascii_case(name);
+        if is_host(host) || is_host(host.split('.').next().unwrap_or_default()) {
+            warnings.push(format!(
+                "pool {pool:?}: identity.name {:?} is the name of this host, and of its opflex-agent if it has one; the \
+                 fabric may count one OpFlex device too many for the host: see docs/aci.md",
+                identity.name
+            ));
+        }
+        warnings
+    }
 }
 
 fn mac<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {

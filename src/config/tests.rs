@@ -24,7 +24,7 @@ fn the_documented_file_holds_the_defaults() {
     let text = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
     let documented = from_toml(text).unwrap();
     let mut default = Config::load(&Overrides::default()).unwrap();
-    default.pools[0].identity.name = "node-1".into();
+    default.pools[0].identity.name = "node-1-peerstatus".into();
     assert_eq!(format!("{documented:#?}"), format!("{default:#?}"));
     // And it leaves out nothing: what is only a comment there is known too.
     let location = text.replace("# location", "location");
@@ -255,4 +255,47 @@ fn allowed_hosts_of_the_admin_port_are_dns_names() {
         "server.admin_allowed_hosts: \"b:80\" is not a DNS name without a port, for example \"node-1.example\", or \
          \"*.example\""
     );
+}
+
+#[test]
+fn a_common_mistake_is_answered_with_what_to_write() {
+    for (file, expected) in [
+        ("[pool]\npeers = [\"a:1\"]", "pool: write [[pool]], in two brackets: there may be several pools"),
+        (
+            "[pool.tls]\nmode = \"verify\"",
+            "pool: write [[pool]], in two brackets: there may be several pools",
+        ),
+        ("[[pool]]\npeers = \"a:1\"", "pool[0].peers: is a list: write peers = [\"a:1\"]"),
+        (
+            "[[pool]]\ntimers = { connect = 10 }",
+            "pool[0].timers.connect: 10 has no unit: write \"10s\" for seconds",
+        ),
+        (
+            "[server]\ndrain_timeout = true",
+            "server.drain_timeout: invalid type: boolean `true`, expected a duration such as \"10s\"",
+        ),
+    ] {
+        assert_eq!(from_toml(file).unwrap_err().to_string(), expected, "{file}");
+    }
+}
+
+#[test]
+fn the_default_name_is_the_hosts_with_a_suffix() {
+    let name = Config::load(&Overrides::default()).unwrap().pools[0].identity.name.clone();
+    assert_eq!(name, format!("{}-peerstatus", pool::host_name()));
+}
+
+#[test]
+fn a_pool_without_peers_and_one_with_the_name_of_the_host_are_warned_of() {
+    let warnings = |file: &str| from_toml(file).unwrap().pools[0].warnings("node-1.example").join("\n");
+    assert!(warnings("").starts_with("pool \"default\" has no peers and is DOWN until AddPeer adds one"));
+    let named =
+        |name: &str| warnings(&format!("[[pool]]\npeers = [\"a:1\"]\nidentity = {{ name = \"{name}\" }}"));
+    for name in ["node-1.example", "NODE-1"] {
+        let warning = named(name);
+        assert!(warning.contains(&format!("identity.name \"{name}\" is the name of this host")), "{warning}");
+    }
+    for name in ["node-1-peerstatus", "node", "example"] {
+        assert_eq!(named(name), "");
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+use serde::{
+    Deserialize as _, Deserializer, Serializer,
+    de::{Error, Visitor},
+};
 
 /// Deserializes a string and parses it.
 pub(crate) fn parse<'de, D, T, E>(
@@ -25,9 +28,25 @@ pub(crate) mod duration {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        parse(from, |text| {
-            humantime::parse_duration(text)
-                .map_err(|error| format!("{text:?} is not a duration such as \"10s\": {error}"))
-        })
+        from.deserialize_any(WithUnit)
+    }
+
+    struct WithUnit;
+
+    impl Visitor<'_> for WithUnit {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration such as \"10s\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
+            let wrong = |error| E::custom(format!("{text:?} is not a duration such as \"10s\": {error}"));
+            humantime::parse_duration(text).map_err(wrong)
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<Duration, E> {
+            Err(E::custom(format!("{number} has no unit: write \"{number}s\" for seconds")))
+        }
     }
 }

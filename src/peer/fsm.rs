@@ -32,7 +32,7 @@ mod link;
 mod types;
 
 use link::Link;
-pub use types::{Action, DialPriority, Input, Report, Timers};
+pub use types::{Action, CLOSED, DialPriority, Input, Report, Security, Timers};
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +64,7 @@ pub struct PeerFsm {
     failures: u32,
     was_ready: bool,
     needs_proxies: bool,
+    security: Security,
     /// These continue over reconnects, as in the reference.
     next_echo: u64,
     next_request: u64,
@@ -108,6 +109,7 @@ impl PeerFsm {
             failures: 0,
             was_ready: false,
             needs_proxies: false,
+            security: Security::Plaintext,
             next_echo: 0,
             next_request: 1,
         }
@@ -145,6 +147,7 @@ impl PeerFsm {
             }
             (State::Handshaking { link, .. } | State::Ready { link, .. }, Input::Received(frame)) => {
                 link.last_received = now;
+                link.has_received = true;
                 self.receive(&frame, now, actions);
                 // A peer that sends without a pause may starve the deadline of the driver.
                 self.handle_deadline(now, actions);
@@ -156,6 +159,12 @@ impl PeerFsm {
                 State::Securing { .. } | State::Handshaking { .. } | State::Ready { .. },
                 Input::TlsFailed { detail },
             ) => self.fail(Reason::TlsFailed, &detail, now, actions),
+            (State::Handshaking { link, .. }, Input::Lost { detail }) if !link.has_received => {
+                let how = if detail == CLOSED { "closed" } else { &detail };
+                let expectations = self.security.expectations();
+                let detail = format!("{how} before its first frame: it may expect {expectations}");
+                self.fail(Reason::RemoteClosed, &detail, now, actions);
+            }
             (State::Handshaking { .. } | State::Ready { .. }, Input::Lost { detail }) => {
                 self.fail(Reason::RemoteClosed, &detail, now, actions);
             }
@@ -187,6 +196,11 @@ impl PeerFsm {
     /// Whether an identity answer must contain the forwarding proxies: in transport mode, until one did.
     pub const fn set_needs_proxies(&mut self, needed: bool) {
         self.needs_proxies = needed;
+    }
+
+    /// How its connections are secured, for the details of failures.
+    pub const fn set_security(&mut self, security: Security) {
+        self.security = security;
     }
 
     fn link_deadline(&self, link: &Link) -> Instant {

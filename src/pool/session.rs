@@ -22,7 +22,7 @@ use tracing::warn;
 use crate::{
     metrics,
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
-    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Report, Timers},
+    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Report, Security, Timers},
     tls::ClientTls,
     transport::{ByteStream, Connection, Connector, DialError, Event, secure},
 };
@@ -119,6 +119,11 @@ impl Session {
         let seed = fastrand::u64(..);
         let now = Instant::now().into_std();
         let mut fsm = PeerFsm::new(self.address.clone(), self.shared.timers, seed, now);
+        fsm.set_security(match &self.shared.tls {
+            None => Security::Plaintext,
+            Some(tls) if tls.has_certificate() => Security::TlsWithCertificate,
+            Some(_) => Security::Tls,
+        });
         let mut link = Link::Down;
         let mut input = Input::Started;
         let mut watch = Stopwatch::default();

@@ -113,6 +113,12 @@ impl ClientTls {
         self.files.current().certificate_expires
     }
 
+    /// Whether we have a certificate, for peers that request one.
+    #[must_use]
+    pub const fn has_certificate(&self) -> bool {
+        self.settings.cert.is_some()
+    }
+
     /// Offers only this protocol by ALPN.
     #[must_use]
     pub fn with_alpn(mut self, protocol: &[u8]) -> Self {
@@ -138,7 +144,7 @@ fn load_files(settings: &ClientSettings) -> Result<Loaded, TlsError> {
     let authorities = settings.authorities().map(|path| pem::authorities("ca", &path)).transpose()?;
     let verifier = PeerVerifier {
         algorithms: provider.signature_verification_algorithms,
-        authorities: authorities.map(|authorities| Arc::new(authorities.roots)),
+        authorities,
         name: settings.server_name.clone(),
     };
     let files = settings.cert.as_ref().zip(settings.key.as_ref());

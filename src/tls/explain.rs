@@ -1,11 +1,21 @@
 //! TLS errors in words for people.
 
 use std::{
-    io,
+    fmt, io,
     time::{Duration, SystemTime},
 };
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, pki_types::UnixTime};
+use rustls::{
+    AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible, PeerMisbehaved,
+    pki_types::UnixTime,
+};
+use x509_parser::{
+    asn1_rs::Oid,
+    objects::{oid_registry, oid2sn},
+    prelude::FromDer as _,
+};
+
+use super::verifier::NotAccepted;
 
 /// The end of the year 9999: as far as dates can be written.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -19,13 +29,41 @@ pub fn explain(error: &io::Error) -> Option<String> {
 fn in_words(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(error) => of_certificate(error),
-        Error::AlertReceived(alert) => format!("the peer refused: alert {}", name_of(*alert)),
+        Error::AlertReceived(AlertDescription::HandshakeFailure) => {
+            format!("the peer refused: alert handshake_failure: {NO_CIPHER_SUITE}")
+        }
+        Error::AlertReceived(AlertDescription::Unknown(number)) => {
+            format!("the peer refused: alert {number}")
+        }
+        // As the standard writes it: `BadCertificate` is `bad_certificate`.
+        Error::AlertReceived(alert) => format!("the peer refused: alert {}", words(alert, '_')),
         Error::InvalidMessage(
             InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
         ) => "the peer does not speak TLS".into(),
         Error::NoCertificatesPresented => "the peer has no certificate".into(),
-        Error::PeerIncompatible(why) => format!("no TLS parameters in common with the peer: {why:?}"),
+        Error::PeerIncompatible(why) => incompatibility(why),
+        Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme) => {
+            "the peer signs the handshake with an algorithm that is not offered, such as SHA-1".into()
+        }
+        Error::PeerMisbehaved(why) => format!("the peer violates TLS: {}", words(why, ' ')),
+        Error::InvalidMessage(why) => format!("the peer violates TLS: bad message: {}", words(why, ' ')),
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            "the peer violates TLS: unexpected message".into()
+        }
         error => format!("the peer violates TLS: {error}"),
+    }
+}
+
+const NO_CIPHER_SUITE: &str = "it may have no cipher suite, key exchange or signature algorithm in common with us; \
+                               TLS 1.2 takes ECDHE with AES-GCM or ChaCha20-Poly1305";
+
+fn incompatibility(why: &PeerIncompatible) -> String {
+    match why {
+        PeerIncompatible::ServerDoesNotSupportTls12Or13
+        | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => {
+            "the peer speaks neither TLS 1.2 nor TLS 1.3".into()
+        }
+        why => format!("the peer and we have no TLS in common: {}", words(why, ' ')),
     }
 }
 
@@ -46,7 +84,18 @@ fn of_certificate(error: &CertificateError) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "is not for servers".into()
         }
-        error => of_webpki(error),
+        CertificateError::UnsupportedSignatureAlgorithmContext { signature_algorithm_id: id, .. } => {
+            format!("is signed with {}, which is not accepted", algorithm(id))
+        }
+        CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: id,
+            ..
+        } => format!("is signed with {}, which does not fit the key of its issuer", algorithm(id)),
+        CertificateError::Other(error) => match error.0.downcast_ref::<NotAccepted>() {
+            Some(error) => error.to_string(),
+            None => of_webpki(&words(&error.0, ' ')),
+        },
+        error => of_webpki(&words(error, ' ')),
     };
     format!("the peer's certificate {what}")
 }
@@ -62,30 +111,37 @@ fn bare(name: &str) -> &str {
     inner.unwrap_or(name).trim_matches('"')
 }
 
-/// Errors that only webpki distinguishes.
-fn of_webpki(error: &CertificateError) -> String {
-    let word = format!("{error:?}");
-    if word.contains("UnsupportedCertVersion") {
-        "is of X.509 version 1, which cannot be verified".into()
-    } else if word.contains("CaUsedAsEndEntity") {
-        "is that of an authority, and not of a server".into()
-    } else {
-        format!("is not accepted: {word}")
+/// The name of a signature algorithm, from the content of its `AlgorithmIdentifier`.
+fn algorithm(id: &[u8]) -> String {
+    let Ok((_, oid)) = Oid::from_der(id) else { return "an unknown algorithm".into() };
+    match oid2sn(&oid, oid_registry()) {
+        Ok(name) if name.to_ascii_lowercase().contains("sha1") => format!("SHA-1 ({name})"),
+        Ok(name) => name.into(),
+        Err(_) => format!("the algorithm {oid}"),
     }
 }
 
-/// As the standard writes it: `BadCertificate` is `bad_certificate`. Numbers without a name stay as they are.
-fn name_of(alert: AlertDescription) -> String {
-    if let AlertDescription::Unknown(number) = alert {
-        return number.to_string();
-    }
-    let (mut name, mut after_small) = (String::new(), false);
-    for letter in format!("{alert:?}").chars() {
-        if letter.is_ascii_uppercase() && after_small {
-            name.push('_');
+/// What only webpki has a word for.
+fn of_webpki(problem: &str) -> String {
+    match problem {
+        "unsupported cert version" => "is of X.509 version 1, which has no names to verify".into(),
+        "ca used as end entity" => {
+            "is that of an authority, and neither of a server nor in the configured authorities".into()
         }
-        after_small = letter.is_ascii_lowercase();
-        name.push(letter.to_ascii_lowercase());
+        problem => format!("is not accepted: {problem}"),
     }
-    name
+}
+
+/// The name of a variant in words: `BadCertificate` is `bad certificate`.
+fn words(variant: &impl fmt::Debug, separator: char) -> String {
+    let (mut words, mut after_small) = (String::new(), false);
+    let debug = format!("{variant:?}");
+    for letter in debug.chars().take_while(char::is_ascii_alphanumeric) {
+        if letter.is_ascii_uppercase() && after_small {
+            words.push(separator);
+        }
+        after_small = !letter.is_ascii_uppercase();
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }

@@ -39,8 +39,10 @@ pub(super) fn key_pair(
 }
 
 /// Trusted authorities.
+#[derive(Debug)]
 pub(super) struct Authorities {
     pub(super) roots: RootCertStore,
+    pub(super) certificates: Vec<CertificateDer<'static>>,
     /// When the first of their certificates expires.
     pub(super) expires: Option<SystemTime>,
 }
@@ -50,14 +52,14 @@ pub(super) fn authorities(setting: &'static str, path: &Path) -> Result<Authorit
     let found = if path.is_dir() { in_directory(setting, path)? } else { certificates(setting, path)? };
     let expires = first_to_expire(&found);
     let mut roots = RootCertStore::empty();
-    let (_, ignored) = roots.add_parsable_certificates(found);
+    let (_, ignored) = roots.add_parsable_certificates(found.iter().cloned());
     if roots.is_empty() {
         return Err(TlsError::new(setting, path, "no certificate in it can be used as an authority"));
     }
     if ignored > 0 {
         warn!(ca = %path.display(), ignored, "some certificates cannot be used as authorities");
     }
-    Ok(Authorities { roots, expires })
+    Ok(Authorities { roots, certificates: found, expires })
 }
 
 /// When the first of them expires.

@@ -4,7 +4,12 @@
 //! where only the key matters they are as good.
 
 use rustls::pki_types::CertificateDer;
-use x509_parser::{asn1_rs::Any, certificate::X509Certificate, prelude::FromDer as _};
+use x509_parser::{
+    asn1_rs::Any, certificate::X509Certificate, prelude::FromDer as _, public_key::PublicKey as Parsed,
+};
+
+/// aws-lc accepts no shorter RSA key.
+pub(super) const MIN_RSA_BITS: usize = 2048;
 
 /// A public key, as slices of the certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,5 +32,13 @@ impl<'a> PublicKey<'a> {
         let (_, bits) = Any::from_der(rest).ok()?;
         // The first byte counts the unused bits of the last one.
         Some(Self { whole, algorithm: algorithm.data, bits: bits.data.strip_prefix(&[0])? })
+    }
+}
+
+/// The bits of the RSA key in a certificate if it is too short to be accepted.
+pub(super) fn short_rsa_key(certificate: &X509Certificate<'_>) -> Option<usize> {
+    match certificate.public_key().parsed().ok()? {
+        Parsed::RSA(key) => Some(key.key_size()).filter(|bits| (1..MIN_RSA_BITS).contains(bits)),
+        _ => None,
     }
 }

@@ -1,12 +1,14 @@
 //! Files good and bad, files that change, and what is said of errors.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod verify;
+
 use std::{fs, io, sync::Arc};
 
 use rcgen::{CertificateParams, KeyPair as Key, PublicKeyData as _};
 use rustls::{
     AlertDescription, CertificateError, ClientConnection, Error, HandshakeKind, InvalidMessage, NamedGroup,
-    ProtocolVersion, ServerConnection, pki_types::CertificateDer,
+    PeerIncompatible, PeerMisbehaved, ProtocolVersion, ServerConnection, pki_types::CertificateDer,
 };
 use tempfile::TempDir;
 
@@ -190,11 +192,36 @@ fn errors_are_told_in_words() {
         (Error::AlertReceived(AlertDescription::UnknownCA), "the peer refused: alert unknown_ca"),
         (Error::AlertReceived(AlertDescription::Unknown(200)), "the peer refused: alert 200"),
         (Error::InvalidMessage(InvalidMessage::InvalidContentType), "the peer does not speak TLS"),
+        (
+            Error::AlertReceived(AlertDescription::HandshakeFailure),
+            "the peer refused: alert handshake_failure: it may have no cipher suite, key exchange or signature algorithm \
+             in common with us; TLS 1.2 takes ECDHE with AES-GCM or ChaCha20-Poly1305",
+        ),
+        (
+            PeerIncompatible::ServerDoesNotSupportTls12Or13.into(),
+            "the peer speaks neither TLS 1.2 nor TLS 1.3",
+        ),
+        (
+            PeerIncompatible::ExtendedMasterSecretExtensionRequired.into(),
+            "the peer and we have no TLS in common: extended master secret extension required",
+        ),
+        (
+            PeerMisbehaved::SelectedUnofferedCipherSuite.into(),
+            "the peer violates TLS: selected unoffered cipher suite",
+        ),
+        (
+            PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into(),
+            "the peer signs the handshake with an algorithm that is not offered, such as SHA-1",
+        ),
+        (
+            InvalidMessage::UnexpectedMessage("finished").into(),
+            "the peer violates TLS: bad message: unexpected message",
+        ),
         (Error::DecryptError, "the peer violates TLS: cannot decrypt peer's message"),
         (CertificateError::BadEncoding.into(), "the peer's certificate is not X.509"),
         (
             CertificateError::UnhandledCriticalExtension.into(),
-            "the peer's certificate is not accepted: UnhandledCriticalExtension",
+            "the peer's certificate is not accepted: unhandled critical extension",
         ),
     ] {
         assert_eq!(explain(&io::Error::other(error)).as_deref(), Some(words));

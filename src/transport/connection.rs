@@ -20,6 +20,7 @@ use tokio::{
 use super::{ByteStream, connector::lower};
 use crate::{
     opflex::{FrameDecoder, FrameTooLong},
+    peer::CLOSED,
     tls,
 };
 
@@ -102,7 +103,7 @@ impl Connection {
                     return Poll::Ready(tls::explain(&error).map_or_else(lost, ConnectionEvent::TlsFailed));
                 }
                 Ok(_) | Err(_) => {
-                    let closed = || "the peer closed the connection".into();
+                    let closed = || CLOSED.into();
                     return Poll::Ready(ConnectionEvent::Lost(
                         self.write_error.take().unwrap_or_else(closed),
                     ));

@@ -5,7 +5,10 @@ use std::io;
 use tokio_rustls::TlsConnector;
 
 use super::{ByteStream, connector::lower};
-use crate::tls::{ClientTls, explain};
+use crate::{
+    peer::CLOSED,
+    tls::{ClientTls, explain},
+};
 
 /// Performs the TLS handshake, without a timeout.
 ///
@@ -14,13 +17,21 @@ use crate::tls::{ClientTls, explain};
 pub async fn secure(stream: Box<dyn ByteStream>, tls: &ClientTls) -> Result<Box<dyn ByteStream>, String> {
     match TlsConnector::from(tls.config()).connect(tls.server_name(), stream).await {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            Err("the peer closed the connection during the TLS handshake".into())
-        }
-        Err(error) => {
-            Err(explain(&error).unwrap_or_else(|| format!("{} during the TLS handshake", lower(&error))))
-        }
+        Err(error) => Err(explain(&error).unwrap_or_else(|| without_alert(&error, tls))),
     }
+}
+
+/// libopflex closes the connection without an alert, whatever it does not accept.
+fn without_alert(error: &io::Error, tls: &ClientTls) -> String {
+    let how = match error.kind() {
+        io::ErrorKind::UnexpectedEof => CLOSED.into(),
+        _ => lower(error),
+    };
+    let certificate = if tls.has_certificate() { "another" } else { "a" };
+    format!(
+        "{how} during the TLS handshake: it may expect {certificate} client certificate, or have no version or cipher \
+         suite of TLS in common with us"
+    )
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ class Config(unittest.TestCase):
             path = pathlib.Path(folder, "peerstatus.toml")
             path.write_text(self.files.write(config(found), folder), encoding="utf-8")
             command = [os.environ["PEERSTATUS_BIN"], "serve", "--check", "--config", path]
-            env = {"PEERSTATUS_NAME": "node-1"} if workload(found)["kind"] == "DaemonSet" else {}
+            env = {"PEERSTATUS_NAME": "node-1-peerstatus"} if workload(found)["kind"] == "DaemonSet" else {}
             return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
 
     def test_the_service_takes_it(self):

@@ -320,9 +320,15 @@ async fn a_token_is_not_sent_where_others_can_listen_in_and_a_bad_file_is_told()
         "{told}"
     );
     assert!(!told.contains("secret"));
+    let missing = files.path("missing");
+    let output = peerstatus(&["health", "--token-file", missing.to_str().unwrap()]).await;
+    assert_eq!(output.status.code(), Some(64));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(&format!("--token-file: {}: No such file", missing.display())), "{told}");
     for (text, told) in [("", "does not hold one token"), ("two words", "does not hold one token")] {
         let file = files.write("bad", text);
         let output = peerstatus(&["health", "--token-file", file.to_str().unwrap()]).await;
+        assert_eq!(output.status.code(), Some(64));
         assert!(String::from_utf8(output.stderr).unwrap().contains(told));
     }
 }

@@ -113,6 +113,23 @@ async fn mistakes_in_the_configuration_are_named_with_file_and_line() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_is_valid_and_hardly_meant_is_warned_of() {
+    let folder = Folder::new();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let named = format!("[[pool]]\npeers = [\"a:1\"]\nidentity = {{ name = {:?} }}", host.trim());
+    for (text, warning) in [
+        ("", "warning: pool \"default\" has no peers and is DOWN until AddPeer adds one"),
+        (&named, "is the name of this host"),
+    ] {
+        let file = folder.write("config.toml", text);
+        let output = peerstatus(&["serve", "--check", "--config", &file]).await;
+        assert_eq!(output.status.code(), Some(0));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(warning) && stderr.lines().count() == 1, "{stderr}");
+    }
+}
+
+#[tokio::test]
 async fn a_configuration_that_is_no_regular_file_or_too_large_is_refused_at_once() {
     let folder = Folder::new();
     let large = folder.write("large.toml", &"#".repeat((1 << 20) + 1));

@@ -26,6 +26,7 @@ mod malformed;
 mod membership;
 mod netns;
 mod reasons;
+mod recovery;
 mod refusals;
 mod reload;
 mod secured;

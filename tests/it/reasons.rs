@@ -99,6 +99,33 @@ async fn a_peer_that_falls_silent_runs_into_the_keepalive_timeout_and_one_that_s
 }
 
 #[tokio::test]
+async fn an_unfinished_frame_is_no_sign_of_life() {
+    let mut peer = ScriptedPeer::listen().await;
+    let mut config = settings(&[peer.address()]);
+    config.pools[0].timers.keepalive = SHORT;
+    let server = Server::start_with(config).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let id = peer.greeted().await;
+    peer.answer_well(&id).await;
+    watch.until(&peer.address(), Ready, HandshakeComplete).await;
+    let address = peer.address();
+    let blanks = async {
+        let mut ticks = tokio::time::interval(SHORT / 6);
+        loop {
+            ticks.tick().await;
+            peer.send(b" ").await;
+        }
+    };
+    let told = tokio::select! {
+        () = blanks => unreachable!(),
+        told = watch.until(&address, Connecting, Reason::KeepaliveTimeout) => told,
+    };
+    assert_eq!(told.detail, "no frame received for 300ms");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_reset_connection_and_a_closed_one_are_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -122,5 +149,6 @@ async fn a_reset_connection_and_a_closed_one_are_told_apart() {
         ends.push(watch.until(&address, Connecting, Reason::RemoteClosed).await.detail);
     }
     assert!(ends[0].contains("reset"), "{ends:?}");
+    assert_eq!(ends[1], "closed before its first frame: it may expect TLS or another domain");
     server.stop().await;
 }

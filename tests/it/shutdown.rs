@@ -24,6 +24,10 @@ async fn streams_are_told_to_come_back_later_and_then_connections_to_peers_close
         if let Some(Event::Draining(draining)) = message.event {
             break draining;
         }
+        assert!(
+            !matches!(message.event, Some(Event::Change(_))),
+            "that the service stops is no change of a peer"
+        );
     };
     assert_eq!(draining.cursor.unwrap(), watch.cursor());
     assert!(draining.retry_after.is_some());

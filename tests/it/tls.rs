@@ -16,7 +16,7 @@ use rustls::{
     DEFAULT_VERSIONS, ServerConfig,
     version::{TLS12, TLS13},
 };
-use tokio::net::TcpListener;
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::{
@@ -84,6 +84,16 @@ async fn authorities_may_be_in_a_directory_with_other_things() {
 }
 
 #[tokio::test]
+async fn a_self_signed_certificate_that_is_the_configured_authority_is_good() {
+    let (own, files) = (self_signed("leaf-101"), ClientFiles::new());
+    let (front, _sim) = peer(presenting(&own)).await;
+    becomes_ready(&front.address(), files.trust_pem(&own.cert)).await;
+    // Of the same name, but with another key.
+    let detail = refusal(&front.address(), files.trust_pem(&self_signed("leaf-101").cert)).await;
+    assert_eq!(detail, "the peer's certificate or the handshake has a bad signature");
+}
+
+#[tokio::test]
 async fn a_certificate_of_another_authority_is_refused() {
     let files = ClientFiles::new();
     let (front, _sim) = peer(presenting(&Authority::new().issue("leaf-101"))).await;
@@ -146,7 +156,7 @@ async fn openssl(files: &ClientFiles, args: &str) -> bool {
 }
 
 #[tokio::test]
-async fn certificates_of_version_1_work_on_both_sides_unless_they_are_verified() {
+async fn certificates_of_version_1_work_on_both_sides() {
     let files = ClientFiles::new();
     for algorithm in ["rsa:2048", "ec -pkeyopt ec_paramgen_curve:P-384"] {
         let request = format!("req -newkey {algorithm} -nodes -keyout v1.key -subj /CN=server1 -out v1.csr");
@@ -166,7 +176,8 @@ async fn certificates_of_version_1_work_on_both_sides_unless_they_are_verified()
         }
         let (front, _sim) = peer(presenting(&own)).await;
         let detail = refusal(&front.address(), files.trust(&Authority::new())).await;
-        assert_eq!(detail, "the peer's certificate is of X.509 version 1, which cannot be verified");
+        assert_eq!(detail, "the peer's certificate is not signed by a known authority");
+        becomes_ready(&front.address(), files.trust_pem(&own.cert)).await;
     }
 }
 
@@ -239,8 +250,46 @@ async fn a_peer_is_connected_when_tls_is_up_and_not_before() {
     // It goes without the goodbye of TLS, and that is an end like any other.
     let (stream, _) = stream.into_inner();
     drop(stream);
-    watch.until(&address, Connecting, RemoteClosed).await;
+    let told = watch.until(&address, Connecting, RemoteClosed).await;
+    let expected = "closed before its first frame: it may expect a client certificate or another domain";
+    assert_eq!(told.detail, expected);
     server.stop().await;
+}
+
+/// A server of libopflex sends no alert: it closes whatever it does not accept.
+#[tokio::test]
+async fn a_peer_that_closes_without_an_alert_is_told_with_what_it_may_expect() {
+    let files = ClientFiles::new();
+    let identity = || files.identity(&self_signed("agent"));
+    for (tls, reason, expected) in [
+        (
+            ClientSettings::default(),
+            RemoteClosed,
+            "closed before its first frame: it may expect TLS or another domain",
+        ),
+        (
+            anybody(),
+            TlsFailed,
+            "it may expect a client certificate, or have no version or cipher suite of TLS in common",
+        ),
+        (
+            identity(),
+            TlsFailed,
+            "it may expect another client certificate, or have no version or cipher suite of TLS",
+        ),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (server, mut watch) = service(&address, tls).await;
+        watch.synced().await;
+        let (mut stream, _) = within("a connection", listener.accept()).await.unwrap();
+        // It reads what there is, for closing would reset the connection otherwise.
+        within("the first bytes", stream.read(&mut [0; 4096])).await.unwrap();
+        drop(stream);
+        let told = watch.until(&address, Connecting, reason).await;
+        assert!(told.detail.contains(expected), "{}", told.detail);
+        server.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@
 {{- fail (printf "%s.name: in a daemonset there is one pool, `default`, on each node, not %q" $place $name) }}
 {{- end }}
 {{- if ($pool.identity | default dict).name }}
-{{- fail (printf "%s.identity.name: in a daemonset it is the name of the node; leave it out" $place) }}
+{{- fail (printf "%s.identity.name: in a daemonset it is the name of the node with -peerstatus; leave it out" $place) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -86,10 +86,13 @@ env:
     value: {{ printf "unix:%s" . }}
   {{- end }}
   {{- if eq .Values.mode "daemonset" }}
-  - name: PEERSTATUS_NAME
+  - name: NODE_NAME
     valueFrom:
       fieldRef:
         fieldPath: spec.nodeName
+  # Not the name of the node alone, which is that of its opflex-agent.
+  - name: PEERSTATUS_NAME
+    value: "$(NODE_NAME)-peerstatus"
   {{- end }}
   {{- with .Values.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}

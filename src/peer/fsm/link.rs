@@ -12,6 +12,8 @@ pub(super) struct Link {
     /// Number of the `send_identity` request on this connection.
     pub(super) identity: u64,
     pub(super) last_received: Instant,
+    /// Whether a frame was received.
+    pub(super) has_received: bool,
     pub(super) next_echo: Instant,
     /// The echo that was sent last, until it is answered.
     pub(super) echo: Option<(u64, Instant)>,
@@ -29,6 +31,7 @@ impl Link {
         Self {
             identity,
             last_received: now,
+            has_received: false,
             next_echo,
             echo: None,
             has_warned: false,

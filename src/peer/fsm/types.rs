@@ -9,6 +9,33 @@ use crate::{
     peer::{PeerAddress, PeerStatus, Reason},
 };
 
+/// [`Input::Lost`] when the peer ended the stream without an error.
+pub const CLOSED: &str = "the peer closed the connection";
+
+/// How the connection to a peer is secured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Security {
+    /// No TLS.
+    #[default]
+    Plaintext,
+    /// TLS without a certificate of ours.
+    Tls,
+    /// TLS with a certificate of ours.
+    TlsWithCertificate,
+}
+
+impl Security {
+    /// What a peer may expect that closes the connection without a word. libopflex sends no alert of TLS, and no error
+    /// to an identity of another domain.
+    pub(super) const fn expectations(self) -> &'static str {
+        match self {
+            Self::Plaintext => "TLS or another domain",
+            Self::Tls => "a client certificate or another domain",
+            Self::TlsWithCertificate => "another client certificate or another domain",
+        }
+    }
+}
+
 /// Timeouts and intervals of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {

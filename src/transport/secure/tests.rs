@@ -121,11 +121,25 @@ async fn a_peer_that_leaves_in_the_middle_of_the_handshake_is_said_to() {
     let (ours, theirs) = duplex(4096);
     drop(theirs);
     let error = secure(Box::new(ours), &client()).await.err().expect("it failed");
-    assert!(error.ends_with("during the TLS handshake"), "{error}");
+    assert!(error.contains(" during the TLS handshake: it may expect a client certificate, or "), "{error}");
     let (ours, mut theirs) = duplex(4096);
     let tls = client();
     let (failed, ()) = tokio::join!(secure(Box::new(ours), &tls), async move {
         theirs.read_u8().await.unwrap();
     });
-    assert_eq!(failed.err().as_deref(), Some("the peer closed the connection during the TLS handshake"));
+    let error = failed.err().expect("it failed");
+    assert!(error.starts_with("the peer closed the connection during the TLS handshake: it may"), "{error}");
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_no_newer_version_than_tls_1_1_is_said_to() {
+    let (ours, mut theirs) = duplex(4096);
+    let hello =
+        [&b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02"[..], &[7; 32], b"\x00\xc0\x13\x00"].concat();
+    let tls = client();
+    let (failed, ()) = tokio::join!(secure(Box::new(ours), &tls), async {
+        theirs.read_u8().await.unwrap();
+        theirs.write_all(&hello).await.unwrap();
+    });
+    assert_eq!(failed.err().as_deref(), Some("the peer speaks neither TLS 1.2 nor TLS 1.3"));
 }

@@ -144,8 +144,17 @@ impl Process {
 
     /// Its memory, in KiB.
     pub(crate) fn resident(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The number of its threads.
+    pub(crate) fn threads(&self) -> u64 {
+        self.status("Threads:")
+    }
+
+    fn status(&self, key: &str) -> u64 {
         let status = fs::read_to_string(self.proc("status")).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("a line");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 

@@ -190,7 +190,12 @@ impl ClientFiles {
 
     /// Trusts certificates of this authority.
     pub(crate) fn trust(&self, authority: &Authority) -> ClientSettings {
-        let ca = self.write("ca.pem", &authority.pem());
+        self.trust_pem(&authority.pem())
+    }
+
+    /// Trusts certificates of the authority in this PEM.
+    pub(crate) fn trust_pem(&self, authority: &str) -> ClientSettings {
+        let ca = self.write("ca.pem", authority);
         ClientSettings { mode: PeerTlsMode::Verify, ca: Some(ca), ..ClientSettings::default() }
     }
 

@@ -223,6 +223,16 @@ fn a_name_and_the_address_behind_it_are_two_peers() {
 }
 
 #[test]
+fn nothing_of_an_answer_that_is_refused_is_applied() {
+    for rest in [r#""peers":7"#, r#""peers":[{"connectivity_info":":1"}]"#] {
+        let result = format!(r#"{{"your_location":"rack 7","my_role":["observer"],{rest}}}"#);
+        let orders =
+            Scene::connected().receive(&format!(r#"{{"id":["send_identity",1],"result":{result}}}"#));
+        assert!(orders[0].starts_with("CONNECTING PROTOCOL_ERROR: ") && orders.len() == 2, "{orders:?}");
+    }
+}
+
+#[test]
 fn unusable_entries_of_a_list_are_left_out_and_the_peer_is_ready() {
     let cases = [
         (r#"[1,{"connectivity_info":"leaf-1:8009"}]"#, "peers[0] is not an object"),

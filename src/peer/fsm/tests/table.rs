@@ -128,6 +128,13 @@ fn expected(state: In, fact: Fact) -> (&'static [&'static str], Next) {
         (_, Fact::Overran) if connected => {
             (&["CONNECTING PROTOCOL_ERROR: frame is longer than 9 bytes", "disconnect"], Pause)
         }
+        (In::Handshaking, Fact::Lost) => (
+            &[
+                "CONNECTING REMOTE_CLOSED: closed before its first frame: it may expect TLS or another domain",
+                "disconnect",
+            ],
+            Pause,
+        ),
         (_, Fact::Lost) if connected => {
             (&["CONNECTING REMOTE_CLOSED: the peer closed the connection", "disconnect"], Pause)
         }
@@ -338,5 +345,29 @@ fn whatever_fails_a_peer_is_connecting_for_that_reason_and_it_counts_once() {
         let told = (report.status, report.reason, report.failures, report.detail.is_empty());
         assert_eq!(told, (PeerStatus::Connecting, reason, 1, false), "{row} in {state:?}");
         assert!(scene.deadline().expect("a pause") <= Duration::from_millis(250), "{row} in {state:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_closes_before_its_first_frame_is_told_with_what_it_may_expect() {
+    for (security, expectations) in [
+        (Security::Plaintext, "TLS or another domain"),
+        (Security::Tls, "a client certificate or another domain"),
+        (Security::TlsWithCertificate, "another client certificate or another domain"),
+    ] {
+        let connected = || {
+            let mut scene = Scene::connected();
+            scene.fsm.set_security(security);
+            scene
+        };
+        let expected = format!("closed before its first frame: it may expect {expectations}");
+        let report = connected().report(lost());
+        assert_eq!((report.reason, &*report.detail), (Reason::RemoteClosed, &*expected));
+        let reset = Input::Lost { detail: "connection reset".into() };
+        let expected = format!("connection reset before its first frame: it may expect {expectations}");
+        assert_eq!(&*connected().report(reset).detail, expected);
+        let mut scene = connected();
+        scene.receive(r#"{"id":["echo",8],"method":"echo","params":[]}"#);
+        assert_eq!(&*scene.report(lost()).detail, CLOSED);
     }
 }
