@@ -46,7 +46,7 @@ override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
-    load-test proxy-test web-test helm-test helm-snapshots image-root image image-archive sbom image-test fmt lint deny \
+    load-test proxy-test web-test helm-test helm-snapshots alert-series image-root image image-archive sbom image-test fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
@@ -123,6 +123,10 @@ IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $
 helm-test: release-binary $(STAMPS)/helm $(STAMPS)/promtool $(STAMPS)/python-helm ## Run the tests of the Helm chart, its alerts and its dashboard
 	@echo '==> Testing the Helm chart'
 	@cd $(HELM_TESTS) && $(IN_HELM) -m unittest -v
+
+alert-series: | need-cargo ## Record the series of a running service on which helm-test tests the alerts (takes 3 minutes)
+	@echo '==> Recording tests/helm/recorded-series.yaml'
+	@$(CARGO) test --locked --test it -- --ignored --exact alert_series::record
 
 helm-snapshots: $(STAMPS)/helm $(STAMPS)/python-helm ## Update the snapshots of the rendered chart, and the table in its README
 	@cd $(HELM_TESTS) && $(IN_HELM) snapshots.py

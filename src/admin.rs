@@ -6,6 +6,7 @@
 mod accept;
 mod exposition;
 mod host_check;
+mod peer_metrics;
 mod probes;
 mod process_metrics;
 mod router;

@@ -6,6 +6,7 @@
 
 mod delivery;
 mod event;
+mod failures;
 mod filter;
 mod hub;
 mod initial_sync;
@@ -23,6 +24,7 @@ mod wakeup;
 pub use delivery::{Delivery, EndReason, ListenerMessage, ResetReason};
 pub(crate) use event::Attachment;
 pub use event::{ChangeKind, Cursor, Event, Failure, HealthChange, PeerChange, PeerState, PoolState};
+pub use failures::FailureCounts;
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
 pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
 pub use initial_sync::SNAPSHOT_CHUNK;

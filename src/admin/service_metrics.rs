@@ -4,11 +4,11 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet},
     metrics::MetricType,
 };
 
-use super::exposition::CertificateExpiry;
+use super::{exposition::CertificateExpiry, peer_metrics};
 use crate::{
     metrics::{LoopMonitors, LowercaseLabel},
     peer::{PeerOrigin, PeerStatus, PoolHealth},
@@ -31,7 +31,7 @@ impl fmt::Debug for ServiceMetrics {
 impl Collector for ServiceMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.hub.snapshot();
-        peers(&snapshot, &mut encoder)?;
+        peer_metrics::encode(&snapshot, &mut encoder)?;
         pools(&snapshot, &mut encoder)?;
         self.listeners(&snapshot, &mut encoder)?;
         self.certificates(&mut encoder)?;
@@ -72,34 +72,6 @@ impl ServiceMetrics {
     }
 }
 
-fn peers(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-    // Formatted once; each name is used several times.
-    let named: Vec<_> = snapshot.peers.iter().map(|peer| (peer, peer.address.to_string())).collect();
-    let statuses = named.iter().flat_map(|(peer, name)| {
-        PeerStatus::ALL.iter().map(move |status| {
-            let labels = (labels(&peer.pool, name), [("status", LowercaseLabel(status.as_str()))]);
-            (labels, u64::from(peer.status == *status))
-        })
-    });
-    gauges(
-        encoder,
-        "opflex_peer_status",
-        "1 for the current status of the peer, 0 for the others.",
-        statuses,
-    )?;
-    let up = named
-        .iter()
-        .map(|(peer, name)| (labels(&peer.pool, name), u64::from(peer.status == PeerStatus::Ready)));
-    gauges(encoder, "opflex_peer_up", "Whether the peer is READY.", up)?;
-    let help = "Times that the peer left READY for another reason than a request.";
-    let mut family = encoder.encode_descriptor("opflex_peer_flaps", help, None, MetricType::Counter)?;
-    for (peer, name) in &named {
-        let labels = labels(&peer.pool, name);
-        family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&peer.flaps, None)?;
-    }
-    Ok(())
-}
-
 fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let healths = snapshot.pools.iter().flat_map(|pool| {
         PoolHealth::ALL.iter().map(move |health| {
@@ -129,15 +101,11 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
     gauges(encoder, "opflex_pool_configured_peers", "Peers from the configuration or AddPeer.", configured)
 }
 
-const fn labels<'a>(pool: &'a str, peer: &'a str) -> [(&'static str, &'a str); 2] {
-    [("pool", pool), ("peer", peer)]
-}
-
-fn gauges<L: EncodeLabelSet>(
+pub(super) fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
+    values: impl IntoIterator<Item = (L, V)>,
 ) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in values {

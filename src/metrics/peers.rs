@@ -48,6 +48,7 @@ pub struct PeerMetrics {
     attempts: Family<PoolLabel, Counter>,
     handshakes: Family<PoolLabel, Histogram, fn() -> Histogram>,
     to_ready: Family<PoolLabel, Histogram, fn() -> Histogram>,
+    skipped_entries: Family<PoolLabel, Counter>,
 }
 
 impl Default for PeerMetrics {
@@ -57,6 +58,7 @@ impl Default for PeerMetrics {
             attempts: Family::default(),
             handshakes: Family::new_with_constructor(|| Histogram::new(HANDSHAKE)),
             to_ready: Family::new_with_constructor(|| Histogram::new(TO_READY)),
+            skipped_entries: Family::default(),
         }
     }
 }
@@ -72,6 +74,7 @@ impl PeerMetrics {
             attempts: self.attempts.get_or_create_owned(&label),
             handshakes: self.handshakes.get_or_create_owned(&label),
             to_ready: self.to_ready.get_or_create_owned(&label),
+            skipped_entries: self.skipped_entries.get_or_create_owned(&label),
         }
     }
 
@@ -86,6 +89,8 @@ impl PeerMetrics {
         registry.register_with_unit("opflex_peer_handshake", help, Unit::Seconds, handshakes);
         let help = "Time from adding, losing or resetting a peer to READY";
         registry.register_with_unit("opflex_peer_time_to_ready", help, Unit::Seconds, self.to_ready.clone());
+        let help = "Entries of peers' lists that are no usable addresses";
+        registry.register("opflex_peer_list_entries_skipped", help, self.skipped_entries.clone());
     }
 }
 
@@ -97,6 +102,7 @@ pub struct PoolMetrics {
     attempts: Counter,
     handshakes: Histogram,
     to_ready: Histogram,
+    skipped_entries: Counter,
 }
 
 impl PoolMetrics {
@@ -124,5 +130,10 @@ impl PoolMetrics {
     /// Records the time from adding, losing or resetting a peer to READY.
     pub fn became_ready(&self, after: Duration) {
         self.to_ready.observe(after.as_secs_f64());
+    }
+
+    /// Counts the entries of a list that are no usable addresses.
+    pub fn skipped(&self, entries: usize) {
+        self.skipped_entries.inc_by(entries as u64);
     }
 }

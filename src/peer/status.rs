@@ -44,6 +44,14 @@ named_enum! {
     }
 }
 
+impl PeerStatus {
+    /// Whether a peer in it counts in the health of its pool.
+    #[must_use]
+    pub const fn is_wanted(self) -> bool {
+        !matches!(self, Self::Closing | Self::Disconnected)
+    }
+}
+
 named_enum! {
     /// The state of a pool, over its wanted peers.
     PoolHealth {
@@ -107,20 +115,22 @@ named_enum! {
 }
 
 impl Reason {
+    /// Those for which an attempt failed or a connection was lost.
+    pub const FAILURES: [Self; 9] = [
+        Self::ResolveFailed,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::TlsFailed,
+        Self::HandshakeTimeout,
+        Self::HandshakeRejected,
+        Self::ProtocolError,
+        Self::KeepaliveTimeout,
+        Self::RemoteClosed,
+    ];
+
     /// Whether an attempt failed or a connection was lost.
     #[must_use]
-    pub const fn is_failure(self) -> bool {
-        matches!(
-            self,
-            Self::ResolveFailed
-                | Self::ConnectFailed
-                | Self::ConnectTimeout
-                | Self::TlsFailed
-                | Self::HandshakeTimeout
-                | Self::HandshakeRejected
-                | Self::ProtocolError
-                | Self::KeepaliveTimeout
-                | Self::RemoteClosed
-        )
+    pub fn is_failure(self) -> bool {
+        Self::FAILURES.contains(&self)
     }
 }

@@ -182,7 +182,8 @@ impl Session {
             Action::EchoRtt(rtt) => self.report(SessionEventKind::EchoRtt(rtt)).await?,
             Action::Warn(problem) => warn!(peer = %self.address, "{problem}"),
             Action::Identified { answer, peers, ready } => {
-                let IdentityAnswer { location, proxies, roles, .. } = answer;
+                let IdentityAnswer { location, proxies, roles, unusable, .. } = answer;
+                self.shared.counts.skipped(unusable.len());
                 self.report(SessionEventKind::Identified { location, proxies, roles, peers, ready }).await?;
             }
         }

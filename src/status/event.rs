@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::FailureCounts;
 use crate::{
     opflex::{Identity, Proxies, Roles},
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
@@ -39,12 +40,12 @@ pub struct PeerState {
     pub status_since: SystemTime,
     /// When it last was READY; `None` if never. While it is READY, the moment it became so.
     pub last_ready: Option<SystemTime>,
-    /// Since when it has not been READY; `None` while it is.
+    /// Since when it has not been READY; `None` while it is. A parked peer that is dialled again starts anew.
     pub not_ready_since: Option<SystemTime>,
     /// Failures in a row since it was last READY.
     pub consecutive_failures: u32,
     /// Attempts and connections that failed since it was added.
-    pub failures: u64,
+    pub failures: FailureCounts,
     /// The newest of them.
     pub last_failure: Option<Failure>,
     /// How often `status` changed since it was added.

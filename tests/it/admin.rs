@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use opflex_peerstatus::{
@@ -116,6 +116,62 @@ async fn peers_are_told_of_until_they_leave() {
     let left = numbers(server.admin()).await;
     assert!(!left.keys().any(|series| series.contains(&names[0])));
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_failing_peer_is_told_of_with_its_failures_and_since_when() {
+    let mut peers = sims(2);
+    let [good, bad] = [0, 1].map(|index| peers[index].address().to_string());
+    peers[1].stop().await;
+    peers[0].set_peers(
+        [&good, &bad].map(|peer| host_port(peer)).into_iter().chain([(String::new(), 1)]).collect(),
+    );
+    let server = Server::start(std::slice::from_ref(&good)).await;
+    let mut watch = server.watch().await;
+    watch.until(&bad, PeerStatus::Connecting, Reason::ConnectFailed).await;
+    let of = |name: &str, peer: &str, rest: &str| {
+        format!("opflex_peer_{name}{{pool=\"default\",peer=\"{peer}\"{rest}}}")
+    };
+    let refused = ",reason=\"connect_failed\"";
+    let seen = loop {
+        let seen = numbers(server.admin()).await;
+        if seen[&of("attempt_failures_total", &bad, refused)] > 2.0 {
+            break seen;
+        }
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    for name in ["not_ready_since_timestamp_seconds", "last_failure_timestamp_seconds"] {
+        let labels = if name.starts_with("last") { refused } else { "" };
+        let age = now - seen[&of(name, &bad, labels)];
+        assert!((-1.0..60.0).contains(&age), "{name}: {age}");
+        assert_eq!(seen.get(&of(name, &good, labels)), None, "{name}");
+    }
+    for peer in [&good, &bad] {
+        assert_eq!(seen[&of("wanted", peer, "")], 1.0);
+    }
+    assert_eq!(seen["opflex_peer_list_entries_skipped_total{pool=\"default\"}"], 1.0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_parked_address_is_not_told_of_as_a_peer_that_is_down() {
+    let peers = sims(2);
+    let [anycast, leaf] = [0, 1].map(|index| peers[index].address().to_string());
+    peers[0].set_peers(vec![host_port(&leaf)]);
+    let server = Server::start(std::slice::from_ref(&anycast)).await;
+    server.watch().await.until_ready(&leaf).await;
+    let seen = numbers(server.admin()).await;
+    let of =
+        |name: &str| seen.get(&format!("opflex_peer_{name}{{pool=\"default\",peer=\"{anycast}\"}}")).copied();
+    assert_eq!(
+        (of("up"), of("wanted"), of("not_ready_since_timestamp_seconds")),
+        (Some(0.0), Some(0.0), None)
+    );
+    server.stop().await;
+}
+
+fn host_port(address: &str) -> (String, u16) {
+    address.rsplit_once(':').map(|(host, port)| (host.to_owned(), port.parse().unwrap())).unwrap()
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod alert_series;
 mod bounds;
 mod command_line;
 mod conformance;

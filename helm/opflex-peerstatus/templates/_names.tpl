@@ -88,3 +88,8 @@ number, as NAME.NAMESPACE can, is not a DNS name to the service.
 {{- define "peerstatus.testPool" -}}
 {{- with .Values.test.pool }}{{ . }}{{ else }}{{ with .Values.pools }}{{ (first .).name | default "default" }}{{ end }}{{ end }}
 {{- end }}
+
+{{- /* The prefix of docs/runbook.md in files/, which prometheusRule.runbookBase replaces. */}}
+{{- define "peerstatus.runbookBase" -}}
+https://git.example/opflex-peerstatus/blob/main/
+{{- end }}

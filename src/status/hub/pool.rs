@@ -6,7 +6,7 @@ use super::Update;
 use crate::{
     opflex::Roles,
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
-    status::{ChangeKind, Event, Failure, HealthChange, PeerChange, PeerState, PoolState},
+    status::{ChangeKind, Event, Failure, FailureCounts, HealthChange, PeerChange, PeerState, PoolState},
 };
 
 /// A pool and its peers.
@@ -27,9 +27,8 @@ impl Counts {
     /// What a peer in this status adds; `None`: it is not in the pool.
     pub(in crate::status) fn of(status: Option<PeerStatus>) -> Self {
         let is = |known| u32::from(status == Some(known));
-        let unwanted = is(PeerStatus::Closing) + is(PeerStatus::Disconnected);
         Self {
-            wanted: u32::from(status.is_some()) - unwanted,
+            wanted: u32::from(status.is_some_and(PeerStatus::is_wanted)),
             ready: is(PeerStatus::Ready),
             parked: is(PeerStatus::Disconnected),
         }
@@ -174,7 +173,7 @@ fn new_peer(pool: Arc<str>, address: PeerAddress, origin: PeerOrigin, at: System
         last_ready: None,
         not_ready_since: Some(at),
         consecutive_failures: 0,
-        failures: 0,
+        failures: FailureCounts::default(),
         last_failure: None,
         transitions: 0,
         flaps: 0,
@@ -190,7 +189,7 @@ fn apply_report(peer: &mut PeerState, report: Report, at: SystemTime) -> bool {
     let Report { status, reason, detail, failures, roles } = report;
     let is_change = peer.status != status || peer.reason != reason;
     if reason.is_failure() {
-        peer.failures += 1;
+        peer.failures.add(reason);
         peer.last_failure = Some(Failure { reason, detail: Arc::clone(&detail), time: at });
         peer.flaps += u64::from(peer.status == PeerStatus::Ready);
     }
@@ -211,6 +210,10 @@ fn enter(peer: &mut PeerState, status: PeerStatus, at: SystemTime) {
     }
     if !matches!(status, PeerStatus::Connected | PeerStatus::Ready) {
         peer.echo_rtt = None;
+    }
+    if peer.status == PeerStatus::Disconnected {
+        // It was parked, on purpose.
+        peer.not_ready_since = Some(at);
     }
     peer.status = status;
     peer.status_since = at;

@@ -50,9 +50,14 @@ fn the_hundredth_identical_failure_moves_only_what_is_counted() {
     for failures in 2..=100 {
         assert_eq!(publish_at(&hub, 10 + u64::from(failures), failed("refused again", failures)), None);
     }
+    let counts = state(&hub, "a").failures;
+    assert_eq!(
+        (counts.total(), counts.iter().collect::<Vec<_>>()),
+        (100, vec![(Reason::ConnectFailed, 100)])
+    );
     let expected = PeerState {
         consecutive_failures: 100,
-        failures: 100,
+        failures: counts,
         last_failure: Some(Failure {
             reason: Reason::ConnectFailed,
             detail: "refused again".into(),
@@ -129,6 +134,38 @@ fn last_ready_is_when_it_became_so_and_then_when_it_ceased_to_be() {
     publish_at(&hub, 31, is(Connecting, Reason::Dialing));
     publish_at(&hub, 32, is(Connected, Reason::TcpEstablished));
     assert_eq!(state(&hub, "a").last_ready, Some(at(30)));
+}
+
+#[test]
+fn a_parked_peer_that_is_dialled_again_is_not_ready_since_then() {
+    let hub = hub(64);
+    let since = |hub: &Hub| state(hub, "a").not_ready_since;
+    publish_at(&hub, 10, Update::added(PeerOrigin::Configured));
+    publish_at(&hub, 11, is(Closing, Reason::NotInPeerList));
+    publish_at(&hub, 11, is(Disconnected, Reason::NotInPeerList));
+    publish_at(&hub, 60, is(Connecting, Reason::Dialing));
+    assert_eq!(since(&hub), Some(at(60)));
+    publish_at(&hub, 70, failed("refused", 1));
+    publish_at(&hub, 80, is(Connected, Reason::TcpEstablished));
+    assert_eq!(since(&hub), Some(at(60)), "whatever it does until it is READY or parked again");
+}
+
+#[test]
+fn failures_are_counted_by_reason() {
+    let hub = hub(64);
+    add(&hub, "a");
+    for (status, reason) in [
+        (Connecting, Reason::ConnectTimeout),
+        (Connected, Reason::TcpEstablished),
+        (Connecting, Reason::RemoteClosed),
+        (Connecting, Reason::Reset),
+        (Connecting, Reason::RemoteClosed),
+    ] {
+        publish(&hub, "a", is(status, reason));
+    }
+    let counts = state(&hub, "a").failures;
+    let expected = [(Reason::ConnectTimeout, 1), (Reason::RemoteClosed, 2)];
+    assert_eq!((counts.total(), counts.iter().collect::<Vec<_>>()), (3, expected.to_vec()));
 }
 
 #[test]

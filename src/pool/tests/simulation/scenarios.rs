@@ -108,7 +108,7 @@ fn a_list_of_a_thousand_dead_names_is_dialled_at_a_bounded_rate() {
     all[1..].iter().for_each(|server| world.suffer(Fault::Killed(*server)));
     let failures = |world: &World| -> u64 {
         let (peers, _) = world.pool.hub.peers(None, None, usize::MAX).unwrap();
-        peers.iter().map(|peer| peer.failures).sum()
+        peers.iter().map(|peer| peer.failures.total()).sum()
     };
     world.run_unchecked_until(30 * SECOND);
     let before = failures(&world);
