@@ -16,8 +16,6 @@ use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 pub use calls::{Call, CallMetrics, MethodKind, MethodMetrics};
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use peers::{PeerMetrics, PeerTransition, PoolMetrics};
-// The former names, which `pool` still uses.
-pub use peers::{PeerMetrics as Peers, PeerTransition as Transition, PoolMetrics as Pool};
 pub use reloads::{ReloadMetrics, ReloadResult};
 pub use watches::{DetachReason, WatchMetrics};
 

@@ -9,8 +9,6 @@ mod secure;
 mod tests;
 
 pub use connection::{Connection, ConnectionEvent};
-// The former name, which `pool` still uses.
-pub use connection::ConnectionEvent as Event;
 pub use connector::{Connector, DialError};
 pub use dial_limits::DialLimits;
 pub use secure::secure;

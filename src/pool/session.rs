@@ -24,7 +24,7 @@ use crate::{
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
     peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Report, Security, Timers},
     tls::ClientTls,
-    transport::{ByteStream, Connection, Connector, DialError, Event, secure},
+    transport::{ByteStream, Connection, Connector, ConnectionEvent, DialError, secure},
 };
 
 /// What sessions of one pool share.
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) frame_limit: usize,
     pub(super) connector: Connector,
     pub(super) tls: Option<Arc<ClientTls>>,
-    pub(super) counts: metrics::Pool,
+    pub(super) counts: metrics::PoolMetrics,
 }
 
 /// An event of a session, sent to its pool.
@@ -231,7 +231,7 @@ impl Stopwatch {
         }
     }
 
-    fn note(&mut self, action: &Action, counts: &metrics::Pool) {
+    fn note(&mut self, action: &Action, counts: &metrics::PoolMetrics) {
         match action {
             Action::Dial(_) => {
                 self.established = None;
@@ -281,10 +281,10 @@ async fn next_of(link: &mut Link, shared: &Shared) -> Input {
             }
         },
         Link::Up(connection) => match connection.next().await {
-            Event::Frame(frame) => Input::Received(frame),
-            Event::Overran(error) => Input::Overran(error),
-            Event::Lost(detail) => Input::Lost { detail },
-            Event::TlsFailed(detail) => Input::TlsFailed { detail },
+            ConnectionEvent::Frame(frame) => Input::Received(frame),
+            ConnectionEvent::Overran(error) => Input::Overran(error),
+            ConnectionEvent::Lost(detail) => Input::Lost { detail },
+            ConnectionEvent::TlsFailed(detail) => Input::TlsFailed { detail },
         },
     }
 }

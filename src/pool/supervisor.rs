@@ -26,7 +26,7 @@ use super::{
     transition_log::TransitionLog,
 };
 use crate::{
-    metrics::{self, Transition},
+    metrics::{self, PeerTransition},
     opflex::{ElementMode, Identity, Proxies},
     peer::{PeerAddress, Timers},
     status::{Event, Hub, Update},
@@ -69,7 +69,7 @@ pub fn open(
     config: PoolConfig,
     limits: DialLimits,
     hub: Arc<Hub>,
-    counts: &metrics::Peers,
+    counts: &metrics::PeerMetrics,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> (PoolHandle, impl Future<Output = ()> + Send + use<>) {
@@ -90,7 +90,7 @@ struct Supervisor {
     events: mpsc::Sender<SessionEvent>,
     time_to_ready: TimeToReady,
     transitions: TransitionLog,
-    counts: metrics::Pool,
+    counts: metrics::PoolMetrics,
 }
 
 /// A session that has not been stopped.
@@ -106,7 +106,7 @@ impl Supervisor {
         config: PoolConfig,
         limits: DialLimits,
         hub: Arc<Hub>,
-        counts: &metrics::Peers,
+        counts: &metrics::PeerMetrics,
         tasks: TaskTracker,
     ) -> (Self, mpsc::Receiver<SessionEvent>) {
         let counts = counts.of(Arc::clone(&config.name));
@@ -255,7 +255,7 @@ async fn until(moment: Option<std::time::Instant>) {
     }
 }
 
-fn transition(event: &Event) -> Transition {
+fn transition(event: &Event) -> PeerTransition {
     let peer = &event.peer.peer;
-    Transition { from: event.peer.previous, to: peer.status, reason: peer.reason }
+    PeerTransition { from: event.peer.previous, to: peer.status, reason: peer.reason }
 }
