@@ -24,7 +24,7 @@ use crate::{
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
     peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Report, Security, Timers},
     tls::ClientTls,
-    transport::{ByteStream, Connection, Connector, ConnectionEvent, DialError, secure},
+    transport::{ByteStream, Connection, ConnectionEvent, Connector, DialError, secure},
 };
 
 /// What sessions of one pool share.

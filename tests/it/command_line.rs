@@ -31,7 +31,7 @@ async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
         (&["simulate", "--ports", "0", "--host", "0.0.0.0"], "--peers"),
         (&["simulate"], "--ports"),
         (&["simulate", "--scenario", "no.toml"], "no.toml: No such file"),
-        (&["simulate", "--ports", "0", "--tls-ca", "ca.pem"], "--tls-ca means nothing to `simulate`"),
+        (&["simulate", "--ports", "0", "--tls-ca", "ca.pem"], "--tls-ca has no effect on `simulate`"),
         (&["watch", "--status", "fine"], "--status"),
         (&["serve", "--server", "127.0.0.1:1"], "--server"),
         (&["serve", "-o", "json"], "--output"),

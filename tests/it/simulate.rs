@@ -81,7 +81,11 @@ async fn peers_of_a_scenario_speak_tls_with_a_certificate_of_their_own() {
     config.pools[0].tls = anybody();
     let server = Server::start_with(config).await;
     server.watch().await.until_ready(&well).await;
-    assert_eq!(tls_failure(&server, &bad).await.detail, "the peer refused: alert handshake_failure");
+    let detail = tls_failure(&server, &bad).await.detail;
+    assert!(
+        detail.starts_with("the peer refused: alert handshake_failure: it may have no cipher"),
+        "{detail}"
+    );
     server.stop().await;
 }
 
