@@ -92,6 +92,11 @@ impl Failure {
         }
     }
 
+    /// Whether the service refused for this reason.
+    pub(crate) fn is_for(&self, refused_for: &str) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason == refused_for)
+    }
+
     /// Whether there is something to tell a person.
     pub(crate) const fn is_worth_telling(&self) -> bool {
         !matches!(self, Self::Told | Self::Interrupted | Self::OutputClosed)
