@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Ok(false) => {}
         Ok(true) => return Exit::Success.into(),
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = error.print(); // nobody to tell if that fails
             return Exit::Failed.into();
         }
     }

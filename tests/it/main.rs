@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod at_a_glance;
 mod bounds;
 mod command_line;
 mod conformance;
