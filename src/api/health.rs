@@ -39,7 +39,8 @@ impl Health for HealthService {
         let service = request.into_inner().service;
         match (self.status(&service), service.strip_prefix(POOLS)) {
             (ServingStatus::ServiceUnknown, Some(pool)) => {
-                Err(errors::pool_not_found(pool, &self.0.hub.pools(None, usize::MAX).0))
+                let refusal = errors::pool_not_found(pool, &self.0.hub.pools(None, usize::MAX).0);
+                Err(Status::not_found(refusal.message())) // as all errors of this API without details
             }
             (ServingStatus::ServiceUnknown, None) => {
                 let services = SERVICES.join(", ");

@@ -145,8 +145,9 @@ pub(crate) async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Fai
 }
 
 async fn get(peer: &PeerName, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let named = peer.pool_or(pool)?;
     let client = globals.connect().await?;
-    let pools = match peer.pool_or(pool)? {
+    let pools = match named {
         Some(pool) => vec![pool],
         None => pool::pools(&client).await?.into_iter().map(|pool| pool.name).collect(),
     };

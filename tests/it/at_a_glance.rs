@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use opflex_peerstatus::{
-    api::pb::{
-        PeerStatus::{Connecting, Ready},
-        Reason,
-    },
+    api::pb::{PeerStatus::Connecting, Reason},
     sim::{Behaviour, SimConfig, SimPeer},
 };
 use tokio::net::TcpSocket;
@@ -102,7 +99,7 @@ async fn a_list_that_is_watched_appends_a_line_for_each_change() {
     let mut peer = sim();
     let address = peer.address().to_string();
     let server = Server::start(std::slice::from_ref(&address)).await;
-    server.watch().await.until(&address, Ready, Reason::HandshakeComplete).await;
+    server.watch().await.until_ready(&address).await;
     let of = server.address().to_string();
     let mut list = Process::start(&["peers", "list", "--watch", "--server", &of]);
     assert!(list.line().await.unwrap().starts_with("PEER"));
