@@ -3,6 +3,8 @@
 
 mod address;
 mod client;
+mod complete;
+mod cycle;
 mod demo;
 mod exit;
 mod filter;
@@ -39,8 +41,8 @@ use clap::{
 };
 use clap_complete::Shell;
 
-pub use self::exit::Exit;
 use self::{client::Client, exit::Failure, json::Named, notices::Notices, style::Style, target::Target};
+pub use self::{complete::complete, exit::Exit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -278,9 +280,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 fn completions(shell: Shell) -> Result<(), Failure> {
-    let mut script = Vec::new(); // clap_complete panics if it cannot write
-    clap_complete::generate(shell, &mut grammar(), "peerstatus", &mut script);
-    io::stdout().write_all(&script)?;
+    io::stdout().write_all(&complete::script(shell)?)?;
     Ok(io::stdout().flush()?)
 }
 

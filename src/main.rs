@@ -6,6 +6,14 @@ use opflex_peerstatus::cli::{self, Exit};
 use tokio::runtime::Builder;
 
 fn main() -> ExitCode {
+    match cli::complete() {
+        Ok(false) => {}
+        Ok(true) => return Exit::Success.into(),
+        Err(error) => {
+            let _ = error.print(); // nobody to tell if that fails
+            return Exit::Failed.into();
+        }
+    }
     let cli = match cli::parse(env::args_os()) {
         Ok(cli) => cli,
         Err(exit) => return exit.into(),

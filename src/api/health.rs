@@ -36,14 +36,19 @@ pub(super) struct HealthService(pub(super) Api);
 #[tonic::async_trait]
 impl Health for HealthService {
     async fn check(&self, request: Request<HealthCheckRequest>) -> RpcResult<HealthCheckResponse> {
-        match self.status(&request.into_inner().service) {
-            ServingStatus::ServiceUnknown => {
+        let service = request.into_inner().service;
+        match (self.status(&service), service.strip_prefix(POOLS)) {
+            (ServingStatus::ServiceUnknown, Some(pool)) => {
+                let refusal = errors::pool_not_found(pool, &self.0.hub.pools(None, usize::MAX).0);
+                Err(Status::not_found(refusal.message())) // as all errors of this API without details
+            }
+            (ServingStatus::ServiceUnknown, None) => {
                 let services = SERVICES.join(", ");
                 Err(Status::not_found(format!(
                     "no such service; there are {services}, {POOLS} and the name of a pool, and \"\" for all of them"
                 )))
             }
-            status => Ok(Response::new(response(status))),
+            (status, _) => Ok(Response::new(response(status))),
         }
     }
 

@@ -92,6 +92,11 @@ impl Failure {
         }
     }
 
+    /// Whether the service refused for this reason.
+    pub(crate) fn is_for(&self, refused_for: &str) -> bool {
+        matches!(self, Self::Refused { reason, .. } if reason == refused_for)
+    }
+
     /// Whether a message is printed.
     pub(crate) const fn should_print(&self) -> bool {
         !matches!(self, Self::AlreadyReported | Self::Interrupted | Self::OutputClosed)

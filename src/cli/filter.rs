@@ -4,23 +4,24 @@ use clap::{
     Args,
     builder::{PossibleValuesParser, TypedValueParser},
 };
+use clap_complete::ArgValueCompleter;
 
 use crate::{
     api::pb::{Interest, ListenerFilter, PeerOrigin, PeerStatus},
-    cli::{names, text},
+    cli::{complete, names, text},
 };
 
-const STATUSES: [&str; 5] = ["disconnected", "connecting", "connected", "ready", "closing"];
+pub(crate) const STATUSES: [&str; 5] = ["disconnected", "connecting", "connected", "ready", "closing"];
 
 /// The filter. All kinds of options must match; of options of the same kind, one must.
 #[derive(Debug, Default, Args)]
 pub(crate) struct FilterArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards); may be repeated
-    #[arg(long = "peer", value_name = "GLOB", value_parser = names::glob)]
+    #[arg(long = "peer", value_name = "GLOB", value_parser = names::glob, add = ArgValueCompleter::new(complete::peers))]
     peers: Vec<String>,
 
     /// Only pools whose name matches (* and ? are wildcards); may be repeated
-    #[arg(long = "pool", value_name = "GLOB", value_parser = names::glob)]
+    #[arg(long = "pool", value_name = "GLOB", value_parser = names::glob, add = ArgValueCompleter::new(complete::pools))]
     pools: Vec<String>,
 
     /// Only peers that enter or leave this status; may be repeated

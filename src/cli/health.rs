@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use serde_json::json;
 use tokio::time::timeout;
 
 use crate::{
     api::health_pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus},
-    cli::{GlobalArgs, Output, exit::Failure, names, print},
+    cli::{GlobalArgs, Output, complete, exit::Failure, names, print},
 };
 
 const EXAMPLES: &str = "\
@@ -37,7 +38,8 @@ pub(crate) struct HealthArgs {
     service: String,
 
     /// Ask whether this pool has a READY peer
-    #[arg(long, value_name = "NAME", value_parser = names::pool, conflicts_with = "service")]
+    #[arg(long, value_name = "NAME", value_parser = names::pool, conflicts_with = "service",
+          add = ArgValueCompleter::new(complete::pools))]
     pool: Option<String>,
 
     /// How long the answer may take, connecting included

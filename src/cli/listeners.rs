@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 use crate::{
     api::pb::{
@@ -14,7 +15,8 @@ use crate::{
     },
     cli::{
         GlobalArgs,
-        client::{all_pages, call, promised},
+        client::{Client, all_pages, call, promised},
+        complete,
         exit::Failure,
         filter::{self, FilterArgs},
         names,
@@ -81,7 +83,7 @@ enum ListenersCommand {
     #[command(after_help = GET_EXAMPLES)]
     Get {
         /// Its name, with or without `listeners/`
-        #[arg(value_parser = names::listener)]
+        #[arg(value_parser = names::listener, add = ArgValueCompleter::new(complete::listeners))]
         listener: String,
     },
     /// Create a listener that outlives its connections
@@ -91,7 +93,7 @@ enum ListenersCommand {
     #[command(after_help = DESTROY_EXAMPLES)]
     Destroy {
         /// Its name, with or without `listeners/`
-        #[arg(value_parser = names::listener)]
+        #[arg(value_parser = names::listener, add = ArgValueCompleter::new(complete::listeners))]
         listener: String,
         /// Succeed where there is no such listener
         #[arg(long)]
@@ -144,14 +146,19 @@ pub(crate) async fn run(args: ListenersArgs, globals: &GlobalArgs) -> Result<(),
     result.map_err(|failure| failure.advise("LISTENER_NOT_FOUND", see_list))
 }
 
-async fn list(globals: &GlobalArgs) -> Result<(), Failure> {
-    let mut client = globals.connect().await?.listeners();
-    let listeners = all_pages(async |page_token| {
+/// All listeners.
+pub(crate) async fn listeners(client: &Client) -> Result<Vec<Listener>, Failure> {
+    let mut client = client.listeners();
+    all_pages(async |page_token| {
         let page =
             call(client.list_listeners(ListListenersRequest { page_token, ..Default::default() })).await?;
         Ok((page.listeners, page.next_page_token))
-    });
-    let listeners = listeners.await?;
+    })
+    .await
+}
+
+async fn list(globals: &GlobalArgs) -> Result<(), Failure> {
+    let listeners = listeners(&globals.connect().await?).await?;
     globals.show(&listeners, |style, now| listeners_table(&listeners, style, now))
 }
 

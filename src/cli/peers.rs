@@ -1,39 +1,35 @@
 //! `peerstatus peers …`: the peers of a pool.
 
 mod history;
+pub(super) mod list;
 
-use std::{slice, time::SystemTime};
+use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 use crate::{
-    api::pb::{
-        AddPeerRequest, GetPeerRequest, ListPeersRequest, Peer, RemovePeerRequest, ResetPeersRequest,
-        ResetScope,
-    },
+    api::pb::{AddPeerRequest, GetPeerRequest, Peer, RemovePeerRequest, ResetPeersRequest, ResetScope},
     cli::{
         GlobalArgs,
-        client::{all_pages, call, promised},
+        client::{call, promised},
+        complete,
         exit::Failure,
         names::{self, PeerName},
-        style::Style,
-        table::{Cell, card, table},
+        pool,
+        style::{self, Style},
+        table::{Cell, card},
         text,
     },
 };
 
 const EXAMPLES: &str = "\
 Examples:
-  peerstatus peers list
-  peerstatus peers get leaf-101:8009 --pool fabric-a
+  peerstatus peers list                  every peer, the worst first
+  peerstatus peers list --not-ready      only what is wrong, since when and why
+  peerstatus peers get leaf-101:8009
   peerstatus peers history leaf-101:8009 --since 10m
   peerstatus peers reset --learned";
-
-const LIST_EXAMPLES: &str = "\
-Examples:
-  peerstatus peers list
-  peerstatus peers list --pool fabric-a
-  peerstatus peers list -o json | jq -r '[.name, .status, .reason] | @tsv'";
 
 const GET_EXAMPLES: &str = "\
 Examples:
@@ -76,16 +72,19 @@ pub(crate) struct PeersArgs {
 
 #[derive(Debug, Subcommand)]
 enum PeersCommand {
-    /// List peers, one a line
-    #[command(after_help = LIST_EXAMPLES)]
-    List {
-        /// Only the peers of this pool
-        #[arg(long, value_name = "NAME", value_parser = names::pool)]
-        pool: Option<String>,
-    },
+    /// List peers, the worst first, with since when and why they are not READY
+    #[command(after_help = list::EXAMPLES)]
+    List(list::ListArgs),
     /// Show all that is known about a peer
     #[command(after_help = GET_EXAMPLES)]
-    Get(OnePeer),
+    Get {
+        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
+        #[arg(value_parser = names::peer, add = ArgValueCompleter::new(complete::peers))]
+        peer: PeerName,
+        /// The pool of a peer given as `host:port` [default: the one that has it]
+        #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
+        pool: Option<String>,
+    },
     /// Add a peer; one that was learned becomes configured
     #[command(after_help = ADD_EXAMPLES)]
     Add(OnePeer),
@@ -103,10 +102,10 @@ enum PeersCommand {
 #[derive(Debug, Args)]
 struct OnePeer {
     /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-    #[arg(value_parser = names::peer)]
+    #[arg(value_parser = names::peer, add = ArgValueCompleter::new(complete::peers))]
     peer: PeerName,
     /// The pool of a peer given as `host:port` [default: default]
-    #[arg(long, value_name = "NAME", value_parser = names::pool)]
+    #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
     pool: Option<String>,
 }
 
@@ -114,7 +113,7 @@ struct OnePeer {
 #[command(group = ArgGroup::new("what").required(true).args(["peers", "learned", "all"]))]
 struct ResetArgs {
     /// Close and redial these, of one pool: `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-    #[arg(value_parser = names::peer)]
+    #[arg(value_parser = names::peer, add = ArgValueCompleter::new(complete::peers))]
     peers: Vec<PeerName>,
     /// Drop the learned peers, and close and redial the configured ones that list others, to learn them again; the pool
     /// may be DOWN for a moment
@@ -124,15 +123,15 @@ struct ResetArgs {
     #[arg(long)]
     all: bool,
     /// The pool [default: default]
-    #[arg(long, value_name = "NAME", value_parser = names::pool)]
+    #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
     pool: Option<String>,
 }
 
 /// Runs the command.
 pub(crate) async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let result = match args.command {
-        PeersCommand::List { pool } => list(pool.unwrap_or_default(), globals).await,
-        PeersCommand::Get(peer) => get(&peer, globals).await,
+        PeersCommand::List(args) => list::run(args, globals).await,
+        PeersCommand::Get { peer, pool } => get(&peer, pool.as_deref(), globals).await,
         PeersCommand::Add(peer) => add(&peer, globals).await,
         PeersCommand::Remove(peer) => remove(&peer, globals).await,
         PeersCommand::Reset(args) => reset(&args, globals).await,
@@ -145,22 +144,35 @@ pub(crate) async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Fai
     })
 }
 
-async fn list(parent: String, globals: &GlobalArgs) -> Result<(), Failure> {
-    let mut client = globals.connect().await?.pools();
-    let peers = all_pages(async |page_token| {
-        let request = ListPeersRequest { parent: parent.clone(), page_token, ..Default::default() };
-        let page = call(client.list_peers(request)).await?;
-        Ok((page.peers, page.next_page_token))
-    });
-    let peers = peers.await?;
-    globals.show(&peers, |style, now| peers_table(&peers, style, now))
-}
-
-async fn get(OnePeer { peer, pool }: &OnePeer, globals: &GlobalArgs) -> Result<(), Failure> {
-    let (_, name) = peer.in_full(pool.as_deref())?;
-    let response = call(globals.connect().await?.pools().get_peer(GetPeerRequest { name })).await?;
-    let peer = promised(response.peer, "peer")?;
-    globals.show(slice::from_ref(&peer), |style, now| peer_card(&peer, style, now))
+async fn get(peer: &PeerName, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let named = peer.pool_or(pool)?;
+    let client = globals.connect().await?;
+    let pools = match named {
+        Some(pool) => vec![pool],
+        None => pool::pools(&client).await?.into_iter().map(|pool| pool.name).collect(),
+    };
+    let mut found = Vec::new();
+    for pool in &pools {
+        let name = format!("{pool}/peers/{}", peer.address);
+        match call(client.pools().get_peer(GetPeerRequest { name })).await {
+            Ok(response) => found.push(promised(response.peer, "peer")?),
+            Err(failure) if failure.is_for("PEER_NOT_FOUND") && pools.len() > 1 => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    let address = &peer.address;
+    match found.as_slice() {
+        [peer] => globals.show(&found, |style, now| peer_card(peer, style, now)),
+        [] => Err(Failure::Refused {
+            text: format!("{address}: no such peer in any pool"),
+            reason: "PEER_NOT_FOUND".to_owned(),
+        }),
+        several => {
+            let pools: Vec<_> = several.iter().map(|peer| text::plain(&peer.pool)).collect();
+            let pools = pools.join(" and ");
+            Err(Failure::Usage(format!("{address} is in the pools {pools}: choose one with --pool")))
+        }
+    }
 }
 
 async fn add(OnePeer { peer, pool }: &OnePeer, globals: &GlobalArgs) -> Result<(), Failure> {
@@ -192,39 +204,46 @@ async fn reset(args: &ResetArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     globals.confirm(response, &format!("peers reset: {}", response.reset_count))
 }
 
-fn peers_table(peers: &[Peer], style: Style, now: SystemTime) -> Vec<String> {
-    let row = |peer: &Peer| {
-        vec![
-            Cell::plain(text::peer_address(&peer.name)),
-            Cell::plain(&peer.pool),
-            Cell::plain(text::origin(peer.origin)),
-            Cell::status(peer.status),
-            Cell::reason(peer),
-            Cell::plain(text::age(peer.status_since.as_ref(), now)),
-            Cell::plain(peer.consecutive_failures),
-            Cell::plain(&peer.detail),
-        ]
-    };
-    let header = ["PEER", "POOL", "ORIGIN", "STATUS", "REASON", "SINCE", "FAILURES", "DETAIL"];
-    table(&header, peers.iter().map(row).collect(), "no peers", style)
-}
-
 fn peer_card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
     let roles: Vec<String> = peer.roles.iter().map(|role| text::role(*role)).collect();
+    let failure = peer.last_failure.clone().unwrap_or_default();
     let rows = vec![
         ("name", Cell::plain(&peer.name)),
         ("status", Cell::status(peer.status)),
         ("since", Cell::plain(text::moment(peer.status_since.as_ref(), now))),
-        ("reason", Cell::reason(peer)),
+        ("not ready since", Cell::plain(text::moment(peer.not_ready_since.as_ref(), now))),
+        ("reason", Cell::new(style::reason(peer.reason), &text::reason(peer.reason))),
         ("detail", Cell::plain(&peer.detail)),
-        ("origin", Cell::plain(text::origin(peer.origin))),
-        ("roles", Cell::plain(roles.join(", "))),
+        (
+            "last failure",
+            match &peer.last_failure {
+                Some(failure) => Cell::reason_and_detail(failure.reason, &failure.detail),
+                None => Cell::plain("-"),
+            },
+        ),
+        ("failed at", Cell::plain(text::moment(failure.time.as_ref(), now))),
+        ("failures", Cell::plain(format!("{}, {} in a row", peer.failure_count, peer.consecutive_failures))),
+        ("flaps", Cell::plain(peer.flap_count)),
         ("last ready", Cell::plain(text::moment(peer.last_ready_time.as_ref(), now))),
-        ("failures in a row", Cell::plain(peer.consecutive_failures)),
+        ("wanted", Cell::plain(if peer.wanted { "yes" } else { "no" })),
+        ("origin", Cell::plain(text::origin(peer.origin))),
+        ("learned from", Cell::plain(or_none(text::peer_address(&peer.learned_from)))),
+        ("roles", Cell::plain(or_none(&roles.join(", ")))),
+        ("echo round trip", Cell::plain(milliseconds(peer.echo_rtt))),
         ("transitions", Cell::plain(peer.transition_count)),
         ("revision", Cell::plain(peer.revision)),
     ];
     card(rows, style)
+}
+
+fn or_none(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// `1.24 ms`; `-` for an unset one.
+fn milliseconds(rtt: Option<prost_types::Duration>) -> String {
+    let rtt = rtt.and_then(|rtt| Duration::try_from(rtt).ok());
+    rtt.map_or_else(|| "-".to_owned(), |rtt| format!("{:.2} ms", rtt.as_secs_f64() * 1e3))
 }
 
 #[cfg(test)]

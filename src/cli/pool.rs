@@ -5,12 +5,14 @@ mod wait;
 use std::{slice, time::SystemTime};
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 
 use crate::{
     api::pb::{GetPoolRequest, ListPoolsRequest, Pool, Proxies},
     cli::{
         GlobalArgs,
-        client::{all_pages, call, promised},
+        client::{Client, all_pages, call, promised},
+        complete,
         exit::Failure,
         names,
         style::Style,
@@ -54,7 +56,7 @@ enum PoolCommand {
     #[command(after_help = GET_EXAMPLES)]
     Get {
         /// Its name, with or without `pools/`
-        #[arg(default_value = "default", value_parser = names::pool)]
+        #[arg(default_value = "default", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
         pool: String,
     },
     /// Wait until a pool is healthy, or at least degraded, or down
@@ -72,13 +74,18 @@ pub(crate) async fn run(args: PoolArgs, globals: &GlobalArgs) -> Result<(), Fail
 }
 
 async fn list(globals: &GlobalArgs) -> Result<(), Failure> {
-    let mut client = globals.connect().await?.pools();
-    let pools = all_pages(async |page_token| {
+    let pools = pools(&globals.connect().await?).await?;
+    globals.show(&pools, |style, now| pools_table(&pools, style, now))
+}
+
+/// All pools.
+pub(crate) async fn pools(client: &Client) -> Result<Vec<Pool>, Failure> {
+    let mut client = client.pools();
+    all_pages(async |page_token| {
         let page = call(client.list_pools(ListPoolsRequest { page_token, ..Default::default() })).await?;
         Ok((page.pools, page.next_page_token))
-    });
-    let pools = pools.await?;
-    globals.show(&pools, |style, now| pools_table(&pools, style, now))
+    })
+    .await
 }
 
 async fn get(name: String, globals: &GlobalArgs) -> Result<(), Failure> {
@@ -93,14 +100,18 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
         vec![
             Cell::plain(text::pool_name(&pool.name)),
             Cell::health(pool.health),
-            Cell::plain(text::age(pool.health_since.as_ref(), now)),
+            Cell::plain(match &pool.not_healthy_since {
+                None => format!("up {}", text::age(pool.health_since.as_ref(), now)),
+                since => text::age(since.as_ref(), now),
+            }),
             Cell::plain(pool.ready_count),
             Cell::plain(pool.peer_count),
+            Cell::plain(pool.parked_count),
             Cell::plain(identity.name),
             Cell::plain(identity.domain),
         ]
     };
-    let header = ["POOL", "HEALTH", "SINCE", "READY", "PEERS", "IDENTITY", "DOMAIN"];
+    let header = ["POOL", "HEALTH", "NOT HEALTHY FOR", "READY", "WANTED", "PARKED", "IDENTITY", "DOMAIN"];
     table(&header, pools.iter().map(row).collect(), "no pools", style)
 }
 
@@ -110,7 +121,9 @@ fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
         ("name", Cell::plain(&pool.name)),
         ("health", Cell::health(pool.health)),
         ("since", Cell::plain(text::moment(pool.health_since.as_ref(), now))),
-        ("ready", Cell::plain(format!("{} of {} peers", pool.ready_count, pool.peer_count))),
+        ("not healthy since", Cell::plain(text::moment(pool.not_healthy_since.as_ref(), now))),
+        ("ready", Cell::plain(format!("{} of {} wanted peers", pool.ready_count, pool.peer_count))),
+        ("parked", Cell::plain(pool.parked_count)),
         ("identity", Cell::plain(identity.name)),
         ("domain", Cell::plain(identity.domain)),
         ("location", Cell::plain(identity.location)),

@@ -60,6 +60,12 @@ pub(crate) fn terminal_columns() -> Option<usize> {
     (columns > 0).then_some(columns.into())
 }
 
+/// Its height.
+pub(crate) fn terminal_rows() -> Option<usize> {
+    let rows = tcgetwinsize(io::stdout()).ok()?.ws_row;
+    (rows > 0).then_some(rows.into())
+}
+
 /// See <https://no-color.org>: set and not empty means no.
 fn wanted_by_environment() -> bool {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -89,9 +95,14 @@ pub(crate) fn health(number: i32) -> Ansi {
 
 /// The look of a reason: failures stand out.
 pub(crate) fn reason(number: i32) -> Ansi {
-    match Reason::try_from(number) {
-        Ok(
-            Reason::ResolveFailed
+    if is_failure(number) { AnsiColor::Red.on_default() } else { NORMAL }
+}
+
+/// Whether an attempt or a connection failed for this reason.
+pub(crate) fn is_failure(number: i32) -> bool {
+    matches!(
+        Reason::try_from(number),
+        Ok(Reason::ResolveFailed
             | Reason::ConnectFailed
             | Reason::ConnectTimeout
             | Reason::TlsFailed
@@ -99,10 +110,8 @@ pub(crate) fn reason(number: i32) -> Ansi {
             | Reason::HandshakeRejected
             | Reason::ProtocolError
             | Reason::KeepaliveTimeout
-            | Reason::RemoteClosed,
-        ) => AnsiColor::Red.on_default(),
-        _ => NORMAL,
-    }
+            | Reason::RemoteClosed)
+    )
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use crate::{
 const GAP: usize = 2;
 /// Width reserved for the last column on a narrow terminal.
 const LAST_COLUMN: usize = 8;
+/// With less than this left for it, a remark goes below its row.
+const REMARK: usize = 40;
 
 /// Text on one line, in pieces that look different.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,14 +48,18 @@ impl Cell {
         Self::new(style::health(number), &text::health(number))
     }
 
-    /// Why a peer is in its status.
-    pub(crate) fn reason(peer: &pb::Peer) -> Self {
-        Self::new(style::reason(peer.reason), &text::reason(peer.reason))
+    /// A reason with its detail.
+    pub(crate) fn reason_and_detail(reason: i32, detail: &str) -> Self {
+        Self::new(style::reason(reason), &text::reason_and_detail(reason, detail))
     }
 
-    /// The same, with the detail.
-    pub(crate) fn reason_and_detail(peer: &pb::Peer) -> Self {
-        Self::new(style::reason(peer.reason), &text::reason_and_detail(peer))
+    /// `host:port` of a peer, or `pool/host:port`, by its full name.
+    pub(crate) fn peer(name: &str, with_pool: bool) -> Self {
+        let address = text::peer_address(name);
+        match name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/")) {
+            Some((pool, _)) if with_pool => Self::plain(format!("{pool}/{address}")),
+            _ => Self::plain(address),
+        }
     }
 
     /// The origin of a peer that had another one before.
@@ -78,7 +84,7 @@ impl Cell {
     }
 
     /// As much of it as fits; an ellipsis stands for the rest.
-    fn cut(mut self, columns: usize) -> Self {
+    pub(crate) fn cut(mut self, columns: usize) -> Self {
         if self.width() <= columns {
             return self;
         }
@@ -138,6 +144,13 @@ impl Columns {
         line.cut(style.columns.unwrap_or(usize::MAX)).show(style)
     }
 
+    /// Whether the last column has room on such a terminal, for all of it or for most.
+    fn last_fits(&self, columns: Option<usize>) -> bool {
+        let Some((columns, (last, others))) = columns.zip(self.0.split_last()) else { return true };
+        let used: usize = others.iter().map(|width| width + GAP).sum();
+        used + (*last).min(REMARK) <= columns
+    }
+
     /// The widths on such a terminal. If it is too narrow, the widest column gives way, down to a third of the
     /// terminal; the last one gets what is left in any case.
     fn fitted(&self, columns: Option<usize>) -> Vec<usize> {
@@ -158,8 +171,32 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<Cell>>, none: &str, style: St
     if rows.is_empty() {
         return vec![none.to_owned()];
     }
-    let header = header.iter().map(|title| Cell::new(style::BOLD, title)).collect();
-    aligned(&iter::once(header).chain(rows).collect::<Vec<_>>(), style)
+    aligned(&iter::once(titles(header)).chain(rows).collect::<Vec<_>>(), style)
+}
+
+/// The same, with remarks in the last column. If the terminal is too narrow for them, they go below their rows.
+pub(crate) fn table_with_remarks(header: &[&str], rows: Vec<Vec<Cell>>, style: Style) -> Vec<String> {
+    let mut columns = Columns::default();
+    for row in rows.iter().map(Vec::as_slice).chain([&*titles(header)]) {
+        columns.grow(row);
+    }
+    if columns.last_fits(style.columns) {
+        return table(header, rows, "", style);
+    }
+    let mut lines = Vec::new();
+    for mut row in iter::once(titles(header)).chain(rows) {
+        let remark = row.pop().unwrap_or_default();
+        lines.push(columns.line(&row, style));
+        if remark.width() > 0 && lines.len() > 1 {
+            let indented = Cell::plain(" ".repeat(GAP)).and(remark);
+            lines.push(indented.cut(style.columns.unwrap_or(usize::MAX)).show(style));
+        }
+    }
+    lines
+}
+
+fn titles(header: &[&str]) -> Vec<Cell> {
+    header.iter().map(|title| Cell::new(style::BOLD, title)).collect()
 }
 
 /// All about one thing: titles and values, in full.

@@ -61,9 +61,9 @@ pub(crate) fn interest(number: i32) -> String {
 }
 
 /// The reason and what is known beyond it: `connect failed: connection refused (os error 111)`.
-pub(crate) fn reason_and_detail(peer: &pb::Peer) -> String {
-    let reason = reason(peer.reason);
-    if peer.detail.is_empty() { reason } else { format!("{reason}: {}", plain(&peer.detail)) }
+pub(crate) fn reason_and_detail(number: i32, detail: &str) -> String {
+    let reason = reason(number);
+    if detail.is_empty() { reason } else { format!("{reason}: {}", plain(detail)) }
 }
 
 /// An enum's name without its prefix. A service newer than this program may send values without a name here.
@@ -124,6 +124,11 @@ pub(crate) fn moment(time: Option<&Timestamp>, now: SystemTime) -> String {
 pub(crate) fn stamp(time: Option<&Timestamp>) -> String {
     let Some(time) = time else { return "-".to_owned() };
     Timestamp { seconds: time.seconds, nanos: time.nanos / 1_000_000 * 1_000_000 }.to_string()
+}
+
+/// The day of a time, in UTC: `2026-07-30`.
+pub(crate) fn day(time: Option<&Timestamp>) -> String {
+    stamp(time).split('T').next().unwrap_or_default().to_owned()
 }
 
 /// How long until a time, as of `now`: `4m 10s`. `0s` once it has passed, `-` for an unset one.

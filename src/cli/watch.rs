@@ -1,24 +1,30 @@
 //! `peerstatus watch`: follows the changes of peers, across lost connections.
 
+mod flood;
 pub(super) mod follow;
 pub(super) mod follower;
-mod notice;
+pub(super) mod notice;
 pub(super) mod printer;
 mod renderer;
 
 use std::{io, time::Duration};
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use self::{follow::follow, follower::Follower, printer::Printer};
+use self::{
+    follow::{Sink, follow},
+    follower::Follower,
+    printer::Printer,
+};
 use crate::{
     api::pb::WatchPeerStatusRequest,
     cli::{
-        GlobalArgs, exit::Failure, filter::FilterArgs, listeners::parse_user_data, names, target::Target,
-        text,
+        GlobalArgs, complete, exit::Failure, filter::FilterArgs, listeners::parse_user_data, names,
+        target::Target, text,
     },
 };
 
@@ -37,6 +43,9 @@ Examples:
   peerstatus watch -o json | jq '.change.peer // empty'  for machines
   peerstatus watch --listener noc             as a listener made by `listeners create`
   peerstatus watch --listener noc --resume    the same, beginning with what it missed
+
+A peer that goes through the same changes every few seconds is folded: one line at least
+every 10 s says how often, its status now and why it failed, `× 40 in 10s`.
 
 A listener has a cursor: the last change that was delivered to it, or its creation. With
 --resume the watch begins there. Without, it begins with the present state, and skips the
@@ -62,6 +71,7 @@ pub(crate) struct WatchArgs {
         long,
         value_name = "NAME",
         value_parser = names::listener,
+        add = ArgValueCompleter::new(complete::listeners),
         conflicts_with_all = ["peers", "pools", "statuses", "origins", "interests", "user_data"]
     )]
     listener: Option<String>,
@@ -125,7 +135,7 @@ pub(crate) async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Fai
 pub(crate) async fn follow_until(
     server: Target,
     follower: Follower,
-    mut printer: Printer,
+    mut output: impl Sink,
     until: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
     let stop = CancellationToken::new();
@@ -134,7 +144,7 @@ pub(crate) async fn follow_until(
     // On a thread of the runtime, that could block the handling of signals.
     let runtime = Handle::current();
     let mut task = tokio::task::spawn_blocking(move || {
-        runtime.block_on(follow(&server, follower, &mut printer, &stopped))
+        runtime.block_on(follow(&server, follower, &mut output, &stopped))
     });
     let end = tokio::select! {
         end = &mut task => return end.map_err(|error| Failure::Other(error.into()))?,

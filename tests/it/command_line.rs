@@ -243,6 +243,7 @@ async fn what_is_refused_is_told_with_what_to_do_about_it() {
         (&["listeners", "get", "soc"], &["`peerstatus listeners list`"]),
         (&["watch", "--listener", "soc"], &["listeners create --id soc`", "`peerstatus listeners list`"]),
         (&["watch", "--listener", "noc"], &["--takeover"]),
+        (&["health", "--pool", "nope"], &["pools/nope: no such pool; there is default"]),
         (&["health", "nope"], &["opflex.peerstatus.v1.PeerStatusService", "v1.PoolService", "\"\""]),
     ];
     for (args, told) in cases {

@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod alert_series;
+mod at_a_glance;
 mod bounds;
 mod command_line;
 mod conformance;

@@ -1,20 +1,26 @@
 //! `peerstatus peers history`: past changes of peers, newest first.
 
+mod entries;
+
 use std::{
-    cmp,
-    collections::BTreeMap,
+    sync::LazyLock,
     time::{Duration, SystemTime},
 };
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use prost_types::Timestamp;
 
+use self::entries::{Entry, entries};
+
 use crate::{
-    api::pb::{ChangeKind, ListTransitionsRequest, PeerChange, Transition},
+    api::pb::{ChangeKind, ListTransitionsRequest, PeerStatus, Reason, Transition},
     cli::{
-        GlobalArgs,
+        self, GlobalArgs,
         client::{all_pages, call},
+        complete,
         exit::Failure,
+        filter::{STATUSES, value_of},
         names::{self, PeerName},
         style::{self, Style},
         table::{Cell, table},
@@ -30,17 +36,27 @@ Examples:
   peerstatus peers history
   peerstatus peers history leaf-101:8009 --since 10m
   peerstatus peers history 'leaf-1*' --pool fabric-a --limit 500
+  peerstatus peers history --status ready --since 1h
+  peerstatus peers history --reason tls_failed --reason handshake_rejected
   peerstatus peers history -o json | jq -r '.change.peer | [.time, .peer.status] | @tsv'
 
-LASTED is how long a peer kept a status, on the line on which it took it. The service
+LASTED is how long a peer kept a status, on the line on which it took it. Where a peer
+went through the same changes three times or more, they are shown once, and one line
+below says how often, `× 812 in 3m 2s`; -o json shows each of them. The service
 remembers the last 65536 changes unless configured otherwise, and none from before its
 start.";
+
+/// The reasons as options: `connect_failed`.
+static REASONS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let named = (1..=i32::from(u8::MAX)).filter_map(|number| Reason::try_from(number).ok());
+    named.map(|reason| reason.as_str_name().trim_start_matches("REASON_").to_lowercase()).collect()
+});
 
 /// The options of `history`.
 #[derive(Debug, Args)]
 pub(super) struct HistoryArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards), or `pool/host:port` [default: all]
-    #[arg(value_parser = names::peers)]
+    #[arg(value_parser = names::peers, add = ArgValueCompleter::new(complete::peers))]
     peer: Option<PeerName<String>>,
 
     /// The same, as `watch` takes it
@@ -48,10 +64,20 @@ pub(super) struct HistoryArgs {
     option: Option<PeerName<String>>,
 
     /// Only the peers of this pool
-    #[arg(long, value_name = "NAME", value_parser = names::pool)]
+    #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
     pool: Option<String>,
 
-    /// How many changes at most
+    /// Only changes to this status; may be repeated
+    #[arg(long = "status", value_name = "STATUS", ignore_case = true,
+          value_parser = value_of(STATUSES, "PEER_STATUS_", PeerStatus::from_str_name))]
+    statuses: Vec<i32>,
+
+    /// Only changes for this reason; may be repeated
+    #[arg(long = "reason", value_name = "REASON", ignore_case = true, hide_possible_values = true,
+          value_parser = value_of(REASONS.iter().map(String::as_str), "REASON_", Reason::from_str_name))]
+    reasons: Vec<i32>,
+
+    /// How many lines at most
     #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 
@@ -64,20 +90,27 @@ pub(super) struct HistoryArgs {
 pub(super) async fn run(mut args: HistoryArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     args.peer = args.peer.or(args.option.take());
     let request = request(&args, SystemTime::now())?;
+    let is_for_people = globals.output == cli::Output::Human;
     let mut client = globals.connect().await?.pools();
-    let mut left = args.limit;
-    let transitions = all_pages(async |page_token| {
-        let page_size = cmp::min(left, MAX_PAGE);
-        let request = ListTransitionsRequest { page_size, page_token, ..request.clone() };
+    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let (mut read, mut is_cut) = (Vec::new(), false);
+    let pages = all_pages(async |page_token| {
+        let request = ListTransitionsRequest { page_token, ..request.clone() };
         let page = call(client.list_transitions(request)).await?;
-        left = left.saturating_sub(u32::try_from(page.transitions.len()).unwrap_or(u32::MAX));
-        Ok((page.transitions, if left > 0 { page.next_page_token } else { String::new() }))
+        read.extend(page.transitions);
+        // A run that is folded may go on below the limit.
+        let found = entries(&read, &args, is_for_people).len();
+        is_cut = found > limit && !page.next_page_token.is_empty();
+        Ok((Vec::<()>::new(), if is_cut { String::new() } else { page.next_page_token }))
     });
-    let transitions = transitions.await?;
-    if let Some(notice) = nothing_matches(&args, &transitions) {
+    pages.await?;
+    let mut entries = entries(&read, &args, is_for_people);
+    entries.truncate(limit);
+    if let Some(notice) = nothing_matches(&args, entries.is_empty()) {
         globals.notices().print(&notice);
     }
-    globals.show(&transitions, |style, now| history_table(&transitions, style, now))
+    let transitions: Vec<Transition> = entries.iter().map(|entry| entry.transition.clone()).collect();
+    globals.show(&transitions, |style, now| history_table(&entries, is_cut, style, now))
 }
 
 /// The request for all pages.
@@ -88,6 +121,7 @@ fn request(args: &HistoryArgs, now: SystemTime) -> Result<ListTransitionsRequest
     };
     Ok(ListTransitionsRequest {
         parent: parent.unwrap_or_default(),
+        page_size: MAX_PAGE,
         peer: args.peer.as_ref().map(|peer| peer.address.clone()).unwrap_or_default(),
         // A time before the clock's begin is no limit.
         start_time: args.since.and_then(|since| now.checked_sub(since)).map(Timestamp::from),
@@ -96,57 +130,38 @@ fn request(args: &HistoryArgs, now: SystemTime) -> Result<ListTransitionsRequest
 }
 
 /// A peer without changes may be a typo, or one whose changes are no longer in the log.
-fn nothing_matches(args: &HistoryArgs, found: &[Transition]) -> Option<String> {
-    let glob = &args.peer.as_ref().filter(|_| found.is_empty())?.address;
+fn nothing_matches(args: &HistoryArgs, is_empty: bool) -> Option<String> {
+    let glob = &args.peer.as_ref().filter(|_| is_empty)?.address;
     let since = args.since.map(|since| format!(" --since {}", humantime::format_duration(since)));
     Some(format!("history: nothing that is remembered matches {glob}{}", since.unwrap_or_default()))
 }
 
-fn history_table(transitions: &[Transition], style: Style, now: SystemTime) -> Vec<String> {
-    // When each peer took the status that it has in the rows so far, which are the newer ones.
-    let mut taken: BTreeMap<&str, Option<SystemTime>> = BTreeMap::new();
-    let mut rows = Vec::new();
-    for change in transitions.iter().filter_map(|transition| transition.change.as_ref()?.peer.as_ref()) {
-        let Some(peer) = &change.peer else { continue };
-        let end = taken.get(peer.name.as_str()).copied().flatten();
-        if takes_status(change) {
-            taken.insert(&peer.name, text::system_time(change.time.as_ref()));
-        }
+fn history_table(entries: &[Entry<'_>], is_cut: bool, style: Style, now: SystemTime) -> Vec<String> {
+    let row = |entry: &Entry<'_>| {
+        let (change, peer) = (entry.change, entry.peer);
         let status = Cell::status(peer.status);
-        rows.push(vec![
+        vec![
             Cell::new(style::DIM, &text::stamp(change.time.as_ref())),
             Cell::plain(text::peer_address(&peer.name)),
             Cell::plain(&peer.pool),
             match change.kind() {
                 ChangeKind::Removed => Cell::new(style::BOLD, "- removed"),
-                _ if takes_status(change) => status,
+                _ if entry.takes_status() => status,
                 _ => status.dimmed(),
             },
-            Cell::plain(duration_in_status(change, end, now)),
+            match &entry.run {
+                Some(run) => Cell::new(style::BOLD, &run.times(is_cut)),
+                None => Cell::plain(entry.lasted(now)),
+            },
             match change.kind() {
                 ChangeKind::Origin => Cell::new_origin(peer),
-                _ => Cell::reason(peer),
+                _ => Cell::new(style::reason(peer.reason), &text::reason(peer.reason)),
             },
             Cell::plain(&peer.detail),
-        ]);
-    }
-    let header = ["TIME", "PEER", "POOL", "STATUS", "LASTED", "REASON", "DETAIL"];
-    table(&header, rows, "no changes", style)
-}
-
-/// Whether the peer has another status than before, and not only another reason or origin.
-fn takes_status(change: &PeerChange) -> bool {
-    change.peer.as_ref().is_some_and(|peer| peer.status != change.previous_status)
-}
-
-/// How long the peer kept the status that it took: until `end`, or until now.
-fn duration_in_status(change: &PeerChange, end: Option<SystemTime>, now: SystemTime) -> String {
-    let begin = text::system_time(change.time.as_ref());
-    let Some(begin) = begin.filter(|_| takes_status(change) && change.kind() != ChangeKind::Removed) else {
-        return String::new();
+        ]
     };
-    let duration = text::short_duration(end.unwrap_or(now).duration_since(begin).unwrap_or_default());
-    if end.is_some() { duration } else { format!("{duration} so far") }
+    let header = ["TIME", "PEER", "POOL", "STATUS", "LASTED", "REASON", "DETAIL"];
+    table(&header, entries.iter().map(row).collect(), "no changes", style)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    api::pb::{PeerStatus, Reason, Role},
+    api::pb::{PeerFailure, PeerStatus, Reason, Role},
     cli::tests::samples::{at, peer},
 };
 
@@ -11,37 +11,41 @@ fn now() -> SystemTime {
 }
 
 #[test]
-fn peers_are_a_table() {
-    let mut failing = peer("leaf-101:8009", PeerStatus::Connecting, Reason::ConnectFailed, "refused\x07");
-    failing.consecutive_failures = 12;
-    let ready = peer("[2001:db8::1]:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
-    assert_eq!(
-        peers_table(&[failing, ready], Style::default(), now()).join("\n"),
-        "\
-PEER                POOL     ORIGIN      STATUS      REASON              SINCE  FAILURES  DETAIL
-leaf-101:8009       default  configured  CONNECTING  connect failed      5s     12        refused·
-[2001:db8::1]:8009  default  configured  READY       handshake complete  5s     0"
-    );
-    assert_eq!(peers_table(&[], Style::default(), now()), ["no peers"]);
-}
-
-#[test]
 fn one_peer_is_told_in_full() {
-    let mut ready = peer("a:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
-    ready.roles = vec![Role::PolicyRepository.into(), Role::Observer.into()];
+    let mut failing = peer("a:8009", PeerStatus::Connecting, Reason::Dialing, "");
+    failing.roles = vec![Role::PolicyRepository.into(), Role::Observer.into()];
+    failing.wanted = true;
+    failing.not_ready_since = at(-192);
+    failing.last_ready_time = at(-192);
+    failing.last_failure =
+        Some(PeerFailure { reason: Reason::ConnectFailed.into(), detail: "refused".into(), time: at(-2) });
+    (failing.failure_count, failing.consecutive_failures, failing.flap_count) = (14, 12, 2);
+    failing.learned_from = "pools/default/peers/b:8009".into();
+    failing.echo_rtt = Some(prost_types::Duration { seconds: 0, nanos: 1_240_000 });
     assert_eq!(
-        peer_card(&ready, Style::default(), now()).join("\n"),
+        peer_card(&failing, Style::default(), now()).join("\n"),
         "\
-name               pools/default/peers/a:8009
-status             READY
-since              1970-01-02T08:30:57.114Z (5s ago)
-reason             handshake complete
+name             pools/default/peers/a:8009
+status           CONNECTING
+since            1970-01-02T08:30:57.114Z (5s ago)
+not ready since  1970-01-02T08:27:50.114Z (3m 12s ago)
+reason           dialing
 detail
-origin             configured
-roles              policy repository, observer
-last ready         -
-failures in a row  0
-transitions        0
-revision           0"
+last failure     connect failed: refused
+failed at        1970-01-02T08:31:00.114Z (2s ago)
+failures         14, 12 in a row
+flaps            2
+last ready       1970-01-02T08:27:50.114Z (3m 12s ago)
+wanted           yes
+origin           configured
+learned from     b:8009
+roles            policy repository, observer
+echo round trip  1.24 ms
+transitions      0
+revision         0"
     );
+    let new = peer_card(&peer("a:1", PeerStatus::Connecting, Reason::Added, ""), Style::default(), now());
+    for unknown in ["last failure     -", "failed at        -", "learned from     -", "echo round trip  -"] {
+        assert!(new.iter().any(|line| line == unknown), "{unknown}: {new:?}");
+    }
 }

@@ -12,13 +12,16 @@ fn now() -> SystemTime {
 
 #[test]
 fn pools_are_a_table() {
-    let pools = [pool("default", PoolHealth::Degraded, 2, 3), pool("lab", PoolHealth::Down, 0, 0)];
+    let mut degraded = pool("default", PoolHealth::Degraded, 2, 3);
+    degraded.parked_count = 1;
+    degraded.health_since = at(-5); // it was DOWN before
+    let pools = [degraded, pool("lab", PoolHealth::Healthy, 1, 1)];
     assert_eq!(
         pools_table(&pools, Style::default(), now()).join("\n"),
         "\
-POOL     HEALTH    SINCE   READY  PEERS  IDENTITY  DOMAIN
-default  DEGRADED  3m 12s  2      3      agent-1   comp/prov
-lab      DOWN      3m 12s  0      0      agent-1   comp/prov"
+POOL     HEALTH    NOT HEALTHY FOR  READY  WANTED  PARKED  IDENTITY  DOMAIN
+default  DEGRADED  3m 12s           2      3       1       agent-1   comp/prov
+lab      HEALTHY   up 3m 12s        1      1       0       agent-1   comp/prov"
     );
     assert_eq!(pools_table(&[], Style::default(), now()), ["no pools"]);
 }
@@ -29,13 +32,15 @@ fn one_pool_is_told_in_full() {
     assert_eq!(
         text,
         "\
-name      pools/default
-health    HEALTHY
-since     1970-01-02T08:27:50.114Z (3m 12s ago)
-ready     3 of 3 peers
-identity  agent-1
-domain    comp/prov
+name               pools/default
+health             HEALTHY
+since              1970-01-02T08:27:50.114Z (3m 12s ago)
+not healthy since  -
+ready              3 of 3 wanted peers
+parked             0
+identity           agent-1
+domain             comp/prov
 location
-revision  9"
+revision           9"
     );
 }

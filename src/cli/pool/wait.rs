@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::{Args, builder::PossibleValue};
+use clap_complete::ArgValueCompleter;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
@@ -18,6 +19,7 @@ use crate::{
     cli::{
         GlobalArgs,
         client::{CALL_TIMEOUT, Client, promised},
+        complete,
         exit::{self, Failure},
         filter::value_of,
         names,
@@ -59,7 +61,7 @@ command at once.";
 #[derive(Debug, Args)]
 pub(super) struct WaitArgs {
     /// The pool's name, with or without `pools/`
-    #[arg(default_value = "default", value_parser = names::pool)]
+    #[arg(default_value = "default", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
     pool: String,
 
     /// The health to wait for; `degraded` is also met by healthy

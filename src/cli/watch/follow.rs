@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
@@ -14,7 +14,7 @@ use crate::{
         target::Target,
         watch::{
             follower::{Follower, Next, StreamEnd},
-            printer::Printer,
+            notice::Notice,
         },
     },
 };
@@ -24,23 +24,38 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// Three heartbeats, and 5 s for delays: a proxy can keep a connection open that delivers nothing.
 const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3).saturating_add(Duration::from_secs(5));
 
+/// How often an output may show what the time alone changes: ages are in seconds.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Where a watch goes.
+pub(crate) trait Sink: Send + 'static {
+    /// Takes a message that is news.
+    fn message(&mut self, message: &WatchPeerStatusResponse) -> Result<(), Failure>;
+    /// Takes something about the watch itself.
+    fn notice(&mut self, notice: &Notice);
+    /// Called every second while there is a stream, and when it ends.
+    fn tick(&mut self, is_end: bool) -> Result<(), Failure>;
+}
+
 /// Follows a watch until `stop`, or until there is nothing more to follow. Reconnects and resumes by itself.
 pub(crate) async fn follow(
     server: &Target,
     mut follower: Follower,
-    printer: &mut Printer,
+    output: &mut impl Sink,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
     loop {
-        let Some(end) = stop.run_until_cancelled(watch_once(server, &mut follower, printer)).await else {
-            return Ok(());
+        let Some(end) = stop.run_until_cancelled(watch_once(server, &mut follower, output)).await else {
+            return output.tick(true);
         };
-        match follower.ended(end?) {
+        let next = follower.ended(end?);
+        output.tick(true)?;
+        match next {
             Next::Done => return Ok(()),
             Next::Fail(failure) => return Err(failure),
             Next::Retry { after, notice } => {
                 if let Some(notice) = notice {
-                    printer.notice(&notice);
+                    output.notice(&notice);
                 }
                 if stop.run_until_cancelled(sleep(after)).await.is_none() {
                     return Ok(());
@@ -54,23 +69,34 @@ pub(crate) async fn follow(
 async fn watch_once(
     server: &Target,
     follower: &mut Follower,
-    printer: &mut Printer,
+    output: &mut impl Sink,
 ) -> Result<StreamEnd, Failure> {
     let mut stream = match open(server, follower).await {
         Ok(stream) => stream,
         Err(end) => return Ok(end),
     };
+    let (mut ticks, mut last_message) = (interval(TICK), Instant::now());
     loop {
-        let message = match timeout(SILENCE_TIMEOUT, stream.message()).await {
-            Ok(Ok(Some(message))) => message,
-            Ok(Ok(None)) => return Ok(StreamEnd::Closed),
-            Ok(Err(status)) => return Ok(StreamEnd::Status(status)),
-            Err(_) => return Ok(no_message(SILENCE_TIMEOUT)),
+        let message = tokio::select! {
+            message = stream.message() => message,
+            _ = ticks.tick() => {
+                output.tick(false)?;
+                match last_message.elapsed() < SILENCE_TIMEOUT {
+                    true => continue,
+                    false => return Ok(no_message(SILENCE_TIMEOUT)),
+                }
+            }
         };
+        let message = match message {
+            Ok(Some(message)) => message,
+            Ok(None) => return Ok(StreamEnd::Closed),
+            Err(status) => return Ok(StreamEnd::Status(status)),
+        };
+        last_message = Instant::now();
         let (is_news, notices) = follower.apply(&message);
-        notices.iter().for_each(|notice| printer.notice(notice));
+        notices.iter().for_each(|notice| output.notice(notice));
         if is_news {
-            printer.message(&message)?;
+            output.message(&message)?;
         }
     }
 }

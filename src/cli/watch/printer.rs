@@ -8,12 +8,12 @@ use std::{
 use crate::{
     api::pb::WatchPeerStatusResponse,
     cli::{
-        GlobalArgs, Output,
+        self, GlobalArgs,
         exit::Failure,
         json,
         notices::Notices,
         style::{self, Style},
-        watch::{notice::Notice, renderer::Renderer},
+        watch::{follow::Sink, notice::Notice, renderer::Renderer},
     },
 };
 
@@ -29,7 +29,7 @@ impl Printer {
     /// Messages to stdout, notices to stderr.
     pub(crate) fn new(globals: &GlobalArgs, until_synced: bool) -> Self {
         let renderer = || Renderer::new(Style::of_stdout(globals.color), until_synced);
-        let renderer = (globals.output == Output::Human).then(renderer);
+        let renderer = (globals.output == cli::Output::Human).then(renderer);
         Self { renderer, messages: Box::new(io::stdout()), notices: globals.notices() }
     }
 
@@ -39,7 +39,17 @@ impl Printer {
         Self { renderer: None, messages: Box::new(messages), notices }
     }
 
-    pub(crate) fn message(&mut self, message: &WatchPeerStatusResponse) -> Result<(), Failure> {
+    fn write(&mut self, lines: &[String]) -> Result<(), Failure> {
+        if !lines.is_empty() {
+            self.messages.write_all((lines.join("\n") + "\n").as_bytes())?;
+            self.messages.flush()?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Printer {
+    fn message(&mut self, message: &WatchPeerStatusResponse) -> Result<(), Failure> {
         let lines = match &mut self.renderer {
             Some(renderer) => {
                 renderer.style.columns = style::terminal_columns(); // it may have changed
@@ -47,14 +57,15 @@ impl Printer {
             }
             None => vec![json::line(message)?],
         };
-        if !lines.is_empty() {
-            self.messages.write_all((lines.join("\n") + "\n").as_bytes())?;
-            self.messages.flush()?;
-        }
-        Ok(())
+        self.write(&lines)
     }
 
-    pub(crate) fn notice(&mut self, notice: &Notice) {
+    fn notice(&mut self, notice: &Notice) {
         self.notices.print(&format!("watch: {notice}"));
+    }
+
+    fn tick(&mut self, is_end: bool) -> Result<(), Failure> {
+        let folded = self.renderer.as_mut().map(|renderer| renderer.tick(SystemTime::now(), is_end));
+        self.write(&folded.unwrap_or_default())
     }
 }

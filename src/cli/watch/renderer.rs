@@ -15,6 +15,7 @@ use crate::{
         style::{self, Style},
         table::{Cell, Columns, table},
         text,
+        watch::flood::{Floods, Folded},
     },
 };
 
@@ -37,6 +38,9 @@ pub(crate) struct Renderer {
     /// How many streams there were.
     streams: usize,
     includes_peers: bool,
+    floods: Floods,
+    /// The day of the last line, in UTC.
+    day: Option<String>,
 }
 
 impl Renderer {
@@ -49,11 +53,14 @@ impl Renderer {
             snapshot: None,
             streams: 0,
             includes_peers: true,
+            floods: Floods::default(),
+            day: None,
         }
     }
 
     /// The lines for a message, without line breaks.
     pub(crate) fn render(&mut self, message: &WatchPeerStatusResponse, now: SystemTime) -> Vec<String> {
+        self.day.get_or_insert_with(|| text::day(Some(&now.into())));
         match &message.event {
             Some(Event::Attached(attached)) => self.attached(attached),
             Some(Event::Snapshot(part)) => {
@@ -63,7 +70,7 @@ impl Renderer {
                 Vec::new()
             }
             Some(Event::Synced(synced)) => self.synced(synced, now),
-            Some(Event::Change(change)) => self.change(change),
+            Some(Event::Change(change)) => self.change(change, now),
             Some(Event::Reset(_)) => {
                 self.snapshot = None;
                 Vec::new()
@@ -132,41 +139,86 @@ impl Renderer {
                     0 => Cell::default(), // what is not zero stands out
                     failures => Cell::plain(failures),
                 },
-                Cell::reason_and_detail(peer),
+                Cell::reason_and_detail(peer.reason, &peer.detail),
             ]);
         }
         table(&["PEER", "STATUS", "SINCE", "FAILURES", "REASON"], rows, "", self.style)
     }
 
     fn peer_name(&self, name: &str) -> Cell {
-        let address = text::peer_address(name);
-        let pool = name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/"));
-        match pool {
-            Some((pool, _)) if self.pools.len() > 1 => Cell::plain(format!("{pool}/{address}")),
-            _ => Cell::plain(address),
-        }
+        Cell::peer(name, self.pools.len() > 1)
     }
 
-    /// A row for what happened to the peer, and one for what that did to its pool.
-    fn change(&mut self, change: &Change) -> Vec<String> {
+    /// What was folded and is to be shown now; at the end all of it.
+    pub(crate) fn tick(&mut self, now: SystemTime, is_end: bool) -> Vec<String> {
+        let due = self.floods.due(now, is_end);
+        due.iter().flat_map(|folded| self.folded(folded)).collect()
+    }
+
+    fn change(&mut self, change: &Change, now: SystemTime) -> Vec<String> {
+        let (is_shown, folded) = self.floods.take(change, now);
+        let mut lines = folded.map(|folded| self.folded(&folded)).unwrap_or_default();
+        if is_shown {
+            lines.extend(self.rows(change.peer.as_ref(), change.health.as_ref(), None));
+        }
+        lines
+    }
+
+    /// How a flood ended, so far.
+    fn folded(&mut self, folded: &Folded) -> Vec<String> {
+        self.rows(Some(&folded.peer), folded.health.as_ref(), Some(folded.times()))
+    }
+
+    /// A row for what happened to the peer, and one for what that did to its pool. Of several times, the state after
+    /// them and the last failure.
+    fn rows(
+        &mut self,
+        event: Option<&PeerChange>,
+        of_pool: Option<&HealthChange>,
+        times: Option<String>,
+    ) -> Vec<String> {
         let mut rows = Vec::new();
-        if let Some(event) = &change.peer
+        if let Some(event) = event
             && let Some(peer) = &event.peer
         {
             self.pools.insert(peer.pool.clone());
-            let (status, why) = status_change(event, peer);
-            rows.push([clock(event.time), self.peer_name(&peer.name), status, why]);
+            let (mut status, mut why) = status_change(event, peer);
+            if let Some(times) = times {
+                let failure = peer.last_failure.as_ref();
+                let (reason, detail) =
+                    failure.map_or((peer.reason, &peer.detail), |it| (it.reason, &it.detail));
+                status = Cell::status(peer.status);
+                why = Cell::new(style::BOLD, &format!("{times}: "))
+                    .and(Cell::reason_and_detail(reason, detail));
+            }
+            rows.push((event.time, [clock(event.time), self.peer_name(&peer.name), status, why]));
         }
-        if let Some(event) = &change.health {
+        if let Some(event) = of_pool {
             let mut why = Cell::plain(text::ready_of(event.ready_count, event.peer_count));
             if rows.is_empty() {
                 why = why.and(Cell::plain(": ")).and(self.peer_name(&event.cause)).dimmed();
             }
             let pool = Cell::plain(format!("pool {}", text::pool_name(&event.pool)));
-            rows.push([clock(event.time), pool, health(event), why]);
+            rows.push((event.time, [clock(event.time), pool, health(event), why]));
         }
-        rows.iter().for_each(|row| self.columns.grow(row));
-        rows.iter().map(|row| self.columns.line(row, self.style)).collect()
+        rows.iter().for_each(|(_, row)| self.columns.grow(row));
+        let mut lines = Vec::new();
+        for (time, row) in &rows {
+            lines.extend(self.new_day(*time));
+            lines.push(self.columns.line(row, self.style));
+        }
+        lines
+    }
+
+    /// `-- 2026-12-01 --` before the first line of another day.
+    fn new_day(&mut self, time: Option<Timestamp>) -> Option<String> {
+        let day = text::day(time.as_ref());
+        let is_new = time.is_some() && self.day.as_ref() != Some(&day);
+        is_new.then(|| {
+            let heading = self.heading(&day);
+            self.day = Some(day);
+            heading
+        })
     }
 
     fn heading(&self, text: &str) -> String {
@@ -195,7 +247,7 @@ fn arrow(before: Cell, now: Cell) -> Cell {
 /// The status of the peer before and now, and why.
 fn status_change(event: &PeerChange, peer: &Peer) -> (Cell, Cell) {
     let (before, now) = (Cell::status(event.previous_status), Cell::status(peer.status));
-    let why = Cell::reason_and_detail(peer);
+    let why = Cell::reason_and_detail(peer.reason, &peer.detail);
     match event.kind() {
         ChangeKind::Added => (Cell::new(style::BOLD, "+ added"), Cell::plain(text::origin(peer.origin))),
         ChangeKind::Removed => (Cell::new(style::BOLD, "- removed"), why),

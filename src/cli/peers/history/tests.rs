@@ -20,7 +20,7 @@ fn now() -> SystemTime {
 fn args(peer: Option<&str>, pool: Option<&str>, since: Option<Duration>) -> HistoryArgs {
     let peer = peer.map(|peer| names::peers(peer).unwrap());
     let pool = pool.map(|pool| names::pool(pool).unwrap());
-    HistoryArgs { option: None, peer, pool, limit: 50, since }
+    HistoryArgs { option: None, peer, pool, limit: 50, since, statuses: vec![], reasons: vec![] }
 }
 
 fn question(peer: Option<&str>, pool: Option<&str>) -> (String, String) {
@@ -49,13 +49,17 @@ fn since_is_counted_back_from_now_and_may_be_for_ever() {
 
 #[test]
 fn a_peer_of_whom_nothing_is_found_may_be_a_typo() {
-    let remark = |peer, since, found: &[Transition]| nothing_matches(&args(peer, None, since), found);
+    let remark = |peer, since, is_empty| nothing_matches(&args(peer, None, since), is_empty);
     let expected = "history: nothing that is remembered matches leaf-9*";
-    assert_eq!(remark(Some("leaf-9*"), None, &[]).as_deref(), Some(expected));
-    let lately = remark(Some("lab/leaf-9*"), Some(Duration::from_secs(90)), &[]);
+    assert_eq!(remark(Some("leaf-9*"), None, true).as_deref(), Some(expected));
+    let lately = remark(Some("lab/leaf-9*"), Some(Duration::from_secs(90)), true);
     assert_eq!(lately, Some(format!("{expected} --since 1m 30s")));
-    assert_eq!(remark(Some("leaf-9*"), None, &[Transition::default()]), None);
-    assert_eq!(remark(None, None, &[]), None);
+    assert_eq!(remark(Some("leaf-9*"), None, false), None);
+    assert_eq!(remark(None, None, true), None);
+}
+
+fn shown(history: &[Transition], args: &HistoryArgs) -> String {
+    history_table(&entries(history, args, true), true, Style::default(), now()).join("\n")
 }
 
 fn transition(
@@ -87,7 +91,7 @@ fn a_status_lasts_until_the_peer_takes_another() {
         transition(-64, "a:1", Unspecified, Connecting, Reason::Added),
     ];
     assert_eq!(
-        history_table(&history, Style::default(), now()).join("\n"),
+        shown(&history, &args(None, None, None)),
         "\
 TIME                      PEER  POOL     STATUS      LASTED     REASON              DETAIL
 1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
@@ -98,7 +102,7 @@ TIME                      PEER  POOL     STATUS      LASTED     REASON          
 1970-01-02T08:29:59.994Z  a:1   default  CONNECTED   120ms      tcp established
 1970-01-02T08:29:58.114Z  a:1   default  CONNECTING  1s         added"
     );
-    assert_eq!(history_table(&[], Style::default(), now()), ["no changes"]);
+    assert_eq!(shown(&[], &args(None, None, None)), "no changes");
 }
 
 #[test]
@@ -112,7 +116,7 @@ fn a_learned_peer_that_was_configured_is_told_as_that() {
         transition(-4, "a:1", Unspecified, Connecting, Reason::Added),
     ];
     assert_eq!(
-        history_table(&history, Style::default(), now()).join("\n"),
+        shown(&history, &args(None, None, None)),
         "\
 TIME                      PEER  POOL     STATUS      LASTED     REASON          DETAIL
 1970-01-02T08:31:01.114Z  a:1   default  CONNECTING             connect failed
@@ -120,4 +124,55 @@ TIME                      PEER  POOL     STATUS      LASTED     REASON          
 1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
 1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  added"
     );
+}
+
+/// So many losses of one peer, each with the way back to READY, the newest first and 2 s apart.
+fn flaps(count: i64) -> Vec<Transition> {
+    let cycle = |at: i64| {
+        [
+            transition(at, "a:1", Connected, Ready, Reason::HandshakeComplete),
+            transition(at, "a:1", Connecting, Connected, Reason::TcpEstablished),
+            transition(at - 1, "a:1", Ready, Connecting, Reason::RemoteClosed),
+        ]
+    };
+    (0..count).flat_map(|number| cycle(-2 * number)).collect()
+}
+
+#[test]
+fn a_run_of_flaps_is_one_cycle_and_one_line_for_all() {
+    let mut history = flaps(812);
+    history.insert(5, transition(-2, "b:1", Unspecified, Connecting, Reason::Added));
+    history.push(transition(-1700, "a:1", Unspecified, Connecting, Reason::Added));
+    assert_eq!(
+        shown(&history, &args(None, None, None)),
+        "\
+TIME                      PEER  POOL     STATUS      LASTED           REASON              DETAIL
+1970-01-02T08:31:02.114Z  a:1   default  READY       0ms so far       handshake complete
+1970-01-02T08:31:02.114Z  a:1   default  CONNECTED   0ms              tcp established
+1970-01-02T08:31:01.114Z  a:1   default  CONNECTING  1s               remote closed
+1970-01-02T08:30:59.114Z  a:1   default  CONNECTING  × 812 in 27m 3s  remote closed
+1970-01-02T08:31:00.114Z  b:1   default  CONNECTING  2s so far        added
+1970-01-02T08:02:42.114Z  a:1   default  CONNECTING  1m 17s           added"
+    );
+    assert_eq!(entries(&history, &args(None, None, None), false).len(), history.len(), "as JSON all of them");
+}
+
+#[test]
+fn a_run_that_was_not_read_to_its_end_says_so() {
+    assert!(shown(&flaps(3), &args(None, None, None)).contains("× 3+ in 5s"));
+    assert!(!shown(&flaps(2), &args(None, None, None)).contains('×'), "two are no run");
+}
+
+#[test]
+fn history_is_narrowed_to_statuses_and_reasons() {
+    let history = flaps(2);
+    let mut lost = args(None, None, None);
+    lost.reasons = vec![Reason::RemoteClosed.into()];
+    let told = shown(&history, &lost);
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert!(told.contains("CONNECTING  1s      remote closed"), "how long is told all the same: {told}");
+    let mut ready = args(None, None, None);
+    ready.statuses = vec![Ready.into()];
+    assert_eq!(entries(&history, &ready, false).len(), 2);
+    assert!(REASONS.contains(&"connect_failed".to_owned()), "{REASONS:?}");
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod floods;
+
 use super::*;
 use crate::{
     api::pb::{Interest, ListenerFilter, PeerOrigin, PeerStatus, Reason, ResetReason},

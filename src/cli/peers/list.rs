@@ -1,0 +1,209 @@
+//! `peerstatus peers list`: every peer, the worst first, with since when and why it is not READY.
+
+mod live;
+
+use std::{cmp::Reverse, time::SystemTime};
+
+use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCompleter;
+
+use crate::{
+    api::pb::{ListPeersRequest, Peer, PeerStatus},
+    cli::{
+        GlobalArgs,
+        client::{Client, all_pages, call},
+        complete,
+        exit::Failure,
+        names,
+        style::{self, Style},
+        table::{Cell, table_with_remarks},
+        text,
+    },
+};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  peerstatus peers list
+  peerstatus peers list --not-ready           only what is wrong
+  peerstatus peers list --watch               the same, kept up to date until Ctrl-C
+  peerstatus peers list --pool fabric-a --sort flaps
+  peerstatus peers list -o json | jq -r '[.name, .status, .lastFailure.detail] | @tsv'
+
+The worst comes first: peers that are not READY, the longest first, then those that were
+lost most often (FLAPS), then the others, and last the parked ones. FLAPS and FAILURES
+count since the peer was added. A peer that is READY keeps its LAST FAILURE. A parked
+peer is not in its own list of peers, and no connection is wanted: for the anycast
+address of a fabric that is as it should be.";
+
+/// What to list.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only the peers of this pool
+    #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
+    pool: Option<String>,
+
+    #[command(flatten)]
+    view: View,
+
+    /// Keep the list up to date until Ctrl-C; if the output is no terminal, append a line for each change
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// Which peers to show, and in which order.
+#[derive(Clone, Copy, Debug, Args)]
+struct View {
+    /// Only peers that are wanted and not READY
+    #[arg(long)]
+    not_ready: bool,
+
+    /// The order
+    #[arg(long, value_enum, default_value_t = Sort::Worst)]
+    sort: Sort,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Sort {
+    /// Not READY (the longest first), flapping, READY, parked
+    Worst,
+    /// By pool and address
+    Name,
+    /// Those lost most often first
+    Flaps,
+    /// Those that failed most often first
+    Failures,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: ListArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let pool = args.pool.unwrap_or_default();
+    let peers = peers(&globals.connect().await?, &pool).await?;
+    if args.watch {
+        return live::run(pool, args.view, globals).await;
+    }
+    let (shown, total) = (args.view.of(&peers), total(&peers));
+    globals.show(&shown, |style, now| lines(&shown, total, style, now))
+}
+
+/// All peers of a pool in full, or of all pools.
+pub(crate) async fn peers(client: &Client, parent: &str) -> Result<Vec<Peer>, Failure> {
+    let mut pools = client.pools();
+    all_pages(async |page_token| {
+        let request = ListPeersRequest { parent: parent.to_owned(), page_token, ..Default::default() };
+        let page = call(pools.list_peers(request)).await?;
+        Ok((page.peers, page.next_page_token))
+    })
+    .await
+}
+
+impl View {
+    /// Those to show, in order.
+    fn of<'a>(self, peers: impl IntoIterator<Item = &'a Peer>) -> Vec<Peer> {
+        let is_shown = |peer: &&Peer| !self.not_ready || is_missing(peer);
+        let mut shown: Vec<Peer> = peers.into_iter().filter(is_shown).cloned().collect();
+        shown.sort_by(|a, b| (&a.pool, &a.name).cmp(&(&b.pool, &b.name)));
+        match self.sort {
+            Sort::Worst => shown.sort_by_key(badness),
+            Sort::Name => {}
+            Sort::Flaps => shown.sort_by_key(|peer| Reverse(peer.flap_count)),
+            Sort::Failures => shown.sort_by_key(|peer| Reverse(peer.failure_count)),
+        }
+        shown
+    }
+}
+
+/// Whether a connection is wanted and is not there.
+fn is_missing(peer: &Peer) -> bool {
+    peer.wanted && peer.status() != PeerStatus::Ready
+}
+
+/// The worst is the least.
+fn badness(peer: &Peer) -> (u8, Option<(i64, i32)>, Reverse<u64>) {
+    let since = peer.not_ready_since.map(|since| (since.seconds, since.nanos));
+    match (peer.wanted, is_missing(peer)) {
+        (_, true) => (0, since, Reverse(0)),
+        (true, false) => (1, None, Reverse(peer.flap_count)),
+        (false, false) => (2, None, Reverse(0)),
+    }
+}
+
+/// `38 of 40 READY, 1 parked`, or `no peers`
+fn total<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> String {
+    let (mut all, mut ready, mut wanted, mut parked) = (0, 0, 0, 0);
+    for peer in peers {
+        all += 1;
+        ready += u32::from(peer.wanted && !is_missing(peer));
+        wanted += u32::from(peer.wanted);
+        parked += u32::from(is_parked(peer));
+    }
+    let parked = if parked > 0 { format!(", {parked} parked") } else { String::new() };
+    if all == 0 { "no peers".to_owned() } else { format!("{ready} of {wanted} READY{parked}") }
+}
+
+fn is_parked(peer: &Peer) -> bool {
+    !peer.wanted && peer.status() == PeerStatus::Disconnected
+}
+
+/// The table, and the total below it.
+fn lines(peers: &[Peer], total: String, style: Style, now: SystemTime) -> Vec<String> {
+    let mut lines = match peers.is_empty() {
+        true => Vec::new(),
+        false => table_with_remarks(&HEADER, rows(peers, now), style),
+    };
+    lines.push(total);
+    lines
+}
+
+const HEADER: [&str; 6] = ["PEER", "STATUS", "NOT READY FOR", "FLAPS", "FAILURES", "LAST FAILURE"];
+
+fn rows(peers: &[Peer], now: SystemTime) -> Vec<Vec<Cell>> {
+    let several_pools = peers.iter().any(|peer| Some(&peer.pool) != peers.first().map(|first| &first.pool));
+    peers.iter().map(|peer| row(peer, several_pools, now)).collect()
+}
+
+fn row(peer: &Peer, with_pool: bool, now: SystemTime) -> Vec<Cell> {
+    vec![
+        Cell::peer(&peer.name, with_pool),
+        Cell::status(peer.status),
+        how_long(peer, now),
+        Cell::plain(peer.flap_count),
+        Cell::plain(peer.failure_count),
+        last_failure(peer, now),
+    ]
+}
+
+/// How long it has not been READY, or has been what it is instead: `3m 12s`, `up 2d 4h`, `parked 5m 0s`.
+fn how_long(peer: &Peer, now: SystemTime) -> Cell {
+    let age = text::age(peer.status_since.as_ref(), now);
+    match peer.status() {
+        _ if is_missing(peer) => Cell::plain(text::age(peer.not_ready_since.as_ref(), now)),
+        PeerStatus::Ready => Cell::plain(format!("up {age}")),
+        PeerStatus::Disconnected => Cell::new(style::DIM, &format!("parked {age}")),
+        _ => Cell::new(style::DIM, &format!("leaving {age}")),
+    }
+}
+
+/// Why it is not READY. Of one that is, what is past.
+fn last_failure(peer: &Peer, now: SystemTime) -> Cell {
+    let dim = |text: String| Cell::new(style::DIM, &text);
+    let order = |time: Option<prost_types::Timestamp>| time.map(|time| (time.seconds, time.nanos));
+    match &peer.last_failure {
+        _ if !peer.wanted => dim(text::reason_and_detail(peer.reason, &peer.detail)),
+        Some(failure) if !is_missing(peer) => {
+            let ago = text::age(failure.time.as_ref(), now);
+            dim(format!("{ago} ago: {}", text::reason_and_detail(failure.reason, &failure.detail)))
+        }
+        Some(failure) if order(failure.time) >= order(peer.not_ready_since) => {
+            Cell::reason_and_detail(failure.reason, &failure.detail)
+        }
+        // It was not a failure that ended READY, or there was none yet.
+        _ if peer.status() == PeerStatus::Ready => Cell::default(),
+        _ if peer.status() == PeerStatus::Connected => {
+            dim("none yet: no answer to send_identity so far".to_owned())
+        }
+        _ => dim(format!("none yet: {}", text::reason_and_detail(peer.reason, &peer.detail))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,140 @@
+//! `peers list --watch`: the list, kept up to date by a watch that resumes by itself. On a terminal it is redrawn in
+//! place, elsewhere each change appends a line.
+
+mod known;
+mod screen;
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use tokio::time::sleep;
+
+use self::{known::Known, screen::Screen};
+use super::{HEADER, View, is_missing, peers, row};
+use crate::{
+    api::pb::{Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse},
+    cli::{
+        self, GlobalArgs,
+        exit::Failure,
+        json,
+        notices::Notices,
+        style::Style,
+        table::{Cell, Columns},
+        text,
+        watch::{follow::Sink, follow_until, follower::Follower, notice::Notice, output_closed},
+    },
+};
+
+/// A failure that is the same as the one before is no change, so the counters on the screen are asked for this often.
+const COUNTERS: Duration = Duration::from_secs(5);
+
+/// Follows the peers until Ctrl-C.
+pub(super) async fn run(pool: String, view: View, globals: &GlobalArgs) -> Result<(), Failure> {
+    let filter = ListenerFilter {
+        pools: (!pool.is_empty()).then(|| text::pool_name(&pool).to_owned()).into_iter().collect(),
+        interests: vec![Interest::Peers.into()],
+        ..Default::default()
+    };
+    let follower = Follower::new(WatchPeerStatusRequest { filter: Some(filter), ..Default::default() });
+    let fresh = Arc::new(Mutex::new(Vec::new()));
+    let is_on_screen = globals.output == cli::Output::Human && io::stdout().is_terminal();
+    let until = async {
+        Err(tokio::select! {
+            _ = tokio::signal::ctrl_c() => Failure::Interrupted,
+            () = output_closed() => Failure::OutputClosed,
+            () = ask_again(&pool, globals, &fresh), if is_on_screen => Failure::Interrupted,
+        })
+    };
+    let server = globals.server.clone();
+    match is_on_screen {
+        true => {
+            let screen = Screen::new(view, Style::of_stdout(globals.color), Arc::clone(&fresh));
+            follow_until(server, follower, screen, until).await
+        }
+        false => follow_until(server, follower, Lines::new(view, globals), until).await,
+    }
+}
+
+/// Puts the peers as they are into `fresh`, every few seconds. While the service cannot be reached, the watch says so.
+async fn ask_again(pool: &str, globals: &GlobalArgs, fresh: &Mutex<Vec<Peer>>) {
+    loop {
+        sleep(COUNTERS).await;
+        if let Ok(client) = globals.connect().await
+            && let Ok(peers) = peers(&client, pool).await
+        {
+            *fresh.lock() = peers;
+        }
+    }
+}
+
+/// Appends a line for each peer, and then for each that looks different.
+struct Lines {
+    view: View,
+    known: Known,
+    columns: Columns,
+    /// For people; without it lines are JSON.
+    style: Option<Style>,
+    has_header: bool,
+    output: Box<dyn Write + Send>,
+    notices: Notices,
+}
+
+impl Lines {
+    fn new(view: View, globals: &GlobalArgs) -> Self {
+        let style = || Style::of(globals.color, &io::stdout());
+        Self {
+            view,
+            known: Known::default(),
+            columns: Columns::default(),
+            style: (globals.output == cli::Output::Human).then(style),
+            has_header: false,
+            output: Box::new(io::stdout()),
+            notices: globals.notices(),
+        }
+    }
+
+    fn lines(&mut self, peers: &[Peer], now: SystemTime) -> Result<Vec<String>, Failure> {
+        let Some(style) = self.style else {
+            return Ok(peers.iter().map(json::line).collect::<Result<_, _>>()?);
+        };
+        let with_pool = self.known.has_several_pools();
+        let mut rows: Vec<_> = peers.iter().map(|peer| row(peer, with_pool, now)).collect();
+        if !std::mem::replace(&mut self.has_header, true) {
+            rows.insert(0, HEADER.map(Cell::plain).to_vec());
+        }
+        rows.iter().for_each(|row| self.columns.grow(row));
+        Ok(rows.iter().map(|row| self.columns.line(row, style)).collect())
+    }
+}
+
+impl Sink for Lines {
+    fn message(&mut self, message: &WatchPeerStatusResponse) -> Result<(), Failure> {
+        let changed = self.known.apply(message);
+        // With --not-ready also those that are READY again.
+        let is_shown = |peer: &&(Peer, bool)| !self.view.not_ready || is_missing(&peer.0) || peer.1;
+        let shown: Vec<Peer> = changed.iter().filter(is_shown).map(|(peer, _)| peer.clone()).collect();
+        let shown = View { not_ready: false, ..self.view }.of(&shown);
+        if shown.is_empty() {
+            return Ok(());
+        }
+        for line in self.lines(&shown, SystemTime::now())? {
+            writeln!(self.output, "{line}")?;
+        }
+        Ok(self.output.flush()?)
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        self.notices.print(&format!("list: {notice}"));
+    }
+
+    fn tick(&mut self, _: bool) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

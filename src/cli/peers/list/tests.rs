@@ -1,0 +1,113 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::{
+    api::pb::{PeerFailure, Reason},
+    cli::tests::samples::{at, peer},
+};
+
+fn now() -> SystemTime {
+    at(0).unwrap().try_into().unwrap()
+}
+
+/// A wanted peer that failed 2 s ago.
+fn failed(address: &str, status: PeerStatus, since: i64, reason: Reason, detail: &str) -> Peer {
+    let mut peer = peer(address, status, Reason::Dialing, "");
+    peer.wanted = true;
+    peer.not_ready_since = if status == PeerStatus::Ready { None } else { at(since) };
+    peer.status_since = at(since);
+    peer.last_failure = Some(PeerFailure { reason: reason.into(), detail: detail.into(), time: at(-2) });
+    peer.failure_count = 14;
+    peer
+}
+
+/// One of each kind, in no order.
+fn peers() -> Vec<Peer> {
+    let mut parked =
+        peer("boot:8009", PeerStatus::Disconnected, Reason::NotInPeerList, "it lists leaf-1:8009");
+    parked.wanted = false;
+    let mut fine = peer("leaf-1:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    (fine.wanted, fine.status_since) = (true, at(-90_000));
+    let mut flapping = failed("leaf-2:8009", PeerStatus::Ready, -3, Reason::RemoteClosed, "closed\x07");
+    flapping.flap_count = 9;
+    let mut silent = failed("leaf-3:8009", PeerStatus::Connected, -12, Reason::ConnectFailed, "");
+    (silent.last_failure, silent.failure_count) = (None, 0);
+    vec![
+        parked,
+        fine,
+        flapping,
+        silent,
+        failed("leaf-4:8009", PeerStatus::Connecting, -192, Reason::ConnectFailed, "connection refused"),
+    ]
+}
+
+fn view(sort: Sort, not_ready: bool) -> View {
+    View { not_ready, sort }
+}
+
+fn told(view: View, columns: Option<usize>) -> String {
+    let style = Style { columns, ..Style::default() };
+    lines(&view.of(&peers()), total(&peers()), style, now()).join("\n")
+}
+
+#[test]
+fn the_worst_is_first_with_since_when_and_why() {
+    assert_eq!(
+        told(view(Sort::Worst, false), None),
+        "\
+PEER         STATUS        NOT READY FOR  FLAPS  FAILURES  LAST FAILURE
+leaf-4:8009  CONNECTING    3m 12s         0      14        connect failed: connection refused
+leaf-3:8009  CONNECTED     12s            0      0         none yet: no answer to send_identity so far
+leaf-2:8009  READY         up 3s          9      14        2s ago: remote closed: closed·
+leaf-1:8009  READY         up 1d 1h       0      0
+boot:8009    DISCONNECTED  parked 5s      0      0         not in peer list: it lists leaf-1:8009
+2 of 4 READY, 1 parked"
+    );
+}
+
+#[test]
+fn what_is_not_ready_can_be_seen_alone_and_in_another_order() {
+    let names = |view: View| view.of(&peers()).iter().map(|peer| peer.host.clone()).collect::<Vec<_>>();
+    assert_eq!(names(view(Sort::Worst, true)), ["leaf-4", "leaf-3"]);
+    assert_eq!(names(view(Sort::Name, false)), ["boot", "leaf-1", "leaf-2", "leaf-3", "leaf-4"]);
+    assert_eq!(names(view(Sort::Flaps, false))[0], "leaf-2");
+    assert_eq!(names(view(Sort::Failures, false))[..2], ["leaf-2", "leaf-4"]);
+    assert_eq!(lines(&[], total(&peers()), Style::default(), now()), ["2 of 4 READY, 1 parked"]);
+    assert_eq!(total(&[]), "no peers");
+}
+
+#[test]
+fn on_a_narrow_terminal_the_cause_goes_below_the_peer() {
+    let narrow = told(view(Sort::Worst, true), Some(60));
+    assert_eq!(
+        narrow,
+        "\
+PEER         STATUS      NOT READY FOR  FLAPS  FAILURES
+leaf-4:8009  CONNECTING  3m 12s         0      14
+  connect failed: connection refused
+leaf-3:8009  CONNECTED   12s            0      0
+  none yet: no answer to send_identity so far
+2 of 4 READY, 1 parked"
+    );
+    for columns in 1..120 {
+        for line in told(view(Sort::Worst, false), Some(columns)).lines().rev().skip(1) {
+            assert!(line.chars().count() <= columns, "{columns}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_failure_from_before_it_was_ready_is_no_cause() {
+    let mut reset = failed("a:1", PeerStatus::Connecting, -1, Reason::RemoteClosed, "long ago");
+    (reset.reason, reset.detail) = (Reason::Reset.into(), String::new());
+    assert_eq!(last_failure(&reset, now()).show(Style::default()), "none yet: reset");
+}
+
+#[test]
+fn peers_of_several_pools_are_named_with_theirs() {
+    let mut other = peer("a:1", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    (other.name, other.pool) = ("pools/lab/peers/a:1".into(), "lab".into());
+    let first = peer("a:1", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let text = lines(&[first, other], String::new(), Style::default(), now()).join("\n");
+    assert!(text.contains("\ndefault/a:1  READY") && text.contains("\nlab/a:1      READY"), "{text}");
+}
