@@ -87,6 +87,7 @@ impl PoolCore {
     /// Returns what has to be done, in this order.
     pub(super) fn handle(&mut self, event: PoolEvent, now: Instant) -> Vec<Effect> {
         let mut effects = Effects::default();
+        let was_recovered = self.is_recovered();
         match event {
             PoolEvent::Session(address, kind) => self.handle_session(&address, kind, &mut effects),
             PoolEvent::Request(request) => self.handle_request(request, &mut effects),
@@ -95,7 +96,9 @@ impl PoolCore {
         }
         self.track(&effects, now);
         if self.rediscovery.take_due(now) {
-            self.membership.unpark(None, &mut effects);
+            self.membership.ask_parked(&mut effects);
+        } else if self.is_recovered() && !was_recovered {
+            self.membership.park_asked(&mut effects);
         }
         for action in &mut effects.actions {
             if let Effect::Start(address, pause) = action {
@@ -164,6 +167,11 @@ impl PoolCore {
             (self.location, self.proxies) = (location.clone(), proxies);
             effects.actions.push(Effect::SetIdentity(location, proxies));
         }
+    }
+
+    /// Whether a peer is READY and no learned one keeps failing: parked addresses need not be asked.
+    fn is_recovered(&self) -> bool {
+        self.failing.is_empty() && !self.ready.is_empty()
     }
 
     /// Follows from what is published which peers are READY, and which learned ones keep failing.

@@ -23,24 +23,33 @@ mod lists;
 pub(super) struct Membership {
     mode: ElementMode,
     members: BTreeMap<PeerAddress, Member>,
-    /// The newest lists of configured peers: a reset follows them again.
-    lists: BTreeMap<PeerAddress, BTreeSet<PeerAddress>>,
+    /// The newest list of each configured peer, with its number: a reset follows the newest of them again.
+    lists: BTreeMap<PeerAddress, (u64, BTreeSet<PeerAddress>)>,
+    next_list: u64,
     limit: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Member {
-    Configured {
-        parked: bool,
-    },
-    /// With the peer whose list named it last.
-    Learned(PeerAddress),
+#[derive(Clone, Debug)]
+struct Member {
+    kind: Kind,
+    /// The other peer whose list named it last.
+    listed_by: Option<PeerAddress>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Configured,
+    /// Configured, and without a connection, because its own list does not name it.
+    Parked,
+    /// Was parked, and is dialled only to ask it for peers.
+    Asked,
+    Learned,
 }
 
 impl Membership {
     /// An empty pool for at most `limit` peers.
     pub(super) const fn new(mode: ElementMode, limit: usize) -> Self {
-        Self { mode, members: BTreeMap::new(), lists: BTreeMap::new(), limit }
+        Self { mode, members: BTreeMap::new(), lists: BTreeMap::new(), next_list: 0, limit }
     }
 
     /// Peers beyond the new limit stay.
@@ -54,22 +63,21 @@ impl Membership {
     }
 
     pub(super) fn is_learned(&self, address: &PeerAddress) -> bool {
-        matches!(self.members.get(address), Some(Member::Learned(_)))
+        self.members.get(address).is_some_and(|member| member.kind == Kind::Learned)
     }
 
     /// Adds a configured peer.
     pub(super) fn add(&mut self, address: PeerAddress, effects: &mut Effects) -> Result<(), PoolError> {
-        let configured = Member::Configured { parked: false };
         let is_full = self.members.len() >= self.limit;
         match self.members.get_mut(&address) {
-            Some(Member::Configured { .. }) => return Err(PoolError::PeerExists),
+            Some(member) if member.kind != Kind::Learned => return Err(PoolError::PeerExists),
             Some(member) => {
-                *member = configured;
+                member.kind = Kind::Configured;
                 effects.publish(address, Update::Origin(PeerOrigin::Configured));
             }
             None if is_full => return Err(PoolError::PeerQuota(self.limit)),
             None => {
-                self.members.insert(address.clone(), configured);
+                self.members.insert(address.clone(), Member { kind: Kind::Configured, listed_by: None });
                 effects.add(address, PeerOrigin::Configured, None);
             }
         }
@@ -80,8 +88,8 @@ impl Membership {
     pub(super) fn remove(&mut self, address: PeerAddress, effects: &mut Effects) -> Result<(), PoolError> {
         match self.members.get(&address) {
             None => Err(PoolError::PeerNotFound(address)),
-            Some(Member::Learned(_)) => Err(PoolError::PeerNotConfigured),
-            Some(Member::Configured { .. }) => {
+            Some(Member { kind: Kind::Learned, .. }) => Err(PoolError::PeerNotConfigured),
+            Some(_) => {
                 self.members.remove(&address);
                 self.lists.remove(&address);
                 effects.remove(address, Reason::RemovedByClient, "".into());
@@ -115,42 +123,43 @@ impl Membership {
             let detail = lists::instead_of(&address, by, &list);
             effects.remove(address, Reason::NotInPeerList, detail);
         }
-        match self.members.get_mut(by) {
-            Some(Member::Configured { parked }) if !list.contains(by) && !*parked => {
-                *parked = true;
+        let is_listed = list.contains(by);
+        if let Some(member) = self.members.get_mut(by).filter(|member| member.kind != Kind::Learned) {
+            if is_listed {
+                member.kind = Kind::Configured;
+            } else if member.kind != Kind::Parked {
+                member.kind = Kind::Parked;
                 effects.park(by.clone(), lists::instead_of(by, by, &list));
             }
-            _ => {}
+            self.next_list += 1;
+            self.lists.insert(by.clone(), (self.next_list, list));
         }
         if had_learned && !self.has_learned() {
-            self.unpark(Some(by), effects);
-        }
-        if matches!(self.members.get(by), Some(Member::Configured { .. })) {
-            self.lists.insert(by.clone(), list);
+            self.unpark(Kind::Configured, Some(by), effects);
         }
     }
 
     /// Starts over from the configured peers: learned ones leave, and parked ones and those that are not READY are
-    /// dialled. Those that are READY stay connected, and their lists are followed again. With `everyone`, and in transport
-    /// mode, where any peer may have named the proxies, they are dialled again, too.
+    /// dialled. Those that are READY stay connected, and the newest of their lists is followed again. A READY peer whose
+    /// list is not known, and with `everyone`, or in transport mode, where any peer may have named the proxies, every peer
+    /// is dialled again, too.
     pub(super) fn reset(&mut self, everyone: bool, ready: &HashSet<PeerAddress>, effects: &mut Effects) {
         let everyone = everyone || self.mode == ElementMode::Transport;
         for address in self.forget_learned_except(&BTreeSet::new()) {
             effects.remove(address, Reason::Reset, "".into());
         }
-        let lists = mem::take(&mut self.lists);
+        let is_kept = |address: &PeerAddress| !everyone && ready.contains(address);
+        self.lists.retain(|by, _| is_kept(by));
         for (address, member) in &mut self.members {
-            if member.unpark() {
+            if member.unpark(Kind::Configured) {
                 effects.start(address.clone());
-            } else if everyone || !ready.contains(address) {
+            } else if !self.lists.contains_key(address) {
                 effects.actions.push(Effect::Redial(address.clone()));
             }
         }
-        if !everyone {
-            for (by, list) in lists.into_iter().filter(|(by, _)| ready.contains(by)) {
-                self.follow(&by, &list, effects);
-                self.lists.insert(by, list);
-            }
+        let newest = self.lists.iter().max_by_key(|(_, (number, _))| *number);
+        if let Some((by, (_, list))) = newest.map(|(by, list)| (by.clone(), list.clone())) {
+            self.follow(&by, &list, effects);
         }
     }
 
@@ -164,7 +173,7 @@ impl Membership {
             return Err(PoolError::PeerNotFound(unknown.clone()));
         }
         for (address, member) in self.members.iter_mut().filter(|(address, _)| names.contains(address)) {
-            if member.unpark() {
+            if member.unpark(Kind::Configured) {
                 effects.start(address.clone());
             } else {
                 effects.actions.push(Effect::Redial(address.clone()));
@@ -173,11 +182,26 @@ impl Membership {
         Ok(())
     }
 
-    /// Dials every parked address but this one.
-    pub(super) fn unpark(&mut self, except: Option<&PeerAddress>, effects: &mut Effects) {
+    /// Dials every parked address to ask it for peers.
+    pub(super) fn ask_parked(&mut self, effects: &mut Effects) {
+        self.unpark(Kind::Asked, None, effects);
+    }
+
+    fn unpark(&mut self, kind: Kind, except: Option<&PeerAddress>, effects: &mut Effects) {
         for (address, member) in &mut self.members {
-            if Some(address) != except && member.unpark() {
+            if Some(address) != except && member.unpark(kind) {
                 effects.start(address.clone());
+            }
+        }
+    }
+
+    /// Parks the addresses again that are still asked for peers: no answer is needed any more.
+    pub(super) fn park_asked(&mut self, effects: &mut Effects) {
+        for (address, member) in &mut self.members {
+            if member.kind == Kind::Asked {
+                member.kind = Kind::Parked;
+                effects
+                    .park(address.clone(), "it was asked for peers, and no answer is needed any more".into());
             }
         }
     }
@@ -197,7 +221,7 @@ impl Membership {
 
     fn forget_learned_except(&mut self, list: &BTreeSet<PeerAddress>) -> Vec<PeerAddress> {
         let is_stale = |address: &PeerAddress, member: &mut Member| {
-            matches!(member, Member::Learned(_)) && !list.contains(address)
+            member.kind == Kind::Learned && !list.contains(address)
         };
         self.members.extract_if(.., is_stale).map(|(address, _)| address).collect()
     }
@@ -208,18 +232,20 @@ impl Membership {
         for address in list {
             let has_room = self.members.len() < self.limit;
             match self.members.get_mut(address) {
-                Some(Member::Learned(from)) if from == by => {}
-                Some(Member::Learned(from)) => {
-                    *from = by.clone();
-                    effects.publish(address.clone(), Update::Listed(by.clone()));
-                }
+                // What a peer says of itself is no news.
+                Some(_) if address == by => {}
                 Some(member) => {
-                    if address != by && member.unpark() {
+                    if member.listed_by.as_ref() != Some(by) {
+                        member.listed_by = Some(by.clone());
+                        effects.publish(address.clone(), Update::Listed(by.clone()));
+                    }
+                    if member.unpark(Kind::Configured) {
                         effects.start(address.clone());
                     }
                 }
                 None if has_room => {
-                    self.members.insert(address.clone(), Member::Learned(by.clone()));
+                    let member = Member { kind: Kind::Learned, listed_by: Some(by.clone()) };
+                    self.members.insert(address.clone(), member);
                     effects.add(address.clone(), PeerOrigin::Learned, Some(by.clone()));
                 }
                 None => left_out += 1,
@@ -231,18 +257,18 @@ impl Membership {
     }
 
     fn has_learned(&self) -> bool {
-        self.members.values().any(|member| matches!(member, Member::Learned(_)))
+        self.members.values().any(|member| member.kind == Kind::Learned)
     }
 }
 
 impl Member {
     /// Returns whether it was parked.
-    fn unpark(&mut self) -> bool {
-        let parked = *self == Self::Configured { parked: true };
-        if parked {
-            *self = Self::Configured { parked: false };
+    fn unpark(&mut self, kind: Kind) -> bool {
+        let is_parked = self.kind == Kind::Parked;
+        if is_parked || self.kind == Kind::Asked {
+            self.kind = kind;
         }
-        parked
+        is_parked
     }
 }
 

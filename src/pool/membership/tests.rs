@@ -111,7 +111,7 @@ fn reset(pool: &mut Membership, everyone: bool, ready: &str) -> Vec<String> {
 }
 
 fn unpark(pool: &mut Membership) -> Vec<String> {
-    in_short(&effects(|effects| pool.unpark(None, effects)))
+    in_short(&effects(|effects| pool.ask_parked(effects)))
 }
 
 /// A pool with room, and these configured peers.
@@ -297,12 +297,13 @@ fn an_answer_adds_peers_then_makes_its_sender_ready_and_then_removes_others() {
 fn a_reset_removes_learned_peers_and_dials_those_that_are_not_ready() {
     let mut pool = pool("anycast a b");
     identified(&mut pool, "anycast", "a b c d");
+    identified(&mut pool, "a", "a b c");
     assert_eq!(
         reset(&mut pool, false, "a c"),
-        ["stop c RESET", "stop d RESET", "unpark anycast", "redial b"],
-        "a is READY and stays connected"
+        ["stop c RESET", "start c LEARNED", "unpark anycast", "redial b"],
+        "a is READY, stays connected, and its list counts"
     );
-    assert_eq!(pool.len(), 3);
+    assert_eq!(pool.len(), 4);
 }
 
 #[test]
@@ -311,6 +312,26 @@ fn a_reset_follows_the_lists_of_ready_configured_peers_again() {
     identified(&mut pool, "a", "a b");
     assert_eq!(reset(&mut pool, false, "a b"), ["stop b RESET", "start b LEARNED"]);
     assert_eq!(reset(&mut pool, false, ""), ["stop b RESET", "redial a"], "it will list them again");
+}
+
+#[test]
+fn a_reset_follows_the_newest_list_alone_and_dials_a_ready_peer_whose_list_is_not_known() {
+    let mut pool = pool("a c");
+    identified(&mut pool, "a", "a b c");
+    identified(&mut pool, "c", "a c d");
+    assert_eq!(reset(&mut pool, false, "a c d"), ["stop d RESET", "start d LEARNED"]);
+    identified(&mut pool, "d", "a c d");
+    add(&mut pool, "d").unwrap();
+    assert_eq!(reset(&mut pool, false, "a c d"), ["redial d"], "it was learned when it answered");
+}
+
+#[test]
+fn an_address_that_was_asked_in_vain_is_parked_again() {
+    let mut pool = pool("anycast");
+    identified(&mut pool, "anycast", "a b");
+    assert_eq!(unpark(&mut pool), ["unpark anycast"]);
+    assert_eq!(in_short(&effects(|effects| pool.park_asked(effects))), ["park anycast"]);
+    assert!(effects(|effects| pool.park_asked(effects)).updates.is_empty(), "once");
 }
 
 #[test]
@@ -340,5 +361,9 @@ fn the_newest_list_that_names_a_peer_is_where_it_was_learned() {
         });
         effects.updates.into_iter().map(|(peer, update)| format!("{peer} {update:?}")).count()
     };
-    assert_eq!([listed(&mut pool, "a"), listed(&mut pool, "b"), listed(&mut pool, "b")], [0, 1, 0]);
+    assert_eq!(
+        ["a", "b", "b", "a"].map(|by| listed(&mut pool, by)),
+        [0, 1, 0, 0],
+        "b names a, and a names b again"
+    );
 }

@@ -359,7 +359,8 @@ fn parked_peers_are_asked_when_a_learned_peer_has_failed_four_times_and_again_un
     world.identified(at(2), vec![1, 2], None);
     assert_eq!(world.core.next_deadline(), None, "it is READY again");
     let peers = world.peers();
-    assert!(peers.iter().all(|peer| peer.learned_from == (peer.address != at(0)).then(|| at(2))));
+    let listed_by: Vec<_> = peers.iter().map(|peer| peer.learned_from.clone()).collect();
+    assert_eq!(listed_by, [None, Some(at(2)), Some(at(0))], "by others, and last");
 }
 
 #[test]

@@ -194,7 +194,11 @@ fn apply_report(peer: &mut PeerState, report: Report, at: SystemTime) -> bool {
         peer.flaps += u64::from(peer.status == PeerStatus::Ready);
     }
     peer.roles = roles.unwrap_or(peer.roles);
-    (peer.reason, peer.detail, peer.consecutive_failures) = (reason, detail, failures);
+    (peer.reason, peer.detail) = (reason, detail);
+    // A peer that leaves or is parked keeps its count.
+    if !matches!(status, PeerStatus::Closing | PeerStatus::Disconnected) {
+        peer.consecutive_failures = failures;
+    }
     enter(peer, status, at);
     is_change
 }

@@ -143,7 +143,7 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
             }
         }
         Step::NobodyReady => {
-            world.carry_out(&effects(|effects| pool.unpark(None, effects)));
+            world.carry_out(&effects(|effects| pool.ask_parked(effects)));
             assert!(world.parked.is_empty());
         }
     }

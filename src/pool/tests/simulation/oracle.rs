@@ -122,7 +122,8 @@ impl Oracle {
             false => is_legal(change.kind, before, peer.status, peer.reason),
         };
         assert!(legal, "{before:?} may not become {}, {}: {event:?}", peer.status, peer.reason);
-        let fine = peer.status == PeerStatus::Ready || matches!(peer.reason, Reason::Dialing | Reason::Reset);
+        let begins = matches!(peer.reason, Reason::Dialing | Reason::Reset);
+        let fine = peer.status == PeerStatus::Ready || peer.status == PeerStatus::Connecting && begins;
         assert!(!fine || adopted || peer.consecutive_failures == 0, "failures: {event:?}");
         if change.kind == ChangeKind::Removed {
             self.peers.remove(&peer.address);
