@@ -32,7 +32,7 @@ pub(super) struct Membership {
 #[derive(Clone, Debug)]
 struct Member {
     kind: Kind,
-    /// The other peer whose list named it last.
+    /// Of a learned peer: the other peer whose list named it last.
     listed_by: Option<PeerAddress>,
 }
 
@@ -235,7 +235,7 @@ impl Membership {
                 // What a peer says of itself is no news.
                 Some(_) if address == by => {}
                 Some(member) => {
-                    if member.listed_by.as_ref() != Some(by) {
+                    if member.kind == Kind::Learned && member.listed_by.as_ref() != Some(by) {
                         member.listed_by = Some(by.clone());
                         effects.publish(address.clone(), Update::Listed(by.clone()));
                     }

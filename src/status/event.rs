@@ -54,7 +54,7 @@ pub struct PeerState {
     pub flaps: u64,
     /// The roles that it announced.
     pub roles: Roles,
-    /// The peer whose list named it last.
+    /// Of a learned peer: the other peer whose list named it last.
     pub learned_from: Option<PeerAddress>,
     /// Round trip of its last echo.
     pub echo_rtt: Option<Duration>,
