@@ -13,6 +13,7 @@ mod initial_sync;
 mod listener;
 mod log;
 mod messages;
+mod recent;
 mod registry;
 mod stream_handle;
 mod subscription;

@@ -16,7 +16,7 @@ use std::{
 use parking_lot::RwLock;
 
 use self::pool::Pool;
-use super::{Cursor, Event, Gap, PeerState, PoolState, Wakers, log::Log};
+use super::{Cursor, Event, Gap, PeerState, PoolState, Wakers, log::Log, recent::Recent};
 use crate::{
     opflex::{Identity, Proxies},
     peer::{PeerAddress, PeerOrigin, PoolHealth, Report},
@@ -36,6 +36,7 @@ pub struct Hub {
 
 struct State {
     log: Log,
+    recent: Recent,
     pools: BTreeMap<Arc<str>, Pool>,
     /// The last snapshot, while it is in use and true: clients that attach together share it.
     snapshot: Weak<Snapshot>,
@@ -107,7 +108,12 @@ impl Hub {
     /// An empty hub that remembers the last `history` changes. `epoch` must differ between processes.
     #[must_use]
     pub fn new(epoch: u64, history: usize) -> Self {
-        let state = State { log: Log::new(history), pools: BTreeMap::new(), snapshot: Weak::new() };
+        let state = State {
+            log: Log::new(history),
+            recent: Recent::default(),
+            pools: BTreeMap::new(),
+            snapshot: Weak::new(),
+        };
         Self { epoch, head: AtomicU64::new(0), state: RwLock::new(state), wakers: Arc::default() }
     }
 
@@ -158,7 +164,9 @@ impl Hub {
             let Some(pool) = state.pools_mut().get_mut(pool) else { return Vec::new() };
             let events = pool.apply(updates, at, revision);
             for event in &events {
-                freed_unlocked.extend(state.log.push(Arc::clone(event)));
+                let evicted = state.log.push(Arc::clone(event));
+                state.recent.note(event, evicted.as_ref());
+                freed_unlocked.extend(evicted);
             }
             self.head.store(state.log.head(), Ordering::Release);
             events
@@ -191,9 +199,15 @@ impl Hub {
         self.state.read().log.read_after(revision, max, into)
     }
 
-    /// Appends up to `max` of the events before `revision` to `into`, newest first, as far back as the log goes.
+    /// Appends up to `max` of the events before `revision` to `into`, newest first, as far back as the log goes, and
+    /// then the older ones among the newest of each peer.
     pub fn read_before(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) {
-        self.state.read().log.read_before(revision, max, into);
+        let state = self.state.read();
+        let before = into.len();
+        state.log.read_before(revision, max, into);
+        let left = max.saturating_sub(into.len() - before);
+        let oldest = into.last().map_or(revision, |event| event.revision.min(revision));
+        state.recent.read_before(oldest, left, into);
     }
 
     /// All pools and peers, at one revision.

@@ -341,3 +341,32 @@ fn an_ipv6_peer_is_found_by_every_spelling_of_its_address() {
     let (found, _) = hub.peer("p", &"[2001:DB8:0::0:1]:8009".parse().unwrap()).unwrap();
     assert_eq!(found.address.to_string(), "[2001:db8::1]:8009");
 }
+
+#[test]
+fn a_flapping_peer_does_not_push_out_the_history_of_another() {
+    let hub = hub(64);
+    add(&hub, "a");
+    add(&hub, "b");
+    set(&hub, "b", Ready);
+    for _ in 0..500 {
+        set(&hub, "a", Ready);
+        set(&hub, "a", Connecting);
+    }
+    let history = |hub: &Hub| {
+        let mut events = Vec::new();
+        while let before = events.last().map_or(u64::MAX, |event: &Arc<Event>| event.revision)
+            && let count = events.len()
+            && {
+                hub.read_before(before, 7, &mut events);
+                events.len() > count
+            }
+        {}
+        let revisions: Vec<_> = events.iter().map(|event| event.revision).collect();
+        assert!(revisions.is_sorted_by(|newer, older| newer > older), "{revisions:?}");
+        events
+    };
+    let of_b = |hub: &Hub| history(hub).iter().filter(|event| event.peer.peer.address.host() == "b").count();
+    assert_eq!((history(&hub).len(), of_b(&hub)), (64 + 2, 2));
+    publish(&hub, "b", Update::Removed);
+    assert_eq!(of_b(&hub), 1, "what left the pool is in the log alone");
+}

@@ -79,6 +79,9 @@ class Readme(unittest.TestCase):
             with self.subTest(command):
                 if command == ["watch"]:
                     self.assertIn("READY", self.peerstatus(*command, "--until-synced"))
+                elif "--watch" in command:
+                    program = [os.environ["PEERSTATUS_BIN"], *command, "--server", self.service.address]
+                    self.first_output(program, "READY")
                 elif command[0] != "serve":
                     self.assertTrue(self.peerstatus(*command))
 
