@@ -18,7 +18,7 @@ mod server;
 mod tests;
 pub(crate) mod values;
 
-pub use changes::{Changes, PeerChanges, diff};
+pub use changes::{Changes, PeerChanges, check_kept, diff};
 pub use overrides::Overrides;
 pub use pool::PoolSection;
 pub use server::{Admin, Origin, ServerSection, SocketSection, WebSection, parse_listen};

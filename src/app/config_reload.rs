@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::loaded_config::{LoadedConfig, listener_limits};
 use crate::{
-    config::{Config, ConfigError, PeerChanges, diff},
+    config::{Config, ConfigError, PeerChanges, check_kept, diff},
     metrics::{ReloadMetrics, ReloadResult},
     pool::{PoolError, PoolHandle},
     server::Access,
@@ -29,13 +29,14 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Applies the changes. An invalid configuration changes nothing.
+    /// Applies the changes. A configuration that is invalid, or that takes protection away, changes nothing.
     pub async fn reload(
         &mut self,
         read: Result<LoadedConfig, ConfigError>,
         level: Option<&Level>,
     ) -> ReloadResult {
-        let result = match read {
+        let checked = read.and_then(|new| check_kept(&self.running, &new.config).map(|()| new));
+        let result = match checked {
             Ok(new) => self.apply(new, level).await,
             Err(error) => {
                 error!(%error, "the configuration is invalid: nothing was changed");

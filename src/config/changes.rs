@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Config, LimitsSection, PoolSection};
+use super::{Config, ConfigError, LimitsSection, PoolSection};
 use crate::peer::PeerAddress;
 
 /// The differences of two configurations.
@@ -38,6 +38,26 @@ impl Changes {
     pub const fn is_empty(&self) -> bool {
         let Self { peers, limits, access, level, fixed: _ } = self;
         peers.is_empty() && limits.is_none() && !*access && level.is_none()
+    }
+}
+
+/// What a reload must not take away, because an emptied or truncated file would open the service or stop it: TLS, all
+/// credentials, or all peers.
+///
+/// # Errors
+/// What `new` takes away.
+pub fn check_kept(old: &Config, new: &Config) -> Result<(), ConfigError> {
+    let has_peers = |config: &Config| config.pools.iter().any(|pool| !pool.peers.is_empty());
+    let lost = [
+        ("server.tls", old.server.tls.is_some() && new.server.tls.is_none()),
+        ("server.auth", old.server.has_credentials() && !new.server.has_credentials()),
+        ("pool.peers", has_peers(old) && !has_peers(new)),
+    ];
+    match lost.into_iter().find(|(_, is_lost)| *is_lost) {
+        Some((key, _)) => {
+            Err(ConfigError::new(key, "a reload does not remove all of it; to do so, restart the service"))
+        }
+        None => Ok(()),
     }
 }
 

@@ -299,3 +299,23 @@ fn a_pool_without_peers_and_one_with_the_name_of_the_host_are_warned_of() {
         assert_eq!(named(name), "");
     }
 }
+
+#[test]
+fn a_reload_does_not_remove_tls_credentials_or_all_peers() {
+    let parse = |text: &str| from_toml(text).unwrap();
+    let peers = "[[pool]]\nname = \"p\"\npeers = [\"a:1\", \"b:1\"]\n";
+    let tls = "[server.tls]\ncert = \"c\"\nkey = \"k\"\n";
+    let tokens = "[server.auth]\ntokens = \"t\"\n";
+    let full = parse(&[tls, tokens, peers].concat());
+    let lost = |new: &str| check_kept(&full, &parse(new)).map_err(|error| error.to_string());
+    for (new, key) in [
+        ("".to_owned(), "server.tls"),
+        ([tokens, peers].concat(), "server.tls"),
+        ([tls, peers].concat(), "server.auth"),
+        ([tls, tokens].concat(), "pool.peers"),
+    ] {
+        assert!(lost(&new).unwrap_err().starts_with(key), "{new:?}");
+    }
+    assert_eq!(lost(&[tls, tokens, &peers.replace(", \"b:1\"", "")].concat()), Ok(()));
+    assert!(check_kept(&parse(""), &full).is_ok(), "more protection is applied");
+}
