@@ -86,7 +86,7 @@ async fn pages_stay_where_they_are_while_more_happens() {
 }
 
 #[tokio::test]
-async fn history_ends_where_the_log_does_even_in_the_middle_of_the_list() {
+async fn history_goes_beyond_the_log_with_the_newest_32_changes_of_each_peer() {
     let peer = sim();
     let address = peer.address().to_string();
     let mut config = settings(std::slice::from_ref(&address));
@@ -97,10 +97,13 @@ async fn history_ends_where_the_log_does_even_in_the_middle_of_the_list() {
     bounce(&server, &mut watch, &address).await;
     let (newest, token) = page(&server, ListTransitionsRequest { page_size: 2, ..Default::default() }).await;
     assert_eq!(newest.len(), 2);
-    assert_eq!(all(&server, 500, ListTransitionsRequest::default()).await.len(), 4);
-    for _ in 0..3 {
+    let everything = all(&server, 500, ListTransitionsRequest::default()).await;
+    assert_eq!(everything.len() as u64, newest[0].revision, "more than the log has");
+    for _ in 0..12 {
         bounce(&server, &mut watch, &address).await;
     }
+    assert_eq!(all(&server, 500, ListTransitionsRequest::default()).await.len(), 32);
+    // What the token follows is gone by now.
     let late = ListTransitionsRequest { page_token: token, ..Default::default() };
     assert_eq!(page(&server, late).await, (vec![], String::new()));
     server.stop().await;
