@@ -1,4 +1,4 @@
-//! TLS: rustls configurations from PEM files, reloaded when the files change (see [`crate::reload`]).
+//! TLS: rustls configurations from PEM files, reloaded when the files change (see `crate::reload`).
 //!
 //! It opens no socket and runs no task. Sessions are never resumed: a new connection always uses the current files.
 

@@ -14,7 +14,7 @@ use crate::status::{
     subscription::{Start, Subscription},
 };
 
-/// One of the streams that [`ListenerLimits`](super::Limits) allows, until it is dropped.
+/// One of the streams that [`ListenerLimits`](super::ListenerLimits) allows, until it is dropped.
 pub struct StreamPermit {
     /// Weak: streams do not keep the service alive.
     listeners: Weak<Listeners>,
