@@ -24,8 +24,8 @@ VARIES = {
     *("time", "statusSince", "lastReadyTime", "healthSince", "createTime", "expireTime"),
     *("notReadySince", "notHealthySince", "failureCount", "flapCount"),
 }
-# What need not be there: an echo takes a moment to come back.
-OPTIONAL = {"echoRtt"}
+# What need not be there: an echo takes a moment to come back, and an attempt to fail.
+OPTIONAL = {"echoRtt", "consecutiveFailures", "failureCount", "lastFailure"}
 EPHEMERAL = re.compile(r"listeners/[0-9a-f]{16}")
 # A peer that was added may have been dialled before anybody can look.
 SAME = {"REASON_DIALING": "REASON_ADDED"}
