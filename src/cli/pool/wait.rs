@@ -121,6 +121,8 @@ async fn wait(server: &Target, args: &WaitArgs, notices: &mut Notices) -> Result
             Ok(Ok(pool)) => return Ok(pool),
             Ok(Err(AttemptError::Permanent(failure))) => return Err(failure),
             Ok(Err(AttemptError::Temporary(cause))) => cause,
+            // An attempt that the deadline ends says less than the one before it.
+            Err(_) if !last.is_empty() => last.clone(),
             Err(_) => format!("no answer from the service at {server}"),
         };
         let left = deadline.saturating_duration_since(Instant::now());
