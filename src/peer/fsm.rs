@@ -26,11 +26,13 @@ use super::{
     Backoff, PeerAddress, PeerStatus, Reason,
     request::{Phase, Response, respond},
 };
-use crate::opflex::{self, Answer, IdentityAnswer, Message, Method, text};
+use crate::opflex::{self, Answer, Message, Method, text};
 
+mod identity;
 mod link;
 mod types;
 
+use identity::{Identified, parse_identity};
 use link::Link;
 pub use types::{Action, CLOSED, DialPriority, Input, Report, Security, Timers};
 
@@ -92,9 +94,6 @@ enum State {
     },
     Stopped,
 }
-
-/// The peers in an identity answer, and the rest of it.
-type Identified = (Vec<PeerAddress>, IdentityAnswer);
 
 impl PeerFsm {
     /// A peer that is not started. The seed determines the backoff.
@@ -383,21 +382,5 @@ impl PeerFsm {
     fn report(&self, status: PeerStatus, reason: Reason, detail: &str) -> Report {
         let detail = text::printable(detail, MAX_DETAIL).into();
         Report { status, reason, detail, failures: self.failures, roles: None }
-    }
-}
-
-fn parse_identity(result: &opflex::Raw) -> Result<Identified, String> {
-    let mut answer = IdentityAnswer::parse(result).map_err(|error| error.to_string())?;
-    let mut peers = Vec::with_capacity(answer.peers.len());
-    for peer in mem::take(&mut answer.peers) {
-        match PeerAddress::new(&peer.host, peer.port) {
-            Ok(peer) => peers.push(peer),
-            Err(error) => answer.unusable.push(error.to_string()),
-        }
-    }
-    // To follow a list of which nothing can be used would disconnect every learned peer.
-    match answer.unusable.first() {
-        Some(problem) if peers.is_empty() => Err(problem.clone()),
-        _ => Ok((peers, answer)),
     }
 }
