@@ -1,8 +1,9 @@
 //! The address of a peer: host and port in canonical form. Does not resolve names.
 
 use std::{
+    cmp::Ordering,
     fmt,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
     sync::Arc,
 };
@@ -17,10 +18,15 @@ const MAX_HOST: usize = 253;
 
 /// Host and port of a peer in canonical form: names in lower case, IP addresses as [`std::net`] formats them. Two names
 /// of one machine are two addresses, since names are not resolved.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// Ordered as a person expects: IP addresses by value, then names, in which numbers are compared as numbers
+/// (`leaf-2` before `leaf-10`), and by port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddress {
     host: Arc<str>,
     port: u16,
+    /// Parsed once, because peers are looked up by their order. `None`: a name.
+    ip: Option<IpAddr>,
 }
 
 /// Why text is not the address of a peer; quotes the invalid part.
@@ -67,7 +73,9 @@ impl PeerAddress {
         if port == 0 {
             return Err(AddressError::BadPort(quote("0")));
         }
-        Ok(Self { host: canonical(host)?.into(), port })
+        let host: Arc<str> = canonical(host)?.into();
+        let ip = host.split('%').next().and_then(|address| address.parse().ok());
+        Ok(Self { host, port, ip })
     }
 
     /// Canonical name or IP address, without brackets.
@@ -83,9 +91,55 @@ impl PeerAddress {
     }
 }
 
+impl Ord for PeerAddress {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_host = match (self.ip, other.ip) {
+            (Some(ip), Some(other_ip)) => ip.cmp(&other_ip),
+            (None, None) => natural(&self.host, &other.host),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+        };
+        // The same address in several zones, or `leaf-1` and `leaf-01`.
+        by_host.then_with(|| self.host.cmp(&other.host)).then_with(|| self.port.cmp(&other.port))
+    }
+}
+
+impl PartialOrd for PeerAddress {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Compares text, and runs of digits in it as numbers of any length.
+fn natural(mut left: &str, mut right: &str) -> Ordering {
+    loop {
+        let ((number, rest), (other_number, other_rest)) = (digits(left), digits(right));
+        if !number.is_empty() && !other_number.is_empty() {
+            let [number, other_number] = [number, other_number].map(|it| it.trim_start_matches('0'));
+            let by_number = number.len().cmp(&other_number.len()).then_with(|| number.cmp(other_number));
+            if by_number.is_ne() {
+                return by_number;
+            }
+            (left, right) = (rest, other_rest);
+            continue;
+        }
+        let (mut letters, mut other_letters) = (left.chars(), right.chars());
+        let (letter, other_letter) = (letters.next(), other_letters.next());
+        if letter != other_letter || letter.is_none() {
+            return letter.cmp(&other_letter);
+        }
+        (left, right) = (letters.as_str(), other_letters.as_str());
+    }
+}
+
+/// The digits at the beginning, and the rest.
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len()))
+}
+
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port } = self;
+        let Self { host, port, .. } = self;
         // Only IPv6 addresses have colons.
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }

@@ -112,3 +112,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn addresses_are_ordered_as_a_person_expects() {
+    let ordered = [
+        "10.0.0.2:80",
+        "10.0.0.2:8009",
+        "10.0.0.10:1",
+        "[2001:db8::2]:1",
+        "[2001:db8::10]:1",
+        "[fe80::1%eth0]:1",
+        "[fe80::1%eth1]:1",
+        "leaf:1",
+        "leaf-01:1",
+        "leaf-1:1",
+        "leaf-2:1",
+        "leaf-10:1",
+        "leaf-10a:1",
+        "leaf-99999999999999999999999:1",
+        "leaf.1a:1",
+        "leaf1:1",
+    ];
+    let mut sorted: Vec<PeerAddress> = ordered.iter().rev().map(|text| text.parse().unwrap()).collect();
+    sorted.sort();
+    assert_eq!(sorted.iter().map(ToString::to_string).collect::<Vec<_>>(), ordered);
+}
