@@ -61,8 +61,7 @@ pub struct Answer {
 }
 
 /// An error sent by the remote side, made printable and clipped.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{code}: {message}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteError {
     /// For example `ESTATE`; at most 64 bytes, may be empty.
     pub code: String,
@@ -174,6 +173,17 @@ impl Message {
         let id = id.ok_or(Invalid("answer without id"))?;
         let (method, number) = parse_answer_id(id).ok_or(Invalid("answer id is not [method, number]"))?;
         Ok(Self::Answer(Answer { method, number, outcome }))
+    }
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code.as_str(), self.message.trim()) {
+            ("", "") => f.write_str("an error without code and message"),
+            ("", message) => write!(f, "an error without code: {message}"),
+            (code, "") => write!(f, "{code} and no message"),
+            (code, message) => write!(f, "{code}: {message}"),
+        }
     }
 }
 

@@ -331,7 +331,7 @@ impl PeerFsm {
         let result = match answer.outcome {
             Ok(result) => result,
             Err(error) => {
-                let detail = format!("{}: {}", error.code, error.message);
+                let detail = format!("the peer answered send_identity with {error}");
                 return self.fail(Reason::HandshakeRejected, &detail, now, actions);
             }
         };

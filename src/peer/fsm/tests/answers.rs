@@ -128,12 +128,14 @@ fn of_a_flood_of_answers_the_last_is_followed_more_and_more_rarely() {
 fn a_rejection_carries_the_peers_own_words() {
     let error = |error: &str| format!(r#"{{"id":["send_identity",1],"error":{error}}}"#);
     for (frame, detail) in [
-        (error(r#"{"code":"ERROR","message":"name\ttaken\r\n"}"#), "ERROR: name taken  "),
-        (error(r#"{"code":"EDOMAIN"}"#), "EDOMAIN: "),
-        (error("{}"), ": "),
-        (r#"{"id":["send_identity",1],"result":[{"error":"denied"}]}"#.into(), "denied: "),
+        (error(r#"{"code":"ERROR","message":"name\ttaken\r\n"}"#), "ERROR: name taken"),
+        (error(r#"{"code":"EDOMAIN"}"#), "EDOMAIN and no message"),
+        (error(r#"{"message":"no"}"#), "an error without code: no"),
+        (error("{}"), "an error without code and message"),
+        (r#"{"id":["send_identity",1],"result":[{"error":"denied"}]}"#.into(), "denied and no message"),
     ] {
-        assert_eq!(failure(&frame), (Reason::HandshakeRejected, detail.to_owned()), "{frame}");
+        let detail = format!("the peer answered send_identity with {detail}");
+        assert_eq!(failure(&frame), (Reason::HandshakeRejected, detail), "{frame}");
     }
 }
 
