@@ -66,13 +66,20 @@ impl ServerSection {
     }
 
     pub(super) fn validate(&mut self) -> Result<(), ConfigError> {
-        let Self { listen, tls, auth, .. } = self;
+        let Self { listen, admin, tls, auth, .. } = self;
         if !listen.ip().is_loopback() && tls.is_none() && !self.insecure {
             let reason = format!(
                 "plaintext gRPC on {listen} is open to the network; serve on a loopback address, set up [server.tls], or \
                  set insecure = true (--insecure) if something else protects it"
             );
             return Err(ConfigError::new("server.listen", reason));
+        }
+        if let Admin::At(admin) = admin
+            && collide(*admin, *listen)
+        {
+            let reason =
+                format!("{admin} collides with server.listen, {listen}; choose another port, or \"off\"");
+            return Err(ConfigError::new("server.admin", reason));
         }
         check_range("server.drain_timeout", &self.drain_timeout, &Duration::ZERO, &Duration::from_secs(300))?;
         check_range("server.threads", &self.threads, &1, &256)?;
@@ -94,6 +101,14 @@ impl ServerSection {
             None => Ok(()),
         }
     }
+}
+
+/// Whether only one of them can be bound. The system chooses another port for each 0.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (ip, other_ip) = (one.ip(), other.ip());
+    let is_same_family = ip.is_ipv4() == other_ip.is_ipv4();
+    let has_same_ip = ip == other_ip || is_same_family && (ip.is_unspecified() || other_ip.is_unspecified());
+    one.port() != 0 && one.port() == other.port() && has_same_ip
 }
 
 /// Parses the address to serve on.

@@ -246,6 +246,24 @@ fn the_admin_port_can_be_off() {
 }
 
 #[test]
+fn the_admin_port_is_not_the_port_of_the_service() {
+    let file = |listen: &str, admin: &str| {
+        from_toml(&format!("[server]\nlisten = {listen:?}\nadmin = {admin:?}\ninsecure = true"))
+    };
+    for (listen, admin) in
+        [("127.0.0.1:1", "127.0.0.1:1"), ("0.0.0.0:1", "127.0.0.1:1"), ("[::1]:1", "[::]:1")]
+    {
+        let error = file(listen, admin).unwrap_err().to_string();
+        assert!(error.contains("server.admin: ") && error.contains("collides with server.listen"), "{error}");
+    }
+    for (listen, admin) in
+        [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.1:1", "127.0.0.2:1"), ("127.0.0.1:1", "off")]
+    {
+        file(listen, admin).unwrap();
+    }
+}
+
+#[test]
 fn allowed_hosts_of_the_admin_port_are_dns_names() {
     let config = from_toml("[server]\nadmin_allowed_hosts = [\"Node-1.example\", \"*.svc\"]").unwrap();
     assert_eq!(config.server.admin_allowed_hosts.names(), ["node-1.example", "*.svc"]);
