@@ -1,8 +1,10 @@
 //! The options that filter the changes for a listener.
 
+use std::ffi::OsStr;
+
 use clap::{
-    Args,
-    builder::{PossibleValuesParser, TypedValueParser},
+    Arg, Args, Command,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use clap_complete::ArgValueCompleter;
 
@@ -40,13 +42,38 @@ pub(crate) struct FilterArgs {
     interests: Vec<i32>,
 }
 
-/// Reads a value of an enum of the API by the end of its name, in lower case.
+/// Reads a value of an enum of the API: as an option names it, as the output shows it (`tls failed`), or by its name in
+/// the API, with or without its prefix.
 pub(crate) fn value_of<E: Into<i32> + 'static>(
     words: impl Into<PossibleValuesParser>,
     prefix: &'static str,
     parse: fn(&str) -> Option<E>,
 ) -> impl TypedValueParser<Value = i32> {
-    words.into().map(move |word| parse(&format!("{prefix}{}", word.to_uppercase())).map_or(0, Into::into))
+    let parse = move |word: &str| parse(&format!("{prefix}{}", word.to_uppercase())).map_or(0, Into::into);
+    Words { words: words.into(), prefix, parse }
+}
+
+#[derive(Clone)]
+struct Words<F> {
+    words: PossibleValuesParser,
+    prefix: &'static str,
+    parse: F,
+}
+
+impl<F: Fn(&str) -> i32 + Clone + Send + Sync + 'static> TypedValueParser for Words<F> {
+    type Value = i32;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, given: &OsStr) -> Result<i32, clap::Error> {
+        let word = given.to_string_lossy().trim().to_uppercase().replace([' ', '-'], "_");
+        let word = word.strip_prefix(self.prefix).unwrap_or(&word).to_lowercase();
+        let read = self.words.parse_ref(command, arg, OsStr::new(&word));
+        // The error shows what was given.
+        read.or_else(|_| self.words.parse_ref(command, arg, given)).map(|word| (self.parse)(&word))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.words.possible_values()
+    }
 }
 
 impl FilterArgs {
@@ -83,6 +110,7 @@ pub(crate) fn includes_peers(filter: &ListenerFilter) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::pb::Reason;
 
     #[test]
     fn a_filter_is_told_as_the_options_that_make_it() {
@@ -97,5 +125,20 @@ mod tests {
         assert_eq!(as_options(&filter), expected);
         assert!(!includes_peers(&filter));
         assert!(includes_peers(&ListenerFilter::default()));
+    }
+
+    #[test]
+    fn a_value_is_read_as_it_is_printed_and_as_the_api_names_it() {
+        let parser = value_of(["tls_failed", "added"], "REASON_", Reason::from_str_name);
+        let read = |text: &str| parser.parse_ref(&Command::new("x"), None, OsStr::new(text)).ok();
+        for text in ["tls_failed", "tls failed", "TLS-Failed", "REASON_TLS_FAILED", "reason tls failed"] {
+            assert_eq!(read(text), Some(Reason::TlsFailed.into()), "{text}");
+        }
+        assert_eq!(read("tls"), None);
+        let all = value_of(STATUSES, "PEER_STATUS_", PeerStatus::from_str_name);
+        for text in ["READY", "ready", "PEER_STATUS_READY"] {
+            let read = all.parse_ref(&Command::new("x"), None, OsStr::new(text)).ok();
+            assert_eq!(read, Some(PeerStatus::Ready.into()), "{text}");
+        }
     }
 }

@@ -8,15 +8,18 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::{
-    api::health_pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus},
-    cli::{GlobalArgs, Output, complete, exit::Failure, names, print},
+    api::{
+        health_pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus},
+        pb::{GetPoolRequest, Pool},
+    },
+    cli::{GlobalArgs, Output, complete, exit::Failure, names, print, text},
 };
 
 const EXAMPLES: &str = "\
 Examples:
   peerstatus health
   peerstatus health opflex.peerstatus.v1.PoolService
-  peerstatus health --pool default    whether the pool has a READY peer
+  peerstatus health --pool default    whether the pool has a READY peer, and its health
   peerstatus health --server 127.0.0.1:50051 --timeout 500ms
   peerstatus health -o json
 
@@ -51,8 +54,15 @@ pub(crate) struct HealthArgs {
 pub(crate) async fn run(args: HealthArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let service = args.pool.unwrap_or(args.service);
     let answer = async {
-        let mut client = globals.connect().await?.health();
-        Ok::<_, Failure>(client.check(HealthCheckRequest { service }).await?.into_inner())
+        let client = globals.connect().await?;
+        let of_pool = service.starts_with("pools/").then(|| GetPoolRequest { name: service.clone() });
+        let response = client.health().check(HealthCheckRequest { service }).await?.into_inner();
+        let pool = match of_pool {
+            // Whoever may not see the pool may ask whether it serves.
+            Some(request) => client.pools().get_pool(request).await.ok().and_then(|it| it.into_inner().pool),
+            None => None,
+        };
+        Ok::<_, Failure>((response, pool))
     };
     let Ok(response) = timeout(args.timeout, answer).await else {
         let (server, timeout) = (&globals.server, args.timeout);
@@ -60,12 +70,25 @@ pub(crate) async fn run(args: HealthArgs, globals: &GlobalArgs) -> Result<(), Fa
             "no answer from the service at {server} within {timeout:?}"
         )));
     };
-    let (word, is_serving) = verdict(response?);
-    print([match globals.output {
-        Output::Human => word,
-        Output::Json => json!({ "status": word }).to_string(),
-    }])?;
+    let (response, pool) = response?;
+    let (word, is_serving) = verdict(response);
+    print([line(&word, pool.as_ref(), globals.output)])?;
     if is_serving { Ok(()) } else { Err(Failure::AlreadyReported) }
+}
+
+/// `SERVING`, and of a pool also its health: it is SERVING while it is DEGRADED.
+fn line(word: &str, pool: Option<&Pool>, output: Output) -> String {
+    match (output, pool) {
+        (Output::Human, None) => word.to_owned(),
+        (Output::Human, Some(pool)) => {
+            let counts = text::ready_of(pool.ready_count, pool.peer_count);
+            format!("{word}: pool {} is {}, {counts}", text::pool_name(&pool.name), text::health(pool.health))
+        }
+        (Output::Json, None) => json!({ "status": word }).to_string(),
+        (Output::Json, Some(pool)) => {
+            json!({ "status": word, "health": pool.health().as_str_name() }).to_string()
+        }
+    }
 }
 
 /// The status by name, and whether it is SERVING.
@@ -79,6 +102,7 @@ fn verdict(response: HealthCheckResponse) -> (String, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{api::pb::PoolHealth, cli::tests::samples::pool};
 
     #[test]
     fn only_serving_is_yes() {
@@ -92,5 +116,14 @@ mod tests {
             let (word, is_serving) = verdict(HealthCheckResponse { status });
             assert_eq!((word.as_str(), is_serving), expected);
         }
+    }
+
+    #[test]
+    fn a_pool_is_told_with_its_health() {
+        let pool = pool("default", PoolHealth::Degraded, 1, 2);
+        let told = |output| line("SERVING", Some(&pool), output);
+        assert_eq!(told(Output::Human), "SERVING: pool default is DEGRADED, 1 of 2 peers ready");
+        assert_eq!(told(Output::Json), r#"{"health":"POOL_HEALTH_DEGRADED","status":"SERVING"}"#);
+        assert_eq!(line("SERVING", None, Output::Json), r#"{"status":"SERVING"}"#);
     }
 }

@@ -1,7 +1,7 @@
 //! Names as people type them: short or in full. They are checked before a request is sent, so that an error names the
 //! option and not a field of the API.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use crate::{
     cli::{exit::Failure, text},
@@ -21,6 +21,22 @@ pub(crate) struct PeerName<A = PeerAddress> {
     pub(crate) pool: Option<String>,
     /// The rest of it.
     pub(crate) address: A,
+}
+
+/// The address of a peer, or its host alone if no other peer has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PeerOrHost {
+    Peer(PeerAddress),
+    Host(String),
+}
+
+impl Display for PeerOrHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(address) => address.fmt(f),
+            Self::Host(host) => f.write_str(host),
+        }
+    }
 }
 
 /// Reads the name of a pool, with or without `pools/`; returns it in full.
@@ -54,6 +70,19 @@ pub(crate) fn glob(text: &str) -> Result<String, String> {
 /// Reads the name of a peer.
 pub(crate) fn peer(text: &str) -> Result<PeerName, String> {
     peer_name(text, |address| address.parse().map_err(|error: AddressError| error.to_string()))
+}
+
+/// Reads the name of a peer that there is: the port may be left out.
+pub(crate) fn peer_or_host(text: &str) -> Result<PeerName<PeerOrHost>, String> {
+    let address = |text: &str| match text.parse() {
+        Ok(address) => Ok(PeerOrHost::Peer(address)),
+        Err(AddressError::NoPort(_)) => {
+            let host = text.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(text);
+            PeerAddress::new(host, 1).map(|address| PeerOrHost::Host(address.host().to_owned()))
+        }
+        Err(error) => Err(error),
+    };
+    peer_name(text, |text| address(text).map_err(|error| error.to_string()))
 }
 
 /// Reads a glob for peers, perhaps with their pool.
@@ -99,8 +128,8 @@ impl<A: Display> PeerName<A> {
 }
 
 /// The one pool of these peers and their names, all in full.
-pub(crate) fn of_one_pool(
-    peers: &[PeerName],
+pub(crate) fn of_one_pool<A: Display>(
+    peers: &[PeerName<A>],
     option: Option<&str>,
 ) -> Result<(String, Vec<String>), Failure> {
     let named = peers.iter().map(|peer| peer.in_full(option)).collect::<Result<Vec<_>, _>>()?;
@@ -145,6 +174,19 @@ mod tests {
         ] {
             let error = peer(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_there_is_may_be_named_by_its_host() {
+        let address = |text| peer_or_host(text).unwrap().address;
+        assert_eq!(address("Leaf-1"), PeerOrHost::Host("leaf-1".into()), "in its one spelling");
+        assert_eq!(address("[2001:DB8::1]"), PeerOrHost::Host("2001:db8::1".into()));
+        assert_eq!(address("leaf-1:8009"), PeerOrHost::Peer("leaf-1:8009".parse().unwrap()));
+        let in_pool = peer_or_host("lab/leaf-1").unwrap();
+        assert_eq!(in_pool.pool.as_deref(), Some("pools/lab"));
+        for bad in ["", "leaf-1:", "leaf-1:0", "2001:db8::1", "[leaf-1]", "a b", "http://a"] {
+            assert!(peer_or_host(bad).is_err(), "{bad}");
         }
     }
 

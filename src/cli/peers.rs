@@ -3,7 +3,10 @@
 mod history;
 pub(super) mod list;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    slice,
+    time::{Duration, SystemTime},
+};
 
 use clap::{ArgGroup, Args, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -12,15 +15,16 @@ use crate::{
     api::pb::{AddPeerRequest, GetPeerRequest, Peer, RemovePeerRequest, ResetPeersRequest, ResetScope},
     cli::{
         GlobalArgs,
-        client::{call, promised},
+        client::{Client, call, promised},
         complete,
         exit::Failure,
-        names::{self, PeerName},
+        names::{self, PeerName, PeerOrHost},
         pool,
         style::{self, Style},
         table::{Cell, card},
         text,
     },
+    peer::PeerAddress,
 };
 
 const EXAMPLES: &str = "\
@@ -34,6 +38,7 @@ Examples:
 const GET_EXAMPLES: &str = "\
 Examples:
   peerstatus peers get leaf-101:8009
+  peerstatus peers get leaf-101                 the host alone, if it has one peer
   peerstatus peers get fabric-a/leaf-101:8009
   peerstatus peers get 'pools/fabric-a/peers/[2001:db8::1]:8009'
   peerstatus peers get leaf-101:8009 -o json | jq -r .status";
@@ -78,19 +83,26 @@ enum PeersCommand {
     /// Show all that is known about a peer
     #[command(after_help = GET_EXAMPLES)]
     Get {
-        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-        #[arg(value_parser = names::peer, add = ArgValueCompleter::new(complete::peers))]
-        peer: PeerName,
-        /// The pool of a peer given as `host:port` [default: the one that has it]
+        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`, IPv6 in brackets; the host alone if it has one peer
+        #[arg(value_parser = names::peer_or_host, add = ArgValueCompleter::new(complete::peers))]
+        peer: PeerName<PeerOrHost>,
+        /// The pool of a peer given without [default: the one that has it]
         #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
         pool: Option<String>,
     },
     /// Add a peer; one that was learned becomes configured
     #[command(after_help = ADD_EXAMPLES)]
-    Add(OnePeer),
+    Add(NewPeer),
     /// Remove a configured peer
     #[command(after_help = REMOVE_EXAMPLES)]
-    Remove(OnePeer),
+    Remove {
+        /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`, IPv6 in brackets; the host alone if it has one peer
+        #[arg(value_parser = names::peer_or_host, add = ArgValueCompleter::new(complete::peers))]
+        peer: PeerName<PeerOrHost>,
+        /// The pool of a peer given without [default: default]
+        #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
+        pool: Option<String>,
+    },
     /// Close connections and start over
     #[command(after_help = RESET_EXAMPLES)]
     Reset(ResetArgs),
@@ -100,7 +112,7 @@ enum PeersCommand {
 }
 
 #[derive(Debug, Args)]
-struct OnePeer {
+struct NewPeer {
     /// `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
     #[arg(value_parser = names::peer, add = ArgValueCompleter::new(complete::peers))]
     peer: PeerName,
@@ -112,9 +124,10 @@ struct OnePeer {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["peers", "learned", "all"]))]
 struct ResetArgs {
-    /// Close and redial these, of one pool: `host:port`, `pool/host:port` or `pools/…/peers/host:port`; IPv6 in brackets
-    #[arg(value_parser = names::peer, add = ArgValueCompleter::new(complete::peers))]
-    peers: Vec<PeerName>,
+    /// Close and redial these, of one pool: `host:port`, `pool/host:port` or `pools/…/peers/host:port`, IPv6 in brackets; the
+    /// host alone if it has one peer
+    #[arg(value_parser = names::peer_or_host, add = ArgValueCompleter::new(complete::peers))]
+    peers: Vec<PeerName<PeerOrHost>>,
     /// Drop the learned peers, and close and redial the configured ones that list others, to learn them again; the pool
     /// may be DOWN for a moment
     #[arg(long)]
@@ -133,7 +146,7 @@ pub(crate) async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Fai
         PeersCommand::List(args) => list::run(args, globals).await,
         PeersCommand::Get { peer, pool } => get(&peer, pool.as_deref(), globals).await,
         PeersCommand::Add(peer) => add(&peer, globals).await,
-        PeersCommand::Remove(peer) => remove(&peer, globals).await,
+        PeersCommand::Remove { peer, pool } => remove(&peer, pool.as_deref(), globals).await,
         PeersCommand::Reset(args) => reset(&args, globals).await,
         PeersCommand::History(args) => history::run(args, globals).await,
     };
@@ -144,38 +157,87 @@ pub(crate) async fn run(args: PeersArgs, globals: &GlobalArgs) -> Result<(), Fai
     })
 }
 
-async fn get(peer: &PeerName, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+async fn get(peer: &PeerName<PeerOrHost>, pool: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
     let named = peer.pool_or(pool)?;
     let client = globals.connect().await?;
-    let pools = match named {
+    let peer = match &peer.address {
+        PeerOrHost::Peer(address) => in_its_pool(address, named, &client).await?,
+        PeerOrHost::Host(host) => of_host(host, named.as_deref(), &client).await?,
+    };
+    globals.show(slice::from_ref(&peer), |style, now| peer_card(&peer, style, now))
+}
+
+/// The peer at an address, of this pool or of the only one that has it.
+async fn in_its_pool(address: &PeerAddress, pool: Option<String>, client: &Client) -> Result<Peer, Failure> {
+    let pools = match pool {
         Some(pool) => vec![pool],
-        None => pool::pools(&client).await?.into_iter().map(|pool| pool.name).collect(),
+        None => pool::pools(client).await?.into_iter().map(|pool| pool.name).collect(),
     };
     let mut found = Vec::new();
     for pool in &pools {
-        let name = format!("{pool}/peers/{}", peer.address);
+        let name = format!("{pool}/peers/{address}");
         match call(client.pools().get_peer(GetPeerRequest { name })).await {
             Ok(response) => found.push(promised(response.peer, "peer")?),
             Err(failure) if failure.is_for("PEER_NOT_FOUND") && pools.len() > 1 => {}
             Err(failure) => return Err(failure),
         }
     }
-    let address = &peer.address;
-    match found.as_slice() {
-        [peer] => globals.show(&found, |style, now| peer_card(peer, style, now)),
-        [] => Err(Failure::Refused {
-            text: format!("{address}: no such peer in any pool"),
-            reason: "PEER_NOT_FOUND".to_owned(),
-        }),
-        several => {
+    only_one(
+        found,
+        || format!("{address}: no such peer in any pool"),
+        |several| {
             let pools: Vec<_> = several.iter().map(|peer| text::plain(&peer.pool)).collect();
-            let pools = pools.join(" and ");
-            Err(Failure::Usage(format!("{address} is in the pools {pools}: choose one with --pool")))
+            format!("{address} is in the pools {}: choose one with --pool", pools.join(" and "))
+        },
+    )
+}
+
+/// The peer with this host, if there is only one in the pool, or in all of them.
+async fn of_host(host: &str, pool: Option<&str>, client: &Client) -> Result<Peer, Failure> {
+    let mut found = list::peers(client, pool.unwrap_or_default()).await?;
+    found.retain(|peer| peer.host == host);
+    let place = pool.map_or_else(|| "any pool".to_owned(), |pool| format!("pool {}", text::pool_name(pool)));
+    only_one(
+        found,
+        || format!("{host}: no peer in {place} has this host"),
+        |several| {
+            let with_pool =
+                several.iter().any(|peer| Some(&peer.pool) != several.first().map(|first| &first.pool));
+            let names: Vec<_> =
+                several.iter().map(|peer| Cell::peer(&peer.name, with_pool).show(Style::default())).collect();
+            format!("{host} is the host of several peers, choose one: {}", names.join(", "))
+        },
+    )
+}
+
+fn only_one(
+    mut found: Vec<Peer>,
+    none: impl FnOnce() -> String,
+    several: impl FnOnce(&[Peer]) -> String,
+) -> Result<Peer, Failure> {
+    match (found.pop(), found.as_slice()) {
+        (Some(peer), []) => Ok(peer),
+        (None, _) => Err(Failure::Refused { text: none(), reason: "PEER_NOT_FOUND".to_owned() }),
+        (Some(last), _) => {
+            found.push(last);
+            Err(Failure::Usage(several(&found)))
         }
     }
 }
 
-async fn add(OnePeer { peer, pool }: &OnePeer, globals: &GlobalArgs) -> Result<(), Failure> {
+/// The full name of a peer of a pool.
+async fn full_name(
+    PeerName { address, .. }: &PeerName<PeerOrHost>,
+    pool: &str,
+    client: &Client,
+) -> Result<String, Failure> {
+    match address {
+        PeerOrHost::Peer(address) => Ok(format!("{pool}/peers/{address}")),
+        PeerOrHost::Host(host) => Ok(of_host(host, Some(pool), client).await?.name),
+    }
+}
+
+async fn add(NewPeer { peer, pool }: &NewPeer, globals: &GlobalArgs) -> Result<(), Failure> {
     let (parent, _) = peer.in_full(pool.as_deref())?;
     let (host, port) = (peer.address.host().to_owned(), peer.address.port().into());
     let response =
@@ -185,33 +247,48 @@ async fn add(OnePeer { peer, pool }: &OnePeer, globals: &GlobalArgs) -> Result<(
     globals.confirm(peer, &text)
 }
 
-async fn remove(OnePeer { peer, pool }: &OnePeer, globals: &GlobalArgs) -> Result<(), Failure> {
-    let (_, name) = peer.in_full(pool.as_deref())?;
+async fn remove(
+    peer: &PeerName<PeerOrHost>,
+    pool: Option<&str>,
+    globals: &GlobalArgs,
+) -> Result<(), Failure> {
+    let (pool, _) = peer.in_full(pool)?;
+    let client = globals.connect().await?;
+    let name = full_name(peer, &pool, &client).await?;
     let text = format!("removed {name}");
-    globals
-        .confirm(call(globals.connect().await?.pools().remove_peer(RemovePeerRequest { name })).await?, &text)
+    globals.confirm(call(client.pools().remove_peer(RemovePeerRequest { name })).await?, &text)
 }
 
 async fn reset(args: &ResetArgs, globals: &GlobalArgs) -> Result<(), Failure> {
-    let (parent, names) = names::of_one_pool(&args.peers, args.pool.as_deref())?;
-    let scope = match (names.is_empty(), args.all) {
+    let (parent, _) = names::of_one_pool(&args.peers, args.pool.as_deref())?;
+    let scope = match (args.peers.is_empty(), args.all) {
         (false, _) => ResetScope::Named,
         (true, true) => ResetScope::All,
         (true, false) => ResetScope::Learned,
     };
+    let client = globals.connect().await?;
+    let mut names = Vec::new();
+    for peer in &args.peers {
+        names.push(full_name(peer, &parent, &client).await?);
+    }
     let request = ResetPeersRequest { parent, scope: scope.into(), names };
-    let response = call(globals.connect().await?.pools().reset_peers(request)).await?;
+    let response = call(client.pools().reset_peers(request)).await?;
     globals.confirm(response, &format!("peers reset: {}", response.reset_count))
 }
 
 fn peer_card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
     let roles: Vec<String> = peer.roles.iter().map(|role| text::role(*role)).collect();
     let failure = peer.last_failure.clone().unwrap_or_default();
+    // Both times are new each time that a parked peer was asked for its peers.
+    let (since, not_ready_since) = match list::is_parked(peer) {
+        true => ("last asked", None),
+        false => ("since", peer.not_ready_since.as_ref()),
+    };
     let rows = vec![
         ("name", Cell::plain(&peer.name)),
         ("status", Cell::status(peer.status)),
-        ("since", Cell::plain(text::moment(peer.status_since.as_ref(), now))),
-        ("not ready since", Cell::plain(text::moment(peer.not_ready_since.as_ref(), now))),
+        (since, Cell::plain(text::moment(peer.status_since.as_ref(), now))),
+        ("not ready since", Cell::plain(text::moment(not_ready_since, now))),
         ("reason", Cell::new(style::reason(peer.reason), &text::reason(peer.reason))),
         ("detail", Cell::plain(&peer.detail)),
         (

@@ -101,8 +101,8 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
             Cell::plain(text::pool_name(&pool.name)),
             Cell::health(pool.health),
             Cell::plain(match &pool.not_healthy_since {
-                None => format!("up {}", text::age(pool.health_since.as_ref(), now)),
-                since => text::age(since.as_ref(), now),
+                None => format!("healthy {}", text::age(pool.health_since.as_ref(), now)),
+                since => format!("not healthy {}", text::age(since.as_ref(), now)),
             }),
             Cell::plain(pool.ready_count),
             Cell::plain(pool.peer_count),
@@ -111,7 +111,7 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
             Cell::plain(identity.domain),
         ]
     };
-    let header = ["POOL", "HEALTH", "NOT HEALTHY FOR", "READY", "WANTED", "PARKED", "IDENTITY", "DOMAIN"];
+    let header = ["POOL", "HEALTH", "HOW LONG", "READY", "WANTED", "PARKED", "IDENTITY", "DOMAIN"];
     table(&header, pools.iter().map(row).collect(), "no pools", style)
 }
 

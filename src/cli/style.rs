@@ -76,8 +76,8 @@ fn wanted_by_environment() -> bool {
 pub(crate) fn status(number: i32) -> Ansi {
     match PeerStatus::try_from(number) {
         Ok(PeerStatus::Ready) => AnsiColor::Green.on_default(),
-        Ok(PeerStatus::Connected) => AnsiColor::Cyan.on_default(),
-        Ok(PeerStatus::Connecting) => AnsiColor::Yellow.on_default(),
+        // Only READY looks well: a peer that never answers is CONNECTED.
+        Ok(PeerStatus::Connecting | PeerStatus::Connected) => AnsiColor::Yellow.on_default(),
         Ok(PeerStatus::Closing | PeerStatus::Disconnected) => AnsiColor::BrightBlack.on_default(),
         Ok(PeerStatus::Unspecified) | Err(_) => NORMAL,
     }

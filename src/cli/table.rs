@@ -1,7 +1,8 @@
 //! Text in aligned columns that fit the terminal, measured in columns of the terminal and not in characters. Every
-//! cell is made harmless for a terminal, so callers may pass text of any origin.
+//! cell is made harmless for a terminal, so callers may pass text of any origin. Where a row does not fit, its last cell
+//! goes below it, indented.
 
-use std::iter;
+use std::{iter, mem};
 
 use anstyle::Style as Ansi;
 use unicode_width::UnicodeWidthChar as _;
@@ -16,21 +17,21 @@ use crate::{
 
 /// Blanks between two columns.
 const GAP: usize = 2;
-/// Width reserved for the last column on a narrow terminal.
-const LAST_COLUMN: usize = 8;
-/// With less than this left for it, a remark goes below its row.
-const REMARK: usize = 40;
+/// The values of a card are wrapped to no less than this.
+const NARROWEST_VALUE: usize = 20;
 
 /// Text on one line, in pieces that look different.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Cell {
     pieces: Vec<(Ansi, String)>,
+    /// Whether it is wrapped and not cut where it does not fit, so that it can be copied.
+    is_whole: bool,
 }
 
 impl Cell {
     /// Text with a look.
     pub(crate) fn new(look: Ansi, text: &str) -> Self {
-        Self { pieces: vec![(look, text::plain(text))] }
+        Self { pieces: vec![(look, text::plain(text))], is_whole: false }
     }
 
     /// Text without emphasis, or a number.
@@ -56,10 +57,11 @@ impl Cell {
     /// `host:port` of a peer, or `pool/host:port`, by its full name.
     pub(crate) fn peer(name: &str, with_pool: bool) -> Self {
         let address = text::peer_address(name);
-        match name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/")) {
+        let cell = match name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/")) {
             Some((pool, _)) if with_pool => Self::plain(format!("{pool}/{address}")),
             _ => Self::plain(address),
-        }
+        };
+        Self { is_whole: true, ..cell }
     }
 
     /// The origin of a peer that had another one before.
@@ -105,10 +107,51 @@ impl Cell {
         self
     }
 
+    /// All of it in lines of so many columns, broken at blanks where there are any.
+    fn wrapped(self, columns: usize) -> Vec<Self> {
+        let (mut lines, mut line) = (Vec::new(), Vec::new());
+        for (look, character) in
+            self.pieces.iter().flat_map(|(look, text)| text.chars().map(move |character| (*look, character)))
+        {
+            line.push((look, character));
+            if line.len() > 1 && width_of(&line) > columns {
+                let blank = line.iter().rposition(|(_, character)| *character == ' ').filter(|at| *at > 0);
+                let rest = line.split_off(blank.map_or(line.len() - 1, |at| at + 1));
+                lines.push(Self::of(&line));
+                line = rest;
+            }
+        }
+        lines.push(Self::of(&line));
+        lines
+    }
+
+    /// Without blanks at the end.
+    fn of(characters: &[(Ansi, char)]) -> Self {
+        let end = characters.iter().rposition(|(_, character)| *character != ' ').map_or(0, |last| last + 1);
+        let mut cell = Self::default();
+        for (look, character) in characters.iter().take(end) {
+            match cell.pieces.last_mut() {
+                Some((last, text)) if last == look => text.push(*character),
+                _ => cell.pieces.push((*look, character.to_string())),
+            }
+        }
+        cell
+    }
+
+    /// It, and blanks up to a column.
+    fn padded(self, column: usize) -> Self {
+        let blanks = column.saturating_sub(self.width());
+        if blanks > 0 { self.and(Self::plain(" ".repeat(blanks))) } else { self }
+    }
+
     /// The text as it is printed.
     pub(crate) fn show(&self, style: Style) -> String {
         self.pieces.iter().map(|(look, text)| style.paint(*look, text)).collect()
     }
+}
+
+fn width_of(characters: &[(Ansi, char)]) -> usize {
+    characters.iter().filter_map(|(_, character)| character.width()).sum()
 }
 
 /// The widths of columns. They grow with the rows.
@@ -129,37 +172,43 @@ impl Columns {
         }
     }
 
-    /// The row on one line, without blanks at its end.
-    pub(crate) fn line(&self, row: &[Cell], style: Style) -> String {
-        let (mut line, mut blanks) = (Cell::default(), 0);
-        for (cell, width) in row.iter().zip(self.fitted(style.columns)) {
-            let cell = cell.clone().cut(width);
-            let rest = width.saturating_sub(cell.width());
-            if rest < width {
-                line = line.and(Cell::plain(" ".repeat(blanks))).and(cell);
-                blanks = 0;
+    /// The row on one line, without blanks at its end. If the terminal is too narrow for all of its last cell, that one
+    /// goes below, and so does what follows a name that does not fit into its column.
+    pub(crate) fn lines(&self, row: &[Cell], style: Style) -> Vec<String> {
+        let columns = style.columns.unwrap_or(usize::MAX);
+        let (mut lines, mut line, mut at) = (Vec::new(), Cell::default(), 0);
+        for (index, (cell, width)) in row.iter().zip(self.fitted(style.columns)).enumerate() {
+            let is_last = index + 1 == row.len();
+            if cell.width() == 0 {
+                // nothing to show
+            } else if is_last && at + cell.width() > columns {
+                lines.extend([mem::take(&mut line), Cell::default().padded(GAP).and(cell.clone())]);
+            } else if cell.is_whole && cell.width() > width {
+                let name = line.clone().padded(at).and(cell.clone());
+                match name.width() <= columns {
+                    true => lines.push(name),
+                    false => lines.extend(iter::once(line).chain(cell.clone().wrapped(columns))),
+                }
+                line = Cell::default();
+            } else {
+                line = line.padded(at).and(if is_last { cell.clone() } else { cell.clone().cut(width) });
             }
-            blanks += rest + GAP;
+            at += width + GAP;
         }
-        line.cut(style.columns.unwrap_or(usize::MAX)).show(style)
+        lines.push(line);
+        let shown = lines.into_iter().filter(|line| line.width() > 0);
+        shown.map(|line| line.cut(columns).show(style)).collect()
     }
 
-    /// Whether the last column has room on such a terminal, for all of it or for most.
-    fn last_fits(&self, columns: Option<usize>) -> bool {
-        let Some((columns, (last, others))) = columns.zip(self.0.split_last()) else { return true };
-        let used: usize = others.iter().map(|width| width + GAP).sum();
-        used + (*last).min(REMARK) <= columns
-    }
-
-    /// The widths on such a terminal. If it is too narrow, the widest column gives way, down to a third of the
-    /// terminal; the last one gets what is left in any case.
+    /// The widths on such a terminal. If it is too narrow for all but the last, the widest of them gives way, down to a
+    /// quarter of the terminal.
     fn fitted(&self, columns: Option<usize>) -> Vec<usize> {
         let mut widths = self.0.clone();
         if let (Some(columns), Some((_, others))) = (columns, widths.split_last_mut()) {
             let used: usize = others.iter().map(|width| width + GAP).sum();
-            let excess = (used + LAST_COLUMN).saturating_sub(columns);
+            let excess = used.saturating_sub(columns + GAP);
             if let Some(widest) = others.iter_mut().max() {
-                *widest = widest.saturating_sub(excess).max(columns / 3).min(*widest);
+                *widest = widest.saturating_sub(excess).max(columns / 4).min(*widest);
             }
         }
         widths
@@ -171,117 +220,31 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<Cell>>, none: &str, style: St
     if rows.is_empty() {
         return vec![none.to_owned()];
     }
-    aligned(&iter::once(titles(header)).chain(rows).collect::<Vec<_>>(), style)
-}
-
-/// The same, with remarks in the last column. If the terminal is too narrow for them, they go below their rows.
-pub(crate) fn table_with_remarks(header: &[&str], rows: Vec<Vec<Cell>>, style: Style) -> Vec<String> {
-    let mut columns = Columns::default();
-    for row in rows.iter().map(Vec::as_slice).chain([&*titles(header)]) {
-        columns.grow(row);
-    }
-    if columns.last_fits(style.columns) {
-        return table(header, rows, "", style);
-    }
-    let mut lines = Vec::new();
-    for mut row in iter::once(titles(header)).chain(rows) {
-        let remark = row.pop().unwrap_or_default();
-        lines.push(columns.line(&row, style));
-        if remark.width() > 0 && lines.len() > 1 {
-            let indented = Cell::plain(" ".repeat(GAP)).and(remark);
-            lines.push(indented.cut(style.columns.unwrap_or(usize::MAX)).show(style));
-        }
-    }
-    lines
+    let (titles, mut columns) = (titles(header), Columns::default());
+    iter::once(&titles).chain(&rows).for_each(|row| columns.grow(row));
+    // A title that does not fit is left out.
+    let header = columns.lines(&titles, style).into_iter().take(1);
+    header.chain(rows.iter().flat_map(|row| columns.lines(row, style))).collect()
 }
 
 fn titles(header: &[&str]) -> Vec<Cell> {
     header.iter().map(|title| Cell::new(style::BOLD, title)).collect()
 }
 
-/// All about one thing: titles and values, in full.
+/// All about one thing: titles and values, in full. Values that do not fit the terminal are wrapped.
 pub(crate) fn card(rows: Vec<(&str, Cell)>, style: Style) -> Vec<String> {
-    let rows: Vec<_> = rows.into_iter().map(|(title, value)| vec![Cell::plain(title), value]).collect();
-    aligned(&rows, Style { columns: None, ..style })
-}
-
-fn aligned(rows: &[Vec<Cell>], style: Style) -> Vec<String> {
-    let mut columns = Columns::default();
-    rows.iter().for_each(|row| columns.grow(row));
-    rows.iter().map(|row| columns.line(row, style)).collect()
+    let indent = rows.iter().map(|(title, _)| Cell::plain(title).width()).max().unwrap_or(0) + GAP;
+    let room =
+        style.columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent).max(NARROWEST_VALUE));
+    let lines = rows.into_iter().flat_map(|(title, value)| {
+        let mut title = Cell::plain(title);
+        value.wrapped(room).into_iter().map(move |part| match part.width() {
+            0 => mem::take(&mut title),
+            _ => mem::take(&mut title).padded(indent).and(part),
+        })
+    });
+    lines.map(|line| line.show(style)).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lines(style: Style) -> Vec<String> {
-        let rows = vec![
-            vec![Cell::plain("größe:1"), Cell::status(4), Cell::plain("")],
-            vec![Cell::plain("日本:1"), Cell::status(2), Cell::plain("x\x1b[2J\ny")],
-        ];
-        table(&["PEER", "STATUS", "DETAIL"], rows, "no peers", style)
-    }
-
-    #[test]
-    fn columns_are_aligned_and_lines_have_no_blanks_at_the_end() {
-        assert_eq!(
-            lines(Style::default()),
-            ["PEER     STATUS      DETAIL", "größe:1  READY", "日本:1   CONNECTING  x·[2J y"]
-        );
-    }
-
-    #[test]
-    fn colours_do_not_move_columns() {
-        assert_eq!(
-            lines(Style { colour: true, ..Style::default() }),
-            [
-                "\x1b[1mPEER\x1b[0m     \x1b[1mSTATUS\x1b[0m      \x1b[1mDETAIL\x1b[0m",
-                "größe:1  \x1b[32mREADY\x1b[0m",
-                "日本:1   \x1b[33mCONNECTING\x1b[0m  x·[2J y"
-            ]
-        );
-    }
-
-    #[test]
-    fn lines_are_cut_to_the_width_of_the_terminal() {
-        let cut = |columns, colour| lines(Style { colour, columns: Some(columns) });
-        assert_eq!(
-            cut(27, false),
-            ["PEER     STATUS     DETAIL", "größe:1  READY", "日本:1   CONNECTI…  x·[2J y"]
-        );
-        assert_eq!(cut(6, false), ["PEER …", "größe…", "日本:…"]);
-        assert_eq!(cut(4, false), ["PEE…", "grö…", "日…"], "half a character does not fit");
-        assert_eq!(cut(11, true)[1], "größe:1  \x1b[32mR…\x1b[0m", "colours take no room");
-        for columns in 0..40 {
-            for line in cut(columns, false) {
-                assert!(Cell::plain(&line).width() <= columns, "{columns}: {line}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_widest_column_gives_way_to_the_last_one() {
-        let row = |name: &str| vec![Cell::plain(name), Cell::status(4), Cell::plain("1234567890")];
-        let rows = vec![row("[2001:db8:1234:5678:9abc:def0:1234:5678]:8009"), row("a:1")];
-        let style = Style { columns: Some(60), ..Style::default() };
-        assert_eq!(
-            table(&["PEER", "STATUS", "DETAIL"], rows, "", style),
-            [
-                "PEER                                        STATUS  DETAIL",
-                "[2001:db8:1234:5678:9abc:def0:1234:5678]:…  READY   1234567…",
-                "a:1                                         READY   1234567…",
-            ]
-        );
-    }
-
-    #[test]
-    fn nothing_is_told_in_words_and_a_card_in_full() {
-        assert_eq!(table(&["PEER"], vec![], "no peers", Style::default()), ["no peers"]);
-        let narrow = Style { columns: Some(5), ..Style::default() };
-        assert_eq!(
-            card(vec![("name", Cell::plain("pools/default")), ("lag", Cell::plain(7))], narrow),
-            ["name  pools/default", "lag   7"]
-        );
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use std::{io, time::Duration};
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -31,6 +31,9 @@ use crate::{
 /// How long to wait after Ctrl-C for a blocked output.
 const OUTPUT_LINGER: Duration = Duration::from_millis(200);
 
+/// For the state of the largest service over a slow network.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How often to check whether the output was closed: rarely enough to cost nothing.
 const OUTPUT_CHECK: Duration = Duration::from_millis(500);
 
@@ -39,13 +42,14 @@ Examples:
   peerstatus watch                            everything, until Ctrl-C
   peerstatus watch --peer '10.0.0.*'          some peers
   peerstatus watch --status ready             peers that become READY, or stop being it
-  peerstatus watch --until-synced             the state now, and done
+  peerstatus watch --until-synced             the state now, and done; --timeout bounds it
   peerstatus watch -o json | jq '.change.peer // empty'  for machines
   peerstatus watch --listener noc             as a listener made by `listeners create`
   peerstatus watch --listener noc --resume    the same, beginning with what it missed
 
 A peer that goes through the same changes every few seconds is folded: one line at least
-every 10 s says how often, its status now and why it failed, `× 40 in 10s`.
+every 10 s says how often, its status now and why it failed: `flapped × 40 in 10s` if READY
+was reached and lost, `never READY × 40 in 10s` if not.
 
 A listener has a cursor: the last change that was delivered to it, or its creation. With
 --resume the watch begins there. Without, it begins with the present state, and skips the
@@ -91,6 +95,10 @@ pub(crate) struct WatchArgs {
     /// Print the state and exit
     #[arg(long)]
     until_synced: bool,
+
+    /// With --until-synced: how long that may take, connecting included [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "until_synced")]
+    timeout: Option<Duration>,
 }
 
 impl WatchArgs {
@@ -109,10 +117,16 @@ impl WatchArgs {
 /// Watches until Ctrl-C.
 pub(crate) async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let printer = Printer::new(globals, args.until_synced);
+    let (is_bounded, timeout) = (args.until_synced, args.timeout.unwrap_or(SYNC_TIMEOUT));
     let until = async {
         Err(tokio::select! {
             _ = tokio::signal::ctrl_c() => Failure::Interrupted,
             () = output_closed() => Failure::OutputClosed,
+            () = sleep(timeout), if is_bounded => Failure::Unreachable(format!(
+                "the service at {} has not sent all of its state within {}; --timeout allows more",
+                globals.server,
+                humantime::format_duration(timeout)
+            )),
         })
     };
     let id = args.listener.as_deref().map(text::listener_name).unwrap_or_default().to_owned();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opflex_peerstatus::{
-    api::pb::{PeerStatus::Connecting, Reason},
+    api::pb::{ListPeersRequest, PeerStatus::Connecting, Reason},
     sim::{Behaviour, SimConfig, SimPeer},
 };
 use tokio::net::TcpSocket;
@@ -54,13 +54,16 @@ async fn the_list_of_peers_alone_names_each_fault_and_its_cause() {
     for (address, cause) in [
         (&dead, "connect failed: connection refused"),
         (&flapping, "remote closed: "),
-        (&rejecting, "handshake rejected: "),
+        (
+            &rejecting,
+            "handshake rejected: the peer answered send_identity with ERROR: rejected by the simulation",
+        ),
         (&silent, "handshake timeout: no answer to send_identity"),
         (&tls, "tls failed: "),
     ] {
         let line = line(address);
         assert!(line.contains(cause), "{cause}: {line}");
-        assert!(line.split_whitespace().nth(2).is_some_and(|age| age != "-"), "since when: {line}");
+        assert!(line.contains("not ready ") || line.contains("up "), "since when: {line}");
     }
     assert!(line(&good_address).contains("READY"), "{list}");
     assert!(list.lines().last().unwrap().ends_with(" of 6 READY"), "{list}");
@@ -95,6 +98,53 @@ async fn a_peer_is_found_in_the_only_pool_that_has_it() {
 }
 
 #[tokio::test]
+async fn a_peer_is_found_by_its_host_if_it_is_the_only_one() {
+    let peers = ["10.255.255.1:9", "10.255.255.1:10", "10.255.255.2:1", "[2001:db8::1]:1"].map(str::to_owned);
+    let server = Server::start(&peers).await;
+    assert!(told(&server, &["peers", "get", "10.255.255.2"]).await.contains("peers/10.255.255.2:1"));
+    assert!(told(&server, &["peers", "get", "default/[2001:DB8::1]"]).await.contains("/[2001:db8::1]:1"));
+    assert!(told(&server, &["peers", "history", "10.255.255.2"]).await.contains("added"));
+    assert_eq!(told(&server, &["peers", "reset", "10.255.255.2"]).await, "peers reset: 1\n");
+    assert!(
+        told(&server, &["peers", "remove", "10.255.255.2"]).await.contains("removed pools/default/peers/10.")
+    );
+    let address = server.address().to_string();
+    for (command, host, code, why) in [
+        ("get", "10.255.255.1", 64, "choose one: 10.255.255.1:9, 10.255.255.1:10\n"),
+        ("remove", "10.255.255.1", 64, "choose one: 10.255.255.1:9, 10.255.255.1:10\n"),
+        ("get", "10.255.255.2", 1, "no peer in any pool has this host\n  `peerstatus peers list` shows"),
+        ("reset", "10.255.255.2", 1, "no peer in pool default has this host\n"),
+    ] {
+        let output = peerstatus(&["peers", command, host, "--server", &address]).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains(why), "{stderr}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn peers_are_in_one_order_everywhere() {
+    let hosts =
+        ["10.255.255.10:1", "leaf-10.invalid:1", "10.255.255.2:10", "leaf-9.invalid:1", "10.255.255.2:9"];
+    let ordered =
+        ["10.255.255.2:9", "10.255.255.2:10", "10.255.255.10:1", "leaf-9.invalid:1", "leaf-10.invalid:1"];
+    let server = Server::start(&hosts.map(str::to_owned)).await;
+    for command in
+        [&["peers", "list", "--sort", "name"][..], &["peers", "list", "--sort", "name", "-o", "json"]]
+    {
+        let list = told(&server, command).await;
+        let places: Vec<_> = ordered.iter().map(|name| list.find(&**name).expect(name)).collect();
+        assert!(places.is_sorted(), "{list}");
+    }
+    let request = ListPeersRequest::default();
+    let listed = server.pools().list_peers(request).await.unwrap().into_inner().peers;
+    let names: Vec<_> = listed.iter().map(|peer| format!("{}:{}", peer.host, peer.port)).collect();
+    assert_eq!(names, ordered, "the service itself");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_list_that_is_watched_appends_a_line_for_each_change() {
     let mut peer = sim();
     let address = peer.address().to_string();
@@ -102,9 +152,10 @@ async fn a_list_that_is_watched_appends_a_line_for_each_change() {
     server.watch().await.until_ready(&address).await;
     let of = server.address().to_string();
     let mut list = Process::start(&["peers", "list", "--watch", "--server", &of]);
-    assert!(list.line().await.unwrap().starts_with("PEER"));
+    assert!(list.line().await.unwrap().starts_with("TIME  "));
     let first = list.line().await.unwrap();
-    assert!(first.starts_with(&address) && first.contains("READY") && first.contains("up "), "{first}");
+    assert!(first.starts_with("20") && first.contains(&format!("Z  {address}  ")), "{first}");
+    assert!(first.contains("READY") && first.contains("up "), "{first}");
     peer.stop().await;
     let lost = list.line().await.unwrap();
     assert!(lost.contains("CONNECTING") && lost.contains("remote closed"), "{lost}");

@@ -64,11 +64,17 @@ async fn services_serve_and_a_pool_serves_while_it_has_a_ready_peer() {
     assert_eq!(listed, all.collect());
     let address = server.address().to_string();
     let output = peerstatus(&["health", "--pool", "default", "--server", &address]).await;
-    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"SERVING\n"[..]));
+    assert_eq!(
+        (output.status.code(), &*output.stdout),
+        (Some(0), &b"SERVING: pool default is HEALTHY, 1 of 1 peers ready\n"[..])
+    );
     peer.stop().await;
     assert_eq!(watch.next().await.unwrap(), ServingStatus::NotServing);
     let output = peerstatus(&["health", "--pool", "default", "--server", &address]).await;
-    assert_eq!((output.status.code(), &*output.stdout), (Some(1), &b"NOT_SERVING\n"[..]));
+    assert_eq!(
+        (output.status.code(), &*output.stdout),
+        (Some(1), &b"NOT_SERVING: pool default is DOWN, 0 of 1 peers ready\n"[..])
+    );
     server.stop().await;
 }
 

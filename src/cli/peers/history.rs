@@ -42,9 +42,13 @@ Examples:
 
 LASTED is how long a peer kept a status, on the line on which it took it. Where a peer
 went through the same changes three times or more, they are shown once, and one line
-below says how often, `× 812 in 3m 2s`; -o json shows each of them. The service
-remembers the last 65536 changes unless configured otherwise, and none from before its
-start.";
+below stands for all of them: `flapped × 812` if READY was reached and lost, `never
+READY × 812` if not, with the TIME at which that began and how long it LASTED.
+`asked again × 5` is a parked address that was asked for its peers and stays parked.
+A `+` means that it began earlier. -o json shows each change. The service remembers the
+last 65536 changes unless configured otherwise, and none from before its start.
+
+If there is no such peer and nothing of it is remembered, the exit code is 1.";
 
 /// The reasons as options: `connect_failed`.
 static REASONS: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -106,8 +110,14 @@ pub(super) async fn run(mut args: HistoryArgs, globals: &GlobalArgs) -> Result<(
     pages.await?;
     let mut entries = entries(&read, &args, is_for_people);
     entries.truncate(limit);
-    if let Some(notice) = nothing_matches(&args, entries.is_empty()) {
-        globals.notices().print(&notice);
+    if let Some(peer) = args.peer.as_ref().filter(|_| read.is_empty()) {
+        // Of a peer that there is, at least that it was added is remembered.
+        let anytime = ListTransitionsRequest { start_time: None, page_size: 1, ..request.clone() };
+        let is_known =
+            args.since.is_some() && !call(client.list_transitions(anytime)).await?.transitions.is_empty();
+        if !is_known {
+            return Err(unknown(&peer.address));
+        }
     }
     let transitions: Vec<Transition> = entries.iter().map(|entry| entry.transition.clone()).collect();
     globals.show(&transitions, |style, now| history_table(&entries, is_cut, style, now))
@@ -129,38 +139,39 @@ fn request(args: &HistoryArgs, now: SystemTime) -> Result<ListTransitionsRequest
     })
 }
 
-/// A peer without changes may be a typo, or one whose changes are no longer in the log.
-fn nothing_matches(args: &HistoryArgs, is_empty: bool) -> Option<String> {
-    let glob = &args.peer.as_ref().filter(|_| is_empty)?.address;
-    let since = args.since.map(|since| format!(" --since {}", humantime::format_duration(since)));
-    Some(format!("history: nothing that is remembered matches {glob}{}", since.unwrap_or_default()))
+/// The same failure as of other commands that name a peer.
+fn unknown(peer: &str) -> Failure {
+    Failure::Refused {
+        text: format!("{}: no such peer, and no change of one is remembered", text::plain(peer)),
+        reason: "PEER_NOT_FOUND".to_owned(),
+    }
 }
 
 fn history_table(entries: &[Entry<'_>], is_cut: bool, style: Style, now: SystemTime) -> Vec<String> {
+    let first = entries.first().map(|entry| &entry.peer.pool);
+    let with_pool = entries.iter().any(|entry| Some(&entry.peer.pool) != first);
     let row = |entry: &Entry<'_>| {
         let (change, peer) = (entry.change, entry.peer);
         let status = Cell::status(peer.status);
-        vec![
-            Cell::new(style::DIM, &text::stamp(change.time.as_ref())),
-            Cell::plain(text::peer_address(&peer.name)),
-            Cell::plain(&peer.pool),
-            match change.kind() {
-                ChangeKind::Removed => Cell::new(style::BOLD, "- removed"),
-                _ if entry.takes_status() => status,
-                _ => status.dimmed(),
-            },
-            match &entry.run {
-                Some(run) => Cell::new(style::BOLD, &run.times(is_cut)),
-                None => Cell::plain(entry.lasted(now)),
-            },
-            match change.kind() {
-                ChangeKind::Origin => Cell::new_origin(peer),
-                _ => Cell::new(style::reason(peer.reason), &text::reason(peer.reason)),
-            },
-            Cell::plain(&peer.detail),
-        ]
+        let (time, status, lasted) = match &entry.run {
+            Some(run) => (run.begin(), Cell::new(style::BOLD, &run.times(is_cut)), run.lasted()),
+            None => {
+                let status = match change.kind() {
+                    ChangeKind::Removed => Cell::new(style::BOLD, "- removed"),
+                    _ if entry.takes_status() => status,
+                    _ => status.dimmed(),
+                };
+                (change.time.as_ref(), status, entry.lasted(now))
+            }
+        };
+        let why = match change.kind() {
+            ChangeKind::Origin => Cell::new_origin(peer),
+            _ => Cell::reason_and_detail(peer.reason, &peer.detail),
+        };
+        let time = Cell::new(style::DIM, &text::stamp(time));
+        vec![time, Cell::peer(&peer.name, with_pool), status, Cell::plain(lasted), why]
     };
-    let header = ["TIME", "PEER", "POOL", "STATUS", "LASTED", "REASON", "DETAIL"];
+    let header = ["TIME", "PEER", "STATUS", "LASTED", "REASON"];
     table(&header, entries.iter().map(row).collect(), "no changes", style)
 }
 

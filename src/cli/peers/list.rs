@@ -6,6 +6,7 @@ use std::{cmp::Reverse, time::SystemTime};
 
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
+use prost_types::Timestamp;
 
 use crate::{
     api::pb::{ListPeersRequest, Peer, PeerStatus},
@@ -16,9 +17,10 @@ use crate::{
         exit::Failure,
         names,
         style::{self, Style},
-        table::{Cell, table_with_remarks},
+        table::{Cell, table},
         text,
     },
+    peer::PeerAddress,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -26,14 +28,17 @@ Examples:
   peerstatus peers list
   peerstatus peers list --not-ready           only what is wrong
   peerstatus peers list --watch               the same, kept up to date until Ctrl-C
+  peerstatus peers list --wide                with the time since when
   peerstatus peers list --pool fabric-a --sort flaps
   peerstatus peers list -o json | jq -r '[.name, .status, .lastFailure.detail] | @tsv'
 
 The worst comes first: peers that are not READY, the longest first, then those that were
-lost most often (FLAPS), then the others, and last the parked ones. FLAPS and FAILURES
-count since the peer was added. A peer that is READY keeps its LAST FAILURE. A parked
-peer is not in its own list of peers, and no connection is wanted: for the anycast
-address of a fabric that is as it should be.";
+lost most often (FLAPS), then the others, and last the parked ones. HOW LONG is since
+READY was lost, or since the peer was added if it never was READY; `up` is since it
+became READY. FLAPS and FAILURES count since the peer was added; with FLAPS is how long
+ago the last one was. A peer that is READY keeps its LAST FAILURE. A parked peer is not
+in its own list of peers, and no connection is wanted: for the anycast address of a
+fabric that is as it should be. It is asked again from time to time.";
 
 /// What to list.
 #[derive(Clone, Debug, Args)]
@@ -60,6 +65,10 @@ struct View {
     /// The order
     #[arg(long, value_enum, default_value_t = Sort::Worst)]
     sort: Sort,
+
+    /// With a column SINCE: the time, in UTC, that HOW LONG counts from
+    #[arg(long)]
+    wide: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -82,7 +91,7 @@ pub(super) async fn run(args: ListArgs, globals: &GlobalArgs) -> Result<(), Fail
         return live::run(pool, args.view, globals).await;
     }
     let (shown, total) = (args.view.of(&peers), total(&peers));
-    globals.show(&shown, |style, now| lines(&shown, total, style, now))
+    globals.show(&shown, |style, now| args.view.lines(&shown, total, style, now))
 }
 
 /// All peers of a pool in full, or of all pools.
@@ -101,7 +110,7 @@ impl View {
     fn of<'a>(self, peers: impl IntoIterator<Item = &'a Peer>) -> Vec<Peer> {
         let is_shown = |peer: &&Peer| !self.not_ready || is_missing(peer);
         let mut shown: Vec<Peer> = peers.into_iter().filter(is_shown).cloned().collect();
-        shown.sort_by(|a, b| (&a.pool, &a.name).cmp(&(&b.pool, &b.name)));
+        shown.sort_by_cached_key(order);
         match self.sort {
             Sort::Worst => shown.sort_by_key(badness),
             Sort::Name => {}
@@ -110,6 +119,18 @@ impl View {
         }
         shown
     }
+}
+
+/// All of them as `peers list` shows them, the worst first.
+pub(crate) fn table_of(peers: &[Peer], with_pool: bool, style: Style, now: SystemTime) -> Vec<String> {
+    let view = View { not_ready: false, sort: Sort::Worst, wide: false };
+    view.table(&view.of(peers), with_pool, style, now)
+}
+
+/// By pool and address, as the service orders them.
+fn order(peer: &Peer) -> (String, Option<PeerAddress>, String) {
+    let address = u16::try_from(peer.port).ok().and_then(|port| PeerAddress::new(&peer.host, port).ok());
+    (peer.pool.clone(), address, peer.name.clone())
 }
 
 /// Whether a connection is wanted and is not there.
@@ -140,47 +161,85 @@ fn total<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> String {
     if all == 0 { "no peers".to_owned() } else { format!("{ready} of {wanted} READY{parked}") }
 }
 
-fn is_parked(peer: &Peer) -> bool {
+pub(super) fn is_parked(peer: &Peer) -> bool {
     !peer.wanted && peer.status() == PeerStatus::Disconnected
 }
 
-/// The table, and the total below it.
-fn lines(peers: &[Peer], total: String, style: Style, now: SystemTime) -> Vec<String> {
-    let mut lines = match peers.is_empty() {
-        true => Vec::new(),
-        false => table_with_remarks(&HEADER, rows(peers, now), style),
-    };
-    lines.push(total);
-    lines
+impl View {
+    /// The table, and the total below it.
+    fn lines(self, peers: &[Peer], total: String, style: Style, now: SystemTime) -> Vec<String> {
+        let several_pools =
+            peers.iter().any(|peer| Some(&peer.pool) != peers.first().map(|first| &first.pool));
+        let mut lines = match peers.is_empty() {
+            true => Vec::new(),
+            false => self.table(peers, several_pools, style, now),
+        };
+        lines.push(total);
+        lines
+    }
+
+    fn table(self, peers: &[Peer], with_pool: bool, style: Style, now: SystemTime) -> Vec<String> {
+        let rows = peers.iter().map(|peer| self.row(peer, with_pool, now)).collect();
+        table(&self.header(), rows, "no peers", style)
+    }
+
+    fn header(self) -> Vec<&'static str> {
+        let since = self.wide.then_some("SINCE");
+        ["PEER", "STATUS", "HOW LONG"]
+            .into_iter()
+            .chain(since)
+            .chain(["FLAPS", "FAILURES", "LAST FAILURE"])
+            .collect()
+    }
+
+    fn row(self, peer: &Peer, with_pool: bool, now: SystemTime) -> Vec<Cell> {
+        let mut row = vec![
+            Cell::peer(&peer.name, with_pool),
+            Cell::status(peer.status),
+            how_long(peer, now),
+            flaps(peer, now),
+            Cell::plain(peer.failure_count),
+            last_failure(peer, now),
+        ];
+        if self.wide {
+            row.insert(3, Cell::plain(text::stamp(since(peer))));
+        }
+        row
+    }
 }
 
-const HEADER: [&str; 6] = ["PEER", "STATUS", "NOT READY FOR", "FLAPS", "FAILURES", "LAST FAILURE"];
-
-fn rows(peers: &[Peer], now: SystemTime) -> Vec<Vec<Cell>> {
-    let several_pools = peers.iter().any(|peer| Some(&peer.pool) != peers.first().map(|first| &first.pool));
-    peers.iter().map(|peer| row(peer, several_pools, now)).collect()
+/// Since when it has not been READY, or has been what it is instead. Of a parked one it is not known: its status is new
+/// each time that it was asked again.
+fn since(peer: &Peer) -> Option<&Timestamp> {
+    match () {
+        () if is_missing(peer) => peer.not_ready_since.as_ref(),
+        () if is_parked(peer) => None,
+        () => peer.status_since.as_ref(),
+    }
 }
 
-fn row(peer: &Peer, with_pool: bool, now: SystemTime) -> Vec<Cell> {
-    vec![
-        Cell::peer(&peer.name, with_pool),
-        Cell::status(peer.status),
-        how_long(peer, now),
-        Cell::plain(peer.flap_count),
-        Cell::plain(peer.failure_count),
-        last_failure(peer, now),
-    ]
-}
-
-/// How long it has not been READY, or has been what it is instead: `3m 12s`, `up 2d 4h`, `parked 5m 0s`.
+/// The same as a duration: `not ready 3m 12s`, `up 2d 4h`, `parked`.
 fn how_long(peer: &Peer, now: SystemTime) -> Cell {
-    let age = text::age(peer.status_since.as_ref(), now);
+    let age = text::age(since(peer), now);
     match peer.status() {
-        _ if is_missing(peer) => Cell::plain(text::age(peer.not_ready_since.as_ref(), now)),
+        _ if is_missing(peer) => Cell::plain(format!("not ready {age}")),
         PeerStatus::Ready => Cell::plain(format!("up {age}")),
-        PeerStatus::Disconnected => Cell::new(style::DIM, &format!("parked {age}")),
+        PeerStatus::Disconnected => Cell::new(style::DIM, "parked"),
         _ => Cell::new(style::DIM, &format!("leaving {age}")),
     }
+}
+
+/// How often READY was lost, and how long ago the last time was: `9, 3s ago`. Of a peer that is READY again, the last
+/// failure before that is the end of that outage.
+fn flaps(peer: &Peer, now: SystemTime) -> Cell {
+    let last = match peer.status() {
+        PeerStatus::Ready => peer.last_failure.as_ref().and_then(|failure| failure.time.as_ref()),
+        _ => peer.last_ready_time.as_ref(),
+    };
+    Cell::plain(match last.filter(|_| peer.flap_count > 0) {
+        Some(last) => format!("{}, {} ago", peer.flap_count, text::age(Some(last), now)),
+        None => peer.flap_count.to_string(),
+    })
 }
 
 /// Why it is not READY. Of one that is, what is past.

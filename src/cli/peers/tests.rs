@@ -49,3 +49,14 @@ revision         0"
         assert!(new.iter().any(|line| line == unknown), "{unknown}: {new:?}");
     }
 }
+
+#[test]
+fn a_parked_peer_is_not_said_to_be_parked_since_it_was_asked_last() {
+    let mut parked = peer("a:1", PeerStatus::Disconnected, Reason::NotInPeerList, "it lists b:1");
+    parked.not_ready_since = at(-6);
+    let card = peer_card(&parked, Style::default(), now()).join("\n");
+    assert!(
+        card.contains("\nlast asked       1970-01-02T08:30:57.114Z (5s ago)\nnot ready since  -\n"),
+        "{card}"
+    );
+}

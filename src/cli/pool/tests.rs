@@ -19,9 +19,9 @@ fn pools_are_a_table() {
     assert_eq!(
         pools_table(&pools, Style::default(), now()).join("\n"),
         "\
-POOL     HEALTH    NOT HEALTHY FOR  READY  WANTED  PARKED  IDENTITY  DOMAIN
-default  DEGRADED  3m 12s           2      3       1       agent-1   comp/prov
-lab      HEALTHY   up 3m 12s        1      1       0       agent-1   comp/prov"
+POOL     HEALTH    HOW LONG            READY  WANTED  PARKED  IDENTITY  DOMAIN
+default  DEGRADED  not healthy 3m 12s  2      3       1       agent-1   comp/prov
+lab      HEALTHY   healthy 3m 12s      1      1       0       agent-1   comp/prov"
     );
     assert_eq!(pools_table(&[], Style::default(), now()), ["no pools"]);
 }

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     api::pb::{Change, HealthChange, PeerChange},
     cli::{
-        cycle::{self, Key, Run},
+        cycle::{self, Key, Kind, Run},
         text,
     },
 };
@@ -25,16 +25,19 @@ pub(super) struct Folded {
     pub(super) peer: PeerChange,
     /// The last of its pool's health.
     pub(super) health: Option<HealthChange>,
+    kind: Kind,
     begin: SystemTime,
     changes: usize,
     period: usize,
 }
 
 impl Folded {
-    /// `× 40 in 10s`
+    /// `flapped × 40 in 10s`
     pub(super) fn times(&self) -> String {
         let end = text::system_time(self.peer.time.as_ref());
-        cycle::times((self.changes / self.period).max(1), Some(self.begin), end)
+        let span = end.and_then(|end| end.duration_since(self.begin).ok()).unwrap_or_default();
+        let count = (self.changes / self.period).max(1);
+        format!("{} × {count} in {}", self.kind, text::short_duration(span))
     }
 }
 
@@ -64,6 +67,7 @@ impl Floods {
         let folded = recent.folded.get_or_insert_with(|| Folded {
             peer: event.clone(),
             health: None,
+            kind: run.kind,
             begin: recent.changes.get(run.period).map_or(time, |(_, before)| *before),
             changes: 0,
             period: run.period,

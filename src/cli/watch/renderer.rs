@@ -12,8 +12,9 @@ use crate::{
     },
     cli::{
         filter,
+        peers::list,
         style::{self, Style},
-        table::{Cell, Columns, table},
+        table::{Cell, Columns},
         text,
         watch::flood::{Floods, Folded},
     },
@@ -127,22 +128,10 @@ impl Renderer {
     }
 
     fn peers(&mut self, peers: &[Peer], now: SystemTime) -> Vec<String> {
-        let mut rows = Vec::new();
         for peer in peers {
-            let name = self.peer_name(&peer.name);
-            self.columns.grow(&[Cell::default(), name.clone()]);
-            rows.push(vec![
-                name,
-                Cell::status(peer.status),
-                Cell::plain(text::age(peer.status_since.as_ref(), now)),
-                match peer.consecutive_failures {
-                    0 => Cell::default(), // what is not zero stands out
-                    failures => Cell::plain(failures),
-                },
-                Cell::reason_and_detail(peer.reason, &peer.detail),
-            ]);
+            self.columns.grow(&[Cell::default(), self.peer_name(&peer.name)]);
         }
-        table(&["PEER", "STATUS", "SINCE", "FAILURES", "REASON"], rows, "", self.style)
+        list::table_of(peers, self.pools.len() > 1, self.style, now)
     }
 
     fn peer_name(&self, name: &str) -> Cell {
@@ -205,7 +194,7 @@ impl Renderer {
         let mut lines = Vec::new();
         for (time, row) in &rows {
             lines.extend(self.new_day(*time));
-            lines.push(self.columns.line(row, self.style));
+            lines.extend(self.columns.lines(row, self.style));
         }
         lines
     }

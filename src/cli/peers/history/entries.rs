@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use prost_types::Timestamp;
+
 use super::HistoryArgs;
 use crate::{
     api::pb::{ChangeKind, Peer, PeerChange, Transition},
     cli::{
-        cycle::{self, Key},
+        cycle::{self, Key, Kind},
         style, text,
     },
 };
@@ -20,24 +22,38 @@ pub(super) struct Entry<'a> {
     /// When the peer took another status.
     end: Option<SystemTime>,
     /// What it stands for, if it is not itself alone.
-    pub(super) run: Option<Run>,
+    pub(super) run: Option<Run<'a>>,
 }
 
 /// Cycles of the same changes.
 #[derive(Clone, Debug)]
-pub(super) struct Run {
+pub(super) struct Run<'a> {
+    kind: Kind,
     count: usize,
-    begin: Option<SystemTime>,
+    /// Its first and its last change.
+    begin: Option<&'a Timestamp>,
     end: Option<SystemTime>,
     /// Whether it goes back to the oldest change of the peer that was read.
     is_open: bool,
 }
 
-impl Run {
-    /// `× 812 in 3m 2s`; `× 812+` if there may be more that was not read.
+impl<'a> Run<'a> {
+    /// `flapped × 812`; `× 812+` if there may be more that was not read.
     pub(super) fn times(&self, is_cut: bool) -> String {
         let more = if is_cut && self.is_open { "+" } else { "" };
-        cycle::times(format!("{}{more}", self.count), self.begin, self.end)
+        format!("{} × {}{more}", self.kind, self.count)
+    }
+
+    /// When it began.
+    pub(super) const fn begin(&self) -> Option<&'a Timestamp> {
+        self.begin
+    }
+
+    /// From its first to its last change.
+    pub(super) fn lasted(&self) -> String {
+        let span = text::system_time(self.begin).zip(self.end);
+        let span = span.and_then(|(begin, end)| end.duration_since(begin).ok());
+        text::short_duration(span.unwrap_or_default())
     }
 }
 
@@ -82,11 +98,12 @@ pub(super) fn entries<'a>(read: &'a [Transition], args: &HistoryArgs, folds: boo
             entries.push(entry);
         }
     }
-    if folds { folded(entries) } else { entries }
+    let is_narrowed = !(args.statuses.is_empty() && args.reasons.is_empty());
+    if folds { folded(entries, is_narrowed) } else { entries }
 }
 
-/// Of each run of a peer: one cycle, and a line for all of them.
-fn folded(mut entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
+/// Of each run of a peer: one cycle, and a line for all of them. Questions to a parked address are one line alone.
+fn folded(mut entries: Vec<Entry<'_>>, is_narrowed: bool) -> Vec<Entry<'_>> {
     let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, entry) in entries.iter().enumerate() {
         places.entry(&entry.peer.name).or_default().push(at);
@@ -97,29 +114,22 @@ fn folded(mut entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
         let keys: Vec<Key> = of_peer.iter().map(|entry| cycle::key(entry.change)).collect();
         let mut at = 0;
         while let Some(rest) = keys.get(at..).filter(|rest| !rest.is_empty()) {
-            let Some(cycle::Run { period, count }) = cycle::run(rest) else {
+            let Some(found) = cycle::questions(rest).or_else(|| cycle::run(rest)) else {
                 at += 1;
                 continue;
             };
-            let after = at + period * count;
-            let cycle = of_peer.get(at + period..after).unwrap_or_default();
-            let cause = cycle.iter().find(|entry| style::is_failure(entry.peer.reason)).or(cycle.first());
-            let run = Run {
-                count,
-                begin: of_peer.get(after - 1).and_then(Entry::time),
-                end: of_peer.get(at).and_then(Entry::time),
-                is_open: keys.iter().skip(after).zip(keys.iter().skip(after - period)).all(|(a, b)| a == b),
-            };
-            for place in places.iter().take(after).skip(at + period) {
+            let after = at + found.period * found.count;
+            let shown = if found.kind == Kind::AskedAgain { at } else { at + found.period };
+            for place in places.iter().take(after).skip(shown) {
                 if let Some(hidden) = hidden.get_mut(*place) {
                     *hidden = true;
                 }
             }
-            if let Some((place, cause)) = places.get(at + period).zip(cause)
+            if let Some((place, line)) =
+                places.get(shown).zip(line_of(found, &of_peer, &keys, at, is_narrowed))
                 && let (Some(entry), Some(hidden)) = (entries.get_mut(*place), hidden.get_mut(*place))
             {
-                *entry = Entry { run: Some(run), ..cause.clone() };
-                *hidden = false;
+                (*entry, *hidden) = (line, false);
             }
             at = after;
         }
@@ -127,4 +137,25 @@ fn folded(mut entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
     let mut hidden = hidden.into_iter();
     entries.retain(|_| !hidden.next().unwrap_or_default());
     entries
+}
+
+/// The line for a run that begins `at` this change of the peer.
+fn line_of<'a>(
+    cycle::Run { kind, period, count }: cycle::Run,
+    of_peer: &[Entry<'a>],
+    keys: &[Key],
+    at: usize,
+    is_narrowed: bool,
+) -> Option<Entry<'a>> {
+    let after = at + period * count;
+    let cycle = of_peer.get(at..at + period)?;
+    let cause = cycle.iter().find(|entry| style::is_failure(entry.peer.reason)).or(cycle.first())?;
+    let run = Run {
+        kind: if is_narrowed { Kind::Repeated } else { kind },
+        count,
+        begin: of_peer.get(after - 1).and_then(|entry| entry.change.time.as_ref()),
+        end: of_peer.get(at).and_then(Entry::time),
+        is_open: keys.iter().skip(after).zip(keys.iter().skip(after - period)).all(|(a, b)| a == b),
+    };
+    Some(Entry { run: Some(run), ..cause.clone() })
 }

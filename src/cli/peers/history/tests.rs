@@ -47,17 +47,6 @@ fn since_is_counted_back_from_now_and_may_be_for_ever() {
     assert_eq!(start(Duration::MAX), None);
 }
 
-#[test]
-fn a_peer_of_whom_nothing_is_found_may_be_a_typo() {
-    let remark = |peer, since, is_empty| nothing_matches(&args(peer, None, since), is_empty);
-    let expected = "history: nothing that is remembered matches leaf-9*";
-    assert_eq!(remark(Some("leaf-9*"), None, true).as_deref(), Some(expected));
-    let lately = remark(Some("lab/leaf-9*"), Some(Duration::from_secs(90)), true);
-    assert_eq!(lately, Some(format!("{expected} --since 1m 30s")));
-    assert_eq!(remark(Some("leaf-9*"), None, false), None);
-    assert_eq!(remark(None, None, true), None);
-}
-
 fn shown(history: &[Transition], args: &HistoryArgs) -> String {
     history_table(&entries(history, args, true), true, Style::default(), now()).join("\n")
 }
@@ -93,14 +82,14 @@ fn a_status_lasts_until_the_peer_takes_another() {
     assert_eq!(
         shown(&history, &args(None, None, None)),
         "\
-TIME                      PEER  POOL     STATUS      LASTED     REASON              DETAIL
-1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
-1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  remote closed
-1970-01-02T08:30:52.114Z  b:1   default  - removed              not in peer list    4 failures·
-1970-01-02T08:30:51.114Z  b:1   default  CLOSING     1s         not in peer list
-1970-01-02T08:30:00.114Z  a:1   default  READY       58s        handshake complete
-1970-01-02T08:29:59.994Z  a:1   default  CONNECTED   120ms      tcp established
-1970-01-02T08:29:58.114Z  a:1   default  CONNECTING  1s         added"
+TIME                      PEER  STATUS      LASTED     REASON
+1970-01-02T08:30:59.114Z  a:1   CONNECTING             dialing
+1970-01-02T08:30:58.114Z  a:1   CONNECTING  4s so far  remote closed
+1970-01-02T08:30:52.114Z  b:1   - removed              not in peer list: 4 failures·
+1970-01-02T08:30:51.114Z  b:1   CLOSING     1s         not in peer list
+1970-01-02T08:30:00.114Z  a:1   READY       58s        handshake complete
+1970-01-02T08:29:59.994Z  a:1   CONNECTED   120ms      tcp established
+1970-01-02T08:29:58.114Z  a:1   CONNECTING  1s         added"
     );
     assert_eq!(shown(&[], &args(None, None, None)), "no changes");
 }
@@ -118,11 +107,11 @@ fn a_learned_peer_that_was_configured_is_told_as_that() {
     assert_eq!(
         shown(&history, &args(None, None, None)),
         "\
-TIME                      PEER  POOL     STATUS      LASTED     REASON          DETAIL
-1970-01-02T08:31:01.114Z  a:1   default  CONNECTING             connect failed
-1970-01-02T08:31:00.114Z  a:1   default  CONNECTING             now configured
-1970-01-02T08:30:59.114Z  a:1   default  CONNECTING             dialing
-1970-01-02T08:30:58.114Z  a:1   default  CONNECTING  4s so far  added"
+TIME                      PEER  STATUS      LASTED     REASON
+1970-01-02T08:31:01.114Z  a:1   CONNECTING             connect failed
+1970-01-02T08:31:00.114Z  a:1   CONNECTING             now configured
+1970-01-02T08:30:59.114Z  a:1   CONNECTING             dialing
+1970-01-02T08:30:58.114Z  a:1   CONNECTING  4s so far  added"
     );
 }
 
@@ -146,21 +135,89 @@ fn a_run_of_flaps_is_one_cycle_and_one_line_for_all() {
     assert_eq!(
         shown(&history, &args(None, None, None)),
         "\
-TIME                      PEER  POOL     STATUS      LASTED           REASON              DETAIL
-1970-01-02T08:31:02.114Z  a:1   default  READY       0ms so far       handshake complete
-1970-01-02T08:31:02.114Z  a:1   default  CONNECTED   0ms              tcp established
-1970-01-02T08:31:01.114Z  a:1   default  CONNECTING  1s               remote closed
-1970-01-02T08:30:59.114Z  a:1   default  CONNECTING  × 812 in 27m 3s  remote closed
-1970-01-02T08:31:00.114Z  b:1   default  CONNECTING  2s so far        added
-1970-01-02T08:02:42.114Z  a:1   default  CONNECTING  1m 17s           added"
+TIME                      PEER  STATUS         LASTED      REASON
+1970-01-02T08:31:02.114Z  a:1   READY          0ms so far  handshake complete
+1970-01-02T08:31:02.114Z  a:1   CONNECTED      0ms         tcp established
+1970-01-02T08:31:01.114Z  a:1   CONNECTING     1s          remote closed
+1970-01-02T08:03:59.114Z  a:1   flapped × 812  27m 3s      remote closed
+1970-01-02T08:31:00.114Z  b:1   CONNECTING     2s so far   added
+1970-01-02T08:02:42.114Z  a:1   CONNECTING     1m 17s      added"
     );
     assert_eq!(entries(&history, &args(None, None, None), false).len(), history.len(), "as JSON all of them");
 }
 
 #[test]
 fn a_run_that_was_not_read_to_its_end_says_so() {
-    assert!(shown(&flaps(3), &args(None, None, None)).contains("× 3+ in 5s"));
+    assert!(shown(&flaps(3), &args(None, None, None)).contains("flapped × 3+  5s"));
     assert!(!shown(&flaps(2), &args(None, None, None)).contains('×'), "two are no run");
+}
+
+#[test]
+fn a_run_that_never_reached_ready_is_told_as_that() {
+    let history: Vec<_> = (0..4)
+        .flat_map(|number| {
+            [
+                transition(-2 * number, "a:1", Connected, Connecting, Reason::HandshakeRejected),
+                transition(-2 * number - 1, "a:1", Connecting, Connected, Reason::TcpEstablished),
+            ]
+        })
+        .collect();
+    let told = shown(&history, &args(None, None, None));
+    assert!(
+        told.ends_with("1970-01-02T08:30:55.114Z  a:1   never READY × 4+  7s          handshake rejected"),
+        "{told}"
+    );
+    let mut narrowed = args(None, None, None);
+    narrowed.reasons = vec![Reason::HandshakeRejected.into()];
+    let told = shown(&history, &narrowed);
+    assert!(told.contains("  repeated × 4+  "), "what was left out may have been READY: {told}");
+}
+
+#[test]
+fn questions_to_a_parked_address_are_one_line() {
+    let question = |second: i64| {
+        [
+            transition(second, "a:1", Closing, Disconnected, Reason::NotInPeerList),
+            transition(second, "a:1", Connected, Closing, Reason::NotInPeerList),
+            transition(second, "a:1", Connecting, Connected, Reason::TcpEstablished),
+            transition(second - 1, "a:1", Disconnected, Connecting, Reason::Dialing),
+        ]
+    };
+    let first = question(-600);
+    let added = transition(-601, "a:1", Unspecified, Connecting, Reason::Added);
+    let history: Vec<_> = [question(-60), question(-120)]
+        .concat()
+        .into_iter()
+        .chain(first[..3].to_vec())
+        .chain([added])
+        .collect();
+    assert_eq!(
+        shown(&history, &args(None, None, None)),
+        "\
+TIME                      PEER  STATUS           LASTED  REASON
+1970-01-02T08:29:01.114Z  a:1   asked again × 2  1m 1s   not in peer list
+1970-01-02T08:21:02.114Z  a:1   DISCONNECTED     7m 59s  not in peer list
+1970-01-02T08:21:02.114Z  a:1   CLOSING          0ms     not in peer list
+1970-01-02T08:21:02.114Z  a:1   CONNECTED        0ms     tcp established
+1970-01-02T08:21:01.114Z  a:1   CONNECTING       1s      added"
+    );
+}
+
+#[test]
+fn on_a_narrow_terminal_the_reason_goes_below() {
+    let mut lost = transition(-4, "10.255.255.101:8009", Ready, Connecting, Reason::RemoteClosed);
+    lost.change.as_mut().unwrap().peer.as_mut().unwrap().peer.as_mut().unwrap().detail =
+        "the peer closed the connection".into();
+    let history = [lost];
+    let read = entries(&history, &args(None, None, None), true);
+    let lines = history_table(&read, false, Style { columns: Some(80), ..Style::default() }, now());
+    assert_eq!(
+        lines[1..],
+        [
+            "1970-01-02T08:30:58.114Z  10.255.255.101:8009  CONNECTING  4s so far",
+            "  remote closed: the peer closed the connection",
+        ]
+    );
 }
 
 #[test]

@@ -6,23 +6,28 @@ mod screen;
 
 use std::{
     io::{self, IsTerminal as _, Write},
+    iter,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
+use prost_types::Timestamp;
 use tokio::time::sleep;
 
 use self::{known::Known, screen::Screen};
-use super::{HEADER, View, is_missing, peers, row};
+use super::{View, is_missing, peers};
 use crate::{
-    api::pb::{Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse},
+    api::pb::{
+        Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse,
+        watch_peer_status_response::Event,
+    },
     cli::{
         self, GlobalArgs,
         exit::Failure,
         json,
         notices::Notices,
-        style::Style,
+        style::{self, Style},
         table::{Cell, Columns},
         text,
         watch::{follow::Sink, follow_until, follower::Follower, notice::Notice, output_closed},
@@ -97,17 +102,21 @@ impl Lines {
         }
     }
 
-    fn lines(&mut self, peers: &[Peer], now: SystemTime) -> Result<Vec<String>, Failure> {
+    /// Each line begins with the time of what it shows.
+    fn lines(&mut self, peers: &[Peer], time: Timestamp) -> Result<Vec<String>, Failure> {
         let Some(style) = self.style else {
             return Ok(peers.iter().map(json::line).collect::<Result<_, _>>()?);
         };
-        let with_pool = self.known.has_several_pools();
-        let mut rows: Vec<_> = peers.iter().map(|peer| row(peer, with_pool, now)).collect();
-        if !std::mem::replace(&mut self.has_header, true) {
-            rows.insert(0, HEADER.map(Cell::plain).to_vec());
-        }
+        let (with_pool, now) = (self.known.has_several_pools(), SystemTime::now());
+        let of_peers = peers.iter().map(|peer| {
+            let time = Cell::new(style::DIM, &text::stamp(Some(&time)));
+            iter::once(time).chain(self.view.row(peer, with_pool, now)).collect()
+        });
+        let is_first = !std::mem::replace(&mut self.has_header, true);
+        let header = || iter::once("TIME").chain(self.view.header()).map(Cell::plain).collect();
+        let rows: Vec<Vec<Cell>> = is_first.then(header).into_iter().chain(of_peers).collect();
         rows.iter().for_each(|row| self.columns.grow(row));
-        Ok(rows.iter().map(|row| self.columns.line(row, style)).collect())
+        Ok(rows.iter().flat_map(|row| self.columns.lines(row, style)).collect())
     }
 }
 
@@ -121,7 +130,11 @@ impl Sink for Lines {
         if shown.is_empty() {
             return Ok(());
         }
-        for line in self.lines(&shown, SystemTime::now())? {
+        let time = match &message.event {
+            Some(Event::Change(change)) => change.peer.as_ref().and_then(|change| change.time),
+            _ => None,
+        };
+        for line in self.lines(&shown, time.unwrap_or_else(|| SystemTime::now().into()))? {
             writeln!(self.output, "{line}")?;
         }
         Ok(self.output.flush()?)

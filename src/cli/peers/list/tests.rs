@@ -42,12 +42,12 @@ fn peers() -> Vec<Peer> {
 }
 
 fn view(sort: Sort, not_ready: bool) -> View {
-    View { not_ready, sort }
+    View { not_ready, sort, wide: false }
 }
 
 fn told(view: View, columns: Option<usize>) -> String {
     let style = Style { columns, ..Style::default() };
-    lines(&view.of(&peers()), total(&peers()), style, now()).join("\n")
+    view.lines(&view.of(&peers()), total(&peers()), style, now()).join("\n")
 }
 
 #[test]
@@ -55,12 +55,12 @@ fn the_worst_is_first_with_since_when_and_why() {
     assert_eq!(
         told(view(Sort::Worst, false), None),
         "\
-PEER         STATUS        NOT READY FOR  FLAPS  FAILURES  LAST FAILURE
-leaf-4:8009  CONNECTING    3m 12s         0      14        connect failed: connection refused
-leaf-3:8009  CONNECTED     12s            0      0         none yet: no answer to send_identity so far
-leaf-2:8009  READY         up 3s          9      14        2s ago: remote closed: closed·
-leaf-1:8009  READY         up 1d 1h       0      0
-boot:8009    DISCONNECTED  parked 5s      0      0         not in peer list: it lists leaf-1:8009
+PEER         STATUS        HOW LONG          FLAPS      FAILURES  LAST FAILURE
+leaf-4:8009  CONNECTING    not ready 3m 12s  0          14        connect failed: connection refused
+leaf-3:8009  CONNECTED     not ready 12s     0          0         none yet: no answer to send_identity so far
+leaf-2:8009  READY         up 3s             9, 2s ago  14        2s ago: remote closed: closed·
+leaf-1:8009  READY         up 1d 1h          0          0
+boot:8009    DISCONNECTED  parked            0          0         not in peer list: it lists leaf-1:8009
 2 of 4 READY, 1 parked"
     );
 }
@@ -72,7 +72,8 @@ fn what_is_not_ready_can_be_seen_alone_and_in_another_order() {
     assert_eq!(names(view(Sort::Name, false)), ["boot", "leaf-1", "leaf-2", "leaf-3", "leaf-4"]);
     assert_eq!(names(view(Sort::Flaps, false))[0], "leaf-2");
     assert_eq!(names(view(Sort::Failures, false))[..2], ["leaf-2", "leaf-4"]);
-    assert_eq!(lines(&[], total(&peers()), Style::default(), now()), ["2 of 4 READY, 1 parked"]);
+    let none = view(Sort::Worst, true).lines(&[], total(&peers()), Style::default(), now());
+    assert_eq!(none, ["2 of 4 READY, 1 parked"]);
     assert_eq!(total(&[]), "no peers");
 }
 
@@ -82,10 +83,10 @@ fn on_a_narrow_terminal_the_cause_goes_below_the_peer() {
     assert_eq!(
         narrow,
         "\
-PEER         STATUS      NOT READY FOR  FLAPS  FAILURES
-leaf-4:8009  CONNECTING  3m 12s         0      14
+PEER         STATUS      HOW LONG          FLAPS  FAILURES
+leaf-4:8009  CONNECTING  not ready 3m 12s  0      14
   connect failed: connection refused
-leaf-3:8009  CONNECTED   12s            0      0
+leaf-3:8009  CONNECTED   not ready 12s     0      0
   none yet: no answer to send_identity so far
 2 of 4 READY, 1 parked"
     );
@@ -108,6 +109,45 @@ fn peers_of_several_pools_are_named_with_theirs() {
     let mut other = peer("a:1", PeerStatus::Ready, Reason::HandshakeComplete, "");
     (other.name, other.pool) = ("pools/lab/peers/a:1".into(), "lab".into());
     let first = peer("a:1", PeerStatus::Ready, Reason::HandshakeComplete, "");
-    let text = lines(&[first, other], String::new(), Style::default(), now()).join("\n");
+    let text =
+        view(Sort::Name, false).lines(&[first, other], String::new(), Style::default(), now()).join("\n");
     assert!(text.contains("\ndefault/a:1  READY") && text.contains("\nlab/a:1      READY"), "{text}");
+}
+
+#[test]
+fn a_peer_that_flapped_shows_when_it_did_last() {
+    let mut lost = failed("a:1", PeerStatus::Connecting, -90, Reason::RemoteClosed, "");
+    (lost.flap_count, lost.last_ready_time) = (3, at(-90));
+    assert_eq!(flaps(&lost, now()).show(Style::default()), "3, 1m 30s ago");
+    lost.flap_count = 0; // a reset took READY away
+    assert_eq!(flaps(&lost, now()).show(Style::default()), "0");
+}
+
+#[test]
+fn a_wide_list_has_the_time_since_when() {
+    let wide = View { wide: true, ..view(Sort::Worst, false) };
+    let text = wide.lines(&wide.of(&peers()), String::new(), Style::default(), now()).join("\n");
+    let line = |name: &str| text.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("PEER").contains("  HOW LONG          SINCE  "), "{text}");
+    assert!(line("leaf-4").contains("not ready 3m 12s  1970-01-02T08:27:50.114Z  0"), "{text}");
+    assert!(line("boot").contains("parked            -  "), "when it was parked first is not known: {text}");
+}
+
+#[test]
+fn only_ready_looks_well() {
+    let silent = failed("a:1", PeerStatus::Connected, -12, Reason::HandshakeTimeout, "no answer");
+    let line = view(Sort::Worst, false).table(&[silent], false, Style { colour: true, columns: None }, now());
+    assert!(line[1].contains("\x1b[33mCONNECTED\x1b[0m"), "as CONNECTING: {line:?}");
+    assert!(line[1].ends_with("\x1b[31mhandshake timeout: no answer\x1b[0m"), "{line:?}");
+}
+
+#[test]
+fn numbers_in_names_are_ordered_as_numbers() {
+    let hosts = ["10.0.0.10", "leaf-10", "10.0.0.2", "leaf-9"];
+    let peers =
+        hosts.map(|host| failed(&format!("{host}:1"), PeerStatus::Connecting, -9, Reason::TlsFailed, ""));
+    let names = view(Sort::Name, false).of(&peers).into_iter().map(|peer| peer.host).collect::<Vec<_>>();
+    assert_eq!(names, ["10.0.0.2", "10.0.0.10", "leaf-9", "leaf-10"]);
+    let worst = view(Sort::Worst, false).of(&peers).into_iter().map(|peer| peer.host).collect::<Vec<_>>();
+    assert_eq!(worst, names, "if they are equally bad");
 }

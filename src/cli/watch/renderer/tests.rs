@@ -4,7 +4,7 @@ mod floods;
 
 use super::*;
 use crate::{
-    api::pb::{Interest, ListenerFilter, PeerOrigin, PeerStatus, Reason, ResetReason},
+    api::pb::{Interest, ListenerFilter, PeerFailure, PeerOrigin, PeerStatus, Reason, ResetReason},
     cli::tests::samples::{
         at, attached, draining, health_change, heartbeat, message, peer, peer_change, pool, reset, snapshot,
         synced,
@@ -27,12 +27,18 @@ fn rendered(renderer: &mut Renderer, messages: &[WatchPeerStatusResponse]) -> St
     lines.join("\n")
 }
 
+fn ready(address: &str) -> Peer {
+    Peer { wanted: true, ..peer(address, PeerStatus::Ready, Reason::HandshakeComplete, "") }
+}
+
 /// Two peers, one of them ready.
 fn state() -> Vec<WatchPeerStatusResponse> {
     let mut failing =
         peer(B, PeerStatus::Connecting, Reason::ConnectFailed, "connection refused (os error 111)");
-    failing.consecutive_failures = 4;
-    let ready = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    (failing.wanted, failing.not_ready_since, failing.failure_count) = (true, at(-120), 14);
+    failing.last_failure =
+        Some(PeerFailure { reason: failing.reason, detail: failing.detail.clone(), time: at(-1) });
+    let ready = ready(A);
     vec![
         attached(1, false),
         snapshot(1, vec![pool("default", PoolHealth::Degraded, 1, 2)], vec![ready]),
@@ -46,9 +52,9 @@ fn the_state_comes_first_as_a_table_even_if_it_came_in_parts() {
     let expected = "\
 -- watching as listeners/abc --
 pool default: DEGRADED for 3m 12s, 1 of 2 peers ready
-PEER             STATUS      SINCE  FAILURES  REASON
-127.0.0.1:18009  READY       5s               handshake complete
-127.0.0.1:18010  CONNECTING  5s     4         connect failed: connection refused (os error 111)
+PEER             STATUS      HOW LONG         FLAPS  FAILURES  LAST FAILURE
+127.0.0.1:18010  CONNECTING  not ready 2m 0s  0      14        connect failed: connection refused (os error 111)
+127.0.0.1:18009  READY       up 5s            0      0
 -- live: 2 peers; times are UTC --";
     assert_eq!(rendered(&mut Renderer::new(Style::default(), false), &state()), expected);
 }
@@ -123,18 +129,18 @@ fn a_learned_peer_that_is_configured_is_told_as_that() {
 #[test]
 fn peers_of_several_pools_are_told_apart() {
     let mut renderer = Renderer::new(Style::default(), false);
-    let mut other = peer("10.0.0.1:8009", PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let mut other = ready("10.0.0.1:8009");
     other.name = "pools/lab/peers/10.0.0.1:8009".into();
     other.pool = "lab".into();
     let pools = vec![pool("default", PoolHealth::Healthy, 1, 1), pool("lab", PoolHealth::Healthy, 1, 1)];
-    let first = peer(A, PeerStatus::Ready, Reason::HandshakeComplete, "");
+    let first = ready(A);
     let messages = [snapshot(1, pools, vec![first.clone(), other]), synced(1, 2)];
     let expected = "\
 pool default: HEALTHY for 3m 12s, 1 of 1 peers ready
 pool lab: HEALTHY for 3m 12s, 1 of 1 peers ready
-PEER                     STATUS  SINCE  FAILURES  REASON
-default/127.0.0.1:18009  READY   5s               handshake complete
-lab/10.0.0.1:8009        READY   5s               handshake complete
+PEER                     STATUS  HOW LONG  FLAPS  FAILURES  LAST FAILURE
+default/127.0.0.1:18009  READY   up 5s     0      0
+lab/10.0.0.1:8009        READY   up 5s     0      0
 -- live: 2 peers; times are UTC --";
     assert_eq!(rendered(&mut renderer, &messages), expected);
     let line = rendered(&mut renderer, &[change(Some(peer_change(0, first, PeerStatus::Connected)), None)]);
@@ -263,16 +269,19 @@ fn renderer_for(columns: usize) -> Renderer {
 }
 
 #[test]
-fn a_narrow_terminal_cuts_the_reason_and_then_the_widest_column() {
+fn on_a_narrow_terminal_the_reason_goes_below_and_a_long_name_is_whole() {
     let mut renderer = renderer_for(80);
     rendered(&mut renderer, &state());
     let expected = "\
-08:31:02.114  127.0.0.1:18010  READY → CONNECTING      remote closed: connectio…
+08:31:02.114  127.0.0.1:18010  READY → CONNECTING
+  remote closed: connection reset by peer (os error 104)
 08:31:02.114  pool default     HEALTHY → DEGRADED      2 of 3 peers ready
 08:31:03.114  127.0.0.1:18010  CONNECTING              dialing
 08:31:04.114  127.0.0.1:18010  CONNECTED → READY       handshake complete
 08:31:02.114  pool default     DEGRADED → HEALTHY      3 of 3 peers ready
-08:31:05.114  [2001:db8:1234:5678:9abc:def0:1…  + added                 configu…";
+08:31:05.114  [2001:db8:1234:5678:9abc:def0:1234:5678]:8009
+                                                          + added
+  configured";
     assert_eq!(rendered(&mut renderer, &changes()), expected);
 }
 

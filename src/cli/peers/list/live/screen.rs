@@ -8,10 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{
-    super::{lines, total},
-    Known, View,
-};
+use super::{super::total, Known, View};
 use crate::{
     api::pb::{Peer, WatchPeerStatusResponse},
     cli::{
@@ -56,7 +53,7 @@ impl Screen {
     /// The list, as many lines of it as there is room for, and the sequences that put it over the last one.
     pub(super) fn text(&mut self, rows: usize, now: SystemTime) -> String {
         let shown = self.view.of(self.known.peers());
-        let mut table = lines(&shown, String::new(), self.style, now);
+        let mut table = self.view.lines(&shown, String::new(), self.style, now);
         table.pop();
         let mut end = total(self.known.peers());
         if let Some(trouble) = &self.trouble {

@@ -33,7 +33,7 @@ fn state() -> [WatchPeerStatusResponse; 3] {
     [attached(1, false), snapshot(1, vec![], peers), synced(1, 2)]
 }
 
-const ALL: View = View { not_ready: false, sort: Sort::Worst };
+const ALL: View = View { not_ready: false, sort: Sort::Worst, wide: false };
 
 fn lines_of(view: View, messages: &[WatchPeerStatusResponse]) -> String {
     let output = Shared::default();
@@ -48,8 +48,12 @@ fn lines_of(view: View, messages: &[WatchPeerStatusResponse]) -> String {
     };
     messages.iter().for_each(|message| lines.message(message).unwrap());
     let text = output.text();
-    // Ages are by the clock of this machine.
-    text.lines().map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" ") + "\n").collect()
+    // Ages and times are by the clock of this machine.
+    let time = |line: &str| line.split_whitespace().next().unwrap().to_owned();
+    assert!(text.lines().skip(1).all(|line| time(line).ends_with('Z')), "{text}");
+    text.lines()
+        .map(|line| line.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ") + "\n")
+        .collect()
 }
 
 #[test]

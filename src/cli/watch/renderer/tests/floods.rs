@@ -48,7 +48,7 @@ fn a_flood_of_one_peer_is_folded_and_does_not_hide_the_others() {
     assert_eq!(
         renderer.tick(later(11), false).join("\n"),
         "\
-08:31:10.114  127.0.0.1:18009  READY                   × 6 in 7s: remote closed: closed
+08:31:10.114  127.0.0.1:18009  READY                   flapped × 6 in 7s: remote closed: closed
 08:31:02.114  pool default     DEGRADED → HEALTHY      2 of 2 peers ready"
     );
     assert!(renderer.tick(later(12), true).is_empty(), "once");
@@ -60,7 +60,10 @@ fn what_ends_a_flood_comes_after_it_and_slow_changes_are_no_flood() {
     rendered(&mut renderer, &(0..5).flat_map(flap).collect::<Vec<_>>());
     let gone = peer(A, PeerStatus::Connecting, Reason::KeepaliveTimeout, "");
     let end = rendered(&mut renderer, &[change(Some(peer_change(5, gone, PeerStatus::Ready)), None)]);
-    assert!(end.starts_with("08:31:06.114") && end.contains("READY                   × 2 in"), "{end}");
+    assert!(
+        end.starts_with("08:31:06.114") && end.contains("READY                   flapped × 2 in"),
+        "{end}"
+    );
     assert!(end.ends_with("READY → CONNECTING      keepalive timeout"), "{end}");
 
     let mut renderer = Renderer::new(Style::default(), false);
