@@ -331,7 +331,7 @@ impl PeerFsm {
         let result = match answer.outcome {
             Ok(result) => result,
             Err(error) => {
-                let detail = format!("the peer answered send_identity with {error}");
+                let detail = format!("the peer sent {error}");
                 return self.fail(Reason::HandshakeRejected, &detail, now, actions);
             }
         };

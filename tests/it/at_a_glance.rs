@@ -56,7 +56,7 @@ async fn the_list_of_peers_alone_names_each_fault_and_its_cause() {
         (&flapping, "remote closed: "),
         (
             &rejecting,
-            "handshake rejected: the peer answered send_identity with ERROR: rejected by the simulation",
+            "handshake rejected: the peer sent ERROR: rejected by the simulation",
         ),
         (&silent, "handshake timeout: no answer to send_identity"),
         (&tls, "tls failed: "),

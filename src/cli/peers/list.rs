@@ -33,7 +33,7 @@ Examples:
   peerstatus peers list -o json | jq -r '[.name, .status, .lastFailure.detail] | @tsv'
 
 The worst comes first: peers that are not READY, the longest first, then those that were
-lost most often (FLAPS), then the others, and last the parked ones. HOW LONG is since
+lost most often (FLAPS), then the parked ones, and last the others. HOW LONG is since
 READY was lost, or since the peer was added if it never was READY; `up` is since it
 became READY. FLAPS and FAILURES count since the peer was added; with FLAPS is how long
 ago the last one was. A peer that is READY keeps its LAST FAILURE. A parked peer is not
@@ -73,7 +73,7 @@ struct View {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Sort {
-    /// Not READY (the longest first), flapping, READY, parked
+    /// Not READY (the longest first), lost at some time, parked, the others
     Worst,
     /// By pool and address
     Name,
@@ -143,8 +143,9 @@ fn badness(peer: &Peer) -> (u8, Option<(i64, i32)>, Reverse<u64>) {
     let since = peer.not_ready_since.map(|since| (since.seconds, since.nanos));
     match (peer.wanted, is_missing(peer)) {
         (_, true) => (0, since, Reverse(0)),
-        (true, false) => (1, None, Reverse(peer.flap_count)),
+        (true, false) if peer.flap_count > 0 => (1, None, Reverse(peer.flap_count)),
         (false, false) => (2, None, Reverse(0)),
+        (true, false) => (3, None, Reverse(0)),
     }
 }
 

@@ -59,8 +59,8 @@ PEER         STATUS        HOW LONG          FLAPS      FAILURES  LAST FAILURE
 leaf-4:8009  CONNECTING    not ready 3m 12s  0          14        connect failed: connection refused
 leaf-3:8009  CONNECTED     not ready 12s     0          0         none yet: no answer to send_identity so far
 leaf-2:8009  READY         up 3s             9, 2s ago  14        2s ago: remote closed: closed·
-leaf-1:8009  READY         up 1d 1h          0          0
 boot:8009    DISCONNECTED  parked            0          0         not in peer list: it lists leaf-1:8009
+leaf-1:8009  READY         up 1d 1h          0          0
 2 of 4 READY, 1 parked"
     );
 }

@@ -134,7 +134,7 @@ fn a_rejection_carries_the_peers_own_words() {
         (error("{}"), "an error without code and message"),
         (r#"{"id":["send_identity",1],"result":[{"error":"denied"}]}"#.into(), "denied and no message"),
     ] {
-        let detail = format!("the peer answered send_identity with {detail}");
+        let detail = format!("the peer sent {detail}");
         assert_eq!(failure(&frame), (Reason::HandshakeRejected, detail), "{frame}");
     }
 }

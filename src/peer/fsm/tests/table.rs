@@ -117,7 +117,7 @@ fn expected(state: In, fact: Fact) -> (&'static [&'static str], Next) {
         (_, Fact::OthersOnly) if connected => (&["identified, does not list itself"], Unchanged),
         (_, Fact::Rejection) if connected => (
             &[
-                "CONNECTING HANDSHAKE_REJECTED: the peer answered send_identity with EDOMAIN: no such domain",
+                "CONNECTING HANDSHAKE_REJECTED: the peer sent EDOMAIN: no such domain",
                 "disconnect",
             ],
             Pause,
