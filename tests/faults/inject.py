@@ -12,7 +12,7 @@ from network import SERVICE_IP, CommandFailed
 from plan import Fault
 from processes import Process
 from settings import GRPC_PORT
-from world import HERE, LIBFAKETIME, LOOK_S, World
+from world import CLOCK_CAN_STEP, HERE, LOOK_S, World
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ class Injector:
         self.world.limit_files(None)
 
     def begin_clock(self, fault: Fault) -> None:
-        if not LIBFAKETIME:
-            self.say("skipped: no libfaketime, and no namespace has a clock of its own")
+        if not CLOCK_CAN_STEP:
+            self.say("skipped: there is no libfaketime")
         self.world.set_clock(fault.variant)
 
     def end_clock(self, _fault: Fault) -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 # Far beyond what anything here takes: it ends a hang, it measures nothing.
 PATIENCE_S = 20
 
-# Not Popen's preexec_fn: that forks, and gRPC's handlers of forks may hang in the child.
-DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+
+def with_parent(signal_name: str) -> list[str]:
+    """The beginning of a command that gets this signal when its parent ends."""
+    # Not Popen's preexec_fn: with it Popen forks, and gRPC's handlers of forks may hang in the child.
+    return ["setpriv", "--pdeathsig", signal_name]
 
 
 class Process:
@@ -24,12 +27,11 @@ class Process:
         with stdout.open("ab") as out, stderr.open("ab") as err:
             self.child = subprocess.Popen(
                 # Both replace themselves, so that the child is the command.
-                [*DIES_WITH_PARENT, "ip", "netns", "exec", namespace, *command],
+                [*with_parent("KILL"), "ip", "netns", "exec", namespace, *command],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 # Ctrl-C in the terminal is for the runner, which ends its children in its own time.
                 start_new_session=True,
             )
-        self.is_stopped = False
 
     def is_running(self) -> bool:
         """Whether it has not ended."""
@@ -38,12 +40,10 @@ class Process:
     def stop(self) -> None:
         """Stops it, as a debugger does."""
         self.child.send_signal(signal.SIGSTOP)
-        self.is_stopped = True
 
     def resume(self) -> None:
         """Lets it run on."""
         self.child.send_signal(signal.SIGCONT)
-        self.is_stopped = False
 
     def kill(self) -> None:
         """Ends it as a crash would, and waits for that."""

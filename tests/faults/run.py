@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from network import CommandFailed, Network, ip, run
-from processes import DIES_WITH_PARENT
+from network import CommandFailed, ip, run
+from processes import with_parent
+from world import prefix_of, remove_leftovers
 
 # A run mostly waits. More at a time make each other slow, and then time out.
 JOBS = int(os.environ.get("FAULTS_JOBS") or 3)
@@ -28,11 +29,9 @@ def why_impossible() -> str | None:
     """Why no namespaces can be made here; `None` if they can."""
     if os.geteuid() != 0:
         return "not root"
-    probe = f"psf{os.getpid()}-probe"
+    probe = f"{prefix_of(os.getpid())}-probe"
     try:
         ip(f"netns add {probe}")
-        run("mount", "--bind", "/run/netns", "/run/netns")
-        run("umount", "/run/netns")
     except CommandFailed as error:
         return str(error)
     finally:
@@ -61,8 +60,8 @@ class Runner:
         while (waiting or self.running) and not self.is_ended:
             while waiting and len(self.running) < JOBS:
                 number = waiting.pop()
-                child = subprocess.Popen([*DIES_WITH_PARENT, sys.executable, str(HERE / "seed.py"), str(number)], start_new_session=True)
-                self.running[number] = (child, time.monotonic())
+                command = [*with_parent("TERM"), sys.executable, str(HERE / "seed.py"), str(number)]
+                self.running[number] = (subprocess.Popen(command, start_new_session=True), time.monotonic())
             self._look()
             time.sleep(LOOK_S)
 
@@ -74,6 +73,7 @@ class Runner:
                 child.wait(LONGEST_RUN_S)
             if child.poll() is not None:
                 del self.running[number]
+                remove_leftovers(child.pid)
                 if child.returncode != 0:
                     self.failed.append(number)
 
@@ -86,8 +86,9 @@ class Runner:
     def close(self) -> None:
         """Waits for those that run, and cleans up after those that could not do it themselves."""
         for child, _ in self.running.values():
+            child.terminate()  # again: one may have been begun while the signal came
             child.wait()
-            Network(f"psf{child.pid}").remove()
+            remove_leftovers(child.pid)
 
 
 def main() -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from mutations import undetected
 from network import CommandFailed
 from plan import plan
 from verdict import Convergence, violations
-from world import Failed, World
+from world import Failed, World, folder_of, remove_leftovers
 
 KEPT = Path(__file__).resolve().parents[2] / "target" / "faults"
 # So many violations are shown; the logs have all.
@@ -27,9 +27,14 @@ class Terminated(BaseException):
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    _ignore_signals()
+    raise Terminated
+
+
+def _ignore_signals() -> None:
+    """Has nothing interrupt the cleaning up."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    raise Terminated
 
 
 def run(number: int, folder: Path) -> list[str]:
@@ -46,30 +51,33 @@ def run(number: int, folder: Path) -> list[str]:
     world = World(chosen, folder)
     injector = Injector(world, say)
     found: list[str] = []
+    recovery_s = 0.0
     try:
         world.start()
         convergence = Convergence(world)
         convergence.wait_for_clients()
         injector.run()
-        lasted = time.monotonic()
+        last_fault = time.monotonic()
         convergence.wait()
-        say(f"converged {time.monotonic() - lasted:.1f} s after the last fault")
+        recovery_s = time.monotonic() - last_fault
         found = violations(world) or undetected(world.all_logs(), world.agreement)
     except (Failed, CommandFailed) as error:
         found = [*violations(world), str(error)]
     finally:
+        _ignore_signals()
         injector.close()
         world.close()
         journal.close()
-    _report(number, world, found, time.monotonic() - started)
+    times = f"recovered in {recovery_s:.1f} s, {time.monotonic() - started:.0f} s in all"
+    _report(number, world, found, times)
     return found
 
 
-def _report(number: int, world: World, found: list[str], seconds: float) -> None:
+def _report(number: int, world: World, found: list[str], times: str) -> None:
     listeners = [log.listener for log in world.all_logs()]
     numbers = (
         f"{len(listeners)} logs, {sum(one.messages for one in listeners)} messages, "
-        f"{sum(one.resumed for one in listeners)} resumed, {sum(one.resets for one in listeners)} resets, {seconds:.0f} s"
+        f"{sum(one.resumed for one in listeners)} resumed, {sum(one.resets for one in listeners)} resets, {times}"
     )
     print(f"seed {number} {'FAILED' if found else 'ok'}: {numbers}", flush=True)
     for violation in found[:SHOWN]:
@@ -91,13 +99,17 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _terminate)
     seed = int(sys.argv[1])
-    with tempfile.TemporaryDirectory(prefix="peerstatus-faults-") as name:
-        try:
-            found = run(seed, Path(name))
-        except Terminated:
-            return 130
+    try:
+        folder = folder_of(os.getpid())
+        folder.mkdir()
+        found = run(seed, folder)
         if found:
-            print(f"  the logs are in {keep(Path(name), seed, found)}; `make faults SEED={seed}` runs it again", flush=True)
+            print(f"  the logs are in {keep(folder, seed, found)}; `make faults SEED={seed}` runs it again", flush=True)
+    except Terminated:
+        return 130
+    finally:
+        _ignore_signals()
+        remove_leftovers(os.getpid())
     return 1 if found else 0
 
 

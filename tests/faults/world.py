@@ -6,7 +6,9 @@ import base64
 import json
 import os
 import resource
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +29,10 @@ HERE = Path(__file__).resolve().parent
 BINARY = os.environ.get("PEERSTATUS_BIN") or str(HERE.parents[1] / "target" / "release" / "peerstatus")
 GO_CLIENT = os.environ.get("WATCH_GO") or str(HERE.parents[1] / ".tools" / "bin" / "watch-go")
 LIBFAKETIME = os.environ.get("LIBFAKETIME", "")
-# Enough for the log of a run; what is left is what a fault fills.
+# Without it the clock is not stepped: a time namespace has no wall clock of its own.
+CLOCK_CAN_STEP = Path(LIBFAKETIME).is_file()
+# The folder of the service's log. Its size is enough for the log of a run; what is left is what a fault fills.
+DISK = "disk"
 DISK_SIZE = "8m"
 # How often conditions are looked at, and logs read.
 LOOK_S = 0.02
@@ -42,15 +47,14 @@ class World:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.folder = plan, folder
-        self.network = Network(f"psf{os.getpid()}")
+        self.network = Network(prefix_of(os.getpid()))
         self.agreement = Agreement()
-        self.disk, self.clock = folder / "disk", folder / "clock"
+        self.disk, self.clock = folder / DISK, folder / "clock"
         self.processes: dict[str, Process] = {}
         self.logs: dict[str, list[Log]] = {}
         self.finished_logs: list[Log] = []
         self.starts: dict[str, int] = {}
         self.channel: grpc.Channel | None = None
-        self.is_disk_mounted = False
         # Killed by a fault and not yet started again.
         self.dead: set[str] = set()
 
@@ -59,7 +63,6 @@ class World:
         self.network.build()
         self.disk.mkdir()
         run("mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "tmpfs", str(self.disk))
-        self.is_disk_mounted = True
         self.set_clock("+0")
         self.certificates = Certificates(self.folder)
         self.configuration = Configuration(self.folder, self.plan.history, self.certificates)
@@ -74,17 +77,15 @@ class World:
             self.start_client(name)
 
     def close(self) -> None:
-        """Ends all processes and removes the network."""
+        """Ends all processes."""
         for process in self.processes.values():
             process.kill()
         if self.channel:
             self.channel.close()
-        if self.is_disk_mounted:
+        log = self.disk / "service.stderr"
+        if log.exists():
             # The log outlives the disk.
-            (self.folder / "service.stderr").write_bytes((self.disk / "service.stderr").read_bytes())
-            run("umount", str(self.disk))
-            self.is_disk_mounted = False
-        self.network.remove()
+            shutil.copyfile(log, self.folder / log.name)
 
     def start_named(self, name: str) -> None:
         """Starts what a fault has killed."""
@@ -99,7 +100,7 @@ class World:
     def start_service(self) -> None:
         """Starts the service, and waits until it serves; its log goes to the small disk."""
         command = [BINARY, "serve", "--config", str(self.configuration.file)]
-        if LIBFAKETIME and any(fault.kind == "clock" for fault in self.plan.faults):
+        if CLOCK_CAN_STEP and any(fault.kind == "clock" for fault in self.plan.faults):
             command = ["env", f"LD_PRELOAD={LIBFAKETIME}", f"FAKETIME_TIMESTAMP_FILE={self.clock}", "FAKETIME_NO_CACHE=1",
                        "FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1", *command]
         stderr = self.disk / "service.stderr"
@@ -211,6 +212,25 @@ class World:
         """Processes that ended by themselves."""
         ended = [p for name, p in self.processes.items() if name not in self.dead and not p.is_running()]
         return [f"{process.name} ended by itself, with {process.child.returncode}" for process in ended]
+
+
+def prefix_of(pid: int) -> str:
+    """The prefix of everything that a runner makes on the machine."""
+    return f"peerstatus-faults-{pid}"
+
+
+def folder_of(pid: int) -> Path:
+    """The folder of a runner."""
+    return Path(tempfile.gettempdir(), prefix_of(pid))
+
+
+def remove_leftovers(pid: int) -> None:
+    """Removes the network and the folder of a runner whose processes have ended."""
+    Network(prefix_of(pid)).remove()
+    disk = folder_of(pid) / DISK
+    if disk.is_mount():
+        run("umount", str(disk))
+    shutil.rmtree(folder_of(pid), ignore_errors=True)
 
 
 def _spec(file: Path, watch: WatchPlan) -> dict[str, object]:
