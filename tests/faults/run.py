@@ -6,6 +6,7 @@ The exit code is 1 if a seed failed. Without root or without iproute2 nothing is
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,9 @@ def why_impossible() -> str | None:
     """Why no namespaces can be made here; `None` if they can."""
     if os.geteuid() != 0:
         return "not root"
+    missing = [program for program in ("ip", "setpriv", "openssl", "mount") if not shutil.which(program)]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
     probe = f"{prefix_of(os.getpid())}-probe"
     try:
         ip(f"netns add {probe}")

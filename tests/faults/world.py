@@ -229,7 +229,7 @@ def remove_leftovers(pid: int) -> None:
     Network(prefix_of(pid)).remove()
     disk = folder_of(pid) / DISK
     if disk.is_mount():
-        run("umount", str(disk))
+        run("umount", "--lazy", str(disk))
     shutil.rmtree(folder_of(pid), ignore_errors=True)
 
 
