@@ -66,6 +66,18 @@ class Injector:
     def end_kill(self, fault: Fault) -> None:
         self.world.start_named(fault.target)
 
+    def begin_restart(self, _fault: Fault) -> None:
+        self.world.terminate_service()
+
+    def end_restart(self, fault: Fault) -> None:
+        self.world.start_named(fault.target)
+
+    def begin_add_peer(self, fault: Fault) -> None:
+        self.world.add_peer(fault.target)
+
+    def end_add_peer(self, fault: Fault) -> None:
+        self.world.remove_peer(fault.target)
+
     def begin_stop(self, fault: Fault) -> None:
         self.world.processes[fault.target].stop()
 

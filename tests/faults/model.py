@@ -15,6 +15,10 @@ Json = dict[str, Any]
 DOWN, DEGRADED, HEALTHY = "POOL_HEALTH_DOWN", "POOL_HEALTH_DEGRADED", "POOL_HEALTH_HEALTHY"
 READY = "PEER_STATUS_READY"
 UNWANTED = ("PEER_STATUS_CLOSING", "PEER_STATUS_DISCONNECTED")
+# How a stream may end, or an attempt to open one. NOT_FOUND: the service was restarted after CreateListener. ABORTED: the client's
+# next stream took the listener over. DEADLINE_EXCEEDED: CreateListener took too long.
+DEADLINE_EXCEEDED, NOT_FOUND, ABORTED, OUT_OF_RANGE, UNAVAILABLE = 4, 5, 10, 11, 14
+ENDS = (DEADLINE_EXCEEDED, NOT_FOUND, ABORTED, OUT_OF_RANGE, UNAVAILABLE)
 # The first violations say most; those after them are often their consequences.
 MOST_VIOLATIONS = 20
 
@@ -91,7 +95,7 @@ class Listener:
     cursor: tuple[str, int] | None = None
     asked: tuple[str, int] | None = None
     says_what_it_asks: bool = False
-    # none, attached-reset, attached-snapshot, snapshot, replay, live
+    # none, attached-reset, attached-snapshot, snapshot, replay, live, drained
     phase: str = "none"
     step: tuple[str, str] | None = None
     messages: int = 0
@@ -111,14 +115,23 @@ class Listener:
             self.asked = (str(ask["epoch"]), int(ask["revision"])) if ask else None
             return
         if "lost" in message:
+            self._lost(message)
             return
         self.messages += 1
+        if self.phase == "drained" and "attached" not in message:
+            self.violation("a message after draining")
         self._user_data(message)
         for event in ("attached", "snapshot", "synced", "change", "reset", "heartbeat", "draining"):
             if event in message:
                 getattr(self, f"_{event}")(message, message[event])
                 return
         self.violation(f"an unknown message: {message}")
+
+    def _lost(self, end: Json) -> None:
+        """The end of a stream, or of an attempt to open one."""
+        code = end["lost"]
+        if code not in ENDS or (code == OUT_OF_RANGE and not self.fails_on_gap):
+            self.violation(f"the stream ended with code {code}: {end['why']}")
 
     def _user_data(self, message: Json) -> None:
         has_it = "attached" in message or "change" in message
@@ -194,6 +207,7 @@ class Listener:
 
     def _draining(self, _message: Json, draining: Json) -> None:
         self._position("draining", draining)
+        self.phase = "drained"
 
     def _position(self, what: str, event: Json) -> None:
         """A message with a cursor: everything up to there was delivered."""

@@ -27,6 +27,8 @@ ATTEMPTS = 20
 
 POOLS = ("default", "pod-2")
 ANYCAST = "10.78.0.9"
+# Nobody has it.
+NOWHERE = "10.78.0.200"
 PORT = 8009
 
 
@@ -205,6 +207,10 @@ def _stop(rng: random.Random) -> Fault:
     return _process(rng, "stop")
 
 
+def _restart(rng: random.Random) -> Fault:
+    return Fault(*_times(rng), "restart", "service", needs=frozenset({"service", "files"}))
+
+
 def _site(rng: random.Random) -> str:
     return rng.choice([f"peers-{n}" for n in range(PEER_SITES)] + [f"clients-{n}" for n in range(CLIENT_SITES)])
 
@@ -262,7 +268,13 @@ def _reset_peers(rng: random.Random) -> Fault:
     return Fault(begin, begin, "reset-peers", rng.choice(POOLS), variant)
 
 
+def _add_peer(rng: random.Random) -> Fault:
+    # The service must answer when the peer is removed again.
+    return Fault(*_times(rng), "add-peer", rng.choice(POOLS), needs=frozenset({"service"}))
+
+
 # Listed twice: likelier.
 KINDS: list[Callable[[random.Random], Fault]] = [
-    _kill, _kill, _stop, _stop, _link, _link, _reset, _reset, _disk, _open_files, _clock, _reload, _certificates, _flood, _reset_peers,
+    _kill, _kill, _stop, _stop, _link, _link, _reset, _reset, _restart, _disk, _open_files, _clock, _reload, _certificates, _flood,
+    _reset_peers, _add_peer,
 ]

@@ -80,6 +80,8 @@ class Runner:
                 remove_leftovers(child.pid)
                 if child.returncode != 0:
                     self.failed.append(number)
+                if child.returncode not in (0, 1):
+                    print(f"seed {number} FAILED: its process ended with {child.returncode}", flush=True)
 
     def end(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Has no more seeds begun, and those that run cleaned up."""

@@ -16,6 +16,7 @@ SERVER = """
 [server]
 listen = "0.0.0.0:{port}"
 admin = "off"
+drain_timeout = "1s"
 [server.socket]
 path = "{socket}"
 [server.tls]

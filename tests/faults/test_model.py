@@ -160,6 +160,15 @@ class ModelTest(unittest.TestCase):
     def test_a_change_from_a_status_that_was_another_is_found(self) -> None:
         self.assert_finds("it was PEER_STATUS_CONNECTING according to", [*BEGIN, change(6, "a", CONNECTING, READY)])
 
+    def test_a_message_after_draining_is_found(self) -> None:
+        draining = {"revision": "5", "draining": {"cursor": {"epoch": EPOCH, "revision": "5"}}}
+        self.assert_good([*BEGIN, draining, {"lost": 14, "why": ""}, attached(5, resumed=True), synced(5)])
+        self.assert_finds("a message after draining", [*BEGIN, draining, LOSS])
+
+    def test_a_stream_that_ends_otherwise_than_documented_is_found(self) -> None:
+        self.assert_finds("the stream ended with code 0", [*BEGIN, {"lost": 0, "why": "the end of the stream"}])
+        self.assert_finds("the stream ended with code 11", [*BEGIN, {"lost": 11, "why": "only with GAP_POLICY_FAIL"}])
+
     def test_user_data_of_somebody_else_is_found(self) -> None:
         self.assert_finds("user_data", [{**attached(5), "userData": "eA=="}])
 

@@ -16,7 +16,7 @@ class PlanTest(unittest.TestCase):
         for seed in MANY:
             self.assertEqual(plan(seed), plan(seed))
         # From another process and another day.
-        self.assertEqual(str(plan(17).faults[0]), "0.1-0.1s reset-peers default RESET_SCOPE_LEARNED")
+        self.assertEqual(str(plan(17).faults[0]), "0.1-2.4s certificates mismatched")
 
     def test_seeds_choose_differently(self) -> None:
         self.assertEqual(len({plan(seed).faults for seed in MANY}), len(MANY))

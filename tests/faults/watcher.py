@@ -1,7 +1,7 @@
 """A Python client for the runner: each watch writes every message that it gets, unchanged, to a file of its own.
 
 Its argument is JSON: `server`, `ca`, and `watches` with `log`, `filter`, `user_data`, `listener` and `gap_policy`. Before each
-stream a watch writes what it asks for, `{"ask": cursor or null}`, and at its end `{"lost": why}`.
+stream a watch writes what it asks for, `{"ask": cursor or null}`, and at its end `{"lost": code of gRPC, "why": text}`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ class Watch:
         while True:
             try:
                 self.stream()
+                self.write({"lost": 0, "why": "the end of the stream"})
             except grpc.RpcError as error:
-                self.write({"lost": f"{error.code().name}: {error.details()}"})
+                self.write({"lost": error.code().value[0], "why": error.details()})
                 if error.code() == grpc.StatusCode.OUT_OF_RANGE:
                     self.cursor = None
             time.sleep(random.uniform(0.05, LONGEST_PAUSE_S))

@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -21,7 +22,7 @@ from certificates import Certificates
 from logs import Log
 from model import Agreement, Listener
 from network import SERVICE_IP, Network, run
-from plan import CLIENT_SITES, PEER_SITES, Plan, View, WatchPlan
+from plan import CLIENT_SITES, NOWHERE, PEER_SITES, PORT, Plan, View, WatchPlan
 from processes import PATIENCE_S, Process
 from settings import GRPC_PORT, Configuration, scenario
 
@@ -175,6 +176,23 @@ class World:
             self.pools.ResetPeers(request, timeout=1)
         except grpc.RpcError:
             pass  # another fault keeps it from answering
+
+    def add_peer(self, pool: str) -> None:
+        """Adds a peer that is nowhere."""
+        self.pools.AddPeer(pool_api.AddPeerRequest(parent=f"pools/{pool}", host=NOWHERE, port=PORT), timeout=PATIENCE_S)
+
+    def remove_peer(self, pool: str) -> None:
+        """Removes it."""
+        self.pools.RemovePeer(pool_api.RemovePeerRequest(name=f"pools/{pool}/peers/{NOWHERE}:{PORT}"), timeout=PATIENCE_S)
+
+    def terminate_service(self) -> None:
+        """Stops the service in order, as systemd does."""
+        self.dead.add("service")
+        process = self.processes["service"]
+        process.child.send_signal(signal.SIGTERM)
+        self.wait_until("the service to stop", lambda: not process.is_running())
+        if process.child.returncode != 0:
+            raise Failed(f"the service ended with {process.child.returncode} after SIGTERM")
 
     def _start_and_wait(self, name: str, command: list[str], stderr: Path) -> None:
         """Starts a process, and waits until it says that it is ready."""

@@ -5,7 +5,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"log"
 	"math/rand/v2"
 	"os"
@@ -60,8 +62,8 @@ func (w *watch) write(line []byte) {
 	}
 }
 
-func (w *watch) writeValue(key string, value any) {
-	line, err := json.Marshal(map[string]any{key: value})
+func (w *watch) writeValue(value map[string]any) {
+	line, err := json.Marshal(value)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -72,8 +74,12 @@ func (w *watch) writeValue(key string, value any) {
 func (w *watch) run() {
 	for {
 		err := w.stream(context.Background())
-		w.writeValue("lost", fmt.Sprint(err))
-		if status.Code(err) == codes.OutOfRange {
+		code := status.Code(err)
+		if errors.Is(err, io.EOF) {
+			code = codes.OK
+		}
+		w.writeValue(map[string]any{"lost": code, "why": fmt.Sprint(err)})
+		if code == codes.OutOfRange {
 			w.cursor = nil
 		}
 		time.Sleep(50*time.Millisecond + rand.N(longestPause))
@@ -97,7 +103,7 @@ func (w *watch) stream(ctx context.Context) error {
 	if w.cursor != nil {
 		ask = map[string]string{"epoch": fmt.Sprint(w.cursor.Epoch), "revision": fmt.Sprint(w.cursor.Revision)}
 	}
-	w.writeValue("ask", ask)
+	w.writeValue(map[string]any{"ask": ask})
 	stream, err := w.stub.WatchPeerStatus(ctx, request)
 	for err == nil {
 		var message *pb.WatchPeerStatusResponse
