@@ -25,9 +25,10 @@ class Action:
 
 
 def actions(faults: tuple[Fault, ...]) -> list[Action]:
-    """Beginnings and ends by time; an end comes before a beginning at the same time."""
-    both = [Action(fault.begin, True, fault) for fault in faults] + [Action(fault.end, False, fault) for fault in faults]
-    return sorted(both, key=lambda action: (action.at_ms, action.is_begin if action.fault.begin != action.fault.end else 1))
+    """Beginnings and ends by time; an end comes before a beginning at the same time. Some faults have no end."""
+    both = [Action(fault.begin, True, fault) for fault in faults]
+    both += [Action(fault.end, False, fault) for fault in faults if fault.end > fault.begin]
+    return sorted(both, key=lambda action: (action.at_ms, action.is_begin))
 
 
 class Injector:
@@ -99,9 +100,6 @@ class Injector:
     def begin_reset(self, fault: Fault) -> None:
         self.world.network.reset(fault.target)
 
-    def end_reset(self, _fault: Fault) -> None:
-        """It has no end."""
-
     def begin_slow(self, fault: Fault) -> None:
         self.world.network.slow(fault.target, fault.variant)
 
@@ -165,5 +163,3 @@ class Injector:
 
     def begin_reset_peers(self, fault: Fault) -> None:
         self.world.reset_peers(fault.target, fault.variant)
-
-    end_reset_peers = end_reset

@@ -269,8 +269,8 @@ def _reset_peers(rng: random.Random) -> Fault:
 
 
 def _add_peer(rng: random.Random) -> Fault:
-    # The service must answer when the peer is removed again.
-    return Fault(*_times(rng), "add-peer", rng.choice(POOLS), needs=frozenset({"service"}))
+    # The service must answer, also when the peer is removed again.
+    return Fault(*_times(rng), "add-peer", rng.choice(POOLS), needs=frozenset({"service", "open files"}))
 
 
 # Listed twice: likelier.

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from types import FrameType
 
+import grpc
+
 from inject import Injector
 from mutations import undetected
 from network import CommandFailed
@@ -61,7 +63,7 @@ def run(number: int, folder: Path) -> list[str]:
         convergence.wait()
         recovery_s = time.monotonic() - last_fault
         found = violations(world) or undetected(world.all_logs(), world.agreement)
-    except (Failed, CommandFailed) as error:
+    except (Failed, CommandFailed, grpc.RpcError) as error:
         found = [*violations(world), str(error)]
     finally:
         _ignore_signals()

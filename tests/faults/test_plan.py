@@ -22,11 +22,11 @@ class PlanTest(unittest.TestCase):
         self.assertEqual(len({plan(seed).faults for seed in MANY}), len(MANY))
 
     def test_every_kind_of_fault_is_chosen_and_known(self) -> None:
-        kinds = {fault.kind for seed in MANY for fault in plan(seed).faults}
-        self.assertGreaterEqual(len(kinds), len(set(KINDS)))
-        for kind in kinds:
-            for end in ("begin", "end"):
-                self.assertTrue(hasattr(Injector, f"{end}_{kind.replace('-', '_')}"), kind)
+        chosen = [action for seed in MANY for action in actions(plan(seed).faults)]
+        self.assertGreaterEqual(len({action.fault.kind for action in chosen}), len(set(KINDS)))
+        for action in chosen:
+            name = f"{'begin' if action.is_begin else 'end'}_{action.fault.kind.replace('-', '_')}"
+            self.assertTrue(hasattr(Injector, name), name)
 
     def test_faults_that_need_the_same_thing_follow_each_other(self) -> None:
         for seed in MANY:

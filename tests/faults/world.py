@@ -179,11 +179,13 @@ class World:
 
     def add_peer(self, pool: str) -> None:
         """Adds a peer that is nowhere."""
-        self.pools.AddPeer(pool_api.AddPeerRequest(parent=f"pools/{pool}", host=NOWHERE, port=PORT), timeout=PATIENCE_S)
+        request = pool_api.AddPeerRequest(parent=f"pools/{pool}", host=NOWHERE, port=PORT)
+        self.pools.AddPeer(request, timeout=PATIENCE_S, wait_for_ready=True)
 
     def remove_peer(self, pool: str) -> None:
         """Removes it."""
-        self.pools.RemovePeer(pool_api.RemovePeerRequest(name=f"pools/{pool}/peers/{NOWHERE}:{PORT}"), timeout=PATIENCE_S)
+        request = pool_api.RemovePeerRequest(name=f"pools/{pool}/peers/{NOWHERE}:{PORT}")
+        self.pools.RemovePeer(request, timeout=PATIENCE_S, wait_for_ready=True)
 
     def terminate_service(self) -> None:
         """Stops the service in order, as systemd does."""
