@@ -97,6 +97,7 @@ class Listener:
     says_what_it_asks: bool = False
     # none, attached-reset, attached-snapshot, snapshot, replay, live, drained
     phase: str = "none"
+    is_new_epoch: bool = False
     step: tuple[str, str] | None = None
     messages: int = 0
     resumed: int = 0
@@ -153,11 +154,13 @@ class Listener:
         else:
             self.phase = "attached-snapshot" if asked is None else "attached-reset"
             self.cursor = None
-        self.previous_epoch, self.epoch, self.last = self.epoch, epoch, revision
+        # Of the cursor, not of the last stream: that may have been lost before it told the client to forget.
+        self.is_new_epoch = asked is not None and asked[0] != epoch
+        self.epoch, self.last = epoch, revision
 
     def _reset(self, _message: Json, reset: Json) -> None:
         self.resets += 1
-        is_new_epoch = self.phase == "attached-reset" and self.previous_epoch != self.epoch
+        is_new_epoch = self.phase == "attached-reset" and self.is_new_epoch
         if self.phase not in ("attached-reset", "live", "replay"):
             self.violation(f"reset in phase {self.phase}")
         if is_new_epoch != (reset.get("reason") == "RESET_REASON_EPOCH_CHANGED"):

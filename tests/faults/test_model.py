@@ -157,6 +157,12 @@ class ModelTest(unittest.TestCase):
         again = [attached(9, epoch=OTHER_EPOCH), reset("EPOCH_CHANGED"), snapshot(9), synced(9, epoch=OTHER_EPOCH)]
         self.assert_good([*BEGIN, *again])
 
+    def test_a_new_epoch_may_be_told_twice(self) -> None:
+        asks = {"ask": {"epoch": EPOCH, "revision": "5"}}
+        first = [asks, attached(9, epoch=OTHER_EPOCH), {"lost": 14, "why": "before the reset"}]
+        again = [asks, attached(9, epoch=OTHER_EPOCH), reset("EPOCH_CHANGED"), snapshot(9), synced(9, epoch=OTHER_EPOCH)]
+        self.assert_good([{"ask": None}, *BEGIN, *first, *again])
+
     def test_a_change_from_a_status_that_was_another_is_found(self) -> None:
         self.assert_finds("it was PEER_STATUS_CONNECTING according to", [*BEGIN, change(6, "a", CONNECTING, READY)])
 
