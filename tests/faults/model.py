@@ -72,6 +72,13 @@ class Agreement:
             )
 
 
+    def saw_change(self, who: str, epoch: str, revision: int, change: Json) -> None:
+        """Notes a change: its parts, which a filter may leave out."""
+        for part in ("peer", "health"):
+            if change.get(part):
+                self.saw(who, epoch, revision, part, _content(change[part]))
+
+
 @dataclass
 class Listener:
     """Folds the messages of one client into a state, and notes what they violate.
@@ -88,6 +95,8 @@ class Listener:
     peers: dict[str, Json] = field(default_factory=dict)
     pools: dict[str, str] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
+    # Its name in the API.
+    resource: str = ""
     epoch: str = ""
     # The revision that the next change must name as the one before it.
     last: int = 0
@@ -141,6 +150,7 @@ class Listener:
 
     def _attached(self, _message: Json, attached: Json) -> None:
         epoch, revision = _cursor(attached)
+        self.resource = attached.get("listener", {}).get("name", "")
         asked = self.asked if self.says_what_it_asks else self.cursor
         if attached.get("resumed"):
             self.resumed += 1
@@ -236,6 +246,7 @@ class Listener:
         if self.cursor is not None:
             self.cursor = (self.epoch, revision)
         peer, health = change.get("peer"), change.get("health")
+        self.agreement.saw_change(self.name, self.epoch, revision, change)
         if not peer and not health:
             self.violation(f"an empty change at revision {revision}")
         if peer:
@@ -262,7 +273,6 @@ class Listener:
             self.peers.pop(peer["name"], None)
         else:
             self.peers[peer["name"]] = peer
-        self.agreement.saw(self.name, self.epoch, revision, "peer", _content(change))
 
     def _health(self, revision: int, change: Json, peer: Json | None) -> None:
         pool, health = change["pool"], change.get("health")
@@ -278,7 +288,6 @@ class Listener:
                 self.violation(f"{pool} at revision {revision}: {ready} of {wanted}, but the peers are {self._counts(pool)}")
             if not peer or peer["peer"]["name"] != change.get("cause"):
                 self.violation(f"{pool} at revision {revision}: caused by {change.get('cause')}, which did not change")
-        self.agreement.saw(self.name, self.epoch, revision, "health", _content(change))
 
     def _wanted(self, peer: Json) -> None:
         if bool(peer.get("wanted")) != (peer.get("status") not in UNWANTED):

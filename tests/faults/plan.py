@@ -22,6 +22,8 @@ WATCHES_OF_PROCESS = 5
 # Faults begin within this time, and the last of them ends a little later.
 FAULTS_BEGIN_WITHIN_MS = 6_000
 FEWEST_FAULTS, MOST_FAULTS = 8, 14
+# Longer than the keepalive of peers.
+LONG_MS = 5_000
 # How often to look for a place in the plan where a fault does not collide with another one.
 ATTEMPTS = 20
 
@@ -185,7 +187,7 @@ def _times(rng: random.Random, longest: int = 3_000) -> tuple[int, int]:
 
 
 def _process(rng: random.Random, kind: str) -> Fault:
-    begin, end = _times(rng)
+    begin, end = _times(rng, LONG_MS)
     place = rng.choice(["service", "peers", "client"])
     if place == "service":
         # A service that starts reads its files, which another fault must not have spoilt.
@@ -221,7 +223,7 @@ def _reset(rng: random.Random) -> Fault:
 
 
 def _link(rng: random.Random) -> Fault:
-    begin, end = _times(rng)
+    begin, end = _times(rng, LONG_MS)
     site = _site(rng)
     kind, variants = rng.choice([
         ("cut", ["at-site", "at-service"]),

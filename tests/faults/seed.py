@@ -16,7 +16,7 @@ from inject import Injector
 from mutations import undetected
 from network import CommandFailed
 from plan import plan
-from verdict import Convergence, violations
+from verdict import Convergence, compare_history, violations
 from world import Failed, World, folder_of, remove_leftovers
 
 KEPT = Path(__file__).resolve().parents[2] / "target" / "faults"
@@ -62,6 +62,7 @@ def run(number: int, folder: Path) -> list[str]:
         last_fault = time.monotonic()
         convergence.wait()
         recovery_s = time.monotonic() - last_fault
+        compare_history(world)
         found = violations(world) or undetected(world.all_logs(), world.agreement)
     except (Failed, CommandFailed, grpc.RpcError) as error:
         found = [*violations(world), str(error)]

@@ -7,11 +7,13 @@ from fnmatch import fnmatchcase
 
 import grpc
 from google.protobuf import json_format
+from google.protobuf.message import Message
+from opflex.peerstatus.v1 import peer_status_service_pb2 as status_api
 from opflex.peerstatus.v1 import pool_service_pb2 as pool_api
 
 from model import READY, Json, Listener, core
 from plan import ANYCAST, POOLS, PORT, hosts_of_pool
-from world import Failed, World
+from world import Failed, TimedOut, World
 
 # Long enough for the slowest recovery: a client whose connection broke in silence finds out by its keepalive (30 s in
 # `peerstatus watch`), or when TCP gives up, and its next attempt may come 5 s later. On a busy machine all of it takes longer.
@@ -33,7 +35,7 @@ class Convergence:
     def _wait(self, condition: Callable[[], bool]) -> None:
         try:
             self.world.wait_until("convergence", condition, CONVERGENCE_S)
-        except Failed:
+        except TimedOut:
             raise Failed(f"no convergence within {CONVERGENCE_S} s: {self.missing}") from None
 
     def wait_for_clients(self) -> None:
@@ -53,12 +55,22 @@ class Convergence:
             raise Failed("; ".join(ended))
         try:
             answer = self.world.pools.ListPeers(pool_api.ListPeersRequest(), timeout=CALL_TIMEOUT_S)
+            peers = [_json(peer) for peer in answer.peers]
+            self.missing = _unready(peers) or self._behind(str(answer.cursor.epoch), peers) or self._lag()
         except grpc.RpcError as error:
-            self.missing = f"ListPeers: {error.code().name}: {error.details()}"
-            return False
-        peers = [json_format.MessageToDict(peer, always_print_fields_with_no_presence=True) for peer in answer.peers]
-        self.missing = _unready(peers) or self._behind(str(answer.cursor.epoch), peers)
+            self.missing = f"the service: {error.code().name}: {error.details()}"
         return not self.missing
+
+    def _lag(self) -> str:
+        """What the service says about the listeners of the clients, if it is not that all of them have everything."""
+        answer = self.world.listeners.ListListeners(status_api.ListListenersRequest(), timeout=CALL_TIMEOUT_S)
+        known = {listener.name: listener for listener in answer.listeners}
+        for logs in self.world.logs.values():
+            for name in (log.listener.resource for log in logs):
+                state = known.get(name)
+                if state is None or state.state != status_api.LISTENER_STATE_ATTACHED or state.lag:
+                    return f"{name} in ListListeners: {state}"
+        return ""
 
     def _behind(self, epoch: str, peers: list[Json]) -> str:
         for logs in self.world.logs.values():
@@ -67,6 +79,24 @@ class Convergence:
                 if difference:
                     return f"{log.listener.name}: {difference}"
         return ""
+
+
+def _json(message: Message) -> Json:
+    value: Json = json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    return value
+
+
+def compare_history(world: World) -> None:
+    """Has the agreement also contain what ListTransitions says about the present epoch."""
+    epoch = str(world.pools.ListPeers(pool_api.ListPeersRequest(), timeout=CALL_TIMEOUT_S).cursor.epoch)
+    request = pool_api.ListTransitionsRequest()
+    while True:
+        answer = world.pools.ListTransitions(request, timeout=CALL_TIMEOUT_S)
+        for transition in answer.transitions:
+            world.agreement.saw_change("ListTransitions", epoch, transition.revision, _json(transition.change))
+        request.page_token = answer.next_page_token
+        if not request.page_token:
+            return
 
 
 def expected() -> dict[str, str]:

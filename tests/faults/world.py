@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+from opflex.peerstatus.v1 import peer_status_service_pb2_grpc as status_rpc
 from opflex.peerstatus.v1 import pool_service_pb2 as pool_api
 from opflex.peerstatus.v1 import pool_service_pb2_grpc as pool_rpc
 
@@ -41,6 +42,10 @@ LOOK_S = 0.02
 
 class Failed(Exception):
     """The run cannot go on."""
+
+
+class TimedOut(Failed):
+    """A condition did not come to hold."""
 
 
 class World:
@@ -74,6 +79,7 @@ class World:
         backoff = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")]
         self.channel = grpc.insecure_channel(address, [("grpc.default_authority", "localhost"), *backoff])
         self.pools = pool_rpc.PoolServiceStub(self.channel)
+        self.listeners = status_rpc.PeerStatusServiceStub(self.channel)
         for name in self.plan.watches:
             self.start_client(name)
 
@@ -214,7 +220,7 @@ class World:
         deadline = time.monotonic() + patience_s
         while not condition():
             if time.monotonic() > deadline:
-                raise Failed(f"waited {patience_s} s in vain for {what}")
+                raise TimedOut(f"waited {patience_s} s in vain for {what}")
             self.read_logs()
             time.sleep(LOOK_S)
 
