@@ -242,6 +242,8 @@ class Listener:
             self.violation(f"a duplicate: revision {revision} after {self.last}")
         if previous != self.last:
             self.violation(f"a gap: revision {revision} follows {previous}, but the client had {self.last}")
+        if self.view.is_everything() and revision > self.last + 1:
+            self.violation(f"a gap: revision {revision} after {self.last}, without a filter")
         self.last = revision
         if self.cursor is not None:
             self.cursor = (self.epoch, revision)

@@ -64,7 +64,9 @@ def run(number: int, folder: Path) -> list[str]:
         recovery_s = time.monotonic() - last_fault
         compare_history(world)
         found = violations(world) or undetected(world.all_logs(), world.agreement)
-    except (Failed, CommandFailed, grpc.RpcError) as error:
+    except grpc.RpcError as error:
+        found = [*violations(world), f"a call of the runner: {error.code().name}: {error.details()}"]
+    except (Failed, CommandFailed) as error:
         found = [*violations(world), str(error)]
     finally:
         _ignore_signals()

@@ -92,6 +92,10 @@ class ModelTest(unittest.TestCase):
     def test_a_gap_is_found(self) -> None:
         self.assert_finds("a gap: revision 7 follows 6, but the client had 5", [*BEGIN, CLOSE])
 
+    def test_a_gap_that_the_service_does_not_know_of_is_found(self) -> None:
+        silent = {**CLOSE, "previousRevision": "5"}
+        self.assert_finds("a gap: revision 7 after 5, without a filter", [*BEGIN, silent])
+
     def test_a_change_that_comes_twice_is_found(self) -> None:
         self.assert_finds("a duplicate: revision 6", [*BEGIN, LOSS, LOSS])
 
