@@ -146,5 +146,6 @@ def violations(world: World) -> list[str]:
     found += world.agreement.violations
     complaints = {complaint for log in world.all_logs() for complaint in log.complaints()}
     found += sorted(complaints)
-    log = (world.disk / "service.stderr").read_text(errors="replace")
-    return found + [f"the service: {line}" for line in log.splitlines() if "panicked at" in line]
+    log = world.disk / "service.stderr"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return found + [f"the service: {line}" for line in lines if "panicked at" in line]
