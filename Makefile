@@ -46,7 +46,7 @@ override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
-    load-test proxy-test web-test helm-test helm-snapshots alert-series image-root image image-archive sbom image-test fmt lint deny \
+    load-test proxy-test web-test helm-test helm-snapshots alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
@@ -58,7 +58,7 @@ build: | need-cargo ## Build the release binary, target/release/peerstatus
 	@echo '==> Building the release binary'
 	@$(CARGO) build --release --locked
 
-STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test helm-test image-test
+STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test faults-test helm-test image-test
 
 test: need-cargo need-go need-npm need-python ## Run every test there is
 	@MAKE='$(MAKE)' tools/test.sh $(STAGES)
@@ -116,6 +116,25 @@ proxy-test: release-binary load-go $(PY_GEN) $(STAMPS)/caddy $(STAMPS)/envoy $(S
 web-test: release-binary $(PY_GEN) $(STAMPS)/buf ## Run gRPC-Web clients
 	@echo '==> Running gRPC-Web clients'
 	@cd tests/interop/web && BUF=$(BIN)/buf $(IN_LOAD) -m unittest -v
+
+# The service, twenty peers and fifty clients under faults that a seed chooses: SEED=17 or SEEDS=1-500, FAULTS_JOBS=3 at a time.
+FAULTS      := tests/faults
+FAULT_SEEDS := $(or $(SEED),$(SEEDS),1-100)
+IN_FAULTS   := PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 WATCH_GO=$(BIN)/watch-go \
+    LIBFAKETIME=$(TOOLS)/libfaketime/libfaketime.so $(BIN)/python
+FAULT_TOOLS := release-binary watch-go iproute2 $(PY_GEN) $(STAMPS)/libfaketime
+
+watch-go: $(GO_GEN) | need-go
+	@cd $(GOLANG) && $(GO) build -o $(BIN)/watch-go ./watch
+
+faults-test: $(FAULT_TOOLS) ## Test the runner of faults, and run its first ten seeds
+	@echo '==> Testing the model of the runner'
+	@cd $(FAULTS) && $(IN_FAULTS) -m unittest -v
+	@echo '==> Running ten seeds with faults'
+	@cd $(FAULTS) && $(IN_FAULTS) run.py 1-10
+
+faults: $(FAULT_TOOLS) ## Run the service, peers and clients under faults: SEED=17, SEEDS=1-500, or 1-100
+	@cd $(FAULTS) && $(IN_FAULTS) run.py $(FAULT_SEEDS)
 
 # These need no cluster: they compare the rendered chart with snapshots, Kubernetes' schemas and the service's configuration.
 IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm
