@@ -46,7 +46,7 @@ override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
-    load-test proxy-test web-test helm-test helm-snapshots alert-series image-root image image-archive sbom image-test fmt lint deny \
+    load-test proxy-test web-test browser-test helm-test helm-snapshots alert-series image-root image image-archive sbom image-test fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
@@ -58,7 +58,7 @@ build: | need-cargo ## Build the release binary, target/release/peerstatus
 	@echo '==> Building the release binary'
 	@$(CARGO) build --release --locked
 
-STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test helm-test image-test
+STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test browser-test helm-test image-test
 
 test: need-cargo need-go need-npm need-python ## Run every test there is
 	@MAKE='$(MAKE)' tools/test.sh $(STAGES)
@@ -116,6 +116,10 @@ proxy-test: release-binary load-go $(PY_GEN) $(STAMPS)/caddy $(STAMPS)/envoy $(S
 web-test: release-binary $(PY_GEN) $(STAMPS)/buf ## Run gRPC-Web clients
 	@echo '==> Running gRPC-Web clients'
 	@cd tests/interop/web && BUF=$(BIN)/buf $(IN_LOAD) -m unittest -v
+
+browser-test: release-binary $(STAMPS)/chromium ## Run the tests of the status page in chromium
+	@echo '==> Running the tests of the status page'
+	@cd tests/browser && $(NODE) --test --test-reporter=spec page.test.mjs
 
 # These need no cluster: they compare the rendered chart with snapshots, Kubernetes' schemas and the service's configuration.
 IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm

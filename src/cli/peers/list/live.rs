@@ -16,11 +16,13 @@ use tokio::time::sleep;
 use self::{known::Known, screen::Screen};
 use super::{HEADER, View, is_missing, peers, row};
 use crate::{
-    api::pb::{Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse},
+    api::{
+        json,
+        pb::{Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse},
+    },
     cli::{
         self, GlobalArgs,
         exit::Failure,
-        json,
         notices::Notices,
         style::Style,
         table::{Cell, Columns},
