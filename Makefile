@@ -46,7 +46,7 @@ override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
-    load-test proxy-test web-test helm-test helm-snapshots alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
+    load-test proxy-test web-test browser-test helm-test helm-snapshots alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
@@ -58,7 +58,7 @@ build: | need-cargo ## Build the release binary, target/release/peerstatus
 	@echo '==> Building the release binary'
 	@$(CARGO) build --release --locked
 
-STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test faults-test helm-test image-test
+STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test browser-test faults-test helm-test image-test
 
 test: need-cargo need-go need-npm need-python ## Run every test there is
 	@MAKE='$(MAKE)' tools/test.sh $(STAGES)
@@ -135,6 +135,10 @@ faults-test: $(FAULT_TOOLS) ## Test the runner of faults, and run its first ten 
 
 faults: $(FAULT_TOOLS) ## Run the service, peers and clients under faults: SEED=17, SEEDS=1-500, or 1-100
 	@cd $(FAULTS) && $(IN_FAULTS) run.py $(FAULT_SEEDS)
+
+browser-test: release-binary $(STAMPS)/chromium ## Run the tests of the status page in chromium
+	@echo '==> Running the tests of the status page'
+	@cd tests/browser && $(NODE) --test --test-reporter=spec page.test.mjs
 
 # These need no cluster: they compare the rendered chart with snapshots, Kubernetes' schemas and the service's configuration.
 IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm

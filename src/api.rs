@@ -4,6 +4,8 @@ mod codec;
 mod convert;
 mod errors;
 mod health;
+pub(crate) mod json;
+mod json_gateway;
 mod methods;
 mod names;
 mod paging;
@@ -27,6 +29,9 @@ use self::{
     },
 };
 pub use self::{
+    json_gateway::{
+        EventsQuery, JsonError, JsonEvent, JsonGateway, JsonResult, PageQuery, PeersQuery, TransitionsQuery,
+    },
     methods::methods,
     watch::{WatchMessage, WatchStream},
 };

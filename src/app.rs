@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::{
     admin::{self, AdminState, CertificateExpiry, Exposition, Sources},
-    api::{self, Api},
+    api::{self, Api, JsonGateway},
     metrics::{LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
     pool::{self, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError},
@@ -134,7 +134,7 @@ impl Service {
         serving.connections =
             fd_limit::limit_connections(serving.connections, files, limits.max_connections(), socket_count);
         let server = Server::start(
-            api.routes(),
+            api.clone().routes(),
             &methods,
             Arc::clone(&hub),
             serving,
@@ -149,7 +149,7 @@ impl Service {
         let reloads = ReloadMetrics::default();
         let (effective, config_in_effect) = watch::channel(config.effective().into());
         let sources = Sources {
-            hub,
+            hub: Arc::clone(&hub),
             listeners: Arc::clone(&listeners),
             peers,
             calls: methods.calls,
@@ -160,6 +160,12 @@ impl Service {
             certificates: Box::new(certificates(&loaded, Arc::clone(&access))),
         };
         let admin_state = AdminState {
+            address: admin_address.unwrap_or(address),
+            auth: config.server.admin_auth,
+            access: Arc::clone(&access),
+            hub: Arc::clone(&hub),
+            gateway: JsonGateway::new(api),
+            event_streams: config.limits.max_event_streams,
             allowed_hosts: config.server.admin_allowed_hosts.clone(),
             exposition: Exposition::new(sources),
             loops: loops.clone(),

@@ -9,7 +9,6 @@ mod demo;
 mod exit;
 mod filter;
 mod health;
-mod json;
 mod listeners;
 mod names;
 mod notices;
@@ -41,7 +40,9 @@ use clap::{
 };
 use clap_complete::Shell;
 
-use self::{client::Client, exit::Failure, json::Named, notices::Notices, style::Style, target::Target};
+use crate::api::json::{self, Named};
+
+use self::{client::Client, exit::Failure, notices::Notices, style::Style, target::Target};
 pub use self::{complete::complete, exit::Exit};
 
 const EXAMPLES: &str = "\

@@ -52,6 +52,7 @@ pub struct LimitsSection {
     pub max_listeners: usize,
     pub max_listeners_per_principal: usize,
     pub max_streams: usize,
+    pub max_event_streams: usize,
     pub max_peers: usize,
     pub max_frame_bytes: usize,
 }
@@ -65,6 +66,7 @@ impl Default for LimitsSection {
             max_listeners: 20_000,
             max_listeners_per_principal: 2_000,
             max_streams: 20_000,
+            max_event_streams: 32,
             max_peers: 10_000,
             max_frame_bytes: 4 * 1024 * 1024,
         }
@@ -158,6 +160,7 @@ impl Config {
         let per_principal = &limits.max_listeners_per_principal;
         check_range("limits.max_listeners_per_principal", per_principal, &1, &1_000_000)?;
         check_range("limits.max_streams", &limits.max_streams, &1, &1_000_000)?;
+        check_range("limits.max_event_streams", &limits.max_event_streams, &0, &64)?;
         check_range("limits.max_peers", &limits.max_peers, &1, &100_000)?;
         check_range("limits.max_frame_bytes", &limits.max_frame_bytes, &(4 * 1024), &(64 * 1024 * 1024))?;
         check_range("history.changes", &self.history.changes, &16, &10_000_000)?;

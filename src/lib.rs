@@ -16,7 +16,8 @@
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
 //! | edge | `error_info`, `deadline` | errors as clients see them; deadlines of calls |
 //! | edge | [`server`] | sockets, TLS, HTTP, limits, and the layers that every request passes; it knows no API |
-//! | edge | [`api`], [`admin`], [`sim`] | the gRPC services; the port for operators; OpFlex peers to develop and demonstrate against |
+//! | edge | [`api`], [`sim`] | the gRPC services; OpFlex peers to develop and demonstrate against |
+//! | edge | [`admin`] | the port for operators: status page, metrics, probes |
 //! | wiring | [`config`], [`telemetry`], [`app`] | from settings to a running service |
 //! | commands | [`cli`] | the command line: the service, its clients, the demonstration |
 

@@ -1,10 +1,19 @@
 //! Accepts connections within bounds and serves one request on each.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Extension, Router, extract::Request, middleware::Next, response::Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Notify,
@@ -14,7 +23,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-/// Enough for several scrapers and the probes. One more closes the oldest, so idle connections cannot keep a probe out.
+use crate::auth::ConnectionInfo;
+
+/// Connections beside the streams of events. Enough for several scrapers and the probes. One more closes the oldest that
+/// is no stream, so idle connections cannot keep a probe out.
 pub const MAX_CONNECTIONS: usize = 64;
 /// From accepting a connection to the end of the request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,36 +34,52 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The smallest buffer that hyper allows. It bounds the request head; bodies are never read.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
+/// Without an acknowledgement for this long, a client is gone.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 /// Delay after a failed accept. The usual cause, too few file descriptors, lasts until something is closed.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The time limit of a response, sending included; its expiry closes the connection. The one request of a connection
-/// carries it as an extension, and it does not run until [`limit_response_time`] starts it.
+/// The control of a connection, an extension of its one request. The time limit of the response, sending included, closes
+/// the connection. It does not run until [`limit_response_time`] starts it.
 #[derive(Clone, Default)]
-pub(super) struct ResponseTimer(Arc<Notify>);
+pub(super) struct ConnectionControl {
+    timer: Arc<Notify>,
+    is_kept: Arc<AtomicBool>,
+}
+
+impl ConnectionControl {
+    /// Protects the connection from being closed for a newer one. The caller bounds how many are.
+    pub(super) fn keep(&self) {
+        self.is_kept.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Middleware for routes whose responses must be sent within [`RESPONSE_TIMEOUT`]: all but long-lived ones.
 pub(super) async fn limit_response_time(
-    Extension(timer): Extension<ResponseTimer>,
+    Extension(control): Extension<ConnectionControl>,
     request: Request,
     next: Next,
 ) -> Response {
-    timer.0.notify_one();
+    control.timer.notify_one();
     next.run(request).await
+}
+
+struct Connection {
+    task: AbortOnDropHandle<()>,
+    control: ConnectionControl,
 }
 
 /// Serves `router` until dropped.
 pub(super) async fn serve(listener: TcpListener, router: Router) {
-    let mut connections = VecDeque::new();
+    let mut connections = VecDeque::<Connection>::new();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                connections.retain(|connection: &AbortOnDropHandle<()>| !connection.is_finished());
-                if connections.len() >= MAX_CONNECTIONS {
-                    connections.pop_front();
-                }
-                let connection = tokio::spawn(serve_connection(stream, router.clone()));
-                connections.push_back(AbortOnDropHandle::new(connection));
+            Ok((stream, client)) => {
+                connections.retain(|connection| !connection.task.is_finished());
+                make_room(&mut connections);
+                let control = ConnectionControl::default();
+                let task = tokio::spawn(serve_connection(stream, client, control.clone(), router.clone()));
+                connections.push_back(Connection { task: AbortOnDropHandle::new(task), control });
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection to the admin port");
@@ -61,14 +89,28 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router) {
-    let timer = ResponseTimer::default();
+/// Closes the oldest connection that is not kept, if there are too many of these.
+fn make_room(connections: &mut VecDeque<Connection>) {
+    let is_kept = |connection: &Connection| connection.control.is_kept.load(Ordering::Relaxed);
+    let mut others = connections.iter().enumerate().filter(|(_, connection)| !is_kept(connection));
+    let oldest = others.next().map(|(index, _)| index);
+    if others.count() + 1 >= MAX_CONNECTIONS
+        && let Some(oldest) = oldest
+    {
+        connections.remove(oldest);
+    }
+}
+
+async fn serve_connection(stream: TcpStream, client: SocketAddr, control: ConnectionControl, router: Router) {
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
+    let connection = Arc::new(ConnectionInfo::tcp(client));
     let expired = async {
-        timer.0.notified().await;
+        control.timer.notified().await;
         sleep(RESPONSE_TIMEOUT).await;
     };
     let service = service_fn(|mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(timer.clone());
+        request.extensions_mut().insert(control.clone());
+        request.extensions_mut().insert(Arc::clone(&connection));
         router.clone().oneshot(request)
     });
     let mut http = http1::Builder::new();

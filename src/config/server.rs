@@ -9,7 +9,12 @@ use super::{
     ConfigError, check_range,
     values::{duration, parse},
 };
-use crate::{admin::AllowedHosts, auth::AuthSettings, server::ServerOptions, tls::ServerSettings};
+use crate::{
+    admin::{AdminAuth, AllowedHosts},
+    auth::AuthSettings,
+    server::ServerOptions,
+    tls::ServerSettings,
+};
 
 /// Both ports are on loopback unless configured.
 const DEFAULT_LISTEN: SocketAddr =
@@ -27,6 +32,7 @@ pub struct ServerSection {
     pub listen: SocketAddr,
     pub admin: Admin,
     pub admin_allowed_hosts: AllowedHosts,
+    pub admin_auth: AdminAuth,
     pub insecure: bool,
     #[serde(with = "duration")]
     pub drain_timeout: Duration,
@@ -46,6 +52,7 @@ impl Default for ServerSection {
             listen: DEFAULT_LISTEN,
             admin: Admin::At(DEFAULT_ADMIN),
             admin_allowed_hosts: AllowedHosts::default(),
+            admin_auth: AdminAuth::default(),
             insecure: false,
             drain_timeout: Duration::from_secs(5),
             pacing,

@@ -83,7 +83,11 @@ impl Access {
         Ok(caller)
     }
 
-    fn authenticate(&self, headers: &HeaderMap, connection: &ConnectionInfo) -> Result<Caller, Refusal> {
+    /// The caller of a request.
+    ///
+    /// # Errors
+    /// Its credentials are not accepted.
+    pub fn authenticate(&self, headers: &HeaderMap, connection: &ConnectionInfo) -> Result<Caller, Refusal> {
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let authorization = given.next().map(HeaderValue::as_bytes);
         if given.next().is_some() {
@@ -94,7 +98,7 @@ impl Access {
     }
 
     /// Registers a call, to end it when its caller is no longer authorized.
-    pub(super) fn track(&self, caller: Caller) -> Arc<Revocation> {
+    pub fn track(&self, caller: Caller) -> Arc<Revocation> {
         self.calls.add(caller, || self.auth(), SystemTime::now())
     }
 }

@@ -294,6 +294,9 @@ async fn unknown_paths_are_answered_with_the_index() {
     let index = page(server.admin(), "/").await;
     assert_eq!(index.status, 200);
     for path in index.body.lines().map(|line| line.split(' ').next().unwrap()) {
+        if path == "/api/v1/events" {
+            continue; // It does not end.
+        }
         assert_eq!(page(server.admin(), path).await.status, 200, "{path}");
     }
     for path in ["/no/such", "/metrics/", "//", "/%2e%2e"] {

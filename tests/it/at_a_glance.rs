@@ -54,10 +54,7 @@ async fn the_list_of_peers_alone_names_each_fault_and_its_cause() {
     for (address, cause) in [
         (&dead, "connect failed: connection refused"),
         (&flapping, "remote closed: "),
-        (
-            &rejecting,
-            "handshake rejected: the peer sent ERROR: rejected by the simulation",
-        ),
+        (&rejecting, "handshake rejected: the peer sent ERROR: rejected by the simulation"),
         (&silent, "handshake timeout: no answer to send_identity"),
         (&tls, "tls failed: "),
     ] {

@@ -37,6 +37,7 @@ mod shutdown;
 mod simulate;
 mod slow;
 mod socket;
+mod status_page;
 mod support;
 mod tls;
 mod waiting;

@@ -6,11 +6,10 @@ use std::{
 };
 
 use crate::{
-    api::pb::WatchPeerStatusResponse,
+    api::{json, pb::WatchPeerStatusResponse},
     cli::{
         self, GlobalArgs,
         exit::Failure,
-        json,
         notices::Notices,
         style::{self, Style},
         watch::{follow::Sink, notice::Notice, renderer::Renderer},

@@ -18,14 +18,16 @@ use tokio::time::sleep;
 use self::{known::Known, screen::Screen};
 use super::{View, is_missing, peers};
 use crate::{
-    api::pb::{
-        Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse,
-        watch_peer_status_response::Event,
+    api::{
+        json,
+        pb::{
+            Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse,
+            watch_peer_status_response::Event,
+        },
     },
     cli::{
         self, GlobalArgs,
         exit::Failure,
-        json,
         notices::Notices,
         style::{self, Style},
         table::{Cell, Columns},

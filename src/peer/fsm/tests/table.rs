@@ -115,13 +115,9 @@ fn expected(state: In, fact: Fact) -> (&'static [&'static str], Next) {
             (&["identified, lists itself", "READY HANDSHAKE_COMPLETE"], Unchanged)
         }
         (_, Fact::OthersOnly) if connected => (&["identified, does not list itself"], Unchanged),
-        (_, Fact::Rejection) if connected => (
-            &[
-                "CONNECTING HANDSHAKE_REJECTED: the peer sent EDOMAIN: no such domain",
-                "disconnect",
-            ],
-            Pause,
-        ),
+        (_, Fact::Rejection) if connected => {
+            (&["CONNECTING HANDSHAKE_REJECTED: the peer sent EDOMAIN: no such domain", "disconnect"], Pause)
+        }
         (_, Fact::Garbage) if connected => (
             &[
                 "CONNECTING PROTOCOL_ERROR: frame is not JSON: expected value at line 1 column 1",

@@ -27,8 +27,13 @@ macro_rules! named {
 }
 
 named!(
+    Change,
     CreateListenerResponse,
     DestroyListenerResponse,
+    ListListenersResponse,
+    ListPeersResponse,
+    ListPoolsResponse,
+    ListTransitionsResponse,
     Listener,
     Peer,
     Pool,

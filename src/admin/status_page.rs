@@ -1,0 +1,154 @@
+//! The status page: rendered with the state at the time of the request, so that it is complete without scripts; with
+//! them, it goes on from there by itself.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use askama::Template;
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
+    header::{
+        ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        X_FRAME_OPTIONS,
+    },
+};
+use humantime::format_rfc3339_seconds;
+
+use super::router::INDEX;
+use crate::{
+    peer::{PeerStatus, PoolHealth},
+    status::{Hub, PeerState, PoolState, Snapshot},
+};
+
+/// Rows of the page as it is served. Scripts add the others on request.
+const ROWS: usize = 200;
+/// Only its own style, script and connections. `data:` is its empty icon.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'",
+);
+const PROTECTION: [(HeaderName, HeaderValue); 4] = [
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
+
+/// For browsers the page, for others the list of paths.
+pub(super) async fn page(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if !accept.contains("text/html") {
+        return INDEX.into_response();
+    }
+    // Off the runtime, because many peers take a while.
+    let rendered = tokio::task::spawn_blocking(move || Page::of(&hub.snapshot()).render()).await;
+    match rendered.map_err(|error| error.to_string()).and_then(|page| page.map_err(|error| error.to_string()))
+    {
+        Ok(page) => (PROTECTION, [(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response(),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("the page could not be rendered: {error}\n"))
+                .into_response()
+        }
+    }
+}
+
+pub(super) async fn style() -> impl IntoResponse {
+    (PROTECTION, [(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("page/page.css"))
+}
+
+pub(super) async fn script() -> impl IntoResponse {
+    (PROTECTION, [(CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page/page.js"))
+}
+
+#[derive(Template)]
+#[template(path = "index.html")]
+struct Page {
+    version: &'static str,
+    time: String,
+    pools: Vec<PoolTile>,
+    peers: Vec<PeerRow>,
+    /// Peers that have no row.
+    hidden: usize,
+}
+
+struct PoolTile {
+    name: Arc<str>,
+    health: PoolHealth,
+    ready: u32,
+    wanted: u32,
+    parked: u32,
+    since: String,
+}
+
+struct PeerRow {
+    pool: Arc<str>,
+    address: String,
+    status: PeerStatus,
+    since: String,
+    flaps: u64,
+    failures: u64,
+    last_failure: String,
+}
+
+impl Page {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut peers: Vec<&PeerState> = snapshot.peers.iter().map(|peer| &**peer).collect();
+        peers.sort_by_key(|peer| severity(peer));
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            time: format_rfc3339_seconds(SystemTime::now()).to_string(),
+            pools: snapshot.pools.iter().map(|pool| PoolTile::of(pool)).collect(),
+            hidden: peers.len().saturating_sub(ROWS),
+            peers: peers.into_iter().take(ROWS).map(PeerRow::of).collect(),
+        }
+    }
+}
+
+impl PoolTile {
+    fn of(pool: &PoolState) -> Self {
+        Self {
+            name: Arc::clone(&pool.name),
+            health: pool.health,
+            ready: pool.ready,
+            wanted: pool.wanted,
+            parked: pool.parked,
+            since: format_rfc3339_seconds(pool.health_since).to_string(),
+        }
+    }
+}
+
+impl PeerRow {
+    fn of(peer: &PeerState) -> Self {
+        let failure = peer.last_failure.as_ref();
+        Self {
+            pool: Arc::clone(&peer.pool),
+            address: peer.address.to_string(),
+            status: peer.status,
+            since: format_rfc3339_seconds(peer.not_ready_since.unwrap_or(peer.status_since)).to_string(),
+            flaps: peer.flaps,
+            failures: peer.failures.total(),
+            last_failure: failure
+                .map_or_else(String::new, |failure| format!("{}: {}", failure.reason, failure.detail)),
+        }
+    }
+}
+
+/// As `peerstatus peers list` orders peers: the worst is the least.
+fn severity(peer: &PeerState) -> (u8, Option<SystemTime>, std::cmp::Reverse<u64>) {
+    let is_wanted = peer.status.is_wanted();
+    let rank = match (is_wanted, peer.status) {
+        (true, PeerStatus::Ready) if peer.flaps > 0 => 1,
+        (true, PeerStatus::Ready) => 3,
+        (true, _) => 0,
+        (false, _) => 2,
+    };
+    (rank, peer.not_ready_since.filter(|_| rank == 0), std::cmp::Reverse(peer.flaps))
+}
+
+/// The class of an element that shows a status or a health.
+fn class(shown: impl fmt::Display) -> String {
+    shown.to_string().to_lowercase()
+}

@@ -1,0 +1,41 @@
+//! The newest changes as JSON, encoded once for all pages that show them.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::{
+    api::{convert, json},
+    status::{Event, Parts},
+};
+
+/// Encodings that are kept, 1 KiB each or less. Pages read changes at nearly the same time.
+const KEPT: usize = 1024;
+
+/// An encoding, and of what it is.
+type Slot = Option<(u64, Parts, Arc<str>)>;
+
+/// A slot for each of the newest revisions.
+#[derive(Default)]
+pub(super) struct EncodedChanges(Mutex<Vec<Slot>>);
+
+impl EncodedChanges {
+    /// The `Change` as JSON.
+    pub(super) fn encode(&self, event: &Event, parts: Parts) -> anyhow::Result<Arc<str>> {
+        let index = usize::try_from(event.revision % KEPT as u64)?;
+        if let Some(Some((revision, of, encoded))) = self.0.lock().get(index)
+            && (*revision, *of) == (event.revision, parts)
+        {
+            return Ok(Arc::clone(encoded));
+        }
+        let encoded: Arc<str> = json::line(&convert::change(event, parts))?.into();
+        let mut slots = self.0.lock();
+        if slots.is_empty() {
+            slots.resize(KEPT, None);
+        }
+        if let Some(slot) = slots.get_mut(index) {
+            *slot = Some((event.revision, parts, Arc::clone(&encoded)));
+        }
+        Ok(encoded)
+    }
+}

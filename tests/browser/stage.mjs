@@ -1,0 +1,124 @@
+// What the tests of the status page run: the exercise with forty peers, a leaf that they can kill, a hostile one, the
+// service, and Debian's chromium.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
+const BINARY = process.env.PEERSTATUS_BIN || join(ROOT, "target", "release", "peerstatus");
+export const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
+export const PATIENCE = 30_000;
+
+/** What a hostile peer puts into the detail of a failure. */
+export const MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>";
+
+export async function until(what, probe) {
+  const deadline = Date.now() + PATIENCE;
+  for (;;) {
+    const found = await probe().catch(() => null);
+    if (found) return found;
+    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function freePort() {
+  const probe = createServer().listen(0, "0.0.0.0");
+  await once(probe, "listening");
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, "close");
+  return port;
+}
+
+/** Rejects each identity with an error that has markup in it. */
+async function hostilePeer() {
+  const server = createServer((socket) => {
+    let received = "";
+    socket.on("error", () => {});
+    socket.on("data", (bytes) => {
+      const frames = (received + bytes).split("\0");
+      received = frames.pop();
+      const { id } = frames.map((frame) => JSON.parse(frame)).find(({ method }) => method === "send_identity") || {};
+      if (id) socket.write(`${JSON.stringify({ id, error: { code: "ERROR", message: MARKUP } })}\0`);
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  return server;
+}
+
+export class Stage {
+  processes = new Map();
+  folder = mkdtempSync(join(tmpdir(), "page-"));
+
+  /** With `more` peers, `HOST:PORT`, in a pool of their own. */
+  async start(more = []) {
+    [this.port, this.leafPort, this.grpc, this.admin] = [await freePort(), await freePort(), await freePort(), await freePort()];
+    this.hostile = await hostilePeer();
+    this.hostileAddress = `127.0.0.1:${this.hostile.address().port}`;
+    this.leaf = `127.0.0.1:${this.leafPort}`;
+    this.url = `http://127.0.0.1:${this.admin}/`;
+    const example = (name) => readFileSync(join(ROOT, "examples", name), "utf8").replaceAll(":18009", `:${this.port}`);
+    this.write("peers.toml", example("forty-peers.toml"));
+    const extra = [this.leaf, this.hostileAddress, ...more].map((peer) => `"${peer}"`).join(", ");
+    this.write("service.toml", `${example("forty-peers-service.toml")}\n[[pool]]\nname = "pod-4"\npeers = [${extra}]\n`);
+    this.run("peers", "simulate", "--scenario", join(this.folder, "peers.toml"));
+    await this.startLeaf();
+    await this.startService();
+    await until("the service to settle", async () => (await this.ready()) >= 33);
+  }
+
+  write(name, text) {
+    writeFileSync(join(this.folder, name), text);
+  }
+
+  run(name, ...args) {
+    const started = spawn(BINARY, args, { stdio: ["ignore", "ignore", "pipe"] });
+    started.stderr.setEncoding("utf8");
+    started.log = "";
+    started.stderr.on("data", (text) => {
+      started.log = (started.log + text).slice(-100_000);
+    });
+    this.processes.set(name, started);
+    return started;
+  }
+
+  async kill(name, signal = "SIGKILL") {
+    const process = this.processes.get(name);
+    this.processes.delete(name);
+    process.kill(signal);
+    await once(process, "exit");
+  }
+
+  startLeaf() {
+    this.run("leaf", "simulate", "--ports", String(this.leafPort));
+  }
+
+  async startService() {
+    const service = this.run(
+      "service", "serve", "--config", join(this.folder, "service.toml"),
+      "--listen", `127.0.0.1:${this.grpc}`, "--admin", `127.0.0.1:${this.admin}`,
+    );
+    await until("the service", async () => (await fetch(`${this.url}readyz`)).ok || service.exitCode !== null);
+  }
+
+  async peers() {
+    return (await (await fetch(`${this.url}api/v1/peers`)).json()).peers;
+  }
+
+  async ready() {
+    return (await this.peers()).filter((peer) => peer.status === "PEER_STATUS_READY").length;
+  }
+
+  async stop() {
+    for (const name of [...this.processes.keys()]) await this.kill(name);
+    this.hostile?.close();
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
