@@ -46,7 +46,7 @@ override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
-    load-test proxy-test web-test browser-test helm-test helm-snapshots alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
+    load-test proxy-test web-test browser-test helm-test helm-snapshots pictures alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
@@ -139,6 +139,10 @@ faults: $(FAULT_TOOLS) ## Run the service, peers and clients under faults: SEED=
 browser-test: release-binary $(STAMPS)/chromium ## Run the tests of the status page in chromium
 	@echo '==> Running the tests of the status page'
 	@cd tests/browser && $(NODE) --test --test-reporter=spec page.test.mjs
+
+pictures: release-binary $(STAMPS)/chromium ## Draw docs/pictures from a running service
+	@echo '==> Drawing docs/pictures'
+	@cd tests/browser && $(NODE) pictures.mjs
 
 # These need no cluster: they compare the rendered chart with snapshots, Kubernetes' schemas and the service's configuration.
 IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $(BIN)/python-helm

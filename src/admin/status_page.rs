@@ -86,6 +86,7 @@ struct PoolTile {
 struct PeerRow {
     pool: Arc<str>,
     address: String,
+    learned_from: Option<String>,
     status: PeerStatus,
     since: String,
     flaps: u64,
@@ -126,6 +127,7 @@ impl PeerRow {
         Self {
             pool: Arc::clone(&peer.pool),
             address: peer.address.to_string(),
+            learned_from: peer.learned_from.as_ref().map(ToString::to_string),
             status: peer.status,
             since: format_rfc3339_seconds(peer.not_ready_since.unwrap_or(peer.status_since)).to_string(),
             flaps: peer.flaps,

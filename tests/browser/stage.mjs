@@ -57,17 +57,20 @@ export class Stage {
   processes = new Map();
   folder = mkdtempSync(join(tmpdir(), "page-"));
 
-  /** With `more` peers, `HOST:PORT`, in a pool of their own. */
-  async start(more = []) {
+  /** Without the hostile peer, if there is to be none. */
+  async start({ hostile = true } = {}) {
     [this.port, this.leafPort, this.grpc, this.admin] = [await freePort(), await freePort(), await freePort(), await freePort()];
-    this.hostile = await hostilePeer();
-    this.hostileAddress = `127.0.0.1:${this.hostile.address().port}`;
+    const peers = [`127.0.0.1:${this.leafPort}`];
+    if (hostile) {
+      this.hostile = await hostilePeer();
+      this.hostileAddress = `127.0.0.1:${this.hostile.address().port}`;
+      peers.push(this.hostileAddress);
+    }
     this.leaf = `127.0.0.1:${this.leafPort}`;
     this.url = `http://127.0.0.1:${this.admin}/`;
     const example = (name) => readFileSync(join(ROOT, "examples", name), "utf8").replaceAll(":18009", `:${this.port}`);
     this.write("peers.toml", example("forty-peers.toml"));
-    const extra = [this.leaf, this.hostileAddress, ...more].map((peer) => `"${peer}"`).join(", ");
-    this.write("service.toml", `${example("forty-peers-service.toml")}\n[[pool]]\nname = "pod-4"\npeers = [${extra}]\n`);
+    this.write("service.toml", `${example("forty-peers-service.toml")}\n[[pool]]\nname = "pod-4"\npeers = ${JSON.stringify(peers)}\n`);
     this.run("peers", "simulate", "--scenario", join(this.folder, "peers.toml"));
     await this.startLeaf();
     await this.startService();

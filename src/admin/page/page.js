@@ -214,7 +214,7 @@ function drawPools() {
   select.value = filter.pool;
 }
 
-const LABELS = ["", "", "", "Flaps", "Failures", "Last failure", "Learned from", "Echo", "Last hour"];
+const LABELS = ["", "", "", "Flaps", "Failures", "Last failure", "Echo", "Last hour"];
 
 function row(name) {
   let made = rows.get(name);
@@ -225,7 +225,7 @@ function row(name) {
     title.scope = "row";
     title.setAttribute("role", "rowheader");
     const link = element("a");
-    title.append(link);
+    title.append(link, element("span", "from"));
     made.append(title);
     for (const label of LABELS.slice(1)) {
       const cell = element("td");
@@ -233,7 +233,7 @@ function row(name) {
       if (label) cell.dataset.label = label;
       made.append(cell);
     }
-    const [status, , flaps, failures, , , rtt] = [...made.children].slice(1);
+    const [status, , flaps, failures, , rtt] = [...made.children].slice(1);
     status.append(badge());
     made.children[2].className = "age";
     for (const number of [flaps, failures, rtt]) number.className = "number";
@@ -244,7 +244,7 @@ function row(name) {
 
 function drawRow(peer, severalPools) {
   const made = row(peer.name);
-  const [title, status, age, flaps, failures, failure, from, rtt, strip] = made.children;
+  const [title, status, age, flaps, failures, failure, rtt, strip] = made.children;
   const address = addressOf(peer.name);
   const link = title.firstChild;
   if (link.dataset.name !== `${severalPools}${peer.name}`) {
@@ -260,7 +260,7 @@ function drawRow(peer, severalPools) {
   setText(failures, Number(peer.failureCount) ? peer.failureCount : "");
   setClass(failure, isMissing(peer) ? "failure" : "failure past");
   setText(failure, lastFailure(peer));
-  setText(from, peer.learnedFrom ? addressOf(peer.learnedFrom) : "");
+  setText(title.lastChild, peer.learnedFrom ? `learned from ${addressOf(peer.learnedFrom)}` : "");
   setText(rtt, echo(peer));
   drawStrip(strip, peer);
   return made;
