@@ -102,7 +102,7 @@ impl<T> Watched<T> {
                 state.version = state.version.wrapping_add(1);
                 info!(files = ?state.files.paths, "reloaded changed files");
             }
-            Err(error) => warn!(%error, "changed files are invalid: the previous content stays in use"),
+            Err(error) => warn!(%error, "changed files cannot be used: the previous content stays in use"),
         }
     }
 

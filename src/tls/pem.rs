@@ -100,7 +100,7 @@ fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
     let text = read(path, MAX_SIZE).map_err(|error| failed(error.to_string()))?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
-        .map_err(|error| failed(format!("is not PEM: {error}")))?;
+        .map_err(|error| failed(broken(&error)))?;
     if found.is_empty() {
         return Err(failed("holds no PEM certificate".into()));
     }
@@ -120,7 +120,21 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
                 "the private key is encrypted; decrypt it, there is no place for a passphrase".into()
             }
             PemError::NoItemsFound => "holds no PEM private key".into(),
-            error => format!("is not PEM: {error}"),
+            error => broken(&error),
         })
     })
+}
+
+/// What is wrong with the PEM text, in words: the error of the library shows markers as numbers of bytes.
+fn broken(error: &PemError) -> String {
+    match error {
+        PemError::MissingSectionEnd { end_marker } => {
+            let marker = String::from_utf8_lossy(end_marker);
+            format!("is not PEM: the line -----END {marker}----- is missing; the file may be incomplete")
+        }
+        PemError::IllegalSectionStart { line } => {
+            format!("is not PEM: the line {:?} cannot begin a section", String::from_utf8_lossy(line))
+        }
+        error => format!("is not PEM: {error}"),
+    }
 }
