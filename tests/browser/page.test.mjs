@@ -111,7 +111,7 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
       (address) => [...document.querySelectorAll("#rows tr")].some((row) => row.textContent.includes(address) && row.className === "ready"),
       stage.leaf,
     );
-    await row(page, stage.leaf).locator("svg rect.connecting").first().waitFor();
+    await row(page, stage.leaf).locator("svg rect.missing").first().waitFor();
     await assertClean(page);
   });
 

@@ -54,27 +54,37 @@ async function hostilePeer() {
 }
 
 export class Stage {
+  binary = BINARY;
   processes = new Map();
   folder = mkdtempSync(join(tmpdir(), "page-"));
 
-  /** Without the hostile peer, if there is to be none. */
-  async start({ hostile = true } = {}) {
+  /** Starts everything; without the hostile peer, if there is to be none. */
+  async start(options) {
+    await this.prepare(options);
+    this.startLeaf();
+    await this.startProcesses();
+    await until("the service to settle", async () => (await this.ready()) >= 33);
+  }
+
+  /** Chooses ports, and writes the files. */
+  async prepare({ hostile = true } = {}) {
     [this.port, this.leafPort, this.grpc, this.admin] = [await freePort(), await freePort(), await freePort(), await freePort()];
-    const peers = [`127.0.0.1:${this.leafPort}`];
+    this.leaf = `127.0.0.1:${this.leafPort}`;
+    this.url = `http://127.0.0.1:${this.admin}/`;
+    const peers = [this.leaf];
     if (hostile) {
       this.hostile = await hostilePeer();
       this.hostileAddress = `127.0.0.1:${this.hostile.address().port}`;
       peers.push(this.hostileAddress);
     }
-    this.leaf = `127.0.0.1:${this.leafPort}`;
-    this.url = `http://127.0.0.1:${this.admin}/`;
     const example = (name) => readFileSync(join(ROOT, "examples", name), "utf8").replaceAll(":18009", `:${this.port}`);
     this.write("peers.toml", example("forty-peers.toml"));
     this.write("service.toml", `${example("forty-peers-service.toml")}\n[[pool]]\nname = "pod-4"\npeers = ${JSON.stringify(peers)}\n`);
+  }
+
+  async startProcesses() {
     this.run("peers", "simulate", "--scenario", join(this.folder, "peers.toml"));
-    await this.startLeaf();
     await this.startService();
-    await until("the service to settle", async () => (await this.ready()) >= 33);
   }
 
   write(name, text) {

@@ -2,7 +2,8 @@
 // the service is set as text, never as markup.
 "use strict";
 
-const HOUR = 3600e3;
+const BIN = 15e3; // ms of the past that the strip of a peer shows as one
+const BINS = 240; // an hour
 const ROWS = 100; // rows at first, and more on each request for more
 const CHANGES = 60;
 const HISTORY_PAGES = 8; // of the past hour
@@ -20,7 +21,8 @@ const time = (text) => (text ? Date.parse(text) : NaN);
 const state = {
   peers: new Map(), // by name
   pools: new Map(), // by name
-  past: new Map(), // name of the peer: [[time, status], …], oldest first
+  past: new Map(), // by name of the peer
+  order: null, // name of the peer: its place by name; null: to be sorted
   changes: [], // newest first
   listeners: [],
   arriving: null, // the snapshot that is being received
@@ -62,12 +64,53 @@ function severity(peer) {
 
 const natural = new Intl.Collator("en", { numeric: true });
 
-function worse(a, b) {
-  const by = severity(a) - severity(b);
-  if (by) return by;
-  if (severity(a) === 0 && a.notReadySince !== b.notReadySince) return time(a.notReadySince) - time(b.notReadySince);
-  const flaps = Number(b.flapCount) - Number(a.flapCount);
-  return flaps || natural.compare(a.name, b.name);
+// What the order needs is worked out once: with thousands of peers they are compared often.
+function put(peers, peer) {
+  peer.rank = severity(peer);
+  peer.missingSince = peer.rank === 0 ? time(peer.notReadySince) : 0;
+  peer.flaps = Number(peer.flapCount);
+  if (!peers.has(peer.name)) state.order = null;
+  peers.set(peer.name, peer);
+}
+
+function placeByName() {
+  if (!state.order) state.order = new Map([...state.peers.keys()].sort(natural.compare).map((name, place) => [name, place]));
+  return state.order;
+}
+
+const worse = (order) => (a, b) =>
+  a.rank - b.rank || a.missingSince - b.missingSince || (a.rank ? b.flaps - a.flaps : 0) || order.get(a.name) - order.get(b.name);
+
+// ---- the past hour of a peer ----
+
+const WAS_READY = 1;
+const WAS_MISSING = 2;
+const WAS_AWAY = 4;
+const bitOf = (status) => (status === "READY" ? WAS_READY : status.startsWith("CONNECT") ? WAS_MISSING : WAS_AWAY);
+
+// Which kinds of status it had in each bin.
+class Past {
+  constructor(at, status) {
+    this.bins = new Uint8Array(BINS);
+    this.first = this.last = Math.floor(at / BIN);
+    this.note(at, status);
+  }
+
+  note(at, status) {
+    this.advance(at);
+    this.status = status;
+    this.bins[this.last % BINS] |= bitOf(status);
+  }
+
+  advance(to) {
+    const end = Math.floor(to / BIN);
+    this.last = Math.max(this.last, end - BINS);
+    while (this.last < end) {
+      this.last += 1;
+      this.bins[this.last % BINS] = bitOf(this.status);
+    }
+    this.first = Math.max(this.first, this.last - BINS + 1);
+  }
 }
 
 function since(peer) {
@@ -266,59 +309,44 @@ function drawRow(peer, severalPools) {
   return made;
 }
 
-// One rectangle for each time in a status; joined where too short to be seen.
+// One rectangle for each run of bins of the same kinds.
 function drawStrip(cell, peer) {
-  const end = now();
-  const past = state.past.get(peer.name) || [[time(peer.statusSince), statusOf(peer)]];
-  const key = `${past.length} ${past.at(-1)} ${Math.floor(end / 15e3)}`;
+  const past = state.past.get(peer.name);
+  if (!past) return;
+  past.advance(now());
+  const key = `${past.first} ${past.last} ${past.bins[past.last % BINS]}`;
   if (cell.dataset.key === key) return;
   cell.dataset.key = key;
-  const runs = [];
-  for (let at = 0; at < past.length; at += 1) {
-    const until = at + 1 < past.length ? past[at + 1][0] : end;
-    const [from, status] = past[at];
-    const left = Math.max(0, Math.round((1 - (end - from) / HOUR) * 240));
-    const right = Math.round((1 - (end - until) / HOUR) * 240);
-    if (right < 0) continue;
-    runs.push([left, Math.max(right, left + 1), status]);
-  }
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "strip");
-  svg.setAttribute("viewBox", "0 0 240 10");
+  svg.setAttribute("viewBox", `0 0 ${BINS} 10`);
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", stripText(past, end));
-  let last = null;
-  for (const [left, right, status] of runs) {
-    // What is not READY is never hidden behind what is.
-    if (last && last.right >= right && (status === "READY" || last.status !== "READY")) continue;
-    const drawn = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-    drawn.setAttribute("class", status.toLowerCase());
-    drawn.setAttribute("x", left);
-    drawn.setAttribute("y", status === "READY" ? 3 : 0);
-    drawn.setAttribute("width", right - left);
-    drawn.setAttribute("height", status === "READY" ? 7 : 10);
-    svg.append(drawn);
-    last = { right, status };
+  let missing = 0;
+  for (let bin = past.first, begin = bin; bin <= past.last; bin += 1) {
+    const kinds = past.bins[bin % BINS];
+    if (kinds & WAS_MISSING) missing += 1;
+    if (bin < past.last && past.bins[(bin + 1) % BINS] === kinds) continue;
+    for (const [kind, name, top] of [[WAS_AWAY, "away", 0], [WAS_READY, "ready", 3], [WAS_MISSING, "missing", 0]]) {
+      if (!(kinds & kind)) continue;
+      const drawn = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      drawn.setAttribute("class", name);
+      drawn.setAttribute("x", begin - past.last + BINS - 1);
+      drawn.setAttribute("y", top);
+      drawn.setAttribute("width", bin - begin + 1);
+      drawn.setAttribute("height", (name === "missing" && kinds & WAS_READY ? 6 : 10) - top);
+      svg.append(drawn);
+    }
+    begin = bin + 1;
   }
+  const known = duration((past.last - past.first + 1) * BIN);
+  svg.setAttribute("aria-label", missing ? `not READY at times in ${duration(missing * BIN)} of the last ${known}` : `nothing lost in the last ${known}`);
   cell.replaceChildren(svg);
-}
-
-function stripText(past, end) {
-  let ready = 0;
-  let losses = 0;
-  for (let at = 0; at < past.length; at += 1) {
-    const from = Math.max(past[at][0], end - HOUR);
-    const until = at + 1 < past.length ? past[at + 1][0] : end;
-    if (past[at][1] === "READY" && until > from) ready += until - from;
-    if (at && past[at - 1][1] === "READY" && past[at][1] !== "READY") losses += 1;
-  }
-  return `READY for ${duration(ready)} of the last hour, lost ${losses} times`;
 }
 
 function drawPeers() {
   const all = [...state.peers.values()];
-  const passing = all.filter(passes).sort(worse);
+  const passing = all.filter(passes).sort(worse(placeByName()));
   const shown = passing.slice(0, state.shown);
   const severalPools = state.pools.size > 1;
   arrange($("rows"), shown.map((peer) => drawRow(peer, severalPools)));
@@ -390,6 +418,7 @@ function drawListeners() {
 
 let drawing = 0;
 let drawn = 0;
+let took = 0;
 
 function redraw() {
   if (drawing || document.hidden) return;
@@ -399,7 +428,8 @@ function redraw() {
     drawPools();
     drawPeers();
     drawChanges();
-  }, Math.max(0, drawn + DRAW_EVERY - performance.now()));
+    took = performance.now() - drawn;
+  }, Math.max(0, drawn + Math.max(DRAW_EVERY, 10 * took) - performance.now()));
 }
 
 // ---- what happens ----
@@ -420,11 +450,9 @@ function lost() {
 }
 
 function remember(name, at, status) {
-  const past = state.past.get(name) || [];
-  state.past.set(name, past);
-  if (past.length && past.at(-1)[1] === status) return;
-  past.push([at, status]);
-  while (past.length > 1 && past[1][0] < now() - HOUR) past.shift();
+  const past = state.past.get(name);
+  if (past) past.note(at, status);
+  else state.past.set(name, new Past(at, status));
 }
 
 function apply(change, revision) {
@@ -434,9 +462,10 @@ function apply(change, revision) {
     if (peer.kind === "CHANGE_KIND_REMOVED") {
       state.peers.delete(its.name);
       state.past.delete(its.name);
+      state.order = null;
       rows.delete(its.name);
     } else {
-      state.peers.set(its.name, its);
+      put(state.peers, its);
       remember(its.name, time(peer.time), statusOf(its));
     }
   }
@@ -463,11 +492,11 @@ const handlers = {
   snapshot({ snapshot }) {
     const into = state.arriving || state;
     for (const pool of snapshot.pools) into.pools.set(pool.name, pool);
-    for (const peer of snapshot.peers) into.peers.set(peer.name, peer);
+    for (const peer of snapshot.peers) put(into.peers, peer);
   },
   synced() {
     if (!state.arriving) return;
-    Object.assign(state, state.arriving, { arriving: null });
+    Object.assign(state, state.arriving, { arriving: null, order: null });
     for (const name of rows.keys()) if (!state.peers.has(name)) rows.delete(name);
     for (const peer of state.peers.values()) remember(peer.name, time(peer.statusSince), statusOf(peer));
     loadPast();
@@ -530,17 +559,19 @@ async function loadPast() {
     for (const { change } of past.reverse()) {
       const { peer } = change;
       if (!peer || peer.kind === "CHANGE_KIND_REMOVED") continue;
-      const of = known.get(peer.peer.name) || [];
-      if (!of.length || of.at(-1)[1] !== statusOf(peer.peer)) of.push([time(peer.time), statusOf(peer.peer)]);
-      known.set(peer.peer.name, of);
+      const [name, at, status] = [peer.peer.name, time(peer.time), statusOf(peer.peer)];
+      if (known.has(name)) known.get(name).note(at, status);
+      else known.set(name, new Past(at, status));
     }
     const seen = new Set(state.changes.map(({ revision }) => revision));
     past.reverse();
     state.changes.push(...past.slice(0, CHANGES).filter(({ revision }) => !seen.has(revision)));
     state.changes.sort((a, b) => Number(b.revision) - Number(a.revision));
-    for (const [name, of] of known) {
-      const later = (state.past.get(name) || []).filter(([at]) => at > of.at(-1)[0]);
-      state.past.set(name, [...of, ...later]);
+    for (const [name, before] of known) {
+      const peer = state.peers.get(name);
+      if (!peer) continue;
+      before.note(time(peer.statusSince), statusOf(peer));
+      state.past.set(name, before);
     }
     redraw();
   } catch (error) {
@@ -555,7 +586,7 @@ async function refresh() {
     for (const peer of peers) {
       const ours = state.peers.get(peer.name);
       // An event may have told of something newer meanwhile.
-      if (ours && Number(peer.revision) >= Number(ours.revision)) state.peers.set(peer.name, peer);
+      if (ours && Number(peer.revision) >= Number(ours.revision)) put(state.peers, peer);
     }
     state.listeners = listeners;
     drawListeners();
