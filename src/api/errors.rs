@@ -93,7 +93,7 @@ pub(super) fn attach(id: &str, error: &AttachError) -> Status {
         AttachError::Attached(_) => {
             status(Code::FailedPrecondition, "LISTENER_ATTACHED", format!("listeners/{id}: {error}"))
         }
-        AttachError::StreamQuota(_) => {
+        AttachError::StreamQuota(_) | AttachError::OwnerStreams { .. } => {
             retryable(Code::ResourceExhausted, "STREAM_QUOTA", error.to_string(), QUOTA_RETRY)
         }
         AttachError::Create(error) => create(id, error),

@@ -4,9 +4,10 @@
 //! revision before it and the listener's `user_data`, is appended: the fields of a message may come in any order.
 
 use std::{
+    future::Future,
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
@@ -24,6 +25,7 @@ use crate::{
     auth::{Refusal, Revocation},
     error_info,
     metrics::{DetachReason, WatchMetrics},
+    server::Turn,
     status::{
         Attachment, Delivery, EndReason, Event, ListenerMessage, Messages, Parts, Subscription, Wakers,
     },
@@ -143,13 +145,20 @@ pub struct WatchStream {
     is_part_of_snapshot: bool,
     /// Set if the caller's credentials can be revoked.
     revocation: Option<Arc<Revocation>>,
+    /// Where a snapshot or a replay waits for its turn; changes do not.
+    turn: Option<Arc<Turn>>,
+    waiting: Option<Waiting>,
 }
+
+/// Resolves when it is the stream's turn.
+type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl WatchStream {
     pub(super) fn new(
         subscription: Subscription,
         wakers: &Arc<Wakers>,
         revocation: Option<Arc<Revocation>>,
+        turn: Option<Arc<Turn>>,
         metrics: WatchMetrics,
     ) -> Self {
         metrics.attached(subscription.kind());
@@ -163,7 +172,24 @@ impl WatchStream {
             oldest: None,
             is_part_of_snapshot: false,
             revocation,
+            turn,
+            waiting: None,
         }
+    }
+
+    /// The next message. While the client is brought up to date, this takes turns with other work of its principal.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<<Messages as Stream>::Item>> {
+        let messages = Pin::new(&mut self.messages);
+        let Some(turn) = self.turn.as_ref().filter(|_| !self.is_live) else { return messages.poll_next(cx) };
+        if self.waiting.is_none() && !turn.is_free() {
+            let turn = Arc::clone(turn);
+            self.waiting = Some(Box::pin(async move { turn.wait().await }));
+        }
+        if let Some(waiting) = &mut self.waiting {
+            ready!(waiting.as_mut().poll(cx));
+            self.waiting = None;
+        }
+        turn.work(|| messages.poll_next(cx))
     }
 
     /// Notes what the status and the metrics need of a message.
@@ -218,7 +244,7 @@ impl Stream for WatchStream {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match Pin::new(&mut this.messages).poll_next(cx) {
+        match this.poll_message(cx) {
             Poll::Ready(Some(Ok(message))) => {
                 this.note(&message.delivery);
                 Poll::Ready(Some(Ok(WatchMessage::new(message, this.user_data.as_ref()))))

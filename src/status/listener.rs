@@ -93,6 +93,8 @@ pub struct AttachOptions {
     pub heartbeat: Duration,
     /// The client's address, for display.
     pub client: String,
+    /// The principal of the client, for the limit on its streams.
+    pub caller: Owner,
     /// The listeners that the client may attach to.
     pub scope: ListenerScope,
 }
@@ -159,6 +161,14 @@ pub enum AttachError {
     /// The limit of streams is reached.
     #[error("the limit of {0} streams is reached")]
     StreamQuota(usize),
+    /// The limit of streams of one principal is reached.
+    #[error("{owner} has {limit} streams and calls that wait, which is the limit of one principal")]
+    OwnerStreams {
+        /// Its name.
+        owner: Arc<str>,
+        /// The limit.
+        limit: usize,
+    },
     /// An ephemeral listener could not be created.
     #[error(transparent)]
     Create(#[from] CreateError),

@@ -37,6 +37,8 @@ pub struct ListenerLimits {
     pub per_owner: usize,
     /// Streams in all, and calls that wait.
     pub streams: usize,
+    /// Those of one owner, unless it is exempt.
+    pub streams_per_owner: usize,
 }
 
 /// Counts of listeners and streams.
@@ -63,10 +65,17 @@ pub struct Listeners {
 
 struct Registry {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
-    /// Listeners of each owner that has a quota.
-    owners: BTreeMap<Arc<str>, usize>,
+    /// What each owner that has a quota has.
+    owners: BTreeMap<Arc<str>, Owned>,
     streams: usize,
     limits: ListenerLimits,
+}
+
+/// What one owner has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Owned {
+    listeners: usize,
+    streams: usize,
 }
 
 impl Registry {
@@ -88,23 +97,28 @@ impl Registry {
         if let Some((name, _)) = self.owners.get_key_value(&owner.name) {
             owner.name = Arc::clone(name);
         }
-        let count = self.owners.entry(Arc::clone(&owner.name)).or_default();
-        if *count >= self.limits.per_owner {
+        let owned = self.owners.get(&owner.name).copied().unwrap_or_default();
+        if owned.listeners >= self.limits.per_owner {
             return Err(CreateError::OwnerQuota {
                 owner: Arc::clone(&owner.name),
                 limit: self.limits.per_owner,
             });
         }
-        *count += 1;
+        self.owners.entry(Arc::clone(&owner.name)).or_default().listeners += 1;
         Ok(())
     }
 
     fn uncount(&mut self, owner: &Owner) {
+        self.release(owner, |owned| owned.listeners = owned.listeners.saturating_sub(1));
+    }
+
+    /// Changes what an owner has, and forgets it if that is nothing.
+    fn release(&mut self, owner: &Owner, change: impl FnOnce(&mut Owned)) {
         if owner.quota == Quota::Limited
-            && let Some(count) = self.owners.get_mut(&owner.name)
+            && let Some(owned) = self.owners.get_mut(&owner.name)
         {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+            change(owned);
+            if *owned == Owned::default() {
                 self.owners.remove(&owner.name);
             }
         }

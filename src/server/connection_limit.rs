@@ -1,0 +1,408 @@
+//! The limits on connections: which one gets a place, and which one gives way.
+//!
+//! A connection is admitted when one of its requests is authorized. Admitted connections keep their places. The others
+//! share a part of the places, and give way to new ones: the oldest of the source that has most of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv6Addr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// One of so many places is for connections that are not admitted.
+const UNADMITTED_PART: usize = 8;
+/// At least so many are, or all.
+const MIN_UNADMITTED: usize = 64;
+/// Between two warnings.
+const WARNING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Where connections come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Source {
+    /// Loopback or the Unix socket. No limit per source, because a proxy may forward all clients.
+    Local,
+    /// An address of IPv4, or the first 64 bits of one of IPv6: a host can use all addresses that begin with them.
+    Network(IpAddr),
+}
+
+impl Source {
+    pub(super) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            address if address.is_loopback() => Self::Local,
+            IpAddr::V6(address) => {
+                Self::Network(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)))
+            }
+            address => Self::Network(address),
+        }
+    }
+}
+
+/// The limits on the connections of a listening socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PlaceLimits {
+    pub(super) all: usize,
+    pub(super) unadmitted: usize,
+    pub(super) per_source: usize,
+}
+
+impl PlaceLimits {
+    pub(super) fn new(all: usize, per_source: usize) -> Self {
+        let unadmitted = (all / UNADMITTED_PART).max(MIN_UNADMITTED).min(all);
+        Self { all, unadmitted, per_source }
+    }
+}
+
+/// The answer to a new connection.
+#[derive(Debug)]
+enum Verdict {
+    /// It has this place.
+    Place(u64),
+    /// It has this place, and this connection gives way.
+    PlaceOf(u64, CancellationToken),
+    /// Its source has too many, all of them admitted.
+    SourceFull,
+    /// All places are taken by admitted connections.
+    Full,
+}
+
+/// The places. Pure.
+#[derive(Debug)]
+struct Places {
+    limits: PlaceLimits,
+    last: u64,
+    all: usize,
+    /// By number, the oldest first.
+    unadmitted: BTreeMap<u64, (Source, CancellationToken)>,
+    sources: HashMap<Source, SourcePlaces>,
+}
+
+#[derive(Debug, Default)]
+struct SourcePlaces {
+    all: usize,
+    unadmitted: BTreeSet<u64>,
+}
+
+impl Places {
+    fn new(limits: PlaceLimits) -> Self {
+        Self { limits, last: 0, all: 0, unadmitted: BTreeMap::new(), sources: HashMap::new() }
+    }
+
+    /// Whether a connection that is accepted now can get a place.
+    fn has_room(&self) -> bool {
+        self.all < self.limits.all || !self.unadmitted.is_empty()
+    }
+
+    fn take(&mut self, source: Source, evicted: &CancellationToken) -> Verdict {
+        let own = self.sources.get(&source);
+        let is_source_full =
+            source != Source::Local && own.is_some_and(|own| own.all >= self.limits.per_source);
+        let victim = if is_source_full {
+            let Some(oldest) = own.and_then(|own| own.unadmitted.first()) else { return Verdict::SourceFull };
+            Some(*oldest)
+        } else if self.all >= self.limits.all || self.unadmitted.len() >= self.limits.unadmitted {
+            let largest = self.sources.values().max_by_key(|source| source.unadmitted.len());
+            let Some(oldest) = largest.and_then(|source| source.unadmitted.first()) else {
+                return Verdict::Full;
+            };
+            Some(*oldest)
+        } else {
+            None
+        };
+        let victim = victim.and_then(|number| self.evict(number));
+        self.last += 1;
+        self.all += 1;
+        self.unadmitted.insert(self.last, (source, evicted.clone()));
+        let own = self.sources.entry(source).or_default();
+        own.all += 1;
+        own.unadmitted.insert(self.last);
+        victim.map_or(Verdict::Place(self.last), |victim| Verdict::PlaceOf(self.last, victim))
+    }
+
+    /// Frees the place of a connection that is not admitted.
+    fn evict(&mut self, number: u64) -> Option<CancellationToken> {
+        let (source, evicted) = self.unadmitted.remove(&number)?;
+        if let Some(own) = self.sources.get_mut(&source) {
+            own.unadmitted.remove(&number);
+        }
+        self.uncount(source);
+        Some(evicted)
+    }
+
+    /// False if the connection has been evicted.
+    fn admit(&mut self, number: u64) -> bool {
+        let Some((source, _)) = self.unadmitted.remove(&number) else { return false };
+        self.sources.entry(source).or_default().unadmitted.remove(&number);
+        true
+    }
+
+    fn uncount(&mut self, source: Source) {
+        self.all = self.all.saturating_sub(1);
+        if let Some(own) = self.sources.get_mut(&source) {
+            own.all = own.all.saturating_sub(1);
+            if own.all == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+}
+
+/// Whether a warning is due, and how many were suppressed since the last.
+#[derive(Debug, Default)]
+struct WarningLimit {
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl WarningLimit {
+    fn offer(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now < last + WARNING_INTERVAL) {
+            self.suppressed += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// The limits of a listening socket.
+#[derive(Debug)]
+pub(super) struct ConnectionLimit {
+    state: Mutex<State>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    places: Places,
+    evicted: WarningLimit,
+    refused: WarningLimit,
+    full: WarningLimit,
+}
+
+/// The place of a connection. Dropping it frees it.
+#[derive(Debug)]
+pub(super) struct Place {
+    limit: Arc<ConnectionLimit>,
+    number: u64,
+    source: Source,
+    evicted: CancellationToken,
+    is_admitted: std::sync::atomic::AtomicBool,
+}
+
+/// The source of a new connection has too many.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct SourceFull;
+
+impl ConnectionLimit {
+    pub(super) fn new(limits: PlaceLimits) -> Arc<Self> {
+        let (evicted, refused, full) = Default::default();
+        let state = Mutex::new(State { places: Places::new(limits), evicted, refused, full });
+        Arc::new(Self { state, freed: Notify::new() })
+    }
+
+    /// Waits while all places are taken by admitted connections.
+    pub(super) async fn room(&self) {
+        let mut freed = pin!(self.freed.notified());
+        loop {
+            // Registered before the check, so that no notification is missed.
+            freed.as_mut().enable();
+            {
+                let mut state = self.state.lock();
+                if state.places.has_room() {
+                    return;
+                }
+                let limit = state.places.limits.all;
+                if let Some(suppressed) = state.full.offer(Instant::now()) {
+                    let text = "all places are taken by admitted connections: new ones wait; raise limits.max_connections";
+                    warn!(limit, suppressed, "{text}");
+                }
+            }
+            freed.as_mut().await;
+            freed.set(self.freed.notified());
+        }
+    }
+
+    /// Takes a place. Another connection may have to give way.
+    ///
+    /// # Errors
+    /// The source has too many admitted connections.
+    pub(super) async fn take(self: &Arc<Self>, source: Source) -> Result<Place, SourceFull> {
+        let evicted = CancellationToken::new();
+        loop {
+            self.room().await;
+            let verdict = self.state.lock().decide(source, &evicted);
+            let number = match verdict {
+                Verdict::Place(number) => number,
+                Verdict::PlaceOf(number, victim) => {
+                    victim.cancel();
+                    number
+                }
+                Verdict::SourceFull => return Err(SourceFull),
+                Verdict::Full => continue,
+            };
+            let (limit, is_admitted) = (Arc::clone(self), false.into());
+            return Ok(Place { limit, number, source, evicted, is_admitted });
+        }
+    }
+}
+
+impl State {
+    fn decide(&mut self, source: Source, evicted: &CancellationToken) -> Verdict {
+        let verdict = self.places.take(source, evicted);
+        let now = Instant::now();
+        match &verdict {
+            Verdict::PlaceOf(..) => {
+                if let Some(suppressed) = self.evicted.offer(now) {
+                    let text = "places for connections have run out: the oldest without an authorized request gives way";
+                    warn!(?source, suppressed, "{text}");
+                }
+            }
+            Verdict::SourceFull => {
+                if let Some(suppressed) = self.refused.offer(now) {
+                    let limit = self.places.limits.per_source;
+                    let text = "a source has too many connections: its new ones are closed; see limits.max_connections_per_source";
+                    warn!(?source, limit, suppressed, "{text}");
+                }
+            }
+            Verdict::Place(_) | Verdict::Full => {}
+        }
+        verdict
+    }
+}
+
+impl Place {
+    /// Cancelled when it has to give way.
+    pub(super) const fn evicted(&self) -> &CancellationToken {
+        &self.evicted
+    }
+
+    /// Keeps the place until the connection ends.
+    pub(super) fn admit(&self) {
+        if self.limit.state.lock().places.admit(self.number) {
+            self.is_admitted.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.limit.state.lock();
+        if *self.is_admitted.get_mut() {
+            state.places.uncount(self.source);
+        } else {
+            state.places.evict(self.number);
+        }
+        drop(state);
+        self.limit.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const ONE: Source = Source::Network(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+    const OTHER: Source = Source::Network(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)));
+
+    /// The numbers of the places that were taken, and the tokens of their connections.
+    fn take(places: &mut Places, source: Source) -> (u64, CancellationToken) {
+        let evicted = CancellationToken::new();
+        match places.take(source, &evicted) {
+            Verdict::Place(number) => (number, evicted),
+            Verdict::PlaceOf(number, victim) => {
+                victim.cancel();
+                (number, evicted)
+            }
+            refused => panic!("{refused:?}"),
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_the_source_with_most_unadmitted_connections_gives_way() {
+        let mut places = Places::new(PlaceLimits { all: 9, unadmitted: 3, per_source: 9 });
+        let [good, first, second, third] = [OTHER, ONE, ONE, ONE].map(|source| take(&mut places, source).1);
+        let evicted = [&good, &first, &second, &third].map(CancellationToken::is_cancelled);
+        assert_eq!(evicted, [false, true, false, false]);
+    }
+
+    #[test]
+    fn an_admitted_connection_does_not_give_way() {
+        let mut places = Places::new(PlaceLimits { all: 2, unadmitted: 2, per_source: 9 });
+        let (number, admitted) = take(&mut places, ONE);
+        assert!(places.admit(number));
+        let [idle, _] = [(); 2].map(|()| take(&mut places, ONE));
+        assert_eq!((admitted.is_cancelled(), idle.1.is_cancelled()), (false, true));
+        assert!(!places.admit(idle.0), "it was evicted");
+        let last = places.last;
+        assert!(places.admit(last) && !places.has_room());
+        assert!(matches!(places.take(OTHER, &CancellationToken::new()), Verdict::Full));
+        places.uncount(ONE);
+        assert!(places.has_room());
+    }
+
+    #[test]
+    fn a_source_has_a_limit_and_its_own_connections_give_way() {
+        let mut places = Places::new(PlaceLimits { all: 9, unadmitted: 9, per_source: 2 });
+        let (number, _) = take(&mut places, ONE);
+        places.admit(number);
+        let [idle, next] = [(); 2].map(|()| take(&mut places, ONE));
+        assert!(idle.1.is_cancelled());
+        places.admit(next.0);
+        assert!(matches!(places.take(ONE, &CancellationToken::new()), Verdict::SourceFull));
+        take(&mut places, OTHER);
+        for _ in 0..4 {
+            take(&mut places, Source::Local);
+        }
+    }
+
+    #[test]
+    fn every_place_is_returned() {
+        let mut places = Places::new(PlaceLimits { all: 3, unadmitted: 2, per_source: 2 });
+        let numbers: Vec<_> = [ONE, OTHER, ONE, ONE].map(|source| take(&mut places, source).0).into();
+        numbers.into_iter().for_each(|number| drop(places.evict(number)));
+        assert_eq!((places.all, places.sources.len(), places.unadmitted.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn hosts_are_told_apart_by_what_they_cannot_choose() {
+        let of = |text: &str| Source::of(text.parse().unwrap());
+        assert_eq!(of("127.3.2.1"), Source::Local);
+        assert_eq!((of("::1"), of("::ffff:127.0.0.1")), (Source::Local, Source::Local));
+        assert_eq!(of("::ffff:192.0.2.1"), ONE);
+        assert_ne!(ONE, OTHER);
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1:2:3"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+    }
+
+    #[test]
+    fn warnings_are_limited_and_count_what_they_leave_out() {
+        let (mut limit, now) = (WarningLimit::default(), Instant::now());
+        let offers = [0, 1, 29, 30, 31].map(|second| limit.offer(now + Duration::from_secs(second)));
+        assert_eq!(offers, [Some(0), None, None, Some(2), None]);
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_all_are_admitted_waits_for_a_place() {
+        let limit = ConnectionLimit::new(PlaceLimits::new(1, 1));
+        let place = limit.take(ONE).await.unwrap();
+        place.admit();
+        let waiting = tokio::spawn({
+            let limit = Arc::clone(&limit);
+            async move { limit.take(OTHER).await.unwrap() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(place);
+        drop(waiting.await.unwrap());
+        assert_eq!(limit.state.lock().places.all, 0);
+    }
+}

@@ -1,0 +1,144 @@
+//! Turns of a principal on a thread: its calls do their work one after the other, and it rests for as long as it worked.
+//!
+//! Without this, the work of a principal with many connections delays everybody's changes, because the tasks of a thread
+//! are served in the order in which they became ready.
+
+use std::{future::Future, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep},
+};
+
+/// One part of so many of a thread's time is for one principal.
+const PART: u32 = 2;
+/// Work that is done without a rest.
+const BURST: Duration = Duration::from_millis(10);
+
+/// The turns of one principal on one thread.
+#[derive(Debug)]
+pub struct Turn {
+    /// Held by the call that waits for the end of the rest; the others queue for it.
+    queue: Semaphore,
+    rest: Mutex<Rest>,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self { queue: Semaphore::new(1), rest: Mutex::default() }
+    }
+}
+
+/// How long a principal has to rest. Pure.
+#[derive(Debug, Default)]
+struct Rest {
+    /// When all of its work is paid for.
+    paid: Option<Instant>,
+}
+
+impl Rest {
+    fn worked(&mut self, begin: Instant, time: Duration) {
+        let from = self.paid.map_or(begin, |paid| paid.max(begin));
+        self.paid = Some(from + PART * time);
+    }
+
+    fn left(&self, now: Instant) -> Duration {
+        self.paid.map_or(Duration::ZERO, |paid| paid.saturating_duration_since(now).saturating_sub(BURST))
+    }
+}
+
+impl Turn {
+    /// Waits for the turn. The work has to begin in the same poll.
+    pub async fn wait(&self) {
+        // The semaphore is never closed.
+        let _queue = self.queue.acquire().await;
+        loop {
+            let left = self.rest.lock().left(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left).await;
+        }
+    }
+
+    /// Whether [`Turn::wait`] would return at once.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.queue.available_permits() > 0 && self.rest.lock().left(Instant::now()).is_zero()
+    }
+
+    /// Runs a part of the work, and counts its time.
+    pub fn work<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begin = Instant::now();
+        let done = work();
+        self.rest.lock().worked(begin, begin.elapsed());
+        done
+    }
+
+    /// Waits for the turn, and counts the time of the future.
+    pub async fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        self.wait().await;
+        std::future::poll_fn(|cx| self.work(|| future.as_mut().poll(cx))).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn who_has_worked_rests_as_long_beyond_a_burst() {
+        let (mut rest, begin) = (Rest::default(), Instant::now());
+        assert_eq!(rest.left(begin), Duration::ZERO);
+        rest.worked(begin, 5 * MS);
+        assert_eq!(rest.left(begin + 5 * MS), Duration::ZERO, "within the burst");
+        rest.worked(begin + 5 * MS, 50 * MS);
+        // 55 ms of work take 110 ms, less the burst.
+        assert_eq!(rest.left(begin + 55 * MS), 45 * MS);
+        assert_eq!(rest.left(begin + 100 * MS), Duration::ZERO);
+        rest.worked(begin + 500 * MS, 5 * MS);
+        assert_eq!(rest.left(begin + 505 * MS), Duration::ZERO, "what was long ago is forgotten");
+    }
+
+    #[test]
+    fn a_principal_has_half_of_a_thread_however_it_divides_its_work() {
+        let (mut rest, begin) = (Rest::default(), Instant::now());
+        let (mut now, mut worked) = (begin, Duration::ZERO);
+        while now < begin + 1000 * MS {
+            now += rest.left(now);
+            rest.worked(now, 3 * MS);
+            (now, worked) = (now + 3 * MS, worked + 3 * MS);
+        }
+        assert!((500 * MS..=510 * MS).contains(&worked), "{worked:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_take_turns_in_the_order_of_their_arrival() {
+        let (turn, done) = (Arc::<Turn>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let begin = Instant::now();
+        let calls: Vec<_> = (0..4)
+            .map(|number| {
+                let (turn, done) = (Arc::clone(&turn), Arc::clone(&done));
+                tokio::spawn(async move {
+                    turn.wait().await;
+                    // As if it had worked for so long.
+                    turn.rest.lock().worked(Instant::now(), 20 * MS);
+                    done.lock().push((number, (Instant::now() - begin).as_millis()));
+                })
+            })
+            .collect();
+        for call in calls {
+            assert!(call.await.is_ok());
+        }
+        let done = done.lock().clone();
+        assert_eq!(done.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert!(done.windows(2).all(|pair| pair[1].1 - pair[0].1 >= 30), "{done:?}");
+        assert!(!turn.is_free());
+    }
+}
