@@ -97,7 +97,7 @@ impl PeerStatusService for Api {
         let wakers =
             Arc::clone(request.extensions().get::<Arc<Wakers>>().unwrap_or_else(|| self.hub.wakers()));
         let revocation = request.extensions().get::<Arc<Revocation>>().cloned();
-        let turn = request.extensions().get::<Arc<Turn>>().cloned();
+        let turn = request.extensions().get::<Turn>().cloned();
         let end_conditions = request.extensions().get::<EndConditions>().cloned();
         let (owner, scope) = (owner(&request), scope(&request));
         let request = request.into_inner();

@@ -146,7 +146,7 @@ pub struct WatchStream {
     /// Set if the caller's credentials can be revoked.
     revocation: Option<Arc<Revocation>>,
     /// Where a snapshot or a replay waits for its turn; changes do not.
-    turn: Option<Arc<Turn>>,
+    turn: Option<Turn>,
     waiting: Option<Waiting>,
 }
 
@@ -158,7 +158,7 @@ impl WatchStream {
         subscription: Subscription,
         wakers: &Arc<Wakers>,
         revocation: Option<Arc<Revocation>>,
-        turn: Option<Arc<Turn>>,
+        turn: Option<Turn>,
         metrics: WatchMetrics,
     ) -> Self {
         metrics.attached(subscription.kind());
@@ -182,7 +182,7 @@ impl WatchStream {
         let messages = Pin::new(&mut self.messages);
         let Some(turn) = self.turn.as_ref().filter(|_| !self.is_live) else { return messages.poll_next(cx) };
         if self.waiting.is_none() && !turn.is_free() {
-            let turn = Arc::clone(turn);
+            let turn = turn.clone();
             self.waiting = Some(Box::pin(async move { turn.wait().await }));
         }
         if let Some(waiting) = &mut self.waiting {

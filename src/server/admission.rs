@@ -10,7 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{connection_limit::Place, shares::Share};
+use super::{connection_limit::Place, shares::Share, turn::TurnQueue};
 
 /// Consecutive requests that are refused before the connection is closed: a client with a wrong token retries with
 /// backoff, and learns the reason each time.
@@ -47,16 +47,22 @@ pub(super) struct Admission {
     is_closing: AtomicBool,
     requests: AtomicUsize,
     open: AtomicUsize,
+    /// Those that are no streams.
+    answering: AtomicUsize,
     /// The most calls that were open at once.
     peak: AtomicUsize,
     all: PeakStreams,
     /// That of its last caller, so that it lasts as long as the connection.
     share: Mutex<Option<Arc<Share>>>,
+    turns: Arc<TurnQueue>,
 }
 
 /// A call of a connection, until it is dropped.
 #[derive(Debug)]
-pub(super) struct OpenCall(Arc<Admission>);
+pub(super) struct OpenCall {
+    connection: Arc<Admission>,
+    is_stream: AtomicBool,
+}
 
 impl Admission {
     pub(super) fn new(place: Place, all: PeakStreams) -> Arc<Self> {
@@ -67,15 +73,22 @@ impl Admission {
             is_closing: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            answering: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             all,
             share: Mutex::default(),
+            turns: Arc::default(),
         })
     }
 
     /// Its place among the connections.
     pub(super) const fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// The queue of its calls.
+    pub(super) const fn turns(&self) -> &Arc<TurnQueue> {
+        &self.turns
     }
 
     /// One of its requests was authorized.
@@ -108,7 +121,13 @@ impl Admission {
         if open > self.peak.fetch_max(open, Relaxed) {
             self.all.fetch_add(1, Relaxed);
         }
-        OpenCall(Arc::clone(self))
+        self.answering.fetch_add(1, Relaxed);
+        OpenCall { connection: Arc::clone(self), is_stream: AtomicBool::new(false) }
+    }
+
+    /// Whether calls that are no streams are under way.
+    pub(super) fn is_answering(&self) -> bool {
+        self.answering.load(Relaxed) > 0
     }
 
     /// Whether it has to be shut down; calls under way go on.
@@ -140,13 +159,21 @@ impl Drop for Admission {
 impl OpenCall {
     /// The connection that it is of.
     pub(super) fn connection(&self) -> &Admission {
-        &self.0
+        &self.connection
+    }
+
+    /// It is a stream, which ends when its client sends no more.
+    pub(super) fn set_stream(&self) {
+        if !self.is_stream.swap(true, Relaxed) {
+            self.connection.answering.fetch_sub(1, Relaxed);
+        }
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        self.set_stream();
+        self.connection.open.fetch_sub(1, Relaxed);
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf, Take},
     net::{TcpStream, UnixStream},
     sync::oneshot,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, Sleep, interval, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -41,6 +41,12 @@ const PREFACE: usize = 24;
 const READ_BUDGET: u64 = 2 * 1024;
 /// The same before the connection is admitted: some twenty requests, which are refused before more are read.
 const UNADMITTED_READ_BUDGET: u64 = 256;
+
+/// How long a client that has closed its side of the connection waits for the answers to its requests. A client that is gone
+/// cannot be told from it.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Polls from the last answer to the end of such a connection: hyper needs them to accept what was read, and to write.
+const HALF_CLOSED_POLLS: u32 = 3;
 
 /// Why a connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +127,14 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
     let (evicted, (complete_tx, complete)) = (slot.evicted().clone(), oneshot::channel());
     let flow = Rc::<Flow>::default();
     let handshake = Some((slot, complete_tx));
-    let io = ConnectionIo { io: stream.take(READ_BUDGET), flow: Rc::clone(&flow), read: 0, handshake };
+    let io = ConnectionIo {
+        io: stream.take(READ_BUDGET),
+        flow: Rc::clone(&flow),
+        admission: Arc::clone(&admission),
+        read: 0,
+        handshake,
+        half_closed: None,
+    };
     let service = worker.service(info, Arc::clone(&admission));
     let mut http = pin!(worker.http.serve_connection(TokioIo::new(io), service));
     let until_handshake = poll_fn(|cx| {
@@ -141,7 +154,6 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
         closing.register(cx.waker());
         if admission.is_admitted() {
             probation = None;
-            flow.is_admitted.set(true);
         } else if let Some(probation) = &mut probation
             && let Poll::Ready(error) = probation.as_mut().poll(cx)
         {
@@ -151,7 +163,7 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
             is_shut_down = true;
             http.as_mut().graceful_shutdown();
         }
-        flow.budget.set(if flow.is_admitted.get() { READ_BUDGET } else { UNADMITTED_READ_BUDGET });
+        flow.budget.set(if admission.is_admitted() { READ_BUDGET } else { UNADMITTED_READ_BUDGET });
         http.as_mut().poll(cx).map_err(ConnectionError::from)
     });
     until_closed.await
@@ -217,7 +229,6 @@ async fn handshake_failure(
 struct Flow {
     /// Bytes that may still be read in this poll.
     budget: Cell<u64>,
-    is_admitted: Cell<bool>,
     /// The kernel takes no more, because the client does not read.
     is_blocked: Cell<bool>,
 }
@@ -237,9 +248,37 @@ impl Flow {
 struct ConnectionIo<T> {
     io: Take<T>,
     flow: Rc<Flow>,
+    admission: Arc<Admission>,
     /// Bytes read during the handshake.
     read: usize,
     handshake: Option<(Slot, oneshot::Sender<()>)>,
+    half_closed: Option<Box<HalfClosed>>,
+}
+
+/// The client sends no more.
+struct HalfClosed {
+    timeout: Pin<Box<Sleep>>,
+    polls: u32,
+}
+
+impl HalfClosed {
+    fn new() -> Box<Self> {
+        Box::new(Self { timeout: Box::pin(sleep(HALF_CLOSED_TIMEOUT)), polls: 0 })
+    }
+
+    /// Resolves when the answers to its requests are written.
+    fn poll(&mut self, admission: &Admission, flow: &Flow, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timeout.as_mut().poll(cx).is_ready() || self.polls >= HALF_CLOSED_POLLS {
+            return Poll::Ready(());
+        }
+        if admission.is_answering() || flow.is_blocked.get() {
+            self.polls = 0;
+        } else {
+            self.polls += 1;
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
@@ -253,9 +292,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if self.flow.is_blocked.get() && !self.flow.is_admitted.get() {
+        if self.flow.is_blocked.get() && !self.admission.is_admitted() {
             // Woken when the kernel takes more.
             return Poll::Pending;
+        }
+        let this = &mut *self;
+        if let Some(half_closed) = &mut this.half_closed {
+            return half_closed.poll(&this.admission, &this.flow, cx).map(Ok);
         }
         let before = buf.filled().len();
         self.io.set_limit(budget);
@@ -269,6 +312,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
                 drop(handshake);
                 let _ = complete.send(());
             }
+        }
+        if matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before && buf.remaining() > 0 {
+            let this = &mut *self;
+            let half_closed = this.half_closed.insert(HalfClosed::new());
+            return half_closed.poll(&this.admission, &this.flow, cx).map(Ok);
         }
         read
     }

@@ -110,13 +110,18 @@ impl ConnectionMemory {
         Ok(Bytes::from_owner(OutgoingReservation { memory, share, kind, data }))
     }
 
-    /// Waits until the client has read most of the responses to its earlier requests.
+    /// Whether the client has read most of the responses to its earlier requests.
+    pub(super) fn is_ready(&self) -> bool {
+        self.own.responses.load(Relaxed) < CONNECTION_LIMIT
+    }
+
+    /// Waits until it has.
     pub(super) async fn ready(&self) {
         let mut sent = pin!(self.sent.notified());
         loop {
             // Registered before the check, so that no notification is missed.
             sent.as_mut().enable();
-            if self.own.responses.load(Relaxed) < CONNECTION_LIMIT {
+            if self.is_ready() {
                 return;
             }
             sent.as_mut().await;

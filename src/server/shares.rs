@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     limits::{ByteBudget, TOTAL_LIMIT},
-    turn::Turn,
+    turn::{PrincipalTurns, Turn, TurnQueue},
 };
 use crate::auth::Caller;
 
@@ -47,7 +47,7 @@ pub(super) struct Share {
     pub(super) has_minimum: bool,
     calls: Arc<Semaphore>,
     /// By thread.
-    turns: Vec<Arc<Turn>>,
+    turns: Vec<Arc<PrincipalTurns>>,
 }
 
 impl Share {
@@ -62,9 +62,10 @@ impl Share {
         Arc::clone(&self.calls).try_acquire_owned().ok()
     }
 
-    /// Its turns on a thread.
-    pub(super) fn turn(&self, thread: usize) -> Option<Arc<Turn>> {
-        self.turns.get(thread).cloned()
+    /// The turns of its calls on a connection of this thread.
+    pub(super) fn turn(&self, thread: usize, connection: &Arc<TurnQueue>) -> Option<Turn> {
+        let principal = Arc::clone(self.turns.get(thread)?);
+        Some(Turn::new(Arc::clone(connection), principal))
     }
 }
 

@@ -1,9 +1,15 @@
 //! Turns of a principal on a thread: its calls do their work one after the other, and it rests for as long as it worked.
+//! Its connections take turns, too, so that a new one does not wait for all that another has begun.
 //!
 //! Without this, the work of a principal with many connections delays everybody's changes, because the tasks of a thread
 //! are served in the order in which they became ready.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -16,18 +22,29 @@ const PART: u32 = 2;
 /// Work that is done without a rest.
 const BURST: Duration = Duration::from_millis(10);
 
-/// The turns of one principal on one thread.
-#[derive(Debug)]
+/// The turns of the calls of one connection, for one principal on one thread.
+#[derive(Clone, Debug)]
 pub struct Turn {
-    /// Held by the call that waits for the end of the rest; the others queue for it.
-    queue: Semaphore,
-    rest: Mutex<Rest>,
+    connection: Arc<TurnQueue>,
+    principal: Arc<PrincipalTurns>,
 }
 
-impl Default for Turn {
+/// A queue of calls. The first waits, and the others wait for it.
+#[derive(Debug)]
+pub(super) struct TurnQueue(Semaphore);
+
+impl Default for TurnQueue {
     fn default() -> Self {
-        Self { queue: Semaphore::new(1), rest: Mutex::default() }
+        Self(Semaphore::new(1))
     }
+}
+
+/// The turns of one principal on one thread.
+#[derive(Debug, Default)]
+pub(super) struct PrincipalTurns {
+    /// Of connections.
+    queue: TurnQueue,
+    rest: Mutex<Rest>,
 }
 
 /// How long a principal has to rest. Pure.
@@ -49,12 +66,21 @@ impl Rest {
 }
 
 impl Turn {
+    pub(super) const fn new(connection: Arc<TurnQueue>, principal: Arc<PrincipalTurns>) -> Self {
+        Self { connection, principal }
+    }
+
+    fn left(&self) -> Duration {
+        self.principal.rest.lock().left(Instant::now())
+    }
+
     /// Waits for the turn. The work has to begin in the same poll.
     pub async fn wait(&self) {
-        // The semaphore is never closed.
-        let _queue = self.queue.acquire().await;
+        // The semaphores are never closed.
+        let _connection = self.connection.0.acquire().await;
+        let _principal = self.principal.queue.0.acquire().await;
         loop {
-            let left = self.rest.lock().left(Instant::now());
+            let left = self.left();
             if left.is_zero() {
                 return;
             }
@@ -65,28 +91,28 @@ impl Turn {
     /// Whether [`Turn::wait`] would return at once.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        self.queue.available_permits() > 0 && self.rest.lock().left(Instant::now()).is_zero()
+        let is_empty = |queue: &TurnQueue| queue.0.available_permits() > 0;
+        is_empty(&self.connection) && is_empty(&self.principal.queue) && self.left().is_zero()
     }
 
     /// Runs a part of the work, and counts its time.
     pub fn work<T>(&self, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let done = work();
-        self.rest.lock().worked(begin, begin.elapsed());
+        self.principal.rest.lock().worked(begin, begin.elapsed());
         done
     }
 
-    /// Waits for the turn, and counts the time of the future.
-    pub async fn run<F: Future>(&self, future: F) -> F::Output {
-        let mut future = std::pin::pin!(future);
-        self.wait().await;
-        std::future::poll_fn(|cx| self.work(|| future.as_mut().poll(cx))).await
+    /// Runs a future, and counts its time.
+    pub(super) async fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| self.work(|| future.as_mut().poll(cx))).await
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    #![allow(clippy::indexing_slicing)]
 
     use super::*;
 
@@ -119,26 +145,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_take_turns_in_the_order_of_their_arrival() {
-        let (turn, done) = (Arc::<Turn>::default(), Arc::<Mutex<Vec<_>>>::default());
-        let begin = Instant::now();
-        let calls: Vec<_> = (0..4)
-            .map(|number| {
-                let (turn, done) = (Arc::clone(&turn), Arc::clone(&done));
-                tokio::spawn(async move {
-                    turn.wait().await;
-                    // As if it had worked for so long.
-                    turn.rest.lock().worked(Instant::now(), 20 * MS);
-                    done.lock().push((number, (Instant::now() - begin).as_millis()));
-                })
+    async fn connections_take_turns_and_so_do_their_calls() {
+        let (principal, done) = (Arc::<PrincipalTurns>::default(), Arc::<Mutex<Vec<_>>>::default());
+        let connections = [(); 2].map(|()| Arc::<TurnQueue>::default());
+        let call = |connection: usize, number| {
+            let turn = Turn::new(Arc::clone(&connections[connection]), Arc::clone(&principal));
+            let done = Arc::clone(&done);
+            tokio::spawn(async move {
+                turn.wait().await;
+                // As if it had worked for so long.
+                turn.principal.rest.lock().worked(Instant::now(), 20 * MS);
+                done.lock().push((number, Instant::now()));
             })
-            .collect();
+        };
+        // The first connection asks for much, and then the second for something.
+        let calls: Vec<_> = [(0, 0), (0, 1), (0, 2), (1, 3)].map(|(of, number)| call(of, number)).into();
         for call in calls {
             assert!(call.await.is_ok());
         }
         let done = done.lock().clone();
-        assert_eq!(done.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        assert!(done.windows(2).all(|pair| pair[1].1 - pair[0].1 >= 30), "{done:?}");
-        assert!(!turn.is_free());
+        assert_eq!(done.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 1, 3, 2]);
+        assert!(done.windows(2).all(|pair| pair[1].1 - pair[0].1 >= 30 * MS), "{done:?}");
     }
 }

@@ -22,6 +22,7 @@ use crate::{
         admission::OpenCall,
         authorize::{Access, Permission, refusal_status},
         eviction::EvictingLimit,
+        limits::ConnectionMemory,
         shares::Shares,
         turn::Turn,
         worker::ThreadNumber,
@@ -85,9 +86,10 @@ pub(super) async fn authorize(
     let share = auth.shares.of(&caller);
     call.connection().admit(&share);
     let Some(permit) = share.call() else { return too_many_calls().into_http() };
-    let turn = request.extensions().get::<ThreadNumber>().and_then(|thread| share.turn(thread.0));
+    let thread = request.extensions().get::<ThreadNumber>();
+    let turn = thread.and_then(|thread| share.turn(thread.0, call.connection().turns()));
     if let Some(turn) = &turn {
-        request.extensions_mut().insert(Arc::clone(turn));
+        request.extensions_mut().insert(turn.clone());
     }
     let mut response = run(&auth, caller, request, next).await;
     let share = CallShare { share, turn, _permit: Some(permit) };
@@ -97,7 +99,8 @@ pub(super) async fn authorize(
 
 /// Runs the handler in the turn of its caller, and ends it when the caller is no longer authorized.
 async fn run(auth: &Authorization, caller: Caller, mut request: Request, next: Next) -> Response {
-    let turn = request.extensions().get::<Arc<Turn>>().cloned();
+    let turn = request.extensions().get::<Turn>().cloned();
+    let memory = request.extensions().get::<Arc<ConnectionMemory>>().cloned();
     // The handlers need the caller only.
     request.headers_mut().remove(AUTHORIZATION);
     request.extensions_mut().insert(caller.clone());
@@ -110,10 +113,13 @@ async fn run(auth: &Authorization, caller: Caller, mut request: Request, next: N
         request.extensions_mut().insert(Arc::clone(revocation));
     }
     let response = async {
-        match turn {
-            Some(turn) => turn.run(next.run(request)).await,
-            None => next.run(request).await,
+        let (Some(turn), Some(memory)) = (turn, memory) else { return next.run(request).await };
+        turn.wait().await;
+        while !memory.is_ready() {
+            memory.ready().await;
+            turn.wait().await;
         }
+        turn.run(next.run(request)).await
     };
     let Some(revocation) = revocation else { return response.await };
     let revoked = async move { poll_fn(|cx| revocation.poll(cx).map(refusal_status)).await };

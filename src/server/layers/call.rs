@@ -24,7 +24,7 @@ use self::{
 };
 use crate::{
     error_info,
-    metrics::CallMetrics,
+    metrics::{CallMetrics, MethodKind},
     server::{
         admission::OpenCall,
         limits::{ConnectionMemory, MemoryExhausted},
@@ -56,7 +56,7 @@ impl CallLimits {
 pub(super) struct CallShare {
     pub(super) share: Arc<Share>,
     /// `None` for calls without a principal.
-    pub(super) turn: Option<Arc<Turn>>,
+    pub(super) turn: Option<Turn>,
     pub(super) _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -74,6 +74,9 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
         request.extensions_mut().insert(end_conditions.clone());
     }
     memory.ready().await;
+    if call.method().kind() != MethodKind::Unary {
+        open.set_stream();
+    }
     let (method, version) = (Arc::clone(call.method()), request.version());
     let request = request.map(|body| Body::new(RequestBody::new(body, version, memory.request(), method)));
     let mut response = next.run(request).await;
