@@ -80,7 +80,7 @@ pub(super) fn create(id: &str, error: &CreateError) -> Status {
         CreateError::Exists => {
             status(Code::AlreadyExists, "LISTENER_EXISTS", format!("listeners/{id}: {error}"))
         }
-        CreateError::ListenerQuota(_) | CreateError::OwnerQuota { .. } => {
+        CreateError::ListenerQuota(_) | CreateError::OwnerQuota { .. } | CreateError::FilterQuota { .. } => {
             retryable(Code::ResourceExhausted, "LISTENER_QUOTA", error.to_string(), QUOTA_RETRY)
         }
         CreateError::Draining => draining(None),

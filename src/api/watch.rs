@@ -145,8 +145,9 @@ pub struct WatchStream {
     is_part_of_snapshot: bool,
     /// Set if the caller's credentials can be revoked.
     revocation: Option<Arc<Revocation>>,
-    /// Where a snapshot or a replay waits for its turn; changes do not.
+    /// Where a snapshot or a replay waits for its turn. Changes do not, but under a costly filter.
     turn: Option<Turn>,
+    is_costly: bool,
     waiting: Option<Waiting>,
 }
 
@@ -162,6 +163,7 @@ impl WatchStream {
         metrics: WatchMetrics,
     ) -> Self {
         metrics.attached(subscription.kind());
+        let is_costly = subscription.is_costly();
         Self {
             user_data: Some(Arc::clone(subscription.user_data())).filter(|data| !data.is_empty()),
             messages: subscription.into_messages(wakers),
@@ -173,6 +175,7 @@ impl WatchStream {
             is_part_of_snapshot: false,
             revocation,
             turn,
+            is_costly,
             waiting: None,
         }
     }
@@ -180,7 +183,9 @@ impl WatchStream {
     /// The next message. While the client is brought up to date, this takes turns with other work of its principal.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<<Messages as Stream>::Item>> {
         let messages = Pin::new(&mut self.messages);
-        let Some(turn) = self.turn.as_ref().filter(|_| !self.is_live) else { return messages.poll_next(cx) };
+        let Some(turn) = self.turn.as_ref().filter(|_| !self.is_live || self.is_costly) else {
+            return messages.poll_next(cx);
+        };
         if self.waiting.is_none() && !turn.is_free() {
             let turn = turn.clone();
             self.waiting = Some(Box::pin(async move { turn.wait().await }));

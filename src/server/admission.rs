@@ -130,10 +130,15 @@ impl Admission {
         self.answering.load(Relaxed) > 0
     }
 
+    /// Whether too many of its requests in a row were refused.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusals.load(Relaxed) >= MAX_REFUSALS
+    }
+
     /// Whether it has to be shut down; calls under way go on.
     pub(super) fn has_to_close(&self) -> bool {
         let (open, peak) = (self.open.load(Relaxed), self.peak.load(Relaxed));
-        self.refusals.load(Relaxed) >= MAX_REFUSALS
+        self.is_refused()
             || (self.is_closing.load(Relaxed) && !self.is_admitted())
             || (peak > FREE_STREAMS && open <= peak / 4 && self.all.load(Relaxed) > MAX_PEAK_STREAMS)
     }

@@ -244,7 +244,7 @@ impl Flow {
 }
 
 /// A byte stream of which only so many bytes are read per poll. A client that is not admitted has to read what it was sent
-/// before more is read from it. The handshake is complete after [`PREFACE`] bytes.
+/// before more is read from it, and nothing is once too many of its requests were refused. The handshake is complete after [`PREFACE`] bytes.
 struct ConnectionIo<T> {
     io: Take<T>,
     flow: Rc<Flow>,
@@ -292,8 +292,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if self.flow.is_blocked.get() && !self.admission.is_admitted() {
-            // Woken when the kernel takes more.
+        if !self.admission.is_admitted() && (self.flow.is_blocked.get() || self.admission.is_refused()) {
+            // Woken when the kernel takes more, or not at all.
             return Poll::Pending;
         }
         let this = &mut *self;

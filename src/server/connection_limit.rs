@@ -5,9 +5,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
     net::{IpAddr, Ipv6Addr},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -40,6 +44,15 @@ impl Source {
                 Self::Network(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)))
             }
             address => Self::Network(address),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("local"),
+            Self::Network(address) => address.fmt(f),
         }
     }
 }
@@ -193,7 +206,7 @@ pub(super) struct Place {
     number: u64,
     source: Source,
     evicted: CancellationToken,
-    is_admitted: std::sync::atomic::AtomicBool,
+    is_admitted: AtomicBool,
 }
 
 /// The source of a new connection has too many.
@@ -261,14 +274,14 @@ impl State {
             Verdict::PlaceOf(..) => {
                 if let Some(suppressed) = self.evicted.offer(now) {
                     let text = "places for connections have run out: the oldest without an authorized request gives way";
-                    warn!(?source, suppressed, "{text}");
+                    warn!(%source, suppressed, "{text}");
                 }
             }
             Verdict::SourceFull => {
                 if let Some(suppressed) = self.refused.offer(now) {
                     let limit = self.places.limits.per_source;
                     let text = "a source has too many connections: its new ones are closed; see limits.max_connections_per_source";
-                    warn!(?source, limit, suppressed, "{text}");
+                    warn!(%source, limit, suppressed, "{text}");
                 }
             }
             Verdict::Place(_) | Verdict::Full => {}
@@ -286,7 +299,7 @@ impl Place {
     /// Keeps the place until the connection ends.
     pub(super) fn admit(&self) {
         if self.limit.state.lock().places.admit(self.number) {
-            self.is_admitted.store(true, std::sync::atomic::Ordering::Relaxed);
+            self.is_admitted.store(true, Relaxed);
         }
     }
 }

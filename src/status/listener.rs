@@ -144,6 +144,17 @@ pub enum CreateError {
         /// The limit.
         limit: usize,
     },
+    /// The filters of the owner take too much memory.
+    #[error(
+        "the filters of the listeners of {owner} take {limit} bytes, which is the limit of one principal: use fewer or \
+         shorter globs, or equal filters, which count once"
+    )]
+    FilterQuota {
+        /// Its name.
+        owner: Arc<str>,
+        /// The limit.
+        limit: usize,
+    },
     /// The service is stopping.
     #[error("the service is stopping")]
     Draining,

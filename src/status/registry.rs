@@ -18,15 +18,16 @@ use tracing::debug;
 
 use super::{
     CreateError, Cursor, EndReason, Hub, Listener, ListenerError, ListenerScope, ListenerSpec, ListenerView,
-    Owner, Quota,
     listener::{AttachState, ListenerState},
     stream_handle::Counters,
 };
 
 mod attach;
+mod owners;
 
 pub(super) use attach::Attached;
 pub use attach::StreamPermit;
+use owners::Owners;
 
 /// Limits of listeners and streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,17 +66,9 @@ pub struct Listeners {
 
 struct Registry {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
-    /// What each owner that has a quota has.
-    owners: BTreeMap<Arc<str>, Owned>,
+    owners: Owners,
     streams: usize,
     limits: ListenerLimits,
-}
-
-/// What one owner has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Owned {
-    listeners: usize,
-    streams: usize,
 }
 
 impl Registry {
@@ -85,43 +78,8 @@ impl Registry {
 
     fn remove(&mut self, id: &str) -> Option<Arc<Listener>> {
         let listener = self.listeners.remove(id)?;
-        self.uncount(&listener.spec.owner);
+        self.owners.remove(&listener.spec);
         Some(listener)
-    }
-
-    /// Counts one more listener of this owner, whose listeners share one copy of its name.
-    fn count(&mut self, owner: &mut Owner) -> Result<(), CreateError> {
-        if owner.quota == Quota::Exempt {
-            return Ok(());
-        }
-        if let Some((name, _)) = self.owners.get_key_value(&owner.name) {
-            owner.name = Arc::clone(name);
-        }
-        let owned = self.owners.get(&owner.name).copied().unwrap_or_default();
-        if owned.listeners >= self.limits.per_owner {
-            return Err(CreateError::OwnerQuota {
-                owner: Arc::clone(&owner.name),
-                limit: self.limits.per_owner,
-            });
-        }
-        self.owners.entry(Arc::clone(&owner.name)).or_default().listeners += 1;
-        Ok(())
-    }
-
-    fn uncount(&mut self, owner: &Owner) {
-        self.release(owner, |owned| owned.listeners = owned.listeners.saturating_sub(1));
-    }
-
-    /// Changes what an owner has, and forgets it if that is nothing.
-    fn release(&mut self, owner: &Owner, change: impl FnOnce(&mut Owned)) {
-        if owner.quota == Quota::Limited
-            && let Some(owned) = self.owners.get_mut(&owner.name)
-        {
-            change(owned);
-            if *owned == Owned::default() {
-                self.owners.remove(&owner.name);
-            }
-        }
     }
 }
 
@@ -129,7 +87,7 @@ impl Listeners {
     /// No listeners yet, on this hub.
     #[must_use]
     pub fn new(hub: Arc<Hub>, limits: ListenerLimits) -> Arc<Self> {
-        let (listeners, owners) = (BTreeMap::new(), BTreeMap::new());
+        let (listeners, owners) = (BTreeMap::new(), Owners::default());
         let registry = Mutex::new(Registry { listeners, owners, streams: 0, limits });
         Arc::new(Self { hub, draining: AtomicBool::new(false), registry, idle: Notify::new() })
     }
@@ -214,7 +172,7 @@ impl Listeners {
         let expired: Vec<_> = registry.listeners.extract_if(.., |_, listener| is_expired(listener)).collect();
         for (id, listener) in &expired {
             debug!(listener = %id, "listener expired");
-            registry.uncount(&listener.spec.owner);
+            registry.owners.remove(&listener.spec);
         }
         expired.len()
     }
@@ -265,7 +223,7 @@ impl Listeners {
         if registry.listeners.len() >= registry.limits.listeners {
             return Err(CreateError::ListenerQuota(registry.limits.listeners));
         }
-        registry.count(&mut spec.owner)?;
+        registry.owners.add(&mut spec, &registry.limits)?;
         let id = id.map_or_else(|| unused_id(registry), Arc::from);
         let finished = Counters { cursor: self.hub.cursor().revision, ..Counters::default() };
         let state = ListenerState { finished, attachment: AttachState::detached(spec.idle_ttl) };

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 use parking_lot::MutexGuard;
 use tracing::debug;
 
-use super::{ListenerLimits, Listeners, Registry};
+use super::{Listeners, Registry};
 use crate::status::{
     AttachError, AttachKind, AttachOptions, EndReason, Gap, GapPolicy, Listener, ListenerSpec, ListenerView,
-    Owner, Quota, ResetReason,
+    Owner, ResetReason,
     listener::AttachState,
     stream_handle::StreamHandle,
     subscription::{Start, Subscription},
@@ -26,7 +26,7 @@ impl Drop for StreamPermit {
         let Some(listeners) = self.listeners.upgrade() else { return };
         let mut registry = listeners.registry.lock();
         registry.streams = registry.streams.saturating_sub(1);
-        registry.release(&self.owner, |owned| owned.streams = owned.streams.saturating_sub(1));
+        registry.owners.remove_stream(&self.owner);
         if registry.streams == 0 {
             listeners.idle.notify_waiters();
         }
@@ -110,9 +110,7 @@ impl Listeners {
 
     fn count_stream(self: &Arc<Self>, registry: &mut Registry, caller: &Owner) -> StreamPermit {
         registry.streams += 1;
-        if caller.quota == Quota::Limited {
-            registry.owners.entry(Arc::clone(&caller.name)).or_default().streams += 1;
-        }
+        registry.owners.add_stream(caller);
         StreamPermit { listeners: Arc::downgrade(self), owner: caller.clone() }
     }
 
@@ -182,13 +180,9 @@ impl Listeners {
 
 /// Checks the limits of streams, times `factor`.
 fn check_streams(registry: &Registry, caller: &Owner, factor: usize) -> Result<(), AttachError> {
-    let ListenerLimits { streams: limit, streams_per_owner, .. } = registry.limits;
+    let limit = registry.limits.streams;
     if registry.streams >= limit.saturating_mul(factor) {
         return Err(AttachError::StreamQuota(limit));
     }
-    let owned = registry.owners.get(&caller.name).filter(|_| caller.quota == Quota::Limited);
-    if owned.is_some_and(|owned| owned.streams >= streams_per_owner.saturating_mul(factor)) {
-        return Err(AttachError::OwnerStreams { owner: Arc::clone(&caller.name), limit: streams_per_owner });
-    }
-    Ok(())
+    registry.owners.check_streams(caller, &registry.limits, factor)
 }
