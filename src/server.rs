@@ -8,6 +8,7 @@ mod authorize;
 mod connection;
 mod connection_limit;
 mod eviction;
+mod handshake_stack;
 mod layers;
 mod limits;
 mod shares;

@@ -100,6 +100,7 @@ async fn serve_tcp(
     match worker.shared.access.tls() {
         None => Box::pin(serve_http(worker, stream, info, handshake)).await,
         Some(tls) => {
+            handshake.during(worker.handshakes.turn()).await?;
             let (stream, info) = Box::pin(handshake.during(tls::accept(stream, info, &tls))).await?;
             Box::pin(serve_http(worker, stream, info, handshake)).await
         }

@@ -28,6 +28,7 @@ use super::{
     Access, ServerMetrics, ServerOptions,
     admission::{Admission, PeakStreams},
     connection,
+    handshake_stack::HandshakeStack,
     limits::{ByteBudget, ConnectionMemory},
     threads::AssignedConn,
     unread::Unread,
@@ -81,6 +82,7 @@ pub(super) struct Worker {
     pub(super) shared: Shared,
     thread: ThreadNumber,
     pub(super) http: auto::Builder<LocalExecutor>,
+    pub(super) handshakes: Rc<HandshakeStack>,
     watches: Arc<Wakers>,
     /// Connections shut down once this is set, and are woken by `closing`.
     pub(super) is_closing: Cell<bool>,
@@ -175,7 +177,15 @@ impl Worker {
             .header_read_timeout(HEADERS_TIMEOUT)
             .max_buf_size(MAX_HEADERS_HTTP1);
         let is_closing = Cell::new(false);
-        Rc::new(Self { shared, thread, http, watches: Arc::default(), is_closing, closing: Arc::default() })
+        Rc::new(Self {
+            shared,
+            thread,
+            http,
+            handshakes: Rc::default(),
+            watches: Arc::default(),
+            is_closing,
+            closing: Arc::default(),
+        })
     }
 
     /// Serves the assigned connections, until the server shuts down and the last one has ended.
