@@ -68,7 +68,7 @@ pub(super) struct Compiled {
     pools: Vec<WildMatch>,
     peers: Vec<WildMatch>,
     cost: usize,
-    bytes: usize,
+    memory: usize,
 }
 
 impl PartialEq for Compiled {
@@ -123,8 +123,8 @@ impl Filter {
         check_count("statuses", spec.statuses.len())?;
         check_count("interests", spec.interests.len())?;
         let (cost, globs) = (1 + glob_bytes / BYTES_PER_COST, pools.len() + peers.len());
-        let bytes = size_of::<Compiled>() + globs * BYTES_PER_GLOB + glob_bytes * BYTES_PER_GLOB_BYTE;
-        Ok(Self(Some(Arc::new(Compiled { spec, pools, peers, cost, bytes }))))
+        let memory = size_of::<Compiled>() + globs * BYTES_PER_GLOB + glob_bytes * BYTES_PER_GLOB_BYTE;
+        Ok(Self(Some(Arc::new(Compiled { spec, pools, peers, cost, memory }))))
     }
 
     pub(super) const fn shared(compiled: Arc<Compiled>) -> Self {
@@ -177,8 +177,8 @@ impl Filter {
 
 impl Compiled {
     /// Memory that it takes.
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
+    pub(super) const fn memory(&self) -> usize {
+        self.memory
     }
 
     fn parts(&self, event: &Event) -> Parts {

@@ -56,9 +56,9 @@ impl Owners {
         }
         if let Some(compiled) = filter.compiled() {
             let is_known = owned.is_some_and(|owned| owned.filters.contains_key(compiled));
-            let bytes = compiled.bytes() + owned.map_or(0, |owned| owned.filter_bytes);
+            let memory = compiled.memory() + owned.map_or(0, |owned| owned.filter_bytes);
             let limit = if owner.quota == Quota::Limited { FILTER_BYTES } else { EXEMPT_FILTER_BYTES };
-            if !is_known && bytes > limit {
+            if !is_known && memory > limit {
                 return Err(CreateError::FilterQuota { owner: Arc::clone(&owner.name), limit });
             }
         }
@@ -73,7 +73,7 @@ impl Owners {
             let of_owner = owned.filters.entry(Arc::clone(&compiled)).or_default();
             *of_owner += 1;
             if *of_owner == 1 {
-                owned.filter_bytes += compiled.bytes();
+                owned.filter_bytes += compiled.memory();
             }
             *filter = Filter::shared(compiled);
         }
@@ -90,7 +90,7 @@ impl Owners {
             if let Some(compiled) = filter.compiled()
                 && release(&mut owned.filters, compiled)
             {
-                owned.filter_bytes = owned.filter_bytes.saturating_sub(compiled.bytes());
+                owned.filter_bytes = owned.filter_bytes.saturating_sub(compiled.memory());
             }
         });
     }
