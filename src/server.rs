@@ -45,7 +45,7 @@ pub use self::{
     layers::Methods,
     socket::{SocketError, SocketFile, SocketSettings},
     threads::ThreadEnded,
-    turn::Turn,
+    turn::{Turn, Waiting},
 };
 use crate::{metrics::LoopMonitors, status::Hub};
 

@@ -95,6 +95,10 @@ impl Attack {
                         "syncs" => synchronize(address, &token).await,
                         _ => self.once(address, &token).await,
                     };
+                    if self.0 == "idle" {
+                        // It gave way.
+                        sleep(IDLE).await;
+                    }
                 }
             });
         }

@@ -4,7 +4,6 @@
 //! revision before it and the listener's `user_data`, is appended: the fields of a message may come in any order.
 
 use std::{
-    future::Future,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -25,7 +24,7 @@ use crate::{
     auth::{Refusal, Revocation},
     error_info,
     metrics::{DetachReason, WatchMetrics},
-    server::Turn,
+    server::{Turn, Waiting},
     status::{
         Attachment, Delivery, EndReason, Event, ListenerMessage, Messages, Parts, Subscription, Wakers,
     },
@@ -148,11 +147,8 @@ pub struct WatchStream {
     /// Where a snapshot or a replay waits for its turn. Changes do not, but under a costly filter.
     turn: Option<Turn>,
     is_costly: bool,
-    waiting: Option<Waiting>,
+    waiting: Waiting,
 }
-
-/// Resolves when it is the stream's turn.
-type Waiting = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl WatchStream {
     pub(super) fn new(
@@ -176,7 +172,7 @@ impl WatchStream {
             revocation,
             turn,
             is_costly,
-            waiting: None,
+            waiting: Waiting::default(),
         }
     }
 
@@ -186,14 +182,7 @@ impl WatchStream {
         let Some(turn) = self.turn.as_ref().filter(|_| !self.is_live || self.is_costly) else {
             return messages.poll_next(cx);
         };
-        if self.waiting.is_none() && !turn.is_free() {
-            let turn = turn.clone();
-            self.waiting = Some(Box::pin(async move { turn.wait().await }));
-        }
-        if let Some(waiting) = &mut self.waiting {
-            ready!(waiting.as_mut().poll(cx));
-            self.waiting = None;
-        }
+        ready!(turn.poll_wait(&mut self.waiting, cx));
         turn.work(|| messages.poll_next(cx))
     }
 

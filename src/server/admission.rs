@@ -14,7 +14,7 @@ use super::{connection_limit::Place, shares::Share, turn::TurnQueue};
 
 /// Consecutive requests that are refused before the connection is closed: a client with a wrong token retries with
 /// backoff, and learns the reason each time.
-const MAX_REFUSALS: usize = 16;
+const MAX_REFUSALS: usize = 8;
 /// hyper keeps about 2 KiB for each of the most streams that a connection ever had at once. Beyond this sum of all
 /// connections (64 MiB), those that had many and have few are closed, which clients notice by GOAWAY only.
 const MAX_PEAK_STREAMS: usize = 32 * 1024;

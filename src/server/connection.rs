@@ -39,8 +39,8 @@ const PREFACE: usize = 24;
 /// Bytes read from a connection per poll of its task. h2 reads as long as there is input, so a flood of small frames
 /// would block the thread.
 const READ_BUDGET: u64 = 2 * 1024;
-/// The same before the connection is admitted: some twenty requests, which are refused before more are read.
-const UNADMITTED_READ_BUDGET: u64 = 256;
+/// The same before the connection is admitted: some ten requests, which are refused before more are read.
+const UNADMITTED_READ_BUDGET: u64 = 128;
 
 /// How long a client that has closed its side of the connection waits for the answers to its requests. A client that is gone
 /// cannot be told from it.

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 /// One of so many places is for connections that are not admitted.
-const UNADMITTED_PART: usize = 8;
+const UNADMITTED_PART: usize = 4;
 /// At least so many are, or all.
-const MIN_UNADMITTED: usize = 64;
+const MIN_UNADMITTED: usize = 256;
 /// Between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(30);
 

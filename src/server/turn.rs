@@ -6,8 +6,9 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -28,6 +29,10 @@ pub struct Turn {
     connection: Arc<TurnQueue>,
     principal: Arc<PrincipalTurns>,
 }
+
+/// The state of [`Turn::poll_wait`].
+#[derive(Default)]
+pub struct Waiting(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 /// A queue of calls. The first waits, and the others wait for it.
 #[derive(Debug)]
@@ -75,7 +80,7 @@ impl Turn {
     }
 
     /// Waits for the turn. The work has to begin in the same poll.
-    pub async fn wait(&self) {
+    pub(super) async fn wait(&self) {
         // The semaphores are never closed.
         let _connection = self.connection.0.acquire().await;
         let _principal = self.principal.queue.0.acquire().await;
@@ -89,8 +94,7 @@ impl Turn {
     }
 
     /// Whether [`Turn::wait`] would return at once.
-    #[must_use]
-    pub fn is_free(&self) -> bool {
+    fn is_free(&self) -> bool {
         let is_empty = |queue: &TurnQueue| queue.0.available_permits() > 0;
         is_empty(&self.connection) && is_empty(&self.principal.queue) && self.left().is_zero()
     }
@@ -103,10 +107,27 @@ impl Turn {
         done
     }
 
-    /// Runs a future, and counts its time.
+    /// The same for work of many polls, before each of them.
+    pub fn poll_wait(&self, waiting: &mut Waiting, cx: &mut Context<'_>) -> Poll<()> {
+        if waiting.0.is_none() && !self.is_free() {
+            let this = self.clone();
+            waiting.0 = Some(Box::pin(async move { this.wait().await }));
+        }
+        if let Some(future) = &mut waiting.0 {
+            ready!(future.as_mut().poll(cx));
+            waiting.0 = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// Runs a future, each poll of it in turn, and counts its time.
     pub(super) async fn run<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        poll_fn(|cx| self.work(|| future.as_mut().poll(cx))).await
+        let (mut future, mut waiting) = (pin!(future), Waiting::default());
+        poll_fn(|cx| {
+            ready!(self.poll_wait(&mut waiting, cx));
+            self.work(|| future.as_mut().poll(cx))
+        })
+        .await
     }
 }
 
