@@ -68,7 +68,7 @@ impl Default for LimitsSection {
             max_listeners: 20_000,
             max_listeners_per_principal: 2_000,
             max_streams: 20_000,
-            max_streams_per_principal: 4_000,
+            max_streams_per_principal: 2_000,
             max_peers: 10_000,
             max_frame_bytes: 4 * 1024 * 1024,
         }

@@ -120,11 +120,13 @@ impl Turn {
         Poll::Ready(())
     }
 
-    /// Runs a future, each poll of it in turn, and counts its time.
+    /// Runs a future, each poll of it in turn, and counts its time. The first follows [`Turn::wait`].
     pub(super) async fn run<F: Future>(&self, future: F) -> F::Output {
-        let (mut future, mut waiting) = (pin!(future), Waiting::default());
+        let (mut future, mut waiting, mut is_first) = (pin!(future), Waiting::default(), true);
         poll_fn(|cx| {
-            ready!(self.poll_wait(&mut waiting, cx));
+            if !std::mem::take(&mut is_first) {
+                ready!(self.poll_wait(&mut waiting, cx));
+            }
             self.work(|| future.as_mut().poll(cx))
         })
         .await
