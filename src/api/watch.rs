@@ -178,8 +178,9 @@ impl WatchStream {
 
     /// The next message. While the client is brought up to date, this takes turns with other work of its principal.
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<<Messages as Stream>::Item>> {
+        let is_work = self.is_costly || self.messages.subscription().has_to_scan();
         let messages = Pin::new(&mut self.messages);
-        let Some(turn) = self.turn.as_ref().filter(|_| !self.is_live || self.is_costly) else {
+        let Some(turn) = self.turn.as_ref().filter(|_| is_work) else {
             return messages.poll_next(cx);
         };
         ready!(turn.poll_wait(&mut self.waiting, cx));

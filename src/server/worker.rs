@@ -255,10 +255,6 @@ impl Service<Request<Incoming>> for ConnectionService {
         let response = self.router.clone().oneshot(request.map(|body| unread.body(body)));
         Box::pin(async move {
             let response = response.await?;
-            if !response.status().is_success() {
-                // It is not gRPC.
-                call.connection().refuse();
-            }
             if call.connection().may_discard() {
                 unread.discard().await;
             }

@@ -114,6 +114,12 @@ impl Subscription {
         &self.attached.listener.spec.user_data
     }
 
+    /// Whether peers are left to scan before the client is up to date.
+    #[must_use]
+    pub fn has_to_scan(&self) -> bool {
+        self.sync.as_ref().is_some_and(|sync| !sync.is_scanned())
+    }
+
     /// Whether its filter makes the work on a change cost much more than without one.
     #[must_use]
     pub fn is_costly(&self) -> bool {
