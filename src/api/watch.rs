@@ -147,6 +147,9 @@ pub struct WatchStream {
     /// Where a snapshot or a replay waits for its turn. Changes do not, but under a costly filter.
     turn: Option<Turn>,
     is_costly: bool,
+    /// Whether the last poll returned nothing. A stream waits only then: messages are encoded together until it does, and
+    /// a buffer that begins with a long one stays long.
+    has_paused: bool,
     waiting: Waiting,
 }
 
@@ -172,6 +175,7 @@ impl WatchStream {
             revocation,
             turn,
             is_costly,
+            has_paused: true,
             waiting: Waiting::default(),
         }
     }
@@ -183,8 +187,12 @@ impl WatchStream {
         let Some(turn) = self.turn.as_ref().filter(|_| is_work) else {
             return messages.poll_next(cx);
         };
-        ready!(turn.poll_wait(&mut self.waiting, cx));
-        turn.work(|| messages.poll_next(cx))
+        if self.has_paused {
+            ready!(turn.poll_wait(&mut self.waiting, cx));
+        }
+        let polled = turn.work(|| messages.poll_next(cx));
+        self.has_paused = polled.is_pending();
+        polled
     }
 
     /// Notes what the status and the metrics need of a message.
@@ -236,6 +244,7 @@ impl Stream for WatchStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         if std::mem::take(&mut this.is_part_of_snapshot) {
+            this.has_paused = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
