@@ -19,7 +19,7 @@ mod watch;
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch as watch_channel;
-use tonic::{Response, Status, codec::CompressionEncoding, service::Routes};
+use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
 use self::{
     health::HealthService,
@@ -36,10 +36,11 @@ pub use self::{
     watch::{WatchMessage, WatchStream},
 };
 use crate::{
+    auth::Caller,
     error_info,
     metrics::WatchMetrics,
     pool::PoolHandle,
-    status::{Hub, Listeners},
+    status::{Hub, Listeners, Owner, Quota},
 };
 
 /// Longest request: `user_data` and a full filter are below 50 KiB.
@@ -76,6 +77,13 @@ mod server_pb {
 
 /// The result of a method.
 type RpcResult<T> = Result<Response<T>, Status>;
+
+/// The caller of a request, which owns what it creates. Only requests without a connection have no caller.
+fn owner<T>(request: &Request<T>) -> Owner {
+    let Some(caller) = request.extensions().get::<Caller>() else { return Owner::default() };
+    let quota = if caller.is_local() { Quota::Exempt } else { Quota::Limited };
+    Owner { name: Arc::clone(&caller.principal), quota }
+}
 
 /// The implementation of the services.
 #[derive(Clone)]

@@ -48,25 +48,29 @@ pub struct Config {
 #[allow(missing_docs)]
 pub struct LimitsSection {
     pub max_connections: usize,
+    pub max_connections_per_source: usize,
     pub max_handshakes: usize,
     pub max_listeners: usize,
     pub max_listeners_per_principal: usize,
     pub max_streams: usize,
     pub max_event_streams: usize,
+    pub max_streams_per_principal: usize,
     pub max_peers: usize,
     pub max_frame_bytes: usize,
 }
 
 impl Default for LimitsSection {
     fn default() -> Self {
-        let ServerOptions { connections, handshakes, .. } = ServerOptions::default();
+        let ServerOptions { connections, connections_per_source, handshakes, .. } = ServerOptions::default();
         Self {
             max_connections: connections,
+            max_connections_per_source: connections_per_source,
             max_handshakes: handshakes,
             max_listeners: 20_000,
             max_listeners_per_principal: 2_000,
             max_streams: 20_000,
             max_event_streams: 32,
+            max_streams_per_principal: 2_000,
             max_peers: 10_000,
             max_frame_bytes: 4 * 1024 * 1024,
         }
@@ -155,12 +159,16 @@ impl Config {
         self.server.validate()?;
         let limits = &self.limits;
         check_range("limits.max_connections", &limits.max_connections, &1, &1_000_000)?;
+        let per_source = &limits.max_connections_per_source;
+        check_range("limits.max_connections_per_source", per_source, &1, &1_000_000)?;
         check_range("limits.max_handshakes", &limits.max_handshakes, &1, &100_000)?;
         check_range("limits.max_listeners", &limits.max_listeners, &1, &1_000_000)?;
         let per_principal = &limits.max_listeners_per_principal;
         check_range("limits.max_listeners_per_principal", per_principal, &1, &1_000_000)?;
         check_range("limits.max_streams", &limits.max_streams, &1, &1_000_000)?;
         check_range("limits.max_event_streams", &limits.max_event_streams, &0, &64)?;
+        let per_principal = &limits.max_streams_per_principal;
+        check_range("limits.max_streams_per_principal", per_principal, &1, &1_000_000)?;
         check_range("limits.max_peers", &limits.max_peers, &1, &100_000)?;
         check_range("limits.max_frame_bytes", &limits.max_frame_bytes, &(4 * 1024), &(64 * 1024 * 1024))?;
         check_range("history.changes", &self.history.changes, &16, &10_000_000)?;

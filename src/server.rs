@@ -3,14 +3,19 @@
 //! `accept` → `threads` (assigns the connection) → `connection` (handshake and shutdown) → hyper → `layers` → the API.
 
 mod accept;
+mod admission;
 mod authorize;
 mod connection;
+mod connection_limit;
 mod eviction;
+mod handshake_stack;
 mod layers;
 mod limits;
+mod shares;
 mod socket;
 mod threads;
 mod tls;
+mod turn;
 mod unread;
 mod worker;
 
@@ -24,15 +29,13 @@ use std::{
 
 use http::HeaderValue;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::{
     accept::{Incoming, SocketLimits, accept},
+    connection_limit::{ConnectionLimit, PlaceLimits},
     eviction::EvictingLimit,
     threads::{Ended, Threads},
     worker::Shared,
@@ -42,6 +45,7 @@ pub use self::{
     layers::Methods,
     socket::{SocketError, SocketFile, SocketSettings},
     threads::ThreadEnded,
+    turn::{Turn, Waiting},
 };
 use crate::{metrics::LoopMonitors, status::Hub};
 
@@ -53,8 +57,11 @@ const MAX_DEFAULT_THREADS: usize = 4;
 pub struct ServerOptions {
     /// Threads that serve connections. At least one.
     pub threads: usize,
-    /// Most connections per listening socket. Further ones wait in the kernel.
+    /// Most connections per listening socket. Those without an authorized request give way to further ones, which wait in
+    /// the kernel if there are none.
     pub connections: usize,
+    /// Most connections from one address, loopback excepted.
+    pub connections_per_source: usize,
     /// Most connections whose handshake is not complete. The next one evicts the oldest.
     pub handshakes: usize,
     /// Changes within this time after a change are sent together. Zero: each at once.
@@ -72,6 +79,7 @@ impl Default for ServerOptions {
             // that. Each has to be woken, though, and a few are enough for what a network carries.
             threads: thread::available_parallelism().map_or(1, |cores| cores.get().min(MAX_DEFAULT_THREADS)),
             connections: 16_384,
+            connections_per_source: 1024,
             handshakes: 1024,
             pacing: Duration::from_millis(5),
             keepalive: Keepalive::default(),
@@ -137,10 +145,11 @@ impl Server {
         let close = CancellationToken::new();
         let shared = Shared {
             hub,
-            router: layers::wrap(api, methods, &access, &settings.web, &close),
+            router: layers::wrap(api, methods, &access, &settings, &close),
             access,
             settings: settings.clone(),
             memory: Arc::default(),
+            peak_streams: Arc::default(),
             metrics,
             close: close.clone(),
         };
@@ -168,7 +177,10 @@ impl Server {
         let socket = self.socket.take().map(Incoming::Unix);
         // Each socket has its own limits, so that remote clients cannot exhaust those of the Unix socket.
         let [network_limits, socket_limits] = [(); 2].map(|()| SocketLimits {
-            connections: Arc::new(Semaphore::new(self.settings.connections)),
+            connections: ConnectionLimit::new(PlaceLimits::new(
+                self.settings.connections,
+                self.settings.connections_per_source,
+            )),
             handshakes: EvictingLimit::new(self.settings.handshakes),
             keepalive: self.settings.keepalive,
         });

@@ -16,7 +16,7 @@ use std::{
 };
 
 use attackers::Attack;
-use service::Service;
+use service::{Service, Transport};
 use support::Outcome;
 use tokio::{
     process::{Child, Command},
@@ -27,12 +27,13 @@ use watchers::Watchers;
 
 const HELP: &str = "\
 What clients notice while others attack the service: 100 watchers, and an operator who adds or
-removes a peer 50 times a second.
+removes a peer 50 times a second. The attackers have no credentials but for waits, unread and
+syncs, which are of one viewer. hello is against TLS, the others are in plaintext.
 
 Usage: cargo bench --bench attack -- [--json] [--quick] [ATTACK]...
 
   ATTACK    ping, settings, reset, continuation, data, window, priority, zero-window,
-            half-closed, silent, bodies: those alone
+            half-closed, silent, bodies, refused, idle, waits, unread, syncs, hello: those alone
   --json    one JSON object a line instead of a table
   --quick   three seconds each instead of ten
   --help    this
@@ -59,11 +60,11 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    if let [role, address, name] = args
+    if let [role, address, name, token] = args
         && role == attackers::ROLE
     {
         let attack = Attack::named(name).ok_or("no such attack")?;
-        return runtime.block_on(LocalSet::new().run_until(attack.run(address.parse()?)));
+        return runtime.block_on(LocalSet::new().run_until(attack.run(address.parse()?, token.clone())));
     }
     // cargo adds an option of its own.
     let known = |arg: &&String| !matches!(arg.as_str(), "--json" | "--quick" | "--bench");
@@ -76,15 +77,27 @@ fn run(args: &[String]) -> Outcome<()> {
 }
 
 async fn measure(attacks: &[Attack], length: Duration, json: bool) -> Outcome<()> {
-    let service = Service::start().await?;
-    let watchers = Watchers::open(service.address).await?;
-    service.change_all_the_time().await?;
     if !json {
         println!(
             "{:<14} {:>8} {:>8} {:>8} {:>7} {:>8} {:>9} {:>9}",
             "attack", "p50 ms", "p99 ms", "max ms", "× p99", "new ms", "CPU %", "RSS KiB"
         );
     }
+    for transport in [Transport::Plaintext, Transport::Tls] {
+        let attacks: Vec<_> =
+            attacks.iter().copied().filter(|attack| attack.transport() == transport).collect();
+        if !attacks.is_empty() {
+            measure_over(transport, &attacks, length, json).await?;
+        }
+    }
+    Ok(())
+}
+
+/// With a service of its own.
+async fn measure_over(transport: Transport, attacks: &[Attack], length: Duration, json: bool) -> Outcome<()> {
+    let service = Service::start(transport).await?;
+    let watchers = Watchers::open(&service).await?;
+    service.change_all_the_time().await?;
     let mut calm = None;
     for attack in std::iter::once(None).chain(attacks.iter().copied().map(Some)) {
         let under_way = attack.map(|attack| start(&service, attack)).transpose()?;
@@ -101,7 +114,7 @@ async fn measure(attacks: &[Attack], length: Duration, json: bool) -> Outcome<()
 /// The process of the attackers. Killed when dropped.
 fn start(service: &Service, attack: Attack) -> Outcome<Child> {
     let mut command = Command::new(env::current_exe()?);
-    command.args([attackers::ROLE, &service.address.to_string(), attack.0]);
+    command.args([attackers::ROLE, &service.address.to_string(), attack.0, &service.viewer]);
     Ok(command.stdin(Stdio::null()).kill_on_drop(true).spawn()?)
 }
 

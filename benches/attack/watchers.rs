@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    net::SocketAddr,
     rc::Rc,
     time::{Duration, SystemTime},
 };
@@ -14,7 +13,7 @@ use opflex_peerstatus::api::pb::{
 use tokio::task::spawn_local;
 use tonic::Streaming;
 
-use super::support::Outcome;
+use super::{service::Service, support::Outcome};
 
 const WATCHERS: usize = 100;
 
@@ -26,11 +25,12 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    pub(crate) async fn open(address: SocketAddr) -> Outcome<Self> {
+    pub(crate) async fn open(service: &Service) -> Outcome<Self> {
         let watchers = Self { latencies: Rc::default(), wrong: Rc::default() };
         for _ in 0..WATCHERS {
-            let mut client = PeerStatusServiceClient::connect(format!("http://{address}")).await?;
-            let mut watch = client.watch_peer_status(WatchPeerStatusRequest::default()).await?.into_inner();
+            let mut client = PeerStatusServiceClient::new(service.channel().await?);
+            let request = service.request(WatchPeerStatusRequest::default())?;
+            let mut watch = client.watch_peer_status(request).await?.into_inner();
             let synced = |message: &WatchPeerStatusResponse| matches!(message.event, Some(Event::Synced(_)));
             while !synced(&watch.message().await?.ok_or("a watch ended")?) {}
             let (latencies, wrong) = (Rc::clone(&watchers.latencies), Rc::clone(&watchers.wrong));

@@ -80,7 +80,7 @@ pub(super) fn create(id: &str, error: &CreateError) -> Status {
         CreateError::Exists => {
             status(Code::AlreadyExists, "LISTENER_EXISTS", format!("listeners/{id}: {error}"))
         }
-        CreateError::ListenerQuota(_) | CreateError::OwnerQuota { .. } => {
+        CreateError::ListenerQuota(_) | CreateError::OwnerQuota { .. } | CreateError::FilterQuota { .. } => {
             retryable(Code::ResourceExhausted, "LISTENER_QUOTA", error.to_string(), QUOTA_RETRY)
         }
         CreateError::Draining => draining(None),
@@ -93,7 +93,7 @@ pub(super) fn attach(id: &str, error: &AttachError) -> Status {
         AttachError::Attached(_) => {
             status(Code::FailedPrecondition, "LISTENER_ATTACHED", format!("listeners/{id}: {error}"))
         }
-        AttachError::StreamQuota(_) => {
+        AttachError::StreamQuota(_) | AttachError::OwnerStreams { .. } => {
             retryable(Code::ResourceExhausted, "STREAM_QUOTA", error.to_string(), QUOTA_RETRY)
         }
         AttachError::Create(error) => create(id, error),

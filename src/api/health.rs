@@ -17,7 +17,7 @@ use super::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_check_response::ServingStatus,
     },
-    names,
+    names, owner,
     server_pb::{self, health::health_server::Health},
 };
 use crate::{
@@ -66,10 +66,12 @@ impl Health for HealthService {
     type WatchStream = HealthWatch;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> RpcResult<HealthWatch> {
+        let caller = owner(&request);
         let service = request.into_inner().service;
         let (changes, permit) = if service.starts_with(POOLS) {
             // It is woken after every change, as a stream of changes is, and counts as one.
-            let permit = self.0.listeners.stream_permit().map_err(|error| errors::attach("", &error))?;
+            let permit =
+                self.0.listeners.stream_permit(&caller).map_err(|error| errors::attach("", &error))?;
             (Some(self.0.hub.wakers().add()), Some(permit))
         } else {
             (None, None)

@@ -5,7 +5,7 @@ use std::{future::poll_fn, sync::Arc, task::Poll};
 use tonic::{Request, Response};
 
 use super::{
-    Api, RpcResult, convert, errors, names,
+    Api, RpcResult, convert, errors, names, owner,
     paging::{self, Page},
     parse, pb,
     server_pb::peer_status_service_server::PeerStatusService,
@@ -15,15 +15,9 @@ use crate::{
     auth::{Caller, ConnectionInfo, Revocation},
     deadline::EndConditions,
     error_info,
-    status::{AttachOptions, ListenerScope, Owner, Quota, Wakers},
+    server::Turn,
+    status::{AttachOptions, ListenerScope, Owner, Wakers},
 };
-
-/// The owner of a listener that this request creates. Only requests without a connection have no caller.
-fn owner<T>(request: &Request<T>) -> Owner {
-    let Some(caller) = request.extensions().get::<Caller>() else { return Owner::default() };
-    let quota = if caller.is_local() { Quota::Exempt } else { Quota::Limited };
-    Owner { name: Arc::clone(&caller.principal), quota }
-}
 
 /// The listeners that this request may see and change.
 fn scope<T>(request: &Request<T>) -> ListenerScope {
@@ -103,6 +97,7 @@ impl PeerStatusService for Api {
         let wakers =
             Arc::clone(request.extensions().get::<Arc<Wakers>>().unwrap_or_else(|| self.hub.wakers()));
         let revocation = request.extensions().get::<Arc<Revocation>>().cloned();
+        let turn = request.extensions().get::<Turn>().cloned();
         let end_conditions = request.extensions().get::<EndConditions>().cloned();
         let (owner, scope) = (owner(&request), scope(&request));
         let request = request.into_inner();
@@ -113,6 +108,7 @@ impl PeerStatusService for Api {
             stop_after_sync: request.stop_after_sync,
             heartbeat: parse::heartbeat(request.heartbeat_interval)?,
             client,
+            caller: owner.clone(),
             scope,
         };
         let subscription = if request.listener.is_empty() {
@@ -136,6 +132,6 @@ impl PeerStatusService for Api {
             .await;
             end_conditions.add(subscription.end_check());
         }
-        Ok(Response::new(WatchStream::new(subscription, &wakers, revocation, self.metrics.clone())))
+        Ok(Response::new(WatchStream::new(subscription, &wakers, revocation, turn, self.metrics.clone())))
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, RpcResult, convert, errors, names,
+    Api, RpcResult, convert, errors, names, owner,
     paging::{self, Page},
     parse, pb,
     server_pb::pool_service_server::PoolService,
@@ -17,7 +17,7 @@ use crate::{
     error_info,
     peer::PoolHealth,
     pool::PoolHandle,
-    status::{HealthWait, PoolState},
+    status::{HealthWait, Owner, PoolState},
 };
 
 /// The pool of requests that name none.
@@ -68,7 +68,7 @@ impl PoolService for Api {
         &self,
         request: Request<pb::WaitForPoolRequest>,
     ) -> RpcResult<pb::WaitForPoolResponse> {
-        let respond_by = respond_by(&request);
+        let (respond_by, caller) = (respond_by(&request), owner(&request));
         let request = request.into_inner();
         let name = names::parse_pool("name", &request.name)?;
         let wanted = parse::health(request.health)?;
@@ -77,7 +77,7 @@ impl PoolService for Api {
         let wait = wait.ok_or_else(|| self.pool_not_found(name))?;
         let pool = match wait.met() {
             Some(pool) => pool,
-            None => self.wait(wait, wanted, respond_by).await?,
+            None => self.wait(wait, wanted, respond_by, &caller).await?,
         };
         Ok(Response::new(pb::WaitForPoolResponse { pool: Some(convert::pool(&pool)) }))
     }
@@ -178,8 +178,9 @@ impl Api {
         mut wait: HealthWait,
         wanted: PoolHealth,
         respond_by: Instant,
+        caller: &Owner,
     ) -> Result<Arc<PoolState>, Status> {
-        let _permit = self.listeners.stream_permit().map_err(|error| errors::attach("", &error))?;
+        let _permit = self.listeners.stream_permit(caller).map_err(|error| errors::attach("", &error))?;
         let mut draining = self.draining.clone();
         tokio::select! {
             biased;

@@ -6,7 +6,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::{Duration, SystemTime},
 };
 
@@ -24,6 +24,7 @@ use crate::{
     auth::{Refusal, Revocation},
     error_info,
     metrics::{DetachReason, WatchMetrics},
+    server::{Turn, Waiting},
     status::{
         Attachment, Delivery, EndReason, Event, ListenerMessage, Messages, Parts, Subscription, Wakers,
     },
@@ -143,6 +144,13 @@ pub struct WatchStream {
     is_part_of_snapshot: bool,
     /// Set if the caller's credentials can be revoked.
     revocation: Option<Arc<Revocation>>,
+    /// Where a snapshot or a replay waits for its turn. Changes do not, but under a costly filter.
+    turn: Option<Turn>,
+    is_costly: bool,
+    /// Whether the last poll returned nothing. A stream waits only then: messages are encoded together until it does, and
+    /// a buffer that begins with a long one stays long.
+    has_paused: bool,
+    waiting: Waiting,
 }
 
 impl WatchStream {
@@ -150,9 +158,11 @@ impl WatchStream {
         subscription: Subscription,
         wakers: &Arc<Wakers>,
         revocation: Option<Arc<Revocation>>,
+        turn: Option<Turn>,
         metrics: WatchMetrics,
     ) -> Self {
         metrics.attached(subscription.kind());
+        let is_costly = subscription.is_costly();
         Self {
             user_data: Some(Arc::clone(subscription.user_data())).filter(|data| !data.is_empty()),
             messages: subscription.into_messages(wakers),
@@ -163,7 +173,26 @@ impl WatchStream {
             oldest: None,
             is_part_of_snapshot: false,
             revocation,
+            turn,
+            is_costly,
+            has_paused: true,
+            waiting: Waiting::default(),
         }
+    }
+
+    /// The next message. While the client is brought up to date, this takes turns with other work of its principal.
+    fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<<Messages as Stream>::Item>> {
+        let is_work = self.is_costly || self.messages.subscription().has_to_scan();
+        let messages = Pin::new(&mut self.messages);
+        let Some(turn) = self.turn.as_ref().filter(|_| is_work) else {
+            return messages.poll_next(cx);
+        };
+        if self.has_paused {
+            ready!(turn.poll_wait(&mut self.waiting, cx));
+        }
+        let polled = turn.work(|| messages.poll_next(cx));
+        self.has_paused = polled.is_pending();
+        polled
     }
 
     /// Notes what the status and the metrics need of a message.
@@ -215,10 +244,11 @@ impl Stream for WatchStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         if std::mem::take(&mut this.is_part_of_snapshot) {
+            this.has_paused = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match Pin::new(&mut this.messages).poll_next(cx) {
+        match this.poll_message(cx) {
             Poll::Ready(Some(Ok(message))) => {
                 this.note(&message.delivery);
                 Poll::Ready(Some(Ok(WatchMessage::new(message, this.user_data.as_ref()))))

@@ -84,6 +84,7 @@ impl Reloader {
             max_listeners = limits.map(|limits| limits.max_listeners),
             max_listeners_per_principal = limits.map(|limits| limits.max_listeners_per_principal),
             max_streams = limits.map(|limits| limits.max_streams),
+            max_streams_per_principal = limits.map(|limits| limits.max_streams_per_principal),
             max_peers = limits.map(|limits| limits.max_peers),
             access = changes.access.then_some(true),
             level = changes.level,

@@ -82,6 +82,7 @@ impl LoadedConfig {
         ServerOptions {
             threads: server.threads,
             connections: limits.max_connections,
+            connections_per_source: limits.max_connections_per_source,
             handshakes: limits.max_handshakes,
             pacing: server.pacing,
             web: WebSettings { allowed_origins },
@@ -95,6 +96,7 @@ pub(super) const fn listener_limits(limits: &crate::config::LimitsSection) -> Li
         listeners: limits.max_listeners,
         per_owner: limits.max_listeners_per_principal,
         streams: limits.max_streams,
+        streams_per_owner: limits.max_streams_per_principal,
     }
 }
 

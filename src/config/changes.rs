@@ -132,6 +132,7 @@ impl Config {
         applied.server.insecure = new.server.insecure;
         applied.limits = LimitsSection {
             max_connections: self.limits.max_connections,
+            max_connections_per_source: self.limits.max_connections_per_source,
             max_handshakes: self.limits.max_handshakes,
             max_frame_bytes: self.limits.max_frame_bytes,
             ..new.limits

@@ -5,19 +5,21 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tracing::warn;
 
 use super::{
     Keepalive,
+    connection_limit::{ConnectionLimit, Place, Source},
     eviction::{EvictingLimit, Slot},
     threads::{ThreadEnded, Threads},
 };
 
 /// Lets the kernel notice a client whose host vanished.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// Bytes that the kernel takes for a client and has not sent. Without a limit, it takes megabytes for each that does not read.
+const UNSENT_LIMIT: u32 = 32 * 1024;
 /// Delay after a failed accept. The usual cause, too few file descriptors, lasts until something is closed.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -29,15 +31,15 @@ pub(super) enum Incoming {
 
 /// The limits of one listening socket.
 pub(super) struct SocketLimits {
-    pub(super) connections: Arc<Semaphore>,
+    pub(super) connections: Arc<ConnectionLimit>,
     pub(super) handshakes: Arc<EvictingLimit>,
     pub(super) keepalive: Keepalive,
 }
 
-/// An accepted connection, with its permit and its handshake slot.
+/// An accepted connection, with its place and its handshake slot.
 pub(super) struct AcceptedConn {
     pub(super) stream: Stream,
-    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) place: Place,
     pub(super) handshake: Slot,
 }
 
@@ -58,18 +60,28 @@ pub(super) async fn accept(
     threads: &Threads,
 ) -> Result<(), ThreadEnded> {
     loop {
-        // The semaphore is never closed.
-        let Ok(permit) = Arc::clone(&limits.connections).acquire_owned().await else { return Ok(()) };
+        limits.connections.room().await;
         match incoming.accept(limits.keepalive).await {
             Ok(stream) => {
+                // Without a place, it is closed.
+                let Ok(place) = limits.connections.take(stream.source()).await else { continue };
                 // Taken here, so that slots are ordered by time of accept, whichever thread serves the connection.
                 let handshake = limits.handshakes.begin();
-                threads.assign(AcceptedConn { stream, permit, handshake }).await?;
+                threads.assign(AcceptedConn { stream, place, handshake }).await?;
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_RETRY_DELAY).await;
             }
+        }
+    }
+}
+
+impl Stream {
+    fn source(&self) -> Source {
+        match self {
+            Self::Tcp(_, client) => Source::of(client.ip()),
+            Self::Unix(..) => Source::Local,
         }
     }
 }
@@ -94,6 +106,7 @@ fn configure(stream: TcpStream, keepalive: Keepalive) -> io::Result<std::net::Tc
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_KEEPALIVE))?;
+    socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
     // HTTP/1.1 has no PING: closes connections whose client acknowledges nothing, or does not read, for this long.
     socket.set_tcp_user_timeout(Some(keepalive.interval + keepalive.timeout))?;
     stream.into_std()

@@ -21,7 +21,7 @@ use tower::ServiceBuilder;
 use tower_http::cors::CorsLayer;
 
 use self::{auth::Authorization, call::CallLimits};
-use super::{Access, Permission, WebSettings};
+use super::{Access, Permission, ServerOptions, shares::Shares};
 use crate::metrics::CallMetrics;
 
 /// The description of the API that the layers use.
@@ -40,13 +40,15 @@ pub(super) fn wrap(
     api: Routes,
     methods: &Methods,
     access: &Arc<Access>,
-    web: &WebSettings,
+    settings: &ServerOptions,
     close: &CancellationToken,
 ) -> Router {
-    let authorization = Authorization::new(Arc::clone(access), methods.permission, close.clone());
-    let origins: Arc<[HeaderValue]> = web.allowed_origins.iter().cloned().collect();
+    let shares = Arc::new(Shares::new(settings.threads.max(1)));
+    let limits = CallLimits::new(&methods.calls, &shares);
+    let authorization = Authorization::new(Arc::clone(access), methods.permission, shares, close.clone());
+    let origins: Arc<[HeaderValue]> = settings.web.allowed_origins.iter().cloned().collect();
     let layers = ServiceBuilder::new()
-        .layer(from_fn_with_state(CallLimits::new(&methods.calls), call::enforce))
+        .layer(from_fn_with_state(limits, call::enforce))
         .layer(from_fn_with_state(methods.max_request, errors::explain))
         .layer(from_fn_with_state(authorization, auth::authorize))
         .layer(from_fn(deadline::enforce));

@@ -11,8 +11,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::shares::Share;
+
 /// Bytes reserved for all clients, separately for incomplete requests, unsent responses and streams.
-const TOTAL_LIMIT: usize = 64 * 1024 * 1024;
+pub(super) const TOTAL_LIMIT: usize = 64 * 1024 * 1024;
 /// Bytes of incomplete requests per connection, and of unsent responses above which its next request waits.
 const CONNECTION_LIMIT: usize = 1024 * 1024;
 /// Bytes per connection that are granted even if the total is exhausted, so that clients below it are never rejected.
@@ -65,12 +67,16 @@ impl ByteBudget {
 
 /// Reserves bytes, if that is within the limits.
 fn reserve(all: &AtomicUsize, own: &AtomicUsize, bytes: usize) -> Result<(), MemoryExhausted> {
-    if all.load(Relaxed) + bytes > TOTAL_LIMIT && own.load(Relaxed) + bytes > CONNECTION_MINIMUM {
+    if !fits(all, bytes, TOTAL_LIMIT) && !fits(own, bytes, CONNECTION_MINIMUM) {
         return Err(MemoryExhausted);
     }
     all.fetch_add(bytes, Relaxed);
     own.fetch_add(bytes, Relaxed);
     Ok(())
+}
+
+fn fits(used: &AtomicUsize, bytes: usize, limit: usize) -> bool {
+    used.load(Relaxed) + bytes <= limit
 }
 
 impl ConnectionMemory {
@@ -84,21 +90,38 @@ impl ConnectionMemory {
     }
 
     /// Reserves memory for a part of a response until its last clone is dropped, those in hyper included.
-    pub(super) fn outgoing(self: &Arc<Self>, kind: Outgoing, data: Bytes) -> Result<Bytes, MemoryExhausted> {
+    pub(super) fn outgoing(
+        self: &Arc<Self>,
+        kind: Outgoing,
+        data: Bytes,
+        share: &Arc<Share>,
+    ) -> Result<Bytes, MemoryExhausted> {
         if data.len() < MIN_COUNTED {
             return Ok(data);
         }
-        reserve(self.all.outgoing(kind), self.own.outgoing(kind), data.len())?;
-        Ok(Bytes::from_owner(OutgoingReservation { memory: Arc::clone(self), kind, data }))
+        let (own, of_principal) = (self.own.outgoing(kind), share.bytes.outgoing(kind));
+        let is_minimum = share.has_minimum && fits(own, data.len(), CONNECTION_MINIMUM);
+        if !is_minimum && !fits(of_principal, data.len(), share.limit) {
+            return Err(MemoryExhausted);
+        }
+        reserve(self.all.outgoing(kind), own, data.len())?;
+        of_principal.fetch_add(data.len(), Relaxed);
+        let (memory, share) = (Arc::clone(self), Arc::clone(share));
+        Ok(Bytes::from_owner(OutgoingReservation { memory, share, kind, data }))
     }
 
-    /// Waits until the client has read most of the responses to its earlier requests.
+    /// Whether the client has read most of the responses to its earlier requests.
+    pub(super) fn is_ready(&self) -> bool {
+        self.own.responses.load(Relaxed) < CONNECTION_LIMIT
+    }
+
+    /// Waits until it has.
     pub(super) async fn ready(&self) {
         let mut sent = pin!(self.sent.notified());
         loop {
             // Registered before the check, so that no notification is missed.
             sent.as_mut().enable();
-            if self.own.responses.load(Relaxed) < CONNECTION_LIMIT {
+            if self.is_ready() {
                 return;
             }
             sent.as_mut().await;
@@ -137,6 +160,7 @@ impl Drop for RequestReservation {
 /// Owner of a part of a response. Dropping it releases its bytes.
 struct OutgoingReservation {
     memory: Arc<ConnectionMemory>,
+    share: Arc<Share>,
     kind: Outgoing,
     data: Bytes,
 }
@@ -150,6 +174,7 @@ impl AsRef<[u8]> for OutgoingReservation {
 impl Drop for OutgoingReservation {
     fn drop(&mut self) {
         self.memory.all.outgoing(self.kind).fetch_sub(self.data.len(), Relaxed);
+        self.share.bytes.outgoing(self.kind).fetch_sub(self.data.len(), Relaxed);
         let before = self.memory.own.outgoing(self.kind).fetch_sub(self.data.len(), Relaxed);
         if self.kind == Outgoing::Response && before >= CONNECTION_LIMIT {
             self.memory.sent.notify_waiters();
@@ -164,6 +189,17 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::{
+        auth::{Auth, Credentials},
+        server::shares::Shares,
+    };
+
+    /// All of it, as `local` has.
+    fn share() -> Arc<Share> {
+        let credentials = Credentials { is_local: true, ..Credentials::default() };
+        let local = Auth::default().authenticate(&credentials, std::time::SystemTime::now()).unwrap();
+        Shares::new(1).of(&local)
+    }
 
     fn data(length: usize) -> Bytes {
         Bytes::from(vec![0; length])
@@ -173,9 +209,12 @@ mod tests {
     fn a_response_counts_until_the_last_part_of_it_is_dropped() {
         let total = Arc::<ByteBudget>::default();
         let memory = ConnectionMemory::new(Arc::clone(&total));
-        let mut response = memory.outgoing(Outgoing::Response, data(TOTAL_LIMIT)).unwrap();
+        let mut response = memory.outgoing(Outgoing::Response, data(TOTAL_LIMIT), &share()).unwrap();
         let part = response.split_to(10);
-        assert_eq!(memory.outgoing(Outgoing::Response, data(CONNECTION_MINIMUM + 1)), Err(MemoryExhausted));
+        assert_eq!(
+            memory.outgoing(Outgoing::Response, data(CONNECTION_MINIMUM + 1), &share()),
+            Err(MemoryExhausted)
+        );
         drop(response);
         assert_eq!((total.responses.load(Relaxed), memory.ready().now_or_never()), (TOTAL_LIMIT, None));
         drop(part);
@@ -186,10 +225,10 @@ mod tests {
     fn a_modest_connection_is_served_whatever_the_others_hold() {
         let total = Arc::<ByteBudget>::default();
         let [greedy, modest] = [(); 2].map(|()| ConnectionMemory::new(Arc::clone(&total)));
-        let _all = greedy.outgoing(Outgoing::Stream, data(TOTAL_LIMIT)).unwrap();
-        let _some = modest.outgoing(Outgoing::Stream, data(CONNECTION_MINIMUM)).unwrap();
-        assert_eq!(modest.outgoing(Outgoing::Stream, data(MIN_COUNTED)), Err(MemoryExhausted));
-        assert!(modest.outgoing(Outgoing::Stream, data(MIN_COUNTED - 1)).is_ok());
+        let _all = greedy.outgoing(Outgoing::Stream, data(TOTAL_LIMIT), &share()).unwrap();
+        let _some = modest.outgoing(Outgoing::Stream, data(CONNECTION_MINIMUM), &share()).unwrap();
+        assert_eq!(modest.outgoing(Outgoing::Stream, data(MIN_COUNTED), &share()), Err(MemoryExhausted));
+        assert!(modest.outgoing(Outgoing::Stream, data(MIN_COUNTED - 1), &share()).is_ok());
         total.requests.store(TOTAL_LIMIT, Relaxed);
         let mut request = modest.request();
         assert_eq!((request.add(CONNECTION_MINIMUM), request.add(1)), (Ok(()), Err(MemoryExhausted)));
@@ -208,7 +247,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_wait_go_on_when_responses_were_sent() {
         let memory = ConnectionMemory::new(Arc::default());
-        let response = memory.outgoing(Outgoing::Response, data(CONNECTION_LIMIT)).unwrap();
+        let response = memory.outgoing(Outgoing::Response, data(CONNECTION_LIMIT), &share()).unwrap();
         let waiting = [(); 3].map(|()| {
             let memory = Arc::clone(&memory);
             tokio::spawn(async move { memory.ready().await })

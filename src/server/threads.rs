@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     accept::AcceptedConn,
-    worker::{Shared, Worker},
+    worker::{Shared, ThreadNumber, Worker},
 };
 
 /// Queue of connections to a thread, which empties it at once unless it is busy.
@@ -124,7 +124,7 @@ async fn start(number: usize, shared: Shared) -> io::Result<(Thread, oneshot::Re
         match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 let _ = started_tx.send(Ok(()));
-                let work = Worker::new(shared).run(conn_rx);
+                let work = Worker::new(shared, ThreadNumber(number)).run(conn_rx);
                 runtime.block_on(async {
                     tokio::select! {
                         () = work => drop(ended_tx.send(())),

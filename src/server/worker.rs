@@ -25,7 +25,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use super::{
-    Access, ServerMetrics, ServerOptions, connection,
+    Access, ServerMetrics, ServerOptions,
+    admission::{Admission, PeakStreams},
+    connection,
+    handshake_stack::HandshakeStack,
     limits::{ByteBudget, ConnectionMemory},
     threads::AssignedConn,
     unread::Unread,
@@ -64,15 +67,22 @@ pub(super) struct Shared {
     pub(super) access: Arc<Access>,
     pub(super) settings: ServerOptions,
     pub(super) memory: Arc<ByteBudget>,
+    pub(super) peak_streams: PeakStreams,
     pub(super) metrics: ServerMetrics,
     /// Cancelled when the server shuts down.
     pub(super) close: CancellationToken,
 }
 
+/// The number of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ThreadNumber(pub(super) usize);
+
 /// Serves the connections of one thread.
 pub(super) struct Worker {
     pub(super) shared: Shared,
+    thread: ThreadNumber,
     pub(super) http: auto::Builder<LocalExecutor>,
+    pub(super) handshakes: Rc<HandshakeStack>,
     watches: Arc<Wakers>,
     /// Connections shut down once this is set, and are woken by `closing`.
     pub(super) is_closing: Cell<bool>,
@@ -148,7 +158,7 @@ async fn run_until_stalled<F: Future>(future: F, end_conditions: EndConditions) 
 }
 
 impl Worker {
-    pub(super) fn new(shared: Shared) -> Rc<Self> {
+    pub(super) fn new(shared: Shared, thread: ThreadNumber) -> Rc<Self> {
         let mut http = auto::Builder::new(LocalExecutor);
         let keepalive = shared.settings.keepalive;
         http.http2()
@@ -167,7 +177,15 @@ impl Worker {
             .header_read_timeout(HEADERS_TIMEOUT)
             .max_buf_size(MAX_HEADERS_HTTP1);
         let is_closing = Cell::new(false);
-        Rc::new(Self { shared, http, watches: Arc::default(), is_closing, closing: Arc::default() })
+        Rc::new(Self {
+            shared,
+            thread,
+            http,
+            handshakes: Rc::default(),
+            watches: Arc::default(),
+            is_closing,
+            closing: Arc::default(),
+        })
     }
 
     /// Serves the assigned connections, until the server shuts down and the last one has ended.
@@ -198,10 +216,12 @@ impl Worker {
     }
 
     /// The service for the requests of one connection.
-    pub(super) fn service(&self, info: ConnectionInfo) -> ConnectionService {
+    pub(super) fn service(&self, info: ConnectionInfo, admission: Arc<Admission>) -> ConnectionService {
         ConnectionService {
             router: self.shared.router.clone(),
             info: Arc::new(info),
+            admission,
+            thread: self.thread,
             watches: Arc::clone(&self.watches),
             memory: ConnectionMemory::new(Arc::clone(&self.shared.memory)),
         }
@@ -212,6 +232,8 @@ impl Worker {
 pub(super) struct ConnectionService {
     router: Router,
     info: Arc<ConnectionInfo>,
+    admission: Arc<Admission>,
+    thread: ThreadNumber,
     watches: Arc<Wakers>,
     memory: Arc<ConnectionMemory>,
 }
@@ -222,16 +244,21 @@ impl Service<Request<Incoming>> for ConnectionService {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let call = Arc::new(self.admission.begin());
         let extensions = request.extensions_mut();
         extensions.insert(Arc::clone(&self.info));
+        extensions.insert(Arc::clone(&call));
+        extensions.insert(self.thread);
         extensions.insert(Arc::clone(&self.watches));
         extensions.insert(Arc::clone(&self.memory));
         let unread = Unread::default();
         let response = self.router.clone().oneshot(request.map(|body| unread.body(body)));
         Box::pin(async move {
-            let response = response.await;
-            unread.discard().await;
-            response
+            let response = response.await?;
+            if call.connection().may_discard() {
+                unread.discard().await;
+            }
+            Ok(response)
         })
     }
 }

@@ -1,5 +1,10 @@
 //! Which changes a listener gets.
 
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
 use wildmatch::WildMatch;
 
 use super::{Event, PeerState};
@@ -15,9 +20,12 @@ const MAX_GLOBS: usize = 4096;
 /// Bytes of globs that cost as much as the rest of the work on an event. At worst, a `*` before many equal letters and a
 /// host of 253 of them, wildmatch takes half a microsecond per byte: 8 µs for these, and 2 ms for 4096.
 const BYTES_PER_COST: usize = 16;
+/// Bytes of a glob, as text and as characters of four bytes, and of the two allocations for it.
+const BYTES_PER_GLOB_BYTE: usize = 5;
+const BYTES_PER_GLOB: usize = 96;
 
 /// A part of a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interest {
     /// The change of the peer.
     Peers,
@@ -26,7 +34,7 @@ pub enum Interest {
 }
 
 /// A filter as its creator wrote it. An empty list lets everything pass.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterSpec {
     /// Globs for the pool's name.
     pub pools: Vec<String>,
@@ -52,14 +60,29 @@ pub struct FilterError {
 
 /// A compiled filter; `None` lets everything pass.
 #[derive(Debug, Default)]
-pub struct Filter(Option<Box<Compiled>>);
+pub struct Filter(Option<Arc<Compiled>>);
 
 #[derive(Debug)]
-struct Compiled {
+pub(super) struct Compiled {
     spec: FilterSpec,
     pools: Vec<WildMatch>,
     peers: Vec<WildMatch>,
     cost: usize,
+    memory: usize,
+}
+
+impl PartialEq for Compiled {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Eq for Compiled {}
+
+impl Hash for Compiled {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.spec.hash(state);
+    }
 }
 
 /// Which parts of an event pass.
@@ -99,7 +122,18 @@ impl Filter {
         check_count("origins", spec.origins.len())?;
         check_count("statuses", spec.statuses.len())?;
         check_count("interests", spec.interests.len())?;
-        Ok(Self(Some(Box::new(Compiled { spec, pools, peers, cost: 1 + glob_bytes / BYTES_PER_COST }))))
+        let (cost, globs) = (1 + glob_bytes / BYTES_PER_COST, pools.len() + peers.len());
+        let memory = size_of::<Compiled>() + globs * BYTES_PER_GLOB + glob_bytes * BYTES_PER_GLOB_BYTE;
+        Ok(Self(Some(Arc::new(Compiled { spec, pools, peers, cost, memory }))))
+    }
+
+    pub(super) const fn shared(compiled: Arc<Compiled>) -> Self {
+        Self(Some(compiled))
+    }
+
+    /// `None` lets everything pass.
+    pub(super) const fn compiled(&self) -> Option<&Arc<Compiled>> {
+        self.0.as_ref()
     }
 
     pub(super) const fn everything() -> Self {
@@ -142,6 +176,11 @@ impl Filter {
 }
 
 impl Compiled {
+    /// Memory that it takes.
+    pub(super) const fn memory(&self) -> usize {
+        self.memory
+    }
+
     fn parts(&self, event: &Event) -> Parts {
         let change = &event.peer;
         if !self.admits_pool(&change.peer.pool) {
@@ -192,8 +231,8 @@ fn compile_globs(field: &'static str, globs: &[String]) -> Result<Vec<WildMatch>
         let message = format!("a glob of {} bytes; 1 to {MAX_GLOB} are allowed", glob.len());
         return Err(FilterError { field, message });
     }
-    // Pool names have no capitals, and parsing an address lowers those of the host.
-    Ok(globs.iter().map(|glob| WildMatch::new(&glob.to_ascii_lowercase())).collect())
+    // Pool names have no capitals, and parsing an address lowers those of the host. Cloned, because `new` keeps room for more.
+    Ok(globs.iter().map(|glob| WildMatch::new(&glob.to_ascii_lowercase()).clone()).collect())
 }
 
 fn check_count(field: &'static str, count: usize) -> Result<(), FilterError> {

@@ -93,6 +93,8 @@ pub struct AttachOptions {
     pub heartbeat: Duration,
     /// The client's address, for display.
     pub client: String,
+    /// The principal of the client, for the limit on its streams.
+    pub caller: Owner,
     /// The listeners that the client may attach to.
     pub scope: ListenerScope,
 }
@@ -142,6 +144,17 @@ pub enum CreateError {
         /// The limit.
         limit: usize,
     },
+    /// The filters of the owner take too much memory.
+    #[error(
+        "the filters of the listeners of {owner} take {limit} bytes, which is the limit of one principal: use fewer or \
+         shorter globs, or equal filters, which count once"
+    )]
+    FilterQuota {
+        /// Its name.
+        owner: Arc<str>,
+        /// The limit.
+        limit: usize,
+    },
     /// The service is stopping.
     #[error("the service is stopping")]
     Draining,
@@ -159,6 +172,14 @@ pub enum AttachError {
     /// The limit of streams is reached.
     #[error("the limit of {0} streams is reached")]
     StreamQuota(usize),
+    /// The limit of streams of one principal is reached.
+    #[error("{owner} has {limit} streams and calls that wait, which is the limit of one principal")]
+    OwnerStreams {
+        /// Its name.
+        owner: Arc<str>,
+        /// The limit.
+        limit: usize,
+    },
     /// An ephemeral listener could not be created.
     #[error(transparent)]
     Create(#[from] CreateError),

@@ -18,15 +18,16 @@ use tracing::debug;
 
 use super::{
     CreateError, Cursor, EndReason, Hub, Listener, ListenerError, ListenerScope, ListenerSpec, ListenerView,
-    Owner, Quota,
     listener::{AttachState, ListenerState},
     stream_handle::Counters,
 };
 
 mod attach;
+mod owners;
 
 pub(super) use attach::Attached;
 pub use attach::StreamPermit;
+use owners::Owners;
 
 /// Limits of listeners and streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct ListenerLimits {
     pub per_owner: usize,
     /// Streams in all, and calls that wait.
     pub streams: usize,
+    /// Those of one owner, unless it is exempt.
+    pub streams_per_owner: usize,
 }
 
 /// Counts of listeners and streams.
@@ -63,8 +66,7 @@ pub struct Listeners {
 
 struct Registry {
     listeners: BTreeMap<Arc<str>, Arc<Listener>>,
-    /// Listeners of each owner that has a quota.
-    owners: BTreeMap<Arc<str>, usize>,
+    owners: Owners,
     streams: usize,
     limits: ListenerLimits,
 }
@@ -76,38 +78,8 @@ impl Registry {
 
     fn remove(&mut self, id: &str) -> Option<Arc<Listener>> {
         let listener = self.listeners.remove(id)?;
-        self.uncount(&listener.spec.owner);
+        self.owners.remove(&listener.spec);
         Some(listener)
-    }
-
-    /// Counts one more listener of this owner, whose listeners share one copy of its name.
-    fn count(&mut self, owner: &mut Owner) -> Result<(), CreateError> {
-        if owner.quota == Quota::Exempt {
-            return Ok(());
-        }
-        if let Some((name, _)) = self.owners.get_key_value(&owner.name) {
-            owner.name = Arc::clone(name);
-        }
-        let count = self.owners.entry(Arc::clone(&owner.name)).or_default();
-        if *count >= self.limits.per_owner {
-            return Err(CreateError::OwnerQuota {
-                owner: Arc::clone(&owner.name),
-                limit: self.limits.per_owner,
-            });
-        }
-        *count += 1;
-        Ok(())
-    }
-
-    fn uncount(&mut self, owner: &Owner) {
-        if owner.quota == Quota::Limited
-            && let Some(count) = self.owners.get_mut(&owner.name)
-        {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.owners.remove(&owner.name);
-            }
-        }
     }
 }
 
@@ -115,7 +87,7 @@ impl Listeners {
     /// No listeners yet, on this hub.
     #[must_use]
     pub fn new(hub: Arc<Hub>, limits: ListenerLimits) -> Arc<Self> {
-        let (listeners, owners) = (BTreeMap::new(), BTreeMap::new());
+        let (listeners, owners) = (BTreeMap::new(), Owners::default());
         let registry = Mutex::new(Registry { listeners, owners, streams: 0, limits });
         Arc::new(Self { hub, draining: AtomicBool::new(false), registry, idle: Notify::new() })
     }
@@ -200,7 +172,7 @@ impl Listeners {
         let expired: Vec<_> = registry.listeners.extract_if(.., |_, listener| is_expired(listener)).collect();
         for (id, listener) in &expired {
             debug!(listener = %id, "listener expired");
-            registry.uncount(&listener.spec.owner);
+            registry.owners.remove(&listener.spec);
         }
         expired.len()
     }
@@ -251,7 +223,7 @@ impl Listeners {
         if registry.listeners.len() >= registry.limits.listeners {
             return Err(CreateError::ListenerQuota(registry.limits.listeners));
         }
-        registry.count(&mut spec.owner)?;
+        registry.owners.add(&mut spec, &registry.limits)?;
         let id = id.map_or_else(|| unused_id(registry), Arc::from);
         let finished = Counters { cursor: self.hub.cursor().revision, ..Counters::default() };
         let state = ListenerState { finished, attachment: AttachState::detached(spec.idle_ttl) };

@@ -21,6 +21,9 @@ pub(super) const SCAN_BUDGET: usize = 8 * READ_AHEAD;
 /// Range of `retry_after` in milliseconds: random, so that drained clients do not return all at once.
 const RETRY_AFTER: std::ops::Range<u64> = 500..3_000;
 
+/// Cost of a filter with 256 bytes of globs.
+const COSTLY: usize = 16;
+
 static EVERYTHING: Filter = Filter::everything();
 
 /// Where a stream starts.
@@ -109,6 +112,18 @@ impl Subscription {
     #[must_use]
     pub fn user_data(&self) -> &Arc<[u8]> {
         &self.attached.listener.spec.user_data
+    }
+
+    /// Whether peers are left to scan before the client is up to date.
+    #[must_use]
+    pub fn has_to_scan(&self) -> bool {
+        self.sync.as_ref().is_some_and(|sync| !sync.is_scanned())
+    }
+
+    /// Whether its filter makes the work on a change cost much more than without one.
+    #[must_use]
+    pub fn is_costly(&self) -> bool {
+        self.filter().cost() > COSTLY
     }
 
     /// The listener's id.

@@ -70,8 +70,8 @@ fn set(hub: &Hub, host: &str, status: PeerStatus) -> Option<u64> {
 fn options() -> AttachOptions {
     let (gap_policy, client) = (GapPolicy::Resnapshot, "client".into());
     let (resume_after, takeover, stop_after_sync, heartbeat) = (None, false, false, HEARTBEAT);
-    let scope = ListenerScope::All;
-    AttachOptions { resume_after, gap_policy, takeover, stop_after_sync, heartbeat, client, scope }
+    let (caller, scope) = (Owner::default(), ListenerScope::All);
+    AttachOptions { resume_after, gap_policy, takeover, stop_after_sync, heartbeat, client, caller, scope }
 }
 
 fn resume(epoch: u64, revision: u64) -> AttachOptions {

@@ -13,8 +13,9 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use opflex_peerstatus::{
     api::pb::{
         AddPeerRequest, CreateListenerRequest, DestroyListenerRequest, GetListenerRequest, GetPoolRequest,
-        ListListenersRequest, ListPoolsRequest, RemovePeerRequest, ResetPeersRequest, WatchPeerStatusRequest,
-        peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
+        ListListenersRequest, ListPoolsRequest, PoolHealth, RemovePeerRequest, ResetPeersRequest,
+        WaitForPoolRequest, WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
+        pool_service_client::PoolServiceClient,
     },
     auth::{AccessRole, AuthSettings, Grant, JwtSettings, LEEWAY, NewToken, PrincipalPattern},
 };
@@ -74,6 +75,7 @@ impl Stage {
         let mut config = settings(&[]);
         config.server.auth = auth;
         config.limits.max_listeners_per_principal = 2;
+        config.limits.max_streams_per_principal = 3;
         Self { files, server: Server::start_with(config).await, issuer, ann, bob, operator }
     }
 
@@ -376,5 +378,29 @@ async fn a_token_is_made_and_works_with_the_line_that_comes_with_it() {
     assert!(lines.next().unwrap().starts_with("ci viewer sha256:"));
     let wrong = peerstatus(&["token", "new", "c i", "--role", "viewer"]).await;
     assert_eq!(wrong.status.code(), Some(64));
+    stage.server.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_can_use_up_the_streams_alone() {
+    let stage = Stage::new(|_| {}).await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let mut pools = stage.pools(&stage.ann.token);
+        waiting.spawn(async move {
+            let request =
+                WaitForPoolRequest { name: "pools/default".into(), health: PoolHealth::Healthy.into() };
+            pools.wait_for_pool(request).await
+        });
+    }
+    // Three of them wait.
+    let refused = within("a refusal", waiting.join_next()).await.unwrap().unwrap();
+    assert_eq!(refusal(refused), (Code::ResourceExhausted, "STREAM_QUOTA".to_owned()));
+    let watch = || WatchPeerStatusRequest::default();
+    let watched = stage.listeners(&stage.ann.token).watch_peer_status(watch()).await;
+    assert_eq!(refusal(watched.map(drop)), (Code::ResourceExhausted, "STREAM_QUOTA".to_owned()));
+    let _others = stage.listeners(&stage.bob.token).watch_peer_status(watch()).await.unwrap();
+    assert_eq!(waiting.len(), 3);
+    waiting.shutdown().await;
     stage.server.stop().await;
 }

@@ -179,15 +179,16 @@ async fn one_connection_more_than_there_may_be_waits_until_another_ends() {
     let stage = Stage::new(1, 1 << 10, &["default"]);
     let served = stage.serve_with(ServerOptions { connections: 2, ..ServerOptions::default() }).await;
     let mut clients = Vec::new();
-    for _ in 0..3 {
+    for number in 0..3 {
         let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
         client.watch(1, &everything()).await;
+        if number < 2 {
+            // It is admitted: before that, it would give way.
+            client.data(1).await;
+        }
         clients.push(client);
     }
     let mut waits = clients.pop().unwrap();
-    for client in &mut clients {
-        client.data(1).await;
-    }
     assert!(timeout(Duration::from_millis(300), waits.any_frame()).await.is_err(), "it is not taken in yet");
     assert_eq!(stage.listeners.count().1, 2);
     drop(clients.pop());
@@ -332,6 +333,29 @@ async fn who_asks_faster_than_it_reads_waits_for_its_own_answers_and_gets_all_of
         ended += usize::from(frame.kind == HEADERS && frame.flags & END_STREAM != 0);
     }
     drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_more_gets_what_it_asked_for() {
+    let stage = crowded();
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+    for stream in 0..3 {
+        client.ask(2 * stream + 1, LIST_PEERS, &ListPeersRequest::default()).await;
+    }
+    client.half_close().await;
+    let mut ended = 0;
+    while let Some(frame) = within("a frame", client.any_frame()).await {
+        ended += usize::from(frame.kind == HEADERS && frame.flags & END_STREAM != 0);
+    }
+    assert_eq!(ended, 3);
+    // A watch ends with its client.
+    let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+    client.watch(1, &everything()).await;
+    client.data(1).await;
+    client.half_close().await;
+    client.ended().await;
     served.stop().await;
 }
 

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod admission;
 mod alert_series;
 mod at_a_glance;
 mod bounds;

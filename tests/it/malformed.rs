@@ -24,8 +24,14 @@ impl Client {
         Self { http }
     }
 
-    /// What it is answered, in gRPC: from the head, if that is all, or from the trailers.
-    async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Status {
+    /// Its answer, once the head is there.
+    async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> http::Response<h2::RecvStream> {
         let mut request = http::Request::builder().method(method).uri(format!("http://test{path}"));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -33,7 +39,12 @@ impl Client {
         let mut http = self.http.clone().ready().await.unwrap();
         let (response, mut stream) = http.send_request(request.body(()).unwrap(), false).unwrap();
         stream.send_data(bytes::Bytes::copy_from_slice(body), true).unwrap();
-        let response = within("an answer", response).await.unwrap();
+        within("an answer", response).await.unwrap()
+    }
+
+    /// What it is answered, in gRPC: from the head, if that is all, or from the trailers.
+    async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Status {
+        let response = self.ask(method, path, headers, body).await;
         assert_eq!(response.status(), 200, "{path}");
         if let Some(status) = Status::from_header_map(response.headers()) {
             return status;
@@ -118,6 +129,44 @@ async fn what_is_not_there_is_unimplemented() {
     for path in ["/", "//", "/*", "/x?y=z", "/%00"] {
         let status = client.send("POST", path, &headers, &[0; 5]).await;
         assert_eq!(status.code(), Code::Unimplemented, "{path}: {status:?}");
+    }
+    drop(client);
+    served.stop().await;
+}
+
+/// A cross-site form can send text/plain.
+#[tokio::test]
+async fn what_is_not_grpc_is_refused_over_http_2_too() {
+    let stage = Stage::new(1, 16, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = Client::connect(served.address).await;
+    let path = format!("/{PACKAGE}.PoolService/ListPools");
+    for (method, content_type, expected) in [
+        ("POST", "text/plain", 415),
+        ("POST", "application/grpc+json", 415),
+        ("GET", "application/grpc", 405),
+        ("PUT", "application/grpc", 405),
+    ] {
+        let response = client.ask(method, &path, &[("content-type", content_type)], &[0; 5]).await;
+        assert_eq!(response.status(), expected, "{method} {content_type}");
+    }
+    assert_eq!(client.call("PoolService/ListPools", &[0; 5]).await.code(), Code::Ok);
+    drop(client);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_of_more_than_one_message_is_refused() {
+    let stage = Stage::new(1, 16, &["default"]);
+    let served = stage.serve(Keepalive::default()).await;
+    let mut client = Client::connect(served.address).await;
+    for method in ["PoolService/ListPools", "PeerStatusService/WatchPeerStatus"] {
+        let status = client.call(method, &[0; 10]).await;
+        assert_eq!(
+            explain(&status),
+            (Code::InvalidArgument, "MALFORMED_REQUEST".to_owned(), vec![]),
+            "{method}"
+        );
     }
     drop(client);
     served.stop().await;

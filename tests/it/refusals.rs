@@ -99,8 +99,10 @@ async fn a_cursor_that_the_log_has_left_behind_is_refused_if_that_is_the_policy(
 /// The services, as functions, with the pool `default` that nobody runs: whatever got to it would wait for ever.
 fn api() -> Api {
     let hub = Arc::new(Hub::new(1, 16));
-    let listeners =
-        Listeners::new(Arc::clone(&hub), ListenerLimits { listeners: 9, per_owner: 9, streams: 9 });
+    let listeners = Listeners::new(
+        Arc::clone(&hub),
+        ListenerLimits { listeners: 9, per_owner: 9, streams: 9, streams_per_owner: 9 },
+    );
     let loaded = LoadedConfig::new(settings(&["127.0.0.1:1".into()])).unwrap();
     let config = loaded.pools().next().unwrap();
     let (limits, stop) = (DialLimits::for_files(64), CancellationToken::new());

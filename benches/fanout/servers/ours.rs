@@ -75,7 +75,12 @@ async fn run(hub: Arc<Hub>, serving: ServerOptions, bound: &mpsc::SyncSender<std
     bound.send(listener.local_addr().expect("an address")).expect("somebody waits");
     let listeners = Listeners::new(
         Arc::clone(&hub),
-        ListenerLimits { listeners: 100_000, per_owner: 100_000, streams: 100_000 },
+        ListenerLimits {
+            listeners: 100_000,
+            per_owner: 100_000,
+            streams: 100_000,
+            streams_per_owner: 100_000,
+        },
     );
     let (_drain, draining) = watch::channel(false);
     let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());

@@ -124,8 +124,10 @@ impl Choice {
     }
 
     fn attached(&self, hub: &Arc<Hub>, cursor: Cursor) -> Delivery {
-        let listeners =
-            Listeners::new(Arc::clone(hub), ListenerLimits { listeners: 1, per_owner: 1, streams: 1 });
+        let listeners = Listeners::new(
+            Arc::clone(hub),
+            ListenerLimits { listeners: 1, per_owner: 1, streams: 1, streams_per_owner: 1 },
+        );
         let filter = FilterSpec {
             peers: vec!["leaf-*".to_owned()],
             interests: vec![Interest::Health],

@@ -10,14 +10,22 @@ use axum::{
 use http::header::AUTHORIZATION;
 use tokio_util::sync::CancellationToken;
 
-use super::{call::too_many_calls, end::end_with};
+use super::{
+    call::{CallShare, too_many_calls},
+    end::end_with,
+};
 use crate::{
-    auth::{ConnectionInfo, Refusal},
+    auth::{Caller, ConnectionInfo, Refusal},
     deadline::EndConditions,
     error_info,
     server::{
+        admission::OpenCall,
         authorize::{Access, Permission, refusal_status},
         eviction::EvictingLimit,
+        limits::ConnectionMemory,
+        shares::Shares,
+        turn::Turn,
+        worker::ThreadNumber,
     },
 };
 
@@ -31,6 +39,7 @@ pub(super) struct Authorization {
     access: Arc<Access>,
     permission: fn(&str) -> Permission,
     unauthenticated: Arc<EvictingLimit>,
+    shares: Arc<Shares>,
     close: CancellationToken,
 }
 
@@ -39,10 +48,11 @@ impl Authorization {
     pub(super) fn new(
         access: Arc<Access>,
         permission: fn(&str) -> Permission,
+        shares: Arc<Shares>,
         close: CancellationToken,
     ) -> Self {
         let unauthenticated = EvictingLimit::new(MAX_UNAUTHENTICATED_CALLS);
-        Self { access, permission, unauthenticated, close }
+        Self { access, permission, unauthenticated, shares, close }
     }
 }
 
@@ -63,25 +73,55 @@ pub(super) async fn authorize(
         };
         return end_with(Box::pin(end), next.run(request)).await;
     };
-    let Some(connection) = request.extensions().get::<Arc<ConnectionInfo>>() else {
-        return refusal_status(&Refusal::Missing).into_http();
-    };
-    let caller = match auth.access.authorize(required, request.headers(), connection) {
+    let (info, call) =
+        (request.extensions().get::<Arc<ConnectionInfo>>(), request.extensions().get::<Arc<OpenCall>>());
+    let (Some(info), Some(call)) = (info, call) else { return refusal_status(&Refusal::Missing).into_http() };
+    let caller = match auth.access.authorize(required, request.headers(), info) {
         Ok(caller) => caller,
-        Err(refusal) => return refusal_status(&refusal).into_http(),
+        Err(refusal) => {
+            call.connection().refuse();
+            return refusal_status(&refusal).into_http();
+        }
     };
+    let share = auth.shares.of(&caller);
+    call.connection().admit(&share);
+    let Some(permit) = share.call() else { return too_many_calls().into_http() };
+    let thread = request.extensions().get::<ThreadNumber>();
+    let turn = thread.and_then(|thread| share.turn(thread.0, call.connection().turns()));
+    if let Some(turn) = &turn {
+        request.extensions_mut().insert(turn.clone());
+    }
+    let mut response = run(&auth, caller, request, next).await;
+    let share = CallShare { share, turn, _permit: Some(permit) };
+    response.extensions_mut().insert(Arc::new(share));
+    response
+}
+
+/// Runs the handler in the turn of its caller, and ends it when the caller is no longer authorized.
+async fn run(auth: &Authorization, caller: Caller, mut request: Request, next: Next) -> Response {
+    let turn = request.extensions().get::<Turn>().cloned();
+    let memory = request.extensions().get::<Arc<ConnectionMemory>>().cloned();
     // The handlers need the caller only.
     request.headers_mut().remove(AUTHORIZATION);
     request.extensions_mut().insert(caller.clone());
-    if !caller.is_revocable() {
-        return next.run(request).await;
+    let revocation = caller.is_revocable().then(|| auth.access.track(caller));
+    if let Some(revocation) = &revocation {
+        if let Some(end_conditions) = request.extensions().get::<EndConditions>() {
+            let revocation = Arc::clone(revocation);
+            end_conditions.add(move || revocation.refusal().is_some());
+        }
+        request.extensions_mut().insert(Arc::clone(revocation));
     }
-    let revocation = auth.access.track(caller);
-    if let Some(end_conditions) = request.extensions().get::<EndConditions>() {
-        let revocation = Arc::clone(&revocation);
-        end_conditions.add(move || revocation.refusal().is_some());
-    }
-    request.extensions_mut().insert(Arc::clone(&revocation));
+    let response = async {
+        let (Some(turn), Some(memory)) = (turn, memory) else { return next.run(request).await };
+        turn.wait().await;
+        while !memory.is_ready() {
+            memory.ready().await;
+            turn.wait().await;
+        }
+        turn.run(next.run(request)).await
+    };
+    let Some(revocation) = revocation else { return response.await };
     let revoked = async move { poll_fn(|cx| revocation.poll(cx).map(refusal_status)).await };
-    end_with(Box::pin(revoked), next.run(request)).await
+    end_with(Box::pin(revoked), response).await
 }

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::{Listeners, Registry};
 use crate::status::{
     AttachError, AttachKind, AttachOptions, EndReason, Gap, GapPolicy, Listener, ListenerSpec, ListenerView,
-    ResetReason,
+    Owner, ResetReason,
     listener::AttachState,
     stream_handle::StreamHandle,
     subscription::{Start, Subscription},
@@ -18,6 +18,7 @@ use crate::status::{
 pub struct StreamPermit {
     /// Weak: streams do not keep the service alive.
     listeners: Weak<Listeners>,
+    owner: Owner,
 }
 
 impl Drop for StreamPermit {
@@ -25,6 +26,7 @@ impl Drop for StreamPermit {
         let Some(listeners) = self.listeners.upgrade() else { return };
         let mut registry = listeners.registry.lock();
         registry.streams = registry.streams.saturating_sub(1);
+        registry.owners.remove_stream(&self.owner);
         if registry.streams == 0 {
             listeners.idle.notify_waiters();
         }
@@ -90,7 +92,7 @@ impl Listeners {
         let start = self.start(&options)?;
         let mut registry = self.registry.lock();
         self.check_not_draining()?;
-        check_streams(&registry, 1)?;
+        check_streams(&registry, &options.caller, 1)?;
         let listener = self.insert(&mut registry, None, ListenerSpec { idle_ttl: None, ..spec })?;
         self.attach_stream(registry, listener, &options, start)
     }
@@ -99,16 +101,17 @@ impl Listeners {
     ///
     /// # Errors
     /// The limit of streams is reached, or the service is stopping.
-    pub fn stream_permit(self: &Arc<Self>) -> Result<StreamPermit, AttachError> {
+    pub fn stream_permit(self: &Arc<Self>, caller: &Owner) -> Result<StreamPermit, AttachError> {
         let mut registry = self.registry.lock();
         self.check_not_draining()?;
-        check_streams(&registry, 1)?;
-        Ok(self.count_stream(&mut registry))
+        check_streams(&registry, caller, 1)?;
+        Ok(self.count_stream(&mut registry, caller))
     }
 
-    fn count_stream(self: &Arc<Self>, registry: &mut Registry) -> StreamPermit {
+    fn count_stream(self: &Arc<Self>, registry: &mut Registry, caller: &Owner) -> StreamPermit {
         registry.streams += 1;
-        StreamPermit { listeners: Arc::downgrade(self) }
+        registry.owners.add_stream(caller);
+        StreamPermit { listeners: Arc::downgrade(self), owner: caller.clone() }
     }
 
     /// Decides where a stream would start.
@@ -154,19 +157,19 @@ impl Listeners {
             AttachState::Attached { handle, .. } if options.takeover => {
                 // The older stream counts until its transport drops it, which takes a while if the client is gone. So
                 // every stream may be taken over at once, but not again and again.
-                check_streams(&registry, 2)?;
+                check_streams(&registry, &options.caller, 2)?;
                 handle.terminate(EndReason::TakenOver, 0);
                 kind = AttachKind::Takeover;
             }
             AttachState::Attached { client, .. } => return Err(AttachError::Attached(client.to_string())),
-            AttachState::Detached { .. } => check_streams(&registry, 1)?,
+            AttachState::Detached { .. } => check_streams(&registry, &options.caller, 1)?,
         }
         state.finished = state.counters();
         let handle = Arc::new(StreamHandle::at(state.finished.cursor));
         state.attachment =
             AttachState::Attached { handle: Arc::clone(&handle), client: options.client.as_str().into() };
         drop(state);
-        let permit = self.count_stream(&mut registry);
+        let permit = self.count_stream(&mut registry, &options.caller);
         // Unlocked, because going through the peers of a snapshot takes a while.
         drop(registry);
         debug!(listener = %listener.id, client = options.client, ?kind, "listener attached");
@@ -175,11 +178,11 @@ impl Listeners {
     }
 }
 
-/// Checks the limit of streams, times `factor`.
-fn check_streams(registry: &Registry, factor: usize) -> Result<(), AttachError> {
+/// Checks the limits of streams, times `factor`.
+fn check_streams(registry: &Registry, caller: &Owner, factor: usize) -> Result<(), AttachError> {
     let limit = registry.limits.streams;
     if registry.streams >= limit.saturating_mul(factor) {
         return Err(AttachError::StreamQuota(limit));
     }
-    Ok(())
+    registry.owners.check_streams(caller, &registry.limits, factor)
 }

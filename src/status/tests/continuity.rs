@@ -176,8 +176,10 @@ impl World {
     fn new(filter: FilterSpec) -> Self {
         let hub = hub(HISTORY);
         hub.add_pool("q".into(), identity(), at(0));
-        let listeners =
-            Listeners::new(Arc::clone(&hub), ListenerLimits { listeners: 1, per_owner: 2, streams: 1 });
+        let listeners = Listeners::new(
+            Arc::clone(&hub),
+            ListenerLimits { listeners: 1, per_owner: 2, streams: 1, streams_per_owner: 1 },
+        );
         let client = Client { filter: filter.clone(), ..Client::default() };
         let filter = Filter::compile(filter).unwrap();
         let spec = ListenerSpec { filter, idle_ttl: Some(TTL), ..ListenerSpec::default() };

@@ -4,7 +4,10 @@ use super::*;
 
 fn listeners_within(listeners: usize, streams: usize) -> (Arc<Hub>, Arc<Listeners>) {
     let hub = hub(64);
-    (Arc::clone(&hub), Listeners::new(hub, ListenerLimits { listeners, per_owner: 2, streams }))
+    (
+        Arc::clone(&hub),
+        Listeners::new(hub, ListenerLimits { listeners, per_owner: 2, streams, streams_per_owner: streams }),
+    )
 }
 
 fn some_listeners() -> (Arc<Hub>, Arc<Listeners>) {

@@ -12,7 +12,7 @@ fn own(owner: &str) -> ListenerScope {
 }
 
 fn some_listeners() -> Arc<Listeners> {
-    Listeners::new(hub(64), ListenerLimits { listeners: 99, per_owner: 2, streams: 99 })
+    Listeners::new(hub(64), ListenerLimits { listeners: 99, per_owner: 2, streams: 99, streams_per_owner: 2 })
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,4 +74,26 @@ async fn a_listener_of_another_is_not_there() {
         assert_eq!(listeners.attach("1", options).err().unwrap(), AttachError::NotFound);
     }
     assert!(listeners.get("1", &own("a")).is_ok() && listeners.get("1", &ListenerScope::All).is_ok());
+}
+
+#[test]
+fn streams_and_calls_that_wait_of_one_principal_have_a_limit() {
+    let listeners = some_listeners();
+    let [a, b] = ["a", "b"].map(|name| Owner { name: name.into(), quota: Quota::Limited });
+    let full = |limit| Some(AttachError::OwnerStreams { owner: "a".into(), limit });
+    let waiting = [(); 2].map(|()| listeners.stream_permit(&a).unwrap());
+    assert_eq!(listeners.stream_permit(&a).err(), full(2));
+    let watch = |caller: &Owner| AttachOptions { caller: caller.clone(), ..options() };
+    assert_eq!(listeners.attach_ephemeral(of("a"), watch(&a)).err(), full(2));
+    // Whose listener it is does not matter.
+    listeners.create(Some("of-b"), of("b")).unwrap();
+    assert_eq!(listeners.attach("of-b", watch(&a)).err(), full(2));
+    let watches = [(); 2].map(|()| listeners.attach_ephemeral(ListenerSpec::default(), watch(&b)).unwrap());
+    let exempt = Owner { name: "local".into(), quota: Quota::Exempt };
+    let others = [(); 9].map(|()| listeners.stream_permit(&exempt).unwrap());
+    drop(waiting);
+    drop(listeners.attach("of-b", watch(&a)).unwrap());
+    assert_eq!(listeners.count().1, 11);
+    drop((watches, others));
+    let _again = [(); 2].map(|()| listeners.stream_permit(&a).unwrap());
 }

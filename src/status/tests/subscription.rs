@@ -9,7 +9,13 @@ use super::{super::subscription::SCAN_BUDGET, *};
 /// A service that remembers `history` changes, without limits that matter here.
 fn service(history: usize) -> (Arc<Hub>, Arc<Listeners>) {
     let hub = hub(history);
-    (Arc::clone(&hub), Listeners::new(hub, ListenerLimits { listeners: 99, per_owner: 2, streams: 99 }))
+    (
+        Arc::clone(&hub),
+        Listeners::new(
+            hub,
+            ListenerLimits { listeners: 99, per_owner: 2, streams: 99, streams_per_owner: 99 },
+        ),
+    )
 }
 
 fn attach(listeners: &Arc<Listeners>, filter: FilterSpec, options: AttachOptions) -> Subscription {

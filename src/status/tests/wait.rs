@@ -138,13 +138,16 @@ fn a_long_log_is_read_in_turns_with_others() {
 
 #[test]
 fn a_call_that_waits_takes_a_place_among_the_streams() {
-    let limits = ListenerLimits { listeners: 9, per_owner: 2, streams: 1 };
+    let limits = ListenerLimits { listeners: 9, per_owner: 2, streams: 1, streams_per_owner: 1 };
     let listeners = Listeners::new(hub(64), limits);
-    let permit = listeners.stream_permit().unwrap();
-    assert_eq!(listeners.stream_permit().err(), Some(AttachError::StreamQuota(1)));
+    let permit = listeners.stream_permit(&Owner::default()).unwrap();
+    assert_eq!(listeners.stream_permit(&Owner::default()).err(), Some(AttachError::StreamQuota(1)));
     assert_eq!(listeners.count(), (0, 1));
     drop(permit);
     assert_eq!(listeners.count(), (0, 0));
     listeners.drain();
-    assert_eq!(listeners.stream_permit().err(), Some(AttachError::Create(CreateError::Draining)));
+    assert_eq!(
+        listeners.stream_permit(&Owner::default()).err(),
+        Some(AttachError::Create(CreateError::Draining))
+    );
 }

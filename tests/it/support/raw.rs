@@ -193,6 +193,11 @@ impl RawClient {
         self.socket.read_exact(&mut read).await.is_ok()
     }
 
+    /// Closes this side of the connection: the client reads, and sends no more.
+    pub(crate) async fn half_close(&mut self) {
+        within("the end", self.socket.shutdown()).await.expect("it is open");
+    }
+
     /// Reads to the end of the connection.
     pub(crate) async fn ended(mut self) {
         within("the end of the connection", async { while self.any_frame().await.is_some() {} }).await;

@@ -39,7 +39,12 @@ impl Stage {
             let identity = Identity::new("test".to_owned(), "default".to_owned());
             hub.add_pool((*pool).into(), Arc::new(identity), SystemTime::now());
         }
-        let limits = ListenerLimits { listeners: 20_000, per_owner: 20_000, streams: 20_000 };
+        let limits = ListenerLimits {
+            listeners: 20_000,
+            per_owner: 20_000,
+            streams: 20_000,
+            streams_per_owner: 20_000,
+        };
         let listeners = Listeners::new(Arc::clone(&hub), limits);
         let (drain, draining) = watch::channel(false);
         let api = Api {

@@ -32,6 +32,8 @@ pub(super) struct RequestBody {
     body: Body,
     method: Arc<MethodMetrics>,
     messages: MessageCounter,
+    /// Messages that have begun.
+    begun: u64,
     /// `None` for streams, whose messages are handled one by one.
     bytes: Option<RequestReservation>,
     timer: Pin<Box<Sleep>>,
@@ -53,12 +55,19 @@ impl RequestBody {
             MethodKind::ClientStream | MethodKind::BidiStream => (None, IDLE_TIMEOUT),
         };
         let (messages, timer) = (MessageCounter::default(), Box::pin(sleep(timeout)));
-        Self { body, method, messages, bytes, timer, timeout, version, is_reset: false }
+        Self { body, method, messages, begun: 0, bytes, timer, timeout, version, is_reset: false }
     }
 
     fn count(&mut self, data: &[u8]) -> Result<(), Status> {
-        self.method.received(self.messages.count(data));
+        let begun = self.messages.count(data);
+        self.begun += begun;
+        self.method.received(begun);
         match &mut self.bytes {
+            Some(_) if self.begun > 1 => Err(error_info::status(
+                Code::InvalidArgument,
+                "MALFORMED_REQUEST",
+                "there is more than one message in a request that has one",
+            )),
             Some(bytes) => bytes.add(data.len()).map_err(|_| memory_exhausted()),
             None => {
                 self.timer.as_mut().reset(Instant::now() + self.timeout);

@@ -17,11 +17,12 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{code, memory_exhausted, messages::MessageCounter};
+use super::{CallShare, code, memory_exhausted, messages::MessageCounter};
 use crate::{
     deadline::EndConditions,
     metrics::{Call, MethodKind},
     server::{
+        admission::OpenCall,
         layers::end::trailers,
         limits::{ConnectionMemory, Outgoing},
         worker::abort_handle,
@@ -33,38 +34,38 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes passed to hyper at a time. A status cannot replace data that hyper already has.
 const MAX_PART: usize = 16 * 1024;
 
+/// What a response takes until it is over.
+pub(super) struct ResponseLimits {
+    pub(super) end_conditions: Option<EndConditions>,
+    pub(super) memory: Arc<ConnectionMemory>,
+    pub(super) share: Arc<CallShare>,
+    pub(super) open: Arc<OpenCall>,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
 /// Counts messages, and reserves memory until they are sent.
 pub(super) struct ResponseBody {
     body: Body,
     call: Call,
     messages: MessageCounter,
-    memory: Arc<ConnectionMemory>,
+    limits: ResponseLimits,
     kind: Outgoing,
     /// The data that hyper has not taken yet.
     rest: Bytes,
     /// Resets the call if it stalls. `None` for streams of messages, which may lag.
     abort: Option<AbortHandle>,
     stall: Option<AbortOnDropHandle<()>>,
-    end_conditions: Option<EndConditions>,
     is_over: bool,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl ResponseBody {
-    pub(super) fn new(
-        body: Body,
-        call: Call,
-        end_conditions: Option<EndConditions>,
-        memory: Arc<ConnectionMemory>,
-        permit: OwnedSemaphorePermit,
-    ) -> Self {
+    pub(super) fn new(body: Body, call: Call, limits: ResponseLimits) -> Self {
         let (kind, abort) = match call.method().kind() {
             MethodKind::Unary | MethodKind::ClientStream => (Outgoing::Response, abort_handle()),
             MethodKind::ServerStream | MethodKind::BidiStream => (Outgoing::Stream, None),
         };
         let (messages, rest) = (MessageCounter::default(), Bytes::new());
-        let (stall, is_over, _permit) = (None, false, permit);
-        Self { body, call, messages, memory, kind, rest, abort, stall, end_conditions, is_over, _permit }
+        Self { body, call, messages, limits, kind, rest, abort, stall: None, is_over: false }
     }
 
     /// Starts at the first part.
@@ -88,7 +89,9 @@ impl ResponseBody {
             }
         };
         let messages = self.messages.count(&data);
-        let Ok(counted) = self.memory.outgoing(self.kind, data) else {
+        let ResponseLimits { memory, share, open, .. } = &self.limits;
+        let Ok(counted) = memory.outgoing(self.kind, data, &share.share) else {
+            open.connection().close();
             self.is_over = true;
             let trailers = trailers(&memory_exhausted());
             self.call.code(code(&trailers));
@@ -114,7 +117,14 @@ impl http_body::Body for ResponseBody {
             return Poll::Ready(None);
         }
         if this.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
+            // A response to one request is encoded here.
+            let turn = this.limits.share.turn.as_ref().filter(|_| this.kind == Outgoing::Response);
+            let body = Pin::new(&mut this.body);
+            let polled = match turn {
+                Some(turn) => turn.work(|| body.poll_frame(cx)),
+                None => body.poll_frame(cx),
+            };
+            let frame = match ready!(polled) {
                 Some(Ok(frame)) => frame,
                 other => return Poll::Ready(other),
             };
@@ -122,7 +132,7 @@ impl http_body::Body for ResponseBody {
                 return Poll::Ready(Some(Ok(other)));
             }
         }
-        if let Some(end_conditions) = &this.end_conditions {
+        if let Some(end_conditions) = &this.limits.end_conditions {
             end_conditions.record_progress();
         }
         let part = this.rest.split_to(this.rest.len().min(MAX_PART));

@@ -1,0 +1,315 @@
+//! What a connection has done so far: whether it is admitted, and when it has to end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::{connection_limit::Place, shares::Share, turn::TurnQueue};
+
+/// Consecutive requests that are refused before the connection is closed: a client with a wrong token retries with
+/// backoff, and learns the reason each time.
+const MAX_REFUSALS: usize = 8;
+/// hyper keeps about 2 KiB for each of the most streams that a connection ever had at once. Beyond this sum of all
+/// connections (64 MiB), those that had many and have few are closed, which clients notice by GOAWAY only.
+const MAX_PEAK_STREAMS: usize = 32 * 1024;
+/// Streams that a connection may have had at once without being closed for it.
+const FREE_STREAMS: usize = 16;
+
+/// Incomplete requests of a connection that is not admitted; the next one is reset when it is answered.
+const MAX_DISCARDING: usize = 16;
+
+/// How often [`Probation::tick`] is called.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+/// Ticks without a request after which a connection that is not admitted is closed.
+const IDLE_TICKS: u32 = 60;
+/// Ticks for which such a connection may leave what it was sent unread.
+const BLOCKED_TICKS: u32 = 5;
+/// Ticks from GOAWAY to the end of such a connection.
+const CLOSE_TICKS: u32 = 2;
+
+/// The sum of [`Admission::peak`] of all connections.
+pub(super) type PeakStreams = Arc<AtomicUsize>;
+
+/// The state of one connection.
+#[derive(Debug)]
+pub(super) struct Admission {
+    place: Place,
+    is_admitted: AtomicBool,
+    /// Since the last request that was authorized.
+    refusals: AtomicUsize,
+    /// It is closed unless it is admitted.
+    is_closing: AtomicBool,
+    requests: AtomicUsize,
+    open: AtomicUsize,
+    /// Those that are no streams.
+    answering: AtomicUsize,
+    /// The most calls that were open at once.
+    peak: AtomicUsize,
+    all: PeakStreams,
+    /// That of its last caller, so that it lasts as long as the connection.
+    share: Mutex<Option<Arc<Share>>>,
+    turns: Arc<TurnQueue>,
+}
+
+/// A call of a connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenCall {
+    connection: Arc<Admission>,
+    is_stream: AtomicBool,
+}
+
+impl Admission {
+    pub(super) fn new(place: Place, all: PeakStreams) -> Arc<Self> {
+        Arc::new(Self {
+            place,
+            is_admitted: AtomicBool::new(false),
+            refusals: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
+            requests: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            answering: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+            all,
+            share: Mutex::default(),
+            turns: Arc::default(),
+        })
+    }
+
+    /// Its place among the connections.
+    pub(super) const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The queue of its calls.
+    pub(super) const fn turns(&self) -> &Arc<TurnQueue> {
+        &self.turns
+    }
+
+    /// One of its requests was authorized.
+    pub(super) fn admit(&self, share: &Arc<Share>) {
+        *self.share.lock() = Some(Arc::clone(share));
+        self.refusals.store(0, Relaxed);
+        if !self.is_admitted.swap(true, Relaxed) {
+            self.place.admit();
+        }
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        self.is_admitted.load(Relaxed)
+    }
+
+    /// One of its requests was refused.
+    pub(super) fn refuse(&self) {
+        self.refusals.fetch_add(1, Relaxed);
+    }
+
+    /// It has to close, unless one of its requests is authorized first.
+    pub(super) fn close(&self) {
+        self.is_closing.store(true, Relaxed);
+    }
+
+    /// A call begins.
+    pub(super) fn begin(self: &Arc<Self>) -> OpenCall {
+        self.requests.fetch_add(1, Relaxed);
+        let open = self.open.fetch_add(1, Relaxed) + 1;
+        if open > self.peak.fetch_max(open, Relaxed) {
+            self.all.fetch_add(1, Relaxed);
+        }
+        self.answering.fetch_add(1, Relaxed);
+        OpenCall { connection: Arc::clone(self), is_stream: AtomicBool::new(false) }
+    }
+
+    /// Whether calls that are no streams are under way.
+    pub(super) fn is_answering(&self) -> bool {
+        self.answering.load(Relaxed) > 0
+    }
+
+    /// Whether too many of its requests in a row were refused.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusals.load(Relaxed) >= MAX_REFUSALS
+    }
+
+    /// Whether it has to be shut down; calls under way go on.
+    pub(super) fn has_to_close(&self) -> bool {
+        let (open, peak) = (self.open.load(Relaxed), self.peak.load(Relaxed));
+        self.is_refused()
+            || (self.is_closing.load(Relaxed) && !self.is_admitted())
+            || (peak > FREE_STREAMS && open <= peak / 4 && self.all.load(Relaxed) > MAX_PEAK_STREAMS)
+    }
+
+    /// Whether the unread rest of a refused request may wait for its end.
+    pub(super) fn may_discard(&self) -> bool {
+        self.is_admitted() || self.open.load(Relaxed) <= MAX_DISCARDING
+    }
+
+    /// What [`Probation::tick`] needs to know.
+    pub(super) fn observe(&self, is_blocked: bool) -> Observed {
+        let (requests, open) = (self.requests.load(Relaxed), self.open.load(Relaxed));
+        Observed { requests, open, is_blocked, is_closing: self.has_to_close() }
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.all.fetch_sub(*self.peak.get_mut(), Relaxed);
+    }
+}
+
+impl OpenCall {
+    /// The connection that it is of.
+    pub(super) fn connection(&self) -> &Admission {
+        &self.connection
+    }
+
+    /// It is a stream, which ends when its client sends no more.
+    pub(super) fn set_stream(&self) {
+        if !self.is_stream.swap(true, Relaxed) {
+            self.connection.answering.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.set_stream();
+        self.connection.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A connection that is not admitted, at a tick.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Observed {
+    /// Requests so far.
+    requests: usize,
+    /// Calls under way.
+    open: usize,
+    /// The client does not read what it was sent.
+    is_blocked: bool,
+    /// It is being shut down.
+    is_closing: bool,
+}
+
+/// What happens to a connection that is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Stay,
+    /// GOAWAY.
+    Close,
+    /// It is closed whatever it does.
+    Abort,
+}
+
+/// Decides when a connection that is not admitted has to end. Pure.
+#[derive(Debug, Default)]
+pub(super) struct Probation {
+    requests: usize,
+    idle: u32,
+    blocked: u32,
+    closing: u32,
+}
+
+impl Probation {
+    pub(super) fn tick(&mut self, seen: Observed) -> Verdict {
+        let count = |ticks: u32, goes_on: bool| if goes_on { ticks + 1 } else { 0 };
+        self.idle = count(self.idle, seen.open == 0 && seen.requests == self.requests);
+        self.blocked = count(self.blocked, seen.is_blocked);
+        self.requests = seen.requests;
+        let is_closing = seen.is_closing || self.closing > 0 || self.idle >= IDLE_TICKS;
+        self.closing = count(self.closing, is_closing);
+        match self.closing {
+            _ if self.blocked >= BLOCKED_TICKS => Verdict::Abort,
+            0 => Verdict::Stay,
+            1..=CLOSE_TICKS => Verdict::Close,
+            _ => Verdict::Abort,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::{
+        connection_limit::{ConnectionLimit, PlaceLimits, Source},
+        shares::Shares,
+    };
+
+    /// After how many ticks it is shut down, and aborted.
+    fn ends(seen: impl Fn(u32) -> Observed) -> (Option<u32>, Option<u32>) {
+        let mut probation = Probation::default();
+        let verdicts: Vec<_> = (1..200).map(|tick| (tick, probation.tick(seen(tick)))).collect();
+        let first = |wanted| verdicts.iter().find(|(_, verdict)| *verdict == wanted).map(|(tick, _)| *tick);
+        (first(Verdict::Close), first(Verdict::Abort))
+    }
+
+    #[test]
+    fn who_asks_for_nothing_is_closed_after_a_minute() {
+        assert_eq!(ends(|_| Observed::default()), (Some(60), Some(62)));
+    }
+
+    #[test]
+    fn who_asks_now_and_then_or_waits_for_an_answer_stays() {
+        let asking =
+            |tick: u32| Observed { requests: usize::try_from(tick / 30).unwrap_or(0), ..Observed::default() };
+        assert_eq!(ends(asking), (None, None));
+        assert_eq!(ends(|_| Observed { open: 1, ..Observed::default() }), (None, None));
+    }
+
+    #[test]
+    fn who_does_not_read_is_given_little_time() {
+        let blocked = Observed { open: 1, is_blocked: true, ..Observed::default() };
+        assert_eq!(ends(|_| blocked), (None, Some(5)));
+        let reading_again = |tick: u32| Observed { is_blocked: !tick.is_multiple_of(5), ..blocked };
+        assert_eq!(ends(reading_again), (None, None));
+    }
+
+    #[test]
+    fn who_is_refused_again_and_again_is_closed_whatever_it_does() {
+        let refused = Observed { open: 1, is_closing: true, ..Observed::default() };
+        assert_eq!(ends(|_| refused), (Some(1), Some(3)));
+    }
+
+    async fn connection(all: &PeakStreams) -> Arc<Admission> {
+        let limit = ConnectionLimit::new(PlaceLimits::new(9, 9));
+        let Ok(place) = limit.take(Source::Local).await else { panic!("no place") };
+        Admission::new(place, Arc::clone(all))
+    }
+
+    #[tokio::test]
+    async fn refusals_in_a_row_close_a_connection_and_an_authorized_request_is_not_refused() {
+        let connection = connection(&PeakStreams::default()).await;
+        for _ in 1..MAX_REFUSALS {
+            connection.refuse();
+        }
+        assert!(!connection.has_to_close());
+        connection.admit(&Shares::new(1).unauthenticated);
+        connection.refuse();
+        assert!(!connection.has_to_close());
+        for _ in 1..MAX_REFUSALS {
+            connection.refuse();
+        }
+        assert!(connection.has_to_close());
+    }
+
+    #[tokio::test]
+    async fn connections_that_had_many_streams_are_closed_when_all_had_too_many() {
+        let all = PeakStreams::default();
+        let (many, few) = (connection(&all).await, connection(&all).await);
+        let calls: Vec<_> = (0..100).map(|_| many.begin()).collect();
+        let _call = few.begin();
+        assert_eq!(all.load(Relaxed), 101);
+        all.fetch_add(MAX_PEAK_STREAMS, Relaxed);
+        assert!(!many.has_to_close(), "it has them");
+        drop(calls);
+        assert!(many.has_to_close() && !few.has_to_close());
+        all.fetch_sub(MAX_PEAK_STREAMS, Relaxed);
+        assert!(!many.has_to_close());
+        drop(many);
+        assert_eq!(all.load(Relaxed), 1);
+    }
+}

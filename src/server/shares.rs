@@ -1,0 +1,167 @@
+//! What one principal may take of what all clients share: memory for responses, calls, and the time of the threads.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    limits::{ByteBudget, TOTAL_LIMIT},
+    turn::{PrincipalTurns, Turn, TurnQueue},
+};
+use crate::auth::Caller;
+
+/// Concurrent calls of all clients, watches included.
+pub(super) const MAX_CALLS: usize = 32 * 1024;
+/// One principal may have one of so many calls, and of so many bytes of responses.
+const PRINCIPAL_PART: usize = 4;
+/// Bytes of responses of all calls without a principal: those of methods that need no credentials.
+const UNAUTHENTICATED_LIMIT: usize = 8 * 1024 * 1024;
+
+/// The shares of all principals that have calls or connections.
+#[derive(Debug)]
+pub(super) struct Shares {
+    threads: usize,
+    principals: Mutex<Principals>,
+    /// Of all calls without a principal.
+    pub(super) unauthenticated: Arc<Share>,
+}
+
+#[derive(Debug, Default)]
+struct Principals {
+    shares: HashMap<Arc<str>, Weak<Share>>,
+    /// Shares that are gone are removed at this many.
+    sweep_at: usize,
+}
+
+/// The share of one principal.
+#[derive(Debug)]
+pub(super) struct Share {
+    /// Bytes of responses that it may have.
+    pub(super) limit: usize,
+    pub(super) bytes: ByteBudget,
+    /// Whether each of its connections has a minimum beyond that.
+    pub(super) has_minimum: bool,
+    calls: Arc<Semaphore>,
+    /// By thread.
+    turns: Vec<Arc<PrincipalTurns>>,
+}
+
+impl Share {
+    fn new(limit: usize, calls: usize, has_minimum: bool, threads: usize) -> Arc<Self> {
+        let turns = (0..threads).map(|_| Arc::default()).collect();
+        let calls = Arc::new(Semaphore::new(calls));
+        Arc::new(Self { limit, bytes: ByteBudget::default(), has_minimum, calls, turns })
+    }
+
+    /// Counts a call, unless the principal has too many.
+    pub(super) fn call(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.calls).try_acquire_owned().ok()
+    }
+
+    /// The turns of its calls on a connection of this thread.
+    pub(super) fn turn(&self, thread: usize, connection: &Arc<TurnQueue>) -> Option<Turn> {
+        let principal = Arc::clone(self.turns.get(thread)?);
+        Some(Turn::new(Arc::clone(connection), principal))
+    }
+}
+
+impl Shares {
+    pub(super) fn new(threads: usize) -> Self {
+        let unauthenticated = Share::new(UNAUTHENTICATED_LIMIT, MAX_CALLS, false, 0);
+        Self { threads, principals: Mutex::default(), unauthenticated }
+    }
+
+    /// The share of a caller. That of `local` is the whole: it may be all clients of this machine.
+    pub(super) fn of(&self, caller: &Caller) -> Arc<Share> {
+        let mut principals = self.principals.lock();
+        if let Some(share) = principals.shares.get(&caller.principal).and_then(Weak::upgrade) {
+            return share;
+        }
+        let part = if caller.is_local() { 1 } else { PRINCIPAL_PART };
+        let share = Share::new(TOTAL_LIMIT / part, MAX_CALLS / part, true, self.threads);
+        if principals.shares.len() >= principals.sweep_at {
+            principals.shares.retain(|_, share| share.strong_count() > 0);
+            principals.sweep_at = 2 * principals.shares.len() + 16;
+        }
+        principals.shares.insert(Arc::clone(&caller.principal), Arc::downgrade(&share));
+        share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::{
+        auth::{Auth, Credentials},
+        server::limits::{ConnectionMemory, Outgoing},
+    };
+
+    fn local() -> Caller {
+        let credentials = Credentials { is_local: true, ..Credentials::default() };
+        Auth::default().authenticate(&credentials, std::time::SystemTime::now()).unwrap()
+    }
+
+    fn named(principal: &str) -> Caller {
+        let mut caller = local();
+        caller.principal = principal.into();
+        caller
+    }
+
+    #[test]
+    fn a_principal_has_one_share_and_it_goes_with_its_last_user() {
+        let shares = Shares::new(1);
+        let [one, same, other] = ["token:a", "token:a", "token:b"].map(|name| shares.of(&named(name)));
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+        drop((one, same, other));
+        for number in 0..1000 {
+            shares.of(&named(&format!("token:{number}")));
+        }
+        assert!(shares.principals.lock().shares.len() <= 32);
+    }
+
+    #[test]
+    fn a_principal_has_a_part_of_the_calls_and_local_has_all() {
+        let shares = Shares::new(1);
+        for (caller, limit) in [(named("token:a"), MAX_CALLS / 4), (local(), MAX_CALLS)] {
+            let share = shares.of(&caller);
+            let calls: Vec<_> = (0..=limit).map_while(|_| share.call()).collect();
+            assert_eq!(calls.len(), limit);
+            drop(calls);
+            assert!(share.call().is_some());
+        }
+    }
+
+    #[test]
+    fn the_room_of_one_principal_leaves_room_for_others() {
+        let (shares, all) = (Shares::new(1), Arc::<ByteBudget>::default());
+        let [greedy, good] = ["token:greedy", "token:good"].map(|name| shares.of(&named(name)));
+        let page = || bytes::Bytes::from(vec![0; 256 * 1024]);
+        let mut unread = Vec::new();
+        for _ in 0..20 {
+            let connection = ConnectionMemory::new(Arc::clone(&all));
+            while let Ok(page) = connection.outgoing(Outgoing::Response, page(), &greedy) {
+                unread.push(page);
+            }
+        }
+        assert_eq!(unread.len() * page().len(), TOTAL_LIMIT / 4);
+        let connection = ConnectionMemory::new(all);
+        assert!(connection.outgoing(Outgoing::Response, page(), &good).is_ok());
+        assert!(connection.outgoing(Outgoing::Response, page(), &shares.unauthenticated).is_ok());
+    }
+
+    #[test]
+    fn callers_without_credentials_share_little_and_have_no_minimum() {
+        let (shares, all) = (Shares::new(1), Arc::<ByteBudget>::default());
+        let kib = || bytes::Bytes::from(vec![0; 1024]);
+        let connections = || ConnectionMemory::new(Arc::clone(&all));
+        let take = |_| connections().outgoing(Outgoing::Stream, kib(), &shares.unauthenticated).ok();
+        let taken: Vec<_> = (0..).map_while(take).collect();
+        assert_eq!(taken.len() * 1024, UNAUTHENTICATED_LIMIT);
+    }
+}

@@ -1,0 +1,114 @@
+//! Clients without credentials: they take little, and give way to those who have some.
+
+use std::net::SocketAddr;
+
+use opflex_peerstatus::auth::{AccessRole, NewToken};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+
+use crate::support::{
+    ClientFiles, Process, peerstatus,
+    raw::{END_HEADERS, END_STREAM, Frame, HEADERS, PREFACE, SETTINGS, headers},
+    within,
+};
+
+const LIST_PEERS: &str = "/opflex.peerstatus.v1.PoolService/ListPeers";
+const RUN_OUT: &str =
+    "places for connections have run out: the oldest without an authorized request gives way";
+/// Connections that ask and do not read.
+const DEAF: usize = 400;
+/// What each of them may cost, in KiB.
+const EACH: u64 = 96;
+
+/// The service in a process of its own, and an operator with a token.
+struct Secured {
+    process: Process,
+    address: SocketAddr,
+    token: String,
+    _files: ClientFiles,
+}
+
+impl Secured {
+    async fn start(limits: &str) -> Self {
+        let files = ClientFiles::new();
+        let operator = NewToken::generate("root", AccessRole::Operator).unwrap();
+        let token = files.write("token", &operator.token).to_str().unwrap().to_owned();
+        let tokens = files.write("tokens", &operator.line);
+        let text = format!("{limits}\n[server.auth]\ntokens = {tokens:?}\n[[pool]]\nname = \"default\"\n");
+        let config = files.write("peerstatus.toml", &text);
+        let args = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+        let mut process = Process::start_with_logs(&[], &args);
+        let address = process.address().await.parse().unwrap();
+        Self { process, address, token, _files: files }
+    }
+
+    fn to(&self) -> [String; 4] {
+        ["--server".to_owned(), self.address.to_string(), "--token-file".to_owned(), self.token.clone()]
+    }
+
+    /// A new client, the operator, is served.
+    async fn serves(&self, order: &[&str]) {
+        let to = self.to();
+        let args: Vec<_> = order.iter().copied().chain(to.iter().map(String::as_str)).collect();
+        let output = within("an answer", peerstatus(&args)).await;
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Connections that send this, and read nothing.
+    async fn crowd(&self, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
+        let mut crowd = Vec::new();
+        for _ in 0..count {
+            let mut stream = within("a connection", TcpStream::connect(self.address)).await.unwrap();
+            // It may have been hung up on already.
+            let _ = stream.write_all(bytes).await;
+            crowd.push(stream);
+        }
+        crowd
+    }
+}
+
+fn greeting() -> Vec<u8> {
+    [PREFACE, &Frame::new(SETTINGS, 0, 0, &[]).bytes()].concat()
+}
+
+#[tokio::test]
+async fn requests_that_are_refused_and_answers_that_nobody_reads_take_little_and_are_let_go() {
+    let secured = Secured::start("").await;
+    secured.serves(&["peers", "list"]).await;
+    let (before, sockets) = (secured.process.resident(), secured.process.sockets());
+    let ask = |number: u32| {
+        let end = END_HEADERS | END_STREAM;
+        Frame::new(HEADERS, end, 2 * number + 1, &headers(LIST_PEERS)).bytes()
+    };
+    let requests: Vec<u8> = (0..256).flat_map(ask).collect();
+    let deaf = secured.crowd(DEAF, &[greeting(), requests].concat()).await;
+    let mut most = 0;
+    // They are closed, although they do not read.
+    within("the end of all", async {
+        while secured.process.sockets() > sockets + 1 {
+            most = most.max(secured.process.resident());
+            secured.serves(&["peers", "list"]).await;
+        }
+    })
+    .await;
+    let grown = most.saturating_sub(before);
+    assert!(grown < EACH * DEAF as u64, "{grown} KiB");
+    drop(deaf);
+}
+
+#[tokio::test]
+async fn connections_that_ask_for_nothing_give_way_and_those_that_were_admitted_do_not() {
+    let mut secured = Secured::start("[limits]\nmax_connections = 8\n").await;
+    let to = secured.to();
+    let args: Vec<_> = ["watch", "-o", "json"].into_iter().chain(to.iter().map(String::as_str)).collect();
+    let mut watch = Process::start(&args);
+    while !watch.line().await.expect("the watch begins").contains("\"synced\"") {}
+    let idle = secured.crowd(30, &greeting()).await;
+    for (order, kind) in [("add", "ADDED"), ("remove", "REMOVED")] {
+        secured.serves(&["peers", order, "127.0.0.1:1"]).await;
+        while !watch.line().await.expect("the watch goes on").contains(kind) {}
+    }
+    let warning = secured.process.log(RUN_OUT).await;
+    assert_eq!(warning["level"], "WARN");
+    assert!(secured.process.sockets() < 30, "those that gave way are closed");
+    drop(idle);
+}
