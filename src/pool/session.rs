@@ -142,6 +142,9 @@ impl Session {
             if stopped {
                 return;
             }
+            if let Link::Up(connection) = &mut link {
+                connection.set_held(fsm.held_bytes());
+            }
             input = self.wait(&fsm, &mut link).await;
             watch.start(&input);
         }
@@ -184,6 +187,9 @@ impl Session {
             Action::Identified { answer, peers, ready } => {
                 let IdentityAnswer { location, proxies, roles, unusable, .. } = answer;
                 self.shared.counts.skipped(unusable.len());
+                if let (Link::Up(connection), Some(_)) = (link, &ready) {
+                    connection.set_ready();
+                }
                 self.report(SessionEventKind::Identified { location, proxies, roles, peers, ready }).await?;
             }
         }
@@ -282,7 +288,7 @@ async fn next_of(link: &mut Link, shared: &Shared) -> Input {
         },
         Link::Up(connection) => match connection.next().await {
             ConnectionEvent::Frame(frame) => Input::Received(frame),
-            ConnectionEvent::Overran(error) => Input::Overran(error),
+            ConnectionEvent::Overran(detail) => Input::Overran { detail },
             ConnectionEvent::Lost(detail) => Input::Lost { detail },
             ConnectionEvent::TlsFailed(detail) => Input::TlsFailed { detail },
         },
@@ -290,6 +296,6 @@ async fn next_of(link: &mut Link, shared: &Shared) -> Input {
 }
 
 fn established(link: &mut Link, stream: Box<dyn ByteStream>, detail: String, shared: &Shared) -> Input {
-    *link = Link::Up(Box::new(Connection::new(stream, shared.frame_limit)));
+    *link = Link::Up(Box::new(shared.connector.connection(stream, shared.frame_limit)));
     Input::Established { detail }
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{ByteStream, dial_limits::DialLimits, limited_stream::LimitedStream};
+use super::{ByteStream, Connection, dial_limits::DialLimits, limited_stream::LimitedStream};
 use crate::peer::{DialPriority, PeerAddress, Reason};
 
 /// Limit on the addresses of one name that are tried, since they share the timeout.
@@ -67,6 +67,12 @@ impl Connector {
         let _ = set_options(&stream);
         let detail = if ip.is_none() { format!("at {address}") } else { String::new() };
         Ok((Box::new(LimitedStream { stream, _permit: permit }), detail))
+    }
+
+    /// Carries frames of at most `frame_limit` bytes over a stream that [`Connector::dial`] returned, TLS included.
+    #[must_use]
+    pub fn connection(&self, stream: Box<dyn ByteStream>, frame_limit: usize) -> Connection {
+        Connection::new(stream, frame_limit, &self.limits.frames)
     }
 
     /// Returns the addresses of a name, and the rest of the timeout.

@@ -1,11 +1,11 @@
-//! Process-wide limits on connection attempts, name lookups and connections to peers. Peers that were never READY can't
+//! Process-wide limits on connection attempts, name lookups, connections to peers and memory for their frames. Peers that were never READY can't
 //! exhaust them, so others are always dialled at once; the limit on connections leaves file descriptors for clients.
 
 use std::{ops::RangeInclusive, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::connector::DialError;
+use super::{connector::DialError, frame_budget::FrameBudget};
 use crate::peer::{DialPriority, Reason};
 
 /// Bounds of the limit on attempts, whatever the limit on open files. The upper one exceeds the default limit on the
@@ -19,6 +19,7 @@ const LOOKUPS: usize = 256;
 pub struct DialLimits {
     pub(super) dials: PriorityLimit,
     pub(super) lookups: PriorityLimit,
+    pub(super) frames: FrameBudget,
     connections: Arc<Semaphore>,
     max_connections: usize,
 }
@@ -45,6 +46,7 @@ impl DialLimits {
         Self {
             dials: PriorityLimit::new(dials),
             lookups: PriorityLimit::new(LOOKUPS),
+            frames: FrameBudget::default(),
             connections: Arc::new(Semaphore::new(max_connections)),
             max_connections,
         }
