@@ -11,18 +11,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::{
     metrics,
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
-    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Report, Security, Timers},
+    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Reach, Report, Security, Timers},
     tls::ClientTls,
     transport::{ByteStream, Connection, ConnectionEvent, Connector, DialError, secure},
 };
@@ -63,6 +62,8 @@ pub(super) enum SessionEventKind {
     Status(Report),
     /// The round trip of an echo.
     EchoRtt(Duration),
+    /// To be logged.
+    Warning(String),
     Identified {
         location: Option<String>,
         proxies: Option<Proxies>,
@@ -103,6 +104,8 @@ pub(super) struct Session {
     pub(super) stop: CancellationToken,
     /// How long to wait before the first attempt.
     pub(super) pause: Duration,
+    /// Which addresses it may dial.
+    pub(super) reach: Arc<Mutex<Reach>>,
 }
 
 /// The pool's task has ended.
@@ -183,7 +186,7 @@ impl Session {
             }
             Action::Publish(report) => self.report(SessionEventKind::Status(report)).await?,
             Action::EchoRtt(rtt) => self.report(SessionEventKind::EchoRtt(rtt)).await?,
-            Action::Warn(problem) => warn!(peer = %self.address, "{problem}"),
+            Action::Warn(problem) => self.report(SessionEventKind::Warning(problem)).await?,
             Action::Identified { answer, peers, ready } => {
                 let IdentityAnswer { location, proxies, roles, unusable, .. } = answer;
                 self.shared.counts.skipped(unusable.len());
@@ -198,8 +201,8 @@ impl Session {
 
     fn dial(&self, priority: DialPriority) -> Dial {
         let shared = Arc::clone(&self.shared);
-        let address = self.address.clone();
-        Box::pin(async move { shared.connector.dial(&address, priority).await })
+        let (address, reach) = (self.address.clone(), *self.reach.lock());
+        Box::pin(async move { shared.connector.dial(&address, priority, reach).await })
     }
 
     /// Sends an event to the pool. Lists can be long, so only a few are on their way at a time; meanwhile nothing is
@@ -209,7 +212,7 @@ impl Session {
         let sent = async {
             let permit = match &kind {
                 SessionEventKind::Identified { .. } => lists.acquire_owned().await.ok(),
-                SessionEventKind::Status(_) | SessionEventKind::EchoRtt(_) => None,
+                _ => None,
             };
             let event =
                 SessionEvent { _permit: permit, ..SessionEvent::now(self.id, self.address.clone(), kind) };
