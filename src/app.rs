@@ -1,6 +1,13 @@
 //! The composition root: starts the service from its configuration.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -192,8 +199,15 @@ impl Service {
             let _admin = admin;
             service.await
         });
-        let reloader =
-            Some(Reloader { running: loaded.config, listeners, pools: handles, access, reloads, effective });
+        let reloader = Some(Reloader {
+            running: loaded.config,
+            listeners,
+            pools: handles,
+            access,
+            reloads,
+            effective,
+            refused: BTreeSet::new(),
+        });
         Ok(Self { address, admin: admin_address, reloader, loops, stop, run })
     }
 
