@@ -22,6 +22,7 @@ use crate::{
     metrics,
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
     peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Reach, Report, Security, Timers},
+    status::clock,
     tls::ClientTls,
     transport::{ByteStream, Connection, ConnectionEvent, Connector, DialError, secure},
 };
@@ -76,7 +77,7 @@ pub(super) enum SessionEventKind {
 
 impl SessionEvent {
     pub(super) fn now(session: u64, address: PeerAddress, kind: SessionEventKind) -> Self {
-        Self { session, address, at: SystemTime::now(), kind, _permit: None }
+        Self { session, address, at: clock::now(), kind, _permit: None }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     metrics::{self, PeerTransition},
     opflex::{ElementMode, Identity, Proxies},
     peer::{PeerAddress, Reach, Timers},
-    status::{Event, Hub, Update},
+    status::{Event, Hub, Update, clock},
     tls::ClientTls,
     transport::{Connector, DialLimits},
 };
@@ -126,7 +126,7 @@ impl Supervisor {
         };
         let core = PoolCore::new(settings, Instant::now().into_std(), fastrand::u64(..));
         let identity = Arc::new(config.identity);
-        hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
+        hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), clock::now());
         let shared = Shared {
             identity: RwLock::new(identity),
             lists: Arc::new(Semaphore::new(LISTS)),
@@ -165,7 +165,7 @@ impl Supervisor {
     ) {
         for peer in peers {
             // The configuration was checked: no peer is in it twice, and all have room.
-            self.handle(PoolEvent::Request(Request::Add(peer)), SystemTime::now(), None);
+            self.handle(PoolEvent::Request(Request::Add(peer)), clock::now(), None);
         }
         loop {
             let deadline = until(self.core.next_deadline());
@@ -174,14 +174,14 @@ impl Supervisor {
                 () = stop.cancelled() => break,
                 Some(event) = events.recv() => self.handle_session(event),
                 Some((request, reply)) = requests.recv() => {
-                    self.handle(PoolEvent::Request(request), SystemTime::now(), Some(reply));
+                    self.handle(PoolEvent::Request(request), clock::now(), Some(reply));
                 }
-                () = deadline => self.handle(PoolEvent::DeadlinePassed, SystemTime::now(), None),
+                () = deadline => self.handle(PoolEvent::DeadlinePassed, clock::now(), None),
                 () = log_due => self.transitions.catch_up(Instant::now().into_std()),
             }
         }
         let peers = self.core.len();
-        self.handle(PoolEvent::Stopping, SystemTime::now(), None);
+        self.handle(PoolEvent::Stopping, clock::now(), None);
         info!(pool = %self.name, peers, "pool stopped");
     }
 
