@@ -124,7 +124,7 @@ impl<T> fmt::Debug for Watched<T> {
 pub(crate) struct WatchedFiles {
     paths: Vec<PathBuf>,
     stamps: Vec<(PathBuf, Option<FileStamp>)>,
-    /// A hash of everything in the files. Files that cannot be read count as well.
+    /// A hash of everything in the files. For files that cannot be read, the reason counts.
     content: u64,
     /// The content that is in use.
     applied: u64,
@@ -168,7 +168,7 @@ impl WatchedFiles {
         let mut hasher = DefaultHasher::new();
         for (path, _) in &stamps {
             path.hash(&mut hasher);
-            read(path).ok().hash(&mut hasher);
+            read(path).map_err(|error| error.to_string()).hash(&mut hasher);
         }
         self.content = hasher.finish();
         self.stamps = stamps;

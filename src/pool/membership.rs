@@ -19,6 +19,9 @@ use crate::{
 };
 
 mod lists;
+mod member;
+
+use member::{Kind, Member};
 
 /// The members of one pool.
 #[derive(Debug)]
@@ -35,23 +38,6 @@ pub(super) struct Membership {
     waiting: BTreeMap<PeerAddress, PeerAddress>,
     /// When to learn the next of them.
     take_up_at: Option<Instant>,
-}
-
-#[derive(Clone, Debug)]
-struct Member {
-    kind: Kind,
-    /// Of a learned peer: the other peer whose list named it last.
-    listed_by: Option<PeerAddress>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Configured,
-    /// Configured, and without a connection, because its own list does not name it.
-    Parked,
-    /// Was parked, and is dialled only to ask it for peers.
-    Asked,
-    Learned,
 }
 
 impl Membership {
@@ -96,7 +82,7 @@ impl Membership {
             }
             None if is_full => return Err(PoolError::PeerQuota(self.limit)),
             None => {
-                self.members.insert(address.clone(), Member { kind: Kind::Configured, listed_by: None });
+                self.members.insert(address.clone(), Member { kind: Kind::Configured, listers: Vec::new() });
                 self.waiting.remove(&address);
                 effects.add(address, PeerOrigin::Configured, None, Reach::Any);
             }
@@ -104,7 +90,7 @@ impl Membership {
         Ok(())
     }
 
-    /// Removes a configured peer.
+    /// Removes a configured peer, and the learned ones that no other peer lists.
     pub(super) fn remove(&mut self, address: PeerAddress, effects: &mut Effects) -> Result<(), PoolError> {
         match self.members.get(&address) {
             None => Err(PoolError::PeerNotFound(address)),
@@ -114,7 +100,12 @@ impl Membership {
                 self.lists.remove(&address);
                 self.admission.forget(&address);
                 self.waiting.retain(|_, by| *by != address);
-                effects.remove(address, Reason::RemovedByClient, "".into());
+                effects.remove(address.clone(), Reason::RemovedByClient, "".into());
+                let had_learned = self.has_learned();
+                self.forget_lister(address, effects);
+                if had_learned && !self.has_learned() {
+                    self.unpark(Kind::Configured, None, effects);
+                }
                 Ok(())
             }
         }
@@ -137,8 +128,12 @@ impl Membership {
         let had_learned = self.has_learned();
         // They leave first to make room.
         let follows = self.mode == ElementMode::Stitched || roles.is_empty() || !list.contains(by);
-        let stale = if follows { self.forget_learned_except(&list) } else { Vec::new() };
+        let stale = if follows { self.forget_learned_except(&list) } else { BTreeSet::new() };
         self.waiting.retain(|address, listed_by| list.contains(address) || !follows && listed_by != by);
+        for (address, member) in &mut self.members {
+            let is_listed = list.contains(address);
+            member.listers.retain(|lister| (is_listed || lister != by) && !stale.contains(lister));
+        }
         self.follow(by, &list, now, effects);
         if let Some(report) = ready {
             effects.publish(by.clone(), Update::Status(report));
@@ -270,7 +265,7 @@ impl Membership {
         self.take_up_at = Some(now + admission::INTERVAL);
     }
 
-    fn forget_learned_except(&mut self, list: &BTreeSet<PeerAddress>) -> Vec<PeerAddress> {
+    fn forget_learned_except(&mut self, list: &BTreeSet<PeerAddress>) -> BTreeSet<PeerAddress> {
         let is_stale = |address: &PeerAddress, member: &mut Member| {
             member.kind == Kind::Learned && !list.contains(address)
         };
@@ -319,7 +314,7 @@ impl Membership {
     ) -> bool {
         let is_allowed = self.admission.take(by, self.is_learned(by), now);
         if is_allowed {
-            let member = Member { kind: Kind::Learned, listed_by: Some(by.clone()) };
+            let member = Member { kind: Kind::Learned, listers: vec![by.clone()] };
             self.members.insert(address.clone(), member);
             let reach = self.rules.reach(by);
             effects.add(address.clone(), PeerOrigin::Learned, Some(by.clone()), reach);
@@ -327,30 +322,24 @@ impl Membership {
         is_allowed
     }
 
+    /// The list of a peer that has left counts no more, nor do those of learned peers that leave for that.
+    fn forget_lister(&mut self, lister: PeerAddress, effects: &mut Effects) {
+        let mut gone = vec![lister];
+        while let Some(lister) = gone.pop() {
+            let leaves = |address: &PeerAddress, member: &mut Member| {
+                member.forget_lister(address, &lister, effects) && member.kind == Kind::Learned
+            };
+            let orphans: Vec<_> = self.members.extract_if(.., leaves).map(|(address, _)| address).collect();
+            for address in orphans {
+                self.waiting.retain(|_, by| *by != address);
+                effects.remove(address.clone(), Reason::NotInPeerList, "no peer lists it any more".into());
+                gone.push(address);
+            }
+        }
+    }
+
     fn has_learned(&self) -> bool {
         self.members.values().any(|member| member.kind == Kind::Learned)
-    }
-}
-
-impl Member {
-    /// The list of another peer names it.
-    fn listed(&mut self, address: &PeerAddress, by: &PeerAddress, effects: &mut Effects) {
-        if self.kind == Kind::Learned && self.listed_by.as_ref() != Some(by) {
-            self.listed_by = Some(by.clone());
-            effects.publish(address.clone(), Update::Listed(by.clone()));
-        }
-        if self.unpark(Kind::Configured) {
-            effects.start(address.clone(), Reach::Any);
-        }
-    }
-
-    /// Returns whether it was parked.
-    fn unpark(&mut self, kind: Kind) -> bool {
-        let is_parked = self.kind == Kind::Parked;
-        if is_parked || self.kind == Kind::Asked {
-            self.kind = kind;
-        }
-        is_parked
     }
 }
 
