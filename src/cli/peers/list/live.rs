@@ -8,7 +8,7 @@ use std::{
     io::{self, IsTerminal as _, Write},
     iter,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
