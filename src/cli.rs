@@ -45,9 +45,7 @@ use tokio::{runtime::Handle, task::spawn_blocking};
 
 use crate::api::json::{self, Named};
 
-use self::{
-    client::Client, exit::Failure, notices::Notices, signals::Handled, style::Style, target::Target,
-};
+use self::{client::Client, exit::Failure, notices::Notices, signals::Handled, style::Style, target::Target};
 pub use self::{complete::complete, exit::Exit};
 
 const EXAMPLES: &str = "\

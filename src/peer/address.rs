@@ -86,8 +86,8 @@ impl PeerAddress {
 
     /// The IP address, if the host is one. The zone of an IPv6 address is left out.
     #[must_use]
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.host.split('%').next()?.parse().ok()
+    pub const fn ip(&self) -> Option<IpAddr> {
+        self.ip
     }
 
     /// TCP port, 1 to 65535.
