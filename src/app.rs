@@ -1,6 +1,13 @@
 //! The composition root: starts the service from its configuration.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -17,7 +24,7 @@ use crate::{
     admin::{self, AdminState, CertificateExpiry, Exposition, Sources},
     api::{self, Api, JsonGateway},
     metrics::{LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
-    pool::{self, PoolHandle},
+    pool::{self, LogBudget, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError},
     status::{Hub, Listeners},
     transport::DialLimits,
@@ -111,7 +118,8 @@ impl Service {
         let listeners = Listeners::new(Arc::clone(&hub), listener_limits(&config.limits));
         let peers = PeerMetrics::default();
         let files = fd_limit::raise_limit();
-        let limits = DialLimits::for_files(files);
+        let own: Vec<_> = [Some(address), admin_address].into_iter().flatten().collect();
+        let limits = DialLimits::for_files(files).with_own_addresses(&own);
         let mut pools = open_pools(&loaded, &limits, &hub, &peers);
         let handles = Arc::new(pools.handles);
         let access = Arc::new(Access::new(loaded.tls.clone(), Arc::clone(&loaded.auth)));
@@ -191,8 +199,15 @@ impl Service {
             let _admin = admin;
             service.await
         });
-        let reloader =
-            Some(Reloader { running: loaded.config, listeners, pools: handles, access, reloads, effective });
+        let reloader = Some(Reloader {
+            running: loaded.config,
+            listeners,
+            pools: handles,
+            access,
+            reloads,
+            effective,
+            refused: BTreeSet::new(),
+        });
         Ok(Self { address, admin: admin_address, reloader, loops, stop, run })
     }
 
@@ -245,14 +260,14 @@ struct Pools {
 
 fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers: &PeerMetrics) -> Pools {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-    let (mut handles, mut owners) = (BTreeMap::new(), JoinSet::new());
+    let (mut handles, mut owners, log) = (BTreeMap::new(), JoinSet::new(), LogBudget::default());
     for pool in loaded.pools() {
         if pool.peers.is_empty() {
             warn!(pool = %pool.name, "the pool has no peers: name some with --peer or in the configuration file");
         }
-        let (limits, tasks) = (limits.clone(), tasks.clone());
+        let (limits, tasks, log) = (limits.clone(), tasks.clone(), log.clone());
         let name = Arc::clone(&pool.name);
-        let (handle, owner) = pool::open(pool, limits, Arc::clone(hub), peers, tasks, stop.clone());
+        let (handle, owner) = pool::open(pool, limits, Arc::clone(hub), peers, log, tasks, stop.clone());
         owners.spawn(owner);
         handles.insert(name, handle);
     }

@@ -15,6 +15,8 @@ mod notices;
 mod peers;
 mod pool;
 mod serve;
+mod service_clock;
+mod signals;
 mod simulate;
 mod style;
 mod table;
@@ -39,10 +41,11 @@ use clap::{
     parser::ValueSource,
 };
 use clap_complete::Shell;
+use tokio::{runtime::Handle, task::spawn_blocking};
 
 use crate::api::json::{self, Named};
 
-use self::{client::Client, exit::Failure, notices::Notices, style::Style, target::Target};
+use self::{client::Client, exit::Failure, notices::Notices, signals::Handled, style::Style, target::Target};
 pub use self::{complete::complete, exit::Exit};
 
 const EXAMPLES: &str = "\
@@ -71,7 +74,8 @@ Exit codes:
        it has `--until-synced`
    75  `pool wait`: the timeout passed before the pool had the health or the service could be
        reached
-  130  `watch` was ended by Ctrl-C, or `serve` by a second signal";
+  130  `watch` was ended by Ctrl-C, `serve` by a second signal, or a command by a signal while its
+       output could not be written";
 
 /// Commands that do not call a service.
 const NOT_CLIENTS: [&str; 5] = ["serve", "demo", "simulate", "token", "completions"];
@@ -122,7 +126,7 @@ impl GlobalArgs {
         text: impl FnOnce(Style, SystemTime) -> Vec<String>,
     ) -> Result<(), Failure> {
         match self.output {
-            Output::Human => print(text(Style::of_stdout(self.color), SystemTime::now())),
+            Output::Human => print(text(Style::of_stdout(self.color), service_clock::now())),
             Output::Json => print(messages.iter().map(json::line).collect::<Result<Vec<_>, _>>()?),
         }
     }
@@ -257,8 +261,32 @@ fn ignored(matches: &ArgMatches) -> Option<(&'static str, &'static str)> {
     ignored_options().find(|(command, option)| *command == name && typed(option))
 }
 
-/// Runs a command to its end.
+impl Command {
+    /// The signals that it handles itself.
+    const fn handled_signals(&self) -> Handled {
+        match self {
+            Self::Serve(_) => Handled::Twice,
+            Self::Simulate(_) => Handled::Any,
+            Self::Demo(_) | Self::Watch(_) => Handled::Interrupt,
+            Self::Peers(args) if args.is_live() => Handled::Interrupt,
+            _ => Handled::Nothing,
+        }
+    }
+}
+
+/// Runs a command to its end. Writing may block a command, so it has a thread of its own, beside the signals.
 pub async fn run(cli: Cli) -> ExitCode {
+    let handled = cli.command.handled_signals();
+    let runtime = Handle::current();
+    let command = spawn_blocking(move || runtime.block_on(run_command(cli)));
+    tokio::select! {
+        biased;
+        exit = command => exit.unwrap_or(Exit::Failed).into(),
+        Ok(()) = signals::overdue(handled) => Exit::Interrupted.into(),
+    }
+}
+
+async fn run_command(cli: Cli) -> Exit {
     let globals = cli.globals;
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args, &globals).await,
@@ -272,12 +300,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Token(args) => token::run(args, &globals),
         Command::Completions { shell } => completions(shell),
     };
-    let Err(failure) = result else { return Exit::Success.into() };
+    let Err(failure) = result else { return Exit::Success };
     if failure.should_print() {
         let title = Style::of(globals.color, &io::stderr()).paint(style::ALARM, "error:");
         let _ = writeln!(io::stderr(), "{title} {failure}");
     }
-    failure.exit().into()
+    failure.exit()
 }
 
 fn completions(shell: Shell) -> Result<(), Failure> {

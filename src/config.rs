@@ -18,13 +18,11 @@ mod server;
 mod tests;
 pub(crate) mod values;
 
-pub use changes::{Changes, PeerChanges, check_kept, diff};
+pub use changes::{Changes, PeerChanges, check_reload, diff};
 pub use overrides::Overrides;
 pub use pool::PoolSection;
 pub use server::{Admin, Origin, ServerSection, SocketSection, WebSection, parse_listen};
 
-/// Largest configuration file: far more than thousands of peers take.
-pub(crate) const MAX_SIZE: u64 = 1 << 20;
 /// In paths of keys, where a value is a [`toml::Spanned`].
 const SPANNED: &str = ".$__serde_spanned_private_value";
 
@@ -37,6 +35,10 @@ pub struct Config {
     pub limits: LimitsSection,
     pub history: HistorySection,
     pub log: LogSection,
+    pub reload: ReloadSection,
+    /// Whether the file has no settings, as one that was emptied by mistake.
+    #[serde(skip)]
+    pub is_empty: bool,
     /// At least one, once the configuration is loaded.
     #[serde(rename = "pool")]
     pub pools: Vec<PoolSection>,
@@ -104,6 +106,24 @@ impl Default for LogSection {
     fn default() -> Self {
         Self { level: "info".to_owned(), json: false }
     }
+}
+
+/// `[reload]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct ReloadSection {
+    pub may_remove: Vec<Protection>,
+}
+
+/// What a reload takes away only if the file says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Protection {
+    Tls,
+    Auth,
+    Peers,
 }
 
 /// An invalid setting: its place (file, line, key), and the reason. One sentence.
@@ -187,7 +207,7 @@ fn read(path: &Path, source: &str) -> Result<Config, ConfigError> {
 /// # Errors
 /// The file cannot be read, or is not UTF-8.
 pub(crate) fn read_text(path: &Path, source: &str) -> Result<String, ConfigError> {
-    let text = reload::read(path, MAX_SIZE).map_err(|error| ConfigError::new(source, error))?;
+    let text = reload::read(path).map_err(|error| ConfigError::new(source, error))?;
     String::from_utf8(text).map_err(|_| ConfigError::new(source, "is not UTF-8"))
 }
 
@@ -218,6 +238,7 @@ pub(crate) fn line_at(text: &str, offset: usize) -> usize {
 /// The settings in a file.
 fn parse(text: &str) -> Result<Config, (usize, ConfigError)> {
     let mut config: Config = from_toml(text)?;
+    config.is_empty = toml::from_str::<toml::Table>(text).is_ok_and(|table| table.is_empty());
     if config.server.has_credentials() && !is_local_given(text) {
         config.server.auth.local = None;
     }

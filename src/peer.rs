@@ -3,10 +3,12 @@
 mod address;
 mod backoff;
 mod fsm;
+mod reach;
 mod request;
 mod status;
 
 pub use address::{AddressError, PeerAddress};
 pub use backoff::Backoff;
 pub use fsm::{Action, CLOSED, DialPriority, Input, PeerFsm, Report, Security, Timers};
+pub use reach::{Reach, is_loopback};
 pub use status::{PeerOrigin, PeerStatus, PoolHealth, Reason};

@@ -4,6 +4,7 @@
 //! (`supervisor`) waits for events and performs the effects; one task per peer (`session`) drives that peer's state
 //! machine.
 
+mod admission;
 mod command;
 mod core;
 mod effect;
@@ -16,8 +17,10 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod time_to_ready;
+mod token_bucket;
 mod transition_log;
 
 pub use command::{PoolError, PoolHandle, Reset};
+pub use log_limiter::LogBudget;
 pub use rediscovery::REDISCOVERY_INTERVAL;
 pub use supervisor::{PoolConfig, open};

@@ -19,8 +19,8 @@ use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use tracing::{info, warn};
 
-/// Largest file of certificates, keys or tokens: more than any bundle of authorities has.
-pub(crate) const MAX_SIZE: u64 = 16 << 20;
+/// Largest file that is read: far more than thousands of peers take, or any bundle of authorities.
+pub(crate) const MAX_SIZE: u64 = 1 << 20;
 /// How often [`Watched`] checks its files, at most: soon enough for a new certificate, and cheap when a thousand peers
 /// reconnect at once.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,11 +28,11 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// coarse clocks.
 const CLOCK_GRANULARITY: Duration = Duration::from_secs(2);
 
-/// Reads a regular file of at most this many bytes.
+/// Reads a regular file of at most [`MAX_SIZE`] bytes.
 ///
 /// # Errors
 /// The file cannot be read, is not a regular file, or is too large.
-pub(crate) fn read(path: &Path, max_size: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     // Without O_NONBLOCK, opening a FIFO waits for a writer.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
@@ -40,9 +40,9 @@ pub(crate) fn read(path: &Path, max_size: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("is not a regular file"));
     }
     let mut content = Vec::new();
-    file.take(max_size + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > max_size {
-        return Err(io::Error::other(format!("is larger than {max_size} bytes")));
+    file.take(MAX_SIZE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_SIZE {
+        return Err(io::Error::other(format!("is larger than {MAX_SIZE} bytes")));
     }
     Ok(content)
 }
@@ -69,7 +69,7 @@ impl<T> Watched<T> {
         paths: Vec<PathBuf>,
         load: impl Fn() -> Result<T, E> + Send + Sync + 'static,
     ) -> Result<Self, E> {
-        let files = WatchedFiles::new(paths, MAX_SIZE);
+        let files = WatchedFiles::new(paths);
         let value = Arc::new(load()?);
         let load = Box::new(move || load().map_err(|error| error.to_string()));
         let state = State { value, version: 0, files, checked_at: Instant::now() };
@@ -123,32 +123,43 @@ impl<T> fmt::Debug for Watched<T> {
 #[derive(Debug)]
 pub(crate) struct WatchedFiles {
     paths: Vec<PathBuf>,
-    max_size: u64,
     stamps: Vec<(PathBuf, Option<FileStamp>)>,
-    /// A hash of everything in the files. Files that cannot be read count as well.
+    /// A hash of everything in the files. For files that cannot be read, the reason counts.
     content: u64,
+    /// The content that is in use.
+    applied: u64,
     read_at: SystemTime,
 }
 
 impl WatchedFiles {
     /// Call this before loading the files, so that a change in between is noticed.
-    pub(crate) fn new(paths: Vec<PathBuf>, max_size: u64) -> Self {
-        let mut files =
-            Self { paths, max_size, stamps: Vec::new(), content: 0, read_at: SystemTime::UNIX_EPOCH };
-        files.read(files.stamps());
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Self {
+        let (stamps, read_at) = (Vec::new(), SystemTime::UNIX_EPOCH);
+        let mut files = Self { paths, stamps, content: 0, applied: 0, read_at };
+        files.accept();
         files
     }
 
-    /// Whether the content has changed since the last call.
+    /// Whether the content has changed and is complete. A file that is written in place is incomplete for a while, so the
+    /// content counts when it is the same twice in a row.
     pub(crate) fn have_changed(&mut self) -> bool {
+        let before = self.content;
         let stamps = self.stamps();
         let is_recent = |stamp: &FileStamp| stamp.is_recent(self.read_at);
-        if stamps == self.stamps && !stamps.iter().filter_map(|(_, stamp)| stamp.as_ref()).any(is_recent) {
-            return false;
+        if stamps != self.stamps || stamps.iter().filter_map(|(_, stamp)| stamp.as_ref()).any(is_recent) {
+            self.read(stamps);
         }
-        let before = self.content;
-        self.read(stamps);
-        self.content != before
+        let has_changed = self.content == before && self.content != self.applied;
+        if has_changed {
+            self.applied = self.content;
+        }
+        has_changed
+    }
+
+    /// Takes the content as it is now: it is loaded in any case.
+    pub(crate) fn accept(&mut self) {
+        self.read(self.stamps());
+        self.applied = self.content;
     }
 
     /// The stamps were taken before, so that a change while the files are read is noticed next time.
@@ -157,7 +168,7 @@ impl WatchedFiles {
         let mut hasher = DefaultHasher::new();
         for (path, _) in &stamps {
             path.hash(&mut hasher);
-            read(path, self.max_size).ok().hash(&mut hasher);
+            read(path).map_err(|error| error.to_string()).hash(&mut hasher);
         }
         self.content = hasher.finish();
         self.stamps = stamps;

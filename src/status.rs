@@ -4,6 +4,7 @@
 //! one listener's stream. A listener owns no queue: it is a cursor into the log, so that publishing never waits for
 //! anyone and memory per listener is constant. Nothing here knows how messages are encoded, sent or counted.
 
+pub mod clock;
 mod delivery;
 mod event;
 mod failures;

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, reload};
 
 use crate::config::LogSection;
@@ -18,10 +18,17 @@ const WAITING_LINES: usize = 8 * 1024;
 #[must_use]
 pub struct Logs {
     level: Level,
+    dropped: ErrorCounter,
     _flow: WorkerGuard,
 }
 
 impl Logs {
+    /// Counts the lines that were dropped because too many waited.
+    #[must_use]
+    pub fn dropped(&self) -> ErrorCounter {
+        self.dropped.clone()
+    }
+
     /// Changes the log level.
     #[must_use]
     pub fn level(&self) -> Level {
@@ -55,6 +62,7 @@ pub fn init(log: &LogSection) -> Option<Logs> {
     let filter = log.level.parse::<EnvFilter>().ok()?;
     let (writer, flow) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).finish(io::stderr());
+    let dropped = writer.error_counter();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     let builder = if io::stderr().is_terminal() { builder } else { builder.with_ansi(false) };
     let (begun, level) = if log.json {
@@ -66,5 +74,5 @@ pub fn init(log: &LogSection) -> Option<Logs> {
         let handle = builder.reload_handle();
         (builder.try_init(), Level(Arc::new(move |filter| handle.reload(filter))))
     };
-    begun.ok().map(|()| Logs { level, _flow: flow })
+    begun.ok().map(|()| Logs { level, dropped, _flow: flow })
 }

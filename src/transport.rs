@@ -3,6 +3,7 @@
 mod connection;
 mod connector;
 mod dial_limits;
+mod frame_budget;
 mod limited_stream;
 mod secure;
 #[cfg(test)]

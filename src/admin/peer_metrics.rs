@@ -11,7 +11,7 @@ use super::service_metrics::{gauges, unix_seconds};
 use crate::{
     metrics::LowercaseLabel,
     peer::{PeerStatus, Reason},
-    status::{PeerState, Snapshot},
+    status::{PeerState, Snapshot, clock},
 };
 
 type Encoder<'a> = DescriptorEncoder<'a>;
@@ -40,10 +40,9 @@ fn statuses(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Err
 }
 
 fn times(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Error> {
-    let not_ready = peers
-        .iter()
-        .filter(|(peer, _)| peer.status.is_wanted())
-        .filter_map(|(peer, name)| Some((labels(peer, name), unix_seconds(peer.not_ready_since?))));
+    let not_ready = peers.iter().filter(|(peer, _)| peer.status.is_wanted()).filter_map(|(peer, name)| {
+        Some((labels(peer, name), unix_seconds(clock::to_system(peer.not_ready_since?))))
+    });
     let help = "Since when a wanted peer has not been READY.";
     gauges(encoder, "opflex_peer_not_ready_since_timestamp_seconds", help, not_ready)?;
     let rtts =
@@ -63,7 +62,7 @@ fn failures(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Err
     let help = "When the peer failed last, and why.";
     let last = peers.iter().filter_map(|(peer, name)| {
         let failure = peer.last_failure.as_ref()?;
-        Some((failed(peer, name, failure.reason), unix_seconds(failure.time)))
+        Some((failed(peer, name, failure.reason), unix_seconds(clock::to_system(failure.time))))
     });
     gauges(encoder, "opflex_peer_last_failure_timestamp_seconds", help, last)
 }

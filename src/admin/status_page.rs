@@ -20,7 +20,7 @@ use humantime::format_rfc3339_seconds;
 use super::router::INDEX;
 use crate::{
     peer::{PeerStatus, PoolHealth},
-    status::{Hub, PeerState, PoolState, Snapshot},
+    status::{Hub, PeerState, PoolState, Snapshot, clock},
 };
 
 /// Rows of the page as it is served. Scripts add the others on request.
@@ -116,7 +116,7 @@ impl PoolTile {
             ready: pool.ready,
             wanted: pool.wanted,
             parked: pool.parked,
-            since: format_rfc3339_seconds(pool.health_since).to_string(),
+            since: format_rfc3339_seconds(clock::to_system(pool.health_since)).to_string(),
         }
     }
 }
@@ -129,7 +129,10 @@ impl PeerRow {
             address: peer.address.to_string(),
             learned_from: peer.learned_from.as_ref().map(ToString::to_string),
             status: peer.status,
-            since: format_rfc3339_seconds(peer.not_ready_since.unwrap_or(peer.status_since)).to_string(),
+            since: format_rfc3339_seconds(clock::to_system(
+                peer.not_ready_since.unwrap_or(peer.status_since),
+            ))
+            .to_string(),
             flaps: peer.flaps,
             failures: peer.failures.total(),
             last_failure: failure

@@ -1,6 +1,6 @@
 //! Conversion of the service's types to the API's.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use prost_types::Timestamp;
@@ -11,7 +11,7 @@ use crate::{
     peer::{PeerOrigin, PeerStatus, PoolHealth, Reason},
     status::{
         ChangeKind, Cursor, Delivery, Event, Interest, ListenerMessage, ListenerView, Parts, PeerState,
-        PoolState, ResetReason,
+        PoolState, ResetReason, clock,
     },
 };
 
@@ -51,6 +51,11 @@ to_api!(reason: Reason {
     Reset, PoolStopping,
 });
 
+/// A time that was kept, by the system clock.
+fn timestamp(time: SystemTime) -> Timestamp {
+    Timestamp::from(clock::to_system(time))
+}
+
 pub(super) const fn cursor(cursor: Cursor) -> pb::Cursor {
     pb::Cursor { epoch: cursor.epoch, revision: cursor.revision }
 }
@@ -65,18 +70,18 @@ pub(super) fn peer(peer: &PeerState) -> pb::Peer {
         status: peer_status(peer.status).into(),
         reason: reason(peer.reason).into(),
         detail: peer.detail.to_string(),
-        status_since: Some(Timestamp::from(peer.status_since)),
-        last_ready_time: peer.last_ready.map(Timestamp::from),
+        status_since: Some(timestamp(peer.status_since)),
+        last_ready_time: peer.last_ready.map(timestamp),
         consecutive_failures: peer.consecutive_failures,
         transition_count: peer.transitions,
         roles: peer.roles.iter().map(|known| role(known).into()).collect(),
         revision: peer.revision,
         wanted: peer.status.is_wanted(),
-        not_ready_since: peer.not_ready_since.map(Timestamp::from),
+        not_ready_since: peer.not_ready_since.map(timestamp),
         last_failure: peer.last_failure.as_ref().map(|failure| pb::PeerFailure {
             reason: reason(failure.reason).into(),
             detail: failure.detail.to_string(),
-            time: Some(Timestamp::from(failure.time)),
+            time: Some(timestamp(failure.time)),
         }),
         failure_count: peer.failures.total(),
         flap_count: peer.flaps,
@@ -94,7 +99,7 @@ pub(super) fn pool(pool: &PoolState) -> pb::Pool {
     pb::Pool {
         name: names::pool(&pool.name),
         health: pool_health(pool.health).into(),
-        health_since: Some(Timestamp::from(pool.health_since)),
+        health_since: Some(timestamp(pool.health_since)),
         identity: Some(identity),
         proxies: pool.proxies.map(|proxies| pb::Proxies {
             v4: proxies.v4.to_string(),
@@ -104,7 +109,7 @@ pub(super) fn pool(pool: &PoolState) -> pb::Pool {
         peer_count: pool.wanted,
         ready_count: pool.ready,
         revision: pool.revision,
-        not_healthy_since: pool.not_healthy_since.map(Timestamp::from),
+        not_healthy_since: pool.not_healthy_since.map(timestamp),
         parked_count: pool.parked,
     }
 }
@@ -124,8 +129,8 @@ pub(super) fn listener(view: &ListenerView) -> pb::Listener {
         }),
         user_data: to_bytes(&spec.user_data),
         idle_ttl: spec.idle_ttl.and_then(|ttl| ttl.try_into().ok()),
-        create_time: Some(Timestamp::from(view.listener.created)),
-        expire_time: view.expires.map(Timestamp::from),
+        create_time: Some(timestamp(view.listener.created)),
+        expire_time: view.expires.map(timestamp),
         state: state.into(),
         cursor: Some(cursor(view.cursor)),
         lag: view.lag,
@@ -150,7 +155,7 @@ pub(super) fn change(event: &Event, parts: Parts) -> pb::Change {
         peer: Some(peer(&moved.peer)),
         kind: change_kind(moved.kind).into(),
         previous_status: moved.previous.map_or(pb::PeerStatus::Unspecified, peer_status).into(),
-        time: Some(Timestamp::from(event.time)),
+        time: Some(timestamp(event.time)),
     });
     let health = event.health.filter(|_| parts.health).map(|health| pb::HealthChange {
         pool: names::pool(&moved.peer.pool),
@@ -159,7 +164,7 @@ pub(super) fn change(event: &Event, parts: Parts) -> pb::Change {
         ready_count: health.ready,
         peer_count: health.wanted,
         cause: names::peer(&moved.peer.pool, &moved.peer.address),
-        time: Some(Timestamp::from(event.time)),
+        time: Some(timestamp(event.time)),
     });
     pb::Change { peer, health }
 }

@@ -12,7 +12,7 @@ use crate::{
     error_info::invalid,
     peer::{PeerAddress, PoolHealth},
     pool::Reset,
-    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, ListenerSpec, Owner},
+    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, ListenerSpec, Owner, clock},
 };
 
 /// Longest `user_data`: it is sent with every change.
@@ -136,6 +136,7 @@ pub(super) fn transition_query(request: &pb::ListTransitionsRequest) -> Result<T
 fn timestamp(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>, Status> {
     let Some(given) = given else { return Ok(None) };
     let known = (0..1_000_000_000).contains(&given.nanos).then(|| SystemTime::try_from(given).ok()).flatten();
+    let known = known.map(clock::from_system);
     known.map(Some).ok_or_else(|| invalid(field, "BAD_FILTER", "not a point in time"))
 }
 

@@ -26,7 +26,7 @@ use crate::{
     metrics::{DetachReason, WatchMetrics},
     server::{Turn, Waiting},
     status::{
-        Attachment, Delivery, EndReason, Event, ListenerMessage, Messages, Parts, Subscription, Wakers,
+        Attachment, Delivery, EndReason, Event, ListenerMessage, Messages, Parts, Subscription, Wakers, clock,
     },
 };
 
@@ -217,7 +217,10 @@ impl WatchStream {
     /// Measures how old the changes were that were handed over together.
     fn observe_delivery(&mut self) {
         if let Some(oldest) = self.oldest.take() {
-            self.metrics.delivered(oldest.elapsed().unwrap_or_default(), std::mem::take(&mut self.changes));
+            self.metrics.delivered(
+                clock::now().duration_since(oldest).unwrap_or_default(),
+                std::mem::take(&mut self.changes),
+            );
         }
     }
 

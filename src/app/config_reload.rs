@@ -2,15 +2,19 @@
 //! level. Other settings that changed are logged, and need a restart. [`crate::reload`] reloads certificates, keys and
 //! tokens when their files change.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::sync::watch;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::loaded_config::{LoadedConfig, listener_limits};
 use crate::{
-    config::{Config, ConfigError, PeerChanges, check_kept, diff},
+    config::{Config, ConfigError, PeerChanges, check_reload, diff},
     metrics::{ReloadMetrics, ReloadResult},
+    peer::PeerAddress,
     pool::{PoolError, PoolHandle},
     server::Access,
     status::Listeners,
@@ -26,6 +30,8 @@ pub struct Reloader {
     pub(super) reloads: ReloadMetrics,
     /// The configuration in effect, for `/config`.
     pub(super) effective: watch::Sender<Arc<str>>,
+    /// Configured peers that have no room in their pools yet.
+    pub(super) refused: BTreeSet<(String, PeerAddress)>,
 }
 
 impl Reloader {
@@ -35,7 +41,7 @@ impl Reloader {
         read: Result<LoadedConfig, ConfigError>,
         level: Option<&Level>,
     ) -> ReloadResult {
-        let checked = read.and_then(|new| check_kept(&self.running, &new.config).map(|()| new));
+        let checked = read.and_then(|new| check_reload(&self.running, &new.config).map(|()| new));
         let result = match checked {
             Ok(new) => self.apply(new, level).await,
             Err(error) => {
@@ -67,20 +73,25 @@ impl Reloader {
         if changes.access {
             self.access.replace(new.tls, new.auth);
         }
+        let (mut added, mut removed) = (0, 0);
         for change in &changes.peers {
-            self.change_peers(change).await;
+            removed += self.remove_peers(change).await;
+            added += self.add_peers(&change.pool, &change.added).await;
         }
         if let (Some(text), Some(level)) = (&changes.level, level) {
             level.set(text);
         }
         self.running = self.running.with_changes_of(&new.config);
         self.effective.send_replace(self.running.effective().into());
-        let count = |number: fn(&PeerChanges) -> usize| changes.peers.iter().map(number).sum::<usize>();
-        let (added, removed) = (count(|change| change.added.len()), count(|change| change.removed.len()));
+        if let Some((pool, peer)) = self.refused.first() {
+            let refused = self.refused.len();
+            warn!(pool, %peer, refused, "configured peers have no room and are added when there is: raise limits.max_peers");
+        }
         let limits = changes.limits.as_ref();
         info!(
             added,
             removed,
+            refused = (!self.refused.is_empty()).then_some(self.refused.len()),
             max_listeners = limits.map(|limits| limits.max_listeners),
             max_listeners_per_principal = limits.map(|limits| limits.max_listeners_per_principal),
             max_streams = limits.map(|limits| limits.max_streams),
@@ -93,21 +104,46 @@ impl Reloader {
         ReloadResult::Applied
     }
 
-    /// Removes first, because the added peers must stay within `max_peers`.
-    async fn change_peers(&self, change: &PeerChanges) {
-        let Some(pool) = self.pools.get(&*change.pool) else { return };
+    /// Adds the configured peers that had no room, as far as there is room now.
+    pub async fn retry_refused(&mut self) {
+        for (pool, peer) in std::mem::take(&mut self.refused) {
+            if self.add_peers(&pool, std::slice::from_ref(&peer)).await > 0 {
+                info!(pool, %peer, "the pool has room again: the configured peer was added");
+            }
+        }
+    }
+
+    /// Comes before [`Self::add_peers`], because the added peers must stay within `max_peers`. Returns how many left.
+    async fn remove_peers(&mut self, change: &PeerChanges) -> usize {
+        let Some(pool) = self.pools.get(&*change.pool) else { return 0 };
+        let mut removed = 0;
         for peer in &change.removed {
+            self.refused.remove(&(change.pool.clone(), peer.clone()));
             match pool.remove(peer.clone()).await {
+                Ok(()) => removed += 1,
                 // A client has removed it already, or it is a learned peer now.
-                Ok(()) | Err(PoolError::PeerNotFound(_) | PoolError::PeerNotConfigured) => {}
+                Err(PoolError::PeerNotFound(_) | PoolError::PeerNotConfigured) => {}
                 Err(error) => warn!(pool = %change.pool, %peer, %error, "the peer was not removed"),
             }
         }
-        for peer in &change.added {
+        removed
+    }
+
+    /// Returns how many were added. Those without room are tried again later.
+    async fn add_peers(&mut self, name: &str, peers: &[PeerAddress]) -> usize {
+        let Some(pool) = self.pools.get(name) else { return 0 };
+        let mut added = 0;
+        for peer in peers {
             match pool.add(peer.clone()).await {
-                Ok(()) | Err(PoolError::PeerExists) => {}
-                Err(error) => warn!(pool = %change.pool, %peer, %error, "the peer was not added"),
+                Ok(()) => added += 1,
+                Err(PoolError::PeerExists) => {}
+                Err(PoolError::PeerQuota(limit)) => {
+                    self.refused.insert((name.to_owned(), peer.clone()));
+                    debug!(pool = name, %peer, limit, "the configured peer has no room");
+                }
+                Err(error) => warn!(pool = name, %peer, %error, "the peer was not added"),
             }
         }
+        added
     }
 }

@@ -61,12 +61,15 @@ impl LoadedConfig {
     pub fn pools(&self) -> impl Iterator<Item = PoolConfig> {
         let Config { pools, limits, .. } = &self.config;
         pools.iter().zip(&self.pools).map(|(pool, tls)| {
-            let PoolSection { name, mode, peers, identity, timers, rediscovery_interval, .. } = pool.clone();
+            let PoolSection {
+                name, mode, peers, learn_local, identity, timers, rediscovery_interval, ..
+            } = pool.clone();
             PoolConfig {
                 name: name.into(),
                 identity,
                 mode,
                 peers,
+                learn_local,
                 timers,
                 tls: tls.clone(),
                 frame_limit: limits.max_frame_bytes,

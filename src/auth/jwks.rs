@@ -37,7 +37,7 @@ struct Set {
 impl Keys {
     pub(super) fn read(path: &Path) -> Result<Self, AuthError> {
         let failed = |reason: String| AuthError::new("jwt.jwks", path, reason);
-        let text = reload::read(path, reload::MAX_SIZE).map_err(|error| failed(error.to_string()))?;
+        let text = reload::read(path).map_err(|error| failed(error.to_string()))?;
         Self::parse(&text).map_err(|reason| failed(reason.to_owned()))
     }
 

@@ -33,7 +33,7 @@ struct Entry {
 impl Tokens {
     pub(super) fn read(path: &Path) -> Result<Self, AuthError> {
         let invalid = |reason: String| AuthError::new("tokens", path, reason);
-        let text = reload::read(path, reload::MAX_SIZE).map_err(|error| invalid(error.to_string()))?;
+        let text = reload::read(path).map_err(|error| invalid(error.to_string()))?;
         let text = String::from_utf8(text).map_err(|_| invalid("is not text".into()))?;
         Self::parse(&text).map_err(|(line, reason)| invalid(format!("line {line}: {reason}")))
     }

@@ -29,6 +29,7 @@ use crate::{
     cli::{
         address::ServerAddress,
         exit::{Failure, root_cause},
+        service_clock,
         target::{Bearer, Target},
     },
     tls::{self, ClientTls},
@@ -90,9 +91,10 @@ impl Client {
     }
 }
 
-/// Drops the body of a response that is not gRPC: tonic would report a decoding error of a proxy's page,
+/// Takes the time from a response, and drops the body of one that is not gRPC: tonic would report a decoding error of a proxy's page,
 /// and not the HTTP status.
 fn drop_foreign_body(response: http::Response<Body>) -> http::Response<Body> {
+    service_clock::set(response.headers());
     let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     match response.status() == StatusCode::OK && content_type.starts_with(b"application/grpc") {
         true => response,

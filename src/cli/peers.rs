@@ -75,6 +75,13 @@ pub(crate) struct PeersArgs {
     command: PeersCommand,
 }
 
+impl PeersArgs {
+    /// Whether it goes on until Ctrl-C.
+    pub(crate) const fn is_live(&self) -> bool {
+        matches!(&self.command, PeersCommand::List(args) if args.is_live())
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum PeersCommand {
     /// List peers, the worst first, with since when and why they are not READY

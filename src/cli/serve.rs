@@ -14,6 +14,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info, warn};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::{
     app::{LoadedConfig, Service, StartError},
@@ -25,6 +26,9 @@ use crate::{
 
 /// How long to wait for systemd to read a notification before stopping.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often to check whether log lines were dropped.
+const DROPPED_INTERVAL: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -68,6 +72,7 @@ pub(crate) async fn run(args: ServeArgs, globals: &GlobalArgs) -> Result<(), Fai
     }
     let logs = telemetry::init(&config.log);
     let level = logs.as_ref().map(Logs::level);
+    let _dropped = logs.as_ref().map(|logs| spawn_guarded(report_dropped(logs.dropped())));
     warnings.iter().for_each(|warning| warn!("{warning}"));
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
@@ -75,7 +80,7 @@ pub(crate) async fn run(args: ServeArgs, globals: &GlobalArgs) -> Result<(), Fai
     let socket = config.server.socket.as_ref().map(|socket| socket.path.clone());
     let mut service = Service::start(loaded).await.map_err(not_started)?;
     let socket = socket.map(|path| format!("listening on unix:{}", path.display()));
-    cli::print([format!("listening on {}", service.address())].into_iter().chain(socket))?;
+    print_addresses([format!("listening on {}", service.address())].into_iter().chain(socket).collect());
     notify_systemd(vec![NotifyState::Ready]).await;
     let watchdog = sd_notify::watchdog_enabled().filter(|timeout| !timeout.is_zero());
     let _watchdog = watchdog.map(|timeout| spawn_guarded(feed_watchdog(timeout, service.loops().clone())));
@@ -95,6 +100,28 @@ pub(crate) async fn run(args: ServeArgs, globals: &GlobalArgs) -> Result<(), Fai
         }
         let _ = timeout(STOPPING_TIMEOUT, notify_systemd(vec![NotifyState::Stopping])).await;
         stop.cancel();
+    }
+}
+
+/// Prints the addresses beside the service, which runs whether anybody reads them or not.
+fn print_addresses(lines: Vec<String>) {
+    tokio::spawn(async {
+        if let Ok(Err(error)) = spawn_blocking(|| cli::print(lines)).await {
+            warn!(%error, "cannot print the addresses on standard output");
+        }
+    });
+}
+
+/// Logs how many lines were dropped because standard error was not read.
+async fn report_dropped(dropped: ErrorCounter) {
+    let (mut every, mut reported) = (interval(DROPPED_INTERVAL), 0);
+    loop {
+        every.tick().await;
+        let total = dropped.dropped_lines();
+        if total > reported {
+            warn!(dropped = total - reported, "log lines were dropped: standard error is read too slowly");
+            reported = total;
+        }
     }
 }
 

@@ -3,8 +3,12 @@
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, LimitsSection, PoolSection};
-use crate::peer::PeerAddress;
+use super::{Config, ConfigError, LimitsSection, PoolSection, Protection};
+use crate::{
+    auth::{AccessRole, AuthSettings},
+    peer::PeerAddress,
+    tls::ClientAuth,
+};
 
 /// The differences of two configurations.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,24 +45,58 @@ impl Changes {
     }
 }
 
-/// What a reload must not take away, because an emptied or truncated file would open the service or stop it: TLS, all
-/// credentials, or all peers.
+/// Checks that a reload may be applied: together with the settings that it cannot change, such as the addresses that are
+/// bound, it must be valid. And since an emptied file or one that lacks lines would open the service or stop it, the
+/// file must say so if it takes away protection or all peers of a pool.
 ///
 /// # Errors
-/// What `new` takes away.
-pub fn check_kept(old: &Config, new: &Config) -> Result<(), ConfigError> {
-    let has_peers = |config: &Config| config.pools.iter().any(|pool| !pool.peers.is_empty());
-    let lost = [
-        ("server.tls", old.server.tls.is_some() && new.server.tls.is_none()),
-        ("server.auth", old.server.has_credentials() && !new.server.has_credentials()),
-        ("pool.peers", has_peers(old) && !has_peers(new)),
-    ];
-    match lost.into_iter().find(|(_, is_lost)| *is_lost) {
-        Some((key, _)) => {
-            Err(ConfigError::new(key, "a reload does not remove all of it; to do so, restart the service"))
-        }
-        None => Ok(()),
+/// What is invalid, or what `new` takes away.
+pub fn check_reload(old: &Config, new: &Config) -> Result<(), ConfigError> {
+    if new.is_empty && !old.is_empty {
+        return Err(ConfigError::new("configuration file", "is empty"));
     }
+    let lost = lost(old, new)
+        .into_iter()
+        .find(|(_, kind, is_lost)| *is_lost && !new.reload.may_remove.contains(kind));
+    if let Some((key, kind, _)) = lost {
+        let kind = to_json(&kind);
+        let reason = format!(
+            "a reload does not weaken or empty it, unless the file has [reload] may_remove = [{kind}]"
+        );
+        return Err(ConfigError::new(key, reason));
+    }
+    let mut effective = old.with_changes_of(new);
+    effective.validate()
+}
+
+/// Everything that a reload must not take away by omission: the setting, what it protects, and whether `new` lacks it.
+fn lost(old: &Config, new: &Config) -> Vec<(String, Protection, bool)> {
+    let requires = |config: &Config| {
+        config.server.tls.as_ref().is_some_and(|tls| tls.client_auth == Some(ClientAuth::Required))
+    };
+    let has_ca = |config: &Config| config.server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let (from, to) = (&old.server.auth, &new.server.auth);
+    // By default, callers without credentials or a grant may have more than what was configured.
+    let default = AuthSettings::default();
+    let rises = |from: Option<AccessRole>, to: Option<AccessRole>, default| to > from && to == default;
+    let server = [
+        ("tls", Protection::Tls, old.server.tls.is_some() && new.server.tls.is_none()),
+        ("auth", Protection::Auth, old.server.has_credentials() && !new.server.has_credentials()),
+        ("tls.client_ca", Protection::Auth, has_ca(old) && !has_ca(new)),
+        ("tls.client_auth", Protection::Auth, requires(old) && !requires(new)),
+        ("auth.local", Protection::Auth, rises(from.local, to.local, default.local)),
+        (
+            "auth.authenticated",
+            Protection::Auth,
+            rises(from.authenticated, to.authenticated, default.authenticated),
+        ),
+    ];
+    let server = server.into_iter().map(|(key, kind, is_lost)| (format!("server.{key}"), kind, is_lost));
+    let peers = old.pools.iter().filter_map(|pool| {
+        let is_lost = !pool.peers.is_empty() && new.pool(&pool.name)?.peers.is_empty();
+        Some((format!("pool {:?}: peers", pool.name), Protection::Peers, is_lost))
+    });
+    server.chain(peers).collect()
 }
 
 /// The differences of `new` from `old`. Peers that clients added are in neither, so they stay.
@@ -138,6 +176,8 @@ impl Config {
             ..new.limits
         };
         applied.log.level.clone_from(&new.log.level);
+        applied.reload.clone_from(&new.reload);
+        applied.is_empty = new.is_empty;
         for pool in &mut applied.pools {
             if let Some(new) = new.pool(&pool.name) {
                 pool.peers.clone_from(&new.peers);

@@ -27,6 +27,8 @@ pub struct PoolSection {
     pub name: String,
     pub mode: ElementMode,
     pub peers: Vec<PeerAddress>,
+    /// `None`: from peers on loopback, loopback addresses.
+    pub learn_local: Option<bool>,
     #[serde(with = "IdentityKeys")]
     pub identity: Identity,
     pub tls: ClientSettings,
@@ -43,6 +45,7 @@ impl Default for PoolSection {
             name: DEFAULT_POOL.to_owned(),
             mode: ElementMode::default(),
             peers: Vec::new(),
+            learn_local: None,
             identity: default_identity(),
             tls: ClientSettings::default(),
             timers: Timers::default(),

@@ -319,21 +319,57 @@ fn a_pool_without_peers_and_one_with_the_name_of_the_host_are_warned_of() {
 }
 
 #[test]
-fn a_reload_does_not_remove_tls_credentials_or_all_peers() {
+fn a_reload_does_not_weaken_protection_or_empty_a_pool_unless_the_file_says_so() {
     let parse = |text: &str| from_toml(text).unwrap();
-    let peers = "[[pool]]\nname = \"p\"\npeers = [\"a:1\", \"b:1\"]\n";
-    let tls = "[server.tls]\ncert = \"c\"\nkey = \"k\"\n";
-    let tokens = "[server.auth]\ntokens = \"t\"\n";
-    let full = parse(&[tls, tokens, peers].concat());
-    let lost = |new: &str| check_kept(&full, &parse(new)).map_err(|error| error.to_string());
-    for (new, key) in [
-        ("".to_owned(), "server.tls"),
-        ([tokens, peers].concat(), "server.tls"),
-        ([tls, peers].concat(), "server.auth"),
-        ([tls, tokens].concat(), "pool.peers"),
+    let peers =
+        "[[pool]]\nname = \"p\"\npeers = [\"a:1\", \"b:1\"]\n[[pool]]\nname = \"q\"\npeers = [\"c:1\"]\n";
+    let tls = "[server.tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\nclient_auth = \"required\"\n";
+    let auth = "[server.auth]\ntokens = \"t\"\nauthenticated = \"none\"\n";
+    let full = parse(&[tls, auth, peers].concat());
+    let lost = |new: &str| check_reload(&full, &parse(new)).map_err(|error| error.to_string());
+    let without = |text: &str| {
+        let full = [tls, auth, peers].concat();
+        assert!(full.contains(text));
+        full.replace(text, "")
+    };
+    for (new, key, kind) in [
+        (without(tls), "server.tls", "tls"),
+        (without("client_auth = \"required\"\n"), "server.tls.client_auth", "auth"),
+        (without("client_ca = \"a\"\nclient_auth = \"required\"\n"), "server.tls.client_ca", "auth"),
+        (without("authenticated = \"none\"\n"), "server.auth.authenticated", "auth"),
+        (without("peers = [\"c:1\"]\n"), "pool \"q\": peers", "peers"),
+        ([auth, "[[pool]]\nname = \"p\"\n"].concat(), "server.tls", "tls"),
     ] {
-        assert!(lost(&new).unwrap_err().starts_with(key), "{new:?}");
+        let error = lost(&new).unwrap_err();
+        assert!(
+            error.starts_with(&format!("{key}: ")) && error.contains(&format!("[\"{kind}\"]")),
+            "{error}"
+        );
+        let all = "[reload]\nmay_remove = [\"tls\", \"auth\", \"peers\"]\n";
+        assert_eq!(lost(&[all, &new].concat()), Ok(()), "{new:?}");
     }
-    assert_eq!(lost(&[tls, tokens, &peers.replace(", \"b:1\"", "")].concat()), Ok(()));
-    assert!(check_kept(&parse(""), &full).is_ok(), "more protection is applied");
+    assert_eq!(lost("").unwrap_err(), "configuration file: is empty");
+    assert_eq!(lost(&without(", \"b:1\"")), Ok(()));
+    assert_eq!(lost("# no setting\n").unwrap_err(), "configuration file: is empty");
+    assert!(check_reload(&parse(""), &full).is_ok(), "more protection is applied");
+    assert!(check_reload(&parse(""), &parse("")).is_ok(), "it was empty before");
+    let closed = parse("[server.auth]\nlocal = \"none\"\n");
+    assert!(
+        check_reload(&closed, &parse("[log]\n")).unwrap_err().to_string().starts_with("server.auth.local")
+    );
+}
+
+#[test]
+fn a_reload_is_checked_against_the_addresses_that_are_bound() {
+    let open = "[server]\nlisten = \"0.0.0.0:1\"\n[server.tls]\ncert = \"c\"\nkey = \"k\"\n";
+    let may = "[reload]\nmay_remove = [\"tls\"]\n";
+    let [open, moved, insecure] = [
+        open.to_owned(),
+        format!("[server]\nlisten = \"127.0.0.1:1\"\n{may}"),
+        format!("[server]\nlisten = \"127.0.0.1:1\"\ninsecure = true\n{may}"),
+    ]
+    .map(|text| from_toml(&text).unwrap());
+    let error = check_reload(&open, &moved).unwrap_err().to_string();
+    assert!(error.contains("plaintext gRPC on 0.0.0.0:1"), "it is still bound there: {error}");
+    assert_eq!(check_reload(&open, &insecure), Ok(()));
 }

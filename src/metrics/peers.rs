@@ -49,6 +49,7 @@ pub struct PeerMetrics {
     handshakes: Family<PoolLabel, Histogram, fn() -> Histogram>,
     to_ready: Family<PoolLabel, Histogram, fn() -> Histogram>,
     skipped_entries: Family<PoolLabel, Counter>,
+    deferred_entries: Family<PoolLabel, Counter>,
 }
 
 impl Default for PeerMetrics {
@@ -59,6 +60,7 @@ impl Default for PeerMetrics {
             handshakes: Family::new_with_constructor(|| Histogram::new(HANDSHAKE)),
             to_ready: Family::new_with_constructor(|| Histogram::new(TO_READY)),
             skipped_entries: Family::default(),
+            deferred_entries: Family::default(),
         }
     }
 }
@@ -75,6 +77,7 @@ impl PeerMetrics {
             handshakes: self.handshakes.get_or_create_owned(&label),
             to_ready: self.to_ready.get_or_create_owned(&label),
             skipped_entries: self.skipped_entries.get_or_create_owned(&label),
+            deferred_entries: self.deferred_entries.get_or_create_owned(&label),
         }
     }
 
@@ -91,6 +94,8 @@ impl PeerMetrics {
         registry.register_with_unit("opflex_peer_time_to_ready", help, Unit::Seconds, self.to_ready.clone());
         let help = "Entries of peers' lists that are no usable addresses";
         registry.register("opflex_peer_list_entries_skipped", help, self.skipped_entries.clone());
+        let help = "New entries of peers' lists that are learned later, because there were too many at once";
+        registry.register("opflex_peer_list_entries_deferred", help, self.deferred_entries.clone());
     }
 }
 
@@ -103,6 +108,7 @@ pub struct PoolMetrics {
     handshakes: Histogram,
     to_ready: Histogram,
     skipped_entries: Counter,
+    deferred_entries: Counter,
 }
 
 impl PoolMetrics {
@@ -130,6 +136,11 @@ impl PoolMetrics {
     /// Records the time from adding, losing or resetting a peer to READY.
     pub fn became_ready(&self, after: Duration) {
         self.to_ready.observe(after.as_secs_f64());
+    }
+
+    /// Counts the new entries of a list that are learned later.
+    pub fn deferred(&self, entries: usize) {
+        self.deferred_entries.inc_by(entries as u64);
     }
 
     /// Counts the entries of a list that are no usable addresses.

@@ -33,6 +33,19 @@ impl FrameDecoder {
         Self { limit, partial: Vec::new(), unread: Bytes::new(), failed: false }
     }
 
+    /// Allows longer frames from now on.
+    pub const fn raise_limit(&mut self, limit: usize) {
+        if limit > self.limit {
+            self.limit = limit;
+        }
+    }
+
+    /// The memory of an incomplete frame, in bytes.
+    #[must_use]
+    pub const fn buffered(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Adds received bytes. After an error they are dropped.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.failed {

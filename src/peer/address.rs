@@ -84,6 +84,12 @@ impl PeerAddress {
         &self.host
     }
 
+    /// The IP address, if the host is one. The zone of an IPv6 address is left out.
+    #[must_use]
+    pub const fn ip(&self) -> Option<IpAddr> {
+        self.ip
+    }
+
     /// TCP port, 1 to 65535.
     #[must_use]
     pub const fn port(&self) -> u16 {

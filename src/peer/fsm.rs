@@ -151,8 +151,8 @@ impl PeerFsm {
                 // A peer that sends without a pause may starve the deadline of the driver.
                 self.handle_deadline(now, actions);
             }
-            (State::Handshaking { .. } | State::Ready { .. }, Input::Overran(error)) => {
-                self.fail(Reason::ProtocolError, &error.to_string(), now, actions);
+            (State::Handshaking { .. } | State::Ready { .. }, Input::Overran { detail }) => {
+                self.fail(Reason::ProtocolError, &detail, now, actions);
             }
             (
                 State::Securing { .. } | State::Handshaking { .. } | State::Ready { .. },
@@ -184,6 +184,15 @@ impl PeerFsm {
                 let due = pending.as_ref().and_then(|_| link.next_answer());
                 Some(due.into_iter().fold(self.link_deadline(link), Instant::min))
             }
+        }
+    }
+
+    /// The memory of an identity answer that is pending, in bytes.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        match &self.state {
+            State::Ready { pending: Some(identified), .. } => identity::memory(identified),
+            _ => 0,
         }
     }
 

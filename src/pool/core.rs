@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    admission::LearnRules,
     command::{PoolError, Request, Reset},
     effect::{Effect, Effects},
     membership::Membership,
@@ -47,6 +48,7 @@ pub(super) struct Settings {
     pub(super) location: Option<String>,
     /// How long the pool may be without a READY peer before parked addresses are asked again.
     pub(super) rediscovery_interval: Duration,
+    pub(super) rules: LearnRules,
 }
 
 /// Decides which peers belong to the pool, which sessions run, and what is published.
@@ -72,7 +74,7 @@ impl PoolCore {
         let mut rediscovery = Rediscovery::new(settings.rediscovery_interval);
         rediscovery.update(false, true, now);
         Self {
-            membership: Membership::new(settings.mode, settings.peer_limit),
+            membership: Membership::new(settings.mode, settings.peer_limit, settings.rules.clone()),
             ready: HashSet::new(),
             failing: HashSet::new(),
             restarts: RestartBackoff::default(),
@@ -89,11 +91,12 @@ impl PoolCore {
         let mut effects = Effects::default();
         let was_recovered = self.is_recovered();
         match event {
-            PoolEvent::Session(address, kind) => self.handle_session(&address, kind, &mut effects),
-            PoolEvent::Request(request) => self.handle_request(request, &mut effects),
+            PoolEvent::Session(address, kind) => self.handle_session(&address, kind, now, &mut effects),
+            PoolEvent::Request(request) => self.handle_request(request, now, &mut effects),
             PoolEvent::DeadlinePassed => {}
             PoolEvent::Stopping => self.membership.stop_all(&mut effects),
         }
+        self.membership.take_up(now, &mut effects);
         self.track(&effects, now);
         if self.rediscovery.take_due(now) {
             self.membership.ask_parked(&mut effects);
@@ -101,7 +104,7 @@ impl PoolCore {
             self.membership.park_asked(&mut effects);
         }
         for action in &mut effects.actions {
-            if let Effect::Start(address, pause) = action {
+            if let Effect::Start(address, pause, _) = action {
                 *pause = self.restarts.pause(address, now, self.random.u64(..));
             }
         }
@@ -110,7 +113,7 @@ impl PoolCore {
 
     /// When to call `handle` with [`PoolEvent::DeadlinePassed`].
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.rediscovery.next_deadline()
+        self.rediscovery.next_deadline().into_iter().chain(self.membership.next_deadline()).min()
     }
 
     pub(super) const fn mode(&self) -> ElementMode {
@@ -129,20 +132,27 @@ impl PoolCore {
         Duration::from_millis(cap.clamp(*BACKOFF_CAP_MS.start(), *BACKOFF_CAP_MS.end()))
     }
 
-    fn handle_session(&mut self, address: &PeerAddress, kind: SessionEventKind, effects: &mut Effects) {
+    fn handle_session(
+        &mut self,
+        address: &PeerAddress,
+        kind: SessionEventKind,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         match kind {
             SessionEventKind::Status(report) => effects.publish(address.clone(), Update::Status(report)),
             SessionEventKind::EchoRtt(rtt) => effects.publish(address.clone(), Update::Echo(rtt)),
+            SessionEventKind::Warning(text) => effects.actions.push(Effect::Warn(address.clone(), text)),
             SessionEventKind::Identified { location, proxies, roles, peers, ready } => {
                 let proxies = proxies.filter(|_| self.settings.mode == ElementMode::Transport);
                 let location = location.or_else(|| self.location.clone());
                 self.set_identity(location, self.proxies.or(proxies), effects);
-                self.membership.identified(address, roles, peers, ready, effects);
+                self.membership.identified(address, roles, peers, ready, now, effects);
             }
         }
     }
 
-    fn handle_request(&mut self, request: Request, effects: &mut Effects) {
+    fn handle_request(&mut self, request: Request, now: Instant, effects: &mut Effects) {
         let decided = match request {
             Request::Add(address) => self.membership.add(address, effects),
             Request::Remove(address) => self.membership.remove(address, effects),
@@ -150,7 +160,7 @@ impl PoolCore {
             Request::Reset(reset) => {
                 self.restarts.forget();
                 self.set_identity(self.settings.location.clone(), None, effects);
-                self.membership.reset(reset == Reset::All, &self.ready, effects);
+                self.membership.reset(reset == Reset::All, &self.ready, now, effects);
                 Ok(())
             }
             Request::SetLimit(limit) => {

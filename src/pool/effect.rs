@@ -1,11 +1,11 @@
 //! What a pool does: effects, which the owner task performs in their order.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::command::PoolError;
 use crate::{
     opflex::Proxies,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
+    peer::{PeerAddress, PeerOrigin, PeerStatus, Reach, Reason, Report},
     status::Update,
 };
 
@@ -14,18 +14,50 @@ use crate::{
 pub(super) enum Effect {
     /// Publish these in one step.
     Publish(Vec<(PeerAddress, Update)>),
-    /// Start the session of a peer after this pause. The session that runs for it, if any, is stopped.
-    Start(PeerAddress, Duration),
+    /// Start the session of a peer after this pause; it may dial these addresses. The session that runs for it, if any,
+    /// is stopped.
+    Start(PeerAddress, Duration, Reach),
+    /// Let the session of a peer dial these addresses from now on.
+    SetReach(PeerAddress, Reach),
     /// Let the session of a peer close its connection and dial again.
     Redial(PeerAddress),
     /// Stop the session of a peer.
     Stop(PeerAddress),
     /// Send peers this location, and publish it together with the proxies.
     SetIdentity(Option<String>, Option<Proxies>),
-    /// Log that the pool has no room for this many listed peers.
-    WarnFull(usize),
+    /// Count and log the peers in a list of this peer that are not learned.
+    LeftOut(PeerAddress, LeftOut),
+    /// Log this about a peer.
+    Warn(PeerAddress, String),
     /// Answer the request: how many peers it touched.
     Reply(Result<usize, PoolError>),
+}
+
+/// How many new peers of a list are not learned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LeftOut {
+    /// The pool has no room for them.
+    pub(super) full: usize,
+    /// They are learned later: there are too many at once.
+    pub(super) later: usize,
+    /// A list may not name them, and the first of them.
+    pub(super) local: Option<(usize, PeerAddress)>,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("peers that it lists are not learned")?;
+        if let Some((count, first)) = &self.local {
+            write!(f, "; {count} that are local, {first} first: see learn_local")?;
+        }
+        if self.later > 0 {
+            write!(f, "; {} until later, since there are too many new ones at once", self.later)?;
+        }
+        if self.full > 0 {
+            write!(f, "; {} because the pool is full", self.full)?;
+        }
+        Ok(())
+    }
 }
 
 /// Collects what one event leads to.
@@ -37,14 +69,20 @@ pub(super) struct Effects {
 
 impl Effects {
     /// A new peer is announced and dialled.
-    pub(super) fn add(&mut self, address: PeerAddress, origin: PeerOrigin, listed_by: Option<PeerAddress>) {
+    pub(super) fn add(
+        &mut self,
+        address: PeerAddress,
+        origin: PeerOrigin,
+        listed_by: Option<PeerAddress>,
+        reach: Reach,
+    ) {
         self.publish(address.clone(), Update::Added(origin, listed_by));
-        self.start(address);
+        self.start(address, reach);
     }
 
     /// A peer is dialled. The core sets the pause.
-    pub(super) fn start(&mut self, address: PeerAddress) {
-        self.actions.push(Effect::Start(address, Duration::ZERO));
+    pub(super) fn start(&mut self, address: PeerAddress, reach: Reach) {
+        self.actions.push(Effect::Start(address, Duration::ZERO, reach));
     }
 
     /// A peer leaves the pool.

@@ -11,18 +11,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::{
     metrics,
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
-    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Report, Security, Timers},
+    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Reach, Report, Security, Timers},
+    status::clock,
     tls::ClientTls,
     transport::{ByteStream, Connection, ConnectionEvent, Connector, DialError, secure},
 };
@@ -63,6 +63,8 @@ pub(super) enum SessionEventKind {
     Status(Report),
     /// The round trip of an echo.
     EchoRtt(Duration),
+    /// To be logged.
+    Warning(String),
     Identified {
         location: Option<String>,
         proxies: Option<Proxies>,
@@ -75,7 +77,7 @@ pub(super) enum SessionEventKind {
 
 impl SessionEvent {
     pub(super) fn now(session: u64, address: PeerAddress, kind: SessionEventKind) -> Self {
-        Self { session, address, at: SystemTime::now(), kind, _permit: None }
+        Self { session, address, at: clock::now(), kind, _permit: None }
     }
 }
 
@@ -103,6 +105,8 @@ pub(super) struct Session {
     pub(super) stop: CancellationToken,
     /// How long to wait before the first attempt.
     pub(super) pause: Duration,
+    /// Which addresses it may dial.
+    pub(super) reach: Arc<Mutex<Reach>>,
 }
 
 /// The pool's task has ended.
@@ -142,6 +146,9 @@ impl Session {
             if stopped {
                 return;
             }
+            if let Link::Up(connection) = &mut link {
+                connection.set_held(fsm.held_bytes());
+            }
             input = self.wait(&fsm, &mut link).await;
             watch.start(&input);
         }
@@ -180,10 +187,13 @@ impl Session {
             }
             Action::Publish(report) => self.report(SessionEventKind::Status(report)).await?,
             Action::EchoRtt(rtt) => self.report(SessionEventKind::EchoRtt(rtt)).await?,
-            Action::Warn(problem) => warn!(peer = %self.address, "{problem}"),
+            Action::Warn(problem) => self.report(SessionEventKind::Warning(problem)).await?,
             Action::Identified { answer, peers, ready } => {
                 let IdentityAnswer { location, proxies, roles, unusable, .. } = answer;
                 self.shared.counts.skipped(unusable.len());
+                if let (Link::Up(connection), Some(_)) = (link, &ready) {
+                    connection.set_ready();
+                }
                 self.report(SessionEventKind::Identified { location, proxies, roles, peers, ready }).await?;
             }
         }
@@ -192,8 +202,8 @@ impl Session {
 
     fn dial(&self, priority: DialPriority) -> Dial {
         let shared = Arc::clone(&self.shared);
-        let address = self.address.clone();
-        Box::pin(async move { shared.connector.dial(&address, priority).await })
+        let (address, reach) = (self.address.clone(), *self.reach.lock());
+        Box::pin(async move { shared.connector.dial(&address, priority, reach).await })
     }
 
     /// Sends an event to the pool. Lists can be long, so only a few are on their way at a time; meanwhile nothing is
@@ -203,7 +213,7 @@ impl Session {
         let sent = async {
             let permit = match &kind {
                 SessionEventKind::Identified { .. } => lists.acquire_owned().await.ok(),
-                SessionEventKind::Status(_) | SessionEventKind::EchoRtt(_) => None,
+                _ => None,
             };
             let event =
                 SessionEvent { _permit: permit, ..SessionEvent::now(self.id, self.address.clone(), kind) };
@@ -282,7 +292,7 @@ async fn next_of(link: &mut Link, shared: &Shared) -> Input {
         },
         Link::Up(connection) => match connection.next().await {
             ConnectionEvent::Frame(frame) => Input::Received(frame),
-            ConnectionEvent::Overran(error) => Input::Overran(error),
+            ConnectionEvent::Overran(detail) => Input::Overran { detail },
             ConnectionEvent::Lost(detail) => Input::Lost { detail },
             ConnectionEvent::TlsFailed(detail) => Input::TlsFailed { detail },
         },
@@ -290,6 +300,6 @@ async fn next_of(link: &mut Link, shared: &Shared) -> Input {
 }
 
 fn established(link: &mut Link, stream: Box<dyn ByteStream>, detail: String, shared: &Shared) -> Input {
-    *link = Link::Up(Box::new(Connection::new(stream, shared.frame_limit)));
+    *link = Link::Up(Box::new(shared.connector.connection(stream, shared.frame_limit)));
     Input::Established { detail }
 }

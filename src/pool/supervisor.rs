@@ -9,18 +9,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     time::{Instant, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
+    admission::LearnRules,
     command::{PoolHandle, Reply, Request},
     core::{PoolCore, PoolEvent, Settings},
     effect::Effect,
+    log_limiter::LogBudget,
     session::{Session, SessionEvent, Shared},
     time_to_ready::TimeToReady,
     transition_log::TransitionLog,
@@ -28,8 +30,8 @@ use super::{
 use crate::{
     metrics::{self, PeerTransition},
     opflex::{ElementMode, Identity, Proxies},
-    peer::{PeerAddress, Timers},
-    status::{Event, Hub, Update},
+    peer::{PeerAddress, Reach, Timers},
+    status::{Event, Hub, Update, clock},
     tls::ClientTls,
     transport::{Connector, DialLimits},
 };
@@ -58,6 +60,8 @@ pub struct PoolConfig {
     pub frame_limit: usize,
     /// How many peers it may have, learned ones included.
     pub peer_limit: usize,
+    /// Whether lists may name addresses on this machine and its links. `None`: peers on loopback may list others there.
+    pub learn_local: Option<bool>,
     /// How long it may be without a ready peer before parked addresses are asked again; see [`super::REDISCOVERY_INTERVAL`].
     pub rediscovery_interval: Duration,
 }
@@ -70,11 +74,12 @@ pub fn open(
     limits: DialLimits,
     hub: Arc<Hub>,
     counts: &metrics::PeerMetrics,
+    log: LogBudget,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) -> (PoolHandle, impl Future<Output = ()> + Send + use<>) {
     let peers = config.peers.clone();
-    let (supervisor, events) = Supervisor::new(config, limits, hub, counts, tasks);
+    let (supervisor, events) = Supervisor::new(config, limits, hub, counts, log, tasks);
     let (handle, requests) = PoolHandle::new();
     (handle, supervisor.run(peers, events, requests, stop))
 }
@@ -98,6 +103,7 @@ struct Running {
     session: u64,
     redial: Arc<Notify>,
     stop: CancellationToken,
+    reach: Arc<Mutex<Reach>>,
 }
 
 impl Supervisor {
@@ -107,6 +113,7 @@ impl Supervisor {
         limits: DialLimits,
         hub: Arc<Hub>,
         counts: &metrics::PeerMetrics,
+        log: LogBudget,
         tasks: TaskTracker,
     ) -> (Self, mpsc::Receiver<SessionEvent>) {
         let counts = counts.of(Arc::clone(&config.name));
@@ -115,10 +122,11 @@ impl Supervisor {
             peer_limit: config.peer_limit,
             location: config.identity.location.clone(),
             rediscovery_interval: config.rediscovery_interval,
+            rules: LearnRules { learn_local: config.learn_local, own: limits.own_addresses() },
         };
         let core = PoolCore::new(settings, Instant::now().into_std(), fastrand::u64(..));
         let identity = Arc::new(config.identity);
-        hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), SystemTime::now());
+        hub.add_pool(Arc::clone(&config.name), Arc::clone(&identity), clock::now());
         let shared = Shared {
             identity: RwLock::new(identity),
             lists: Arc::new(Semaphore::new(LISTS)),
@@ -132,6 +140,7 @@ impl Supervisor {
         };
         let (events, receiver) = mpsc::channel(EVENTS);
         let supervisor = Self {
+            transitions: TransitionLog::new(Arc::clone(&config.name), log),
             name: config.name,
             hub,
             core,
@@ -141,7 +150,6 @@ impl Supervisor {
             tasks,
             events,
             time_to_ready: TimeToReady::default(),
-            transitions: TransitionLog::default(),
             counts,
         };
         (supervisor, receiver)
@@ -157,7 +165,7 @@ impl Supervisor {
     ) {
         for peer in peers {
             // The configuration was checked: no peer is in it twice, and all have room.
-            self.handle(PoolEvent::Request(Request::Add(peer)), SystemTime::now(), None);
+            self.handle(PoolEvent::Request(Request::Add(peer)), clock::now(), None);
         }
         loop {
             let deadline = until(self.core.next_deadline());
@@ -166,14 +174,14 @@ impl Supervisor {
                 () = stop.cancelled() => break,
                 Some(event) = events.recv() => self.handle_session(event),
                 Some((request, reply)) = requests.recv() => {
-                    self.handle(PoolEvent::Request(request), SystemTime::now(), Some(reply));
+                    self.handle(PoolEvent::Request(request), clock::now(), Some(reply));
                 }
-                () = deadline => self.handle(PoolEvent::DeadlinePassed, SystemTime::now(), None),
+                () = deadline => self.handle(PoolEvent::DeadlinePassed, clock::now(), None),
                 () = log_due => self.transitions.catch_up(Instant::now().into_std()),
             }
         }
         let peers = self.core.len();
-        self.handle(PoolEvent::Stopping, SystemTime::now(), None);
+        self.handle(PoolEvent::Stopping, clock::now(), None);
         info!(pool = %self.name, peers, "pool stopped");
     }
 
@@ -188,7 +196,12 @@ impl Supervisor {
         for effect in self.core.handle(event, Instant::now().into_std()) {
             match effect {
                 Effect::Publish(updates) => self.publish(at, updates),
-                Effect::Start(address, pause) => self.start_session(address, pause),
+                Effect::Start(address, pause, reach) => self.start_session(address, pause, reach),
+                Effect::SetReach(address, reach) => {
+                    if let Some(running) = self.sessions.get(&address) {
+                        *running.reach.lock() = reach;
+                    }
+                }
                 Effect::Redial(address) => {
                     if let Some(running) = self.sessions.get(&address) {
                         running.redial.notify_one();
@@ -196,9 +209,12 @@ impl Supervisor {
                 }
                 Effect::Stop(address) => self.stop_session(&address),
                 Effect::SetIdentity(location, proxies) => self.set_identity(location, proxies),
-                Effect::WarnFull(left_out) => {
-                    warn!(pool = %self.name, left_out, "the pool is full: peers that were listed are not learned");
+                Effect::LeftOut(by, left_out) => {
+                    self.counts.skipped(left_out.local.as_ref().map_or(0, |(count, _)| *count));
+                    self.counts.deferred(left_out.later);
+                    self.transitions.warn(by, left_out.to_string(), Instant::now().into_std());
                 }
+                Effect::Warn(peer, text) => self.transitions.warn(peer, text, Instant::now().into_std()),
                 Effect::Reply(answer) => {
                     // The caller may have gone.
                     let _ = reply.take().map(|reply| reply.send(answer));
@@ -216,14 +232,20 @@ impl Supervisor {
         self.hub.set_identity(&self.name, Arc::clone(&identity), proxies);
     }
 
-    fn start_session(&mut self, address: PeerAddress, pause: Duration) {
+    fn start_session(&mut self, address: PeerAddress, pause: Duration, reach: Reach) {
         self.stop_session(&address);
         self.next_session += 1;
         let (id, redial, stop) = (self.next_session, Arc::new(Notify::new()), CancellationToken::new());
-        let running = Running { session: id, redial: Arc::clone(&redial), stop: stop.clone() };
+        let reach = Arc::new(Mutex::new(reach));
+        let running = Running {
+            session: id,
+            redial: Arc::clone(&redial),
+            stop: stop.clone(),
+            reach: Arc::clone(&reach),
+        };
         self.sessions.insert(address.clone(), running);
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
-        self.tasks.spawn(Session { id, address, shared, events, redial, stop, pause }.run());
+        self.tasks.spawn(Session { id, address, shared, events, redial, stop, pause, reach }.run());
     }
 
     fn stop_session(&mut self, address: &PeerAddress) {

@@ -1,55 +1,90 @@
-//! Logs the transitions of the peers of a pool and the changes of its health, rate-limited per peer.
+//! Logs the transitions of the peers of a pool, the changes of its health, and warnings about its peers, rate-limited.
 
 use std::{sync::Arc, time::Instant};
 
 use tracing::{field::display, info, warn};
 
-use super::log_limiter::LogLimiter;
+use super::log_limiter::{LogBudget, LogLimiter};
 use crate::{
     peer::PeerAddress,
     status::{ChangeKind, Event, HealthChange},
 };
 
-#[derive(Debug, Default)]
-pub(super) struct TransitionLog(LogLimiter<Topic, Arc<Event>>);
+#[derive(Debug)]
+pub(super) struct TransitionLog {
+    pool: Arc<str>,
+    peers: LogLimiter<Topic, Line>,
+    /// No peer can suppress these, so they need no limit for all pools.
+    health: LogLimiter<(), Arc<Event>>,
+}
 
 /// A topic with a rate limit of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Topic {
-    Peer(PeerAddress),
-    Health,
+    Changes(PeerAddress),
+    Warnings(PeerAddress),
+}
+
+#[derive(Clone, Debug)]
+enum Line {
+    Change(Arc<Event>),
+    Warning(String),
 }
 
 impl TransitionLog {
+    pub(super) fn new(pool: Arc<str>, budget: LogBudget) -> Self {
+        Self { pool, peers: LogLimiter::new(budget), health: LogLimiter::new(LogBudget::default()) }
+    }
+
     /// Logs a published change, or suppresses it for now.
     pub(super) fn note(&mut self, event: &Arc<Event>, now: Instant) {
-        let peer = Topic::Peer(event.peer.peer.address.clone());
-        for topic in [Some(peer), event.health.map(|_| Topic::Health)].into_iter().flatten() {
-            if let Some(event) = self.0.offer(topic.clone(), Arc::clone(event), now) {
-                log(&topic, &event, 0);
-            }
+        let topic = Topic::Changes(event.peer.peer.address.clone());
+        self.offer(topic, Line::Change(Arc::clone(event)), now);
+        if event.health.is_some()
+            && let Some(event) = self.health.offer((), Arc::clone(event), now)
+        {
+            log_health(&event, 0);
         }
     }
 
-    /// When a suppressed change is to be logged.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.0.due()
+    /// Logs a warning about a peer, or suppresses it for now.
+    pub(super) fn warn(&mut self, peer: PeerAddress, text: String, now: Instant) {
+        self.offer(Topic::Warnings(peer), Line::Warning(text), now);
     }
 
-    /// Logs the suppressed changes that are due.
+    fn offer(&mut self, topic: Topic, line: Line, now: Instant) {
+        if let Some(line) = self.peers.offer(topic.clone(), line, now) {
+            self.log(&topic, &line, 0);
+        }
+    }
+
+    /// When a suppressed line is to be logged.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.peers.due().into_iter().chain(self.health.due()).min()
+    }
+
+    /// Logs the suppressed lines that are due.
     pub(super) fn catch_up(&mut self, now: Instant) {
-        while let Some((topic, event, suppressed)) = self.0.take_due(now) {
-            log(&topic, &event, suppressed);
+        while let Some((topic, line, suppressed)) = self.peers.take_due(now) {
+            self.log(&topic, &line, suppressed);
+        }
+        while let Some(((), event, suppressed)) = self.health.take_due(now) {
+            log_health(&event, suppressed);
+        }
+    }
+
+    fn log(&self, topic: &Topic, line: &Line, suppressed: u64) {
+        let (Topic::Changes(peer) | Topic::Warnings(peer)) = topic;
+        match line {
+            Line::Change(event) => log_peer(event, some(suppressed)),
+            Line::Warning(text) => warn!(pool = %self.pool, %peer, suppressed = some(suppressed), "{text}"),
         }
     }
 }
 
-fn log(topic: &Topic, event: &Event, suppressed: u64) {
-    let suppressed = (suppressed > 0).then_some(suppressed);
-    match topic {
-        Topic::Peer(_) => log_peer(event, suppressed),
-        Topic::Health => log_health(event, suppressed),
-    }
+/// `None` for zero, so that the field is left out.
+const fn some(suppressed: u64) -> Option<u64> {
+    if suppressed > 0 { Some(suppressed) } else { None }
 }
 
 fn log_peer(event: &Event, suppressed: Option<u64>) {
@@ -78,7 +113,8 @@ fn log_peer(event: &Event, suppressed: Option<u64>) {
     );
 }
 
-fn log_health(event: &Event, suppressed: Option<u64>) {
+fn log_health(event: &Event, suppressed: u64) {
+    let suppressed = some(suppressed);
     let Some(HealthChange { previous, health, ready, wanted }) = event.health else { return };
     let (pool, cause, revision) = (&event.peer.peer.pool, &event.peer.peer.address, event.revision);
     if health < previous {

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    Cursor, Filter,
+    Cursor, Filter, clock,
     stream_handle::{Counters, StreamHandle},
 };
 
@@ -272,6 +272,6 @@ impl AttachState {
     /// Detached from now on.
     pub(super) fn detached(idle_ttl: Option<Duration>) -> Self {
         let ttl = idle_ttl.unwrap_or_default();
-        Self::Detached { deadline: Instant::now() + ttl, expires: SystemTime::now() + ttl }
+        Self::Detached { deadline: Instant::now() + ttl, expires: clock::now() + ttl }
     }
 }

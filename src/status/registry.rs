@@ -9,7 +9,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
 };
 
 use parking_lot::Mutex;
@@ -18,6 +17,7 @@ use tracing::debug;
 
 use super::{
     CreateError, Cursor, EndReason, Hub, Listener, ListenerError, ListenerScope, ListenerSpec, ListenerView,
+    clock,
     listener::{AttachState, ListenerState},
     stream_handle::Counters,
 };
@@ -227,7 +227,7 @@ impl Listeners {
         let id = id.map_or_else(|| unused_id(registry), Arc::from);
         let finished = Counters { cursor: self.hub.cursor().revision, ..Counters::default() };
         let state = ListenerState { finished, attachment: AttachState::detached(spec.idle_ttl) };
-        let (created, state) = (SystemTime::now(), Mutex::new(state));
+        let (created, state) = (clock::now(), Mutex::new(state));
         let listener = Arc::new(Listener { id: Arc::clone(&id), created, state, spec });
         debug!(listener = %id, ephemeral = listener.spec.idle_ttl.is_none(), "listener created");
         registry.listeners.insert(id, Arc::clone(&listener));

@@ -14,7 +14,7 @@ use rustls::{
 use tracing::warn;
 
 use super::{TlsError, certificate::not_after, public_key::PublicKey};
-use crate::reload::{MAX_SIZE, read};
+use crate::reload::read;
 
 /// Our certificate chain and its private key.
 pub(super) fn key_pair(
@@ -92,12 +92,12 @@ fn in_directory(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
 
 fn begins_certificate(file: &Path) -> bool {
     const BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-    read(file, MAX_SIZE).is_ok_and(|text| text.windows(BEGIN.len()).any(|line| line == BEGIN))
+    read(file).is_ok_and(|text| text.windows(BEGIN.len()).any(|line| line == BEGIN))
 }
 
 fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |reason: String| TlsError::new(setting, path, reason);
-    let text = read(path, MAX_SIZE).map_err(|error| failed(error.to_string()))?;
+    let text = read(path).map_err(|error| failed(error.to_string()))?;
     let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, _>>()
         .map_err(|error| failed(broken(&error)))?;
@@ -112,7 +112,7 @@ fn certificates(setting: &'static str, path: &Path) -> Result<Vec<CertificateDer
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let failed = |reason: String| TlsError::new("key", path, reason);
-    let text = read(path, MAX_SIZE).map_err(|error| failed(error.to_string()))?;
+    let text = read(path).map_err(|error| failed(error.to_string()))?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
         let encrypted = text.windows(9).any(|word| word == b"ENCRYPTED");
         failed(match error {

@@ -17,13 +17,20 @@ use tokio::{
     task::coop,
 };
 
-use super::{ByteStream, connector::lower};
+use super::{
+    ByteStream,
+    connector::lower,
+    frame_budget::{FrameBudget, FrameReservation},
+};
 use crate::{
     opflex::{FrameDecoder, FrameTooLong},
     peer::CLOSED,
     tls,
 };
 
+/// The longest frame before the peer is READY: an identity answer with 1,024 peers, each with four roles and the longest
+/// host name, has less than 384 KiB; the rest is for white space and data that we do not know.
+const IDENTITY_FRAME_LIMIT: usize = 512 * 1024;
 /// Size of a read; the buffer is on the stack.
 const READ_SIZE: usize = 8 * 1024;
 /// Nothing is read while more bytes than this are queued for writing.
@@ -36,8 +43,8 @@ const SHARED_FROM: usize = 8 * 1024;
 pub enum ConnectionEvent {
     /// A frame, without its NUL.
     Frame(Bytes),
-    /// The peer exceeded the frame limit.
-    Overran(FrameTooLong),
+    /// The peer exceeded a limit on frames, with a human-readable reason.
+    Overran(String),
     /// The stream ended or failed, with a human-readable reason.
     Lost(String),
     /// TLS failed, with a human-readable reason.
@@ -48,16 +55,39 @@ pub enum ConnectionEvent {
 pub struct Connection {
     stream: Box<dyn ByteStream>,
     decoder: FrameDecoder,
+    frame_limit: usize,
     queue: WriteQueue,
     write_error: Option<String>,
+    memory: FrameReservation,
+    /// The longest frame whose answers are in the queue.
+    answered: usize,
+    /// Bytes that the user of the connection holds.
+    held: usize,
 }
 
 impl Connection {
     /// Carries frames of at most `frame_limit` bytes over a stream.
-    #[must_use]
-    pub fn new(stream: Box<dyn ByteStream>, frame_limit: usize) -> Self {
-        let decoder = FrameDecoder::new(frame_limit);
-        Self { stream, decoder, queue: WriteQueue::default(), write_error: None }
+    pub(super) fn new(stream: Box<dyn ByteStream>, frame_limit: usize, budget: &FrameBudget) -> Self {
+        Self {
+            stream,
+            decoder: FrameDecoder::new(frame_limit.min(IDENTITY_FRAME_LIMIT)),
+            frame_limit,
+            queue: WriteQueue::default(),
+            write_error: None,
+            memory: budget.reservation(),
+            answered: 0,
+            held: 0,
+        }
+    }
+
+    /// The peer is READY: from now on its frames may be as long as configured. Before that they may have 512 KiB.
+    pub const fn set_ready(&mut self) {
+        self.decoder.raise_limit(self.frame_limit);
+    }
+
+    /// Sets how many bytes of frames that were received are kept elsewhere. They count for the memory of the connection.
+    pub const fn set_held(&mut self, bytes: usize) {
+        self.held = bytes;
     }
 
     /// Queues segments, which [`Connection::next`] writes.
@@ -88,9 +118,16 @@ impl Connection {
         self.write(cx);
         loop {
             match self.decoder.next_frame() {
-                Ok(Some(frame)) => return Poll::Ready(ConnectionEvent::Frame(frame)),
+                Ok(Some(frame)) => {
+                    let unanswered = if self.queue.shared.is_empty() { 0 } else { self.answered };
+                    self.answered = unanswered.max(frame.len());
+                    return Poll::Ready(ConnectionEvent::Frame(frame));
+                }
                 Ok(None) => {}
-                Err(error) => return Poll::Ready(ConnectionEvent::Overran(error)),
+                Err(error) => return Poll::Ready(ConnectionEvent::Overran(self.explain(error))),
+            }
+            if let Err(error) = self.memory.resize(self.bytes()) {
+                return Poll::Ready(ConnectionEvent::Overran(error.to_string()));
             }
             if self.queue.is_over_high_water() {
                 return Poll::Pending;
@@ -110,6 +147,17 @@ impl Connection {
                 }
             }
         }
+    }
+
+    fn explain(&self, error: FrameTooLong) -> String {
+        let until = if error.limit < self.frame_limit { ", the limit until the peer is READY" } else { "" };
+        format!("{error}{until}")
+    }
+
+    /// Memory for its frames. Answers in the queue keep the whole frame that they answer.
+    fn bytes(&self) -> usize {
+        let answered = if self.queue.shared.is_empty() { 0 } else { self.answered };
+        self.decoder.buffered() + answered + self.held
     }
 
     /// Keeps a write error until the frames that the peer sent before it are read.

@@ -13,8 +13,8 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{ByteStream, dial_limits::DialLimits, limited_stream::LimitedStream};
-use crate::peer::{DialPriority, PeerAddress, Reason};
+use super::{ByteStream, Connection, dial_limits::DialLimits, limited_stream::LimitedStream};
+use crate::peer::{DialPriority, PeerAddress, Reach, Reason};
 
 /// Limit on the addresses of one name that are tried, since they share the timeout.
 const MAX_ADDRESSES: usize = 16;
@@ -46,7 +46,7 @@ impl Connector {
     }
 
     /// Connects to a peer, trying its addresses in turn. Returns the stream, and for a peer with a host name the address
-    /// as text. Waiting for a slot does not count against the timeout.
+    /// as text. Addresses beyond `reach` are not tried. Waiting for a slot does not count against the timeout.
     ///
     /// # Errors
     /// See [`DialError`].
@@ -54,12 +54,14 @@ impl Connector {
         &self,
         peer: &PeerAddress,
         priority: DialPriority,
+        reach: Reach,
     ) -> Result<(Box<dyn ByteStream>, String), DialError> {
         let ip: Option<IpAddr> = peer.host().parse().ok();
         let (addresses, left) = match ip {
             Some(ip) => (vec![SocketAddr::new(ip, peer.port())], self.timeout),
             None => self.resolve(peer, priority).await?,
         };
+        let addresses = self.within(reach, addresses)?;
         let _slot = self.limits.dials.acquire(priority).await;
         let permit = self.limits.try_connection()?;
         let (stream, address) = self.connect_any(&addresses, Instant::now() + left).await?;
@@ -67,6 +69,29 @@ impl Connector {
         let _ = set_options(&stream);
         let detail = if ip.is_none() { format!("at {address}") } else { String::new() };
         Ok((Box::new(LimitedStream { stream, _permit: permit }), detail))
+    }
+
+    /// Carries frames of at most `frame_limit` bytes over a stream that [`Connector::dial`] returned, TLS included.
+    #[must_use]
+    pub fn connection(&self, stream: Box<dyn ByteStream>, frame_limit: usize) -> Connection {
+        Connection::new(stream, frame_limit, &self.limits.frames)
+    }
+
+    /// Leaves out the addresses that a peer in a list may not have, and those of the service itself.
+    fn within(&self, reach: Reach, mut addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, DialError> {
+        let first = addresses.first().copied();
+        addresses.retain(|address| {
+            reach == Reach::Any || reach.allows(address.ip()) && !self.limits.own.contains(*address)
+        });
+        match first.filter(|_| addresses.is_empty()) {
+            Some(refused) => Err(DialError {
+                reason: Reason::ConnectFailed,
+                detail: format!(
+                    "{refused} is on this machine or its link, where a list may name no peer: see learn_local"
+                ),
+            }),
+            None => Ok(addresses),
+        }
     }
 
     /// Returns the addresses of a name, and the rest of the timeout.

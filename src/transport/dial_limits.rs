@@ -1,11 +1,15 @@
-//! Process-wide limits on connection attempts, name lookups and connections to peers. Peers that were never READY can't
+//! Process-wide limits on connection attempts, name lookups, connections to peers and memory for their frames. Peers that were never READY can't
 //! exhaust them, so others are always dialled at once; the limit on connections leaves file descriptors for clients.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::connector::DialError;
+use super::{connector::DialError, frame_budget::FrameBudget};
 use crate::peer::{DialPriority, Reason};
 
 /// Bounds of the limit on attempts, whatever the limit on open files. The upper one exceeds the default limit on the
@@ -19,6 +23,8 @@ const LOOKUPS: usize = 256;
 pub struct DialLimits {
     pub(super) dials: PriorityLimit,
     pub(super) lookups: PriorityLimit,
+    pub(super) frames: FrameBudget,
+    pub(super) own: OwnAddresses,
     connections: Arc<Semaphore>,
     max_connections: usize,
 }
@@ -45,9 +51,23 @@ impl DialLimits {
         Self {
             dials: PriorityLimit::new(dials),
             lookups: PriorityLimit::new(LOOKUPS),
+            frames: FrameBudget::default(),
+            own: OwnAddresses::default(),
             connections: Arc::new(Semaphore::new(max_connections)),
             max_connections,
         }
+    }
+
+    /// The same, for a service that listens on these addresses.
+    #[must_use]
+    pub fn with_own_addresses(self, addresses: &[SocketAddr]) -> Self {
+        Self { own: OwnAddresses(addresses.into()), ..self }
+    }
+
+    /// Where the service itself listens.
+    #[must_use]
+    pub fn own_addresses(&self) -> Arc<[SocketAddr]> {
+        Arc::clone(&self.own.0)
     }
 
     /// Limit on connections to peers.
@@ -66,6 +86,31 @@ impl DialLimits {
             ),
         })
     }
+}
+
+/// Where the service itself listens.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnAddresses(Arc<[SocketAddr]>);
+
+impl OwnAddresses {
+    /// Whether a connection to this address would reach the service itself.
+    pub(super) fn contains(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        let is_at = |own: IpAddr| {
+            if own.is_unspecified() { is_of_this_machine(ip) } else { own.to_canonical() == ip }
+        };
+        self.0.iter().any(|own| own.port() == address.port() && is_at(own.ip()))
+    }
+}
+
+/// Whether an interface has this address: then packets to it come from it. Nothing is sent.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == ip)
 }
 
 impl PriorityLimit {
@@ -107,6 +152,24 @@ mod tests {
         assert_eq!([low.len(), normal.len(), high.len()], [32, 16, 16]);
         drop((low, normal));
         assert_eq!(fill(DialPriority::High).len(), 48, "high priority may use every slot");
+    }
+
+    #[test]
+    fn the_service_knows_its_own_addresses() {
+        let limits = DialLimits::for_files(0);
+        let own = ["0.0.0.0:9613", "192.0.2.1:50051"].map(|own| own.parse().unwrap());
+        let limits = limits.with_own_addresses(&own);
+        for (address, is_own) in [
+            ("127.0.0.1:9613", true),
+            ("[::1]:9613", true),
+            ("127.0.0.1:9614", false),
+            ("192.0.2.9:9613", false),
+            ("192.0.2.1:50051", true),
+            ("[::ffff:192.0.2.1]:50051", true),
+            ("127.0.0.1:50051", false),
+        ] {
+            assert_eq!(limits.own.contains(address.parse().unwrap()), is_own, "{address}");
+        }
     }
 
     #[test]

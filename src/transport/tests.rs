@@ -21,17 +21,23 @@ use tokio::{
     time::timeout,
 };
 
-use super::*;
-use crate::opflex::FrameTooLong;
+use super::{frame_budget::FrameBudget, *};
 
 /// Longer than anything here takes in virtual time: when it is over, nothing moves any more.
 const FOREVER: Duration = Duration::from_secs(3600);
 const LIMIT: usize = 1 << 20;
 
+/// A connection to a peer that is READY.
+fn connection(stream: impl ByteStream + 'static, limit: usize) -> Connection {
+    let mut connection = Connection::new(Box::new(stream), limit, &FrameBudget::default());
+    connection.set_ready();
+    connection
+}
+
 /// A connection, and the peer's end of a wire that holds so many bytes each way.
 fn wired(capacity: usize) -> (Connection, DuplexStream) {
     let (ours, theirs) = duplex(capacity);
-    (Connection::new(Box::new(ours), LIMIT), theirs)
+    (connection(ours, LIMIT), theirs)
 }
 
 /// A connection, and the peer's end, over loopback.
@@ -40,7 +46,7 @@ async fn connected() -> (Connection, TcpStream) {
     let address: SocketAddr = listener.local_addr().unwrap();
     let ours = TcpStream::connect(address).await.unwrap();
     let (theirs, _) = listener.accept().await.unwrap();
-    (Connection::new(Box::new(ours), LIMIT), theirs)
+    (connection(ours, LIMIT), theirs)
 }
 
 async fn frame(connection: &mut Connection) -> Bytes {
@@ -155,12 +161,15 @@ async fn nothing_is_lost_when_waiting_is_given_up() {
 #[tokio::test]
 async fn a_frame_over_the_limit_is_told_before_it_ends_and_after_those_before_it() {
     let (ours, mut theirs) = duplex(64);
-    let mut ours = Connection::new(Box::new(ours), 4);
+    let mut ours = connection(ours, 4);
     theirs.write_all(b"1234\0\0too long").await.unwrap();
     assert_eq!(frame(&mut ours).await, "1234");
     assert_eq!(frame(&mut ours).await, "");
     let event = ours.next().await;
-    assert!(matches!(event, ConnectionEvent::Overran(FrameTooLong { limit: 4 })), "{event:?}");
+    assert!(
+        matches!(&event, ConnectionEvent::Overran(why) if why == "frame is longer than 4 bytes"),
+        "{event:?}"
+    );
 }
 
 #[tokio::test]
@@ -313,4 +322,71 @@ async fn hanging_up_waits_for_no_reader() {
     let mut heard = Vec::new();
     theirs.read_to_end(&mut heard).await.unwrap();
     assert_eq!(heard, b"more");
+}
+
+#[tokio::test]
+async fn a_frame_is_short_until_the_peer_is_ready() {
+    let (ours, mut theirs) = duplex(1 << 20);
+    let mut ours = Connection::new(Box::new(ours), LIMIT, &FrameBudget::default());
+    let long = [vec![b'x'; 512 << 10], b"\0".to_vec()].concat();
+    theirs.write_all(&long).await.unwrap();
+    assert_eq!(frame(&mut ours).await.len(), 512 << 10);
+    ours.set_ready();
+    theirs.write_all(&[&b"x"[..], &long].concat()).await.unwrap();
+    assert_eq!(frame(&mut ours).await.len(), (512 << 10) + 1);
+    let (ours, mut theirs) = duplex(1 << 20);
+    let mut ours = Connection::new(Box::new(ours), LIMIT, &FrameBudget::default());
+    theirs.write_all(&[&b"x"[..], &long].concat()).await.unwrap();
+    let event = ours.next().await;
+    let expected = "frame is longer than 524288 bytes, the limit until the peer is READY";
+    assert!(matches!(&event, ConnectionEvent::Overran(why) if why == expected), "{event:?}");
+}
+
+/// Peers that are READY, hold this many bytes each, and share one budget: those that got them, and those that did not.
+async fn hold(count: usize, budget: &FrameBudget, bytes: &[u8]) -> (Vec<(Connection, DuplexStream)>, usize) {
+    let (mut granted, mut refused) = (Vec::new(), 0);
+    for _ in 0..count {
+        let (ours, mut theirs) = duplex(bytes.len());
+        let mut ours = Connection::new(Box::new(ours), 4 << 20, budget);
+        ours.set_ready();
+        theirs.write_all(bytes).await.unwrap();
+        match timeout(Duration::from_millis(1), ours.next()).await {
+            Err(_) => granted.push((ours, theirs)),
+            Ok(ConnectionEvent::Frame(frame)) => {
+                // More than the wire takes.
+                ours.send([frame.clone(), frame]);
+                granted.push((ours, theirs));
+            }
+            Ok(ConnectionEvent::Overran(why)) => {
+                assert!(why.starts_with("no memory for its frame"), "{why}");
+                refused += 1;
+            }
+            Ok(other) => panic!("{other:?}"),
+        }
+    }
+    (granted, refused)
+}
+
+#[tokio::test(start_paused = true)]
+async fn incomplete_frames_of_all_peers_share_one_budget_and_short_ones_always_have_room() {
+    let budget = FrameBudget::default();
+    let megabyte = vec![b'x'; 1 << 20];
+    let (granted, refused) = hold(200, &budget, &megabyte).await;
+    // Buffers grow by doubling.
+    assert!((64..=128).contains(&granted.len()) && granted.len() + refused == 200, "{}", granted.len());
+    assert_eq!(hold(50, &budget, &[b'x'; 8 << 10]).await.1, 0, "short ones are always taken");
+    drop(granted);
+    assert_eq!(hold(64, &budget, &megabyte).await.1, 0, "it was given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_whose_answer_is_not_read_counts_as_long_as_it_is_kept() {
+    let budget = FrameBudget::default();
+    let question = [vec![b'x'; 1 << 20], b"\0".to_vec()].concat();
+    let (mut granted, _) = hold(100, &budget, &question).await;
+    for (ours, _) in &mut granted {
+        assert!(timeout(Duration::from_millis(1), ours.next()).await.is_err());
+    }
+    let (_, refused) = hold(100, &budget, &question[..1 << 20]).await;
+    assert!(refused >= 60, "{refused}");
 }

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use opflex_peerstatus::api::pb::{
+    ListPeersRequest,
     PeerStatus::{Connecting, Ready},
     Reason::{HandshakeComplete, HandshakeRejected, ProtocolError, RemoteClosed},
 };
 use serde_json::json;
 
-use crate::support::{ScriptedPeer, Server, settings};
+use crate::support::{ScriptedPeer, Server, numbers, settings};
 
 /// What a peer sends instead of a good answer to `send_identity`, and what people are told of it.
 const VIOLATIONS: &[(&str, &str)] = &[
@@ -95,13 +96,20 @@ async fn a_frame_over_the_limit_ends_the_connection_before_it_is_complete() {
     let mut watch = server.watch().await;
     watch.synced().await;
     peer.greeted().await;
+    peer.send(&vec![b'x'; (512 << 10) + 1]).await;
+    let seen = watch.until(&address, Connecting, ProtocolError).await;
+    let expected = "frame is longer than 524288 bytes, the limit until the peer is READY";
+    assert_eq!(seen.detail, expected);
+    let id = peer.greeted().await;
+    peer.answer_well(&id).await;
+    watch.until(&address, Ready, HandshakeComplete).await;
     let chunk = vec![b'x'; 1 << 20];
     for _ in 0..4 {
         peer.send(&chunk).await;
     }
     peer.send(b"x").await;
     let seen = watch.until(&address, Connecting, ProtocolError).await;
-    assert!(seen.detail.contains("4194304"), "{}", seen.detail);
+    assert_eq!(seen.detail, "frame is longer than 4194304 bytes");
     server.stop().await;
 }
 
@@ -302,5 +310,29 @@ async fn a_peer_that_closes_after_every_handshake_disturbs_nobody_and_is_dialled
     // Below a ceiling that doubles from 250 ms to 1 s, at random: together much more than eight times nothing.
     let total: Duration = pauses.iter().sum();
     assert!(total > Duration::from_millis(300), "{pauses:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_cannot_make_the_service_dial_itself_or_its_links() {
+    let mut peer = ScriptedPeer::listen().await;
+    let address = peer.address();
+    let server = Server::start(std::slice::from_ref(&address)).await;
+    let mut watch = server.watch().await;
+    watch.synced().await;
+    let id = peer.greeted().await;
+    let own = [server.address().to_string(), server.admin().to_string()];
+    let bad =
+        own.into_iter().chain(["169.254.169.254:80", "0.0.0.0:1", "255.255.255.255:1"].map(str::to_owned));
+    let listed = bad.chain([address.clone(), "127.0.0.1:1".to_owned()]);
+    let list: Vec<_> = listed.map(|peer| json!({ "connectivity_info": peer })).collect();
+    peer.answer(&id, &json!({ "peers": list })).await;
+    watch.until(&address, Ready, HandshakeComplete).await;
+    let peers = server.pools().list_peers(ListPeersRequest::default()).await.unwrap().into_inner().peers;
+    let names: Vec<_> = peers.iter().map(|peer| format!("{}:{}", peer.host, peer.port)).collect();
+    let expected = ["127.0.0.1:1".to_owned(), address];
+    assert!(names.len() == 2 && expected.iter().all(|peer| names.contains(peer)), "{names:?}");
+    let skipped = numbers(server.admin()).await["opflex_peer_list_entries_skipped_total{pool=\"default\"}"];
+    assert!((skipped - 5.0).abs() < f64::EPSILON, "{skipped}");
     server.stop().await;
 }

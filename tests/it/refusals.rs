@@ -15,7 +15,7 @@ use opflex_peerstatus::{
     app::LoadedConfig,
     metrics::{PeerMetrics, WatchMetrics},
     peer::{PeerAddress, PeerOrigin},
-    pool,
+    pool::{self, LogBudget},
     status::{Hub, ListenerLimits, Listeners, PeerUpdate, Update},
     transport::DialLimits,
 };
@@ -106,8 +106,15 @@ fn api() -> Api {
     let loaded = LoadedConfig::new(settings(&["127.0.0.1:1".into()])).unwrap();
     let config = loaded.pools().next().unwrap();
     let (limits, stop) = (DialLimits::for_files(64), CancellationToken::new());
-    let (handle, _) =
-        pool::open(config, limits, Arc::clone(&hub), &PeerMetrics::default(), TaskTracker::new(), stop);
+    let (handle, _) = pool::open(
+        config,
+        limits,
+        Arc::clone(&hub),
+        &PeerMetrics::default(),
+        LogBudget::default(),
+        TaskTracker::new(),
+        stop,
+    );
     let pools = Arc::new(BTreeMap::from([("default".into(), handle)]));
     Api { hub, listeners, pools, metrics: WatchMetrics::default(), draining: watch::channel(false).1 }
 }

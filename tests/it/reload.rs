@@ -3,8 +3,9 @@
 use std::os::unix::net::UnixDatagram;
 
 use opflex_peerstatus::api::pb::{
-    AddPeerRequest, CreateListenerRequest, ListPeersRequest, PeerOrigin, WatchPeerStatusRequest,
-    peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
+    AddPeerRequest, CreateListenerRequest, ListPeersRequest, PeerOrigin, RemovePeerRequest,
+    WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
+    pool_service_client::PoolServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -97,7 +98,7 @@ async fn a_file_that_is_wrong_changes_nothing_and_one_that_is_replaced_is_seen()
     assert!(line["error"].as_str().unwrap().contains("config.toml:2"), "{line}");
     folder.write("config.toml", "");
     let line = run.process.log("the configuration is invalid: nothing was changed").await;
-    assert!(line["error"].as_str().unwrap().starts_with("pool.peers"), "{line}");
+    assert_eq!(line["error"], "configuration file: is empty");
     folder.write("config.toml", &pool(&["192.0.2.1:9"], "[history]\nchanges = 77\n[log]\nlevel = \"debug\""));
     let line = run.process.log("these settings changed and need a restart to take effect").await;
     assert_eq!(line["keys"], "history.changes");
@@ -116,6 +117,48 @@ async fn a_file_that_is_wrong_changes_nothing_and_one_that_is_replaced_is_seen()
     for (result, count) in [("refused", 2.0), ("applied", 1.0), ("unchanged", 1.0)] {
         assert_eq!(run.reloads(result).await, count, "{result}");
     }
+    run.end().await;
+}
+
+#[tokio::test]
+async fn peers_without_room_are_added_when_there_is_room_and_the_log_counts_what_was_done() {
+    let folder = Folder::new();
+    let file = folder.write("config.toml", &pool(&["192.0.2.1:9"], "[limits]\nmax_peers = 2"));
+    let mut run = Run::start(&file, &[]).await;
+    let mut client = PoolServiceClient::new(run.channel.clone());
+    let added = AddPeerRequest { host: "192.0.2.2".into(), port: 9, ..Default::default() };
+    let added = client.add_peer(added).await.unwrap().into_inner().peer.unwrap();
+    folder.write("config.toml", &pool(&["192.0.2.1:9", "192.0.2.3:9"], "[limits]\nmax_peers = 2"));
+    let line = run.process.log("configuration reloaded").await;
+    assert_eq!((line["added"].as_u64(), line["refused"].as_u64()), (Some(0), Some(1)), "{line}");
+    client.remove_peer(RemovePeerRequest { name: added.name }).await.unwrap();
+    let line = run.process.log("the pool has room again: the configured peer was added").await;
+    assert_eq!(line["peer"], "192.0.2.3:9");
+    run.end().await;
+}
+
+#[tokio::test]
+async fn a_fifo_a_device_and_a_large_file_are_refused_at_once_and_the_next_file_is_read() {
+    let folder = Folder::new();
+    let file = folder.write("config.toml", &pool(&["192.0.2.1:9"], ""));
+    let mut run = Run::start(&file, &[]).await;
+    let replace = |with: &str, args: &[&str]| {
+        std::fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new(with).args(args).status().unwrap().success());
+    };
+    replace("mkfifo", &[&file]);
+    let line = run.process.log("the configuration is invalid: nothing was changed").await;
+    assert!(line["error"].as_str().unwrap().ends_with("is not a regular file"), "{line}");
+    replace("ln", &["-s", "/dev/zero", &file]);
+    run.process.signal("HUP").await;
+    let line = run.process.log("the configuration is invalid: nothing was changed").await;
+    assert!(line["error"].as_str().unwrap().ends_with("is not a regular file"), "{line}");
+    std::fs::remove_file(&file).unwrap();
+    folder.write("config.toml", &"#".repeat((1 << 20) + 1));
+    let line = run.process.log("the configuration is invalid: nothing was changed").await;
+    assert!(line["error"].as_str().unwrap().ends_with("is larger than 1048576 bytes"), "{line}");
+    folder.write("config.toml", &pool(&["192.0.2.1:9", "192.0.2.2:9"], ""));
+    run.process.log("configuration reloaded").await;
     run.end().await;
 }
 

@@ -1,11 +1,18 @@
 //! Graceful shutdown.
 
-use opflex_peerstatus::api::pb::{
-    CreateListenerRequest, ListPoolsRequest, PeerStatus, ResetReason, WatchPeerStatusRequest,
-    peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
-    watch_peer_status_response::Event,
+use std::{
+    io::{PipeReader, PipeWriter, Write as _, pipe},
+    net::{SocketAddr, TcpListener},
+    process::Stdio,
+    time::Duration,
 };
-use tokio::net::TcpStream;
+
+use opflex_peerstatus::api::pb::{
+    CreateListenerRequest, ListListenersRequest, ListPoolsRequest, PeerStatus, ResetReason,
+    WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
+    pool_service_client::PoolServiceClient, watch_peer_status_response::Event,
+};
+use tokio::{net::TcpStream, time::sleep};
 use tonic::Code;
 
 use crate::support::{Folder, Process, RawWatch, ScriptedPeer, Server, Watch, explain, sim, within};
@@ -169,6 +176,81 @@ async fn after_a_kill_everybody_is_told_that_the_service_is_another_one() {
         assert_eq!(peers, [(&*format!("pools/default/peers/{name}"), PeerStatus::Ready)]);
         assert_eq!(synced.peer_count, 1);
     }
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(0));
+}
+
+/// A pipe that is full, so that writing to it blocks.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
+}
+
+/// A pipe that nobody reads any more.
+fn closed_pipe() -> Stdio {
+    pipe().unwrap().1.into()
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Waits until something listens there.
+async fn listens(address: SocketAddr) {
+    within("a listener", async {
+        while TcpStream::connect(address).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_command_whose_output_is_full() {
+    let (_unread, full) = full_pipe();
+    let to_full = || Stdio::from(full.try_clone().unwrap());
+    let address = free_port();
+    let serve = ["serve", "--listen", &address.to_string(), "--peer", "127.0.0.1:1"];
+    let process = Process::start_writing_to(&serve, to_full(), to_full());
+    listens(address).await;
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(0), "it serves and stops in order");
+    let address = free_port();
+    let simulate = ["simulate", "--ports", &address.port().to_string()];
+    let process = Process::start_writing_to(&simulate, to_full(), Stdio::null());
+    listens(address).await;
+    process.signal("TERM").await;
+    assert_eq!(process.ended().await.code(), Some(130));
+    let server = Server::start(&[]).await;
+    let watch = ["watch", "--server", &server.address().to_string()];
+    let process = Process::start_writing_to(&watch, to_full(), Stdio::null());
+    within("a watch", async {
+        let list = ListListenersRequest::default;
+        while server.listeners().list_listeners(list()).await.unwrap().into_inner().listeners.is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    process.signal("INT").await;
+    assert_eq!(process.ended().await.code(), Some(130));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_closed_output_does_not_end_the_service() {
+    let address = free_port();
+    let serve = ["serve", "--listen", &address.to_string(), "--peer", "127.0.0.1:1"];
+    let process = Process::start_writing_to(&serve, closed_pipe(), closed_pipe());
+    listens(address).await;
+    let mut client = PoolServiceClient::connect(format!("http://{address}")).await.unwrap();
+    for _ in 0..20 {
+        client.list_pools(ListPoolsRequest::default()).await.unwrap();
+        sleep(Duration::from_millis(10)).await;
+    }
+    drop(client);
     process.signal("TERM").await;
     assert_eq!(process.ended().await.code(), Some(0));
 }

@@ -1,10 +1,14 @@
-//! What one peer can make the service allocate: no more than a frame may have, and 64 KiB.
+//! What peers can make the service allocate: one no more than a frame may have and 64 KiB, and all together no more than
+//! the budget for frames and a share for each.
 //!
 //! A process of its own, since the heap of all of it is counted. The peer's side allocates nothing meanwhile.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use opflex_peerstatus::{
     app::{LoadedConfig, Service},
@@ -13,7 +17,9 @@ use opflex_peerstatus::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    sync::Mutex,
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 
 #[global_allocator]
@@ -21,6 +27,13 @@ static HEAP: dhat::Alloc = dhat::Alloc;
 
 /// The longest frame that a peer may send here: the default.
 const FRAME_LIMIT: usize = 4 << 20;
+/// What the frames of all peers together may have, and what each peer may have beside.
+const BUDGET: usize = 128 << 20;
+const SHARE: usize = 96 << 10;
+const HOSTILE: usize = 200;
+/// There is one heap, so they are measured one after the other.
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+static TURN: Mutex<()> = Mutex::const_new(());
 /// What may be there beside one frame.
 const MARGIN: usize = 64 << 10;
 /// How long a write may stand still before it is taken for stuck.
@@ -95,28 +108,42 @@ async fn write(peer: &mut TcpStream, frame: &Filled) -> bool {
     sent && timeout(STUCK, peer.write_all(frame.end.as_bytes())).await.is_ok_and(|sent| sent.is_ok())
 }
 
-/// Accepts the service's next connection, and reads until it has said who it is.
+/// Accepts the service's next connection, reads until it has said who it is, and answers as a peer that lists itself.
 async fn greeted(listener: &TcpListener) -> TcpStream {
     let (mut peer, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
     let (mut greeting, mut read) = ([0; 4096], 0);
     while greeting[..read].iter().filter(|byte| **byte == 0).count() < 2 {
         read += timeout(PATIENCE, peer.read(&mut greeting[read..])).await.expect("a greeting").unwrap();
     }
+    let text = std::str::from_utf8(&greeting[..read]).unwrap();
+    let (_, rest) = text.split_once("[\"send_identity\",").expect("its identity");
+    let number = rest.split(']').next().unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = format!(
+        "{{\"id\":[\"send_identity\",{number}],\"result\":{{\"peers\":[{{\"connectivity_info\":\"{address}\"}}]}}}}\0"
+    );
+    peer.write_all(answer.as_bytes()).await.unwrap();
     peer
+}
+
+/// A service with these peers.
+async fn serve(peers: impl Iterator<Item = &TcpListener>) -> Service {
+    let overrides = Overrides {
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        admin: Some(Admin::Off),
+        peers: peers.map(|peer| peer.local_addr().unwrap().to_string().parse().unwrap()).collect(),
+        name: Some("test".into()),
+        ..Overrides::default()
+    };
+    Service::start(LoadedConfig::load(&overrides).unwrap()).await.unwrap()
 }
 
 #[tokio::test]
 async fn one_peer_costs_no_more_than_a_frame_and_64_kib_whatever_it_sends_and_whether_it_reads() {
+    let _turn = TURN.lock().await;
     let _profiler = dhat::Profiler::builder().testing().build();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let overrides = Overrides {
-        listen: Some("127.0.0.1:0".parse().unwrap()),
-        admin: Some(Admin::Off),
-        peers: vec![listener.local_addr().unwrap().to_string().parse().unwrap()],
-        name: Some("test".into()),
-        ..Overrides::default()
-    };
-    let service = Service::start(LoadedConfig::load(&overrides).unwrap()).await.unwrap();
+    let service = serve([&listener].into_iter()).await;
     drop(greeted(&listener).await);
     let mut peer = greeted(&listener).await;
     let before = dhat::HeapStats::get().curr_bytes;
@@ -134,6 +161,54 @@ async fn one_peer_costs_no_more_than_a_frame_and_64_kib_whatever_it_sends_and_wh
     }
     let most = dhat::HeapStats::get().max_bytes - before;
     assert!(most > FRAME_LIMIT / 2, "frames were not even read: {most}");
+    service.stopper().cancel();
+    timeout(PATIENCE, service.join()).await.expect("the service stops").unwrap();
+}
+
+/// Begins frames and does not end them. Goes on after each refusal, and waits with what it could get.
+async fn begin_frames(listener: TcpListener) {
+    static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
+    loop {
+        let mut peer = greeted(&listener).await;
+        let mut sent = 0;
+        while sent < FRAME_LIMIT - PIECE.len() && peer.write_all(&PIECE).await.is_ok() {
+            sent += PIECE.len();
+        }
+        // Until it is refused, or for ever.
+        let _ = peer.read_to_end(&mut Vec::new()).await;
+        REFUSED.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn hostile_peers_together_cost_no_more_than_the_budget_and_others_are_served() {
+    let _turn = TURN.lock().await;
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let (good, mut hostile) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Vec::new());
+    for _ in 0..HOSTILE {
+        hostile.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    let service = serve(hostile.iter().chain([&good])).await;
+    let mut good = greeted(&good).await;
+    let before = dhat::HeapStats::get().curr_bytes;
+    let mut floods = JoinSet::new();
+    hostile.into_iter().for_each(|peer| drop(floods.spawn(begin_frames(peer))));
+    // Most are refused again and again, the others have all the memory that there is.
+    timeout(PATIENCE, async {
+        while REFUSED.load(Ordering::Relaxed) < 2 * HOSTILE {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("they are refused");
+    let most = dhat::HeapStats::get().max_bytes - before;
+    println!("{} KiB for {HOSTILE} peers", most >> 10);
+    assert!((BUDGET / 2..BUDGET + HOSTILE * SHARE).contains(&most), "{most} bytes");
+    let echo = format!("{{\"id\":1,\"method\":\"echo\",\"params\":[\"{}\"]}}\0", "x".repeat(8 << 10));
+    good.write_all(echo.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 8 << 10];
+    timeout(PATIENCE, good.read_exact(&mut answer)).await.expect("an answer").unwrap();
+    drop(floods);
     service.stopper().cancel();
     timeout(PATIENCE, service.join()).await.expect("the service stops").unwrap();
 }

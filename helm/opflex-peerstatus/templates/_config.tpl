@@ -63,7 +63,7 @@
 {{- $folder := printf "/etc/peerstatus/pools/%s" $name }}
 
 [[pool]]
-{{- include "peerstatus.pairs" (dict "name" $name "mode" .pool.mode "peers" (.pool.peers | default list)) }}
+{{- include "peerstatus.pairs" (dict "name" $name "mode" .pool.mode "peers" (.pool.peers | default list) "learn_local" .pool.learn_local) }}
 {{- $identity := deepCopy (.pool.identity | default dict) }}
 {{- if and (ne .Values.mode "daemonset") (not $identity.name) }}
 {{- $_ := set $identity "name" (include "peerstatus.fullname" .) }}

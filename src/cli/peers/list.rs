@@ -55,6 +55,13 @@ pub(super) struct ListArgs {
     watch: bool,
 }
 
+impl ListArgs {
+    /// Whether it goes on until Ctrl-C.
+    pub(super) const fn is_live(&self) -> bool {
+        self.watch
+    }
+}
+
 /// Which peers to show, and in which order.
 #[derive(Clone, Copy, Debug, Args)]
 struct View {

@@ -13,7 +13,7 @@ use tracing::info;
 use super::notify_systemd;
 use crate::{
     app::{LoadedConfig, Reloader},
-    config::{MAX_SIZE, Overrides},
+    config::Overrides,
     reload::WatchedFiles,
     telemetry::Level,
 };
@@ -24,10 +24,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Watches the configuration file, if there is one. Call this before reading the configuration, so that a change in
 /// between is noticed.
 pub(super) fn watch(settings: &Overrides) -> WatchedFiles {
-    WatchedFiles::new(settings.config.iter().cloned().collect(), MAX_SIZE)
+    WatchedFiles::new(settings.config.iter().cloned().collect())
 }
 
-/// Reads the configuration again after each SIGHUP and each change of the file.
+/// Reads the configuration again after each SIGHUP and each change of the file. SIGHUP says that the file is complete.
 pub(super) async fn run(
     mut reloader: Reloader,
     settings: Overrides,
@@ -42,8 +42,15 @@ pub(super) async fn run(
             _ = hangup.recv() => true,
             _ = check.tick() => false,
         };
+        reloader.retry_refused().await;
         // On a blocking thread: the disk may be slow. Also after SIGHUP, or the next check would report the same change.
-        let checked = spawn_blocking(move || (files.have_changed(), files)).await;
+        let checked = spawn_blocking(move || {
+            if is_requested {
+                files.accept();
+            }
+            (files.have_changed(), files)
+        });
+        let checked = checked.await;
         let Ok((has_changed, watched)) = checked else { return };
         files = watched;
         if is_requested {

@@ -1,9 +1,6 @@
 //! Where a watch writes: messages to one output, as lines for people or as JSON, and notices to the other.
 
-use std::{
-    io::{self, Write},
-    time::SystemTime,
-};
+use std::io::{self, Write};
 
 use crate::{
     api::{json, pb::WatchPeerStatusResponse},
@@ -11,6 +8,7 @@ use crate::{
         self, GlobalArgs,
         exit::Failure,
         notices::Notices,
+        service_clock,
         style::{self, Style},
         watch::{follow::Sink, notice::Notice, renderer::Renderer},
     },
@@ -52,7 +50,7 @@ impl Sink for Printer {
         let lines = match &mut self.renderer {
             Some(renderer) => {
                 renderer.style.columns = style::terminal_columns(); // it may have changed
-                renderer.render(message, SystemTime::now())
+                renderer.render(message, service_clock::now())
             }
             None => vec![json::line(message)?],
         };
@@ -64,7 +62,7 @@ impl Sink for Printer {
     }
 
     fn tick(&mut self, is_end: bool) -> Result<(), Failure> {
-        let folded = self.renderer.as_mut().map(|renderer| renderer.tick(SystemTime::now(), is_end));
+        let folded = self.renderer.as_mut().map(|renderer| renderer.tick(service_clock::now(), is_end));
         self.write(&folded.unwrap_or_default())
     }
 }

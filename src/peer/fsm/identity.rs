@@ -10,6 +10,14 @@ use crate::{
 /// The peers in an identity answer, and the rest of it.
 pub(super) type Identified = (Vec<PeerAddress>, IdentityAnswer);
 
+/// How many bytes it takes, about.
+pub(super) fn memory((peers, answer): &Identified) -> usize {
+    // The length and two counters are beside the name.
+    let names = peers.iter().map(|peer| peer.host().len() + 2 * size_of::<usize>());
+    let problems = answer.unusable.iter().map(|problem| problem.capacity() + size_of::<String>());
+    peers.capacity() * size_of::<PeerAddress>() + names.chain(problems).sum::<usize>()
+}
+
 pub(super) fn parse_identity(result: &opflex::Raw) -> Result<Identified, String> {
     let mut answer = IdentityAnswer::parse(result).map_err(|error| error.to_string())?;
     let mut peers = Vec::with_capacity(answer.peers.len());

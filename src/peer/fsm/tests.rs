@@ -8,7 +8,6 @@ mod table;
 mod timers;
 
 use super::*;
-use crate::opflex::FrameTooLong;
 
 const ADDRESS: &str = "leaf-1:8009";
 /// An answer of the peer under test that lists itself.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 
 use crate::{
-    opflex::{FrameTooLong, IdentityAnswer, Roles},
+    opflex::{IdentityAnswer, Roles},
     peer::{PeerAddress, PeerStatus, Reason},
 };
 
@@ -92,8 +92,11 @@ pub enum Input {
     },
     /// A complete frame arrived, without its NUL; may be empty.
     Received(Bytes),
-    /// The peer exceeded the frame limit.
-    Overran(FrameTooLong),
+    /// The peer exceeded a limit on frames.
+    Overran {
+        /// Human-readable.
+        detail: String,
+    },
     /// The byte stream ended or failed.
     Lost {
         /// Human-readable.

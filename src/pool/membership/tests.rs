@@ -1,13 +1,21 @@
 //! Who belongs to a pool: what each list, failure, answer and request leads to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod learning;
 mod properties;
+
+use std::sync::LazyLock;
 
 use super::*;
 use crate::{opflex::Role, pool::effect::Effect};
 
 fn at(host: &str) -> PeerAddress {
     PeerAddress::new(host, 8009).unwrap()
+}
+
+fn now() -> Instant {
+    static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *NOW
 }
 
 fn list(hosts: &str) -> Vec<PeerAddress> {
@@ -40,10 +48,15 @@ fn orders(effects: &Effects) -> Vec<Order> {
         orders.push(match update {
             Update::Added(origin, by) => {
                 assert_eq!(by.is_some(), *origin == PeerOrigin::Learned);
-                take(&|action| matches!(action, Effect::Start(started, _) if *started == address));
+                take(&|action| matches!(action, Effect::Start(started, ..) if *started == address));
                 Order::Start(address, *origin)
             }
-            Update::Origin(PeerOrigin::Configured) => Order::Adopt(address),
+            Update::Origin(PeerOrigin::Configured) => {
+                take(
+                    &|action| matches!(action, Effect::SetReach(adopted, Reach::Any) if *adopted == address),
+                );
+                Order::Adopt(address)
+            }
             Update::Status(report) if report.status == PeerStatus::Ready => Order::Ready(address),
             Update::Status(closing) => {
                 assert_eq!(closing.status, PeerStatus::Closing);
@@ -65,9 +78,11 @@ fn orders(effects: &Effects) -> Vec<Order> {
         });
     }
     orders.extend(actions.into_iter().map(|action| match action {
-        Effect::Start(address, _) => Order::Unpark(address.clone()),
+        Effect::Start(address, ..) => Order::Unpark(address.clone()),
         Effect::Redial(address) => Order::Redial(address.clone()),
-        Effect::WarnFull(count) => Order::LeaveOut(*count),
+        Effect::LeftOut(_, LeftOut { full, later, local }) => {
+            Order::LeaveOut(full + later + local.as_ref().map_or(0, |(count, _)| *count))
+        }
         other => panic!("{other:?}"),
     }));
     orders
@@ -107,16 +122,21 @@ fn remove(pool: &mut Membership, host: &str) -> Result<Effects, PoolError> {
 /// A reset while these peers are READY.
 fn reset(pool: &mut Membership, everyone: bool, ready: &str) -> Vec<String> {
     let ready = list(ready).into_iter().collect();
-    in_short(&effects(|effects| pool.reset(everyone, &ready, effects)))
+    in_short(&effects(|effects| pool.reset(everyone, &ready, now(), effects)))
 }
 
 fn unpark(pool: &mut Membership) -> Vec<String> {
     in_short(&effects(|effects| pool.ask_parked(effects)))
 }
 
+/// A pool with these many places.
+fn empty(mode: ElementMode, limit: usize) -> Membership {
+    Membership::new(mode, limit, LearnRules::default())
+}
+
 /// A pool with room, and these configured peers.
 fn pool(configured: &str) -> Membership {
-    let mut pool = Membership::new(ElementMode::Stitched, 100);
+    let mut pool = empty(ElementMode::Stitched, 100);
     for address in list(configured) {
         add(&mut pool, address.host()).unwrap();
     }
@@ -124,12 +144,14 @@ fn pool(configured: &str) -> Membership {
 }
 
 fn identified(pool: &mut Membership, by: &str, hosts: &str) -> Vec<String> {
-    in_short(&effects(|effects| pool.identified(&at(by), Roles::default(), list(hosts), None, effects)))
+    in_short(&effects(|effects| {
+        pool.identified(&at(by), Roles::default(), list(hosts), None, now(), effects)
+    }))
 }
 
 #[test]
 fn a_configured_peer_is_started_once() {
-    let mut pool = Membership::new(ElementMode::Stitched, 1);
+    let mut pool = empty(ElementMode::Stitched, 1);
     assert_eq!(in_short(&add(&mut pool, "a").unwrap()), ["start a CONFIGURED"]);
     assert_eq!(add(&mut pool, "a").unwrap_err(), PoolError::PeerExists);
     assert_eq!(add(&mut pool, "b").unwrap_err(), PoolError::PeerQuota(1));
@@ -142,7 +164,10 @@ fn only_configured_peers_can_be_removed() {
     identified(&mut pool, "a", "a b");
     assert_eq!(remove(&mut pool, "b").unwrap_err(), PoolError::PeerNotConfigured);
     assert_eq!(remove(&mut pool, "c").unwrap_err(), PoolError::PeerNotFound(at("c")));
-    assert_eq!(in_short(&remove(&mut pool, "a").unwrap()), ["stop a REMOVED_BY_CLIENT"]);
+    assert_eq!(
+        in_short(&remove(&mut pool, "a").unwrap()),
+        ["stop a REMOVED_BY_CLIENT", "stop b NOT_IN_PEER_LIST"]
+    );
     assert_eq!(remove(&mut pool, "a").unwrap_err(), PoolError::PeerNotFound(at("a")));
 }
 
@@ -241,7 +266,7 @@ fn with_nobody_ready_all_parked_peers_are_asked_again_and_only_those() {
 
 #[test]
 fn a_full_pool_learns_nobody() {
-    let mut pool = Membership::new(ElementMode::Stitched, 3);
+    let mut pool = empty(ElementMode::Stitched, 3);
     add(&mut pool, "a").unwrap();
     let orders = identified(&mut pool, "a", "a b c d e");
     assert_eq!(orders, ["start b LEARNED", "start c LEARNED", "leave out 2"]);
@@ -250,7 +275,7 @@ fn a_full_pool_learns_nobody() {
 
 #[test]
 fn those_that_go_make_room_for_those_that_come() {
-    let mut pool = Membership::new(ElementMode::Stitched, 2);
+    let mut pool = empty(ElementMode::Stitched, 2);
     add(&mut pool, "a").unwrap();
     identified(&mut pool, "a", "a b");
     assert_eq!(identified(&mut pool, "a", "a c"), ["start c LEARNED", "stop b NOT_IN_PEER_LIST"]);
@@ -270,11 +295,11 @@ fn a_pool_that_stops_names_every_peer_once_and_is_empty() {
 
 #[test]
 fn in_transport_mode_only_an_address_that_is_nothing_by_itself_makes_learned_peers_leave() {
-    let mut pool = Membership::new(ElementMode::Transport, 100);
+    let mut pool = empty(ElementMode::Transport, 100);
     add(&mut pool, "anycast").unwrap();
     let leaf = Roles::from_iter([Role::PolicyRepository]);
     let mut identified = |by, roles, hosts| {
-        in_short(&effects(|effects| pool.identified(&at(by), roles, list(hosts), None, effects)))
+        in_short(&effects(|effects| pool.identified(&at(by), roles, list(hosts), None, now(), effects)))
     };
     assert_eq!(identified("anycast", leaf, "a b"), ["start a LEARNED", "start b LEARNED", "park anycast"]);
     assert_eq!(identified("a", leaf, "a c"), ["start c LEARNED"], "b stays");
@@ -288,7 +313,7 @@ fn an_answer_adds_peers_then_makes_its_sender_ready_and_then_removes_others() {
     identified(&mut pool, "a", "a b");
     let report = Report::new(PeerStatus::Ready, Reason::HandshakeComplete);
     let effects = effects(|effects| {
-        pool.identified(&at("a"), Roles::default(), list("a c"), Some(report), effects);
+        pool.identified(&at("a"), Roles::default(), list("a c"), Some(report), now(), effects);
     });
     assert_eq!(in_short(&effects), ["start c LEARNED", "ready a", "stop b NOT_IN_PEER_LIST"]);
 }
@@ -344,7 +369,7 @@ fn a_reset_of_all_redials_every_configured_peer() {
 #[test]
 fn in_transport_mode_a_reset_redials_every_peer_because_any_may_have_named_the_proxies() {
     for (mode, orders) in [(ElementMode::Transport, &["redial a"][..]), (ElementMode::Stitched, &[])] {
-        let mut pool = Membership::new(mode, 100);
+        let mut pool = empty(mode, 100);
         add(&mut pool, "a").unwrap();
         identified(&mut pool, "a", "a");
         assert_eq!(reset(&mut pool, false, "a"), orders);
@@ -357,7 +382,7 @@ fn the_newest_list_that_names_a_peer_is_where_it_was_learned() {
     identified(&mut pool, "a", "a b c");
     let listed = |pool: &mut Membership, by: &str| {
         let effects = effects(|effects| {
-            pool.identified(&at(by), Roles::default(), list("a b c"), None, effects);
+            pool.identified(&at(by), Roles::default(), list("a b c"), None, now(), effects);
         });
         effects.updates.into_iter().map(|(peer, update)| format!("{peer} {update:?}")).count()
     };

@@ -15,6 +15,7 @@ use crate::{
     peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
     pool::{
         PoolError, REDISCOVERY_INTERVAL, Reset,
+        admission::LearnRules,
         command::Request,
         core::{PoolCore, PoolEvent, Settings},
         effect::Effect,
@@ -79,6 +80,7 @@ impl World {
             peer_limit,
             location: Some("configured".into()),
             rediscovery_interval: REDISCOVERY_INTERVAL,
+            rules: LearnRules::default(),
         };
         Self {
             core: PoolCore::new(settings, now, 7),
@@ -111,11 +113,11 @@ impl World {
                 Effect::Publish(updates) => {
                     self.hub.apply("p", SystemTime::UNIX_EPOCH, updates);
                 }
-                Effect::Start(address, _) => drop(self.running.insert(address, true)),
+                Effect::Start(address, ..) => drop(self.running.insert(address, true)),
                 Effect::Redial(address) => assert!(self.running.contains_key(&address)),
                 Effect::Stop(address) => drop(self.running.remove(&address)),
                 Effect::SetIdentity(location, _) => self.location = location,
-                Effect::WarnFull(count) => assert!(count > 0),
+                Effect::SetReach(..) | Effect::LeftOut(..) | Effect::Warn(..) => {}
                 Effect::Reply(result) => assert!(answer.replace(result).is_none()),
             }
         }

@@ -44,7 +44,7 @@ fn connector() -> Connector {
 }
 
 async fn failure(address: &PeerAddress) -> (Reason, String) {
-    match connector().dial(address, DialPriority::Normal).await {
+    match connector().dial(address, DialPriority::Normal, Reach::Any).await {
         Ok(_) => panic!("{address} answered"),
         Err(DialError { reason, detail }) => (reason, detail),
     }
@@ -53,7 +53,7 @@ async fn failure(address: &PeerAddress) -> (Reason, String) {
 #[tokio::test]
 async fn a_peer_that_listens_is_reached_and_an_ip_address_needs_no_words() {
     let (_listener, address) = listener().await;
-    let (_stream, detail) = connector().dial(&peer(address), DialPriority::Normal).await.unwrap();
+    let (_stream, detail) = connector().dial(&peer(address), DialPriority::Normal, Reach::Any).await.unwrap();
     assert_eq!(detail, "");
 }
 
@@ -61,7 +61,7 @@ async fn a_peer_that_listens_is_reached_and_an_ip_address_needs_no_words() {
 async fn of_a_peer_with_a_name_it_is_told_which_address_answered() {
     let (_listener, address) = listener().await;
     let named = PeerAddress::new("localhost", address.port()).unwrap();
-    let (_stream, detail) = connector().dial(&named, DialPriority::Normal).await.unwrap();
+    let (_stream, detail) = connector().dial(&named, DialPriority::Normal, Reach::Any).await.unwrap();
     assert_eq!(detail, format!("at {address}"));
 }
 
@@ -71,7 +71,7 @@ async fn an_ipv6_address_is_dialled_without_brackets() {
         return; // a machine without IPv6
     };
     let address = format!("[::1]:{}", listener.local_addr().unwrap().port()).parse().unwrap();
-    assert!(connector().dial(&address, DialPriority::Normal).await.is_ok());
+    assert!(connector().dial(&address, DialPriority::Normal, Reach::Any).await.is_ok());
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn attempts_beyond_the_bound_wait_for_a_slot_and_lose_no_time_by_it() {
         drop(taken);
     };
     let address = peer(address);
-    let (dialled, ()) = tokio::join!(connector.dial(&address, DialPriority::Normal), later);
+    let (dialled, ()) = tokio::join!(connector.dial(&address, DialPriority::Normal, Reach::Any), later);
     assert!(matches!(dialled, Err(DialError { reason: Reason::ConnectTimeout, .. })));
     assert_eq!(start.elapsed().as_secs(), 20);
 }
@@ -165,4 +165,33 @@ async fn a_connection_sends_at_once_and_is_probed_by_the_kernel() {
     let socket = SockRef::from(&stream);
     assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
     assert_eq!(socket.tcp_keepalive_time().unwrap(), TCP_KEEPALIVE);
+}
+
+#[tokio::test]
+async fn a_name_in_a_list_that_resolves_to_this_machine_is_not_dialled() {
+    let (listener, address) = listener().await;
+    let own = DialLimits::for_files(0).with_own_addresses(&[address]);
+    let dial = async |host: &str, reach, limits: &DialLimits| {
+        let peer = PeerAddress::new(host, address.port()).unwrap();
+        let dialled = Connector::new(TIMEOUT, limits.clone()).dial(&peer, DialPriority::Normal, reach).await;
+        dialled.map(drop).map_err(|error| (error.reason, error.detail))
+    };
+    let others = DialLimits::for_files(0);
+    for (host, reach, limits, is_dialled) in [
+        ("localhost", Reach::Remote, &others, false),
+        ("127.0.0.1", Reach::Remote, &others, false),
+        ("127.0.0.1", Reach::Loopback, &others, true),
+        ("127.0.0.1", Reach::Local, &own, false),
+        ("127.0.0.1", Reach::Any, &own, true),
+    ] {
+        let dialled = dial(host, reach, limits).await;
+        assert_eq!(dialled.is_ok(), is_dialled, "{host} {reach:?}: {dialled:?}");
+        let refused = dialled.err();
+        assert!(
+            refused.is_none_or(
+                |(reason, detail)| reason == Reason::ConnectFailed && detail.contains("learn_local")
+            )
+        );
+    }
+    drop(listener);
 }

@@ -183,5 +183,5 @@ impl Scene {
 fn overrun() -> Option<Input> {
     let mut decoder = FrameDecoder::new(0);
     decoder.push(b"x");
-    decoder.next_frame().err().map(Input::Overran)
+    decoder.next_frame().err().map(|error| Input::Overran { detail: error.to_string() })
 }

@@ -62,7 +62,7 @@ fn prepared(mut command: Command, args: &[&str]) -> Command {
 /// A running binary, killed when dropped.
 pub(crate) struct Process {
     child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
+    stdout: Option<Lines<BufReader<ChildStdout>>>,
     logs: Option<Lines<BufReader<ChildStderr>>>,
 }
 
@@ -90,15 +90,22 @@ impl Process {
         this
     }
 
+    /// With its output to these, which the test reads or does not.
+    pub(crate) fn start_writing_to(args: &[&str], stdout: Stdio, stderr: Stdio) -> Self {
+        let child = command(args).stdout(stdout).stderr(stderr).spawn().expect("the binary runs");
+        Self { child, stdout: None, logs: None }
+    }
+
     fn start_to(mut command: Command, stderr: Stdio) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("the binary runs");
-        let stdout = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let stdout = child.stdout.take().map(|stdout| BufReader::new(stdout).lines());
         Self { child, stdout, logs: None }
     }
 
     /// The next line of its output; `None` at the end.
     pub(crate) async fn line(&mut self) -> Option<String> {
-        within("a line of output", self.stdout.next_line()).await.expect("text")
+        let stdout = self.stdout.as_mut().expect("output that is read");
+        within("a line of output", stdout.next_line()).await.expect("text")
     }
 
     /// The address in the line `listening on …`.

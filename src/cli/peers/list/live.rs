@@ -8,7 +8,7 @@ use std::{
     io::{self, IsTerminal as _, Write},
     iter,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ use crate::{
         self, GlobalArgs,
         exit::Failure,
         notices::Notices,
+        service_clock,
         style::{self, Style},
         table::{Cell, Columns},
         text,
@@ -109,7 +110,7 @@ impl Lines {
         let Some(style) = self.style else {
             return Ok(peers.iter().map(json::line).collect::<Result<_, _>>()?);
         };
-        let (with_pool, now) = (self.known.has_several_pools(), SystemTime::now());
+        let (with_pool, now) = (self.known.has_several_pools(), service_clock::now());
         let of_peers = peers.iter().map(|peer| {
             let time = Cell::new(style::DIM, &text::stamp(Some(&time)));
             iter::once(time).chain(self.view.row(peer, with_pool, now)).collect()
@@ -136,7 +137,7 @@ impl Sink for Lines {
             Some(Event::Change(change)) => change.peer.as_ref().and_then(|change| change.time),
             _ => None,
         };
-        for line in self.lines(&shown, time.unwrap_or_else(|| SystemTime::now().into()))? {
+        for line in self.lines(&shown, time.unwrap_or_else(|| service_clock::now().into()))? {
             writeln!(self.output, "{line}")?;
         }
         Ok(self.output.flush()?)

@@ -169,7 +169,7 @@ fn input(step: &Step, scene: &mut Scene) -> Option<Input> {
             received(bytes)
         }
         Step::Bytes(bytes) => received(bytes),
-        Step::Overran => Input::Overran(FrameTooLong { limit: 1 }),
+        Step::Overran => Input::Overran { detail: "too long".into() },
         Step::Lost => lost(),
         Step::Wait(millis) => {
             scene.now += Duration::from_millis(*millis);

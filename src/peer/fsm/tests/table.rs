@@ -181,7 +181,7 @@ fn input(fact: Fact) -> Input {
             received(r#"{"id":["send_identity",1],"error":{"code":"EDOMAIN","message":"no such domain"}}"#)
         }
         Fact::Garbage => received("hello"),
-        Fact::Overran => Input::Overran(FrameTooLong { limit: 9 }),
+        Fact::Overran => Input::Overran { detail: "frame is longer than 9 bytes".into() },
         Fact::Lost => lost(),
         Fact::NotYet | Fact::Due => Input::DeadlinePassed,
         Fact::Reset => Input::Reset,

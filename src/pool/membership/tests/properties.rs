@@ -104,7 +104,7 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
         },
         Step::ResetLearned | Step::ResetAll => {
             let all = matches!(step, Step::ResetAll);
-            world.carry_out(&effects(|effects| pool.reset(all, &HashSet::new(), effects)));
+            world.carry_out(&effects(|effects| pool.reset(all, &HashSet::new(), now(), effects)));
             assert!(world.learned.is_empty() && world.parked.is_empty());
         }
         Step::ResetNamed(hosts) => {
@@ -129,7 +129,9 @@ fn take(step: &Step, pool: &mut Membership, world: &mut World, limit: usize) {
             let list: Vec<_> = hosts.iter().map(|host| at(HOSTS[*host])).collect();
             let (before, learned_before) = (world.len(), !world.learned.is_empty());
             let roles = role.then_some(Role::PolicyRepository).into_iter().collect();
-            world.carry_out(&effects(|effects| pool.identified(&by, roles, list.clone(), None, effects)));
+            world.carry_out(&effects(|effects| {
+                pool.identified(&by, roles, list.clone(), None, now(), effects)
+            }));
             let followed = pool.mode == ElementMode::Stitched || !role || !list.contains(&by);
             assert!(!followed || world.learned.iter().all(|address| list.contains(address)));
             assert!(world.len() <= limit.max(before));
@@ -160,7 +162,7 @@ proptest! {
         limit in 1_usize..10,
         steps in vec(step(), 0..40),
     ) {
-        let (mut pool, mut world) = (Membership::new(mode, limit), World::default());
+        let (mut pool, mut world) = (empty(mode, limit), World::default());
         for step in &steps {
             take(step, &mut pool, &mut world, limit);
         }

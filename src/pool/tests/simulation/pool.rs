@@ -17,7 +17,9 @@ use crate::{
     opflex::{ElementMode, Identity},
     peer::{Input, PeerAddress, PeerOrigin},
     pool::{
-        Reset, command,
+        Reset,
+        admission::LearnRules,
+        command,
         core::{PoolCore, PoolEvent, Settings},
         effect::Effect,
         session::SessionEventKind,
@@ -45,6 +47,7 @@ impl Pool {
             peer_limit: plan.limit,
             location: None,
             rediscovery_interval: plan.rediscovery_interval,
+            rules: LearnRules::default(),
         };
         Self {
             hub: Hub::new(1, 1 << 12),
@@ -147,13 +150,17 @@ impl World {
                     self.pool.hub.apply(POOL, SystemTime::UNIX_EPOCH + at, updates);
                     self.oracle.read_step(&self.pool.hub);
                 }
-                Effect::Start(address, pause) => {
+                Effect::Start(address, pause, _) => {
                     let session = self.register(address, pause);
                     self.after(pause, Event::SessionStarts(session));
                 }
                 Effect::Redial(address) => self.redial(&address),
                 Effect::Stop(address) => self.stop(&address),
-                Effect::SetIdentity(..) | Effect::WarnFull(_) | Effect::Reply(_) => {}
+                Effect::SetIdentity(..)
+                | Effect::SetReach(..)
+                | Effect::LeftOut(..)
+                | Effect::Warn(..)
+                | Effect::Reply(_) => {}
             }
         }
         let deadline = self.pool.core.next_deadline().map(|deadline| self.since_start(deadline));

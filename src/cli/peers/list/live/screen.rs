@@ -13,6 +13,7 @@ use crate::{
     api::pb::{Peer, WatchPeerStatusResponse},
     cli::{
         exit::Failure,
+        service_clock,
         style::{self, Style},
         table::Cell,
         watch::{follow::Sink, notice::Notice},
@@ -43,7 +44,7 @@ impl Screen {
 
     fn draw(&mut self) -> Result<(), Failure> {
         self.style.columns = style::terminal_columns();
-        let text = self.text(style::terminal_rows().unwrap_or(usize::MAX), SystemTime::now());
+        let text = self.text(style::terminal_rows().unwrap_or(usize::MAX), service_clock::now());
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         self.last = Some(Instant::now());

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::time::SystemTime;
+
 use super::{super::Sort, *};
 use crate::{
     api::pb::{Change, ChangeKind, PeerChange, PeerStatus, Reason, watch_peer_status_response::Event},
