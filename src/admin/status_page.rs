@@ -157,3 +157,29 @@ fn severity(peer: &PeerState) -> (u8, Option<SystemTime>, std::cmp::Reverse<u64>
 fn class(shown: impl fmt::Display) -> String {
     shown.to_string().to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_peers_say_is_text_and_never_markup() {
+        let markup = "<img src=x onerror=alert(1)>\"'&";
+        let row = PeerRow {
+            pool: "default".into(),
+            address: "leaf-1:8009".to_owned(),
+            learned_from: Some(markup.to_owned()),
+            status: PeerStatus::Connecting,
+            since: String::new(),
+            flaps: 0,
+            failures: 1,
+            last_failure: markup.to_owned(),
+        };
+        let page = Page { version: "", time: String::new(), pools: Vec::new(), peers: vec![row], hidden: 0 };
+        let page = page.render().unwrap();
+        assert!(!page.contains("<img") && page.contains("&#60;img src=x"), "{page}");
+        assert_eq!(page.matches("onerror").count(), 2);
+    }
+}

@@ -190,6 +190,8 @@ fn every_reason_that_there_is_is_told_of_in_docs_api_md_and_no_other() {
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
+    // docs/status-page.md has those of JSON over HTTP alone.
+    files.retain(|file| !file.to_string_lossy().contains("json"));
     let mut used = BTreeSet::new();
     for file in files {
         let text = fs::read_to_string(file).unwrap();
