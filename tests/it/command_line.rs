@@ -8,7 +8,7 @@ use opflex_peerstatus::{
     sim::SimPeer,
 };
 
-use crate::support::{Folder, Process, Proxy, Server, page, peerstatus, peerstatus_with, sim};
+use crate::support::{Folder, Process, Proxy, Server, asked, peerstatus, peerstatus_with, sim};
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
@@ -387,7 +387,9 @@ async fn the_demo_shows_one_fault_of_each_kind_and_ends_with_0() {
     let mut told = String::new();
     while let Some(line) = demo.line().await {
         if let Some(admin) = line.strip_prefix("# status page: http://") {
-            assert!(page(admin.trim_end_matches('/').parse().unwrap(), "/").await.body.contains("<html"));
+            let request = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n";
+            let page = asked(admin.trim_end_matches('/').parse().unwrap(), request).await;
+            assert!(page.body.contains("<title>OpFlex peers</title>"), "{}", page.body);
         }
         if line.contains("→ HEALTHY") {
             demo.signal("INT").await;

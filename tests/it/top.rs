@@ -30,7 +30,7 @@ async fn top_follows_the_service_across_a_restart_and_leaves_the_terminal_as_it_
     let modes = terminal.modes().await;
     assert_eq!(modes, "alternate 0, cursor 1");
     let pid = folder.write("pid", "");
-    terminal.run(&format!("sh -c 'echo $$ >{pid}; exec peerstatus top --server {address}'; code=$?")).await;
+    terminal.run(&format!("sh -c 'echo $$ >{pid}; exec $BIN top --server {address}'; code=$?")).await;
     let screen = terminal.until("two peers", |screen| screen.contains("2 of 2 READY")).await;
     assert!(screen.starts_with(&format!("● live, {address}\n")), "{screen}");
     assert!(screen.contains("● HEALTHY"), "{screen}");
@@ -72,7 +72,7 @@ async fn top_follows_the_service_across_a_restart_and_leaves_the_terminal_as_it_
     assert_eq!(terminal.modes().await, modes);
 
     for (key, code) in [("q", "0"), ("C-c", "130")] {
-        terminal.run(&format!("clear; peerstatus top --server {address}; code=$?")).await;
+        terminal.run(&format!("clear; $BIN top --server {address}; code=$?")).await;
         terminal.until("the display", |screen| screen.contains("● live")).await;
         terminal.keys(&[key]).await;
         terminal.until("the shell", |screen| !screen.contains("● live")).await;

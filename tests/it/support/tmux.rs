@@ -21,7 +21,12 @@ impl Tmux {
     pub(crate) async fn start() -> Option<Self> {
         let this = Self { server: format!("peerstatus-{:016x}", fastrand::u64(..)) };
         let mut command = this.command(&["new-session", "-d", "-x", COLUMNS, "-y", ROWS, "env PS1='$ ' sh"]);
-        command.env("LANG", "C.UTF-8").env_remove("NO_COLOR").env_remove("LC_ALL").env_remove("TMUX");
+        command
+            .env("BIN", BINARY)
+            .env("LANG", "C.UTF-8")
+            .env_remove("NO_COLOR")
+            .env_remove("LC_ALL")
+            .env_remove("TMUX");
         command.env_remove("PEERSTATUS_SERVER");
         match command.status().await {
             Ok(status) if status.success() => Some(this),
@@ -43,9 +48,9 @@ impl Tmux {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// Types a line into the shell; `peerstatus` is the binary.
+    /// Types a line into the shell; `$BIN` is the binary.
     pub(crate) async fn run(&self, line: &str) {
-        self.keys(&[&line.replace("peerstatus", BINARY), "Enter"]).await;
+        self.keys(&[line, "Enter"]).await;
     }
 
     /// Presses keys, by their names in tmux.
