@@ -271,7 +271,8 @@ impl Command {
     const fn handled_signals(&self) -> Handled {
         match self {
             Self::Serve(_) => Handled::Twice,
-            Self::Simulate(_) => Handled::Any,
+            Self::Simulate(_) | Self::Top(_) => Handled::Any,
+            Self::Demo(args) if args.is_on_terminal() => Handled::Any,
             Self::Demo(_) | Self::Watch(_) => Handled::Interrupt,
             Self::Peers(args) if args.is_live() => Handled::Interrupt,
             _ => Handled::Nothing,

@@ -63,6 +63,13 @@ pub(crate) struct DemoArgs {
     seed: Option<u64>,
 }
 
+impl DemoArgs {
+    /// Whether it takes the whole terminal.
+    pub(super) const fn is_on_terminal(&self) -> bool {
+        self.top
+    }
+}
+
 /// The demo has no authentication, so it must not be reachable from the network.
 fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
     match parse_listen(text)? {

@@ -1,6 +1,6 @@
 //! The terminal, and the thread that draws on it and reads its keys.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use parking_lot::Mutex;
@@ -20,7 +20,10 @@ use super::{
     service::Service,
     view,
 };
-use crate::{api::pb::Peer, cli::exit::Failure};
+use crate::{
+    api::pb::Peer,
+    cli::{exit::Failure, service_clock},
+};
 
 /// How long to wait for a key before looking for changes: nobody sees less.
 const WAIT: Duration = Duration::from_millis(100);
@@ -91,7 +94,7 @@ impl Screen {
     fn draw(&mut self, model: &Mutex<Model>, look: Look) -> Result<(), Failure> {
         self.0.draw(|frame| {
             let mut model = model.lock();
-            let shown = view::draw(&model, look, SystemTime::now(), frame);
+            let shown = view::draw(&model, look, service_clock::now(), frame);
             model.fit(shown);
         })?;
         Ok(())

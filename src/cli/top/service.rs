@@ -1,6 +1,6 @@
 //! The watch that feeds the display, and the calls that keys ask for.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -12,6 +12,7 @@ use crate::{
         client::Client,
         exit::Failure,
         peers::{history::PeerHistory, reset_peers},
+        service_clock,
         target::Target,
         text,
         watch::{follow::Sink, notice::Notice},
@@ -36,7 +37,7 @@ impl Sink for Feed {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        self.model.lock().notice(notice, SystemTime::now());
+        self.model.lock().notice(notice, service_clock::now());
     }
 
     fn tick(&mut self, _: bool) -> Result<(), Failure> {
