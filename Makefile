@@ -2,7 +2,8 @@
 #
 # The tests need cargo, go, python3 and npm. The scripts in tools/ install everything else into .tools/, in the versions of
 # tools/versions.sh and of the tests' lock files. Three exceptions: the packages of Node.js go into node_modules/ of the example, and
-# apt-get installs grpc++ (as root or with sudo) and iproute2 (as root; without it the tests in network namespaces are skipped).
+# apt-get installs grpc++ (as root or with sudo), iproute2 and tmux (as root; without them the tests in network namespaces and of `top` in
+# a terminal are skipped).
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -47,7 +48,7 @@ export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
     load-test proxy-test web-test browser-test helm-test helm-snapshots pictures alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
-    fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 grpc++ FORCE $(FUZZERS:%=fuzz-%) \
+    fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 tmux grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
 help: ## List the targets
@@ -63,7 +64,7 @@ STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cp
 test: need-cargo need-go need-npm need-python ## Run every test there is
 	@MAKE='$(MAKE)' tools/test.sh $(STAGES)
 
-rust-test: | need-cargo iproute2 ## Run the Rust tests
+rust-test: | need-cargo iproute2 tmux ## Run the Rust tests
 	@echo '==> Running the Rust tests'
 	@$(CARGO) test --locked
 
@@ -255,7 +256,7 @@ $(STAMPS)/envoy: $(STAMPS)/python
 
 FORCE:
 
-iproute2 grpc++:
+iproute2 tmux grpc++:
 	@$(TOOL_VARS) tools/install.sh $@
 
 need-%:

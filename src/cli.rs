@@ -23,6 +23,7 @@ mod table;
 mod target;
 mod text;
 mod token;
+mod top;
 mod watch;
 
 use std::{
@@ -54,6 +55,7 @@ Examples:
   peerstatus serve --peer leaf-101:8009  the service
   peerstatus watch                       changes of peers, live
   peerstatus watch -o json               the same for machines
+  peerstatus top                         pools and peers on the whole terminal, live
   peerstatus peers list                  all peers and their status
   peerstatus peers get 127.0.0.1:8009    one peer in full
   peerstatus peers history               past changes of peers
@@ -74,13 +76,14 @@ Exit codes:
        it has `--until-synced`
    75  `pool wait`: the timeout passed before the pool had the health or the service could be
        reached
-  130  `watch` was ended by Ctrl-C, `serve` by a second signal, or a command by a signal while its
-       output could not be written";
+  130  `watch` or `top` was ended by Ctrl-C, `serve` by a second signal, or a command by a signal
+       while its output could not be written
+  143  `top` was ended by SIGTERM";
 
 /// Commands that do not call a service.
 const NOT_CLIENTS: [&str; 5] = ["serve", "demo", "simulate", "token", "completions"];
 /// Commands that ignore `--output`.
-const HAVE_ONE_FORM: [&str; 3] = ["serve", "simulate", "completions"];
+const HAVE_ONE_FORM: [&str; 4] = ["serve", "simulate", "top", "completions"];
 
 /// Common options that have no effect on a command. `simulate` has its own `--tls-cert` and `--tls-key`.
 fn ignored_options() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -161,6 +164,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Follow the changes of peers and pools
     Watch(watch::WatchArgs),
+    /// Show pools and peers on the whole terminal, the worst first, and keep them up to date
+    Top(top::TopArgs),
     /// Peers: list, get, add, remove, reset, history
     Peers(peers::PeersArgs),
     /// Pools and their health: list, get, wait
@@ -266,7 +271,8 @@ impl Command {
     const fn handled_signals(&self) -> Handled {
         match self {
             Self::Serve(_) => Handled::Twice,
-            Self::Simulate(_) => Handled::Any,
+            Self::Simulate(_) | Self::Top(_) => Handled::Any,
+            Self::Demo(args) if args.is_on_terminal() => Handled::Any,
             Self::Demo(_) | Self::Watch(_) => Handled::Interrupt,
             Self::Peers(args) if args.is_live() => Handled::Interrupt,
             _ => Handled::Nothing,
@@ -293,6 +299,7 @@ async fn run_command(cli: Cli) -> Exit {
         Command::Demo(args) => demo::run(args, &globals).await,
         Command::Simulate(args) => simulate::run(args).await,
         Command::Watch(args) => watch::run(args, &globals).await,
+        Command::Top(args) => top::run(args, &globals).await,
         Command::Peers(args) => peers::run(args, &globals).await,
         Command::Pool(args) => pool::run(args, &globals).await,
         Command::Listeners(args) => listeners::run(args, &globals).await,

@@ -22,6 +22,8 @@ pub enum Exit {
     TimedOut = 75,
     /// Ctrl-C (128 + SIGINT).
     Interrupted = 130,
+    /// SIGTERM (128 + SIGTERM), where a command has to restore the terminal first.
+    Terminated = 143,
 }
 
 impl From<Exit> for ExitCode {
@@ -56,6 +58,9 @@ pub(crate) enum Failure {
     /// Ctrl-C. No message is printed.
     #[error("interrupted")]
     Interrupted,
+    /// SIGTERM. No message is printed.
+    #[error("terminated")]
+    Terminated,
     /// The reader closed the output, as in `peerstatus watch | head -1`. Not a failure, and no message is printed.
     #[error("the output was closed")]
     OutputClosed,
@@ -73,6 +78,7 @@ impl Failure {
             Self::Refused { .. } | Self::AlreadyReported | Self::Other(_) => Exit::Failed,
             Self::TimedOut(_) => Exit::TimedOut,
             Self::Interrupted => Exit::Interrupted,
+            Self::Terminated => Exit::Terminated,
             Self::OutputClosed => Exit::Success,
         }
     }
@@ -99,7 +105,7 @@ impl Failure {
 
     /// Whether a message is printed.
     pub(crate) const fn should_print(&self) -> bool {
-        !matches!(self, Self::AlreadyReported | Self::Interrupted | Self::OutputClosed)
+        !matches!(self, Self::AlreadyReported | Self::Interrupted | Self::Terminated | Self::OutputClosed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! `peerstatus peers …`: the peers of a pool.
 
-mod history;
+pub(super) mod history;
 pub(super) mod list;
 
 use std::{
@@ -12,7 +12,10 @@ use clap::{ArgGroup, Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 
 use crate::{
-    api::pb::{AddPeerRequest, GetPeerRequest, Peer, RemovePeerRequest, ResetPeersRequest, ResetScope},
+    api::pb::{
+        AddPeerRequest, GetPeerRequest, Peer, RemovePeerRequest, ResetPeersRequest, ResetPeersResponse,
+        ResetScope,
+    },
     cli::{
         GlobalArgs,
         client::{Client, call, promised},
@@ -278,12 +281,27 @@ async fn reset(args: &ResetArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     for peer in &args.peers {
         names.push(full_name(peer, &parent, &client).await?);
     }
-    let request = ResetPeersRequest { parent, scope: scope.into(), names };
-    let response = call(client.pools().reset_peers(request)).await?;
+    let response = reset_peers(&client, parent, scope, names).await?;
     globals.confirm(response, &format!("peers reset: {}", response.reset_count))
 }
 
+/// Resets peers of a pool; `names` are in full, for [`ResetScope::Named`].
+pub(crate) async fn reset_peers(
+    client: &Client,
+    parent: String,
+    scope: ResetScope,
+    names: Vec<String>,
+) -> Result<ResetPeersResponse, Failure> {
+    let request = ResetPeersRequest { parent, scope: scope.into(), names };
+    call(client.pools().reset_peers(request)).await
+}
+
 fn peer_card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
+    card(card_rows(peer, now), style)
+}
+
+/// All that is known about a peer: titles and values.
+pub(crate) fn card_rows(peer: &Peer, now: SystemTime) -> Vec<(&'static str, Cell)> {
     let roles: Vec<String> = peer.roles.iter().map(|role| text::role(*role)).collect();
     let failure = peer.last_failure.clone().unwrap_or_default();
     // Both times are new each time that a parked peer was asked for its peers.
@@ -291,7 +309,7 @@ fn peer_card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
         true => ("last asked", None),
         false => ("since", peer.not_ready_since.as_ref()),
     };
-    let rows = vec![
+    vec![
         ("name", Cell::plain(&peer.name)),
         ("status", Cell::status(peer.status)),
         (since, Cell::plain(text::moment(peer.status_since.as_ref(), now))),
@@ -316,8 +334,7 @@ fn peer_card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
         ("echo round trip", Cell::plain(milliseconds(peer.echo_rtt))),
         ("transitions", Cell::plain(peer.transition_count)),
         ("revision", Cell::plain(peer.revision)),
-    ];
-    card(rows, style)
+    ]
 }
 
 fn or_none(text: &str) -> &str {

@@ -94,16 +94,21 @@ async fn get(name: String, globals: &GlobalArgs) -> Result<(), Failure> {
     globals.show(slice::from_ref(&pool), |style, now| pool_card(&pool, style, now))
 }
 
+/// Since when it is healthy, or is not: `not healthy 3m 12s`.
+pub(crate) fn how_long(pool: &Pool, now: SystemTime) -> Cell {
+    Cell::plain(match &pool.not_healthy_since {
+        None => format!("healthy {}", text::age(pool.health_since.as_ref(), now)),
+        since => format!("not healthy {}", text::age(since.as_ref(), now)),
+    })
+}
+
 fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
     let row = |pool: &Pool| {
         let identity = pool.identity.clone().unwrap_or_default();
         vec![
             Cell::plain(text::pool_name(&pool.name)),
             Cell::health(pool.health),
-            Cell::plain(match &pool.not_healthy_since {
-                None => format!("healthy {}", text::age(pool.health_since.as_ref(), now)),
-                since => format!("not healthy {}", text::age(since.as_ref(), now)),
-            }),
+            how_long(pool, now),
             Cell::plain(pool.ready_count),
             Cell::plain(pool.peer_count),
             Cell::plain(pool.parked_count),

@@ -72,6 +72,14 @@ fn wanted_by_environment() -> bool {
     set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// Whether the terminal shows Unicode, by the locale as POSIX orders its variables.
+pub(crate) fn is_unicode_terminal() -> bool {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// The look of a peer's status.
 pub(crate) fn status(number: i32) -> Ansi {
     match PeerStatus::try_from(number) {

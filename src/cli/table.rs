@@ -144,6 +144,11 @@ impl Cell {
         if blanks > 0 { self.and(Self::plain(" ".repeat(blanks))) } else { self }
     }
 
+    /// The pieces, in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (Ansi, &str)> {
+        self.pieces.iter().map(|(look, text)| (*look, text.as_str()))
+    }
+
     /// The text as it is printed.
     pub(crate) fn show(&self, style: Style) -> String {
         self.pieces.iter().map(|(look, text)| style.paint(*look, text)).collect()
@@ -175,9 +180,14 @@ impl Columns {
     /// The row on one line, without blanks at its end. If the terminal is too narrow for all of its last cell, that one
     /// goes below, and so does what follows a name that does not fit into its column.
     pub(crate) fn lines(&self, row: &[Cell], style: Style) -> Vec<String> {
-        let columns = style.columns.unwrap_or(usize::MAX);
+        self.cells(row, style.columns).iter().map(|line| line.show(style)).collect()
+    }
+
+    /// The same as cells, on a terminal of this width.
+    fn cells(&self, row: &[Cell], terminal: Option<usize>) -> Vec<Cell> {
+        let columns = terminal.unwrap_or(usize::MAX);
         let (mut lines, mut line, mut at) = (Vec::new(), Cell::default(), 0);
-        for (index, (cell, width)) in row.iter().zip(self.fitted(style.columns)).enumerate() {
+        for (index, (cell, width)) in row.iter().zip(self.fitted(terminal)).enumerate() {
             let is_last = index + 1 == row.len();
             if cell.width() == 0 {
                 // nothing to show
@@ -197,7 +207,7 @@ impl Columns {
         }
         lines.push(line);
         let shown = lines.into_iter().filter(|line| line.width() > 0);
-        shown.map(|line| line.cut(columns).show(style)).collect()
+        shown.map(|line| line.cut(columns)).collect()
     }
 
     /// The widths on such a terminal. If it is too narrow for all but the last, the widest of them gives way, down to a
@@ -220,11 +230,17 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<Cell>>, none: &str, style: St
     if rows.is_empty() {
         return vec![none.to_owned()];
     }
+    let (header, rows) = layout(header, &rows, style.columns);
+    iter::once(&header).chain(rows.iter().flatten()).map(|line| line.show(style)).collect()
+}
+
+/// The line of the header and the lines of each row, on a terminal of this width.
+pub(crate) fn layout(header: &[&str], rows: &[Vec<Cell>], terminal: Option<usize>) -> (Cell, Vec<Vec<Cell>>) {
     let (titles, mut columns) = (titles(header), Columns::default());
-    iter::once(&titles).chain(&rows).for_each(|row| columns.grow(row));
+    iter::once(&titles).chain(rows).for_each(|row| columns.grow(row));
     // A title that does not fit is left out.
-    let header = columns.lines(&titles, style).into_iter().take(1);
-    header.chain(rows.iter().flat_map(|row| columns.lines(row, style))).collect()
+    let header = columns.cells(&titles, terminal).into_iter().next().unwrap_or_default();
+    (header, rows.iter().map(|row| columns.cells(row, terminal)).collect())
 }
 
 fn titles(header: &[&str]) -> Vec<Cell> {
@@ -233,9 +249,13 @@ fn titles(header: &[&str]) -> Vec<Cell> {
 
 /// All about one thing: titles and values, in full. Values that do not fit the terminal are wrapped.
 pub(crate) fn card(rows: Vec<(&str, Cell)>, style: Style) -> Vec<String> {
+    card_lines(rows, style.columns).iter().map(|line| line.show(style)).collect()
+}
+
+/// The same as cells, on a terminal of this width.
+pub(crate) fn card_lines(rows: Vec<(&str, Cell)>, terminal: Option<usize>) -> Vec<Cell> {
     let indent = rows.iter().map(|(title, _)| Cell::plain(title).width()).max().unwrap_or(0) + GAP;
-    let room =
-        style.columns.map_or(usize::MAX, |columns| columns.saturating_sub(indent).max(NARROWEST_VALUE));
+    let room = terminal.map_or(usize::MAX, |columns| columns.saturating_sub(indent).max(NARROWEST_VALUE));
     let lines = rows.into_iter().flat_map(|(title, value)| {
         let mut title = Cell::plain(title);
         value.wrapped(room).into_iter().map(move |part| match part.width() {
@@ -243,7 +263,7 @@ pub(crate) fn card(rows: Vec<(&str, Cell)>, style: Style) -> Vec<String> {
             _ => mem::take(&mut title).padded(indent).and(part),
         })
     });
-    lines.map(|line| line.show(style)).collect()
+    lines.collect()
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ fn mistakes_exit_with_64() {
         "peerstatus --server h:1 serve",
         "peerstatus serve -o json",
         "peerstatus demo --server h:1",
+        "peerstatus top -o json",
         "peerstatus simulate --ports 0 -o json",
         "peerstatus -o json completions bash",
         "peerstatus pool wait --for well",
@@ -95,8 +96,15 @@ fn common_options_that_a_command_would_ignore_are_not_shown() {
 fn help_has_examples_for_every_command_and_the_exit_codes() {
     let mut cli = grammar();
     let help = cli.render_long_help().to_string();
-    let exits =
-        [Exit::Success, Exit::Failed, Exit::Usage, Exit::Unreachable, Exit::TimedOut, Exit::Interrupted];
+    let exits = [
+        Exit::Success,
+        Exit::Failed,
+        Exit::Usage,
+        Exit::Unreachable,
+        Exit::TimedOut,
+        Exit::Interrupted,
+        Exit::Terminated,
+    ];
     for exit in exits {
         assert!(help.contains(&format!("\n{:>5}  ", exit as u8)), "{exit:?}\n{help}");
     }

@@ -8,7 +8,7 @@ use opflex_peerstatus::{
     sim::SimPeer,
 };
 
-use crate::support::{Folder, Process, Proxy, Server, peerstatus, peerstatus_with, sim};
+use crate::support::{Folder, Process, Proxy, Server, asked, peerstatus, peerstatus_with, sim};
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
@@ -175,7 +175,7 @@ async fn a_right_configuration_is_checked_without_serving() {
 
 #[tokio::test]
 async fn help_has_examples_and_a_service_that_is_not_there_is_69() {
-    for command in ["serve", "demo", "simulate", "watch", "peers", "pool", "listeners", "health"] {
+    for command in ["serve", "demo", "simulate", "watch", "top", "peers", "pool", "listeners", "health"] {
         let output = peerstatus(&[command, "--help"]).await;
         assert_eq!(output.status.code(), Some(0));
         let help = String::from_utf8(output.stdout).unwrap();
@@ -382,16 +382,32 @@ async fn history_can_be_read_from_a_shell() {
 }
 
 #[tokio::test]
-async fn the_demo_shows_a_pool_that_becomes_healthy_and_ends_with_0() {
-    let mut demo = Process::start(&["demo", "--seed", "1", "--for", "20s"]);
+async fn the_demo_shows_one_fault_of_each_kind_and_ends_with_0() {
+    let mut demo = Process::start(&["demo", "--seed", "1", "--for", "2m"]);
     let mut told = String::new();
     while let Some(line) = demo.line().await {
-        told.push_str(&line);
-        told.push('\n');
+        if let Some(admin) = line.strip_prefix("# status page: http://") {
+            let request = "GET / HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n";
+            let page = asked(admin.trim_end_matches('/').parse().unwrap(), request).await;
+            assert!(page.body.contains("<title>OpFlex peers</title>"), "{}", page.body);
+        }
         if line.contains("→ HEALTHY") {
             demo.signal("INT").await;
         }
+        told = told + &line + "\n";
     }
-    assert!(told.contains("→ HEALTHY") && told.contains("3 of 3 peers ready"), "{told}");
+    let story = [
+        "# status page: http://127.0.0.1:",
+        "pool default: HEALTHY for ",
+        " dies and stays dead for a while: the pool is DEGRADED\n",
+        "HEALTHY → DEGRADED      3 of 4 peers ready\n",
+        " flaps: it closes its connection 4 times\n",
+        " rejects the handshake\n",
+        "handshake rejected: ",
+        "# all recover: the pool is HEALTHY again\n",
+        "DEGRADED → HEALTHY      4 of 4 peers ready\n",
+    ];
+    let places: Vec<_> = story.iter().map(|part| told.find(part)).collect();
+    assert!(places.is_sorted() && places.iter().all(Option::is_some), "{places:?}\n{told}");
     assert_eq!(demo.ended().await.code(), Some(0));
 }

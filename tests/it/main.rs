@@ -41,4 +41,5 @@ mod socket;
 mod status_page;
 mod support;
 mod tls;
+mod top;
 mod waiting;

@@ -3,6 +3,7 @@
 mod entries;
 
 use std::{
+    iter,
     sync::LazyLock,
     time::{Duration, SystemTime},
 };
@@ -17,19 +18,23 @@ use crate::{
     api::pb::{ChangeKind, ListTransitionsRequest, PeerStatus, Reason, Transition},
     cli::{
         self, GlobalArgs,
-        client::{all_pages, call},
+        client::{Client, all_pages, call},
         complete,
         exit::Failure,
         filter::{STATUSES, value_of},
         names::{self, PeerName},
         style::{self, Style},
-        table::{Cell, table},
+        table::{Cell, layout, table},
         text,
     },
 };
 
 /// The largest page that the service sends.
 const MAX_PAGE: u32 = 5_000;
+/// Lines: about a screen.
+const DEFAULT_LIMIT: u32 = 50;
+
+const HEADER: [&str; 5] = ["TIME", "PEER", "STATUS", "LASTED", "REASON"];
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -57,7 +62,7 @@ static REASONS: LazyLock<Vec<String>> = LazyLock::new(|| {
 });
 
 /// The options of `history`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct HistoryArgs {
     /// Only peers whose `host:port` or host matches (* and ? are wildcards), or `pool/host:port` [default: all]
     #[arg(value_parser = names::peers, add = ArgValueCompleter::new(complete::peers))]
@@ -82,7 +87,7 @@ pub(super) struct HistoryArgs {
     reasons: Vec<i32>,
 
     /// How many lines at most
-    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 
     /// Only what happened within this time until now, for example 10m (by this machine's clock)
@@ -90,37 +95,102 @@ pub(super) struct HistoryArgs {
     since: Option<Duration>,
 }
 
+impl HistoryArgs {
+    /// For all changes of this peer.
+    fn of(peer: PeerName<String>) -> Self {
+        let (statuses, reasons) = (Vec::new(), Vec::new());
+        Self {
+            peer: Some(peer),
+            option: None,
+            pool: None,
+            statuses,
+            reasons,
+            limit: DEFAULT_LIMIT,
+            since: None,
+        }
+    }
+}
+
 /// Runs the command.
 pub(super) async fn run(mut args: HistoryArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     args.peer = args.peer.or(args.option.take());
     let request = request(&args, SystemTime::now())?;
     let is_for_people = globals.output == cli::Output::Human;
-    let mut client = globals.connect().await?.pools();
-    let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
-    let (mut read, mut is_cut) = (Vec::new(), false);
-    let pages = all_pages(async |page_token| {
-        let request = ListTransitionsRequest { page_token, ..request.clone() };
-        let page = call(client.list_transitions(request)).await?;
-        read.extend(page.transitions);
-        // A run that is folded may go on below the limit.
-        let found = entries(&read, &args, is_for_people).len();
-        is_cut = found > limit && !page.next_page_token.is_empty();
-        Ok((Vec::<()>::new(), if is_cut { String::new() } else { page.next_page_token }))
-    });
-    pages.await?;
+    let client = globals.connect().await?;
+    let (read, is_cut) = read(&client, &args, &request, is_for_people).await?;
     let mut entries = entries(&read, &args, is_for_people);
-    entries.truncate(limit);
+    entries.truncate(limit(&args));
     if let Some(peer) = args.peer.as_ref().filter(|_| read.is_empty()) {
         // Of a peer that there is, at least that it was added is remembered.
         let anytime = ListTransitionsRequest { start_time: None, page_size: 1, ..request.clone() };
-        let is_known =
-            args.since.is_some() && !call(client.list_transitions(anytime)).await?.transitions.is_empty();
+        let is_known = args.since.is_some()
+            && !call(client.pools().list_transitions(anytime)).await?.transitions.is_empty();
         if !is_known {
             return Err(unknown(&peer.address));
         }
     }
     let transitions: Vec<Transition> = entries.iter().map(|entry| entry.transition.clone()).collect();
     globals.show(&transitions, |style, now| history_table(&entries, is_cut, style, now))
+}
+
+/// The past changes of one peer.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerHistory {
+    args: HistoryArgs,
+    read: Vec<Transition>,
+    is_cut: bool,
+}
+
+impl PeerHistory {
+    /// Asks the service for them.
+    pub(crate) async fn of(client: &Client, pool: &str, address: &str) -> Result<Self, Failure> {
+        let pool = names::pool(pool).map_err(Failure::Usage)?;
+        let args = HistoryArgs::of(PeerName { pool: Some(pool), address: address.to_owned() });
+        let request = request(&args, SystemTime::now())?;
+        let (read, is_cut) = read(client, &args, &request, true).await?;
+        Ok(Self { args, read, is_cut })
+    }
+
+    /// As if the service had sent these.
+    #[cfg(test)]
+    pub(crate) fn sample(pool: &str, address: &str, read: Vec<Transition>) -> Self {
+        let peer = PeerName { pool: Some(pool.to_owned()), address: address.to_owned() };
+        Self { args: HistoryArgs::of(peer), read, is_cut: false }
+    }
+
+    /// The same lines as of `peers history`, on a terminal of this width.
+    pub(crate) fn lines(&self, terminal: Option<usize>, now: SystemTime) -> Vec<Cell> {
+        let mut entries = entries(&self.read, &self.args, true);
+        entries.truncate(limit(&self.args));
+        let (header, rows) = layout(&HEADER, &history_rows(&entries, self.is_cut, now), terminal);
+        iter::once(header).chain(rows.into_iter().flatten()).collect()
+    }
+}
+
+fn limit(args: &HistoryArgs) -> usize {
+    usize::try_from(args.limit).unwrap_or(usize::MAX)
+}
+
+/// The changes for so many lines as are wanted, and whether there are more.
+async fn read(
+    client: &Client,
+    args: &HistoryArgs,
+    request: &ListTransitionsRequest,
+    folds: bool,
+) -> Result<(Vec<Transition>, bool), Failure> {
+    let mut client = client.pools();
+    let (mut read, mut is_cut) = (Vec::new(), false);
+    let pages = all_pages(async |page_token| {
+        let request = ListTransitionsRequest { page_token, ..request.clone() };
+        let page = call(client.list_transitions(request)).await?;
+        read.extend(page.transitions);
+        // A run that is folded may go on below the limit.
+        let found = entries(&read, args, folds).len();
+        is_cut = found > limit(args) && !page.next_page_token.is_empty();
+        Ok((Vec::<()>::new(), if is_cut { String::new() } else { page.next_page_token }))
+    });
+    pages.await?;
+    Ok((read, is_cut))
 }
 
 /// The request for all pages.
@@ -148,6 +218,10 @@ fn unknown(peer: &str) -> Failure {
 }
 
 fn history_table(entries: &[Entry<'_>], is_cut: bool, style: Style, now: SystemTime) -> Vec<String> {
+    table(&HEADER, history_rows(entries, is_cut, now), "no changes", style)
+}
+
+fn history_rows(entries: &[Entry<'_>], is_cut: bool, now: SystemTime) -> Vec<Vec<Cell>> {
     let first = entries.first().map(|entry| &entry.peer.pool);
     let with_pool = entries.iter().any(|entry| Some(&entry.peer.pool) != first);
     let row = |entry: &Entry<'_>| {
@@ -171,8 +245,7 @@ fn history_table(entries: &[Entry<'_>], is_cut: bool, style: Style, now: SystemT
         let time = Cell::new(style::DIM, &text::stamp(time));
         vec![time, Cell::peer(&peer.name, with_pool), status, Cell::plain(lasted), why]
     };
-    let header = ["TIME", "PEER", "STATUS", "LASTED", "REASON"];
-    table(&header, entries.iter().map(row).collect(), "no changes", style)
+    entries.iter().map(row).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `peerstatus peers list`: every peer, the worst first, with since when and why it is not READY.
 
-mod live;
+pub(in crate::cli) mod live;
 
 use std::{cmp::Reverse, time::SystemTime};
 
@@ -64,22 +64,22 @@ impl ListArgs {
 
 /// Which peers to show, and in which order.
 #[derive(Clone, Copy, Debug, Args)]
-struct View {
+pub(in crate::cli) struct View {
     /// Only peers that are wanted and not READY
     #[arg(long)]
-    not_ready: bool,
+    pub(in crate::cli) not_ready: bool,
 
     /// The order
     #[arg(long, value_enum, default_value_t = Sort::Worst)]
-    sort: Sort,
+    pub(in crate::cli) sort: Sort,
 
     /// With a column SINCE: the time, in UTC, that HOW LONG counts from
     #[arg(long)]
-    wide: bool,
+    pub(in crate::cli) wide: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Sort {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Sort {
     /// Not READY (the longest first), lost at some time, parked, the others
     Worst,
     /// By pool and address
@@ -114,7 +114,7 @@ pub(crate) async fn peers(client: &Client, parent: &str) -> Result<Vec<Peer>, Fa
 
 impl View {
     /// Those to show, in order.
-    fn of<'a>(self, peers: impl IntoIterator<Item = &'a Peer>) -> Vec<Peer> {
+    pub(in crate::cli) fn of<'a>(self, peers: impl IntoIterator<Item = &'a Peer>) -> Vec<Peer> {
         let is_shown = |peer: &&Peer| !self.not_ready || is_missing(peer);
         let mut shown: Vec<Peer> = peers.into_iter().filter(is_shown).cloned().collect();
         shown.sort_by_cached_key(order);
@@ -141,7 +141,7 @@ fn order(peer: &Peer) -> (String, Option<PeerAddress>, String) {
 }
 
 /// Whether a connection is wanted and is not there.
-fn is_missing(peer: &Peer) -> bool {
+pub(in crate::cli) fn is_missing(peer: &Peer) -> bool {
     peer.wanted && peer.status() != PeerStatus::Ready
 }
 
@@ -157,7 +157,7 @@ fn badness(peer: &Peer) -> (u8, Option<(i64, i32)>, Reverse<u64>) {
 }
 
 /// `38 of 40 READY, 1 parked`, or `no peers`
-fn total<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> String {
+pub(in crate::cli) fn total<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> String {
     let (mut all, mut ready, mut wanted, mut parked) = (0, 0, 0, 0);
     for peer in peers {
         all += 1;
@@ -169,7 +169,7 @@ fn total<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> String {
     if all == 0 { "no peers".to_owned() } else { format!("{ready} of {wanted} READY{parked}") }
 }
 
-pub(super) fn is_parked(peer: &Peer) -> bool {
+pub(in crate::cli) fn is_parked(peer: &Peer) -> bool {
     !peer.wanted && peer.status() == PeerStatus::Disconnected
 }
 
@@ -191,7 +191,7 @@ impl View {
         table(&self.header(), rows, "no peers", style)
     }
 
-    fn header(self) -> Vec<&'static str> {
+    pub(in crate::cli) fn header(self) -> Vec<&'static str> {
         let since = self.wide.then_some("SINCE");
         ["PEER", "STATUS", "HOW LONG"]
             .into_iter()
@@ -200,7 +200,7 @@ impl View {
             .collect()
     }
 
-    fn row(self, peer: &Peer, with_pool: bool, now: SystemTime) -> Vec<Cell> {
+    pub(in crate::cli) fn row(self, peer: &Peer, with_pool: bool, now: SystemTime) -> Vec<Cell> {
         let mut row = vec![
             Cell::peer(&peer.name, with_pool),
             Cell::status(peer.status),
@@ -251,7 +251,7 @@ fn flaps(peer: &Peer, now: SystemTime) -> Cell {
 }
 
 /// Why it is not READY. Of one that is, what is past.
-fn last_failure(peer: &Peer, now: SystemTime) -> Cell {
+pub(in crate::cli) fn last_failure(peer: &Peer, now: SystemTime) -> Cell {
     let dim = |text: String| Cell::new(style::DIM, &text);
     let order = |time: Option<prost_types::Timestamp>| time.map(|time| (time.seconds, time.nanos));
     match &peer.last_failure {

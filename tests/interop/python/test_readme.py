@@ -82,6 +82,9 @@ class Readme(unittest.TestCase):
                 elif "--watch" in command:
                     program = [os.environ["PEERSTATUS_BIN"], *command, "--server", self.service.address]
                     self.first_output(program, "READY")
+                elif command == ["top"]:  # which needs a terminal
+                    program = [os.environ["PEERSTATUS_BIN"], *command, "--server", self.service.address]
+                    self.first_output(program, "standard output is not a terminal")
                 elif command[0] != "serve":
                     self.assertTrue(self.peerstatus(*command))
 

@@ -9,6 +9,7 @@ pub(crate) mod raw;
 mod secure;
 mod stage;
 mod tls;
+mod tmux;
 mod watch;
 
 pub(crate) use admin::{asked, numbers, page};
@@ -20,9 +21,16 @@ pub(crate) use raw::{RawClient, RawWatch};
 pub(crate) use secure::SecureServer;
 pub(crate) use stage::{QUICK, Served, Stage};
 pub(crate) use tls::{Authority, ClientFiles, Issued, TlsFront, anybody, self_signed, server};
+pub(crate) use tmux::Tmux;
 pub(crate) use watch::{Health, Seen, Watch};
 
-use std::{fs, future::Future, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    future::Future,
+    io::{self, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use opflex_peerstatus::{
     api::pb::{
@@ -45,6 +53,12 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
         Ok(value) => value,
         Err(_) => panic!("{what}: did not come within {PATIENCE:?}"),
     }
+}
+
+/// Says that this test is skipped, bypassing the output capture of the test harness.
+pub(crate) fn report_skipped(why: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = io::stderr().write_all(format!("SKIPPED: {name}: {why}\n").as_bytes());
 }
 
 /// The service in this process, on a free port, and a client of it.

@@ -1,17 +1,12 @@
 //! A network per test: a namespace for the service and one for each peer, connected by veth pairs. Needs root and
 //! iproute2; without them the test is skipped with a message.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::PathBuf,
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use opflex_peerstatus::api::pb::{PeerStatus, Reason};
 use serde_json::Value;
 
-use super::{Folder, Process, peerstatus_in};
+use super::{Folder, Process, peerstatus_in, report_skipped};
 
 /// `ip netns exec` mounts files from here over those in `/etc`.
 const ETC: &str = "/etc/netns";
@@ -42,9 +37,7 @@ impl Network {
         match network.build() {
             Ok(()) => Some(network),
             Err(why) => {
-                // Bypasses the output capture of the test harness.
-                let line = format!("SKIPPED: {}: needs root and iproute2: {why}\n", test_name());
-                let _ = io::stderr().write_all(line.as_bytes());
+                report_skipped(&format!("needs root and iproute2: {why}"));
                 None
             }
         }
@@ -166,10 +159,6 @@ fn ip(args: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("ip {args}: {}", String::from_utf8_lossy(&output.stderr).trim()))
-}
-
-fn test_name() -> String {
-    std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
 /// A service in a namespace, and a watch of it.

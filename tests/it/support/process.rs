@@ -15,7 +15,7 @@ use tokio::{
 
 use super::within;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_peerstatus");
+pub(super) const BINARY: &str = env!("CARGO_BIN_EXE_peerstatus");
 
 /// Runs the binary to its end.
 pub(crate) async fn peerstatus(args: &[&str]) -> Output {

@@ -1,7 +1,7 @@
 //! `peers list --watch`: the list, kept up to date by a watch that resumes by itself. On a terminal it is redrawn in
 //! place, elsewhere each change appends a line.
 
-mod known;
+pub(in crate::cli) mod known;
 mod screen;
 
 use std::{
@@ -27,11 +27,13 @@ use crate::{
     },
     cli::{
         self, GlobalArgs,
+        client::Client,
         exit::Failure,
         notices::Notices,
         service_clock,
         style::{self, Style},
         table::{Cell, Columns},
+        target::Target,
         text,
         watch::{follow::Sink, follow_until, follower::Follower, notice::Notice, output_closed},
     },
@@ -54,7 +56,7 @@ pub(super) async fn run(pool: String, view: View, globals: &GlobalArgs) -> Resul
         Err(tokio::select! {
             _ = tokio::signal::ctrl_c() => Failure::Interrupted,
             () = output_closed() => Failure::OutputClosed,
-            () = ask_again(&pool, globals, &fresh), if is_on_screen => Failure::Interrupted,
+            () = ask_again(&pool, &globals.server, &fresh), if is_on_screen => Failure::Interrupted,
         })
     };
     let server = globals.server.clone();
@@ -68,10 +70,10 @@ pub(super) async fn run(pool: String, view: View, globals: &GlobalArgs) -> Resul
 }
 
 /// Puts the peers as they are into `fresh`, every few seconds. While the service cannot be reached, the watch says so.
-async fn ask_again(pool: &str, globals: &GlobalArgs, fresh: &Mutex<Vec<Peer>>) {
+pub(in crate::cli) async fn ask_again(pool: &str, server: &Target, fresh: &Mutex<Vec<Peer>>) {
     loop {
         sleep(COUNTERS).await;
-        if let Ok(client) = globals.connect().await
+        if let Ok(client) = Client::connect(server).await
             && let Ok(peers) = peers(&client, pool).await
         {
             *fresh.lock() = peers;

@@ -1,41 +1,59 @@
-//! The peers as the messages of a watch tell them.
+//! The peers and pools as the messages of a watch tell them.
 
 use std::{collections::BTreeMap, mem};
 
 use super::is_missing;
-use crate::api::pb::{ChangeKind, Peer, WatchPeerStatusResponse, watch_peer_status_response::Event};
+use crate::api::pb::{
+    ChangeKind, HealthChange, Peer, Pool, PoolHealth, Snapshot, WatchPeerStatusResponse,
+    watch_peer_status_response::Event,
+};
 
-/// The peers as of the last message.
+/// The state as of the last message.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(in crate::cli) struct Known {
     peers: BTreeMap<String, Peer>,
+    pools: BTreeMap<String, Pool>,
     /// A snapshot that is not complete.
-    snapshot: Option<BTreeMap<String, Peer>>,
+    snapshot: Option<Snapshot>,
 }
 
 impl Known {
-    pub(super) fn peers(&self) -> impl Iterator<Item = &Peer> {
+    pub(in crate::cli) fn peers(&self) -> impl Iterator<Item = &Peer> {
         self.peers.values()
     }
 
-    pub(super) fn has_several_pools(&self) -> bool {
+    /// The peer with this full name.
+    pub(in crate::cli) fn peer(&self, name: &str) -> Option<&Peer> {
+        self.peers.get(name)
+    }
+
+    /// The pools, unless the watch is for peers alone. Their counts are as of the last snapshot or change of health.
+    pub(in crate::cli) fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.pools.values()
+    }
+
+    pub(in crate::cli) fn has_several_pools(&self) -> bool {
         let first = self.peers().next();
         self.peers().any(|peer| first.is_some_and(|first| first.pool != peer.pool))
     }
 
     /// Takes a message. Returns the peers that look different now, each with whether it was wanted and not READY
     /// before.
-    pub(super) fn apply(&mut self, message: &WatchPeerStatusResponse) -> Vec<(Peer, bool)> {
+    pub(in crate::cli) fn apply(&mut self, message: &WatchPeerStatusResponse) -> Vec<(Peer, bool)> {
         match &message.event {
             Some(Event::Attached(_) | Event::Reset(_)) => self.snapshot = None,
             Some(Event::Snapshot(part)) => {
-                let named = part.peers.iter().map(|peer| (peer.name.clone(), peer.clone()));
-                self.snapshot.get_or_insert_default().extend(named);
+                let snapshot = self.snapshot.get_or_insert_default();
+                snapshot.peers.extend_from_slice(&part.peers);
+                snapshot.pools.extend_from_slice(&part.pools);
             }
             Some(Event::Synced(_)) => {
                 return self.snapshot.take().map(|new| self.replace(new)).unwrap_or_default();
             }
             Some(Event::Change(change)) => {
+                if let Some(health) = &change.health {
+                    self.health_changed(health);
+                }
                 if let Some(event) = &change.peer
                     && let Some(peer) = &event.peer
                 {
@@ -52,7 +70,20 @@ impl Known {
         Vec::new()
     }
 
-    fn replace(&mut self, new: BTreeMap<String, Peer>) -> Vec<(Peer, bool)> {
+    fn health_changed(&mut self, change: &HealthChange) {
+        let Some(pool) = self.pools.get_mut(&change.pool) else { return };
+        pool.not_healthy_since = match (change.health(), change.previous()) {
+            (PoolHealth::Healthy, _) => None,
+            (_, PoolHealth::Healthy) => change.time,
+            _ => pool.not_healthy_since,
+        };
+        (pool.health, pool.health_since) = (change.health, change.time);
+        (pool.ready_count, pool.peer_count) = (change.ready_count, change.peer_count);
+    }
+
+    fn replace(&mut self, new: Snapshot) -> Vec<(Peer, bool)> {
+        self.pools = new.pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect();
+        let new = new.peers.into_iter().map(|peer| (peer.name.clone(), peer)).collect();
         let old = mem::replace(&mut self.peers, new);
         let now = self.peers.values().filter_map(|peer| difference(old.get(&peer.name), peer, false));
         let gone = old.values().filter(|peer| !self.peers.contains_key(&peer.name));
@@ -62,7 +93,7 @@ impl Known {
     }
 
     /// Takes counters, which may be newer than the last change.
-    pub(super) fn refresh(&mut self, peers: Vec<Peer>) {
+    pub(in crate::cli) fn refresh(&mut self, peers: Vec<Peer>) {
         for peer in peers {
             if let Some(known) = self.peers.get_mut(&peer.name)
                 && known.revision == peer.revision
