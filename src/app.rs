@@ -172,7 +172,8 @@ impl Service {
             auth: config.server.admin_auth,
             access: Arc::clone(&access),
             hub: Arc::clone(&hub),
-            gateway: JsonGateway::new(api),
+            // Status pages are paced more slowly than watches, and not counted as such.
+            gateway: JsonGateway::new(Api { metrics: WatchMetrics::default(), ..api }),
             event_streams: config.limits.max_event_streams,
             allowed_hosts: config.server.admin_allowed_hosts.clone(),
             exposition: Exposition::new(sources),

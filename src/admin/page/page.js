@@ -7,7 +7,7 @@ const BINS = 240; // an hour
 const ROWS = 100; // rows at first, and more on each request for more
 const CHANGES = 60;
 const HISTORY_PAGES = 8; // of the past hour
-const DRAW_EVERY = 250; // ms
+const DRAW_EVERY = [250, 2000]; // ms: often, but no more than a part of the time of a slow browser
 const REFRESH_EVERY = 10e3; // counters that move without a change; listeners
 const SILENT_AFTER = 40e3; // the service sends something every 15 s
 
@@ -428,8 +428,9 @@ function redraw() {
     drawPools();
     drawPeers();
     drawChanges();
-    took = performance.now() - drawn;
-  }, Math.max(0, drawn + Math.max(DRAW_EVERY, 10 * took) - performance.now()));
+    // Layout and painting come after.
+    requestAnimationFrame(() => setTimeout(() => { took = performance.now() - drawn; }));
+  }, Math.max(0, drawn + Math.min(Math.max(DRAW_EVERY[0], 8 * took), DRAW_EVERY[1]) - performance.now()));
 }
 
 // ---- what happens ----
