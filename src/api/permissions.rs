@@ -3,14 +3,12 @@
 use crate::{auth::AccessRole, server::Permission};
 
 /// Methods that need no credentials.
-const PUBLIC: [&str; 3] = [
-    "/grpc.health.v1.Health/Check",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
+const PUBLIC: [&str; 1] = ["/grpc.health.v1.Health/Check"];
 
 /// Methods that change nothing but the caller's own listeners.
-const VIEWER: [&str; 13] = [
+const VIEWER: [&str; 15] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",
     "/opflex.peerstatus.v1.PeerStatusService/CreateListener",

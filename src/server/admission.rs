@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{connection_limit::Place, shares::Share, turn::TurnQueue};
 
@@ -23,6 +24,9 @@ const FREE_STREAMS: usize = 16;
 
 /// Incomplete requests of a connection that is not admitted; the next one is reset when it is answered.
 const MAX_DISCARDING: usize = 16;
+
+/// Calls of a connection that need no credentials, at once. Probes and tools have one.
+const MAX_UNAUTHENTICATED_CALLS: usize = 16;
 
 /// How often [`Probation::tick`] is called.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -55,6 +59,7 @@ pub(super) struct Admission {
     /// That of its last caller, so that it lasts as long as the connection.
     share: Mutex<Option<Arc<Share>>>,
     turns: Arc<TurnQueue>,
+    unauthenticated: Arc<Semaphore>,
 }
 
 /// A call of a connection, until it is dropped.
@@ -78,7 +83,17 @@ impl Admission {
             all,
             share: Mutex::default(),
             turns: Arc::default(),
+            unauthenticated: Arc::new(Semaphore::new(MAX_UNAUTHENTICATED_CALLS)),
         })
+    }
+
+    /// Counts a call that needs no credentials, unless there are too many, which counts as a refusal.
+    pub(super) fn unauthenticated_call(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = Arc::clone(&self.unauthenticated).try_acquire_owned().ok();
+        if permit.is_none() {
+            self.refuse();
+        }
+        permit
     }
 
     /// Its place among the connections.

@@ -25,6 +25,7 @@ const UNAUTHENTICATED_LIMIT: usize = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Shares {
     threads: usize,
+    calls: Arc<Semaphore>,
     principals: Mutex<Principals>,
     /// Of all calls without a principal.
     pub(super) unauthenticated: Arc<Share>,
@@ -35,6 +36,12 @@ struct Principals {
     shares: HashMap<Arc<str>, Weak<Share>>,
     /// Shares that are gone are removed at this many.
     sweep_at: usize,
+}
+
+/// A call that counts for its principal and for all, until this is dropped.
+pub(super) struct CallPermit {
+    _of_principal: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// The share of one principal.
@@ -57,11 +64,6 @@ impl Share {
         Arc::new(Self { limit, bytes: ByteBudget::default(), has_minimum, calls, turns })
     }
 
-    /// Counts a call, unless the principal has too many.
-    pub(super) fn call(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.calls).try_acquire_owned().ok()
-    }
-
     /// The turns of its calls on a connection of this thread.
     pub(super) fn turn(&self, thread: usize, connection: &Arc<TurnQueue>) -> Option<Turn> {
         let principal = Arc::clone(self.turns.get(thread)?);
@@ -71,8 +73,17 @@ impl Share {
 
 impl Shares {
     pub(super) fn new(threads: usize) -> Self {
-        let unauthenticated = Share::new(UNAUTHENTICATED_LIMIT, MAX_CALLS, false, 0);
-        Self { threads, principals: Mutex::default(), unauthenticated }
+        let unauthenticated = Share::new(UNAUTHENTICATED_LIMIT, 0, false, 0);
+        let calls = Arc::new(Semaphore::new(MAX_CALLS));
+        Self { threads, calls, principals: Mutex::default(), unauthenticated }
+    }
+
+    /// Counts a call of a principal, unless it has too many, or all together have. Calls without a principal are counted by
+    /// connection, so that they take nobody's place.
+    pub(super) fn call(&self, share: &Share) -> Option<CallPermit> {
+        let _of_principal = Arc::clone(&share.calls).try_acquire_owned().ok()?;
+        let _of_all = Arc::clone(&self.calls).try_acquire_owned().ok()?;
+        Some(CallPermit { _of_principal, _of_all })
     }
 
     /// The share of a caller. That of `local` is the whole: it may be all clients of this machine.
@@ -130,10 +141,10 @@ mod tests {
         let shares = Shares::new(1);
         for (caller, limit) in [(named("token:a"), MAX_CALLS / 4), (local(), MAX_CALLS)] {
             let share = shares.of(&caller);
-            let calls: Vec<_> = (0..=limit).map_while(|_| share.call()).collect();
+            let calls: Vec<_> = (0..=limit).map_while(|_| shares.call(&share)).collect();
             assert_eq!(calls.len(), limit);
             drop(calls);
-            assert!(share.call().is_some());
+            assert!(shares.call(&share).is_some());
         }
     }
 

@@ -8,16 +8,14 @@ use axum::{
     response::Response,
 };
 use http::header::AUTHORIZATION;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    call::{CallShare, too_many_calls},
+    call::{CallShare, Permit, too_many_calls},
     end::end_with,
 };
 use crate::{
     auth::{Caller, ConnectionInfo, Refusal},
     deadline::EndConditions,
-    error_info,
     server::{
         admission::OpenCall,
         authorize::{Access, Permission, refusal_status},
@@ -40,19 +38,12 @@ pub(super) struct Authorization {
     permission: fn(&str) -> Permission,
     unauthenticated: Arc<EvictingLimit>,
     shares: Arc<Shares>,
-    close: CancellationToken,
 }
 
 impl Authorization {
-    /// Calls that need no credentials end when `close` is cancelled.
-    pub(super) fn new(
-        access: Arc<Access>,
-        permission: fn(&str) -> Permission,
-        shares: Arc<Shares>,
-        close: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(access: Arc<Access>, permission: fn(&str) -> Permission, shares: Arc<Shares>) -> Self {
         let unauthenticated = EvictingLimit::new(MAX_UNAUTHENTICATED_CALLS);
-        Self { access, permission, unauthenticated, shares, close }
+        Self { access, permission, unauthenticated, shares }
     }
 }
 
@@ -64,14 +55,19 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Response {
     let Permission::Role(required) = (auth.permission)(request.uri().path()) else {
-        let (slot, close) = (auth.unauthenticated.begin(), auth.close);
+        let call = request.extensions().get::<Arc<OpenCall>>();
+        let permit = call.and_then(|call| call.connection().unauthenticated_call());
+        let Some(permit) = permit else { return too_many_calls().into_http() };
+        let slot = auth.unauthenticated.begin();
         let end = async move {
-            tokio::select! {
-                () = slot.evicted().cancelled() => too_many_calls(),
-                () = close.cancelled() => error_info::draining(None),
-            }
+            slot.evicted().cancelled().await;
+            too_many_calls()
         };
-        return end_with(Box::pin(end), next.run(request)).await;
+        let mut response = end_with(Box::pin(end), next.run(request)).await;
+        let (share, _permit) =
+            (Arc::clone(&auth.shares.unauthenticated), Permit::Unauthenticated { _permit: permit });
+        response.extensions_mut().insert(Arc::new(CallShare { share, turn: None, _permit }));
+        return response;
     };
     let (info, call) =
         (request.extensions().get::<Arc<ConnectionInfo>>(), request.extensions().get::<Arc<OpenCall>>());
@@ -85,14 +81,14 @@ pub(super) async fn authorize(
     };
     let share = auth.shares.of(&caller);
     call.connection().admit(&share);
-    let Some(permit) = share.call() else { return too_many_calls().into_http() };
+    let Some(permit) = auth.shares.call(&share) else { return too_many_calls().into_http() };
     let thread = request.extensions().get::<ThreadNumber>();
     let turn = thread.and_then(|thread| share.turn(thread.0, call.connection().turns()));
     if let Some(turn) = &turn {
         request.extensions_mut().insert(turn.clone());
     }
     let mut response = run(&auth, caller, request, next).await;
-    let share = CallShare { share, turn, _permit: Some(permit) };
+    let share = CallShare { share, turn, _permit: Permit::Principal { _permit: permit } };
     response.extensions_mut().insert(Arc::new(share));
     response
 }

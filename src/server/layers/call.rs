@@ -15,7 +15,8 @@ use axum::{
 };
 use http::HeaderMap;
 use http_body::Body as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use self::{
@@ -27,8 +28,9 @@ use crate::{
     metrics::{CallMetrics, MethodKind},
     server::{
         admission::OpenCall,
+        layers::end::end_with,
         limits::{ConnectionMemory, MemoryExhausted},
-        shares::{MAX_CALLS, Share, Shares},
+        shares::{CallPermit, Share, Shares},
         turn::Turn,
         worker::end_conditions,
     },
@@ -41,14 +43,15 @@ const QUOTA_RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct CallLimits {
     calls: Arc<CallMetrics>,
-    all: Arc<Semaphore>,
     shares: Arc<Shares>,
+    close: CancellationToken,
 }
 
 impl CallLimits {
-    pub(super) fn new(calls: &Arc<CallMetrics>, shares: &Arc<Shares>) -> Self {
-        let all = Arc::new(Semaphore::new(MAX_CALLS));
-        Self { calls: Arc::clone(calls), all, shares: Arc::clone(shares) }
+    /// Calls whose clients have not said all that they have to say end when `close` is cancelled, if they are answered by
+    /// streams.
+    pub(super) fn new(calls: &Arc<CallMetrics>, shares: &Arc<Shares>, close: &CancellationToken) -> Self {
+        Self { calls: Arc::clone(calls), shares: Arc::clone(shares), close: close.clone() }
     }
 }
 
@@ -57,7 +60,17 @@ pub(super) struct CallShare {
     pub(super) share: Arc<Share>,
     /// `None` for calls without a principal.
     pub(super) turn: Option<Turn>,
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
+    pub(super) _permit: Permit,
+}
+
+/// What counts a call until it is over.
+pub(super) enum Permit {
+    /// Among those of its principal.
+    Principal { _permit: CallPermit },
+    /// Among those of its connection that need no credentials.
+    Unauthenticated { _permit: OwnedSemaphorePermit },
+    /// It was refused.
+    None,
 }
 
 /// Counts a call, which ends with its last frame or when its client disconnects, and enforces the limits.
@@ -65,7 +78,7 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
     let mut call = limits.calls.begin(request.uri().path());
     let memory = request.extensions().get::<Arc<ConnectionMemory>>().cloned();
     let open = request.extensions().get::<Arc<OpenCall>>().cloned();
-    let (Ok(permit), Some(memory), Some(open)) = (limits.all.try_acquire_owned(), memory, open) else {
+    let (Some(memory), Some(open)) = (memory, open) else {
         call.code(Code::ResourceExhausted as usize);
         return too_many_calls().into_http();
     };
@@ -78,17 +91,26 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
         open.set_stream();
     }
     let (method, version) = (Arc::clone(call.method()), request.version());
+    let is_conversation = method.kind() == MethodKind::BidiStream;
     let request = request.map(|body| Body::new(RequestBody::new(body, version, memory.request(), method)));
-    let mut response = next.run(request).await;
+    let mut response = if is_conversation {
+        let end = async move {
+            limits.close.cancelled().await;
+            error_info::draining(None)
+        };
+        end_with(Box::pin(end), next.run(request)).await
+    } else {
+        next.run(request).await
+    };
     if response.body().is_end_stream() {
         call.code(code(response.headers()));
         return response;
     }
     let share = response.extensions_mut().remove::<Arc<CallShare>>().unwrap_or_else(|| {
         let share = Arc::clone(&limits.shares.unauthenticated);
-        Arc::new(CallShare { share, turn: None, _permit: None })
+        Arc::new(CallShare { share, turn: None, _permit: Permit::None })
     });
-    let limits = ResponseLimits { end_conditions, memory, share, open, _permit: permit };
+    let limits = ResponseLimits { end_conditions, memory, share, open };
     response.map(|body| Body::new(ResponseBody::new(body, call, limits)))
 }
 

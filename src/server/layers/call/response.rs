@@ -11,7 +11,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::Frame;
 use tokio::{
-    sync::OwnedSemaphorePermit,
     task::{AbortHandle, spawn_local},
     time::sleep,
 };
@@ -40,7 +39,6 @@ pub(super) struct ResponseLimits {
     pub(super) memory: Arc<ConnectionMemory>,
     pub(super) share: Arc<CallShare>,
     pub(super) open: Arc<OpenCall>,
-    pub(super) _permit: OwnedSemaphorePermit,
 }
 
 /// Counts messages, and reserves memory until they are sent.
