@@ -9,9 +9,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
-use super::{connection_limit::Place, shares::Share, turn::TurnQueue};
+use super::{
+    connection_limit::Place,
+    shares::{Permit, Share},
+    turn::TurnQueue,
+};
 
 /// Consecutive requests that are refused before the connection is closed: a client with a wrong token retries with
 /// backoff, and learns the reason each time.
@@ -25,8 +29,8 @@ const FREE_STREAMS: usize = 16;
 /// Incomplete requests of a connection that is not admitted; the next one is reset when it is answered.
 const MAX_DISCARDING: usize = 16;
 
-/// Calls of a connection that need no credentials, at once. Probes and tools have one.
-const MAX_UNAUTHENTICATED_CALLS: usize = 16;
+/// Calls that need no credentials, at once, of a connection that is not admitted. Probes and tools have one.
+const MAX_UNAUTHENTICATED_CALLS: usize = 32;
 
 /// How often [`Probation::tick`] is called.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -87,13 +91,16 @@ impl Admission {
         })
     }
 
-    /// Counts a call that needs no credentials, unless there are too many, which counts as a refusal.
-    pub(super) fn unauthenticated_call(&self) -> Option<OwnedSemaphorePermit> {
+    /// Counts a call that needs no credentials, unless it is admitted. Of one that is not, too many are refused.
+    pub(super) fn unauthenticated_call(&self) -> Option<Permit> {
+        if self.is_admitted() {
+            return Some(Permit::None);
+        }
         let permit = Arc::clone(&self.unauthenticated).try_acquire_owned().ok();
         if permit.is_none() {
             self.refuse();
         }
-        permit
+        permit.map(|permit| Permit::Unauthenticated { _permit: permit })
     }
 
     /// Its place among the connections.

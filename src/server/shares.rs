@@ -44,6 +44,16 @@ pub(super) struct CallPermit {
     _of_all: OwnedSemaphorePermit,
 }
 
+/// What counts a call until it is over.
+pub(super) enum Permit {
+    /// Among those of its principal.
+    Principal { _permit: CallPermit },
+    /// Among those of its connection that need no credentials.
+    Unauthenticated { _permit: OwnedSemaphorePermit },
+    /// It is counted by nothing: it was refused, or its connection is admitted.
+    None,
+}
+
 /// The share of one principal.
 #[derive(Debug)]
 pub(super) struct Share {

@@ -392,7 +392,7 @@ async fn requests_that_are_never_complete_are_bounded_in_all_and_short_ones_go_o
 
 #[tokio::test]
 async fn calls_that_need_no_credentials_are_bounded_on_each_connection_and_in_all() {
-    const OF_A_CONNECTION: u32 = 16;
+    const OF_A_CONNECTION: u32 = 32;
     let stage = Stage::new(1, 1 << 10, &["default"]);
     let served = stage.serve(Keepalive::default()).await;
     let mut clients = Vec::new();

@@ -10,7 +10,7 @@ use axum::{
 use http::header::AUTHORIZATION;
 
 use super::{
-    call::{CallShare, Permit, too_many_calls},
+    call::{CallShare, too_many_calls},
     end::end_with,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         authorize::{Access, Permission, refusal_status},
         eviction::EvictingLimit,
         limits::ConnectionMemory,
-        shares::Shares,
+        shares::{Permit, Shares},
         turn::Turn,
         worker::ThreadNumber,
     },
@@ -56,16 +56,16 @@ pub(super) async fn authorize(
 ) -> Response {
     let Permission::Role(required) = (auth.permission)(request.uri().path()) else {
         let call = request.extensions().get::<Arc<OpenCall>>();
-        let permit = call.and_then(|call| call.connection().unauthenticated_call());
-        let Some(permit) = permit else { return too_many_calls().into_http() };
+        let Some(permit) = call.and_then(|call| call.connection().unauthenticated_call()) else {
+            return too_many_calls().into_http();
+        };
         let slot = auth.unauthenticated.begin();
         let end = async move {
             slot.evicted().cancelled().await;
             too_many_calls()
         };
         let mut response = end_with(Box::pin(end), next.run(request)).await;
-        let (share, _permit) =
-            (Arc::clone(&auth.shares.unauthenticated), Permit::Unauthenticated { _permit: permit });
+        let (share, _permit) = (Arc::clone(&auth.shares.unauthenticated), permit);
         response.extensions_mut().insert(Arc::new(CallShare { share, turn: None, _permit }));
         return response;
     };

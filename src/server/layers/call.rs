@@ -15,7 +15,6 @@ use axum::{
 };
 use http::HeaderMap;
 use http_body::Body as _;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
@@ -30,7 +29,7 @@ use crate::{
         admission::OpenCall,
         layers::end::end_with,
         limits::{ConnectionMemory, MemoryExhausted},
-        shares::{CallPermit, Share, Shares},
+        shares::{Permit, Share, Shares},
         turn::Turn,
         worker::end_conditions,
     },
@@ -61,16 +60,6 @@ pub(super) struct CallShare {
     /// `None` for calls without a principal.
     pub(super) turn: Option<Turn>,
     pub(super) _permit: Permit,
-}
-
-/// What counts a call until it is over.
-pub(super) enum Permit {
-    /// Among those of its principal.
-    Principal { _permit: CallPermit },
-    /// Among those of its connection that need no credentials.
-    Unauthenticated { _permit: OwnedSemaphorePermit },
-    /// It was refused.
-    None,
 }
 
 /// Counts a call, which ends with its last frame or when its client disconnects, and enforces the limits.
