@@ -5,10 +5,12 @@ mod backoff;
 mod fsm;
 mod reach;
 mod request;
+mod severity;
 mod status;
 
 pub use address::{AddressError, PeerAddress};
 pub use backoff::Backoff;
 pub use fsm::{Action, CLOSED, DialPriority, Input, PeerFsm, Report, Security, Timers};
 pub use reach::{Reach, is_loopback};
+pub use severity::Severity;
 pub use status::{PeerOrigin, PeerStatus, PoolHealth, Reason};

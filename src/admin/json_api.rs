@@ -1,20 +1,27 @@
 //! `/api/v1`: lists of the API as JSON, and its watch as server-sent events.
 
-use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{pending, poll_fn},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Extension,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{FromRequestParts, Query, State, rejection::QueryRejection},
     response::{
         IntoResponse, Response,
         sse::{Event, Sse},
     },
 };
-use futures_util::{StreamExt as _, future::OptionFuture};
+use futures_util::StreamExt as _;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{CONTENT_TYPE, RETRY_AFTER},
+    request::Parts,
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
@@ -41,39 +48,39 @@ pub(super) struct JsonApi {
     pub(super) streams: Arc<Semaphore>,
 }
 
-/// A query, or what is wrong with it.
-type Checked<T> = Result<Query<T>, QueryRejection>;
+/// The query of a request. A bad one is answered with what is wrong with it.
+pub(super) struct Checked<T>(T);
 
-pub(super) async fn pools(State(api): State<JsonApi>, query: Checked<PageQuery>) -> Response {
-    match query {
-        Ok(Query(query)) => respond(api.gateway.pools(query).await),
-        Err(rejection) => reject(&rejection),
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Checked<T> {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let query = Query::from_request_parts(parts, state).await;
+        query.map(|Query(query)| Self(query)).map_err(|rejection| reject(&rejection))
     }
 }
 
-pub(super) async fn peers(State(api): State<JsonApi>, query: Checked<PeersQuery>) -> Response {
-    match query {
-        Ok(Query(query)) => respond(api.gateway.peers(query).await),
-        Err(rejection) => reject(&rejection),
-    }
+pub(super) async fn pools(State(api): State<JsonApi>, Checked(query): Checked<PageQuery>) -> Response {
+    respond(api.gateway.pools(query).await)
 }
 
-pub(super) async fn transitions(State(api): State<JsonApi>, query: Checked<TransitionsQuery>) -> Response {
-    match query {
-        Ok(Query(query)) => respond(api.gateway.transitions(query).await),
-        Err(rejection) => reject(&rejection),
-    }
+pub(super) async fn peers(State(api): State<JsonApi>, Checked(query): Checked<PeersQuery>) -> Response {
+    respond(api.gateway.peers(query).await)
+}
+
+pub(super) async fn transitions(
+    State(api): State<JsonApi>,
+    Checked(query): Checked<TransitionsQuery>,
+) -> Response {
+    respond(api.gateway.transitions(query).await)
 }
 
 pub(super) async fn listeners(
     State(api): State<JsonApi>,
     Extension(caller): Extension<Caller>,
-    query: Checked<PageQuery>,
+    Checked(query): Checked<PageQuery>,
 ) -> Response {
-    match query {
-        Ok(Query(query)) => respond(api.gateway.listeners(query, caller).await),
-        Err(rejection) => reject(&rejection),
-    }
+    respond(api.gateway.listeners(query, caller).await)
 }
 
 /// `WatchPeerStatus`. The header `Last-Event-ID`, or `after` in the query, resumes it.
@@ -84,12 +91,8 @@ pub(super) async fn events(
     Extension(control): Extension<ConnectionControl>,
     revocation: Option<Extension<Arc<Revocation>>>,
     headers: HeaderMap,
-    query: Checked<EventsQuery>,
+    Checked(mut query): Checked<EventsQuery>,
 ) -> Response {
-    let mut query = match query {
-        Ok(Query(query)) => query,
-        Err(rejection) => return reject(&rejection),
-    };
     if let Some(last) = headers.get(LAST_EVENT_ID) {
         query.after = String::from_utf8_lossy(last.as_bytes()).into_owned();
     }
@@ -99,12 +102,10 @@ pub(super) async fn events(
         Err(error) => return respond(Err(error)),
     };
     control.keep();
-    let revoked = OptionFuture::from(revocation.map(|Extension(revocation)| async move {
-        poll_fn(|cx| revocation.poll(cx).map(|_| ())).await;
-    }));
     let revoked = async move {
-        if revoked.await.is_none() {
-            std::future::pending::<()>().await;
+        match revocation {
+            Some(Extension(revocation)) => poll_fn(|cx| revocation.poll(cx).map(drop)).await,
+            None => pending().await,
         }
     };
     let events = events.take_until(Box::pin(revoked)).map(move |event| {

@@ -19,7 +19,7 @@ use humantime::format_rfc3339_seconds;
 
 use super::router::INDEX;
 use crate::{
-    peer::{PeerStatus, PoolHealth},
+    peer::{PeerStatus, PoolHealth, Severity},
     status::{Hub, PeerState, PoolState, Snapshot, clock},
 };
 
@@ -141,16 +141,10 @@ impl PeerRow {
     }
 }
 
-/// As `peerstatus peers list` orders peers: the worst is the least.
-fn severity(peer: &PeerState) -> (u8, Option<SystemTime>, std::cmp::Reverse<u64>) {
-    let is_wanted = peer.status.is_wanted();
-    let rank = match (is_wanted, peer.status) {
-        (true, PeerStatus::Ready) if peer.flaps > 0 => 1,
-        (true, PeerStatus::Ready) => 3,
-        (true, _) => 0,
-        (false, _) => 2,
-    };
-    (rank, peer.not_ready_since.filter(|_| rank == 0), std::cmp::Reverse(peer.flaps))
+/// The worst is the least; of those that are not READY, the longest first.
+fn severity(peer: &PeerState) -> (Severity, Option<SystemTime>) {
+    let severity = Severity::of(peer.status.is_wanted(), peer.status == PeerStatus::Ready, peer.flaps);
+    (severity, peer.not_ready_since.filter(|_| severity == Severity::Missing))
 }
 
 /// The class of an element that shows a status or a health.

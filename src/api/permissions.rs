@@ -66,6 +66,16 @@ mod tests {
     }
 
     #[test]
+    fn the_health_check_alone_needs_no_credentials() {
+        assert_eq!(PUBLIC, ["/grpc.health.v1.Health/Check"]);
+        for version in ["v1", "v1alpha"] {
+            // A request of a few bytes is answered with the descriptors of all services.
+            let path = format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+            assert_eq!(permission(&path), Permission::Role(AccessRole::Viewer), "{path}");
+        }
+    }
+
+    #[test]
     fn what_is_not_known_takes_the_most() {
         for path in ["", "/", "/opflex.peerstatus.v1.PoolService/NewOne", "/grpc.health.v1.Health/Check/"] {
             assert_eq!(permission(path), Permission::Role(AccessRole::Operator), "{path:?}");

@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// New peers that lists may add at once: all of a fabric, from its first list.
-#[allow(clippy::cast_possible_truncation)] // It is 1024.
-const BURST: u32 = MAX_PEERS as u32;
+const BURST: u32 = 1024;
+const _: () = assert!(BURST as usize == MAX_PEERS);
 /// After that, one per interval.
 pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 

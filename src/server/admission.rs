@@ -30,7 +30,7 @@ const FREE_STREAMS: usize = 16;
 const MAX_DISCARDING: usize = 16;
 
 /// Calls that need no credentials, at once, of a connection that is not admitted. Probes and tools have one.
-const MAX_UNAUTHENTICATED_CALLS: usize = 32;
+const MAX_UNAUTHENTICATED: usize = 32;
 
 /// How often [`Probation::tick`] is called.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -87,7 +87,7 @@ impl Admission {
             all,
             share: Mutex::default(),
             turns: Arc::default(),
-            unauthenticated: Arc::new(Semaphore::new(MAX_UNAUTHENTICATED_CALLS)),
+            unauthenticated: Arc::new(Semaphore::new(MAX_UNAUTHENTICATED)),
         })
     }
 

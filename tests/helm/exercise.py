@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 from chart import PATIENCE_S, ROOT
+from container import until
 
 BINARY = os.environ.get("PEERSTATUS_BIN") or str(ROOT / "target" / "release" / "peerstatus")
 SCREEN = (80, 24)
@@ -21,15 +22,6 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("0.0.0.0", 0))
         return probe.getsockname()[1]
-
-
-def until(what, probe):
-    deadline = time.monotonic() + PATIENCE_S
-    while not (answer := probe()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {PATIENCE_S} s in vain for {what}")
-        time.sleep(0.05)
-    return answer
 
 
 class Exercise:

@@ -8,7 +8,7 @@ use std::{
 };
 
 use opflex_peerstatus::api::pb::{
-    CreateListenerRequest, ListListenersRequest, ListPoolsRequest, PeerStatus, ResetReason,
+    CreateListenerRequest, ListListenersRequest, ListPeersRequest, ListPoolsRequest, PeerStatus, ResetReason,
     WatchPeerStatusRequest, peer_status_service_client::PeerStatusServiceClient,
     pool_service_client::PoolServiceClient, watch_peer_status_response::Event,
 };
@@ -246,10 +246,14 @@ async fn a_closed_output_does_not_end_the_service() {
     let process = Process::start_writing_to(&serve, closed_pipe(), closed_pipe());
     listens(address).await;
     let mut client = PoolServiceClient::connect(format!("http://{address}")).await.unwrap();
-    for _ in 0..20 {
-        client.list_pools(ListPoolsRequest::default()).await.unwrap();
-        sleep(Duration::from_millis(10)).await;
-    }
+    // Each failure of the peer is logged.
+    within("failures of the peer", async {
+        let list = ListPeersRequest::default;
+        while client.list_peers(list()).await.unwrap().into_inner().peers[0].failure_count < 3 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     drop(client);
     process.signal("TERM").await;
     assert_eq!(process.ended().await.code(), Some(0));

@@ -3,14 +3,14 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use opflex_peerstatus::{
     admin::AdminAuth,
-    api::pb::{AddPeerRequest, PeerStatus::Connecting, Reason, RemovePeerRequest},
+    api::pb::{AddPeerRequest, ListListenersRequest, PeerStatus::Connecting, Reason, RemovePeerRequest},
     auth::{AccessRole, AuthSettings, NewToken},
     config::Admin,
 };
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
 };
 
 use crate::support::{ClientFiles, Server, asked, page, peerstatus, settings, sim, within};
@@ -254,16 +254,27 @@ async fn everything_needs_a_token_if_that_is_configured() {
 #[tokio::test]
 async fn a_page_that_does_not_read_holds_up_nobody() {
     let server = Server::start(&[]).await;
-    let mut stalled = TcpStream::connect(server.admin()).await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stalled = socket.connect(server.admin()).await.unwrap();
     stalled.write_all(b"GET /api/v1/events HTTP/1.0\r\n\r\n").await.unwrap();
-    let (mut pools, mut watch) = (server.pools(), server.watch().await);
-    for _ in 0..300 {
-        let (parent, host) = ("pools/default".to_owned(), "10.255.255.1".to_owned());
-        pools.add_peer(AddPeerRequest { parent, host, port: 8009 }).await.unwrap();
-        let name = "pools/default/peers/10.255.255.1:8009".to_owned();
+    let (mut pools, mut listeners, mut watch) = (server.pools(), server.listeners(), server.watch().await);
+    let (parent, host) = ("pools/default".to_owned(), "10.255.255.1".to_owned());
+    let name = format!("{parent}/peers/{host}:8009");
+    let mut behind = 0;
+    // Until what waits for the page is more than the kernel takes.
+    for _ in 0..5_000 {
+        let add = AddPeerRequest { parent: parent.clone(), host: host.clone(), port: 8009 };
+        within("an answer", pools.add_peer(add)).await.unwrap();
         within("the peer", watch.until_added()).await;
-        pools.remove_peer(RemovePeerRequest { name }).await.unwrap();
+        within("an answer", pools.remove_peer(RemovePeerRequest { name: name.clone() })).await.unwrap();
+        let all = listeners.list_listeners(ListListenersRequest::default()).await.unwrap().into_inner();
+        behind = all.listeners.iter().map(|listener| listener.lag).max().unwrap_or_default();
+        if behind > 500 {
+            break;
+        }
     }
+    assert!(behind > 500, "the page is only {behind} changes behind");
     drop(watch);
     within("the end of the service", server.stop()).await;
 }

@@ -20,7 +20,7 @@ use crate::{
         table::{Cell, table},
         text,
     },
-    peer::PeerAddress,
+    peer::{PeerAddress, Severity},
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -119,7 +119,7 @@ impl View {
         let mut shown: Vec<Peer> = peers.into_iter().filter(is_shown).cloned().collect();
         shown.sort_by_cached_key(order);
         match self.sort {
-            Sort::Worst => shown.sort_by_key(badness),
+            Sort::Worst => shown.sort_by_key(severity),
             Sort::Name => {}
             Sort::Flaps => shown.sort_by_key(|peer| Reverse(peer.flap_count)),
             Sort::Failures => shown.sort_by_key(|peer| Reverse(peer.failure_count)),
@@ -145,15 +145,11 @@ pub(in crate::cli) fn is_missing(peer: &Peer) -> bool {
     peer.wanted && peer.status() != PeerStatus::Ready
 }
 
-/// The worst is the least.
-fn badness(peer: &Peer) -> (u8, Option<(i64, i32)>, Reverse<u64>) {
-    let since = peer.not_ready_since.map(|since| (since.seconds, since.nanos));
-    match (peer.wanted, is_missing(peer)) {
-        (_, true) => (0, since, Reverse(0)),
-        (true, false) if peer.flap_count > 0 => (1, None, Reverse(peer.flap_count)),
-        (false, false) => (2, None, Reverse(0)),
-        (true, false) => (3, None, Reverse(0)),
-    }
+/// The worst is the least; of those that are not READY, the longest first.
+fn severity(peer: &Peer) -> (Severity, Option<(i64, i32)>) {
+    let severity = Severity::of(peer.wanted, peer.status() == PeerStatus::Ready, peer.flap_count);
+    let since = peer.not_ready_since.filter(|_| severity == Severity::Missing);
+    (severity, since.map(|since| (since.seconds, since.nanos)))
 }
 
 /// `38 of 40 READY, 1 parked`, or `no peers`

@@ -227,7 +227,7 @@ fn history_is_narrowed_to_statuses_and_reasons() {
     lost.reasons = vec![Reason::RemoteClosed.into()];
     let told = shown(&history, &lost);
     assert_eq!(told.lines().count(), 3, "{told}");
-    assert!(told.contains("CONNECTING  1s      remote closed"), "how long is told all the same: {told}");
+    assert!(told.contains("CONNECTING  1s      remote closed"), "the duration is shown without it: {told}");
     let mut ready = args(None, None, None);
     ready.statuses = vec![Ready.into()];
     assert_eq!(entries(&history, &ready, false).len(), 2);

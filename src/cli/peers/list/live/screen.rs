@@ -92,7 +92,7 @@ impl Sink for Screen {
             Notice::Lost { .. } => Some(notice.to_string()),
             _ => None,
         };
-        let _ = self.draw(); // the next one fails as well, and is told
+        let _ = self.draw(); // the next one fails, too, and its error is reported
     }
 
     fn tick(&mut self, _: bool) -> Result<(), Failure> {
