@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::support::{Process, Server, asked, numbers, page, settings, sim, sims, within};
+use crate::support::{Process, Server, asked, free_address, numbers, page, settings, sim, sims, within};
 
 /// The families that a page of metrics has, with their types.
 fn exported(text: &str) -> BTreeMap<String, String> {
@@ -431,7 +431,7 @@ async fn a_probe_is_answered_despite_hundreds_of_idle_connections() {
 
 #[tokio::test]
 async fn too_few_file_descriptors_delay_connections_and_cost_no_busy_loop() {
-    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let admin = free_address();
     let args = ["serve", "--listen", "127.0.0.1:0", "--admin", &admin.to_string()];
     let mut process = Process::start_with_logs(&[], &args);
     process.address().await;

@@ -8,7 +8,7 @@ use opflex_peerstatus::{
     sim::SimPeer,
 };
 
-use crate::support::{Folder, Process, Proxy, Server, asked, peerstatus, peerstatus_with, sim};
+use crate::support::{Folder, Process, Proxy, Server, asked, free_address, peerstatus, peerstatus_with, sim};
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
@@ -181,7 +181,7 @@ async fn help_has_examples_and_a_service_that_is_not_there_is_69() {
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(help.contains("Examples:"), "{command}: {help}");
     }
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let nobody = free_address().to_string();
     let output = peerstatus(&["peers", "list", "--server", &nobody]).await;
     assert_eq!(output.status.code(), Some(69));
     assert!(String::from_utf8(output.stderr).unwrap().contains(&nobody));

@@ -9,7 +9,7 @@ use opflex_peerstatus::api::pb::{
 };
 use tonic::transport::Channel;
 
-use crate::support::{Folder, Process, Watch, explain, numbers, sim, within};
+use crate::support::{Folder, Process, Watch, explain, free_address, numbers, sim, within};
 
 struct Run {
     process: Process,
@@ -19,7 +19,7 @@ struct Run {
 
 impl Run {
     async fn start(config: &str, variables: &[(&str, &str)]) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let port = free_address();
         let args = ["serve", "--listen", "127.0.0.1:0", "--config", config, "--admin", &port.to_string()];
         let mut process = Process::start_with_logs(variables, &args);
         let url = format!("http://{}", process.address().await);

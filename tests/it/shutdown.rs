@@ -2,7 +2,7 @@
 
 use std::{
     io::{PipeReader, PipeWriter, Write as _, pipe},
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     process::Stdio,
     time::Duration,
 };
@@ -15,7 +15,9 @@ use opflex_peerstatus::api::pb::{
 use tokio::{net::TcpStream, time::sleep};
 use tonic::Code;
 
-use crate::support::{Folder, Process, RawWatch, ScriptedPeer, Server, Watch, explain, sim, within};
+use crate::support::{
+    Folder, Process, RawWatch, ScriptedPeer, Server, Watch, explain, free_address, sim, within,
+};
 
 #[tokio::test]
 async fn streams_are_told_to_come_back_later_and_then_connections_to_peers_close() {
@@ -133,7 +135,7 @@ async fn a_thousand_streams_some_of_which_never_read_end_within_the_grace_period
 async fn after_a_kill_everybody_is_told_that_the_service_is_another_one() {
     let peer = sim();
     let name = peer.address().to_string();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let port = free_address().to_string();
     let args = ["serve", "--listen", &port, "--peer", &name];
     let mut process = Process::start(&args);
     let url = format!("http://{}", process.address().await);
@@ -194,10 +196,6 @@ fn closed_pipe() -> Stdio {
     pipe().unwrap().1.into()
 }
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 /// Waits until something listens there.
 async fn listens(address: SocketAddr) {
     within("a listener", async {
@@ -212,14 +210,15 @@ async fn listens(address: SocketAddr) {
 async fn a_signal_ends_a_command_whose_output_is_full() {
     let (_unread, full) = full_pipe();
     let to_full = || Stdio::from(full.try_clone().unwrap());
-    let address = free_port();
+    let address = free_address();
     let serve = ["serve", "--listen", &address.to_string(), "--peer", "127.0.0.1:1"];
     let process = Process::start_writing_to(&serve, to_full(), to_full());
     listens(address).await;
     process.signal("TERM").await;
     assert_eq!(process.ended().await.code(), Some(0), "it serves and stops in order");
-    let address = free_port();
-    let simulate = ["simulate", "--ports", &address.port().to_string()];
+    let address = free_address();
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let simulate = ["simulate", "--host", &host, "--ports", &port];
     let process = Process::start_writing_to(&simulate, to_full(), Stdio::null());
     listens(address).await;
     process.signal("TERM").await;
@@ -241,7 +240,7 @@ async fn a_signal_ends_a_command_whose_output_is_full() {
 
 #[tokio::test]
 async fn a_closed_output_does_not_end_the_service() {
-    let address = free_port();
+    let address = free_address();
     let serve = ["serve", "--listen", &address.to_string(), "--peer", "127.0.0.1:1"];
     let process = Process::start_writing_to(&serve, closed_pipe(), closed_pipe());
     listens(address).await;

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Process, ScriptedPeer, Server, explain, peerstatus, settings, sim, within};
+use crate::support::{
+    Process, ScriptedPeer, Server, explain, free_address, peerstatus, settings, sim, within,
+};
 
 fn wait_for(health: PoolHealth, timeout: Option<Duration>) -> Request<WaitForPoolRequest> {
     let mut request =
@@ -108,7 +110,7 @@ async fn waits_count_as_streams() {
 #[tokio::test]
 async fn a_script_can_wait_for_a_service_that_is_not_there_yet() {
     let peer = sim();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let port = free_address().to_string();
     let mut wait = Process::start(&["pool", "wait", "--timeout", "30s", "--server", &port]);
     let health = peerstatus(&["health", "--server", &port]).await;
     assert_eq!(health.status.code(), Some(69), "nobody is there");

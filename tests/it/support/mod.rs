@@ -28,6 +28,7 @@ use std::{
     fs,
     future::Future,
     io::{self, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     time::Duration,
 };
@@ -53,6 +54,13 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
         Ok(value) => value,
         Err(_) => panic!("{what}: did not come within {PATIENCE:?}"),
     }
+}
+
+/// An address of the loopback network that is free and stays so: on 127.0.0.1, a connection of another test may get the port
+/// before it is listened on.
+pub(crate) fn free_address() -> SocketAddr {
+    let host = Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..255));
+    TcpListener::bind((host, 0)).expect("a port").local_addr().expect("its address")
 }
 
 /// Says that this test is skipped, bypassing the output capture of the test harness.
