@@ -47,7 +47,7 @@ def one(found, kind):
 
 
 def workload(found):
-    [manifest] = [manifest for manifest in found if manifest["kind"] in ("Deployment", "DaemonSet")]
+    [manifest] = [manifest for manifest in found if manifest["kind"] in ("StatefulSet", "DaemonSet")]
     return manifest
 
 
@@ -57,10 +57,27 @@ def config(found):
     return text
 
 
+def test_pods(found):
+    """The pods of `helm test`, in the order in which they run."""
+    hooks = [manifest for manifest in found if manifest["kind"] == "Pod"]
+    return sorted(hooks, key=lambda pod: int(pod["metadata"]["annotations"]["helm.sh/hook-weight"]))
+
+
 def pods(found):
-    """The spec of each kind of pod: the service's, and that of `helm test`."""
-    return [workload(found)["spec"]["template"]["spec"], one(found, "Pod")["spec"]]
+    """The spec of each kind of pod: the service's, and those of `helm test`."""
+    return [workload(found)["spec"]["template"]["spec"], *(pod["spec"] for pod in test_pods(found))]
 
 
 def containers(pod):
     return pod["containers"] + pod.get("initContainers", [])
+
+
+def service_container(found):
+    [container] = [c for c in workload(found)["spec"]["template"]["spec"]["containers"] if c["name"] == "peerstatus"]
+    return container
+
+
+def services(found):
+    """The Service of gRPC, and that of the admin port."""
+    [grpc, admin] = [manifest for manifest in found if manifest["kind"] == "Service"]
+    return grpc, admin

@@ -19,7 +19,7 @@ import tempfile
 import tomllib
 import unittest
 
-from chart import ROOT, config, manifests, workload
+from chart import ROOT, config, manifests, service_container
 from container import PATIENCE_S, Container, until
 from test_config import Files
 
@@ -145,8 +145,7 @@ class Run(unittest.TestCase):
 
     def work(self, case):
         found = manifests(case)
-        pod = workload(found)["spec"]["template"]["spec"]
-        [container] = pod["containers"]
+        container = service_container(found)
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder).chmod(0o755)
             text = Files().write(config(found), folder).replace(f'"{folder}/', '"/etc/peerstatus/')
@@ -156,7 +155,7 @@ class Run(unittest.TestCase):
             sockets = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "socket"]
             mounts += [("tmpfs", path, "mode=1777,size=1m") for path in sockets]
             running = self.started(*container["args"], mounts=mounts, env={"PATH": "/usr/bin:" + os.environ["PATH"]})
-            admin = tomllib.loads(text)["server"]["admin"].replace("0.0.0.0", "127.0.0.1")
+            admin = tomllib.loads(text)["server"]["admin"].replace("[::]", "127.0.0.1")
             for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                 path = container[probe]["httpGet"]["path"]
                 until(f"200 for {path}\n{running.output()}", lambda path=path: running.get(admin, path) == 200)

@@ -14,12 +14,15 @@ import unittest
 import kubernetes_validate
 import yaml
 
-from chart import CASES, CHART, HERE, NEWEST, ROOT, config, containers, helm, manifests, one, pods, rendered, template, workload
+from chart import (
+    CASES, CHART, HERE, NEWEST, ROOT, config, containers, helm, manifests, one, pods, rendered, service_container, services, template,
+    test_pods as hooks, workload,
+)
 from reference import README, entries, names_in_values, with_table
 
 VERSIONS = ["1.35", "1.36", NEWEST]
 # Of others; snapshots have to do for these.
-FOREIGN = ("monitoring.coreos.com/", "cert-manager.io/")
+FOREIGN = ("monitoring.coreos.com/", "cert-manager.io/", "gateway.networking.k8s.io/")
 
 
 class Manifests(unittest.TestCase):
@@ -96,64 +99,113 @@ class Promises(unittest.TestCase):
             self.assertIs(pod["automountServiceAccountToken"], False)
             security = pod["securityContext"]
             self.assertTrue(security["runAsNonRoot"])
-            self.assertEqual([security[key] for key in ("runAsUser", "runAsGroup", "fsGroup")], [65532] * 3)
+            self.assertNotEqual(security.get("runAsUser"), 0)
             self.assertEqual(security["seccompProfile"], {"type": "RuntimeDefault"})
             for container in containers(pod):
                 expected = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-                self.assertEqual(container["securityContext"], expected)
+                self.assertLessEqual(expected.items(), container["securityContext"].items())
             kinds = {kind for volume in pod.get("volumes", []) for kind in volume if kind != "name"}
-            self.assertLessEqual(kinds, {"configMap", "secret", "emptyDir"})
+            self.assertLessEqual(kinds, {"configMap", "secret", "emptyDir", "projected"})
+
+    def test_the_user_is_that_of_the_image_unless_it_is_removed(self):
+        ids = ("runAsUser", "runAsGroup", "fsGroup")
+        for case, expected in (("default", [65532] * 3), ("openshift", [None] * 3), ("full", [1000] * 3)):
+            for pod in pods(manifests(case)):
+                with self.subTest(case=case):
+                    self.assertEqual([pod["securityContext"].get(key) for key in ids], expected)
+        for pod in pods(manifests("default", "--set", "securityContext.readOnlyRootFilesystem=null")):
+            self.assertNotIn("readOnlyRootFilesystem", pod["containers"][0]["securityContext"])
 
     @of_each_case
     def test_a_pool_has_one_owner(self, found):
         self.assertEqual([m for m in found if m["kind"] == "HorizontalPodAutoscaler"], [])
         spec = workload(found)["spec"]
-        if workload(found)["kind"] == "Deployment":
-            self.assertEqual((spec["replicas"], spec["strategy"]["type"]), (1, "Recreate"))
+        if workload(found)["kind"] == "StatefulSet":
+            self.assertEqual((spec["replicas"], spec["podManagementPolicy"]), (1, "Parallel"))
+            self.assertEqual(spec["serviceName"], services(found)[0]["metadata"]["name"])
+
+    def test_a_node_has_two_pods_during_a_rollout_only_where_both_can_have_the_ports(self):
+        for case, rolling in {"daemonset": {"maxSurge": 1, "maxUnavailable": 0}, "aci": {"maxSurge": 0, "maxUnavailable": 1}}.items():
+            self.assertEqual(workload(manifests(case))["spec"]["updateStrategy"]["rollingUpdate"], rolling)
+        own = workload(manifests("aci", "--set", "updateStrategy.rollingUpdate.maxUnavailable=10%"))["spec"]["updateStrategy"]
+        self.assertEqual(own, {"rollingUpdate": {"maxUnavailable": "10%"}})
 
     @of_each_case
     def test_probes_and_service_find_their_ports(self, found):
-        [container] = workload(found)["spec"]["template"]["spec"]["containers"]
+        container = service_container(found)
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         server = tomllib.loads(config(found))["server"]
         self.assertEqual(ports, {"grpc": port_of(server["listen"]), "admin": port_of(server["admin"])})
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             self.assertEqual(container[probe]["httpGet"]["port"], "admin")
-        self.assertEqual([port["targetPort"] for port in one(found, "Service")["spec"]["ports"]], ["grpc", "admin"])
+        targets = [[port["targetPort"] for port in service["spec"]["ports"]] for service in services(found)]
+        self.assertEqual(targets, [["grpc"], ["admin"]])
+
+    @of_each_case
+    def test_the_admin_port_is_not_published(self, found):
+        _, admin = services(found)
+        self.assertEqual(admin["spec"]["type"], "ClusterIP")
+        self.assertNotIn("nodePort", admin["spec"]["ports"][0])
+
+    @of_each_case
+    def test_every_object_is_in_the_namespace_of_the_release(self, found):
+        self.assertEqual({manifest["metadata"].get("namespace") for manifest in found}, {"opflex"})
+
+    @of_each_case
+    def test_names_are_short_enough(self, found):
+        self.assertLessEqual(max(len(manifest["metadata"]["name"]) for manifest in found), 63)
+        longest = manifests("full", "--set", "fullnameOverride=" + "a" * 52)
+        self.assertEqual(max(len(manifest["metadata"]["name"]) for manifest in longest), 63)
+        self.assertLessEqual(len(workload(longest)["metadata"]["name"]), 52)
+
+    def test_clients_over_ipv6_and_ipv4_reach_it_by_default(self):
+        server = tomllib.loads(config(manifests("default")))["server"]
+        self.assertEqual((server["listen"], server["admin"]), ("[::]:50051", "[::]:9613"))
+        for service in services(manifests("default")):
+            self.assertLessEqual(service["spec"].keys(), {"type", "selector", "ports"})
+        for service in services(manifests("dual-stack")):
+            self.assertEqual(service["spec"]["ipFamilyPolicy"], "RequireDualStack")
+            self.assertEqual(service["spec"]["ipFamilies"], ["IPv6", "IPv4"])
 
     @of_each_case
     def test_the_admin_port_answers_to_the_names_of_the_service(self, found):
-        service = one(found, "Service")
+        service, admin = services(found)
         hosts = tomllib.loads(config(found))["server"]["admin_allowed_hosts"]
-        name = service["metadata"]["name"]
-        for host in (name, f"{name}.opflex", f"{name}.opflex.svc", f"{name}.opflex.svc.cluster.local"):
-            self.assertIn(host, hosts)
+        for name in (admin["metadata"]["name"], service["metadata"]["name"]):
+            for host in (name, f"{name}.opflex", f"{name}.opflex.svc", f"{name}.opflex.svc.cluster.local"):
+                self.assertIn(host, hosts)
         headless = service["spec"].get("clusterIP") == "None"
         self.assertEqual(f"*.{name}.opflex.svc.cluster.local" in hosts, headless)
 
     def test_a_namespace_that_is_a_number_gives_no_name_that_the_service_refuses(self):
         hosts = tomllib.loads(config(manifests("default", "--namespace", "42")))["server"]["admin_allowed_hosts"]
-        self.assertEqual([host.removeprefix("watch-opflex-peerstatus") for host in hosts], ["", ".42.svc", ".42.svc.cluster.local"])
+        self.assertEqual([host.removeprefix("watch-opflex-peerstatus") for host in hosts], [
+            "-admin", "-admin.42.svc", "-admin.42.svc.cluster.local", "", ".42.svc", ".42.svc.cluster.local",
+        ])
 
     @of_each_case
     def test_selectors_find_the_pods_of_the_service_and_no_others(self, found):
         labels = workload(found)["spec"]["template"]["metadata"]["labels"]
-        test = one(found, "Pod")["metadata"]["labels"]
-        selectors = [workload(found)["spec"]["selector"]["matchLabels"], one(found, "Service")["spec"]["selector"]]
+        tests = [pod["metadata"]["labels"] for pod in hooks(found)]
+        grpc, admin = services(found)
+        selectors = [workload(found)["spec"]["selector"]["matchLabels"], grpc["spec"]["selector"], admin["spec"]["selector"]]
         selectors += [m["spec"]["podSelector"]["matchLabels"] for m in found if m["kind"] == "NetworkPolicy"]
         selectors += [m["spec"]["selector"]["matchLabels"] for m in found if m["kind"] == "PodDisruptionBudget"]
         for selector in selectors:
             self.assertLessEqual(selector.items(), labels.items())
-            self.assertFalse(selector.items() <= test.items())
+            for test in tests:
+                self.assertFalse(selector.items() <= test.items())
         for monitor in (m for m in found if m["kind"] == "ServiceMonitor"):
-            self.assertLessEqual(monitor["spec"]["selector"]["matchLabels"].items(), one(found, "Service")["metadata"]["labels"].items())
+            selector = monitor["spec"]["selector"]["matchLabels"].items()
+            self.assertLessEqual(selector, admin["metadata"]["labels"].items())
+            self.assertFalse(selector <= grpc["metadata"]["labels"].items())
 
     @of_each_case
     def test_the_network_policy_lets_helm_test_in(self, found):
-        labels = one(found, "Pod")["metadata"]["labels"]
         for policy in (m for m in found if m["kind"] == "NetworkPolicy"):
             [clients] = [rule["from"] for rule in policy["spec"]["ingress"] if {"port": "grpc"} in rule["ports"]]
-            self.assertLessEqual(clients[0]["podSelector"]["matchLabels"].items(), labels.items())
+            for pod in hooks(found):
+                self.assertLessEqual(clients[0]["podSelector"]["matchLabels"].items(), pod["metadata"]["labels"].items())
 
     def test_there_is_time_to_drain(self):
         for case, seconds in {"default": 5 + 5, "full": 120 + 3 + 5, "live": 2 + 5, "daemonset": 5 + 2 + 5}.items():
@@ -163,16 +215,43 @@ class Promises(unittest.TestCase):
                 wait = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
                 self.assertLess(wait, seconds)
 
-    def test_helm_test_waits_for_a_pool_that_is_there(self):
+    @of_each_case
+    def test_helm_can_print_the_logs_of_its_test(self, found):
+        for pod in hooks(found):
+            self.assertEqual(len(containers(pod["spec"])), 1)
+            self.assertEqual(pod["metadata"]["annotations"]["helm.sh/hook-delete-policy"], "before-hook-creation")
+        weights = [pod["metadata"]["annotations"]["helm.sh/hook-weight"] for pod in hooks(found)]
+        self.assertEqual(len(set(weights)), len(weights))
+
+    def test_helm_test_watches_and_then_waits_for_a_pool_that_is_there(self):
+        def commands(*options):
+            return [containers(pod["spec"])[0]["args"][:3] for pod in hooks(manifests(*options))]
+
+        watch = ["watch", "--until-synced", "--timeout"]
         for case, set_, pool in (("default", (), "default"), ("live", (), "fabric-1"), ("live", ("--set", "test.pool=fabric-2"), "fabric-2")):
             with self.subTest(case=case, pool=pool):
-                [wait] = one(manifests(case, *set_), "Pod")["spec"]["initContainers"]
-                self.assertEqual(wait["args"][:3], ["pool", "wait", pool])
-        self.assertNotIn("initContainers", one(manifests("bare"), "Pod")["spec"])
+                self.assertEqual(commands(case, *set_), [watch, ["pool", "wait", pool]])
+        self.assertEqual(commands("bare"), [watch])
+
+    def test_helm_test_has_the_authority_and_the_token_that_the_values_name(self):
+        def volumes(*options):
+            [first, second] = [pod["spec"].get("volumes", []) for pod in hooks(manifests(*options))]
+            self.assertEqual(first, second)
+            return {volume["name"]: volume for volume in first}
+
+        own = volumes("cert-manager")["ca"]["secret"]
+        self.assertEqual((own["secretName"], own["optional"]), ("watch-opflex-peerstatus-tls", True))
+        self.assertEqual([item["key"] for item in own["items"]], ["ca.crt", "tls.crt"])
+        other = volumes("full")
+        self.assertEqual(other["ca"]["configMap"], {"name": "cluster-ca", "items": [{"key": "root.pem", "path": "ca.crt"}]})
+        [source] = other["token"]["projected"]["sources"]
+        self.assertEqual(source["serviceAccountToken"]["audience"], "opflex-peerstatus")
+        self.assertEqual(volumes("aci-remote")["token"]["secret"]["secretName"], "peerstatus-test")
+        self.assertEqual(volumes("default"), {})
 
     @of_each_case
     def test_every_file_of_the_configuration_is_mounted(self, found):
-        [container] = workload(found)["spec"]["template"]["spec"]["containers"]
+        container = service_container(found)
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         named = re.findall(r'"(/(?:etc|run)/peerstatus/[^"]+)"', config(found))
         for path in named + container["args"][2:]:
@@ -213,7 +292,9 @@ class Refusals(unittest.TestCase):
         "server.insecure=perhaps": ["/server/insecure", "got string, want boolean"],
         "limits.max_peers=0": ["/limits/max_peers", "minimum: got 0, want 1"],
         "limits.max_peers=many": ["/limits/max_peers", "want integer"],
-        "mode=statefulset": ["/mode", "'deployment', 'daemonset'"],
+        "mode=replicaset": ["/mode", "does not match pattern", "statefulset|daemonset"],
+        "mode=deployment": ["mode: a deployment is not supported", "statefulset", "docs/kubernetes.md"],
+        "enabled=false": ["enabled", "condition: opflex-peerstatus.enabled"],
         "server.auth.anonymous=admin": ["/server/auth/anonymous", "'viewer', 'operator'"],
         "pools[0].tls.mode=on": ["/pools/0/tls/mode", "'disabled', 'encrypted', 'verify'"],
         "pools[0].peer=a:1": ["/pools/0", "'peer' not allowed"],
@@ -227,7 +308,7 @@ class Refusals(unittest.TestCase):
         "server.listen=0.0.0.0:65536": ["/server/listen", "does not match pattern"],
         "fullnameOverride=Fabric": ["/fullnameOverride", "does not match pattern"],
         "fullnameOverride=a.b": ["/fullnameOverride", "does not match pattern"],
-        "fullnameOverride=" + "a" * 64: ["/fullnameOverride", "does not match pattern"],
+        "fullnameOverride=" + "a" * 53: ["/fullnameOverride", "does not match pattern"],
         "nameOverride=a_b": ["/nameOverride", "does not match pattern"],
         "resources.limit.memory=1Gi": ["/resources", "'limit' not allowed"],
         "server.listen=50051": ["/server/listen", "want string"],
@@ -237,7 +318,7 @@ class Refusals(unittest.TestCase):
         "server.admin_allowed_hosts={a.example,a.example:80}": ["/server/admin_allowed_hosts/1", "does not match pattern"],
         "server.admin_allowed_hosts={*}": ["/server/admin_allowed_hosts/0", "does not match pattern"],
         "server.admin_allowed_hosts={10.0.0.1}": ["/server/admin_allowed_hosts/0", "does not match pattern"],
-        "server.admin=0.0.0.0:50051": ["server.listen and server.admin", "two ports"],
+        "server.admin=[::]:50051": ["server.listen and server.admin", "two ports"],
         "server.drain_timeout=6m": ["/server/drain_timeout", "does not match pattern"],
         "hostNetwork=true": ["hostNetwork", "server.tls.secret", "server.listen=127.0.0.1:50051"],
         "server.tls.client_ca.secret=ca": ["server.tls.client_ca", "only within TLS"],
@@ -249,13 +330,83 @@ class Refusals(unittest.TestCase):
         "server.auth.jwt.issuer=a": ["/server/auth/jwt", "'jwks', 'audience' required"],
         "networkPolicy.peerCIDRs={10.0.0.0/8},pools[0].peers={[2001:db8::1]:8009}": ["networkPolicy.peerCIDRs", "IPv6", "pools[0].peers"],
         "networkPolicy.peerCIDRs={2001:db8::/64},pools[0].peers={leaf:1,10.0.0.30:8009}": ["peerCIDRs", "IPv4", "10.0.0.30:8009"],
-        "test.token.key=a": ["/test/token", "'secret' required"],
+        "test.token.key=a": ["/test/token", "missing property 'secret'"],
         "test.token.secret=a": ["test.token", "plaintext", "server.tls.secret"],
         "test.pool=fabric-9": ["test.pool", '"fabric-9"'],
         "pools[0].name=fabric-1,test.pool=default": ["test.pool", '"default"'],
         "mode=daemonset,pools[0].name=fabric-1": ["pools[0].name", "one pool, `default`"],
-        "mode=daemonset,pools[0].identity.name=node": ["pools[0].identity.name", "the name of the node"],
+        "mode=daemonset,pools[0].identity.name=node": ["pools[0].identity.name", "use identity.name"],
         "mode=daemonset,podDisruptionBudget.enabled=true": ["podDisruptionBudget", "daemonset"],
+        "mode=daemonset,identity.name=node": ["identity.name", "must contain {node}"],
+        "mode=daemonset,extraEnv[0].name=PEERSTATUS_NAME,extraEnv[0].value=a": ["extraEnv", "PEERSTATUS_NAME", "identity.name"],
+        "identity.name=a": ["identity.name", "pools[].identity.name"],
+        "nodeSelector.kubernetes\\.io/hostname=node-1,pools[0].identity.name=node-1": ["pools[0].identity.name", "iKnowThisReplacesTheAgent"],
+        "hostNetwork=true,server.listen=127.0.0.1:1,pools[0].peers={leaf-101:8009}": ["hostNetwork", "iKnowHostNetworkDisablesTheAgentsWatchdog"],
+        "service.type=ExternalName": ["/service/type", "'ClusterIP', 'NodePort', 'LoadBalancer'"],
+        "service.headless=true,service.type=LoadBalancer": ["service.headless", "LoadBalancer"],
+        "service.headless=true,service.type=NodePort": ["service.headless", "NodePort"],
+        "service.nodePort=30000": ["service.nodePort", "NodePort or LoadBalancer"],
+        "service.nodePort=65536,service.type=NodePort": ["/service/nodePort", "maximum"],
+        "service.externalTrafficPolicy=Local": ["service.externalTrafficPolicy", "NodePort or LoadBalancer"],
+        "service.type=NodePort,service.loadBalancerClass=a": ["service.loadBalancerClass", "LoadBalancer, not NodePort"],
+        "service.loadBalancerSourceRanges={10.0.0.0/8}": ["service.loadBalancerSourceRanges", "LoadBalancer, not ClusterIP"],
+        "service.type=LoadBalancer,service.loadBalancerSourceRanges={10.0.0.256/8}": ["/service/loadBalancerSourceRanges/0", "does not match"],
+        "service.ipFamilies={IPv5}": ["/service/ipFamilies/0", "'IPv4', 'IPv6'"],
+        "service.ipFamilies={IPv4,IPv6}": ["service.ipFamilies", "PreferDualStack or RequireDualStack"],
+        "service.ipFamilies={IPv6},server.listen=0.0.0.0:1": ["server.listen", "0.0.0.0:1", "service.ipFamilies", "[::]"],
+        "service.ipFamilyPolicy=RequireDualStack,server.admin=0.0.0.0:1": ["server.admin", "service.ipFamilyPolicy"],
+        "service.labels.app\\.kubernetes\\.io/name=a": ["service.labels", "app.kubernetes.io/name", "selectors"],
+        "adminService.labels.app\\.kubernetes\\.io/component=a": ["adminService.labels", "app.kubernetes.io/component"],
+        "commonLabels.app\\.kubernetes\\.io/instance=a": ["commonLabels", "app.kubernetes.io/instance"],
+        "podLabels.app\\.kubernetes\\.io/component=a": ["podLabels", "app.kubernetes.io/component"],
+        "podLabels.a=b c": ["/podLabels/a", "does not match pattern"],
+        "podLabels.-a=b": ["/podLabels", "'-a' not allowed"],
+        "podAnnotations.a b=c": ["/podAnnotations", "'a b' not allowed"],
+        "networkPolicy.peerCIDRs={10.0.0.0}": ["/networkPolicy/peerCIDRs/0", "does not match pattern"],
+        "networkPolicy.peerCIDRs={10.0.0.0/33}": ["/networkPolicy/peerCIDRs/0", "does not match pattern"],
+        "networkPolicy.peerCIDRs={2001:db8:::/64}": ["/networkPolicy/peerCIDRs/0", "does not match pattern"],
+        "networkPolicy.peerCIDRs={2001:db8::/129}": ["/networkPolicy/peerCIDRs/0", "does not match pattern"],
+        "networkPolicy.clients[0].ipBlock.cidr=10.0.0.0": ["/networkPolicy/clients/0/ipBlock/cidr", "does not match pattern"],
+        "networkPolicy.clients[0].podSelectors.a=b": ["/networkPolicy/clients/0", "'podSelectors' not allowed"],
+        "networkPolicy.dnsPorts={0}": ["/networkPolicy/dnsPorts/0", "minimum"],
+        "resources.limits.memory=1GiB": ["/resources/limits/memory", "does not match pattern"],
+        "resources.requests.cpu=-1": ["/resources/requests/cpu", "minimum"],
+        "resources.requests.memory=1Gi": ["resources.requests.memory: 1Gi", "resources.limits.memory, 512Mi"],
+        "resources.requests.cpu=2,resources.limits.cpu=1500m": ["resources.requests.cpu: 2", "1500m"],
+        "affinity.nodeAfinity.a=b": ["/affinity", "'nodeAfinity' not allowed"],
+        "affinity.podAntiAffinity.required=a": ["/affinity/podAntiAffinity", "'required' not allowed"],
+        "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.a=b": ["/affinity/nodeAffinity", "'nodeSelectorTerms'"],
+        "tolerations[0].effects=NoSchedule": ["/tolerations/0", "'effects' not allowed"],
+        "server.socket.path=/etc/peerstatus/config/a.sock": ["server.socket.path", "/etc/peerstatus/config", "collides"],
+        "server.socket.path=/usr/bin/a.sock": ["server.socket.path", "collides with /usr/bin"],
+        "server.socket.path=/usr/a.sock": ["server.socket.path", "collides with /usr/bin"],
+        "extraVolumes[0].name=config": ["extraVolumes[0].name", '"config"'],
+        "extraVolumes[0].name=a,extraVolumes[1].name=a": ["extraVolumes[1].name", '"a"'],
+        "extraVolumeMounts[0].name=a,extraVolumeMounts[0].mountPath=/a": ["extraVolumeMounts[0].name", "no volume"],
+        "extraVolumeMounts[0].name=socket,extraVolumeMounts[0].mountPath=/run/peerstatus/": ["extraVolumeMounts[0].mountPath", "/run/peerstatus/"],
+        "extraContainers[0].name=peerstatus": ["extraContainers[0].name", '"peerstatus"'],
+        "initContainers[0].name=a,extraContainers[0].name=a": ["extraContainers[0].name", '"a"'],
+        "extraEnv[0].name=a,extraEnv[0].value=1": ["/extraEnv/0/value", "want string"],
+        "dnsPolicy=None": ["dnsPolicy", "dnsConfig.nameservers"],
+        "dnsConfig.option=a": ["/dnsConfig", "'option' not allowed"],
+        "dnsConfig.nameservers={dns.example}": ["/dnsConfig/nameservers/0", "does not match pattern"],
+        "hostAliases[0].ip=10.0.0.300,hostAliases[0].hostnames={a}": ["/hostAliases/0/ip", "does not match pattern"],
+        "updateStrategy.type=Recreate": ["/updateStrategy/type", "'RollingUpdate', 'OnDelete'"],
+        "updateStrategy.rollingUpdate.maxUnavailable=1": ["updateStrategy.rollingUpdate", "only for mode daemonset"],
+        "mode=daemonset,updateStrategy.type=OnDelete,updateStrategy.rollingUpdate.maxSurge=1": ["updateStrategy.rollingUpdate", "OnDelete"],
+        "mode=daemonset,updateStrategy.rollingUpdate.maxSurge=1": ["updateStrategy.rollingUpdate", "maxUnavailable must be 0"],
+        "mode=daemonset,updateStrategy.rollingUpdate.maxUnavailable=0": ["updateStrategy.rollingUpdate", "must be 0"],
+        "mode=daemonset,hostNetwork=true,server.listen=127.0.0.1:1,updateStrategy.rollingUpdate.maxSurge=1": ["maxSurge", "ports", "hostNetwork"],
+        "readinessProbe.periodSeconds=0": ["/readinessProbe/periodSeconds", "minimum"],
+        "livenessProbe.httpGet.path=a": ["/livenessProbe", "'httpGet' not allowed"],
+        "serviceMonitor.scrapeTimeout=1m": ["serviceMonitor.scrapeTimeout: 1m", "serviceMonitor.interval, 30s"],
+        "prometheusRule.alerts.OpflexDown.enabled=false": ["prometheusRule.alerts", '"OpflexDown"', "OpflexPoolDown"],
+        "prometheusRule.alerts.OpflexPoolDown.enable=false": ["/prometheusRule/alerts/OpflexPoolDown", "'enable' not allowed"],
+        "grpcRoute.enabled=true": ["/grpcRoute/parentRefs", "minItems"],
+        "grpcRoute.enabled=true,grpcRoute.parentRefs[0].name=a,hostNetwork=true,server.listen=127.0.0.1:1": ["grpcRoute", "127.0.0.1:1"],
+        "test.token.audience=a,test.token.secret=b": ["/test/token"],
+        "test.ca.secret=a": ["test.ca", "no effect"],
+        "image.tag=a/b": ["/image/tag", "does not match pattern"],
     }
 
     def test_bad_values_are_refused_with_place_and_reason(self):
@@ -267,10 +418,22 @@ class Refusals(unittest.TestCase):
                     self.assertIn(word, result.stderr)
 
 
+    def test_the_name_of_the_node_alone_is_refused(self):
+        result = template("daemonset", "--set-literal", "identity.name={node}")
+        self.assertNotEqual(result.returncode, 0)
+        for word in ("identity.name", "opflex-agent", "{node}-peerstatus", "identity.iKnowThisReplacesTheAgent"):
+            self.assertIn(word, result.stderr)
+
+    def test_addresses_and_networks_of_both_families_are_taken(self):
+        for network in ("0.0.0.0/0", "10.1.2.3/32", "::/0", "2001:db8::/32", "fe80::1/64", "1:2:3:4:5:6:7:8/128", "::ffff:10.0.0.0/104"):
+            with self.subTest(network):
+                rendered("default", "--set", f"networkPolicy.peerCIDRs={{{network}}}")
+
+
 class Documentation(unittest.TestCase):
     def test_the_schema_knows_every_value_and_values_yaml_has_every_key(self):
         missing = {place for place, _, _ in entries() if place.rpartition(".")[2].removesuffix("[]") not in names_in_values()}
-        self.assertEqual(missing, {"global"})
+        self.assertEqual(missing, set())
         undocumented = [place for place, schema, _ in entries() if not schema.get("description") and "enum" not in schema]
         self.assertEqual(undocumented, [])
 
@@ -283,13 +446,13 @@ class Documentation(unittest.TestCase):
         names = {place.rpartition(".")[2].removesuffix("[]") for place, _, _ in entries()}
         left = {name for name in names if f'"{name}"' not in full}
         # What goes with another choice; other values have these.
-        self.assertEqual(left, {"global", "hostNetwork", "kind", "dnsNames", "duration", "renewBefore"})
+        self.assertEqual(left, {"hostNetwork", "dnsNames", "duration", "renewBefore"})
 
     def test_the_commands_and_values_of_the_documentation_work(self):
         text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
         blocks = re.findall(r"^```yaml\n(# values .*?)^```", text, re.DOTALL | re.MULTILINE)
-        aci, remote, accounts = blocks
-        for values in ([aci], [aci, remote], [accounts]):
+        aci, remote, *others = blocks
+        for values in ([aci], [aci, remote], *([block] for block in others)):
             with self.subTest(values[-1]), tempfile.TemporaryDirectory() as folder:
                 options = []
                 for number, block in enumerate(values):
@@ -303,7 +466,7 @@ class Documentation(unittest.TestCase):
         result = helm("template", name, str(CHART), "--kube-version", f"{NEWEST}.0", *options)
         self.assertEqual(result.returncode, 0, result.stderr)
         found = [manifest for manifest in yaml.safe_load_all(result.stdout) if manifest]
-        self.assertEqual({m["metadata"]["name"] for m in found if m["kind"] in ("Deployment", "Service")}, {"opflex-peerstatus"})
+        self.assertEqual({m["metadata"]["name"] for m in found if m["kind"] in ("StatefulSet", "ConfigMap")}, {"opflex-peerstatus"})
         peers = tomllib.loads(config(found))["pool"][0]["peers"]
         self.assertEqual(peers, ["leaf-101:8009", "leaf-102:8009"])
 
@@ -331,18 +494,19 @@ class Notes(unittest.TestCase):
                 kind = workload(manifests(case))["kind"].lower()
                 name = workload(manifests(case))["metadata"]["name"]
                 self.assertIn(f"kubectl --namespace opflex exec {kind}/{name} -- peerstatus watch", notes)
-                refused = case in ("cert-manager", "full", "service-accounts")
+                refused = case in ("cert-manager", "full")
                 self.assertEqual("helm test watch --namespace opflex" in notes, not refused)
                 self.assertEqual("`helm test` would be refused" in notes, refused)
+                self.assertIn("debug --stdin --tty --profile=restricted", notes)
                 self.assertNotIn("\n\n\n", notes)
 
     def test_they_name_the_values_where_credentials_are_needed(self):
-        notes = self.notes("service-accounts")
+        notes = self.notes("service-accounts", "--set", "test.token=null")
+        self.assertIn("test.token.audience=opflex-peerstatus", notes)
         self.assertIn("test.token.secret", notes)
         self.assertIn("server.auth.local=viewer", notes)
         self.assertNotIn("server.auth.local=viewer", self.notes("service-accounts", "--set", "server.auth.local=viewer"))
-        notes = self.notes("service-accounts", "--set", "test.token.secret=a")
-        self.assertNotIn("would be refused", notes)
+        self.assertNotIn("would be refused", self.notes("service-accounts"))
         self.assertIn("has no certificate to show", self.notes("full"))
         self.assertIn("fabric-1 (test.pool)", self.notes("live"))
 

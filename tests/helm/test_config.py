@@ -34,10 +34,10 @@ class Files:
 
     def content(self, path):
         kind = path.parts[3]
-        if kind == "tls" or kind == "pools" and path.name in self.certificate:
+        if kind in ("tls", "pools"):
             return self.certificate[path.name]
         return {
-            "clients": self.authority, "pools": self.authority, "jwks": self.keys,
+            "clients": self.authority, "pool-cas": self.authority, "jwks": self.keys,
             "tokens": b"# NAME ROLE sha256:HEX\nops operator sha256:" + b"0" * 64 + b"\n",
         }[kind]
 
@@ -72,7 +72,7 @@ class Config(unittest.TestCase):
         "log.level=verbose": '"verbose" is not a level',
         "log.level=a=debug\\,inof": '"inof" is not a level',
         "pools[0].mode=stitched,pools[1].mode=stitched": "pool[1].name: ",
-        "server.insecure=false": "server.listen: plaintext gRPC on 0.0.0.0:50051 is open to the network",
+        "server.insecure=false": "server.listen: plaintext gRPC on [::]:50051 is open to the network",
     }
 
     def check(self, found):

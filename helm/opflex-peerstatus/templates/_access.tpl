@@ -29,8 +29,8 @@
 {{- $role := $local | empty | ternary (include "peerstatus.anonymousRole" .) (include "peerstatus.localRole" .) -}}
 {{- if and $tls.client_ca (eq ($tls.client_auth | default "optional") "required") -}}
 its pod has no certificate to show, and server.tls.client_auth is required.
-{{- else if and (eq $role "none") (not .Values.test.token.secret) -}}
-it shows no credentials. Name a secret with a token: test.token.secret
+{{- else if and (eq $role "none") (not .Values.test.token) -}}
+it shows no credentials. {{ with .Values.server.auth.jwt }}Have it send the token of its service account (test.token.audience={{ .audience }}), or name{{ else }}Name{{ end }} a secret with a token: test.token.secret
 {{- if not (or .Values.server.auth.tokens .Values.server.auth.jwt) }} (and server.auth.tokens, which has it taken){{ end }}
 {{- if include "peerstatus.open" . }} (and server.tls, without which no token is sent){{ end }}
 {{- if $local }}, or let the node look without: server.auth.local=viewer{{ end }}.

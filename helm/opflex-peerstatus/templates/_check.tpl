@@ -3,6 +3,12 @@
 {{- $server := .Values.server }}
 {{- $tls := include "peerstatus.tlsSecret" . }}
 {{- $local := include "peerstatus.loopback" $server.listen }}
+{{- if not .Values.enabled }}
+{{- fail "enabled: a chart cannot disable itself; a parent chart's dependency on it does so with `condition: opflex-peerstatus.enabled`, and `helm uninstall` removes a release" }}
+{{- end }}
+{{- if eq .Values.mode "deployment" }}
+{{- fail "mode: a deployment is not supported any more, since two of its pods can be connected to one leaf; use statefulset, and see \"From a Deployment\" in docs/kubernetes.md before you upgrade" }}
+{{- end }}
 {{- if and $server.tls.secret $server.tls.certManager.enabled }}
 {{- fail "server.tls: name a secret, or enable certManager, not both" }}
 {{- end }}
@@ -10,7 +16,7 @@
 {{- fail "server.tls.client_ca: clients show certificates only within TLS; set server.tls.secret or server.tls.certManager.enabled" }}
 {{- end }}
 {{- if and .Values.hostNetwork (not $tls) (not $local) }}
-{{- fail "hostNetwork: network policies do not hold on the nodes' network, so gRPC needs TLS there (server.tls.secret or server.tls.certManager.enabled), or is for the node alone (server.listen=127.0.0.1:50051)" }}
+{{- fail "hostNetwork: network policies do not apply to the nodes' network, so gRPC needs TLS there (server.tls.secret or server.tls.certManager.enabled), or is for the node alone (server.listen=127.0.0.1:50051)" }}
 {{- end }}
 {{- if not .Values.hostNetwork }}
 {{- range $key := list "listen" "admin" }}
@@ -29,9 +35,16 @@
 {{- if and .Values.test.token (include "peerstatus.open" .) }}
 {{- fail "test.token: no token is sent in plaintext; set server.tls.secret or server.tls.certManager.enabled" }}
 {{- end }}
+{{- if and .Values.test.ca (not $tls) }}
+{{- fail "test.ca: it has no effect without server.tls.secret or server.tls.certManager.enabled" }}
+{{- end }}
 {{- if and .Values.podDisruptionBudget.enabled (eq .Values.mode "daemonset") }}
 {{- fail "podDisruptionBudget: it does nothing for a daemonset, whose pods a drain leaves alone" }}
 {{- end }}
+{{- include "peerstatus.checkService" . }}
+{{- include "peerstatus.checkIdentity" . }}
+{{- include "peerstatus.checkMonitoring" . }}
+{{- include "peerstatus.checkPod" . }}
 {{- end }}
 
 {{- define "peerstatus.checkPools" -}}
@@ -45,7 +58,7 @@
 {{- fail (printf "%s.name: in a daemonset there is one pool, `default`, on each node, not %q" $place $name) }}
 {{- end }}
 {{- if ($pool.identity | default dict).name }}
-{{- fail (printf "%s.identity.name: in a daemonset it is the name of the node with -peerstatus; leave it out" $place) }}
+{{- fail (printf "%s.identity.name: in a daemonset use identity.name, which may contain {node}" $place) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -75,7 +75,7 @@
 {{- $_ := set $pairs "cert" (printf "%s/tls.crt" $folder) }}
 {{- $_ := set $pairs "key" (printf "%s/tls.key" $folder) }}
 {{- end }}
-{{- with .ca }}{{ $_ := set $pairs "ca" (printf "%s-ca/%s" $folder (.key | default "ca.crt")) }}{{ end }}
+{{- with .ca }}{{ $_ := set $pairs "ca" (printf "/etc/peerstatus/pool-cas/%s/%s" $name (.key | default "ca.crt")) }}{{ end }}
 {{- include "peerstatus.table" (dict "name" "pool.tls" "pairs" $pairs) }}
 {{- end }}
 {{- include "peerstatus.table" (dict "name" "pool.timers" "pairs" (.pool.timers | default dict)) }}

@@ -2,15 +2,20 @@
 {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* At most 52 characters: a StatefulSet appends 11 to its name in a label of its pods, the chart up to 11 in other names. */}}
 {{- define "peerstatus.fullname" -}}
 {{- $name := include "peerstatus.name" . -}}
 {{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{ .Values.fullnameOverride }}
 {{- else if contains $name .Release.Name -}}
-{{ .Release.Name | trunc 63 | trimSuffix "-" }}
+{{ .Release.Name | trunc 52 | trimSuffix "-" }}
 {{- else -}}
-{{ printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{ printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
 {{- end }}
+{{- end }}
+
+{{- define "peerstatus.kind" -}}
+{{ eq .Values.mode "daemonset" | ternary "DaemonSet" "StatefulSet" }}
 {{- end }}
 
 {{- define "peerstatus.selector" -}}
@@ -27,6 +32,18 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{/* The metadata of an object of `root`; `name` or `suffix`, `labels` and `annotations` are its own. */}}
+{{- define "peerstatus.metadata" -}}
+name: {{ .name | default (print (include "peerstatus.fullname" .root) (.suffix | default "")) }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- $labels := include "peerstatus.labels" .root | fromYaml }}
+  {{- mergeOverwrite (dict) .root.Values.commonLabels $labels (.labels | default dict) | toYaml | nindent 2 }}
+{{- with .annotations }}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "peerstatus.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{ default (include "peerstatus.fullname" .) .Values.serviceAccount.name }}
@@ -36,10 +53,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "peerstatus.image" -}}
+{{- $repository := .Values.image.repository -}}
+{{- with .Values.global.imageRegistry -}}
+{{- $repository = printf "%s/%s" (trimSuffix "/" .) (regexReplaceAll "^([^/]*[.:][^/]*|localhost)/" $repository "") -}}
+{{- end -}}
 {{- if .Values.image.digest -}}
-{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{ $repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ $repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{/* Those of a parent chart may be names alone. */}}
+{{- define "peerstatus.pullSecrets" -}}
+{{- $secrets := list -}}
+{{- range .Values.global.imagePullSecrets }}{{ $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}{{ end -}}
+{{- with concat $secrets .Values.imagePullSecrets | uniq -}}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
@@ -51,27 +81,28 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* The DNS names of the Service, as a YAML list. */}}
+{{/* The DNS names of a Service of `root`, as a YAML list. */}}
 {{- define "peerstatus.serviceNames" -}}
-{{- $name := include "peerstatus.fullname" . -}}
-{{- $qualified := printf "%s.%s" $name .Release.Namespace -}}
+{{- $name := print (include "peerstatus.fullname" .root) (.suffix | default "") -}}
+{{- $qualified := printf "%s.%s" $name .root.Release.Namespace -}}
 {{ list $name $qualified (printf "%s.svc" $qualified) (printf "%s.svc.cluster.local" $qualified) | toYaml }}
 {{- end }}
 
 {{/* The names in the certificate. */}}
 {{- define "peerstatus.dnsNames" -}}
-{{- $names := append (include "peerstatus.serviceNames" . | fromYamlArray) "localhost" -}}
+{{- $names := append (include "peerstatus.serviceNames" (dict "root" .) | fromYamlArray) "localhost" -}}
 {{ concat $names .Values.server.tls.certManager.dnsNames | uniq | toYaml }}
 {{- end }}
 
 {{/*
-The host names of the admin port. Each pod behind a headless Service has a name below that of the Service. A name that ends in a
-number, as NAME.NAMESPACE can, is not a DNS name to the service.
+The host names of the admin port: those of its Service, and those of the other Service, whose pods may have names below it.
+A name that ends in a number, as NAME.NAMESPACE can, is not a DNS name to the service.
 */}}
 {{- define "peerstatus.adminHosts" -}}
-{{- $names := include "peerstatus.serviceNames" . | fromYamlArray -}}
+{{- $names := include "peerstatus.serviceNames" (dict "root" . "suffix" "-admin") | fromYamlArray -}}
+{{- $names = concat $names (include "peerstatus.serviceNames" (dict "root" .) | fromYamlArray) -}}
 {{- if .Values.service.headless }}{{ $names = append $names (printf "*.%s" (last $names)) }}{{ end -}}
-{{- if regexMatch `^([0-9]+|0x[0-9a-f]*)$` .Release.Namespace }}{{ $names = without $names (index $names 1) }}{{ end -}}
+{{- if regexMatch `^([0-9]+|0x[0-9a-f]*)$` .Release.Namespace }}{{ $names = without $names (index $names 1) (index $names 5) }}{{ end -}}
 {{ concat $names .Values.server.admin_allowed_hosts | uniq | toYaml }}
 {{- end }}
 

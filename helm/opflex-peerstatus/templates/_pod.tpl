@@ -1,9 +1,8 @@
-{{/* What the service, a Deployment's or a DaemonSet's pod, is. */}}
+{{/* The service's pod. */}}
 {{- define "peerstatus.pod" -}}
 metadata:
   labels:
-    {{- include "peerstatus.selector" . | nindent 4 }}
-    {{- with .Values.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
+    {{- mergeOverwrite (dict) .Values.commonLabels .Values.podLabels (include "peerstatus.selector" . | fromYaml) | toYaml | nindent 4 }}
   annotations:
     kubectl.kubernetes.io/default-container: peerstatus
     {{- if eq .Values.config.reload "restart" }}
@@ -16,25 +15,19 @@ spec:
   enableServiceLinks: false
   {{- if .Values.hostNetwork }}
   hostNetwork: true
-  dnsPolicy: ClusterFirstWithHostNet
   {{- end }}
+  {{- with include "peerstatus.lookups" . }}{{ nindent 2 . }}{{ end }}
   terminationGracePeriodSeconds: {{ include "peerstatus.grace" . }}
-  securityContext:
-    {{- include "peerstatus.podSecurity" . | nindent 4 }}
-  {{- with .Values.imagePullSecrets }}
-  imagePullSecrets: {{- toYaml . | nindent 4 }}
+  {{- with include "peerstatus.podSecurity" . }}
+  securityContext: {{- nindent 4 . }}
   {{- end }}
+  {{- with include "peerstatus.pullSecrets" . }}{{ nindent 2 . }}{{ end }}
   {{- with .Values.priorityClassName }}
   priorityClassName: {{ . }}
   {{- end }}
-  {{- with .Values.nodeSelector }}
-  nodeSelector: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.tolerations }}
-  tolerations: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.affinity }}
-  affinity: {{- toYaml . | nindent 4 }}
+  {{- with include "peerstatus.placement" . }}{{ nindent 2 . }}{{ end }}
+  {{- with .Values.initContainers }}
+  initContainers: {{- toYaml . | nindent 4 }}
   {{- end }}
   containers:
     - name: peerstatus
@@ -54,27 +47,52 @@ spec:
           sleep:
             seconds: {{ include "peerstatus.preStop" . }}
       {{- end }}
-      securityContext:
-        {{- include "peerstatus.security" . | nindent 8 }}
+      {{- with include "peerstatus.security" . }}
+      securityContext: {{- nindent 8 . }}
+      {{- end }}
       resources: {{- toYaml .Values.resources | nindent 8 }}
       {{- include "peerstatus.mounts" . | nindent 6 }}
+    {{- with .Values.extraContainers }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- include "peerstatus.volumes" . | nindent 2 }}
 {{- end }}
 
+{{/* How names are resolved. */}}
+{{- define "peerstatus.lookups" -}}
+{{- with .Values.dnsPolicy | default (.Values.hostNetwork | ternary "ClusterFirstWithHostNet" "") -}}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The nodes that it may run on. */}}
+{{- define "peerstatus.placement" -}}
+{{- $placement := dict }}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" }}
+{{- with get $.Values $key }}{{ $_ := set $placement $key . }}{{ end }}
+{{- end }}
+{{- with $placement }}{{ toYaml . }}{{ end }}
+{{- end }}
+
+{{/* Without what a null removes: a parent chart's nulls get this far. */}}
 {{- define "peerstatus.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
-seccompProfile:
-  type: RuntimeDefault
+{{- include "peerstatus.withoutNulls" .Values.podSecurityContext }}
 {{- end }}
 
 {{- define "peerstatus.security" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- include "peerstatus.withoutNulls" .Values.securityContext }}
+{{- end }}
+
+{{- define "peerstatus.withoutNulls" -}}
+{{- $set := dict }}
+{{- range $key, $value := . }}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $set $key $value }}{{ end }}
+{{- end }}
+{{- with $set }}{{ toYaml . }}{{ end }}
 {{- end }}
 
 {{- define "peerstatus.env" -}}
@@ -90,43 +108,30 @@ env:
     valueFrom:
       fieldRef:
         fieldPath: spec.nodeName
-  # Not the name of the node alone, which is that of its opflex-agent.
   - name: PEERSTATUS_NAME
-    value: "$(NODE_NAME)-peerstatus"
+    value: {{ .Values.identity.name | replace "{node}" "$(NODE_NAME)" | quote }}
   {{- end }}
   {{- with .Values.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
 {{- end }}
 
 {{/*
-Asked on the admin port, which speaks plain HTTP with TLS on, too. Nothing here looks at peers: a pod is not replaced
-because a leaf is down, and clients are to hear from it that it is.
+They use the admin port, which speaks plain HTTP with TLS on, too. None depends on peers: a new pod does not mend a leaf that is
+down, and clients learn from this one that it is.
 */}}
 {{- define "peerstatus.probes" -}}
-{{- $host := "" -}}
-{{- if include "peerstatus.loopback" .Values.server.admin }}{{ $host = "127.0.0.1" }}{{ end -}}
-startupProbe:
+{{- $paths := dict "startupProbe" "/readyz" "readinessProbe" "/readyz" "livenessProbe" "/livez" }}
+{{- range $index, $name := list "startupProbe" "readinessProbe" "livenessProbe" }}
+{{- if $index }}
+{{ end -}}
+{{ $name }}:
   httpGet:
-    {{- include "peerstatus.probe" (dict "path" "/readyz" "host" $host) | nindent 4 }}
-  periodSeconds: 1
-  failureThreshold: 30
-readinessProbe:
-  httpGet:
-    {{- include "peerstatus.probe" (dict "path" "/readyz" "host" $host) | nindent 4 }}
-  periodSeconds: 5
-  timeoutSeconds: 2
-livenessProbe:
-  httpGet:
-    {{- include "peerstatus.probe" (dict "path" "/livez" "host" $host) | nindent 4 }}
-  periodSeconds: 10
-  timeoutSeconds: 5
-{{- end }}
-
-{{- define "peerstatus.probe" -}}
-path: {{ .path }}
-port: admin
-{{- with .host }}
-host: {{ . }}
+    path: {{ get $paths $name }}
+    port: admin
+    {{- if include "peerstatus.loopback" $.Values.server.admin }}
+    host: {{ hasPrefix "[" $.Values.server.admin | ternary "::1" "127.0.0.1" | quote }}
+    {{- end }}
+  {{- with get $.Values $name }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
 {{- end }}
 
@@ -138,7 +143,7 @@ host: {{ . }}
 {{- end }}
 {{- end }}
 
-{{/* Until the service stops, what clients get to go, and 5 s for the peers to be told. */}}
+{{/* The wait before the stop, the clients' time to disconnect, and 5 s to close the connections to peers. */}}
 {{- define "peerstatus.grace" -}}
 {{- $number := regexFind "^[0-9]+" .Values.server.drain_timeout | int -}}
 {{- $drain := $number -}}

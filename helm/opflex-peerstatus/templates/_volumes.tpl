@@ -14,7 +14,7 @@ when what they show changes; a file mounted alone would stay as it was.
 {{- with $pool.tls }}
 {{- $folder := printf "/etc/peerstatus/pools/%s" ($pool.name | default "default") }}
 {{- include "peerstatus.source" (dict "name" (printf "pool-%d" $index) "path" $folder "source" (pick . "secret")) }}
-{{- include "peerstatus.source" (dict "name" (printf "pool-%d-ca" $index) "path" (printf "%s-ca" $folder) "source" .ca) }}
+{{- include "peerstatus.source" (dict "name" (printf "pool-%d-ca" $index) "path" (printf "/etc/peerstatus/pool-cas/%s" ($pool.name | default "default")) "source" .ca) }}
 {{- end }}
 {{- end }}
 {{- end }}
