@@ -47,7 +47,7 @@ override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
-    load-test proxy-test web-test browser-test helm-test helm-snapshots pictures alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
+    load-test proxy-test web-test browser-test helm-test helm-snapshots chart-package pictures alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 tmux grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
@@ -158,6 +158,10 @@ alert-series: | need-cargo ## Record the series of a running service on which he
 
 helm-snapshots: $(STAMPS)/helm $(STAMPS)/python-helm ## Update the snapshots of the rendered chart, and the table in its README
 	@cd $(HELM_TESTS) && $(IN_HELM) snapshots.py
+
+chart-package: $(STAMPS)/helm | need-python ## Package the Helm chart into target/chart, REPOSITORY=https://… being its home
+	@mkdir -p target/chart
+	@$(PYTHON) tools/package-chart.py $(BIN)/helm target/chart $(REPOSITORY)
 
 # ---- the image ----
 
