@@ -330,7 +330,7 @@ class Refusals(unittest.TestCase):
         "server.auth.jwt.issuer=a": ["/server/auth/jwt", "'jwks', 'audience' required"],
         "networkPolicy.peerCIDRs={10.0.0.0/8},pools[0].peers={[2001:db8::1]:8009}": ["networkPolicy.peerCIDRs", "IPv6", "pools[0].peers"],
         "networkPolicy.peerCIDRs={2001:db8::/64},pools[0].peers={leaf:1,10.0.0.30:8009}": ["peerCIDRs", "IPv4", "10.0.0.30:8009"],
-        "test.token.key=a": ["/test/token", "missing property 'secret'"],
+        "test.token.key=a,server.tls.secret=b": ["test.token", "either a secret or an audience"],
         "test.token.secret=a": ["test.token", "plaintext", "server.tls.secret"],
         "test.pool=fabric-9": ["test.pool", '"fabric-9"'],
         "pools[0].name=fabric-1,test.pool=default": ["test.pool", '"default"'],
@@ -350,7 +350,7 @@ class Refusals(unittest.TestCase):
         "service.externalTrafficPolicy=Local": ["service.externalTrafficPolicy", "NodePort or LoadBalancer"],
         "service.type=NodePort,service.loadBalancerClass=a": ["service.loadBalancerClass", "LoadBalancer, not NodePort"],
         "service.loadBalancerSourceRanges={10.0.0.0/8}": ["service.loadBalancerSourceRanges", "LoadBalancer, not ClusterIP"],
-        "service.type=LoadBalancer,service.loadBalancerSourceRanges={10.0.0.256/8}": ["/service/loadBalancerSourceRanges/0", "does not match"],
+        "service.type=LoadBalancer,service.loadBalancerSourceRanges={10.0.0.256/8}": ['service.loadBalancerSourceRanges: "10.0.0.256/8" is no network'],
         "service.ipFamilies={IPv5}": ["/service/ipFamilies/0", "'IPv4', 'IPv6'"],
         "service.ipFamilies={IPv4,IPv6}": ["service.ipFamilies", "PreferDualStack or RequireDualStack"],
         "service.ipFamilies={IPv6},server.listen=0.0.0.0:1": ["server.listen", "0.0.0.0:1", "service.ipFamilies", "[::]"],
@@ -362,11 +362,11 @@ class Refusals(unittest.TestCase):
         "podLabels.a=b c": ["/podLabels/a", "does not match pattern"],
         "podLabels.-a=b": ["/podLabels", "'-a' not allowed"],
         "podAnnotations.a b=c": ["/podAnnotations", "'a b' not allowed"],
-        "networkPolicy.peerCIDRs={10.0.0.0}": ["/networkPolicy/peerCIDRs/0", "does not match pattern"],
-        "networkPolicy.peerCIDRs={10.0.0.0/33}": ["/networkPolicy/peerCIDRs/0", "does not match pattern"],
-        "networkPolicy.peerCIDRs={2001:db8:::/64}": ["/networkPolicy/peerCIDRs/0", "does not match pattern"],
-        "networkPolicy.peerCIDRs={2001:db8::/129}": ["/networkPolicy/peerCIDRs/0", "does not match pattern"],
-        "networkPolicy.clients[0].ipBlock.cidr=10.0.0.0": ["/networkPolicy/clients/0/ipBlock/cidr", "does not match pattern"],
+        "networkPolicy.peerCIDRs={10.0.0.0}": ["networkPolicy.peerCIDRs", '"10.0.0.0" is no network'],
+        "networkPolicy.peerCIDRs={10.0.0.0/33}": ["networkPolicy.peerCIDRs", '"10.0.0.0/33" is no network'],
+        "networkPolicy.peerCIDRs={2001:db8:::/64}": ["networkPolicy.peerCIDRs", '"2001:db8:::/64" is no network'],
+        "networkPolicy.peerCIDRs={2001:db8::/129}": ["networkPolicy.peerCIDRs", '"2001:db8::/129" is no network'],
+        "networkPolicy.clients[0].ipBlock.cidr=10.0.0.0": ['networkPolicy.clients[0].ipBlock.cidr: "10.0.0.0"'],
         "networkPolicy.clients[0].podSelectors.a=b": ["/networkPolicy/clients/0", "'podSelectors' not allowed"],
         "networkPolicy.dnsPorts={0}": ["/networkPolicy/dnsPorts/0", "minimum"],
         "resources.limits.memory=1GiB": ["/resources/limits/memory", "does not match pattern"],
@@ -389,8 +389,8 @@ class Refusals(unittest.TestCase):
         "extraEnv[0].name=a,extraEnv[0].value=1": ["/extraEnv/0/value", "want string"],
         "dnsPolicy=None": ["dnsPolicy", "dnsConfig.nameservers"],
         "dnsConfig.option=a": ["/dnsConfig", "'option' not allowed"],
-        "dnsConfig.nameservers={dns.example}": ["/dnsConfig/nameservers/0", "does not match pattern"],
-        "hostAliases[0].ip=10.0.0.300,hostAliases[0].hostnames={a}": ["/hostAliases/0/ip", "does not match pattern"],
+        "dnsConfig.nameservers={dns.example}": ["/dnsConfig/nameservers/0", "'dns.example' is not valid ipv4"],
+        "hostAliases[0].ip=10.0.0.300,hostAliases[0].hostnames={a}": ["/hostAliases/0/ip", "'10.0.0.300' is not valid ipv4"],
         "updateStrategy.type=Recreate": ["/updateStrategy/type", "'RollingUpdate', 'OnDelete'"],
         "updateStrategy.rollingUpdate.maxUnavailable=1": ["updateStrategy.rollingUpdate", "only for mode daemonset"],
         "mode=daemonset,updateStrategy.type=OnDelete,updateStrategy.rollingUpdate.maxSurge=1": ["updateStrategy.rollingUpdate", "OnDelete"],
@@ -404,7 +404,8 @@ class Refusals(unittest.TestCase):
         "prometheusRule.alerts.OpflexPoolDown.enable=false": ["/prometheusRule/alerts/OpflexPoolDown", "'enable' not allowed"],
         "grpcRoute.enabled=true": ["/grpcRoute/parentRefs", "minItems"],
         "grpcRoute.enabled=true,grpcRoute.parentRefs[0].name=a,hostNetwork=true,server.listen=127.0.0.1:1": ["grpcRoute", "127.0.0.1:1"],
-        "test.token.audience=a,test.token.secret=b": ["/test/token"],
+        "test.token.audience=a,test.token.secret=b,server.tls.secret=c": ["test.token", "either a secret or an audience"],
+        "test.token.audience=a,test.token.key=b,server.tls.secret=c": ["test.token.key", "test.token.secret"],
         "test.ca.secret=a": ["test.ca", "no effect"],
         "image.tag=a/b": ["/image/tag", "does not match pattern"],
     }
@@ -424,8 +425,12 @@ class Refusals(unittest.TestCase):
         for word in ("identity.name", "opflex-agent", "{node}-peerstatus", "identity.iKnowThisReplacesTheAgent"):
             self.assertIn(word, result.stderr)
 
+    def test_values_of_an_older_chart_are_refused_with_what_to_do(self):
+        result = template("default", "--set", "commonLabels=null")
+        self.assertIn("--reset-then-reuse-values", result.stderr)
+
     def test_addresses_and_networks_of_both_families_are_taken(self):
-        for network in ("0.0.0.0/0", "10.1.2.3/32", "::/0", "2001:db8::/32", "fe80::1/64", "1:2:3:4:5:6:7:8/128", "::ffff:10.0.0.0/104"):
+        for network in ("0.0.0.0/0", "10.1.2.3/32", "::/0", "2001:db8::/32", "fe80::1/64", "1:2:3:4:5:6:7:8/128", "1::8/0", "::1/128"):
             with self.subTest(network):
                 rendered("default", "--set", f"networkPolicy.peerCIDRs={{{network}}}")
 

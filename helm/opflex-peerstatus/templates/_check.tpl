@@ -29,11 +29,20 @@
 {{- fail "server.listen and server.admin: they need two ports" }}
 {{- end }}
 {{- include "peerstatus.checkPools" . }}
+{{- include "peerstatus.checkNetworks" . }}
 {{- if and .Values.networkPolicy.enabled .Values.networkPolicy.peerCIDRs (not .Values.hostNetwork) }}
 {{- include "peerstatus.checkFamilies" . }}
 {{- end }}
 {{- if and .Values.test.token (include "peerstatus.open" .) }}
 {{- fail "test.token: no token is sent in plaintext; set server.tls.secret or server.tls.certManager.enabled" }}
+{{- end }}
+{{- with .Values.test.token }}
+{{- if eq (empty .secret) (empty .audience) }}
+{{- fail "test.token: name either a secret or an audience" }}
+{{- end }}
+{{- if and .key .audience }}
+{{- fail "test.token.key: only with test.token.secret" }}
+{{- end }}
 {{- end }}
 {{- if and .Values.test.ca (not $tls) }}
 {{- fail "test.ca: it has no effect without server.tls.secret or server.tls.certManager.enabled" }}
@@ -80,6 +89,30 @@
 {{- end }}
 {{- with $family }}
 {{- fail (printf "networkPolicy.peerCIDRs: no network of %s is among them, so nothing would get to %s of pools[%d].peers; add one that it is in" . $peer $index) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "peerstatus.checkNetworks" -}}
+{{- $networks := dict "networkPolicy.peerCIDRs" .Values.networkPolicy.peerCIDRs "service.loadBalancerSourceRanges" .Values.service.loadBalancerSourceRanges }}
+{{- range $key := list "clients" "monitoring" }}
+{{- range $index, $peer := get $.Values.networkPolicy $key }}
+{{- with $peer.ipBlock }}
+{{- $_ := set $networks (printf "networkPolicy.%s[%d].ipBlock.cidr" $key $index) (list .cidr) }}
+{{- $_ := set $networks (printf "networkPolicy.%s[%d].ipBlock.except" $key $index) (.except | default list) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $byte := "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])" }}
+{{- $hex := "[0-9a-fA-F]{1,4}" }}
+{{- $ipv6 := printf "(%s:){7}%s|(%s:){1,7}:|:((:%s){1,7}|:)" $hex $hex $hex $hex }}
+{{- range $n := untilStep 1 7 1 }}{{ $ipv6 = printf "%s|(%s:){1,%d}(:%s){1,%d}" $ipv6 $hex (sub 7 $n) $hex $n }}{{ end }}
+{{- $pattern := printf `^(%s(\.%s){3}/(3[0-2]|[12]?[0-9])|(%s)/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$` $byte $byte $ipv6 }}
+{{- range $place, $values := $networks }}
+{{- range $values }}
+{{- if not (regexMatch $pattern .) }}
+{{- fail (printf "%s: %q is no network; write it as 10.0.0.0/16 or 2001:db8::/64" $place .) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -32,8 +32,18 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
+{{/* The keys of a map that have a value, as YAML. */}}
+{{- define "peerstatus.given" -}}
+{{- $given := dict }}
+{{- range $key, $value := . }}{{ if $value }}{{ $_ := set $given $key $value }}{{ end }}{{ end }}
+{{- with $given }}{{ toYaml . }}{{ end }}
+{{- end }}
+
 {{/* The metadata of an object of `root`; `name` or `suffix`, `labels` and `annotations` are its own. */}}
 {{- define "peerstatus.metadata" -}}
+{{- if not (hasKey .root.Values "commonLabels") }}
+{{- fail "the values are those of an older version of the chart, without the defaults of this one; use `helm upgrade --reset-then-reuse-values` instead of --reuse-values" }}
+{{- end -}}
 name: {{ .name | default (print (include "peerstatus.fullname" .root) (.suffix | default "")) }}
 namespace: {{ .root.Release.Namespace }}
 labels:

@@ -58,24 +58,13 @@ spec:
 
 {{/* How names are resolved. */}}
 {{- define "peerstatus.lookups" -}}
-{{- with .Values.dnsPolicy | default (.Values.hostNetwork | ternary "ClusterFirstWithHostNet" "") -}}
-dnsPolicy: {{ . }}
-{{- end }}
-{{- with .Values.dnsConfig }}
-dnsConfig: {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .Values.hostAliases }}
-hostAliases: {{- toYaml . | nindent 2 }}
-{{- end }}
+{{- $policy := .Values.dnsPolicy | default (.Values.hostNetwork | ternary "ClusterFirstWithHostNet" "") }}
+{{- include "peerstatus.given" (merge (dict "dnsPolicy" $policy) (pick .Values "dnsConfig" "hostAliases")) }}
 {{- end }}
 
 {{/* The nodes that it may run on. */}}
 {{- define "peerstatus.placement" -}}
-{{- $placement := dict }}
-{{- range $key := list "nodeSelector" "tolerations" "affinity" }}
-{{- with get $.Values $key }}{{ $_ := set $placement $key . }}{{ end }}
-{{- end }}
-{{- with $placement }}{{ toYaml . }}{{ end }}
+{{- include "peerstatus.given" (pick .Values "nodeSelector" "tolerations" "affinity") }}
 {{- end }}
 
 {{/* Without what a null removes: a parent chart's nulls get this far. */}}
