@@ -387,6 +387,8 @@ class Refusals(unittest.TestCase):
         "extraContainers[0].name=peerstatus": ["extraContainers[0].name", '"peerstatus"'],
         "initContainers[0].name=a,extraContainers[0].name=a": ["extraContainers[0].name", '"a"'],
         "extraEnv[0].name=a,extraEnv[0].value=1": ["/extraEnv/0/value", "want string"],
+        "extraEnv[0].name=PEERSTATUS_SERVER,extraEnv[0].value=a": ["extraEnv", "PEERSTATUS_SERVER"],
+        "test.env[0].name=a,test.env[1].name=a": ["test.env", "a is set already"],
         "dnsPolicy=None": ["dnsPolicy", "dnsConfig.nameservers"],
         "dnsConfig.option=a": ["/dnsConfig", "'option' not allowed"],
         "dnsConfig.nameservers={dns.example}": ["/dnsConfig/nameservers/0", "'dns.example' is not valid ipv4"],

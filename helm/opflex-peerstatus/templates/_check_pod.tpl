@@ -13,6 +13,8 @@
 {{- include "peerstatus.checkUpdates" . }}
 {{- include "peerstatus.checkResources" . }}
 {{- include "peerstatus.checkVolumes" . }}
+{{- include "peerstatus.checkEnv" (dict "place" "extraEnv" "env" (include "peerstatus.env" . | fromYaml).env) }}
+{{- include "peerstatus.checkEnv" (dict "place" "test.env" "env" (include "peerstatus.testEnv" . | fromYaml).env) }}
 {{- $names := list "peerstatus" }}
 {{- range $place := list "initContainers" "extraContainers" }}
 {{- range $index, $container := get $.Values $place }}
@@ -21,6 +23,17 @@
 {{- end }}
 {{- $names = append $names $container.name }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Server-side apply, which helm 4 uses, rejects a variable that is there twice. */}}
+{{- define "peerstatus.checkEnv" -}}
+{{- $names := list }}
+{{- range .env }}
+{{- if has .name $names }}
+{{- fail (printf "%s: %s is set already, by the chart or before in the list" $.place .name) }}
+{{- end }}
+{{- $names = append $names .name }}
 {{- end }}
 {{- end }}
 
