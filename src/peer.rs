@@ -2,6 +2,7 @@
 
 mod address;
 mod backoff;
+mod flapping;
 mod fsm;
 mod reach;
 mod request;
@@ -10,6 +11,7 @@ mod status;
 
 pub use address::{AddressError, PeerAddress};
 pub use backoff::Backoff;
+pub use flapping::NewestFlaps;
 pub use fsm::{Action, CLOSED, DialPriority, Input, PeerFsm, Report, Security, Timers};
 pub use reach::{Reach, is_loopback};
 pub use severity::Severity;

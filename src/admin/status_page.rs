@@ -88,6 +88,8 @@ struct PeerRow {
     address: String,
     learned_from: Option<String>,
     status: PeerStatus,
+    is_wanted: bool,
+    is_flapping: bool,
     since: String,
     flaps: u64,
     failures: u64,
@@ -129,6 +131,8 @@ impl PeerRow {
             address: peer.address.to_string(),
             learned_from: peer.learned_from.as_ref().map(ToString::to_string),
             status: peer.status,
+            is_wanted: peer.status.is_wanted(),
+            is_flapping: peer.is_flapping(),
             since: format_rfc3339_seconds(clock::to_system(
                 peer.not_ready_since.unwrap_or(peer.status_since),
             ))
@@ -143,7 +147,8 @@ impl PeerRow {
 
 /// The worst is the least; of those that are not READY, the longest first.
 fn severity(peer: &PeerState) -> (Severity, Option<SystemTime>) {
-    let severity = Severity::of(peer.status.is_wanted(), peer.status == PeerStatus::Ready, peer.flaps);
+    let is_ready = peer.status == PeerStatus::Ready;
+    let severity = Severity::of(peer.status.is_wanted(), is_ready, peer.flaps, peer.failures.total());
     (severity, peer.not_ready_since.filter(|_| severity == Severity::Missing))
 }
 
@@ -166,6 +171,8 @@ mod tests {
             address: "leaf-1:8009".to_owned(),
             learned_from: Some(markup.to_owned()),
             status: PeerStatus::Connecting,
+            is_wanted: true,
+            is_flapping: false,
             since: String::new(),
             flaps: 0,
             failures: 1,

@@ -87,6 +87,7 @@ pub(super) fn peer(peer: &PeerState) -> pb::Peer {
         flap_count: peer.flaps,
         learned_from: peer.learned_from.as_ref().map(|by| names::peer(&peer.pool, by)).unwrap_or_default(),
         echo_rtt: peer.echo_rtt.and_then(|rtt| rtt.try_into().ok()),
+        flapping_until: peer.newest_flaps.flapping_until().map(timestamp),
     }
 }
 

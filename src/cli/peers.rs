@@ -301,8 +301,7 @@ fn peer_card(peer: &Peer, style: Style, now: SystemTime) -> Vec<String> {
 }
 
 /// All that is known about a peer: titles and values.
-pub(crate) fn card_rows(peer: &Peer, now: SystemTime) -> Vec<(&'static str, Cell)> {
-    let roles: Vec<String> = peer.roles.iter().map(|role| text::role(*role)).collect();
+fn card_rows(peer: &Peer, now: SystemTime) -> Vec<(&'static str, Cell)> {
     let failure = peer.last_failure.clone().unwrap_or_default();
     // Both times are new each time that a parked peer was asked for its peers.
     let (since, not_ready_since) = match list::is_parked(peer) {
@@ -311,7 +310,7 @@ pub(crate) fn card_rows(peer: &Peer, now: SystemTime) -> Vec<(&'static str, Cell
     };
     vec![
         ("name", Cell::plain(&peer.name)),
-        ("status", Cell::status(peer.status)),
+        ("status", list::status(peer, now)),
         (since, Cell::plain(text::moment(peer.status_since.as_ref(), now))),
         ("not ready since", Cell::plain(text::moment(not_ready_since, now))),
         ("reason", Cell::new(style::reason(peer.reason), &text::reason(peer.reason))),
@@ -330,9 +329,9 @@ pub(crate) fn card_rows(peer: &Peer, now: SystemTime) -> Vec<(&'static str, Cell
         ("wanted", Cell::plain(if peer.wanted { "yes" } else { "no" })),
         ("origin", Cell::plain(text::origin(peer.origin))),
         ("learned from", Cell::plain(or_none(text::peer_address(&peer.learned_from)))),
-        ("roles", Cell::plain(or_none(&roles.join(", ")))),
-        ("echo round trip", Cell::plain(milliseconds(peer.echo_rtt))),
-        ("transitions", Cell::plain(peer.transition_count)),
+        ("roles", Cell::plain(or_none(&roles(peer)))),
+        ("echo round trip", Cell::plain(echo_rtt(peer))),
+        ("status changes", Cell::plain(peer.transition_count)),
         ("revision", Cell::plain(peer.revision)),
     ]
 }
@@ -341,9 +340,15 @@ fn or_none(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
+/// `policy repository, observer`
+pub(crate) fn roles(peer: &Peer) -> String {
+    let roles: Vec<_> = peer.roles.iter().map(|role| text::role(*role)).collect();
+    roles.join(", ")
+}
+
 /// `1.24 ms`; `-` for an unset one.
-fn milliseconds(rtt: Option<prost_types::Duration>) -> String {
-    let rtt = rtt.and_then(|rtt| Duration::try_from(rtt).ok());
+pub(crate) fn echo_rtt(peer: &Peer) -> String {
+    let rtt = peer.echo_rtt.and_then(|rtt| Duration::try_from(rtt).ok());
     rtt.map_or_else(|| "-".to_owned(), |rtt| format!("{:.2} ms", rtt.as_secs_f64() * 1e3))
 }
 

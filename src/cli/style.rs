@@ -14,6 +14,8 @@ pub(crate) const NORMAL: Ansi = Ansi::new();
 pub(crate) const DIM: Ansi = Ansi::new().dimmed();
 /// Headers.
 pub(crate) const BOLD: Ansi = Ansi::new().bold();
+/// What comes and goes.
+pub(crate) const FLAPPING: Ansi = AnsiColor::Yellow.on_default().bold();
 /// Failures.
 pub(crate) const ALARM: Ansi = AnsiColor::Red.on_default().bold();
 /// Notices on stderr.

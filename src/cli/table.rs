@@ -17,6 +17,8 @@ use crate::{
 
 /// Blanks between two columns.
 const GAP: usize = 2;
+/// A last cell below its row takes no more lines than this. Advice of TLS is up to that long on 80 columns.
+const LAST_CELL_LINES: usize = 4;
 /// The values of a card are wrapped to no less than this.
 const NARROWEST_VALUE: usize = 20;
 
@@ -192,7 +194,8 @@ impl Columns {
             if cell.width() == 0 {
                 // nothing to show
             } else if is_last && at + cell.width() > columns {
-                lines.extend([mem::take(&mut line), Cell::default().padded(GAP).and(cell.clone())]);
+                lines.push(mem::take(&mut line));
+                lines.extend(below(cell.clone(), columns));
             } else if cell.is_whole && cell.width() > width {
                 let name = line.clone().padded(at).and(cell.clone());
                 match name.width() <= columns {
@@ -210,19 +213,44 @@ impl Columns {
         shown.map(|line| line.cut(columns)).collect()
     }
 
+    /// By how much all columns but the last are too wide for a terminal.
+    fn excess(&self, terminal: Option<usize>) -> usize {
+        let others =
+            self.0.split_last().map_or(0, |(_, others)| others.iter().map(|width| width + GAP).sum());
+        terminal.map_or(0, |columns| usize::saturating_sub(others, columns.saturating_add(GAP)))
+    }
+
     /// The widths on such a terminal. If it is too narrow for all but the last, the widest of them gives way, down to a
     /// quarter of the terminal.
     fn fitted(&self, columns: Option<usize>) -> Vec<usize> {
-        let mut widths = self.0.clone();
-        if let (Some(columns), Some((_, others))) = (columns, widths.split_last_mut()) {
-            let used: usize = others.iter().map(|width| width + GAP).sum();
-            let excess = used.saturating_sub(columns + GAP);
-            if let Some(widest) = others.iter_mut().max() {
-                *widest = widest.saturating_sub(excess).max(columns / 4).min(*widest);
-            }
+        let (mut widths, excess) = (self.0.clone(), self.excess(columns));
+        if let (Some(columns), Some((_, others))) = (columns, widths.split_last_mut())
+            && let Some(widest) = others.iter_mut().max()
+        {
+            *widest = widest.saturating_sub(excess).max(columns / 4).min(*widest);
         }
         widths
     }
+}
+
+/// A last cell that has no room in its row: indented lines, of which the last is cut if there are too many.
+fn below(cell: Cell, columns: usize) -> Vec<Cell> {
+    let room = columns.saturating_sub(GAP);
+    let mut lines = cell.wrapped(room);
+    let rest = lines.split_off(lines.len().min(LAST_CELL_LINES - 1));
+    lines.extend(rest.into_iter().reduce(|line, next| line.and(Cell::plain(" ")).and(next)));
+    lines.into_iter().map(|line| Cell::default().padded(GAP).and(line.cut(room))).collect()
+}
+
+/// Whether all cells but the last of each row have room on a terminal of this width.
+pub(crate) fn fits(header: &[&str], rows: &[Vec<Cell>], terminal: Option<usize>) -> bool {
+    widths(&titles(header), rows).excess(terminal) == 0
+}
+
+fn widths(titles: &[Cell], rows: &[Vec<Cell>]) -> Columns {
+    let mut columns = Columns::default();
+    iter::once(titles).chain(rows.iter().map(Vec::as_slice)).for_each(|row| columns.grow(row));
+    columns
 }
 
 /// Rows under a header, or `none` if there are no rows.
@@ -236,8 +264,8 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<Cell>>, none: &str, style: St
 
 /// The line of the header and the lines of each row, on a terminal of this width.
 pub(crate) fn layout(header: &[&str], rows: &[Vec<Cell>], terminal: Option<usize>) -> (Cell, Vec<Vec<Cell>>) {
-    let (titles, mut columns) = (titles(header), Columns::default());
-    iter::once(&titles).chain(rows).for_each(|row| columns.grow(row));
+    let titles = titles(header);
+    let columns = widths(&titles, rows);
     // A title that does not fit is left out.
     let header = columns.cells(&titles, terminal).into_iter().next().unwrap_or_default();
     (header, rows.iter().map(|row| columns.cells(row, terminal)).collect())

@@ -154,7 +154,12 @@ pub(crate) fn duration(duration: Duration) -> String {
     }
 }
 
-/// The same, with milliseconds below a second: `120ms`.
+/// The largest unit alone: `3m`.
+pub(crate) fn brief_age(since: &Timestamp, now: SystemTime) -> String {
+    age(Some(since), now).split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// The same as [`duration`], with milliseconds below a second: `120ms`.
 pub(crate) fn short_duration(span: Duration) -> String {
     if span.as_secs() > 0 { duration(span) } else { format!("{}ms", span.as_millis()) }
 }

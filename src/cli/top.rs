@@ -3,6 +3,7 @@
 //! [`Model`] is the state; keys, messages and answers change it. [`view`] draws it. [`screen`] owns the terminal and its
 //! thread, [`service`] has the watch and the calls.
 
+mod details;
 mod keys;
 mod model;
 mod paint;

@@ -10,21 +10,24 @@ pub enum Severity {
     Missing,
     /// It is READY, and was lost so many times: those lost most often first.
     Lost(Reverse<u64>),
+    /// It is READY and was never lost, but attempts failed before.
+    Recovered,
     /// No connection is wanted: it is parked, or about to leave.
     Unwanted,
-    /// It is READY, and was never lost.
+    /// It is READY, and nothing has failed.
     Fine,
 }
 
 impl Severity {
     /// That of a peer.
     #[must_use]
-    pub const fn of(is_wanted: bool, is_ready: bool, flaps: u64) -> Self {
-        match (is_wanted, is_ready, flaps) {
-            (true, false, _) => Self::Missing,
-            (false, _, _) => Self::Unwanted,
-            (true, true, 0) => Self::Fine,
-            (true, true, flaps) => Self::Lost(Reverse(flaps)),
+    pub const fn of(is_wanted: bool, is_ready: bool, flaps: u64, failures: u64) -> Self {
+        match (is_wanted, is_ready, flaps, failures) {
+            (true, false, ..) => Self::Missing,
+            (false, ..) => Self::Unwanted,
+            (true, true, 0, 0) => Self::Fine,
+            (true, true, 0, _) => Self::Recovered,
+            (true, true, flaps, _) => Self::Lost(Reverse(flaps)),
         }
     }
 }
@@ -35,8 +38,16 @@ mod tests {
 
     #[test]
     fn the_worst_is_the_least() {
-        let order = [(true, false, 7), (true, true, 9), (true, true, 1), (false, false, 3), (true, true, 0)];
-        let order = order.map(|(is_wanted, is_ready, flaps)| Severity::of(is_wanted, is_ready, flaps));
+        let peers = [
+            (true, false, 7, 7),
+            (true, true, 9, 9),
+            (true, true, 1, 50),
+            (true, true, 0, 14),
+            (false, false, 3, 3),
+            (true, true, 0, 0),
+        ];
+        let order = peers
+            .map(|(is_wanted, is_ready, flaps, failures)| Severity::of(is_wanted, is_ready, flaps, failures));
         assert!(order.is_sorted_by(|one, other| one < other), "{order:?}");
     }
 }

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::FailureCounts;
+use super::{FailureCounts, clock};
 use crate::{
     opflex::{Identity, Proxies, Roles},
-    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
+    peer::{NewestFlaps, PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
 };
 
 /// A point in the stream of changes of one process.
@@ -52,6 +52,8 @@ pub struct PeerState {
     pub transitions: u64,
     /// How often it was READY and lost, without having been asked to close.
     pub flaps: u64,
+    /// When it was, the newest first.
+    pub newest_flaps: NewestFlaps,
     /// The roles that it announced.
     pub roles: Roles,
     /// Of a learned peer: the other peer whose list named it last.
@@ -60,6 +62,15 @@ pub struct PeerState {
     pub echo_rtt: Option<Duration>,
     /// Revision of its last change.
     pub revision: u64,
+}
+
+impl PeerState {
+    /// Whether it is wanted, and READY comes and goes.
+    #[must_use]
+    pub fn is_flapping(&self) -> bool {
+        let until = self.newest_flaps.flapping_until();
+        self.status.is_wanted() && until.is_some_and(|until| until > clock::now())
+    }
 }
 
 /// A failed attempt, or the loss of a connection.

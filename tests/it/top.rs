@@ -57,7 +57,7 @@ async fn top_follows_the_service_across_a_restart_and_leaves_the_terminal_as_it_
 
     terminal.keys(&["Enter"]).await;
     terminal
-        .until("details and history", |screen| screen.contains("learned from") && screen.contains("LASTED"))
+        .until("details and history", |screen| screen.contains("origin") && screen.contains("LASTED"))
         .await;
     terminal.keys(&["Escape"]).await;
     terminal.keys(&["r"]).await;

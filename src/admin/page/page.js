@@ -5,17 +5,21 @@
 const BIN = 15e3; // ms of the past that the strip of a peer shows as one
 const BINS = 240; // an hour
 const ROWS = 100; // rows at first, and more on each request for more
-const CHANGES = 60;
+const CHANGES = 60; // lines
+const KEPT_CHANGES = 1000; // to fold into them
 const HISTORY_PAGES = 8; // of the past hour
 const DRAW_EVERY = [250, 2000]; // ms: often, but no more than a part of the time of a slow browser
 const REFRESH_EVERY = 10e3; // counters that move without a change; listeners
+const SLICE = 8; // ms for events in one task
+const MOST_WAITING = 5000; // events
 const SILENT_AFTER = 40e3; // the service sends something every 15 s
 
 const $ = (id) => document.getElementById(id);
 const word = (name, prefix) => String(name).replace(prefix, "");
-const statusOf = (peer) => word(peer.status, "PEER_STATUS_");
+const statusOf = (peer) => (peer.word ??= word(peer.status, "PEER_STATUS_"));
 const reasonOf = (name) => word(name, "REASON_").toLowerCase().replaceAll("_", " ");
 const addressOf = (name) => name.slice(name.indexOf("/peers/") + 7);
+const shortName = (peer) => `${peer.pool}/${addressOf(peer.name)}`;
 const time = (text) => (text ? Date.parse(text) : NaN);
 
 const state = {
@@ -44,7 +48,8 @@ function duration(ms) {
 }
 
 const age = (text) => (text ? duration(now() - time(text)) : "");
-const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
+const clockFormat = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const clock = (ms) => clockFormat.format(ms);
 
 function reasonAndDetail(reason, detail) {
   return detail ? `${reasonOf(reason)}: ${detail}` : reasonOf(reason);
@@ -55,11 +60,13 @@ function reasonAndDetail(reason, detail) {
 const isMissing = (peer) => peer.wanted && statusOf(peer) !== "READY";
 const isParked = (peer) => !peer.wanted && statusOf(peer) === "DISCONNECTED";
 
-// As `peerstatus peers list` orders them: not READY, then lost at some time, then parked, then the others.
+const isFlapping = (peer) => peer.wanted && time(peer.flappingUntil) > now();
+
+// As src/peer/severity.rs orders them.
 function severity(peer) {
   if (isMissing(peer)) return 0;
-  if (peer.wanted && Number(peer.flapCount) > 0) return 1;
-  return peer.wanted ? 3 : 2;
+  if (!peer.wanted) return 3;
+  return Number(peer.flapCount) > 0 ? 1 : Number(peer.failureCount) > 0 ? 2 : 4;
 }
 
 const natural = new Intl.Collator("en", { numeric: true });
@@ -86,20 +93,27 @@ const worse = (order) => (a, b) =>
 const WAS_READY = 1;
 const WAS_MISSING = 2;
 const WAS_AWAY = 4;
-const bitOf = (status) => (status === "READY" ? WAS_READY : status.startsWith("CONNECT") ? WAS_MISSING : WAS_AWAY);
+const QUESTION_BINS = 2; // a parked peer that is asked for its peers is soon parked again
 
 // Which kinds of status it had in each bin.
 class Past {
   constructor(at, status) {
     this.bins = new Uint8Array(BINS);
     this.first = this.last = Math.floor(at / BIN);
+    this.asked = -Infinity; // the bin in which it was dialled after it had been parked
     this.note(at, status);
   }
 
   note(at, status) {
     this.advance(at);
+    if (this.status === "DISCONNECTED" && status !== "DISCONNECTED") this.asked = this.last;
     this.status = status;
-    this.bins[this.last % BINS] |= bitOf(status);
+    this.bins[this.last % BINS] |= this.kind();
+  }
+
+  kind() {
+    if (this.status === "READY") return WAS_READY;
+    return this.status.startsWith("CONNECT") && this.last - this.asked >= QUESTION_BINS ? WAS_MISSING : WAS_AWAY;
   }
 
   advance(to) {
@@ -107,24 +121,30 @@ class Past {
     this.last = Math.max(this.last, end - BINS);
     while (this.last < end) {
       this.last += 1;
-      this.bins[this.last % BINS] = bitOf(this.status);
+      this.bins[this.last % BINS] = this.kind();
     }
     this.first = Math.max(this.first, this.last - BINS + 1);
   }
 }
 
-function since(peer) {
-  if (isMissing(peer)) return `${age(peer.notReadySince)} not READY`;
-  if (statusOf(peer) === "READY") return `${age(peer.statusSince)} up`;
-  return isParked(peer) ? "parked" : `${age(peer.statusSince)} leaving`;
+// As `peerstatus peers list` says it.
+function howLong(peer) {
+  if (isMissing(peer)) return `not ready ${age(peer.notReadySince)}`;
+  if (statusOf(peer) === "READY") return `up ${age(peer.statusSince)}`;
+  return isParked(peer) ? "parked" : `leaving ${age(peer.statusSince)}`;
 }
 
+// Since when a parked one is parked is not known: its status is new each time that it was asked.
+const since = (peer) => (isMissing(peer) ? peer.notReadySince : isParked(peer) ? "" : peer.statusSince) || "";
+
 function lastFailure(peer) {
-  if (!peer.wanted) return reasonAndDetail(peer.reason, peer.detail);
+  const present = reasonAndDetail(peer.reason, peer.detail);
+  if (!peer.wanted) return present;
   const failure = peer.lastFailure;
-  if (!failure) return isMissing(peer) ? `none yet: ${reasonAndDetail(peer.reason, peer.detail)}` : "";
-  const what = reasonAndDetail(failure.reason, failure.detail);
-  return isMissing(peer) ? what : `${age(failure.time)} ago: ${what}`;
+  const what = failure && reasonAndDetail(failure.reason, failure.detail);
+  if (!isMissing(peer)) return failure ? `${age(failure.time)} ago: ${what}` : "";
+  if (failure && !(time(failure.time) < time(peer.notReadySince))) return what;
+  return `none yet: ${statusOf(peer) === "CONNECTED" ? "no answer to send_identity so far" : present}`;
 }
 
 function echo(peer) {
@@ -135,35 +155,47 @@ function echo(peer) {
 
 // ---- filter, as in the address of the page ----
 
-const filter = { pool: "", q: "", bad: false };
+const filter = { pool: "", peer: "", q: "", bad: false };
+
+function filterChanged() {
+  state.shown = ROWS;
+  if (chosen.peer !== filter.peer) choose(filter.peer);
+  redraw();
+}
 
 function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   filter.pool = given.get("pool") || "";
+  filter.peer = given.get("peer") || "";
   filter.q = given.get("q") || "";
   filter.bad = given.get("bad") === "1";
   $("q").value = filter.q;
   $("bad").checked = filter.bad;
-  state.shown = ROWS;
-  redraw();
+  filterChanged();
 }
 
 function writeAddress() {
   const wanted = new URLSearchParams();
-  if (filter.pool) wanted.set("pool", filter.pool);
-  if (filter.q) wanted.set("q", filter.q);
+  for (const key of ["pool", "peer", "q"]) if (filter[key]) wanted.set(key, filter[key]);
   if (filter.bad) wanted.set("bad", "1");
   const hash = wanted.toString();
   history.replaceState(null, "", hash ? `#${hash}` : location.pathname);
-  state.shown = ROWS;
-  redraw();
+  filterChanged();
+}
+
+function clearFilter() {
+  Object.assign(filter, { pool: "", peer: "", q: "", bad: false });
+  $("q").value = "";
+  $("bad").checked = false;
+  writeAddress();
 }
 
 function passes(peer) {
+  if (filter.peer && shortName(peer) !== filter.peer) return false;
   if (filter.pool && peer.pool !== filter.pool) return false;
   if (filter.bad && !isMissing(peer)) return false;
   if (!filter.q) return true;
-  const text = `${peer.pool}/${addressOf(peer.name)} ${statusOf(peer)} ${isParked(peer) ? "parked" : ""} ${lastFailure(peer)}`.toLowerCase();
+  const text = `${shortName(peer)} ${statusOf(peer)} ${isParked(peer) ? "parked" : ""} ${lastFailure(peer)}`.toLowerCase();
   return filter.q.toLowerCase().split(/\s+/).every((part) => text.includes(part));
 }
 
@@ -176,25 +208,35 @@ function element(tag, className, text) {
   return made;
 }
 
+// What was set is remembered, because to ask the document costs more.
 function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  if (node.told === text) return;
+  node.told = text;
+  node.textContent = text;
 }
 
 function setClass(node, name) {
-  if (node.className !== name) node.className = name;
+  if (node.toldClass === name) return;
+  node.toldClass = name;
+  node.className = name;
 }
 
-// The children of `parent` become `wanted`, with as few moves as possible.
+function setTime(node, text, at) {
+  setText(node, text);
+  if (node.toldTime === at) return;
+  node.toldTime = at;
+  node.dateTime = node.title = at;
+}
+
+// The children of `parent` become `wanted`, with few moves.
 function arrange(parent, wanted) {
+  const kept = new Set(wanted);
+  for (const child of [...parent.childNodes]) if (!kept.has(child)) child.remove();
   let next = parent.firstChild;
   for (const node of wanted) {
-    if (node === next) next = next.nextSibling;
+    // One that has moved down stays until it is its turn.
+    if (node === next || (next && node === next.nextSibling)) next = node.nextSibling;
     else parent.insertBefore(node, next);
-  }
-  while (next) {
-    const rest = next.nextSibling;
-    next.remove();
-    next = rest;
   }
 }
 
@@ -279,6 +321,7 @@ function row(name) {
     const [status, , flaps, failures, , rtt] = [...made.children].slice(1);
     status.append(badge());
     made.children[2].className = "age";
+    made.children[2].append(element("time"));
     for (const number of [flaps, failures, rtt]) number.className = "number";
     rows.set(name, made);
   }
@@ -293,12 +336,12 @@ function drawRow(peer, severalPools) {
   if (link.dataset.name !== `${severalPools}${peer.name}`) {
     link.dataset.name = `${severalPools}${peer.name}`;
     link.replaceChildren(...(severalPools ? [element("span", "pool", `${peer.pool}/`)] : []), address);
-    setClass(title, address.length > 48 ? "long" : "");
-    link.href = `#${new URLSearchParams({ pool: peer.pool, q: address })}`;
+    link.href = `#${new URLSearchParams({ peer: shortName(peer) })}`;
   }
-  setClass(made, statusOf(peer).toLowerCase());
-  setText(status.firstChild.lastChild, isParked(peer) ? "PARKED" : statusOf(peer));
-  setText(age, since(peer));
+  const flapping = isFlapping(peer);
+  setClass(made, `${statusOf(peer).toLowerCase()}${flapping ? " flapping" : ""}${peer.wanted ? "" : " unwanted"}`);
+  setText(status.firstChild.lastChild, flapping ? `${statusOf(peer)} ~flapping` : statusOf(peer));
+  setTime(age.firstChild, howLong(peer), since(peer));
   setText(flaps, Number(peer.flapCount) ? peer.flapCount : "");
   setText(failures, Number(peer.failureCount) ? peer.failureCount : "");
   setClass(failure, isMissing(peer) ? "failure" : "failure past");
@@ -309,39 +352,47 @@ function drawRow(peer, severalPools) {
   return made;
 }
 
-// One rectangle for each run of bins of the same kinds.
+function newStrip(cell) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  for (const [name, value] of Object.entries({ class: "strip", viewBox: `0 0 ${BINS} 10`, preserveAspectRatio: "none", role: "img" })) {
+    svg.setAttribute(name, value);
+  }
+  for (const name of ["away", "ready", "missing"]) {
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("class", name);
+    svg.append(path);
+  }
+  cell.replaceChildren(svg);
+  return svg;
+}
+
+// A path for each kind, with a rectangle for each run of bins of the same kinds.
 function drawStrip(cell, peer) {
   const past = state.past.get(peer.name);
   if (!past) return;
   past.advance(now());
   const key = `${past.first} ${past.last} ${past.bins[past.last % BINS]}`;
-  if (cell.dataset.key === key) return;
-  cell.dataset.key = key;
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("class", "strip");
-  svg.setAttribute("viewBox", `0 0 ${BINS} 10`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("role", "img");
+  if (cell.toldStrip === key) return;
+  cell.toldStrip = key;
+  const svg = cell.firstChild || newStrip(cell);
+  const paths = ["", "", ""];
   let missing = 0;
   for (let bin = past.first, begin = bin; bin <= past.last; bin += 1) {
     const kinds = past.bins[bin % BINS];
     if (kinds & WAS_MISSING) missing += 1;
     if (bin < past.last && past.bins[(bin + 1) % BINS] === kinds) continue;
-    for (const [kind, name, top] of [[WAS_AWAY, "away", 0], [WAS_READY, "ready", 3], [WAS_MISSING, "missing", 0]]) {
-      if (!(kinds & kind)) continue;
-      const drawn = document.createElementNS("http://www.w3.org/2000/svg", "rect");
-      drawn.setAttribute("class", name);
-      drawn.setAttribute("x", begin - past.last + BINS - 1);
-      drawn.setAttribute("y", top);
-      drawn.setAttribute("width", bin - begin + 1);
-      drawn.setAttribute("height", (name === "missing" && kinds & WAS_READY ? 6 : 10) - top);
-      svg.append(drawn);
-    }
+    [WAS_AWAY, WAS_READY, WAS_MISSING].forEach((kind, at) => {
+      if (!(kinds & kind)) return;
+      const top = kind === WAS_MISSING ? 0 : kind === WAS_READY ? 3 : 5;
+      const height = (kind === WAS_MISSING && kinds & WAS_READY ? 6 : 10) - top;
+      const width = bin - begin + 1;
+      paths[at] += `M${begin - past.last + BINS - 1} ${top}h${width}v${height}h${-width}z`;
+    });
     begin = bin + 1;
   }
+  paths.forEach((path, at) => svg.children[at].setAttribute("d", path));
   const known = duration((past.last - past.first + 1) * BIN);
   svg.setAttribute("aria-label", missing ? `not READY at times in ${duration(missing * BIN)} of the last ${known}` : `nothing lost in the last ${known}`);
-  cell.replaceChildren(svg);
 }
 
 function drawPeers() {
@@ -355,27 +406,104 @@ function drawPeers() {
   document.title = missing ? `${missing} not READY – OpFlex peers` : "OpFlex peers";
   const filtered = passing.length < all.length ? `; ${passing.length} of ${all.length} listed` : "";
   setText($("count"), all.length ? `${wanted - missing} of ${wanted} READY${filtered}` : "");
-  const rest = passing.length - shown.length;
-  const key = `${rest} of ${passing.length > 0 ? "some" : all.length}`;
-  if ($("more").dataset.key === key) return;
-  $("more").dataset.key = key;
-  const button = element("button", "", `Show ${Math.min(rest, ROWS)} of ${rest} more`);
-  button.type = "button";
-  button.addEventListener("click", () => {
-    state.shown += ROWS;
-    redraw();
-  });
-  $("more").replaceChildren(...(rest > 0 ? [button] : passing.length ? [] : [all.length ? "No peer matches the filter." : "There are no peers."]));
+  drawMore(passing.length - shown.length, passing.length ? "" : all.length ? "No peer matches the filter." : "There are no peers.");
 }
 
-function changeText({ peer, health }) {
+function drawMore(rest, none) {
+  const key = `${rest} ${none} ${filter.peer}`;
+  if ($("more").told === key) return;
+  $("more").told = key;
+  const button = (text, act) => {
+    const made = element("button", "", text);
+    made.type = "button";
+    made.addEventListener("click", act);
+    return made;
+  };
+  const more = () => {
+    state.shown += ROWS;
+    redraw();
+  };
+  $("more").replaceChildren(
+    ...(none ? [none, " "] : []),
+    ...(rest > 0 ? [button(`Show ${Math.min(rest, ROWS)} of ${rest} more`, more)] : []),
+    ...(filter.peer ? [button("Show all peers", clearFilter)] : []),
+  );
+}
+
+// ---- changes ----
+
+const LONGEST_CYCLE = 8;
+const SHORTEST_RUN = 3;
+// Of a parked peer that is asked for its peers and stays parked, the newest first.
+const QUESTION = ["CLOSING DISCONNECTED", "CONNECTED CLOSING", "CONNECTING CONNECTED", "DISCONNECTED CONNECTING"];
+
+// The peer that was chosen with a click, and its own changes, the newest first; null: they are being asked for.
+const chosen = { peer: "", entries: null, failed: "" };
+
+/** A change, with what it is compared and shown by. */
+function entryOf({ change, revision }) {
+  const { peer } = change;
+  if (!peer) return { change, revision, name: "", at: time(change.health.time) };
+  const step = `${word(peer.previousStatus, "PEER_STATUS_")} ${statusOf(peer.peer)}`;
+  return { change, revision, name: peer.peer.name, at: time(peer.time), step, key: `${peer.kind} ${step} ${peer.peer.reason}` };
+}
+
+/** The run of cycles that begins with this entry of a peer, as src/cli/cycle.rs finds it. */
+function runAt(entries, at) {
+  let asked = 0;
+  while (QUESTION.every((step, index) => entries[at + asked * QUESTION.length + index]?.step === step)) asked += 1;
+  if (asked) return { kind: "asked again", period: QUESTION.length, count: asked };
+  for (let period = 1; period <= LONGEST_CYCLE && at + period < entries.length; period += 1) {
+    let same = 0;
+    while (entries[at + same + period]?.key === entries[at + same].key) same += 1;
+    const count = Math.floor(same / period) + 1;
+    if (count < SHORTEST_RUN) continue;
+    const has = (status) => entries.slice(at, at + period).some(({ step }) => step.includes(status));
+    return { kind: has("READY") ? "flapped" : has("DISCONNECTED") ? "asked again" : "never READY", period, count };
+  }
+  return null;
+}
+
+/** One cycle of each run, and one line for all of it, as `peers history` shows them. */
+function fold(entries) {
+  const ofPeer = new Map();
+  for (const entry of entries) {
+    if (!ofPeer.has(entry.name)) ofPeer.set(entry.name, []);
+    ofPeer.get(entry.name).push(entry);
+  }
+  const hidden = new Set();
+  const lines = new Map();
+  for (const [name, own] of ofPeer) {
+    for (let at = 0; name && at < own.length;) {
+      const run = runAt(own, at);
+      if (!run) {
+        at += 1;
+        continue;
+      }
+      const after = at + run.period * run.count;
+      const shown = run.kind === "asked again" ? at : at + run.period;
+      for (const entry of own.slice(shown + 1, after)) hidden.add(entry);
+      const cycle = own.slice(at, at + run.period);
+      const isFailure = ({ change: { peer: { peer } } }) => peer.lastFailure?.reason === peer.reason;
+      lines.set(own[shown], { ...run, begin: own[after - 1].at, end: own[at].at, cause: cycle.find(isFailure) || cycle[0] });
+      at = after;
+    }
+  }
+  return entries.filter((entry) => !hidden.has(entry)).map((entry) => [entry, lines.get(entry)]);
+}
+
+function changeText({ change: { peer, health } }, run) {
+  if (run) {
+    const its = run.cause.change.peer.peer;
+    return `${shortName(its)} ${run.kind} × ${run.count} in ${duration(run.end - run.begin)}, ${reasonAndDetail(its.reason, its.detail)}`;
+  }
   const parts = [];
   if (peer) {
     const { peer: its, kind, previousStatus } = peer;
     const [before, after] = [word(previousStatus, "PEER_STATUS_"), statusOf(its)];
     const what = kind === "CHANGE_KIND_ADDED" ? "added" : kind === "CHANGE_KIND_REMOVED" ? "removed"
       : before === after ? after : `${before} → ${after}`;
-    parts.push(`${its.pool}/${addressOf(its.name)} ${what}, ${reasonAndDetail(its.reason, its.detail)}`);
+    parts.push(`${shortName(its)} ${what}, ${reasonAndDetail(its.reason, its.detail)}`);
   }
   if (health) {
     const [before, after] = [word(health.previous, "POOL_HEALTH_"), word(health.health, "POOL_HEALTH_")];
@@ -385,22 +513,56 @@ function changeText({ peer, health }) {
 }
 
 const items = new WeakMap();
+const noChanges = element("li", "none");
+
+function changeItem([entry, run]) {
+  let item = items.get(entry);
+  if (!item) {
+    item = element("li");
+    item.append(element("time"), element("span"));
+    items.set(entry, item);
+  }
+  const at = run ? run.begin : entry.at;
+  if (item.toldAt !== at) setTime(item.firstChild, clock(at), new Date(at).toISOString());
+  item.toldAt = at;
+  setClass(item, entry.change.peer && !entry.change.peer.peer.wanted ? "unwanted" : "");
+  setText(item.lastChild, changeText(entry, run));
+  return item;
+}
 
 function drawChanges() {
-  const passing = state.changes.filter(({ change }) => !change.peer || passes(change.peer.peer));
-  arrange($("changes"), passing.slice(0, CHANGES).map((entry) => {
-    let item = items.get(entry);
-    if (!item) {
-      item = element("li");
-      const at = time((entry.change.peer || entry.change.health).time);
-      const stamp = element("time", "", clock(at));
-      stamp.dateTime = new Date(at).toISOString();
-      stamp.title = stamp.dateTime;
-      item.append(stamp, changeText(entry.change));
-      items.set(entry, item);
-    }
-    return item;
-  }));
+  setText($("changes-title"), filter.peer ? `Changes of ${filter.peer}` : "Newest changes");
+  const known = filter.peer ? chosen.entries || [] : state.changes.filter(({ change: { peer } }) => !peer || passes(peer.peer));
+  setText(noChanges, filter.peer && chosen.failed ? `no history: ${chosen.failed}` : filter.peer && !chosen.entries ? "asking for the history …" : "no changes");
+  const shown = fold(known).slice(0, CHANGES).map(changeItem);
+  arrange($("changes"), shown.length ? shown : [noChanges]);
+}
+
+function keepChange(entries, entry) {
+  entries.unshift(entry);
+  if (entries.length > 2 * KEPT_CHANGES) entries.length = KEPT_CHANGES;
+}
+
+/** These and those, each once, the newest first. */
+function merged(these, those) {
+  const all = new Map([...those, ...these].map((entry) => [entry.revision, entry]));
+  return [...all.values()].sort((a, b) => Number(b.revision) - Number(a.revision));
+}
+
+/** Asks for the changes of this peer, `POOL/ADDRESS`, or of none. */
+async function choose(peer) {
+  Object.assign(chosen, { peer, entries: null, failed: "" });
+  if (!peer) return;
+  const slash = peer.indexOf("/");
+  const query = new URLSearchParams({ page_size: KEPT_CHANGES, pool: peer.slice(0, slash), peer: peer.slice(slash + 1) });
+  const name = `pools/${peer.slice(0, slash)}/peers/${peer.slice(slash + 1)}`;
+  try {
+    const past = (await list(`api/v1/transitions?${query}`, "transitions", 1)).map(entryOf).filter((entry) => entry.name === name);
+    if (chosen.peer === peer) chosen.entries = merged(past, state.changes.filter((entry) => entry.name === name));
+  } catch (error) {
+    if (chosen.peer === peer) chosen.failed = error.message;
+  }
+  redraw();
 }
 
 function drawListeners() {
@@ -425,11 +587,14 @@ function redraw() {
   drawing = setTimeout(() => {
     drawing = 0;
     drawn = performance.now();
+    if (state.epoch) showLive();
     drawPools();
     drawPeers();
-    drawChanges();
-    // Layout and painting come after.
-    requestAnimationFrame(() => setTimeout(() => { took = performance.now() - drawn; }));
+    setTimeout(() => {
+      drawChanges();
+      // Layout and painting come after.
+      requestAnimationFrame(() => setTimeout(() => { took = performance.now() - drawn; }));
+    });
   }, Math.max(0, drawn + Math.min(Math.max(DRAW_EVERY[0], 8 * took), DRAW_EVERY[1]) - performance.now()));
 }
 
@@ -474,8 +639,9 @@ function apply(change, revision) {
     const pool = state.pools.get(health.pool);
     if (pool) Object.assign(pool, { health: health.health, healthSince: health.time });
   }
-  state.changes.unshift({ change, revision });
-  if (state.changes.length > 4 * CHANGES) state.changes.length = 2 * CHANGES;
+  const entry = entryOf({ change, revision });
+  keepChange(state.changes, entry);
+  if (chosen.entries && peer && shortName(peer.peer) === chosen.peer) keepChange(chosen.entries, entry);
 }
 
 const handlers = {
@@ -502,6 +668,7 @@ const handlers = {
     for (const peer of state.peers.values()) remember(peer.name, time(peer.statusSince), statusOf(peer));
     loadPast();
     refresh();
+    if (chosen.peer) choose(chosen.peer);
   },
   change({ change, revision }) {
     apply(change, revision);
@@ -512,6 +679,27 @@ const handlers = {
   },
 };
 
+// Events wait here, so that a browser that is busy handles many of them in several short tasks.
+const waiting = [];
+
+function handleSome(ms) {
+  const end = performance.now() + ms;
+  do {
+    const [handle, data] = waiting.shift();
+    if (handle !== handlers.draining) lostAt = 0;
+    handle(JSON.parse(data));
+  } while (waiting.length && performance.now() < end);
+  redraw();
+}
+
+function handleAll() {
+  try {
+    handleSome(SLICE);
+  } finally {
+    if (waiting.length) setTimeout(handleAll);
+  }
+}
+
 let source = null;
 
 function connect() {
@@ -521,10 +709,10 @@ function connect() {
     source.addEventListener(name, (event) => {
       lastEvent = Date.now();
       if (event.lastEventId) state.cursor = event.lastEventId;
-      if (name !== "draining") lostAt = 0;
-      handle(JSON.parse(event.data));
-      showLive();
-      redraw();
+      waiting.push([handle, event.data]);
+      // A page that is slow, or whose timers are, then takes events no faster than it handles them.
+      if (waiting.length > MOST_WAITING) handleSome(0);
+      else if (waiting.length === 1) setTimeout(handleAll);
     });
   }
   source.onerror = () => {
@@ -561,13 +749,11 @@ async function loadPast() {
       const { peer } = change;
       if (!peer || peer.kind === "CHANGE_KIND_REMOVED") continue;
       const [name, at, status] = [peer.peer.name, time(peer.time), statusOf(peer.peer)];
-      if (known.has(name)) known.get(name).note(at, status);
-      else known.set(name, new Past(at, status));
+      const before = word(peer.previousStatus, "PEER_STATUS_");
+      if (!known.has(name)) known.set(name, new Past(at, before === "UNSPECIFIED" ? status : before));
+      known.get(name).note(at, status);
     }
-    const seen = new Set(state.changes.map(({ revision }) => revision));
-    past.reverse();
-    state.changes.push(...past.slice(0, CHANGES).filter(({ revision }) => !seen.has(revision)));
-    state.changes.sort((a, b) => Number(b.revision) - Number(a.revision));
+    state.changes = merged(past.slice(-KEPT_CHANGES).map(entryOf), state.changes);
     for (const [name, before] of known) {
       const peer = state.peers.get(name);
       if (!peer) continue;
@@ -602,10 +788,6 @@ async function refresh() {
 function start() {
   for (const section of document.querySelectorAll(".scripted")) section.hidden = false;
   $("filters").hidden = false;
-  $("peers").querySelector("table").setAttribute("role", "table");
-  for (const group of $("peers").querySelectorAll("thead, tbody")) group.setAttribute("role", "rowgroup");
-  $("peers").querySelector("thead tr").setAttribute("role", "row");
-  for (const head of $("peers").querySelectorAll("thead th")) head.setAttribute("role", "columnheader");
   $("q").addEventListener("input", () => { filter.q = $("q").value.trim(); writeAddress(); });
   $("pool").addEventListener("change", () => { filter.pool = $("pool").value; writeAddress(); });
   $("bad").addEventListener("change", () => { filter.bad = $("bad").checked; writeAddress(); });
@@ -616,11 +798,8 @@ function start() {
     if (event.key === "/" && event.target !== $("q")) {
       event.preventDefault();
       $("q").focus();
-    } else if (event.key === "Escape" && (filter.q || filter.pool || filter.bad)) {
-      Object.assign(filter, { q: "", pool: "", bad: false });
-      $("q").value = "";
-      $("bad").checked = false;
-      writeAddress();
+    } else if (event.key === "Escape" && (filter.q || filter.pool || filter.peer || filter.bad)) {
+      clearFilter();
     }
   });
   setInterval(() => {

@@ -158,11 +158,32 @@ impl PeerHistory {
         Self { args: HistoryArgs::of(peer), read, is_cut: false }
     }
 
-    /// The same lines as of `peers history`, on a terminal of this width.
+    /// As `peers history` prints them, on a terminal of this width, but without the name of the peer and with a line
+    /// for each status: what failed while it lasted is with the reason for which it began.
     pub(crate) fn lines(&self, terminal: Option<usize>, now: SystemTime) -> Vec<Cell> {
         let mut entries = entries(&self.read, &self.args, true);
         entries.truncate(limit(&self.args));
-        let (header, rows) = layout(&HEADER, &history_rows(&entries, self.is_cut, now), terminal);
+        let mut rows = Vec::new();
+        let mut newest: Option<Vec<Cell>> = None;
+        for (entry, mut row) in entries.iter().zip(history_rows(&entries, self.is_cut, now)) {
+            row.remove(1);
+            if entry.only_gives_reason() {
+                newest = newest.or_else(|| style::is_failure(entry.peer.reason).then_some(row));
+                continue;
+            }
+            match (newest.take(), row.last_mut()) {
+                (Some(newest), Some(reason)) if entry.run.is_none() => {
+                    let then = newest.into_iter().last().unwrap_or_default();
+                    *reason = std::mem::take(reason).and(Cell::plain("; then ")).and(then);
+                }
+                (newest, _) => rows.extend(newest),
+            }
+            rows.push(row);
+        }
+        rows.extend(newest);
+        let [time, _, others @ ..] = HEADER;
+        let header = [&[time][..], &others].concat();
+        let (header, rows) = layout(&header, &rows, terminal);
         iter::once(header).chain(rows.into_iter().flatten()).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 pub(in crate::cli) mod live;
 
-use std::{cmp::Reverse, time::SystemTime};
+use std::{cmp::Reverse, iter, time::SystemTime};
 
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
@@ -17,7 +17,7 @@ use crate::{
         exit::Failure,
         names,
         style::{self, Style},
-        table::{Cell, table},
+        table::{self, Cell},
         text,
     },
     peer::{PeerAddress, Severity},
@@ -33,12 +33,14 @@ Examples:
   peerstatus peers list -o json | jq -r '[.name, .status, .lastFailure.detail] | @tsv'
 
 The worst comes first: peers that are not READY, the longest first, then those that were
-lost most often (FLAPS), then the parked ones, and last the others. HOW LONG is since
-READY was lost, or since the peer was added if it never was READY; `up` is since it
-became READY. FLAPS and FAILURES count since the peer was added; with FLAPS is how long
-ago the last one was. A peer that is READY keeps its LAST FAILURE. A parked peer is not
-in its own list of peers, and no connection is wanted: for the anycast address of a
-fabric that is as it should be. It is asked again from time to time.";
+lost most often (FLAPS), then those that failed before they became READY, then the parked
+ones, and last the others. HOW LONG is since READY was lost, or since the peer was added
+if it never was READY; `up` is since it became READY. FLAPS and FAILURES count since the
+peer was added; where there is room, FLAPS has how long ago the last one was. `~flapping`
+is a peer that lost READY three times within ten minutes. A peer that is READY keeps its
+LAST FAILURE. A parked peer is not in its own list of peers, and no connection is wanted:
+for the anycast address of a fabric that is as it should be. It is asked again from time
+to time.";
 
 /// What to list.
 #[derive(Clone, Debug, Args)]
@@ -73,14 +75,14 @@ pub(in crate::cli) struct View {
     #[arg(long, value_enum, default_value_t = Sort::Worst)]
     pub(in crate::cli) sort: Sort,
 
-    /// With a column SINCE: the time, in UTC, that HOW LONG counts from
+    /// With a column SINCE: the time, in UTC, that HOW LONG counts from; on a narrow terminal it is below
     #[arg(long)]
     pub(in crate::cli) wide: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Sort {
-    /// Not READY (the longest first), lost at some time, parked, the others
+    /// Not READY (the longest first), lost at some time, failed at some time, parked, the others
     Worst,
     /// By pool and address
     Name,
@@ -147,7 +149,8 @@ pub(in crate::cli) fn is_missing(peer: &Peer) -> bool {
 
 /// The worst is the least; of those that are not READY, the longest first.
 fn severity(peer: &Peer) -> (Severity, Option<(i64, i32)>) {
-    let severity = Severity::of(peer.wanted, peer.status() == PeerStatus::Ready, peer.flap_count);
+    let is_ready = peer.status() == PeerStatus::Ready;
+    let severity = Severity::of(peer.wanted, is_ready, peer.flap_count, peer.failure_count);
     let since = peer.not_ready_since.filter(|_| severity == Severity::Missing);
     (severity, since.map(|since| (since.seconds, since.nanos)))
 }
@@ -183,12 +186,28 @@ impl View {
     }
 
     fn table(self, peers: &[Peer], with_pool: bool, style: Style, now: SystemTime) -> Vec<String> {
-        let rows = peers.iter().map(|peer| self.row(peer, with_pool, now)).collect();
-        table(&self.header(), rows, "no peers", style)
+        let (header, rows) = self.layout(peers, with_pool, style.columns, now);
+        iter::once(&header).chain(rows.iter().flatten()).map(|line| line.show(style)).collect()
     }
 
-    pub(in crate::cli) fn header(self) -> Vec<&'static str> {
-        let since = self.wide.then_some("SINCE");
+    /// The line of the header and the lines of each row, on a terminal of this width.
+    pub(in crate::cli) fn layout(
+        self,
+        peers: &[Peer],
+        with_pool: bool,
+        terminal: Option<usize>,
+        now: SystemTime,
+    ) -> (Cell, Vec<Vec<Cell>>) {
+        let rows = |width| peers.iter().map(|peer| self.row(peer, with_pool, width, now)).collect::<Vec<_>>();
+        let (mut header, mut cells) = (self.header(Width::Full), rows(Width::Full));
+        if !table::fits(&header, &cells, terminal) {
+            (header, cells) = (self.header(Width::Narrow), rows(Width::Narrow));
+        }
+        table::layout(&header, &cells, terminal)
+    }
+
+    fn header(self, width: Width) -> Vec<&'static str> {
+        let since = (self.wide && width == Width::Full).then_some("SINCE");
         ["PEER", "STATUS", "HOW LONG"]
             .into_iter()
             .chain(since)
@@ -196,25 +215,46 @@ impl View {
             .collect()
     }
 
-    pub(in crate::cli) fn row(self, peer: &Peer, with_pool: bool, now: SystemTime) -> Vec<Cell> {
-        let mut row = vec![
-            Cell::peer(&peer.name, with_pool),
-            Cell::status(peer.status),
-            how_long(peer, now),
-            flaps(peer, now),
-            Cell::plain(peer.failure_count),
-            last_failure(peer, now),
-        ];
-        if self.wide {
-            row.insert(3, Cell::plain(text::stamp(since(peer))));
+    fn row(self, peer: &Peer, with_pool: bool, width: Width, now: SystemTime) -> Vec<Cell> {
+        let (mut flaps, mut failure) = (Cell::plain(peer.flap_count), last_failure(peer, now));
+        let since = self.wide.then(|| text::stamp(since(peer)));
+        let mut row = vec![Cell::peer(&peer.name, with_pool), status(peer, now), how_long(peer, now)];
+        match (width, since) {
+            (Width::Full, since) => {
+                flaps = self::flaps(peer, now);
+                row.extend(since.map(Cell::plain));
+            }
+            (Width::Narrow, Some(since)) => {
+                let colon = if failure == Cell::default() { "" } else { ": " };
+                failure = Cell::plain(format!("since {since}{colon}")).and(failure);
+            }
+            (Width::Narrow, None) => {}
         }
+        row.extend([flaps, Cell::plain(peer.failure_count), failure]);
         row
+    }
+}
+
+/// How much of a row has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Width {
+    Full,
+    /// FLAPS is the number alone, and the time since when is in the last column, which goes below the row.
+    Narrow,
+}
+
+/// `READY`, or `READY ~flapping` if it comes and goes.
+pub(in crate::cli) fn status(peer: &Peer, now: SystemTime) -> Cell {
+    let until = text::system_time(peer.flapping_until.as_ref());
+    match peer.wanted && until.is_some_and(|until| until > now) {
+        true => Cell::new(style::FLAPPING, &format!("{} ~flapping", text::status(peer.status))),
+        false => Cell::status(peer.status),
     }
 }
 
 /// Since when it has not been READY, or has been what it is instead. Of a parked one it is not known: its status is new
 /// each time that it was asked again.
-fn since(peer: &Peer) -> Option<&Timestamp> {
+pub(in crate::cli) fn since(peer: &Peer) -> Option<&Timestamp> {
     match () {
         () if is_missing(peer) => peer.not_ready_since.as_ref(),
         () if is_parked(peer) => None,
@@ -223,7 +263,7 @@ fn since(peer: &Peer) -> Option<&Timestamp> {
 }
 
 /// The same as a duration: `not ready 3m 12s`, `up 2d 4h`, `parked`.
-fn how_long(peer: &Peer, now: SystemTime) -> Cell {
+pub(in crate::cli) fn how_long(peer: &Peer, now: SystemTime) -> Cell {
     let age = text::age(since(peer), now);
     match peer.status() {
         _ if is_missing(peer) => Cell::plain(format!("not ready {age}")),
@@ -233,15 +273,15 @@ fn how_long(peer: &Peer, now: SystemTime) -> Cell {
     }
 }
 
-/// How often READY was lost, and how long ago the last time was: `9, 3s ago`. Of a peer that is READY again, the last
+/// How often READY was lost, and about how long ago the last time was: `9, 3m ago`. Of a peer that is READY again, the last
 /// failure before that is the end of that outage.
-fn flaps(peer: &Peer, now: SystemTime) -> Cell {
+pub(in crate::cli) fn flaps(peer: &Peer, now: SystemTime) -> Cell {
     let last = match peer.status() {
         PeerStatus::Ready => peer.last_failure.as_ref().and_then(|failure| failure.time.as_ref()),
         _ => peer.last_ready_time.as_ref(),
     };
     Cell::plain(match last.filter(|_| peer.flap_count > 0) {
-        Some(last) => format!("{}, {} ago", peer.flap_count, text::age(Some(last), now)),
+        Some(last) => format!("{}, {} ago", peer.flap_count, text::brief_age(last, now)),
         None => peer.flap_count.to_string(),
     })
 }

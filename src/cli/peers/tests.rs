@@ -41,7 +41,7 @@ origin           configured
 learned from     b:8009
 roles            policy repository, observer
 echo round trip  1.24 ms
-transitions      0
+status changes   0
 revision         0"
     );
     let new = peer_card(&peer("a:1", PeerStatus::Connecting, Reason::Added, ""), Style::default(), now());

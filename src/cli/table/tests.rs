@@ -35,8 +35,12 @@ fn lines_are_cut_to_the_width_of_the_terminal() {
         cut(27, false),
         ["PEER     STATUS      DETAIL", "größe:1  READY", "日本:1   CONNECTING", "  x·[2J y"]
     );
-    assert_eq!(cut(6, false), ["PEER …", "größe…", "日本:…", "  x·[…"]);
-    assert_eq!(cut(4, false), ["PEE…", "grö…", "日…", "  x…"], "half a character does not fit");
+    assert_eq!(cut(6, false), ["PEER …", "größe…", "日本:…", "  x·[2", "  J y"]);
+    assert_eq!(
+        cut(4, false),
+        ["PEE…", "grö…", "日…", "  x·", "  [2", "  J", "  y"],
+        "half a character does not fit"
+    );
     assert_eq!(cut(11, true)[1], "größe:1  \x1b[32mR…\x1b[0m", "colours take no room");
     for columns in 0..40 {
         for line in cut(columns, false) {

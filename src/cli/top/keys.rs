@@ -13,7 +13,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("arrows, j k", "move"),
     ("PgUp PgDn, Home End", "move by pages, to the first and to the last"),
     ("Enter", "details and history of the peer"),
-    ("Esc", "back; in the list: clear the filter"),
+    ("Esc", "back; in the list: clear the filter and select the first"),
     ("/", "only peers with these words: a part of an address, a status, a reason"),
     ("", "Enter keeps the filter, Esc clears it"),
     ("w", "order: the worst first"),
@@ -79,7 +79,7 @@ impl Model {
             KeyCode::Enter => self.is_typing = false,
             KeyCode::Esc => {
                 self.is_typing = false;
-                self.filter.clear();
+                self.clear_filter();
             }
             KeyCode::Backspace => drop(self.filter.pop()),
             KeyCode::Char(typed) if self.filter.len() < MAX_FILTER => {
@@ -107,10 +107,7 @@ impl Model {
             KeyCode::Char('F') => self.order(Sort::Failures),
             KeyCode::Char('p') => self.next_pool(),
             KeyCode::Char('/') => self.is_typing = true,
-            KeyCode::Esc => {
-                self.filter.clear();
-                self.arrange();
-            }
+            KeyCode::Esc => self.clear_filter(),
             _ => {}
         }
     }

@@ -208,6 +208,15 @@ impl Model {
         }
     }
 
+    /// Shows all peers again, and selects the first.
+    pub(super) fn clear_filter(&mut self) {
+        if !self.filter.is_empty() {
+            self.filter.clear();
+            self.chosen = None;
+        }
+        self.arrange();
+    }
+
     /// Selects the peer so many rows below.
     pub(super) fn step(&mut self, rows: isize) {
         let last = self.rows.len().saturating_sub(1);

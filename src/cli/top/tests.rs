@@ -64,7 +64,7 @@ fn three() -> Model {
     let peers = vec![
         wanted("a:1", PeerStatus::Ready, 0),
         wanted("b:1", PeerStatus::Connecting, 7),
-        wanted("c:1", PeerStatus::Ready, 1),
+        wanted("c:1", PeerStatus::Ready, 0),
     ];
     model(vec![pool("default", PoolHealth::Degraded, 2, 3)], peers)
 }

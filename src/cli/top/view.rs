@@ -11,6 +11,7 @@ use ratatui::{
 };
 
 use super::{
+    details,
     keys::HELP,
     model::{Counts, Detail, Model, Page, Shown, Stream, VIEW},
     paint::Look,
@@ -18,10 +19,7 @@ use super::{
 use crate::{
     api::pb::{Pool, PoolHealth},
     cli::{
-        peers::{
-            card_rows,
-            list::{self, Sort},
-        },
+        peers::list::{self, Sort},
         pool,
         style::{self, NORMAL},
         table::{Cell, card_lines, layout},
@@ -151,25 +149,39 @@ fn pool_row(pool: &Pool, counts: Counts, now: SystemTime) -> Vec<Cell> {
 fn peers(model: &Model, look: Look, now: SystemTime, frame: &mut Frame<'_>, area: Rect) -> Shown {
     let columns = usize::from(area.width);
     let with_pool = model.pool.is_none() && model.known.has_several_pools();
-    let cells: Vec<_> = model.rows.iter().map(|peer| VIEW.row(peer, with_pool, now)).collect();
-    let (header, rows) = layout(&VIEW.header(), &cells, Some(columns.saturating_sub(INDENT)));
-    let mut shown: Vec<Line<'static>> = Vec::new();
-    let above = [vec![caption(model)], if rows.is_empty() { Vec::new() } else { marked_header(header) }];
-    shown.extend(above.into_iter().flatten().map(|cell| look.line(cell, columns)));
+    let (header, rows) = VIEW.layout(&model.rows, with_pool, Some(columns.saturating_sub(INDENT)), now);
+    let mut shown: Vec<Line<'static>> = vec![look.line(caption(model), columns)];
+    let below_caption = match rows.is_empty() {
+        true => no_rows(model),
+        false => marked_header(header),
+    };
+    shown.extend(below_caption.into_iter().map(|cell| look.line(cell, columns)));
     let room = usize::from(area.height).saturating_sub(shown.len());
     let heights: Vec<_> = rows.iter().map(Vec::len).collect();
-    let first = first_shown(&heights, model.selected, room);
-    for (index, row) in rows.into_iter().enumerate().skip(first) {
-        if shown.len() >= area.height.into() {
-            break;
-        }
+    let Window { first, end, has_marks } = Window::of(&heights, model.selected, room);
+    let hidden = |count: usize, place: &str| {
+        let mark = Cell::new(style::DIM, &format!("  {count} more {place}"));
+        (has_marks && count > 0).then(|| look.line(mark, columns))
+    };
+    let below = hidden(rows.len() - end, "below");
+    shown.extend(hidden(first, "above"));
+    for (index, row) in rows.into_iter().enumerate().take(end).skip(first) {
         let is_selected = index == model.selected;
         let lines = marked(row, is_selected).into_iter().map(|cell| look.line(cell, columns));
         let style = if is_selected { look.selection() } else { Default::default() };
         shown.extend(lines.map(|line| line.patch_style(style)));
     }
+    shown.extend(below);
     frame.render_widget(Paragraph::new(shown), area);
-    Shown { page: (room / heights.iter().copied().max().unwrap_or(1).max(1)).max(1), max_scroll: 0 }
+    Shown { page: (end - first).max(1), max_scroll: 0 }
+}
+
+/// Why there is no row.
+fn no_rows(model: &Model) -> Vec<Cell> {
+    match model.filter.is_empty() || model.known.peers().next().is_none() {
+        true => Vec::new(),
+        false => vec![Cell::plain("  no peer matches; Esc clears the filter")],
+    }
 }
 
 /// The first row to show, so that the selected one is in the middle where there are more than fit.
@@ -184,6 +196,43 @@ fn first_shown(heights: &[usize], selected: usize, room: usize) -> usize {
         is_above
     });
     rows.count()
+}
+
+/// The rows that fit.
+struct Window {
+    first: usize,
+    end: usize,
+    /// Whether there are lines with how many are above and below.
+    has_marks: bool,
+}
+
+impl Window {
+    fn of(heights: &[usize], selected: usize, room: usize) -> Self {
+        let lines = |from: usize| heights.iter().skip(from).sum::<usize>();
+        // In less room the rows need all of it.
+        let has_marks = lines(0) > room && room > 5;
+        if !has_marks {
+            let first = first_shown(heights, selected, room);
+            return Self { first, end: end(heights, first, room), has_marks };
+        }
+        let mut first = first_shown(heights, selected, room - 2);
+        // At an end there is one mark alone.
+        while first > 1 && lines(first - 1) < room {
+            first -= 1;
+        }
+        let room = if first == 0 || lines(first) < room { room - 1 } else { room - 2 };
+        Self { first, end: end(heights, first, room), has_marks }
+    }
+}
+
+/// The end of the rows that fit from the first one on, which is at least one.
+fn end(heights: &[usize], first: usize, room: usize) -> usize {
+    let mut used = 0;
+    let fitting = heights.iter().skip(first).take_while(|height| {
+        used += **height;
+        used <= room
+    });
+    (first + fitting.count().max(1)).min(heights.len())
 }
 
 /// How many are READY, and what is shown of them.
@@ -209,7 +258,7 @@ fn caption(model: &Model) -> Cell {
 }
 
 fn detail(detail: &Detail, columns: usize, now: SystemTime) -> Vec<Cell> {
-    let mut shown = card_lines(card_rows(&detail.peer, now), Some(columns));
+    let mut shown = card_lines(details::rows(&detail.peer, now), Some(columns));
     if detail.is_gone {
         shown.insert(0, Cell::new(style::BOLD, "The peer is no longer in the pool. This is as it was last:"));
     }
@@ -226,7 +275,8 @@ fn help(columns: usize) -> Vec<Cell> {
     let titles = [Cell::new(style::BOLD, "Keys"), Cell::default()];
     let keys = HELP.iter().map(|(key, effect)| (*key, Cell::plain(effect))).collect();
     let more = "The order and the columns are those of `peers list`: FLAPS counts how often READY was lost, FAILURES how \
-                often an attempt or a connection failed. A parked peer is not wanted.";
+                often an attempt or a connection failed. ~flapping is a peer that lost READY three times within ten \
+                minutes. A parked peer is not wanted.";
     let more = card_lines(vec![("", Cell::plain(more))], Some(columns));
     titles.into_iter().chain(card_lines(keys, Some(columns))).chain([Cell::default()]).chain(more).collect()
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use super::Update;
 use crate::{
     opflex::Roles,
-    peer::{PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
+    peer::{NewestFlaps, PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
     status::{ChangeKind, Event, Failure, FailureCounts, HealthChange, PeerChange, PeerState, PoolState},
 };
 
@@ -177,6 +177,7 @@ fn new_peer(pool: Arc<str>, address: PeerAddress, origin: PeerOrigin, at: System
         last_failure: None,
         transitions: 0,
         flaps: 0,
+        newest_flaps: NewestFlaps::default(),
         roles: Roles::default(),
         learned_from: None,
         echo_rtt: None,
@@ -191,7 +192,10 @@ fn apply_report(peer: &mut PeerState, report: Report, at: SystemTime) -> bool {
     if reason.is_failure() {
         peer.failures.add(reason);
         peer.last_failure = Some(Failure { reason, detail: Arc::clone(&detail), time: at });
-        peer.flaps += u64::from(peer.status == PeerStatus::Ready);
+        if peer.status == PeerStatus::Ready {
+            peer.flaps += 1;
+            peer.newest_flaps.add(at);
+        }
     }
     peer.roles = roles.unwrap_or(peer.roles);
     (peer.reason, peer.detail) = (reason, detail);

@@ -63,6 +63,11 @@ impl Entry<'_> {
         self.peer.status != self.change.previous_status
     }
 
+    /// Whether only the reason for its status is new.
+    pub(super) fn only_gives_reason(&self) -> bool {
+        self.run.is_none() && !self.takes_status() && self.change.kind() == ChangeKind::Status
+    }
+
     /// How long the peer kept the status that it took: until another one, or until now.
     pub(super) fn lasted(&self, now: SystemTime) -> String {
         let takes_status = self.takes_status() && self.change.kind() != ChangeKind::Removed;

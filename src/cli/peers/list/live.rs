@@ -16,7 +16,7 @@ use prost_types::Timestamp;
 use tokio::time::sleep;
 
 use self::{known::Known, screen::Screen};
-use super::{View, is_missing, peers};
+use super::{View, Width, is_missing, peers};
 use crate::{
     api::{
         json,
@@ -115,10 +115,10 @@ impl Lines {
         let (with_pool, now) = (self.known.has_several_pools(), service_clock::now());
         let of_peers = peers.iter().map(|peer| {
             let time = Cell::new(style::DIM, &text::stamp(Some(&time)));
-            iter::once(time).chain(self.view.row(peer, with_pool, now)).collect()
+            iter::once(time).chain(self.view.row(peer, with_pool, Width::Full, now)).collect()
         });
         let is_first = !std::mem::replace(&mut self.has_header, true);
-        let header = || iter::once("TIME").chain(self.view.header()).map(Cell::plain).collect();
+        let header = || iter::once("TIME").chain(self.view.header(Width::Full)).map(Cell::plain).collect();
         let rows: Vec<Vec<Cell>> = is_first.then(header).into_iter().chain(of_peers).collect();
         rows.iter().for_each(|row| self.columns.grow(row));
         Ok(rows.iter().flat_map(|row| self.columns.lines(row, style)).collect())

@@ -118,9 +118,31 @@ fn peers_of_several_pools_are_named_with_theirs() {
 fn a_peer_that_flapped_shows_when_it_did_last() {
     let mut lost = failed("a:1", PeerStatus::Connecting, -90, Reason::RemoteClosed, "");
     (lost.flap_count, lost.last_ready_time) = (3, at(-90));
-    assert_eq!(flaps(&lost, now()).show(Style::default()), "3, 1m 30s ago");
+    assert_eq!(flaps(&lost, now()).show(Style::default()), "3, 1m ago");
     lost.flap_count = 0; // a reset took READY away
     assert_eq!(flaps(&lost, now()).show(Style::default()), "0");
+}
+
+#[test]
+fn on_80_columns_names_are_whole_and_a_wide_list_shows_no_less() {
+    let mut lost = failed("192.168.101.101:8009", PeerStatus::Connecting, -4_000, Reason::ConnectFailed, "");
+    (lost.flap_count, lost.last_ready_time, lost.flapping_until) = (14, at(-4_000), at(9));
+    lost.last_failure.as_mut().unwrap().detail = "no route to host ".repeat(30).trim_end().into();
+    let style = Style { columns: Some(80), ..Style::default() };
+    let shown = |wide| View { wide, ..view(Sort::Worst, false) }.table(&[lost.clone()], false, style, now());
+    let narrow = shown(false);
+    assert_eq!(
+        narrow[..2],
+        [
+            "PEER                  STATUS                HOW LONG         FLAPS  FAILURES",
+            "192.168.101.101:8009  CONNECTING ~flapping  not ready 1h 6m  14     14",
+        ]
+    );
+    assert_eq!(narrow.len(), 6, "the cause is cut after four lines: {narrow:?}");
+    assert!(narrow[2].starts_with("  connect failed: no route") && narrow[5].ends_with('…'), "{narrow:?}");
+    let wide = shown(true);
+    assert_eq!(wide[..2], narrow[..2]);
+    assert!(wide[2].starts_with("  since 1970-01-02T07:24:22.114Z: connect failed: no route"), "{wide:?}");
 }
 
 #[test]

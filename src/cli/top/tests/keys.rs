@@ -70,6 +70,7 @@ fn peers_are_sorted_by_flaps_and_by_failures() {
 #[test]
 fn the_filter_is_kept_by_enter_and_cleared_by_esc() {
     let mut model = three();
+    model.apply(&change(wanted("c:1", PeerStatus::Ready, 1)));
     press(&mut model, KeyCode::Char('/'));
     type_text(&mut model, "REFUSED conn");
     assert_eq!(rows(&model), ["b:1", "c:1"], "by the reason, in any order and case");
@@ -88,6 +89,21 @@ fn the_filter_is_kept_by_enter_and_cleared_by_esc() {
     assert_eq!(press(&mut model, KeyCode::Char('q')), Some(Effect::Quit));
     press(&mut model, KeyCode::Esc);
     assert_eq!(rows(&model).len(), 3);
+}
+
+#[test]
+fn without_the_filter_the_first_is_selected_again() {
+    let mut model = three();
+    press(&mut model, KeyCode::Char('/'));
+    type_text(&mut model, ":1");
+    press(&mut model, KeyCode::Enter);
+    press(&mut model, KeyCode::End);
+    assert_eq!(selected(&model), "c:1");
+    press(&mut model, KeyCode::Esc);
+    assert_eq!(selected(&model), "b:1");
+    press(&mut model, KeyCode::End);
+    press(&mut model, KeyCode::Esc);
+    assert_eq!(selected(&model), "c:1", "there was no filter");
 }
 
 #[test]

@@ -43,8 +43,7 @@ fn a_small_terminal_has_everything() {
 > b:1   CONNECTING  not ready 5s  0      7
     connect failed: connection refused
   a:1   READY       up 5s         0      0
-  c:1   READY       up 5s         0      1
-    3s ago: connect failed: connection refused
+  c:1   READY       up 5s         0      0
 ";
     assert!(screen.starts_with(expected), "{screen}");
     assert!(screen.ends_with("\nEnter details  / filter  w n f F order  p pool  r reset  ? help  q quit\n"));
@@ -128,15 +127,70 @@ fn the_selected_peer_is_always_on_the_screen() {
     for (key, shown) in [
         (KeyCode::End, "> leaf:500 "),
         (KeyCode::Up, "> leaf:499 "),
-        (KeyCode::PageUp, "> leaf:482 "),
+        (KeyCode::PageUp, "> leaf:483 "),
         (KeyCode::Home, "> leaf:1 "),
     ] {
         drawn(&mut model, PLAIN, 80, 24);
         press(&mut model, key);
         let screen = text(&drawn(&mut model, PLAIN, 80, 24));
         assert!(screen.contains(shown), "{key:?}\n{screen}");
-        assert!(screen.lines().nth(22).unwrap().contains("leaf:"), "no room is wasted\n{screen}");
+        let last = screen.lines().nth(22).unwrap();
+        assert!(last.contains("leaf:") || last.ends_with(" more below"), "no room is wasted\n{screen}");
+        let listed =
+            screen.lines().filter(|line| line.contains("  leaf:") || line.contains("> leaf:")).count();
+        let hidden = screen.lines().filter_map(|line| line.trim().split_once(" more "));
+        let hidden: usize = hidden.map(|(count, _)| count.parse::<usize>().unwrap()).sum();
+        assert_eq!(listed + hidden, 500, "{screen}");
     }
+}
+
+#[test]
+fn a_filter_that_matches_nothing_says_so() {
+    let mut model = three();
+    press(&mut model, KeyCode::Char('/'));
+    type_text(&mut model, "nothing");
+    let screen = text(&drawn(&mut model, PLAIN, 80, 24));
+    assert!(screen.contains("\n  no peer matches; Esc clears the filter\n"), "{screen}");
+}
+
+#[test]
+fn a_peer_that_flaps_is_marked_until_it_is_over() {
+    let mark = |until| {
+        let mut model = three();
+        model.apply(&change(Peer { flapping_until: at(until), ..wanted("c:1", PeerStatus::Ready, 3) }));
+        text(&drawn(&mut model, PLAIN, 80, 24)).contains("c:1   READY ~flapping  up 5s")
+    };
+    assert!(mark(1) && !mark(0));
+}
+
+#[test]
+fn the_history_of_an_outage_is_one_line_and_fits_a_small_terminal() {
+    let mut model = three();
+    press(&mut model, KeyCode::Enter);
+    let lost = Peer { reason: Reason::RemoteClosed.into(), ..wanted("b:1", PeerStatus::Connecting, 1) };
+    let refused = Peer {
+        reason: Reason::ConnectFailed.into(),
+        detail: "connection refused".into(),
+        ..wanted("b:1", PeerStatus::Connecting, 7)
+    };
+    let transition = |second, peer, before| crate::api::pb::Transition {
+        revision: 7,
+        change: Some(Change { peer: Some(peer_change(second, peer, before)), health: None }),
+    };
+    let transitions = vec![
+        transition(-3, refused, PeerStatus::Connecting),
+        transition(-5, lost, PeerStatus::Ready),
+        transition(-60, wanted("b:1", PeerStatus::Ready, 0), PeerStatus::Connected),
+    ];
+    model.history("pools/default/peers/b:1", Ok(PeerHistory::sample("default", "b:1", transitions)));
+    let screen = text(&drawn(&mut model, PLAIN, 80, 24));
+    let end = "\
+TIME                      STATUS      LASTED     REASON
+1970-01-02T08:30:57.114Z  CONNECTING  5s so far
+  remote closed; then connect failed: connection refused
+1970-01-02T08:30:02.114Z  READY       55s        dialing
+";
+    assert!(screen.contains(end), "{screen}");
 }
 
 #[test]
