@@ -141,7 +141,7 @@ browser-test: release-binary $(STAMPS)/chromium ## Run the tests of the status p
 	@echo '==> Running the tests of the status page'
 	@cd tests/browser && $(NODE) --test --test-reporter=spec page.test.mjs
 
-pictures: release-binary $(STAMPS)/chromium ## Draw docs/pictures from a running service
+pictures: release-binary $(STAMPS)/chromium tmux ## Draw docs/pictures from a running service
 	@echo '==> Drawing docs/pictures'
 	@cd tests/browser && $(NODE) pictures.mjs
 

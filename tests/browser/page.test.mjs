@@ -62,7 +62,7 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
     const page = await open(t);
     await row(page, "127.0.2.9").filter({ hasText: "handshake timeout" }).waitFor();
     const rows = await table(page);
-    const broken = rows.filter(([, , since]) => since.endsWith("not READY"));
+    const broken = rows.filter(([, , since]) => since.startsWith("not ready "));
     assert.deepEqual(rows.slice(0, broken.length), broken, "they come first");
     for (const [address, cause] of [
       ["127.0.2.3", "connect failed: connection refused"], ["127.0.2.7", "handshake rejected: "], ["127.0.2.9", "handshake timeout: no answer"],
@@ -70,15 +70,51 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
     ]) {
       const [, status, since, , failures, failure] = broken.find(([peer]) => peer.includes(`${address}:`));
       assert.match(status, /^CONNECT(ING|ED)$/);
-      assert.match(since, /^(\d+m )?\d+s not READY$/);
+      assert.match(since, /^not ready (\d+m )?\d+s$/);
       assert.ok(Number(failures) > 0 && failure.startsWith(cause), failure);
     }
     const parked = rows.findIndex(([peer]) => peer.includes("127.0.1.254:"));
-    assert.equal(rows[parked][1], "PARKED");
-    assert.ok(rows.slice(parked + 1).every(([, status, , flaps]) => status === "READY" && !flaps), "after it only what never failed");
+    assert.deepEqual(rows[parked].slice(1, 3), ["DISCONNECTED", "parked"], "as on the command line");
+    assert.ok(rows.slice(parked + 1).every(([, status, , flaps, failures]) => status === "READY" && !flaps && !failures), "after it only what never failed");
+    const since = row(page, "127.0.2.3").locator("time");
+    assert.match(await since.getAttribute("datetime"), /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
+    assert.equal(await since.getAttribute("title"), await since.getAttribute("datetime"));
     const tile = page.locator("#pools button").filter({ hasText: "pod-2" });
-    assert.match(await tile.textContent(), /^pod-2DEGRADED1[56] of 20 READYfor /);
+    await tile.filter({ hasText: /^pod-2DEGRADED1[56] of 20 READYfor / }).waitFor();
     assert.match(await page.locator("#changes li").first().textContent(), /→/);
+    await assertClean(page);
+  });
+
+  it("marks a peer that flaps, and mutes a parked one also while it is asked", async (t) => {
+    const page = await open(t);
+    const flapping = page.locator("#rows tr.flapping").first();
+    await flapping.filter({ hasText: /(READY|CONNECT\w+) ~flapping/ }).waitFor();
+    const parked = row(page, "127.0.1.254").filter({ hasText: "parked" });
+    await parked.waitFor();
+    assert.match(await parked.getAttribute("class"), /unwanted/);
+    await parked.locator("svg path.away").waitFor({ state: "attached" });
+    assert.ok(!(await parked.locator("svg path.missing").getAttribute("d")), "nothing was missing");
+    await assertClean(page);
+  });
+
+  it("folds repeated changes, and shows the own history of a peer that is clicked", async (t) => {
+    const page = await open(t);
+    await page.locator("#changes li").filter({ hasText: /(flapped|never READY|asked again) × \d+ in \d+/ }).first().waitFor();
+    // Its changes are none of the newest: it only came up.
+    const quiet = page.locator("#rows tr.ready:not(.flapping)").last().locator("a");
+    const name = await quiet.textContent();
+    await quiet.click();
+    await page.locator("#changes-title").filter({ hasText: `Changes of ${name}` }).waitFor();
+    await page.waitForFunction(() => document.querySelectorAll("#rows tr").length === 1);
+    const changes = page.locator("#changes li");
+    await changes.filter({ hasText: "added" }).waitFor();
+    assert.ok((await changes.allTextContents()).every((text) => text.includes(name)));
+    assert.match(await page.evaluate(() => location.hash), /^#peer=pod-/);
+    await page.getByRole("button", { name: "Show all peers" }).click();
+    await page.waitForFunction(() => document.querySelectorAll("#rows tr").length > 40);
+
+    const none = await open(t, {}, "#peer=pod-2/127.0.9.9:1");
+    await none.locator("#changes li").filter({ hasText: "no changes" }).waitFor();
     await assertClean(page);
   });
 
@@ -97,7 +133,7 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
     const page = await open(t);
     await row(page, stage.leaf).filter({ hasText: "READY" }).waitFor();
     const lost = page.waitForFunction(
-      (address) => [...document.querySelectorAll("#rows tr")].some((row) => row.textContent.includes(address) && row.className === "connecting"),
+      (address) => [...document.querySelectorAll("#rows tr")].some((row) => row.textContent.includes(address) && row.classList.contains("connecting")),
       stage.leaf, { polling: 20 },
     );
     const killed = Date.now();
@@ -108,10 +144,10 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
     assert.ok(took < 1000, `${took} ms`);
     stage.startLeaf();
     await page.waitForFunction(
-      (address) => [...document.querySelectorAll("#rows tr")].some((row) => row.textContent.includes(address) && row.className === "ready"),
+      (address) => [...document.querySelectorAll("#rows tr")].some((row) => row.textContent.includes(address) && row.classList.contains("ready")),
       stage.leaf,
     );
-    await row(page, stage.leaf).locator("svg rect.missing").first().waitFor();
+    await row(page, stage.leaf).locator("svg path.missing[d^=M]").waitFor({ state: "attached" });
     await assertClean(page);
   });
 
@@ -123,7 +159,7 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
     await stage.startService();
     await page.locator("#live.live").waitFor();
     assert.match(await page.locator("#live").textContent(), /^live; the service was restarted/);
-    await row(page, stage.leaf).filter({ hasText: "up" }).waitFor();
+    await row(page, stage.leaf).filter({ hasText: "up " }).waitFor();
     await assertClean(page);
   });
 

@@ -1,11 +1,12 @@
 // Draws docs/pictures from a running service: `make pictures`.
 
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { chromium } from "playwright-core";
 
-import { CHROMIUM, ROOT, Stage } from "./stage.mjs";
+import { CHROMIUM, ROOT, Stage, until } from "./stage.mjs";
+import { screenOf, svg } from "./terminal.mjs";
 
 const FOLDER = join(ROOT, "docs", "pictures");
 const PICTURES = {
@@ -13,6 +14,7 @@ const PICTURES = {
   "page-dark.png": { viewport: { width: 1280, height: 860 }, colorScheme: "dark" },
   "page-phone.png": { viewport: { width: 360, height: 740 } },
 };
+const [COLUMNS, LINES] = [110, 24];
 
 const stage = new Stage();
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
@@ -30,6 +32,9 @@ try {
     await page.close();
     console.log(`docs/pictures/${name}`);
   }
+  const top = `${stage.binary} top --color always --server 127.0.0.1:${stage.grpc}`;
+  writeFileSync(join(FOLDER, "top.svg"), svg(await screenOf(top, COLUMNS, LINES, "the worst first", until), COLUMNS));
+  console.log("docs/pictures/top.svg");
 } finally {
   await browser.close();
   await stage.stop();

@@ -93,27 +93,27 @@ const worse = (order) => (a, b) =>
 const WAS_READY = 1;
 const WAS_MISSING = 2;
 const WAS_AWAY = 4;
-const QUESTION_BINS = 2; // a parked peer that is asked for its peers is soon parked again
+const QUESTION_BINS = 4; // to connect to a peer, and to park it for what it answers, takes no longer than a handshake may
+const bitOf = (status) => (status === "READY" ? WAS_READY : status.startsWith("CONNECT") ? WAS_MISSING : WAS_AWAY);
 
 // Which kinds of status it had in each bin.
 class Past {
   constructor(at, status) {
     this.bins = new Uint8Array(BINS);
     this.first = this.last = Math.floor(at / BIN);
-    this.asked = -Infinity; // the bin in which it was dialled after it had been parked
     this.note(at, status);
   }
 
   note(at, status) {
     this.advance(at);
-    if (this.status === "DISCONNECTED" && status !== "DISCONNECTED") this.asked = this.last;
     this.status = status;
-    this.bins[this.last % BINS] |= this.kind();
-  }
-
-  kind() {
-    if (this.status === "READY") return WAS_READY;
-    return this.status.startsWith("CONNECT") && this.last - this.asked >= QUESTION_BINS ? WAS_MISSING : WAS_AWAY;
+    this.bins[this.last % BINS] |= bitOf(status);
+    if (status !== "DISCONNECTED") return;
+    // It is parked: nothing was missing while it was asked.
+    for (let bin = this.last; bin >= Math.max(this.first, this.last - QUESTION_BINS + 1); bin -= 1) {
+      if (this.bins[bin % BINS] & WAS_READY) break;
+      this.bins[bin % BINS] = WAS_AWAY;
+    }
   }
 
   advance(to) {
@@ -121,7 +121,7 @@ class Past {
     this.last = Math.max(this.last, end - BINS);
     while (this.last < end) {
       this.last += 1;
-      this.bins[this.last % BINS] = this.kind();
+      this.bins[this.last % BINS] = bitOf(this.status);
     }
     this.first = Math.max(this.first, this.last - BINS + 1);
   }
@@ -371,7 +371,7 @@ function drawStrip(cell, peer) {
   const past = state.past.get(peer.name);
   if (!past) return;
   past.advance(now());
-  const key = `${past.first} ${past.last} ${past.bins[past.last % BINS]}`;
+  const key = `${past.first} ${past.last} ${past.status} ${past.bins[past.last % BINS]}`;
   if (cell.toldStrip === key) return;
   cell.toldStrip = key;
   const svg = cell.firstChild || newStrip(cell);
