@@ -33,7 +33,7 @@ try {
     console.log(`docs/pictures/${name}`);
   }
   const top = `${stage.binary} top --color always --server 127.0.0.1:${stage.grpc}`;
-  writeFileSync(join(FOLDER, "top.svg"), svg(await screenOf(top, COLUMNS, LINES, "the worst first", until), COLUMNS));
+  writeFileSync(join(FOLDER, "top.svg"), svg(await screenOf(top, COLUMNS, LINES, "1 parked", until), COLUMNS));
   console.log("docs/pictures/top.svg");
 } finally {
   await browser.close();

@@ -51,7 +51,7 @@ export function svg(screen, columns) {
     }
   });
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}"`
-    + ` font-family="ui-monospace, Menlo, 'DejaVu Sans Mono', monospace" font-size="13" xml:space="preserve">\n`
+    + ` font-family="ui-monospace, Menlo, 'DejaVu Sans Mono', monospace" font-size="13">\n<style>text { white-space: pre; }</style>\n`
     + `<rect width="100%" height="100%" rx="6" fill="${BACK}"/>\n${drawn.join("\n")}\n</svg>\n`;
 }
 

@@ -8,7 +8,7 @@ const ROWS = 100; // rows at first, and more on each request for more
 const CHANGES = 60; // lines
 const KEPT_CHANGES = 1000; // to fold into them
 const HISTORY_PAGES = 8; // of the past hour
-const DRAW_EVERY = [250, 2000]; // ms: often, but no more than a part of the time of a slow browser
+const DRAW_EVERY = [250, 1000]; // ms: often, but no more than a part of the time of a slow browser
 const REFRESH_EVERY = 10e3; // counters that move without a change; listeners
 const SLICE = 8; // ms for events in one task
 const MOST_WAITING = 5000; // events
@@ -595,7 +595,7 @@ function redraw() {
       // Layout and painting come after.
       requestAnimationFrame(() => setTimeout(() => { took = performance.now() - drawn; }));
     });
-  }, Math.max(0, drawn + Math.min(Math.max(DRAW_EVERY[0], 8 * took), DRAW_EVERY[1]) - performance.now()));
+  }, Math.max(0, drawn + Math.min(Math.max(DRAW_EVERY[0], 4 * took), DRAW_EVERY[1]) - performance.now()));
 }
 
 // ---- what happens ----
