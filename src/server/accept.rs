@@ -11,8 +11,9 @@ use tracing::warn;
 
 use super::{
     Keepalive,
-    connection_limit::{ConnectionLimit, Place, Source},
+    connection_limit::{ConnectionLimit, Place},
     eviction::{EvictingLimit, Slot},
+    source::Source,
     threads::{ThreadEnded, Threads},
 };
 
@@ -64,9 +65,10 @@ pub(super) async fn accept(
         match incoming.accept(limits.keepalive).await {
             Ok(stream) => {
                 // Without a place, it is closed.
-                let Ok(place) = limits.connections.take(stream.source()).await else { continue };
+                let source = stream.source();
+                let Ok(place) = limits.connections.take(source).await else { continue };
                 // Taken here, so that slots are ordered by time of accept, whichever thread serves the connection.
-                let handshake = limits.handshakes.begin();
+                let handshake = limits.handshakes.begin(source);
                 threads.assign(AcceptedConn { stream, place, handshake }).await?;
             }
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::{
     connection_limit::Place,
     shares::{Permit, Share},
-    turn::TurnQueue,
+    turn::{Turn, TurnQueue},
 };
 
 /// Consecutive requests that are refused before the connection is closed: a client with a wrong token retries with
@@ -63,6 +63,8 @@ pub(super) struct Admission {
     /// That of its last caller, so that it lasts as long as the connection.
     share: Mutex<Option<Arc<Share>>>,
     turns: Arc<TurnQueue>,
+    /// Of the principal that was admitted first.
+    reading: OnceLock<Turn>,
     unauthenticated: Arc<Semaphore>,
 }
 
@@ -87,6 +89,7 @@ impl Admission {
             all,
             share: Mutex::default(),
             turns: Arc::default(),
+            reading: OnceLock::new(),
             unauthenticated: Arc::new(Semaphore::new(MAX_UNAUTHENTICATED)),
         })
     }
@@ -113,13 +116,22 @@ impl Admission {
         &self.turns
     }
 
-    /// One of its requests was authorized.
-    pub(super) fn admit(&self, share: &Arc<Share>) {
+    /// One of its requests was authorized, and has this turn.
+    pub(super) fn admit(&self, share: &Arc<Share>, turn: Option<&Turn>) {
+        if let Some(turn) = turn {
+            self.reading.get_or_init(|| turn.clone());
+        }
         *self.share.lock() = Some(Arc::clone(share));
         self.refusals.store(0, Relaxed);
         if !self.is_admitted.swap(true, Relaxed) {
             self.place.admit();
         }
+    }
+
+    /// The turns in which more is read from it, once it is admitted: after the calls that wait for theirs, since each of them
+    /// takes 12 KiB.
+    pub(super) fn reading(&self) -> Option<&Turn> {
+        self.reading.get()
     }
 
     pub(super) fn is_admitted(&self) -> bool {
@@ -257,8 +269,9 @@ impl Probation {
 mod tests {
     use super::*;
     use crate::server::{
-        connection_limit::{ConnectionLimit, PlaceLimits, Source},
+        connection_limit::{ConnectionLimit, PlaceLimits},
         shares::Shares,
+        source::Source,
     };
 
     /// After how many ticks it is shut down, and aborted.
@@ -309,7 +322,7 @@ mod tests {
             connection.refuse();
         }
         assert!(!connection.has_to_close());
-        connection.admit(&Shares::new(1).unauthenticated);
+        connection.admit(&Shares::new(1).unauthenticated, None);
         connection.refuse();
         assert!(!connection.has_to_close());
         for _ in 1..MAX_REFUSALS {

@@ -26,6 +26,7 @@ use super::{
     accept::{AcceptedConn, Stream},
     admission::{Admission, Probation, TICK, Verdict},
     eviction::Slot,
+    reads::{ReadTurn, Reads},
     threads::AssignedConn,
     tls,
     worker::Worker,
@@ -37,7 +38,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Length of the HTTP/2 preface. The handshake is complete after this many bytes.
 const PREFACE: usize = 24;
 /// Bytes read from a connection per poll of its task. h2 reads as long as there is input, so a flood of small frames
-/// would block the thread.
+/// would block the thread. Once it is admitted, the connections of a principal take turns.
 const READ_BUDGET: u64 = 2 * 1024;
 /// The same before the connection is admitted: some ten requests, which are refused before more are read.
 const UNADMITTED_READ_BUDGET: u64 = 128;
@@ -149,6 +150,7 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
         error = handshake_failure(deadline, &evicted, &admission, close) => return Err(error),
     }
     let (mut closing, mut is_shut_down) = (worker.closing.add(), false);
+    let mut reads = Reads::default();
     let mut probation = Some(Box::pin(probation(&admission, &flow)));
     // Checking flags at each poll is cheaper than a select of two futures.
     let until_closed = poll_fn(|cx| {
@@ -164,8 +166,12 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
             is_shut_down = true;
             http.as_mut().graceful_shutdown();
         }
-        flow.budget.set(if admission.is_admitted() { READ_BUDGET } else { UNADMITTED_READ_BUDGET });
-        http.as_mut().poll(cx).map_err(ConnectionError::from)
+        let Some(turn) = admission.reading() else {
+            flow.budget.set(UNADMITTED_READ_BUDGET);
+            return http.as_mut().poll(cx).map_err(ConnectionError::from);
+        };
+        flow.budget.set(READ_BUDGET);
+        reads.poll(turn, &flow.turn, cx, |cx| http.as_mut().poll(cx).map_err(ConnectionError::from))
     });
     until_closed.await
 }
@@ -228,6 +234,7 @@ async fn handshake_failure(
 /// What a connection and its byte stream share.
 #[derive(Default)]
 struct Flow {
+    turn: Cell<ReadTurn>,
     /// Bytes that may still be read in this poll.
     budget: Cell<u64>,
     /// The kernel takes no more, because the client does not read.
@@ -289,6 +296,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let budget = self.flow.budget.get();
+        if self.flow.turn.get() == ReadTurn::Needed {
+            self.flow.turn.set(ReadTurn::Wanted);
+            return Poll::Pending;
+        }
         if budget == 0 {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -305,6 +316,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
         self.io.set_limit(budget);
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         self.flow.budget.set(self.io.limit());
+        if self.io.limit() < budget {
+            self.flow.turn.set(ReadTurn::Used);
+        }
         if self.handshake.is_some() {
             self.read += buf.filled().len() - before;
             if self.read >= PREFACE

@@ -4,9 +4,7 @@
 //! share a part of the places, and give way to new ones: the oldest of the source that has most of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
-    net::{IpAddr, Ipv6Addr},
+    collections::HashMap,
     pin::pin,
     sync::{
         Arc,
@@ -20,42 +18,14 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::source::{Evictable, Source};
+
 /// One of so many places is for connections that are not admitted.
 const UNADMITTED_PART: usize = 4;
 /// At least so many are, or all.
 const MIN_UNADMITTED: usize = 256;
 /// Between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Where connections come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
-    /// Loopback or the Unix socket. No limit per source, because a proxy may forward all clients.
-    Local,
-    /// An address of IPv4, or the first 64 bits of one of IPv6: a host can use all addresses that begin with them.
-    Network(IpAddr),
-}
-
-impl Source {
-    pub(super) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            address if address.is_loopback() => Self::Local,
-            IpAddr::V6(address) => {
-                Self::Network(IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)))
-            }
-            address => Self::Network(address),
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Local => f.write_str("local"),
-            Self::Network(address) => address.fmt(f),
-        }
-    }
-}
 
 /// The limits on the connections of a listening socket.
 #[derive(Clone, Copy, Debug)]
@@ -89,77 +59,57 @@ enum Verdict {
 #[derive(Debug)]
 struct Places {
     limits: PlaceLimits,
-    last: u64,
     all: usize,
-    /// By number, the oldest first.
-    unadmitted: BTreeMap<u64, (Source, CancellationToken)>,
-    sources: HashMap<Source, SourcePlaces>,
-}
-
-#[derive(Debug, Default)]
-struct SourcePlaces {
-    all: usize,
-    unadmitted: BTreeSet<u64>,
+    unadmitted: Evictable,
+    /// How many each source has.
+    sources: HashMap<Source, usize>,
 }
 
 impl Places {
     fn new(limits: PlaceLimits) -> Self {
-        Self { limits, last: 0, all: 0, unadmitted: BTreeMap::new(), sources: HashMap::new() }
+        Self { limits, all: 0, unadmitted: Evictable::default(), sources: HashMap::new() }
     }
 
     /// Whether a connection that is accepted now can get a place.
     fn has_room(&self) -> bool {
-        self.all < self.limits.all || !self.unadmitted.is_empty()
+        self.all < self.limits.all || self.unadmitted.len() > 0
     }
 
     fn take(&mut self, source: Source, evicted: &CancellationToken) -> Verdict {
-        let own = self.sources.get(&source);
-        let is_source_full =
-            source != Source::Local && own.is_some_and(|own| own.all >= self.limits.per_source);
-        let victim = if is_source_full {
-            let Some(oldest) = own.and_then(|own| own.unadmitted.first()) else { return Verdict::SourceFull };
-            Some(*oldest)
+        let own = self.sources.get(&source).copied().unwrap_or_default();
+        let victim = if source != Source::Local && own >= self.limits.per_source {
+            let Some(oldest) = self.unadmitted.oldest_of(source) else { return Verdict::SourceFull };
+            Some(oldest)
         } else if self.all >= self.limits.all || self.unadmitted.len() >= self.limits.unadmitted {
-            let largest = self.sources.values().max_by_key(|source| source.unadmitted.len());
-            let Some(oldest) = largest.and_then(|source| source.unadmitted.first()) else {
-                return Verdict::Full;
-            };
-            Some(*oldest)
+            let Some(oldest) = self.unadmitted.victim() else { return Verdict::Full };
+            Some(oldest)
         } else {
             None
         };
         let victim = victim.and_then(|number| self.evict(number));
-        self.last += 1;
         self.all += 1;
-        self.unadmitted.insert(self.last, (source, evicted.clone()));
-        let own = self.sources.entry(source).or_default();
-        own.all += 1;
-        own.unadmitted.insert(self.last);
-        victim.map_or(Verdict::Place(self.last), |victim| Verdict::PlaceOf(self.last, victim))
+        *self.sources.entry(source).or_default() += 1;
+        let number = self.unadmitted.insert(source, evicted.clone());
+        victim.map_or(Verdict::Place(number), |victim| Verdict::PlaceOf(number, victim))
     }
 
     /// Frees the place of a connection that is not admitted.
     fn evict(&mut self, number: u64) -> Option<CancellationToken> {
-        let (source, evicted) = self.unadmitted.remove(&number)?;
-        if let Some(own) = self.sources.get_mut(&source) {
-            own.unadmitted.remove(&number);
-        }
+        let (source, evicted) = self.unadmitted.remove(number)?;
         self.uncount(source);
         Some(evicted)
     }
 
     /// False if the connection has been evicted.
     fn admit(&mut self, number: u64) -> bool {
-        let Some((source, _)) = self.unadmitted.remove(&number) else { return false };
-        self.sources.entry(source).or_default().unadmitted.remove(&number);
-        true
+        self.unadmitted.remove(number).is_some()
     }
 
     fn uncount(&mut self, source: Source) {
         self.all = self.all.saturating_sub(1);
         if let Some(own) = self.sources.get_mut(&source) {
-            own.all = own.all.saturating_sub(1);
-            if own.all == 0 {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
                 self.sources.remove(&source);
             }
         }
@@ -291,6 +241,11 @@ impl State {
 }
 
 impl Place {
+    /// Where its connection comes from.
+    pub(super) const fn source(&self) -> Source {
+        self.source
+    }
+
     /// Cancelled when it has to give way.
     pub(super) const fn evicted(&self) -> &CancellationToken {
         &self.evicted

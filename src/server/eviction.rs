@@ -1,23 +1,18 @@
-//! Limits for handshakes and calls without credentials. When all slots are taken, the oldest is evicted: a new client
-//! never waits, and only a stalled one keeps its slot for long enough to become the oldest.
+//! Limits for handshakes and calls without credentials. When all slots are taken, the oldest of the source with most of
+//! them is evicted: a new client never waits, and only a stalled one keeps its slot for long enough to become the oldest.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-/// A limit on what is in flight, which evicts the oldest.
+use super::source::{Evictable, Source};
+
+/// A limit on what is in flight.
 #[derive(Debug)]
 pub(super) struct EvictingLimit {
     limit: usize,
-    slots: Mutex<Slots>,
-}
-
-#[derive(Debug, Default)]
-struct Slots {
-    last: u64,
-    /// By number, the oldest first.
-    in_flight: BTreeMap<u64, CancellationToken>,
+    slots: Mutex<Evictable>,
 }
 
 /// A slot. Dropping it frees it.
@@ -34,17 +29,16 @@ impl EvictingLimit {
         Arc::new(Self { limit: limit.max(1), slots: Mutex::default() })
     }
 
-    /// Takes a slot, and evicts the oldest if there is none.
-    pub(super) fn begin(self: &Arc<Self>) -> Slot {
+    /// Takes a slot, and evicts another if there is none.
+    pub(super) fn begin(self: &Arc<Self>, source: Source) -> Slot {
         let mut slots = self.slots.lock();
-        if slots.in_flight.len() >= self.limit
-            && let Some((_, oldest)) = slots.in_flight.pop_first()
+        if slots.len() >= self.limit
+            && let Some((_, victim)) = slots.victim().and_then(|number| slots.remove(number))
         {
-            oldest.cancel();
+            victim.cancel();
         }
-        slots.last += 1;
-        let (number, evicted) = (slots.last, CancellationToken::new());
-        slots.in_flight.insert(number, evicted.clone());
+        let evicted = CancellationToken::new();
+        let number = slots.insert(source, evicted.clone());
         Slot { limit: Arc::clone(self), number, evicted }
     }
 }
@@ -58,25 +52,38 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.limit.slots.lock().in_flight.remove(&self.number);
+        self.limit.slots.lock().remove(self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+
+    const ONE: Source = Source::Network(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
 
     #[test]
     fn the_oldest_gives_way_when_there_are_too_many() {
         let handshakes = EvictingLimit::new(2);
-        let [one, two, three] = [(); 3].map(|()| handshakes.begin());
+        let [one, two, three] = [(); 3].map(|()| handshakes.begin(ONE));
         let evicted = |handshakes: &[&Slot]| {
             handshakes.iter().map(|one| one.evicted.is_cancelled()).collect::<Vec<_>>()
         };
         assert_eq!(evicted(&[&one, &two, &three]), [true, false, false]);
         drop(one);
         drop(two);
-        let four = handshakes.begin();
+        let four = handshakes.begin(ONE);
         assert_eq!(evicted(&[&three, &four]), [false, false], "one was done");
+    }
+
+    #[test]
+    fn who_begins_thousands_evicts_none_of_another_source() {
+        let handshakes = EvictingLimit::new(3);
+        let good = handshakes.begin(Source::Local);
+        let begun: Vec<_> = (0..3000).map(|_| handshakes.begin(ONE)).collect();
+        assert!(!good.evicted.is_cancelled());
+        assert_eq!(begun.iter().filter(|slot| !slot.evicted.is_cancelled()).count(), 2);
     }
 }

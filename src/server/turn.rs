@@ -79,6 +79,17 @@ impl Turn {
         self.principal.rest.lock().left(Instant::now())
     }
 
+    /// As if it had worked for so long.
+    #[cfg(test)]
+    pub(super) fn worked_for(&self, time: Duration) {
+        self.principal.rest.lock().worked(Instant::now(), time);
+    }
+
+    /// Counts work that was done.
+    pub(super) fn worked(&self, begin: Instant) {
+        self.principal.rest.lock().worked(begin, begin.elapsed());
+    }
+
     /// Waits for the turn. The work has to begin in the same poll.
     pub(super) async fn wait(&self) {
         // The semaphores are never closed.
@@ -94,7 +105,7 @@ impl Turn {
     }
 
     /// Whether [`Turn::wait`] would return at once.
-    fn is_free(&self) -> bool {
+    pub(super) fn is_free(&self) -> bool {
         let is_empty = |queue: &TurnQueue| queue.0.available_permits() > 0;
         is_empty(&self.connection) && is_empty(&self.principal.queue) && self.left().is_zero()
     }
@@ -103,7 +114,7 @@ impl Turn {
     pub fn work<T>(&self, work: impl FnOnce() -> T) -> T {
         let begin = Instant::now();
         let done = work();
-        self.principal.rest.lock().worked(begin, begin.elapsed());
+        self.worked(begin);
         done
     }
 
@@ -176,8 +187,7 @@ mod tests {
             let done = Arc::clone(&done);
             tokio::spawn(async move {
                 turn.wait().await;
-                // As if it had worked for so long.
-                turn.principal.rest.lock().worked(Instant::now(), 20 * MS);
+                turn.worked_for(20 * MS);
                 done.lock().push((number, Instant::now()));
             })
         };

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+use std::net::IpAddr;
+
 use super::*;
 
 const ONE: Source = Source::Network(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
@@ -27,15 +29,29 @@ fn the_oldest_of_the_source_with_most_unadmitted_connections_gives_way() {
 }
 
 #[test]
+fn who_connects_again_and_again_evicts_none_of_a_source_with_fewer() {
+    let mut places = Places::new(PlaceLimits::new(4096, 4096));
+    let good: Vec<_> = (0..100).map(|_| take(&mut places, OTHER).1).collect();
+    for _ in 0..10_000 {
+        take(&mut places, ONE);
+    }
+    assert!(good.iter().all(|good| !good.is_cancelled()));
+    // Also not if each connection has a source of its own, as far as there are places.
+    for host in 0..800 {
+        take(&mut places, Source::of(IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + host))));
+    }
+    assert!(good.iter().all(|good| !good.is_cancelled()));
+}
+
+#[test]
 fn an_admitted_connection_does_not_give_way() {
     let mut places = Places::new(PlaceLimits { all: 2, unadmitted: 2, per_source: 9 });
     let (number, admitted) = take(&mut places, ONE);
     assert!(places.admit(number));
-    let [idle, _] = [(); 2].map(|()| take(&mut places, ONE));
+    let [idle, last] = [(); 2].map(|()| take(&mut places, ONE));
     assert_eq!((admitted.is_cancelled(), idle.1.is_cancelled()), (false, true));
     assert!(!places.admit(idle.0), "it was evicted");
-    let last = places.last;
-    assert!(places.admit(last) && !places.has_room());
+    assert!(places.admit(last.0) && !places.has_room());
     assert!(matches!(places.take(OTHER, &CancellationToken::new()), Verdict::Full));
     places.uncount(ONE);
     assert!(places.has_room());

@@ -55,11 +55,13 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Response {
     let Permission::Role(required) = (auth.permission)(request.uri().path()) else {
-        let call = request.extensions().get::<Arc<OpenCall>>();
-        let Some(permit) = call.and_then(|call| call.connection().unauthenticated_call()) else {
+        let connection = request.extensions().get::<Arc<OpenCall>>().map(|call| call.connection());
+        let Some((connection, permit)) =
+            connection.and_then(|connection| Some((connection, connection.unauthenticated_call()?)))
+        else {
             return too_many_calls().into_http();
         };
-        let slot = auth.unauthenticated.begin();
+        let slot = auth.unauthenticated.begin(connection.place().source());
         let end = async move {
             slot.evicted().cancelled().await;
             too_many_calls()
@@ -80,10 +82,10 @@ pub(super) async fn authorize(
         }
     };
     let share = auth.shares.of(&caller);
-    call.connection().admit(&share);
-    let Some(permit) = auth.shares.call(&share) else { return too_many_calls().into_http() };
     let thread = request.extensions().get::<ThreadNumber>();
     let turn = thread.and_then(|thread| share.turn(thread.0, call.connection().turns()));
+    call.connection().admit(&share, turn.as_ref());
+    let Some(permit) = auth.shares.call(&share) else { return too_many_calls().into_http() };
     if let Some(turn) = &turn {
         request.extensions_mut().insert(turn.clone());
     }
