@@ -24,7 +24,10 @@ pub use tokens::{NewToken, is_token_name};
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::SystemTime,
 };
 
@@ -44,6 +47,9 @@ const ANONYMOUS: &str = "anonymous";
 pub struct AuthSettings {
     /// The file with the hashes of tokens.
     pub tokens: Option<PathBuf>,
+    /// Whether a reload may leave no token in it: `[reload] may_remove` names `auth`.
+    #[serde(skip)]
+    pub may_remove_tokens: bool,
     /// Which JWTs are accepted.
     pub jwt: Option<JwtSettings>,
     /// The role of local callers without credentials.
@@ -65,6 +71,7 @@ impl Default for AuthSettings {
     fn default() -> Self {
         Self {
             tokens: None,
+            may_remove_tokens: false,
             jwt: None,
             local: Some(AccessRole::Operator),
             anonymous: None,
@@ -82,6 +89,21 @@ pub struct AuthError {
     pub setting: &'static str,
     path: PathBuf,
     reason: String,
+}
+
+/// Watches the file of tokens. An emptied one is a failed write rather than what is meant, unless that is allowed.
+fn watch_tokens(path: PathBuf, may_be_emptied: bool) -> Result<Watched<Tokens>, AuthError> {
+    let had_tokens = AtomicBool::new(false);
+    Watched::new(vec![path.clone()], move || {
+        let tokens = Tokens::read(&path)?;
+        if tokens.is_empty() && !may_be_emptied && had_tokens.load(Relaxed) {
+            let reason = "has no tokens any more: a reload does not remove all of them, unless the configuration file \
+                          has [reload] may_remove = [\"auth\"]";
+            return Err(AuthError::new("tokens", &path, reason));
+        }
+        had_tokens.fetch_or(!tokens.is_empty(), Relaxed);
+        Ok(tokens)
+    })
 }
 
 impl AuthError {
@@ -113,7 +135,7 @@ impl Auth {
     /// The first file that cannot be used.
     pub fn load(settings: AuthSettings) -> Result<Self, AuthError> {
         let tokens = settings.tokens.clone();
-        let tokens = tokens.map(|path| Watched::new(vec![path.clone()], move || Tokens::read(&path)));
+        let tokens = tokens.map(|path| watch_tokens(path, settings.may_remove_tokens));
         let jwks = settings.jwt.as_ref().map(|jwt| jwt.jwks.clone());
         let keys = jwks.map(|path| Watched::new(vec![path.clone()], move || Keys::read(&path)));
         let (tokens, keys) = (tokens.transpose()?, keys.transpose()?);

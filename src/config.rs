@@ -242,6 +242,7 @@ fn parse(text: &str) -> Result<Config, (usize, ConfigError)> {
     if config.server.has_credentials() && !is_local_given(text) {
         config.server.auth.local = None;
     }
+    config.server.auth.may_remove_tokens = config.reload.may_remove.contains(&Protection::Auth);
     Ok(config)
 }
 

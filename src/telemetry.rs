@@ -7,7 +7,7 @@ use std::{
 };
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, reload};
+use tracing_subscriber::{EnvFilter, filter::ParseError, reload};
 
 use crate::config::LogSection;
 
@@ -49,17 +49,25 @@ impl fmt::Debug for Level {
 impl Level {
     /// Sets the level. Invalid directives change nothing; [`crate::config::Config::load`] rejects them.
     pub fn set(&self, directives: &str) {
-        if let Ok(filter) = directives.parse() {
+        if let Ok(filter) = filter(directives) {
             // It fails when the logs have ended.
             let _ = (self.0)(filter);
         }
     }
 }
 
+/// Clients can make h2 log a warning for each frame, so only its errors are logged unless the level names it.
+fn filter(level: &str) -> Result<EnvFilter, ParseError> {
+    match level.contains("h2") || level == "off" {
+        true => level.parse(),
+        false => format!("{level},h2=error").parse(),
+    }
+}
+
 /// Logs to standard error from a thread of its own, until the result is dropped. `None` if logging is initialized
 /// already or the level is invalid, which [`crate::config::Config::load`] rejects.
 pub fn init(log: &LogSection) -> Option<Logs> {
-    let filter = log.level.parse::<EnvFilter>().ok()?;
+    let filter = filter(&log.level).ok()?;
     let (writer, flow) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES).finish(io::stderr());
     let dropped = writer.error_counter();
@@ -75,4 +83,23 @@ pub fn init(log: &LogSection) -> Option<Logs> {
         (builder.try_init(), Level(Arc::new(move |filter| handle.reload(filter))))
     };
     begun.ok().map(|()| Logs { level, dropped, _flow: flow })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn warnings_that_clients_can_provoke_at_will_are_logged_only_if_the_level_says_so() {
+        for (level, expected) in [
+            ("info", "h2=error,info"),
+            ("warn,opflex_peerstatus=debug", "opflex_peerstatus=debug,h2=error,warn"),
+            ("info,h2=debug", "h2=debug,info"),
+            ("off", "off"),
+        ] {
+            assert_eq!(filter(level).unwrap().to_string(), expected);
+        }
+    }
 }

@@ -11,7 +11,7 @@ mod tests;
 
 pub use connection::{Connection, ConnectionEvent};
 pub use connector::{Connector, DialError};
-pub use dial_limits::DialLimits;
+pub use dial_limits::{DialLimits, OwnAddresses};
 pub use secure::secure;
 
 use tokio::io::{AsyncRead, AsyncWrite};

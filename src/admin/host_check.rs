@@ -58,6 +58,11 @@ impl AllowedHosts {
     /// Whether a Host header has an allowed host, with or without a port.
     fn allows(&self, host: &[u8]) -> bool {
         let Ok(authority) = Authority::try_from(host) else { return false };
+        // Neither user information nor a port that is none.
+        let port = authority.port_u16().map_or_else(String::new, |port| format!(":{port}"));
+        if authority.as_str() != format!("{}{port}", authority.host()) {
+            return false;
+        }
         let host = normalize(authority.host());
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
         let matches = |name: &String| match name.strip_prefix('*') {
@@ -131,6 +136,15 @@ mod tests {
             "[evil]",
             "a b.example",
             "127.0.0.1, a.org",
+            "a@localhost",
+            "a:b@127.0.0.1:9613",
+            "@localhost",
+            "localhost:",
+            "localhost:99999",
+            "localhost:+80",
+            "localhost:x",
+            " localhost",
+            "localhost ",
         ] {
             assert!(!allowed.allows(host.as_bytes()), "{host}");
         }

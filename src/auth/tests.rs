@@ -324,6 +324,27 @@ fn shows(auth: &Auth, authorization: &str) -> Result<(String, Option<AccessRole>
 }
 
 #[test]
+fn an_emptied_file_of_tokens_is_refused_at_reload_unless_that_is_allowed() {
+    for (may_remove_tokens, expected) in [(false, true), (true, false)] {
+        let stage = Stage::new();
+        let path = stage.files.path().join("tokens");
+        let settings =
+            AuthSettings { tokens: Some(path.clone()), may_remove_tokens, ..AuthSettings::default() };
+        let auth = Auth::load(settings).unwrap();
+        for text in ["", "# none\n"] {
+            fs::write(&path, text).unwrap();
+            // The content counts when it is the same twice.
+            for _ in 0..2 {
+                auth.tokens.as_ref().unwrap().expire();
+                auth.check_files();
+            }
+            let found = auth.tokens().unwrap().find(&hash(&stage.token.token)).is_some();
+            assert_eq!(found, expected, "{text:?}");
+        }
+    }
+}
+
+#[test]
 fn everybody_is_who_they_show_they_are() {
     let stage = Stage::new();
     let auth = stage.auth();

@@ -38,6 +38,10 @@ impl Tokens {
         Self::parse(&text).map_err(|(line, reason)| invalid(format!("line {line}: {reason}")))
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The error is a line number and a reason. It never quotes the line, which may hold a token in place of its hash.
     pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let (mut entries, mut hashes) = (Vec::new(), HashSet::new());

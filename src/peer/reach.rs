@@ -26,10 +26,11 @@ impl Reach {
             IpAddr::V4(ip) => ip.is_link_local(),
             IpAddr::V6(ip) => ip.is_unicast_link_local(),
         };
-        let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+        // 0.0.0.0/8 is this host, and 240.0.0.0/4 is reserved, broadcast included.
+        let is_reserved = matches!(ip, IpAddr::V4(ip) if matches!(ip.octets(), [0 | 240.., ..]));
         match self {
             Self::Any => true,
-            _ if ip.is_unspecified() || ip.is_multicast() || is_broadcast => false,
+            _ if ip.is_unspecified() || ip.is_multicast() || is_reserved => false,
             Self::Local => true,
             Self::Loopback => !is_link_local,
             Self::Remote => !is_link_local && !ip.is_loopback(),
@@ -81,6 +82,13 @@ mod tests {
             ("224.0.0.1", 1),
             ("ff02::1", 1),
             ("255.255.255.255", 1),
+            ("0.1.2.3", 1),
+            ("240.0.0.1", 1),
+            ("::ffff:240.0.0.1", 1),
+            ("::ffff:224.0.0.1", 1),
+            ("::ffff:169.254.1.1", 2),
+            ("239.255.255.255", 1),
+            ("223.255.255.255", 4),
         ] {
             let peer = PeerAddress::new(host, 8009).unwrap();
             let count = all.into_iter().filter(|reach| reach.allows_peer(&peer)).count();

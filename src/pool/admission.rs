@@ -3,8 +3,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,6 +10,7 @@ use super::token_bucket::TokenBucket;
 use crate::{
     opflex::MAX_PEERS,
     peer::{PeerAddress, Reach, is_loopback},
+    transport::OwnAddresses,
 };
 
 /// New peers that lists may add at once: all of a fabric, from its first list.
@@ -26,7 +25,7 @@ pub(super) struct LearnRules {
     /// Whether lists may name loopback and link-local addresses. `None`: peers on loopback may list others there.
     pub(super) learn_local: Option<bool>,
     /// Where the service itself listens.
-    pub(super) own: Arc<[SocketAddr]>,
+    pub(super) own: OwnAddresses,
 }
 
 impl LearnRules {
@@ -41,15 +40,7 @@ impl LearnRules {
 
     /// Whether that peer may list this one.
     pub(super) fn allows(&self, address: &PeerAddress, by: &PeerAddress) -> bool {
-        let is_own = |own: &SocketAddr| {
-            let is_there = match address.ip() {
-                Some(ip) if own.ip().is_unspecified() => ip.to_canonical().is_loopback(),
-                Some(ip) => ip.to_canonical() == own.ip().to_canonical(),
-                None => own.ip().is_loopback() && is_loopback(address),
-            };
-            own.port() == address.port() && is_there
-        };
-        self.reach(by).allows_peer(address) && !self.own.iter().any(is_own)
+        self.reach(by).allows_peer(address) && !self.own.contains_peer(address)
     }
 }
 
@@ -114,8 +105,8 @@ mod tests {
     #[test]
     fn the_service_is_never_learned() {
         let own = ["127.0.0.1:50051", "0.0.0.0:9613", "192.0.2.1:50052"];
-        let own = own.iter().map(|own| own.parse().unwrap()).collect();
-        let rules = LearnRules { learn_local: Some(true), own };
+        let own = own.map(|own| own.parse().unwrap());
+        let rules = LearnRules { learn_local: Some(true), own: own[..].into() };
         for (address, expected) in [
             ("127.0.0.1:50051", false),
             ("[::ffff:127.0.0.1]:50051", false),

@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{connector::DialError, frame_budget::FrameBudget};
-use crate::peer::{DialPriority, Reason};
+use crate::peer::{DialPriority, PeerAddress, Reason, is_loopback as is_loopback_peer};
 
 /// Bounds of the limit on attempts, whatever the limit on open files. The upper one exceeds the default limit on the
 /// peers of a pool.
@@ -61,13 +61,13 @@ impl DialLimits {
     /// The same, for a service that listens on these addresses.
     #[must_use]
     pub fn with_own_addresses(self, addresses: &[SocketAddr]) -> Self {
-        Self { own: OwnAddresses(addresses.into()), ..self }
+        Self { own: addresses.into(), ..self }
     }
 
     /// Where the service itself listens.
     #[must_use]
-    pub fn own_addresses(&self) -> Arc<[SocketAddr]> {
-        Arc::clone(&self.own.0)
+    pub fn own_addresses(&self) -> OwnAddresses {
+        self.own.clone()
     }
 
     /// Limit on connections to peers.
@@ -90,11 +90,31 @@ impl DialLimits {
 
 /// Where the service itself listens.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OwnAddresses(Arc<[SocketAddr]>);
+pub struct OwnAddresses(Arc<[SocketAddr]>);
+
+impl From<&[SocketAddr]> for OwnAddresses {
+    fn from(addresses: &[SocketAddr]) -> Self {
+        Self(addresses.into())
+    }
+}
 
 impl OwnAddresses {
+    /// Whether a connection to this host name and port would, as far as the name tells.
+    #[must_use]
+    pub fn contains_peer(&self, peer: &PeerAddress) -> bool {
+        let is_loopback = |own: &SocketAddr| own.ip().is_loopback() || own.ip().is_unspecified();
+        match peer.ip() {
+            Some(ip) => self.contains(SocketAddr::new(ip, peer.port())),
+            None => {
+                is_loopback_peer(peer)
+                    && self.0.iter().any(|own| own.port() == peer.port() && is_loopback(own))
+            }
+        }
+    }
+
     /// Whether a connection to this address would reach the service itself.
-    pub(super) fn contains(&self, address: SocketAddr) -> bool {
+    #[must_use]
+    pub fn contains(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let is_at = |own: IpAddr| {
             if own.is_unspecified() { is_of_this_machine(ip) } else { own.to_canonical() == ip }
@@ -110,7 +130,7 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
         socket.connect((ip, 9))?;
         socket.local_addr()
     });
-    source.is_ok_and(|source| source.ip() == ip)
+    ip.is_loopback() || source.is_ok_and(|source| source.ip() == ip)
 }
 
 impl PriorityLimit {
@@ -161,6 +181,7 @@ mod tests {
         let limits = limits.with_own_addresses(&own);
         for (address, is_own) in [
             ("127.0.0.1:9613", true),
+            ("127.0.0.9:9613", true),
             ("[::1]:9613", true),
             ("127.0.0.1:9614", false),
             ("192.0.2.9:9613", false),
