@@ -7,23 +7,29 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::support::{
     ClientFiles, Process, peerstatus,
-    raw::{END_HEADERS, END_STREAM, Frame, HEADERS, PREFACE, SETTINGS, headers},
+    raw::{DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PREFACE, SETTINGS, headers},
     within,
 };
 
 const LIST_PEERS: &str = "/opflex.peerstatus.v1.PoolService/ListPeers";
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 const RUN_OUT: &str =
     "places for connections have run out: the oldest without an authorized request gives way";
 /// Connections that ask and do not read.
 const DEAF: usize = 400;
 /// What each of them may cost, in KiB.
 const EACH: u64 = 96;
+/// Connections that ask for the description of the API and give its answers no window.
+const SHUT: usize = 24;
+/// What those of one viewer may cost, in KiB: a quarter of 64 MiB and 128 KiB for each connection, and the calls themselves.
+const OF_VIEWER: u64 = 16 * 1024 + SHUT as u64 * (128 + 128 * 8);
 
 /// The service in a process of its own, and an operator with a token.
 struct Secured {
     process: Process,
     address: SocketAddr,
     token: String,
+    viewer: NewToken,
     _files: ClientFiles,
 }
 
@@ -32,13 +38,14 @@ impl Secured {
         let files = ClientFiles::new();
         let operator = NewToken::generate("root", AccessRole::Operator).unwrap();
         let token = files.write("token", &operator.token).to_str().unwrap().to_owned();
-        let tokens = files.write("tokens", &operator.line);
+        let viewer = NewToken::generate("viewer", AccessRole::Viewer).unwrap();
+        let tokens = files.write("tokens", &format!("{}\n{}\n", operator.line, viewer.line));
         let text = format!("{limits}\n[server.auth]\ntokens = {tokens:?}\n[[pool]]\nname = \"default\"\n");
         let config = files.write("peerstatus.toml", &text);
         let args = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
         let mut process = Process::start_with_logs(&[], &args);
         let address = process.address().await.parse().unwrap();
-        Self { process, address, token, _files: files }
+        Self { process, address, token, viewer, _files: files }
     }
 
     fn to(&self) -> [String; 4] {
@@ -111,4 +118,56 @@ async fn connections_that_ask_for_nothing_give_way_and_those_that_were_admitted_
     assert_eq!(warning["level"], "WARN");
     assert!(secured.process.sockets() < 30, "those that gave way are closed");
     drop(idle);
+}
+
+/// 128 questions of server reflection, each with a descriptor as the answer, on a connection whose windows are shut.
+fn reflection(token: Option<&str>) -> Vec<u8> {
+    // SETTINGS_INITIAL_WINDOW_SIZE = 0.
+    let mut bytes = [PREFACE, &Frame::new(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]).bytes()].concat();
+    // `file_containing_symbol`, field 4.
+    let symbol = b"opflex.peerstatus.v1.PeerStatusService";
+    let message = [&[4 << 3 | 2, u8::try_from(symbol.len()).unwrap()][..], symbol].concat();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    let body = [&[0], &length[..], &message].concat();
+    let mut head = headers(REFLECTION);
+    if let Some(token) = token {
+        let value = format!("Bearer {token}");
+        head.extend([&b"\0\x0dauthorization"[..], &[u8::try_from(value.len()).unwrap()]].concat());
+        head.extend(value.bytes());
+    }
+    for number in 0..128 {
+        bytes.extend(Frame::new(HEADERS, END_HEADERS, 2 * number + 1, &head).bytes());
+        bytes.extend(Frame::new(DATA, 0, 2 * number + 1, &body).bytes());
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn reflection_whose_answers_have_no_window_is_bounded_with_and_without_a_token() {
+    let secured = Secured::start("").await;
+    secured.serves(&["peers", "list"]).await;
+    let (before, sockets) = (secured.process.resident(), secured.process.sockets());
+    let shut = secured.crowd(SHUT, &reflection(None)).await;
+    within("the end of all without a token", async {
+        while secured.process.sockets() > sockets + 1 {
+            secured.serves(&["peers", "list"]).await;
+        }
+    })
+    .await;
+    let grown = secured.process.resident().saturating_sub(before);
+    assert!(grown < EACH * SHUT as u64, "{grown} KiB");
+    drop(shut);
+    let shut = secured.crowd(SHUT, &reflection(Some(&secured.viewer.token))).await;
+    for _ in 0..5 {
+        secured.serves(&["peers", "list"]).await;
+        let grown = secured.process.resident().saturating_sub(before);
+        assert!(grown < OF_VIEWER, "{grown} KiB");
+    }
+    drop(shut);
+    within("the end of all", async {
+        while secured.process.sockets() > sockets + 1 {
+            secured.serves(&["peers", "list"]).await;
+        }
+    })
+    .await;
 }

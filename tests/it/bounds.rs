@@ -1,11 +1,17 @@
 //! Limits per client and for all clients: excess requests wait, and no connection is closed.
 
-use std::{future::Future, pin::pin, task::Poll};
+use std::{
+    future::Future,
+    net::{IpAddr, UdpSocket},
+    pin::pin,
+    task::Poll,
+};
 
 use opflex_peerstatus::api::pb::{
     AddPeerRequest, GetPoolRequest, ListPeersRequest, WatchPeerStatusRequest,
     peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
 };
+use opflex_peerstatus::auth::AccessRole;
 use tonic::{Code, Request, transport::Channel};
 
 use crate::support::{
@@ -46,6 +52,41 @@ async fn there_are_only_so_many_connections_and_the_next_waits_for_its_turn() {
     assert!(waits(&server, &mut next).await);
     let server = server.without_client();
     within("its turn", next).await.unwrap();
+    server.stop().await;
+}
+
+/// An address of this machine that others could use. `None` if it has no network. Nothing is sent.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|own| !own.is_loopback())
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_many_connections_and_others_are_served() {
+    let Some(own) = own_address() else { return };
+    let mut config = settings(&[]);
+    config.server.listen = "0.0.0.0:0".parse().unwrap();
+    config.server.insecure = true;
+    config.server.auth.anonymous = Some(AccessRole::Viewer);
+    config.limits.max_connections_per_source = 2;
+    let server = Server::start_with(config).await;
+    let port = server.address().port();
+    let connect = async |host: IpAddr| {
+        let channel = Channel::from_shared(format!("http://{host}:{port}")).unwrap().connect().await?;
+        let mut client = PoolServiceClient::new(channel);
+        client.get_pool(pool()).await?;
+        Ok::<_, Box<dyn std::error::Error>>(client)
+    };
+    let first = connect(own).await.unwrap();
+    let second = connect(own).await.unwrap();
+    assert!(within("a refusal", connect(own)).await.is_err());
+    for _ in 0..4 {
+        within("loopback", connect([127, 0, 0, 1].into())).await.unwrap();
+    }
+    drop(first);
+    within("a place", async { while connect(own).await.is_err() {} }).await;
+    drop(second);
     server.stop().await;
 }
 
