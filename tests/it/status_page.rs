@@ -215,6 +215,7 @@ async fn get(server: &Server, path: &str, credentials: &str) -> u16 {
 async fn on_the_network_pages_need_a_token_and_probes_do_not() {
     let (server, files, viewer, operator) = guarded(AdminAuth::Pages).await;
     let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("anybody:{}", viewer.token)));
+    let left = operator.line.clone();
     let [viewer, operator] = [viewer, operator].map(|token| format!("Bearer {}", token.token));
     for path in ["/", "/page.js", "/api/v1/peers", "/api/v1/listeners", "/api/v1/events"] {
         assert_eq!(get(&server, path, "").await, 401, "{path}");
@@ -235,7 +236,7 @@ async fn on_the_network_pages_need_a_token_and_probes_do_not() {
     let headers = format!("Authorization: {viewer}\r\n");
     let mut events = Events::open(&server, "/api/v1/events", &headers).await;
     events.until("synced").await;
-    files.write("tokens", "");
+    files.write("tokens", &left);
     let end = async { while events.next().await.is_some() {} };
     within("the end of the stream", end).await;
     server.stop().await;
