@@ -102,6 +102,7 @@ fn message_at(number: u64, now: SystemTime) -> pb::WatchPeerStatusResponse {
         flap_count: 1,
         learned_from: String::new(),
         echo_rtt: None,
+        flapping_until: None,
     };
     let change = pb::PeerChange {
         peer: Some(peer),
