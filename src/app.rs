@@ -111,7 +111,7 @@ impl Service {
     /// An address could not be bound, or a thread could not be started.
     pub async fn start(loaded: LoadedConfig) -> Result<Self, StartError> {
         let config = &loaded.config;
-        let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config.server).await?;
+        let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config.server)?;
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let (socket, socket_file) = socket.unzip();
         let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history.changes));
