@@ -153,7 +153,7 @@ async fn calls_that_need_no_credentials_and_stall_keep_no_health_check_out() {
         }
         idle.push(client);
     }
-    let health = peerstatus(&["--server", &address.to_string(), "health"]).await;
+    let health = peerstatus(&["--server", &address.to_string(), "health", "--timeout", "20s"]).await;
     assert!(health.status.success(), "{health:?}");
     // They end with the service, too.
     drop(idle);
