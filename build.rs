@@ -5,9 +5,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 6] = [
     "grpc/health/v1/health.proto",
     "opflex/peerstatus/v1/types.proto",
+    "opflex/peerstatus/v1/node.proto",
+    "opflex/peerstatus/v1/node_service.proto",
     "opflex/peerstatus/v1/peer_status_service.proto",
     "opflex/peerstatus/v1/pool_service.proto",
 ];

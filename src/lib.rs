@@ -17,6 +17,7 @@
 //! | edge | `error_info`, `deadline` | errors as clients see them; deadlines of calls |
 //! | edge | [`server`] | sockets, TLS, HTTP, limits, and the layers that every request passes; it knows no API |
 //! | edge | [`api`], [`sim`] | the gRPC services; OpFlex peers to develop and demonstrate against |
+//! | edge | [`fleet`] | the stream of all nodes, on NATS JetStream |
 //! | edge | [`admin`] | the port for operators: status page, metrics, probes |
 //! | wiring | [`config`], [`telemetry`], [`app`] | from settings to a running service |
 //! | commands | [`cli`] | the command line: the service, its clients, the demonstration |
@@ -32,6 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod deadline;
 pub mod error_info;
+pub mod fleet;
 pub mod metrics;
 pub mod opflex;
 pub mod peer;

@@ -6,7 +6,7 @@ use crate::{auth::AccessRole, server::Permission};
 const PUBLIC: [&str; 1] = ["/grpc.health.v1.Health/Check"];
 
 /// Methods that change nothing but the caller's own listeners.
-const VIEWER: [&str; 15] = [
+const VIEWER: [&str; 17] = [
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "/grpc.health.v1.Health/List",
@@ -16,6 +16,8 @@ const VIEWER: [&str; 15] = [
     "/opflex.peerstatus.v1.PeerStatusService/ListListeners",
     "/opflex.peerstatus.v1.PeerStatusService/DestroyListener",
     "/opflex.peerstatus.v1.PeerStatusService/WatchPeerStatus",
+    "/opflex.peerstatus.v1.NodeService/ListNodes",
+    "/opflex.peerstatus.v1.NodeService/GetNode",
     "/opflex.peerstatus.v1.PoolService/ListPools",
     "/opflex.peerstatus.v1.PoolService/GetPool",
     "/opflex.peerstatus.v1.PoolService/WaitForPool",

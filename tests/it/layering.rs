@@ -18,6 +18,7 @@ const RUNGS: &[&[&str]] = &[
     &["error_info", "deadline"],
     &["server"],
     &["api", "sim"],
+    &["fleet"],
     &["admin"],
     &["config"],
     &["telemetry"],
@@ -26,7 +27,7 @@ const RUNGS: &[&[&str]] = &[
 ];
 
 /// The modules that may name tonic and prost, and those that must not name tokio; `tonic_types` counts as tonic.
-const EDGE: &[&str] = &["error_info", "server", "api", "cli"];
+const EDGE: &[&str] = &["error_info", "server", "api", "fleet", "cli"];
 const PURE: &[&str] = &["opflex", "peer", "auth"];
 /// What `status` must not name, beside tonic, prost and the modules above it, such as `metrics`.
 const WIRE: &[&str] = &["bytes", "http", "h2", "hyper", "prometheus_client"];
