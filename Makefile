@@ -64,7 +64,7 @@ STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cp
 test: need-cargo need-go need-npm need-python ## Run every test there is
 	@MAKE='$(MAKE)' tools/test.sh $(STAGES)
 
-rust-test: | need-cargo iproute2 tmux ## Run the Rust tests
+rust-test: $(STAMPS)/nats-server | need-cargo iproute2 tmux ## Run the Rust tests
 	@echo '==> Running the Rust tests'
 	@$(CARGO) test --locked
 

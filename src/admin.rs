@@ -7,6 +7,7 @@
 mod accept;
 mod auth;
 mod exposition;
+mod fleet_metrics;
 mod host_check;
 mod json_api;
 mod peer_metrics;

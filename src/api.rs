@@ -1,7 +1,7 @@
 //! The gRPC API: it checks requests and converts between its messages and the service's types. It decides nothing.
 
 mod codec;
-mod convert;
+pub(crate) mod convert;
 mod errors;
 mod health;
 pub(crate) mod json;

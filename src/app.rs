@@ -23,7 +23,8 @@ use tracing::warn;
 use crate::{
     admin::{self, AdminState, CertificateExpiry, Exposition, Sources},
     api::{self, Api, JsonGateway},
-    metrics::{LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
+    fleet,
+    metrics::{ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
     pool::{self, LogBudget, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError},
     status::{Hub, Listeners},
@@ -34,11 +35,13 @@ mod bound_sockets;
 mod config_reload;
 mod drain;
 mod fd_limit;
+mod forwarding;
 mod listener_expiry;
 mod loaded_config;
 
 use bound_sockets::BoundSockets;
 pub use config_reload::Reloader;
+use forwarding::Forwarding;
 pub use loaded_config::LoadedConfig;
 use loaded_config::listener_limits;
 
@@ -75,6 +78,9 @@ pub enum StartError {
         #[source]
         source: SocketError,
     },
+    /// The client of NATS could not be made.
+    #[error("cannot publish to the fleet")]
+    Fleet(#[source] fleet::ConnectError),
     /// The system refused a thread.
     #[error("cannot start the threads that serve connections")]
     Threads(#[source] io::Error),
@@ -128,6 +134,13 @@ impl Service {
         }
         pools.owners.spawn(refresh_access(Arc::clone(&access), pools.stop.clone()));
         pools.owners.spawn(listener_expiry::expire(Arc::clone(&listeners), pools.stop.clone()));
+        let forwarder = loaded.fleet.as_ref().map(|_| ForwarderMetrics::default());
+        let forwarding = match loaded.fleet.clone().zip(forwarder.clone()) {
+            Some((fleet, metrics)) => {
+                Some(Forwarding::start(fleet, &hub, metrics).await.map_err(StartError::Fleet)?)
+            }
+            None => None,
+        };
         let (drain, draining) = watch::channel(false);
         let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
         let api = Api {
@@ -164,6 +177,7 @@ impl Service {
             connections,
             watches,
             loops: loops.clone(),
+            forwarder,
             reloads: reloads.clone(),
             certificates: Box::new(certificates(&loaded, Arc::clone(&access))),
         };
@@ -188,6 +202,7 @@ impl Service {
             loops: loops.clone(),
             tasks: pools.tasks,
             owners: pools.owners,
+            forwarding,
             stop_pools: pools.stop,
             socket_file,
             drain_timeout: config.server.drain_timeout,

@@ -11,6 +11,7 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use crate::{reload, server::ServerOptions};
 
 mod changes;
+mod fleet;
 mod overrides;
 mod pool;
 mod server;
@@ -19,6 +20,7 @@ mod tests;
 pub(crate) mod values;
 
 pub use changes::{Changes, PeerChanges, check_reload, diff};
+pub use fleet::FleetSection;
 pub use overrides::Overrides;
 pub use pool::PoolSection;
 pub use server::{Admin, Origin, ServerSection, SocketSection, WebSection, parse_listen};
@@ -36,6 +38,8 @@ pub struct Config {
     pub history: HistorySection,
     pub log: LogSection,
     pub reload: ReloadSection,
+    /// `None`: the node belongs to no fleet.
+    pub fleet: Option<FleetSection>,
     /// Whether the file has no settings, as one that was emptied by mistake.
     #[serde(skip)]
     pub is_empty: bool,
@@ -192,6 +196,7 @@ impl Config {
         check_range("limits.max_peers", &limits.max_peers, &1, &100_000)?;
         check_range("limits.max_frame_bytes", &limits.max_frame_bytes, &(4 * 1024), &(64 * 1024 * 1024))?;
         check_range("history.changes", &self.history.changes, &16, &10_000_000)?;
+        self.fleet.as_mut().map_or(Ok(()), FleetSection::validate)?;
         pool::validate(&mut self.pools, self.limits.max_peers)?;
         check_level(&self.log.level)
     }

@@ -1,10 +1,22 @@
 //! A fleet: the nodes of clusters publish what happens to their peers to one stream of NATS JetStream, and the fleet
 //! service reads it.
 //!
-//! [`Subject`] and [`Record`] are what both sides agree on, as values.
+//! [`Subject`] and [`Record`] are what both sides agree on, as values. [`StreamSettings`] is the stream, [`Nats`] the
+//! connection to it, and the [`Forwarder`] publishes what happens on this node.
 
+mod connection;
+mod feed;
+mod forwarder;
 mod record;
+mod stream;
 mod subject;
+mod window;
 
-pub use record::{Content, Entry, Header, MAX_RECORD, MarkerReason, REMOVED_TTL, Record, RecordError, UP_TTL};
+pub use connection::{ANSWER_TIMEOUT, ConnectError, ConnectionState, Nats, NatsAuth, NatsSettings};
+pub use feed::StateReason;
+pub use forwarder::{Forwarder, ForwarderSettings};
+pub use record::{
+    Content, Entry, Header, MAX_RECORD, MarkerReason, REMOVED_TTL, Record, RecordError, UP_TTL,
+};
+pub use stream::{StreamError, StreamSettings, differences};
 pub use subject::{Name, NameError, Subject, SubjectError, Topic};

@@ -4,6 +4,7 @@
 //! Gauges of the state of the service are not kept here: the admin port reads that state at each scrape.
 
 mod calls;
+mod fleet;
 mod loop_monitor;
 mod peers;
 mod reloads;
@@ -14,6 +15,7 @@ use std::fmt::{self, Write as _};
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 pub use calls::{Call, CallMetrics, MethodKind, MethodMetrics};
+pub use fleet::ForwarderMetrics;
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use peers::{PeerMetrics, PeerTransition, PoolMetrics};
 pub use reloads::{ReloadMetrics, ReloadResult};

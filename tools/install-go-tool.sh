@@ -9,7 +9,8 @@ case $name in
     ghz)     module=github.com/bojand/ghz/cmd/ghz version=$GHZ_VERSION ;;
     grpcurl) module=github.com/fullstorydev/grpcurl/cmd/grpcurl version=$GRPCURL_VERSION ;;
     helm)    module=helm.sh/helm/v3/cmd/helm version=$HELM_VERSION note=' (takes minutes, once)' ;;
-    *) fail "$name is not one of caddy, ghz, grpcurl, helm" ;;
+    nats-server) module=github.com/nats-io/nats-server/v2 version=$NATS_SERVER_VERSION note=' (takes a minute, once)' ;;
+    *) fail "$name is not one of caddy, ghz, grpcurl, helm, nats-server" ;;
 esac
 
 skip_if_installed "$name" "$version" "$BIN/$name"

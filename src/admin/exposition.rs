@@ -10,9 +10,9 @@ use prometheus_client::{
 };
 use tokio::{sync::Mutex, task::spawn_blocking};
 
-use super::{process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
+use super::{fleet_metrics::ForwardLag, process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
 use crate::{
-    metrics::{CallMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
+    metrics::{CallMetrics, ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
     status::{Hub, Listeners},
 };
 
@@ -32,6 +32,8 @@ pub struct Sources {
     pub watches: WatchMetrics,
     /// The state of the event loops.
     pub loops: LoopMonitors,
+    /// Counters of the forwarder; `None`: the node belongs to no fleet.
+    pub forwarder: Option<ForwarderMetrics>,
     /// Counters of configuration reloads.
     pub reloads: ReloadMetrics,
     /// Lists the certificates in use, at each scrape.
@@ -61,13 +63,27 @@ impl Exposition {
     #[must_use]
     pub fn new(sources: Sources) -> Self {
         let mut registry = Registry::default();
-        let Sources { hub, listeners, peers, calls, connections, watches, loops, reloads, certificates } =
-            sources;
+        let Sources {
+            hub,
+            listeners,
+            peers,
+            calls,
+            connections,
+            watches,
+            loops,
+            forwarder,
+            reloads,
+            certificates,
+        } = sources;
         peers.register(&mut registry);
         watches.register(&mut registry);
         reloads.register(&mut registry);
         registry.register("opflex_peerstatus_connections", "Client connections", connections);
         registry.register_collector(Box::new(calls));
+        if let Some(metrics) = forwarder {
+            metrics.register(&mut registry);
+            registry.register_collector(Box::new(ForwardLag { hub: Arc::clone(&hub), metrics }));
+        }
         registry.register_collector(Box::new(ServiceMetrics { hub, listeners, loops, certificates }));
         registry.register_collector(Box::new(ProcessMetrics { started: SystemTime::now() }));
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);

@@ -60,7 +60,7 @@ pub(super) const fn cursor(cursor: Cursor) -> pb::Cursor {
     pb::Cursor { epoch: cursor.epoch, revision: cursor.revision }
 }
 
-pub(super) fn peer(peer: &PeerState) -> pb::Peer {
+pub(crate) fn peer(peer: &PeerState) -> pb::Peer {
     pb::Peer {
         name: names::peer(&peer.pool, &peer.address),
         pool: peer.pool.to_string(),
@@ -91,7 +91,7 @@ pub(super) fn peer(peer: &PeerState) -> pb::Peer {
     }
 }
 
-pub(super) fn pool(pool: &PoolState) -> pb::Pool {
+pub(crate) fn pool(pool: &PoolState) -> pb::Pool {
     let identity = pb::Identity {
         name: pool.identity.name.clone(),
         domain: pool.identity.domain.clone(),
@@ -150,7 +150,7 @@ pub(super) fn transition(event: &Event) -> pb::Transition {
 }
 
 /// The parts of a change that pass a filter.
-pub(super) fn change(event: &Event, parts: Parts) -> pb::Change {
+pub(crate) fn change(event: &Event, parts: Parts) -> pb::Change {
     let moved = &event.peer;
     let peer = parts.peer.then(|| pb::PeerChange {
         peer: Some(peer(&moved.peer)),

@@ -9,7 +9,7 @@ use tokio_util::{
 };
 use tracing::{info, warn};
 
-use super::RunError;
+use super::{RunError, forwarding::Forwarding};
 use crate::{
     metrics::LoopMonitors,
     server::{Server, SocketFile},
@@ -31,6 +31,8 @@ pub(super) struct DrainParts {
     pub(super) tasks: TaskTracker,
     /// The owner tasks of the pools, and the tasks for reloads and expiry.
     pub(super) owners: JoinSet<()>,
+    /// Publishes what there is before the pools stop, so that a restart is not published as a removal of peers.
+    pub(super) forwarding: Option<Forwarding>,
     pub(super) stop_pools: CancellationToken,
     /// Removed at the end.
     pub(super) socket_file: Option<SocketFile>,
@@ -52,6 +54,7 @@ pub(super) async fn run(
         biased;
         () = stop.cancelled() => Ok(()),
         ended = &mut server => ended?.map_err(RunError::from).and(Err(RunError::Ended)),
+        ended = forwarding_ended(&mut parts.forwarding) => ended.map_err(RunError::from).and(Err(RunError::Ended)),
         Some(ended) = parts.owners.join_next() => ended.map_err(RunError::from).and(Err(RunError::Ended)),
     };
     info!("stopping");
@@ -60,8 +63,9 @@ pub(super) async fn run(
     parts.drain.send_replace(true);
     if outcome.is_ok() {
         // Until the last stream has ended, new calls are answered with DRAINING.
+        let published = stop_forwarding(parts.forwarding.take(), parts.drain_timeout);
         let drained = async {
-            parts.listeners.idle().await;
+            tokio::join!(published, parts.listeners.idle());
             close.cancel();
             let _ = (&mut server).await;
         };
@@ -89,4 +93,24 @@ pub(super) async fn run(
     drop(parts.socket_file);
     info!("stopped");
     outcome
+}
+
+/// Pends forever without a fleet.
+async fn forwarding_ended(forwarding: &mut Option<Forwarding>) -> Result<(), tokio::task::JoinError> {
+    match forwarding {
+        Some(forwarding) => (&mut forwarding.task).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets it publish what there is, within the drain timeout.
+async fn stop_forwarding(forwarding: Option<Forwarding>, drain_timeout: Duration) {
+    let Some(Forwarding { task, stop }) = forwarding else { return };
+    let task = AbortOnDropHandle::new(task);
+    stop.cancel();
+    if timeout(drain_timeout, task).await.is_err() {
+        warn!(
+            "the newest changes were not published to the fleet within the drain timeout of {drain_timeout:?}"
+        );
+    }
 }

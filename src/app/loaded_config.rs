@@ -1,10 +1,11 @@
 //! The files that a configuration names: certificates, keys and tokens.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     auth::Auth,
-    config::{Config, ConfigError, Overrides, PoolSection},
+    config::{Config, ConfigError, FleetSection, Overrides, PoolSection, read_text},
+    fleet::{ForwarderSettings, NatsAuth, NatsSettings, StreamSettings},
     pool::PoolConfig,
     server::{ServerOptions, WebSettings},
     status::ListenerLimits,
@@ -17,8 +18,69 @@ pub struct LoadedConfig {
     pub(super) config: Config,
     pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) auth: Arc<Auth>,
+    pub(super) fleet: Option<LoadedFleet>,
     /// In the order of the pools.
     pub(super) pools: Vec<Option<Arc<ClientTls>>>,
+}
+
+/// What a node of a fleet needs to publish.
+#[derive(Clone, Debug)]
+pub(super) struct LoadedFleet {
+    pub(super) nats: NatsSettings,
+    pub(super) forwarder: ForwarderSettings,
+    pub(super) stream: StreamSettings,
+    /// Whether the node creates the stream.
+    pub(super) creates_stream: bool,
+}
+
+impl LoadedFleet {
+    /// Reads the files of a valid section.
+    fn new(section: &FleetSection) -> Result<Self, ConfigError> {
+        let invalid =
+            |key: &str, error: &dyn ToString| ConfigError::new(format!("fleet.{key}"), error.to_string());
+        let (Some(cluster), Some(node)) = (section.cluster.clone(), section.node.clone()) else {
+            return Err(ConfigError::new("fleet.cluster", "is missing"));
+        };
+        let tls = section.has_tls().then(|| ClientTls::load(section.tls.clone())).transpose();
+        let tls = tls.map_err(|error| invalid(&format!("tls.{}", error.setting), &error))?;
+        let nats = NatsSettings {
+            servers: section.servers(),
+            auth: nats_auth(section)?,
+            tls: tls.map(Arc::new),
+            name: format!("opflex-peerstatus {cluster}/{node}"),
+            inbox: format!("_INBOX.{cluster}.{node}"),
+        };
+        let forwarder = ForwarderSettings { cluster, node, max_age: section.max_age };
+        Ok(Self { nats, forwarder, stream: section.stream(), creates_stream: section.create_stream })
+    }
+}
+
+/// The credentials in the files of the section, at most one kind.
+pub(super) fn nats_auth(section: &FleetSection) -> Result<NatsAuth, ConfigError> {
+    let read = |key: &str, path: &Path| {
+        let place = format!("fleet.{key}");
+        let text = read_text(path, &place)?;
+        let text = text.trim().to_owned();
+        if text.is_empty() {
+            Err(ConfigError::new(place, format!("{} is empty", path.display())))
+        } else {
+            Ok(text)
+        }
+    };
+    let FleetSection { credentials_file, nkey_file, user, password_file, token_file, .. } = section;
+    let (key, auth) = if let Some(path) = credentials_file {
+        ("credentials_file", NatsAuth::Credentials(read("credentials_file", path)?))
+    } else if let Some(path) = nkey_file {
+        ("nkey_file", NatsAuth::Nkey(read("nkey_file", path)?))
+    } else if let (Some(user), Some(path)) = (user, password_file) {
+        ("password_file", NatsAuth::Password(user.clone(), read("password_file", path)?))
+    } else if let Some(path) = token_file {
+        ("token_file", NatsAuth::Token(read("token_file", path)?))
+    } else {
+        return Ok(NatsAuth::None);
+    };
+    let is_valid = auth.clone().options();
+    is_valid.map(|_| auth).map_err(|error| ConfigError::new(format!("fleet.{key}"), error))
 }
 
 impl LoadedConfig {
@@ -48,7 +110,8 @@ impl LoadedConfig {
             Ok(tls.map(Arc::new))
         });
         let pools = pools.collect::<Result<_, ConfigError>>()?;
-        Ok(Self { config, tls: tls.map(Arc::new), auth: Arc::new(auth), pools })
+        let fleet = config.fleet.as_ref().map(LoadedFleet::new).transpose()?;
+        Ok(Self { config, fleet, tls: tls.map(Arc::new), auth: Arc::new(auth), pools })
     }
 
     /// The settings themselves.

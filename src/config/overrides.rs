@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{Admin, Config, ConfigError, PoolSection, parse_listen, pool::DEFAULT_POOL};
-use crate::peer::{AddressError, PeerAddress};
+use crate::{
+    fleet::Name,
+    peer::{AddressError, PeerAddress},
+};
 
 /// Settings from the environment and from flags. They win over the file.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -35,6 +38,15 @@ pub struct Overrides {
         value_parser = parse_peer
     )]
     pub peers: Vec<PeerAddress>,
+    /// Cluster of this node, in a fleet
+    #[arg(long, env = "PEERSTATUS_FLEET_CLUSTER", value_name = "NAME")]
+    pub fleet_cluster: Option<Name>,
+    /// Name of this node, in a fleet [default: the host name, with dashes for dots]
+    #[arg(long, env = "PEERSTATUS_FLEET_NODE", value_name = "NAME")]
+    pub fleet_node: Option<Name>,
+    /// URL of a NATS server of the fleet; repeat for more. Replaces those of the file
+    #[arg(long, env = "PEERSTATUS_FLEET_NATS", value_delimiter = ',', value_name = "URL")]
+    pub fleet_nats: Vec<String>,
     /// Log level: off, error, warn, info, debug, trace, or directives per module [default: info]
     #[arg(long, env = "PEERSTATUS_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
@@ -64,7 +76,22 @@ impl Overrides {
         server.insecure = self.insecure.unwrap_or(server.insecure);
         config.log.level = self.log.clone().unwrap_or_else(|| config.log.level.clone());
         config.log.json = self.log_json.unwrap_or(config.log.json);
+        self.apply_to_fleet(config);
         self.apply_to_pool(&mut config.pools)
+    }
+
+    /// Any of these flags makes the node a part of a fleet.
+    fn apply_to_fleet(&self, config: &mut Config) {
+        let Self { fleet_cluster, fleet_node, fleet_nats, .. } = self;
+        if fleet_cluster.is_none() && fleet_node.is_none() && fleet_nats.is_empty() {
+            return;
+        }
+        let fleet = config.fleet.get_or_insert_default();
+        fleet.cluster = fleet_cluster.clone().or_else(|| fleet.cluster.take());
+        fleet.node = fleet_node.clone().or_else(|| fleet.node.take());
+        if !fleet_nats.is_empty() {
+            fleet.nats.clone_from(fleet_nats);
+        }
     }
 
     /// These flags set up the pool `default`. They are rejected if the file defines pools but none named `default`.

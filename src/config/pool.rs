@@ -178,7 +178,7 @@ pub(super) fn validate(pools: &mut [PoolSection], max_peers: usize) -> Result<()
 }
 
 /// Keys that the mode does not use, and halves of pairs.
-fn check_tls(tls: &ClientSettings) -> Result<(), (&'static str, String)> {
+pub(super) fn check_tls(tls: &ClientSettings) -> Result<(), (&'static str, String)> {
     let any = r#""encrypted" or "verify""#;
     let is_disabled = tls.mode == PeerTlsMode::Disabled;
     let unused = [

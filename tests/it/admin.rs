@@ -20,14 +20,17 @@ use tokio::{
 use crate::support::{Process, Server, asked, free_address, numbers, page, settings, sim, sims, within};
 
 /// The families that a page of metrics has, with their types.
-fn exported(text: &str) -> BTreeMap<String, String> {
+pub(crate) fn exported(text: &str) -> BTreeMap<String, String> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     lines.map(|line| line.split_once(' ').unwrap()).map(|(name, kind)| (name.into(), kind.into())).collect()
 }
 
-/// Those that docs/metrics.md tells of.
-fn documented() -> BTreeMap<String, String> {
-    let rows = include_str!("../../docs/metrics.md").lines().filter_map(|line| line.strip_prefix("| `"));
+/// Those that docs/metrics.md tells of, in its part about every service or in that about nodes of a fleet.
+pub(crate) fn documented(is_fleet: bool) -> BTreeMap<String, String> {
+    let (every, fleet) =
+        include_str!("../../docs/metrics.md").split_once("\n## A node of a fleet\n").unwrap();
+    let text = if is_fleet { fleet } else { every };
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
     let row = |row: &str| {
         let (name, rest) = row.split_once("` | ").unwrap();
         (name.to_owned(), rest.split([',', ' ']).next().unwrap().to_owned())
@@ -43,7 +46,7 @@ async fn the_page_about_metrics_and_the_service_tell_of_the_same_ones() {
     let page = page(server.admin(), "/metrics").await;
     assert!(page.head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{}", page.head);
     assert!(page.body.ends_with("# EOF\n"));
-    assert_eq!(exported(&page.body), documented());
+    assert_eq!(exported(&page.body), documented(false));
     server.stop().await;
 }
 

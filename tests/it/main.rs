@@ -14,6 +14,7 @@ mod connections;
 mod continuity;
 mod errors;
 mod every_call;
+mod fleet;
 mod floods;
 mod fuzz;
 mod health;

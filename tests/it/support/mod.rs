@@ -1,6 +1,7 @@
 //! Test support: the service, clients, watches and peers.
 
 mod admin;
+mod nats;
 mod netns;
 mod peer;
 mod process;
@@ -13,6 +14,7 @@ mod tmux;
 mod watch;
 
 pub(crate) use admin::{asked, numbers, page};
+pub(crate) use nats::NatsServer;
 pub(crate) use netns::{Direction, Network};
 pub(crate) use peer::ScriptedPeer;
 pub(crate) use process::{Process, peerstatus, peerstatus_in, peerstatus_with};
@@ -215,6 +217,11 @@ impl Folder {
         let path = std::env::temp_dir().join(format!("peerstatus-{:016x}", fastrand::u64(..)));
         fs::create_dir(&path).unwrap();
         Self(path)
+    }
+
+    /// The path of a file in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 
     /// Writes a file, and returns its path.

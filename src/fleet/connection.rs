@@ -1,0 +1,176 @@
+//! The connection to NATS, which both sides of the fleet use.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_nats::{
+    Client, ConnectOptions, Event, ServerAddr,
+    jetstream::{Context, context::ContextBuilder},
+};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::tls::ClientTls;
+
+/// How long to wait for a connection, and for each answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection is lost when two of these pings have no answer.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// Commands that the client keeps for its connection: more than there can be unacknowledged records.
+const CLIENT_CAPACITY: usize = 512;
+
+/// How to connect to NATS.
+#[derive(Clone, Debug)]
+pub struct NatsSettings {
+    /// Any of these.
+    pub servers: Vec<ServerAddr>,
+    /// The credentials.
+    pub auth: NatsAuth,
+    /// `None`: plaintext, unless a server asks for TLS or its URL has the scheme `tls`.
+    pub tls: Option<Arc<ClientTls>>,
+    /// The name of the client, for the server's reports.
+    pub name: String,
+    /// The beginning of the subjects to which answers come. The client subscribes to nothing else.
+    pub inbox: String,
+}
+
+/// Credentials for NATS.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum NatsAuth {
+    /// None.
+    #[default]
+    None,
+    /// The contents of a `.creds` file: a JWT and the seed of its key.
+    Credentials(String),
+    /// The seed of an NKey.
+    Nkey(String),
+    /// User and password.
+    Password(String, String),
+    /// A token.
+    Token(String),
+}
+
+impl fmt::Debug for NatsAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Credentials(_) => "Credentials",
+            Self::Nkey(_) => "Nkey",
+            Self::Password(..) => "Password",
+            Self::Token(_) => "Token",
+        })
+    }
+}
+
+impl NatsAuth {
+    /// Options with these credentials.
+    ///
+    /// # Errors
+    /// They are malformed.
+    pub fn options(self) -> std::io::Result<ConnectOptions> {
+        let options = ConnectOptions::new();
+        Ok(match self {
+            Self::None => options,
+            Self::Credentials(text) => options.credentials(&text)?,
+            Self::Nkey(seed) => options.nkey(seed),
+            Self::Password(user, password) => options.user_and_password(user, password),
+            Self::Token(token) => options.token(token),
+        })
+    }
+}
+
+/// There is no connection to NATS.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The credentials are malformed.
+    #[error("the credentials for NATS are malformed")]
+    Credentials(#[source] std::io::Error),
+    /// The client could not be made.
+    #[error("cannot connect to NATS")]
+    Connect(#[source] async_nats::ConnectError),
+}
+
+/// Whether there is a connection, and which.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionState {
+    /// Whether there is one now.
+    pub is_connected: bool,
+    /// How many there have been.
+    pub count: u64,
+}
+
+/// A client that connects by itself, again and again. Its task ends when all clones of `client` and `jetstream` are
+/// dropped.
+#[derive(Clone, Debug)]
+pub struct Nats {
+    /// For core NATS.
+    pub client: Client,
+    /// For JetStream. A publish or a request fails after [`ANSWER_TIMEOUT`].
+    pub jetstream: Context,
+    /// Whether there is a connection.
+    pub state: watch::Receiver<ConnectionState>,
+}
+
+impl Nats {
+    /// Begins to connect, and returns at once.
+    ///
+    /// # Errors
+    /// The credentials or the addresses are malformed.
+    pub async fn connect(settings: NatsSettings) -> Result<Self, ConnectError> {
+        let NatsSettings { servers, auth, tls, name, inbox } = settings;
+        let (changes, state) = watch::channel(ConnectionState::default());
+        let events = Arc::new(Events { changes, last: Mutex::default() });
+        let mut options = auth.options().map_err(ConnectError::Credentials)?;
+        if let Some(tls) = tls {
+            options = options.tls_client_config((*tls.config()).clone()).require_tls(true);
+        }
+        let client = options
+            .name(name)
+            .custom_inbox_prefix(inbox)
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .connection_timeout(ANSWER_TIMEOUT)
+            .request_timeout(Some(ANSWER_TIMEOUT))
+            .ping_interval(PING_INTERVAL)
+            .client_capacity(CLIENT_CAPACITY)
+            .event_callback(move |event| {
+                events.handle(&event);
+                std::future::ready(())
+            })
+            .connect(servers)
+            .await
+            .map_err(ConnectError::Connect)?;
+        let jetstream =
+            ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client.clone());
+        Ok(Self { client, jetstream, state })
+    }
+}
+
+/// Logs what happens to the connection, each thing once in a row.
+struct Events {
+    changes: watch::Sender<ConnectionState>,
+    last: Mutex<String>,
+}
+
+impl Events {
+    fn handle(&self, event: &Event) {
+        match event {
+            Event::Connected => self.changes.send_modify(|state| {
+                state.is_connected = true;
+                state.count += 1;
+            }),
+            Event::Disconnected | Event::Closed => {
+                self.changes.send_modify(|state| state.is_connected = false);
+            }
+            _ => {}
+        }
+        let text = event.to_string();
+        if std::mem::replace(&mut *self.last.lock(), text.clone()) == text {
+            return;
+        }
+        match event {
+            Event::Connected => info!("connected to NATS"),
+            _ => warn!("NATS: {text}"),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The stream of the fleet: made, or compared with what it should be.
+//!
+//! A node needs no permission for this. The fleet service does it when it starts, and a node only if it is told to.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    Context, ErrorCode,
+    context::{CreateStreamError, GetStreamError, GetStreamErrorKind},
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+};
+
+use super::subject::Subject;
+
+/// For so long the stream remembers the ids of messages.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// For so long the server keeps a marker that the last message of a subject is gone: readers that were away for longer start
+/// from the state, where the subject is missing.
+const MARKER_TTL: Duration = Duration::from_secs(3600);
+
+/// What the stream should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSettings {
+    /// Its name.
+    pub name: String,
+    /// How long it keeps a message.
+    pub max_age: Duration,
+    /// How many bytes it keeps.
+    pub max_bytes: u64,
+    /// On how many servers.
+    pub replicas: usize,
+}
+
+/// The stream can be neither made nor looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// It cannot be looked at.
+    #[error("cannot look at the stream {0:?}")]
+    Get(String, #[source] GetStreamError),
+    /// It cannot be made.
+    #[error("cannot create the stream {0:?}")]
+    Create(String, #[source] CreateStreamError),
+}
+
+impl StreamSettings {
+    /// The configuration to create it with.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        Config {
+            name: self.name.clone(),
+            subjects: vec![Subject::all()],
+            retention: RetentionPolicy::Limits,
+            storage: StorageType::File,
+            discard: DiscardPolicy::Old,
+            max_age: self.max_age,
+            max_bytes: i64::try_from(self.max_bytes).unwrap_or(i64::MAX),
+            num_replicas: self.replicas,
+            duplicate_window: DUPLICATE_WINDOW,
+            allow_direct: true,
+            allow_message_ttl: true,
+            subject_delete_marker_ttl: Some(MARKER_TTL),
+            ..Config::default()
+        }
+    }
+
+    /// Creates the stream, unless there is one. Returns in words how that one differs from what it should be.
+    ///
+    /// # Errors
+    /// JetStream does not allow it, or does not answer.
+    pub async fn ensure(&self, jetstream: &Context) -> Result<Vec<String>, StreamError> {
+        let name = || self.name.clone();
+        match jetstream.get_stream(&self.name).await {
+            Ok(stream) => return Ok(differences(&self.config(), &stream.cached_info().config)),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                }
+                _ => return Err(StreamError::Get(name(), error)),
+            },
+        }
+        // Another one may create it at the same time, with the same configuration.
+        let created = jetstream.create_stream(self.config()).await;
+        created.map(|_| Vec::new()).map_err(|error| StreamError::Create(name(), error))
+    }
+}
+
+/// How the stream differs from what it should be, a sentence for each difference that matters.
+#[must_use]
+pub fn differences(wanted: &Config, found: &Config) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let mut compare = |key: &str, wanted: String, found: String| {
+        if wanted != found {
+            sentences.push(format!("{key} is {found}, and should be {wanted}"));
+        }
+    };
+    macro_rules! compare {
+        ($($key:ident),+) => { $(compare(stringify!($key), format!("{:?}", wanted.$key), format!("{:?}", found.$key));)+ };
+    }
+    compare!(subjects, retention, discard, max_age, max_bytes, num_replicas, allow_direct, allow_message_ttl);
+    let marker = |config: &Config| config.subject_delete_marker_ttl.is_some_and(|ttl| !ttl.is_zero());
+    if !marker(found) {
+        sentences
+            .push("subject_delete_marker_ttl is not set, so nobody is told when a node is silent".into());
+    }
+    if found.duplicate_window < wanted.duplicate_window {
+        sentences.push(format!(
+            "duplicate_window is {:?}, and should be at least {:?}: a record that is sent again may be stored twice",
+            found.duplicate_window, wanted.duplicate_window
+        ));
+    }
+    if found.max_messages_per_subject > 0 || found.max_messages > 0 {
+        let reason = "a limit on messages drops changes that readers have not seen: remove max_msgs and max_msgs_per_subject";
+        sentences.push(reason.into());
+    }
+    sentences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> StreamSettings {
+        let day = Duration::from_secs(86_400);
+        StreamSettings { name: "OPFLEX".into(), max_age: day, max_bytes: 1 << 30, replicas: 3 }
+    }
+
+    #[test]
+    fn a_stream_as_it_was_created_does_not_differ() {
+        let config = settings().config();
+        assert_eq!(differences(&config, &config), Vec::<String>::new());
+        // Numbers that mean "no limit".
+        let unlimited = Config { max_messages: -1, max_messages_per_subject: -1, ..config.clone() };
+        assert_eq!(differences(&config, &unlimited), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_difference_is_named() {
+        let wanted = settings().config();
+        let found = Config {
+            num_replicas: 1,
+            discard: DiscardPolicy::New,
+            allow_message_ttl: false,
+            subject_delete_marker_ttl: None,
+            duplicate_window: Duration::from_secs(1),
+            max_messages_per_subject: 1,
+            ..wanted.clone()
+        };
+        let told = differences(&wanted, &found);
+        let begins = [
+            "discard is New, and should be Old",
+            "num_replicas is 1, and should be 3",
+            "allow_message_ttl is false, and should be true",
+            "subject_delete_marker_ttl is not set",
+            "duplicate_window is 1s, and should be at least 120s",
+            "a limit on messages",
+        ];
+        assert_eq!(told.len(), begins.len(), "{told:?}");
+        assert!(told.iter().zip(begins).all(|(told, begins)| told.starts_with(begins)), "{told:?}");
+    }
+}

@@ -1,0 +1,117 @@
+//! A real NATS server with JetStream. Without nats-server the test is skipped with a message.
+
+use std::{env, fs, path::PathBuf, process::Stdio};
+
+use async_nats::jetstream;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    time::{Duration, sleep},
+};
+
+use super::{Folder, report_skipped, within};
+
+/// A server with a store of its own, killed when dropped.
+pub(crate) struct NatsServer {
+    program: PathBuf,
+    folder: Folder,
+    port: u16,
+    child: Child,
+}
+
+impl NatsServer {
+    /// `None`, and a message on standard error, if there is no nats-server. `config` is added to its configuration.
+    pub(crate) async fn start(config: &str) -> Option<Self> {
+        let Some(program) = program() else {
+            report_skipped("needs nats-server: run `make .tools/stamps/nats-server`");
+            return None;
+        };
+        let folder = Folder::new();
+        let path = |name: &str| folder.path(name).display().to_string();
+        let store = path("store");
+        let text = format!("jetstream {{ store_dir: {store:?}, max_file: 1G }}\n{config}\n");
+        folder.write("nats.conf", &text);
+        let child = spawn(&program, &folder, -1);
+        let port = within("the port of nats-server", port(&folder, child.id().expect("it runs"))).await;
+        Some(Self { program, folder, port, child })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// As `kill -9`.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.expect("it ends");
+    }
+
+    /// Starts it again, on the same port and store.
+    pub(crate) async fn restart(&mut self) {
+        self.child = spawn(&self.program, &self.folder, i32::from(self.port));
+        within("nats-server", async {
+            while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
+
+    /// It stops to read and to answer, and keeps its connections.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("it runs");
+        kill_process(pid, signal).expect("a signal");
+    }
+
+    /// A client with all permissions.
+    pub(crate) async fn jetstream(&self) -> jetstream::Context {
+        let client = within("a connection to NATS", async_nats::connect(self.url())).await;
+        jetstream::new(client.expect("a connection"))
+    }
+
+    /// As this user.
+    pub(crate) async fn jetstream_as(&self, user: &str, password: &str) -> jetstream::Context {
+        let options = async_nats::ConnectOptions::with_user_and_password(user.into(), password.into());
+        let client = within("a connection to NATS", options.connect(self.url())).await;
+        jetstream::new(client.expect("a connection"))
+    }
+}
+
+/// In the order of precedence: `NATS_SERVER`, the one that make installs, `PATH`.
+fn program() -> Option<PathBuf> {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/nats-server");
+    let named = env::var_os("NATS_SERVER").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|folder| folder.join("nats-server"));
+    named.into_iter().chain([own]).chain(on_path).find(|program| program.is_file())
+}
+
+fn spawn(program: &PathBuf, folder: &Folder, port: i32) -> Child {
+    let mut command = Command::new(program);
+    command.arg("-c").arg(folder.path("nats.conf"));
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "--ports_file_dir"]).arg(folder.path(""));
+    command.arg("-l").arg(folder.path("nats.log"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    command.spawn().expect("nats-server runs")
+}
+
+/// The port that the system chose.
+async fn port(folder: &Folder, pid: u32) -> u16 {
+    let name = format!("nats-server_{pid}.ports");
+    loop {
+        let text = fs::read_to_string(folder.path(&name)).unwrap_or_default();
+        if let Some(port) =
+            text.split("nats://127.0.0.1:").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok())
+        {
+            return port;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
