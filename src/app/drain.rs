@@ -65,11 +65,12 @@ pub(super) async fn run(
         // Until the last stream has ended, new calls are answered with DRAINING.
         let published = stop_forwarding(parts.forwarding.take(), parts.drain_timeout);
         let drained = async {
-            tokio::join!(published, parts.listeners.idle());
+            parts.listeners.idle().await;
             close.cancel();
             let _ = (&mut server).await;
         };
-        if timeout(parts.drain_timeout, drained).await.is_err() {
+        let (drained, ()) = tokio::join!(timeout(parts.drain_timeout, drained), published);
+        if drained.is_err() {
             let (_, streams) = parts.listeners.count();
             warn!(
                 streams,

@@ -128,7 +128,7 @@ impl Reader {
             }
             Content::Pool(pool) => self.pool = Some(pool.clone()),
             Content::Commit { node, state } => {
-                self.peers.retain(|_, (of, at, _)| *of == epoch && at >= state);
+                self.peers.retain(|_, (of, at, _)| *of == epoch && *at >= *state);
                 self.chain = Some(revision);
                 self.node = Some(node.clone());
             }

@@ -29,7 +29,7 @@ impl NatsServer {
         let folder = Folder::new();
         let path = |name: &str| folder.path(name).display().to_string();
         let store = path("store");
-        let text = format!("jetstream {{ store_dir: {store:?}, max_file: 1G }}\n{config}\n");
+        let text = format!("jetstream {{ store_dir: {store:?}, max_file: 4G }}\n{config}\n");
         folder.write("nats.conf", &text);
         let child = spawn(&program, &folder, -1);
         let port = within("the port of nats-server", port(&folder, child.id().expect("it runs"))).await;
