@@ -23,7 +23,6 @@ use tracing::warn;
 use crate::{
     admin::{self, AdminState, CertificateExpiry, Exposition, Sources},
     api::{self, Api, JsonGateway},
-    fleet,
     metrics::{ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
     pool::{self, LogBudget, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError},
@@ -78,9 +77,6 @@ pub enum StartError {
         #[source]
         source: SocketError,
     },
-    /// The client of NATS could not be made.
-    #[error("cannot publish to the fleet")]
-    Fleet(#[source] fleet::ConnectError),
     /// The system refused a thread.
     #[error("cannot start the threads that serve connections")]
     Threads(#[source] io::Error),
@@ -135,12 +131,8 @@ impl Service {
         pools.owners.spawn(refresh_access(Arc::clone(&access), pools.stop.clone()));
         pools.owners.spawn(listener_expiry::expire(Arc::clone(&listeners), pools.stop.clone()));
         let forwarder = loaded.fleet.as_ref().map(|_| ForwarderMetrics::default());
-        let forwarding = match loaded.fleet.clone().zip(forwarder.clone()) {
-            Some((fleet, metrics)) => {
-                Some(Forwarding::start(fleet, &hub, metrics).await.map_err(StartError::Fleet)?)
-            }
-            None => None,
-        };
+        let forwarding = loaded.fleet.clone().zip(forwarder.clone());
+        let forwarding = forwarding.map(|(fleet, metrics)| Forwarding::start(fleet, &hub, metrics));
         let (drain, draining) = watch::channel(false);
         let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
         let api = Api {

@@ -8,13 +8,13 @@ use tracing::{info, warn};
 
 use super::loaded_config::LoadedFleet;
 use crate::{
-    fleet::{ConnectError, Forwarder, Nats, StreamSettings},
+    fleet::{Forwarder, Nats, NatsSettings, StreamSettings},
     metrics::ForwarderMetrics,
     status::Hub,
 };
 
 /// Pause after a failed attempt to create the stream.
-const CREATE_RETRY: Duration = Duration::from_secs(30);
+const CREATE_RETRY: Duration = Duration::from_secs(5);
 
 /// The task that publishes.
 pub(super) struct Forwarding {
@@ -25,13 +25,8 @@ pub(super) struct Forwarding {
 
 impl Forwarding {
     /// Begins to connect and to publish. NATS may be away.
-    pub(super) async fn start(
-        fleet: LoadedFleet,
-        hub: &Arc<Hub>,
-        metrics: ForwarderMetrics,
-    ) -> Result<Self, ConnectError> {
+    pub(super) fn start(fleet: LoadedFleet, hub: &Arc<Hub>, metrics: ForwarderMetrics) -> Self {
         let LoadedFleet { nats, forwarder, stream, creates_stream } = fleet;
-        let nats = Nats::connect(nats).await?;
         info!(cluster = %forwarder.cluster, node = %forwarder.node, "publishing to the fleet");
         let created = create_stream(nats.clone(), creates_stream.then_some(stream));
         let forwarder = Forwarder::new(forwarder, Arc::clone(hub), nats, metrics);
@@ -44,13 +39,15 @@ impl Forwarding {
                 () = created => forwarder.await,
             }
         });
-        Ok(Self { task, stop })
+        Self { task, stop }
     }
 }
 
 /// Creates the stream, if that is asked for, as soon as there is a connection.
-async fn create_stream(mut nats: Nats, stream: Option<StreamSettings>) {
+async fn create_stream(settings: NatsSettings, stream: Option<StreamSettings>) {
     let Some(stream) = stream else { return };
+    // The configuration was checked, so it connects when NATS is there.
+    let Ok(mut nats) = Nats::connect(settings).await else { return };
     loop {
         if nats.state.wait_for(|state| state.is_connected).await.is_err() {
             return;

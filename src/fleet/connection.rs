@@ -1,6 +1,13 @@
 //! The connection to NATS, which both sides of the fleet use.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{
     Client, ConnectOptions, Event, ServerAddr,
@@ -16,6 +23,9 @@ use crate::tls::ClientTls;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection is lost when two of these pings have no answer.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a client that has lost its only connection waits, before it gives up. By then its successor has published what it
+/// still has in its queue.
+const LAST_DELAY: Duration = Duration::from_secs(30);
 /// Commands that the client keeps for its connection: more than there can be unacknowledged records.
 const CLIENT_CAPACITY: usize = 512;
 
@@ -117,18 +127,42 @@ impl Nats {
     /// # Errors
     /// The credentials or the addresses are malformed.
     pub async fn connect(settings: NatsSettings) -> Result<Self, ConnectError> {
+        Self::connect_with(settings, |options| options.retry_on_initial_connect().max_reconnects(None)).await
+    }
+
+    /// Connects once. After the loss of its connection, a client sends to the next one what is in its queue, without what was
+    /// lost with the connection. To publish in order takes a new client for each connection.
+    ///
+    /// # Errors
+    /// There is no connection.
+    pub async fn connect_once(settings: NatsSettings) -> Result<Self, ConnectError> {
+        let attempts = settings.servers.len();
+        let had_connection = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&had_connection);
+        let nats = Self::connect_with(settings, |options| {
+            options.max_reconnects(attempts).reconnect_delay_callback(move |_| {
+                if is_over.load(Ordering::Acquire) { LAST_DELAY } else { Duration::ZERO }
+            })
+        });
+        let nats = nats.await?;
+        had_connection.store(true, Ordering::Release);
+        Ok(nats)
+    }
+
+    async fn connect_with(
+        settings: NatsSettings,
+        set: impl FnOnce(ConnectOptions) -> ConnectOptions,
+    ) -> Result<Self, ConnectError> {
         let NatsSettings { servers, auth, tls, name, inbox } = settings;
         let (changes, state) = watch::channel(ConnectionState::default());
         let events = Arc::new(Events { changes, last: Mutex::default() });
-        let mut options = auth.options().map_err(ConnectError::Credentials)?;
+        let mut options = set(auth.options().map_err(ConnectError::Credentials)?);
         if let Some(tls) = tls {
             options = options.tls_client_config((*tls.config()).clone()).require_tls(true);
         }
         let client = options
             .name(name)
             .custom_inbox_prefix(inbox)
-            .retry_on_initial_connect()
-            .max_reconnects(None)
             .connection_timeout(ANSWER_TIMEOUT)
             .request_timeout(Some(ANSWER_TIMEOUT))
             .ping_interval(PING_INTERVAL)

@@ -12,12 +12,12 @@ use async_nats::jetstream::{
     publish::PublishAck,
 };
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    connection::{ConnectionState, Nats},
+    connection::{Nats, NatsSettings},
     feed::{Feed, StateReason},
     record::Content,
     subject::Name,
@@ -25,8 +25,13 @@ use super::{
 };
 use crate::{
     metrics::ForwarderMetrics,
+    peer::Backoff,
     status::{Hub, Wakeup},
 };
+
+/// Delays between attempts to connect.
+const CONNECT_BACKOFF_BASE: Duration = Duration::from_millis(250);
+const CONNECT_BACKOFF_CAP: Duration = Duration::from_secs(5);
 
 /// Who publishes.
 #[derive(Clone, Debug)]
@@ -43,8 +48,7 @@ pub struct ForwarderSettings {
 pub struct Forwarder {
     hub: Arc<Hub>,
     wakeup: Wakeup,
-    nats: Nats,
-    connection: ConnectionState,
+    nats: NatsSettings,
     feed: Feed,
     window: Window,
     /// Those of the sent records, in order.
@@ -57,7 +61,12 @@ pub struct Forwarder {
 impl Forwarder {
     /// For the pools of this hub.
     #[must_use]
-    pub fn new(settings: ForwarderSettings, hub: Arc<Hub>, nats: Nats, metrics: ForwarderMetrics) -> Self {
+    pub fn new(
+        settings: ForwarderSettings,
+        hub: Arc<Hub>,
+        nats: NatsSettings,
+        metrics: ForwarderMetrics,
+    ) -> Self {
         let ForwarderSettings { cluster, node, max_age } = settings;
         Self {
             wakeup: hub.wakers().add(),
@@ -65,7 +74,6 @@ impl Forwarder {
             window: Window::new(hub.epoch()),
             hub,
             nats,
-            connection: ConnectionState::default(),
             acknowledgements: FuturesOrdered::new(),
             is_failing: false,
             metrics,
@@ -74,30 +82,18 @@ impl Forwarder {
 
     /// Publishes until `stop`, and then what there is at that time, if NATS is there.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut last = None;
         loop {
-            self.fill();
-            self.send().await;
-            if let Some(revision) = last {
-                let is_complete = self.feed.includes(revision) && self.window.is_empty();
-                if is_complete || !self.connection.is_connected {
-                    break;
-                }
-            }
-            let (deadline, may_fill) = (self.deadline(), self.may_fill());
-            tokio::select! {
-                () = stop.cancelled(), if last.is_none() => last = Some(self.hub.cursor().revision),
-                changed = self.nats.state.changed() => {
-                    if changed.is_err() {
-                        // The client's task has ended, which it does not as long as there is a client.
-                        warn!("the client of NATS has ended");
-                        break;
-                    }
-                    self.update_connection();
-                }
-                Some(result) = self.acknowledgements.next() => self.acknowledge(result),
-                () = wait(&mut self.wakeup, &self.hub, &self.feed), if may_fill => {}
-                () = sleep_until_some(deadline) => {}
+            let nats = tokio::select! {
+                () = stop.cancelled() => break,
+                nats = connect(&self.nats) => nats,
+            };
+            self.metrics.set_connected(true);
+            let end = self.publish(nats, &stop).await;
+            self.metrics.set_connected(false);
+            self.acknowledgements = FuturesOrdered::new();
+            self.window.reconnect();
+            if end == End::Stopped {
+                break;
             }
         }
         if !self.window.is_empty() {
@@ -105,10 +101,31 @@ impl Forwarder {
         }
     }
 
-    /// Whether new records may come. While NATS is away or fails, they would only age.
+    /// Publishes as long as there is a connection.
+    async fn publish(&mut self, mut nats: Nats, stop: &CancellationToken) -> End {
+        let mut last = None;
+        loop {
+            self.fill();
+            self.send(&nats).await;
+            if last.is_some_and(|revision| self.feed.includes(revision) && self.window.is_empty()) {
+                return End::Stopped;
+            }
+            let (deadline, may_fill) = (self.deadline(), self.may_fill());
+            tokio::select! {
+                () = stop.cancelled(), if last.is_none() => last = Some(self.hub.cursor().revision),
+                _ = nats.state.wait_for(|state| state.count > 0 && !state.is_connected) => {
+                    return if last.is_some() { End::Stopped } else { End::Disconnected };
+                }
+                Some(result) = self.acknowledgements.next() => self.acknowledge(result),
+                () = wait(&mut self.wakeup, &self.hub, &self.feed), if may_fill => {}
+                () = sleep_until_some(deadline) => {}
+            }
+        }
+    }
+
+    /// Whether new records may come. While NATS fails, they would only age.
     fn may_fill(&self) -> bool {
-        let window = &self.window;
-        self.connection.is_connected && !window.is_full() && (!window.is_probing() || window.is_empty())
+        !self.window.is_full() && (!self.window.is_probing() || self.window.is_empty())
     }
 
     fn fill(&mut self) {
@@ -127,13 +144,11 @@ impl Forwarder {
         self.metrics.set_unacknowledged(self.window.len());
     }
 
-    async fn send(&mut self) {
-        while self.connection.is_connected
-            && let Some(message) = self.window.next_to_send(Instant::now().into_std())
-        {
+    async fn send(&mut self, nats: &Nats) {
+        while let Some(message) = self.window.next_to_send(Instant::now().into_std()) {
             let OutboundMessage { subject, payload, headers } = message;
             let message = OutboundMessage::new(subject.clone(), payload.clone(), headers.clone());
-            match self.nats.jetstream.publish_message(message).await {
+            match nats.jetstream.publish_message(message).await {
                 Ok(acknowledgement) => {
                     self.acknowledgements.push_back(Box::pin(acknowledgement.into_future()));
                 }
@@ -167,17 +182,34 @@ impl Forwarder {
         self.window.fail(Instant::now().into_std());
     }
 
-    fn update_connection(&mut self) {
-        self.connection = *self.nats.state.borrow_and_update();
-        self.metrics.set_connected(self.connection.is_connected);
-        self.acknowledgements = FuturesOrdered::new();
-        self.window.reconnect();
-    }
-
     fn deadline(&self) -> Option<Instant> {
         let retry = self.window.retry_at();
         let feed = self.feed.next_deadline().filter(|_| self.may_fill());
         [retry, feed].into_iter().flatten().min().map(Instant::from_std)
+    }
+}
+
+/// Why publishing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Stopped,
+    Disconnected,
+}
+
+/// Connects, however often that takes.
+async fn connect(settings: &NatsSettings) -> Nats {
+    let mut backoff = Backoff::new(CONNECT_BACKOFF_BASE, CONNECT_BACKOFF_CAP, fastrand::u64(..));
+    let mut is_logged = false;
+    loop {
+        match Nats::connect_once(settings.clone()).await {
+            Ok(nats) => return nats,
+            Err(error) if !std::mem::replace(&mut is_logged, true) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                warn!(%error, cause, "trying again");
+            }
+            Err(_) => {}
+        }
+        sleep(backoff.next()).await;
     }
 }
 

@@ -97,7 +97,14 @@ impl Reader {
     fn of(records: &[Record]) -> Self {
         let mut reader = Self::default();
         let mut ids = BTreeSet::new();
-        for record in records {
+        for (index, record) in records.iter().enumerate() {
+            if let Content::Change { previous, .. } = &record.content
+                && reader.chain != Some(*previous)
+            {
+                let near = &records[index.saturating_sub(20)..records.len().min(index + 20)];
+                let near: Vec<_> = near.iter().map(|record| &record.header.id).collect();
+                panic!("{previous} is not before {}: {near:#?}", record.header.id);
+            }
             assert!(ids.insert(record.header.id.clone()), "{} is there twice", record.header.id);
             reader.read(record);
         }
@@ -215,6 +222,7 @@ async fn after_a_killed_nats_server_nothing_is_missing_and_nothing_twice() {
     let peer = sim();
     let server = Server::start_with(config(&[peer.address().to_string()], fleet(&nats))).await;
     server.watch().await.until_ready(&peer.address().to_string()).await;
+    until_published(server.admin()).await;
     for round in 0..3_u32 {
         let numbers = 100 * round + 1..100 * round + 41;
         let (change, kill) = (churn(&server, numbers.clone()), async {
