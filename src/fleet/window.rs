@@ -32,7 +32,7 @@ pub(super) struct Window {
     backoff: Backoff,
     /// Nothing is sent before.
     retry_at: Option<Instant>,
-    /// Only the oldest is sent until it is acknowledged: a server that does not answer gets one message per attempt, and
+    /// Only the oldest is sent until it is acknowledged: a server that does not store them gets one message per attempt, and
     /// none overtakes another one that was lost with a connection.
     is_probing: bool,
 }
@@ -57,7 +57,7 @@ pub(super) enum Order {
 impl Window {
     pub(super) fn new(seed: u64) -> Self {
         let backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP, seed);
-        Self { records: VecDeque::new(), sent: 0, sequence: 0, backoff, retry_at: None, is_probing: false }
+        Self { records: VecDeque::new(), sent: 0, sequence: 0, backoff, retry_at: None, is_probing: true }
     }
 
     pub(super) fn len(&self) -> usize {

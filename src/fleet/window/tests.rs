@@ -8,6 +8,15 @@ fn record(number: u64) -> Unacknowledged {
     Unacknowledged { message, revision: number, kind: "change" }
 }
 
+/// A window whose first record was acknowledged, at position 1.
+fn window() -> Window {
+    let mut window = Window::new(1);
+    window.push(record(0));
+    assert_eq!(sent(&mut window, Instant::now()), [0]);
+    window.acknowledge(1).unwrap();
+    window
+}
+
 /// The numbers of the messages that are sent now.
 fn sent(window: &mut Window, now: Instant) -> Vec<u64> {
     let mut numbers = Vec::new();
@@ -19,7 +28,7 @@ fn sent(window: &mut Window, now: Instant) -> Vec<u64> {
 
 #[test]
 fn after_a_failure_everything_unacknowledged_is_sent_again_in_order_after_a_pause() {
-    let (mut window, now) = (Window::new(1), Instant::now());
+    let (mut window, now) = (window(), Instant::now());
     (1..=4).for_each(|number| window.push(record(number)));
     assert_eq!(sent(&mut window, now), [1, 2, 3, 4]);
     assert!(sent(&mut window, now).is_empty());
@@ -36,8 +45,17 @@ fn after_a_failure_everything_unacknowledged_is_sent_again_in_order_after_a_paus
 }
 
 #[test]
-fn a_new_connection_gets_the_oldest_at_once() {
+fn the_first_record_shows_whether_there_is_a_stream() {
     let (mut window, now) = (Window::new(1), Instant::now());
+    (1..=2).for_each(|number| window.push(record(number)));
+    assert_eq!(sent(&mut window, now), [1]);
+    window.acknowledge(1).unwrap();
+    assert_eq!(sent(&mut window, now), [2]);
+}
+
+#[test]
+fn a_new_connection_gets_the_oldest_at_once() {
+    let (mut window, now) = (window(), Instant::now());
     (1..=2).for_each(|number| window.push(record(number)));
     assert_eq!(sent(&mut window, now), [1, 2]);
     window.fail(now);
@@ -47,7 +65,7 @@ fn a_new_connection_gets_the_oldest_at_once() {
 
 #[test]
 fn positions_that_do_not_increase_are_found() {
-    let mut window = Window::new(1);
+    let mut window = window();
     (1..=5).for_each(|number| window.push(record(number)));
     // 3 was stored before 1 and 2, which were sent again.
     let orders = [7, 8, 6, 9].map(|sequence| window.acknowledge(sequence).unwrap().1);
