@@ -8,6 +8,7 @@ pub(crate) mod json;
 mod json_gateway;
 mod methods;
 mod names;
+mod node;
 mod paging;
 mod parse;
 mod peer_status;
@@ -18,14 +19,18 @@ mod watch;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use axum::{
+    body::Body,
+    middleware::{Next, from_fn},
+};
 use tokio::sync::watch as watch_channel;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
 use self::{
     health::HealthService,
     server_pb::{
-        health::health_server::HealthServer, peer_status_service_server::PeerStatusServiceServer,
-        pool_service_server::PoolServiceServer,
+        health::health_server::HealthServer, node_service_server::NodeServiceServer,
+        peer_status_service_server::PeerStatusServiceServer, pool_service_server::PoolServiceServer,
     },
 };
 pub use self::{
@@ -114,9 +119,24 @@ impl Api {
         routes
             .add_service(service!(PeerStatusServiceServer::new(self.clone())))
             .add_service(service!(HealthServer::new(HealthService(self.clone()))))
-            .add_service(service!(PoolServiceServer::new(self)));
+            .add_service(service!(PoolServiceServer::new(self.clone())));
+        let hub = Arc::clone(&self.hub);
+        if hub.is_fleet() {
+            routes.add_service(service!(NodeServiceServer::new(self)));
+        }
         methods::add_reflection(&mut routes);
-        routes.routes()
+        let routes = routes.routes();
+        if !hub.is_fleet() {
+            return routes;
+        }
+        let check = from_fn(move |request: http::Request<Body>, next: Next| {
+            // Until then the hub is empty.
+            let is_early = !hub.is_complete() && request.uri().path().starts_with("/opflex.");
+            async move {
+                if is_early { errors::fleet_not_ready().into_http::<Body>() } else { next.run(request).await }
+            }
+        });
+        routes.into_axum_router().layer(check).into()
     }
 
     /// Rejects calls that change something, or wait, while the service is stopping.

@@ -23,7 +23,9 @@ use tracing::warn;
 use crate::{
     admin::{self, AdminState, CertificateExpiry, Exposition, Sources},
     api::{self, Api, JsonGateway},
-    metrics::{ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
+    config::Role,
+    fleet::{self, Nats, Reader},
+    metrics::{FleetMetrics, ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
     pool::{self, LogBudget, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError},
     status::{Hub, Listeners},
@@ -77,6 +79,9 @@ pub enum StartError {
         #[source]
         source: SocketError,
     },
+    /// The client of NATS could not be made.
+    #[error("cannot connect to the fleet")]
+    Fleet(#[source] fleet::ConnectError),
     /// The system refused a thread.
     #[error("cannot start the threads that serve connections")]
     Threads(#[source] io::Error),
@@ -116,7 +121,10 @@ impl Service {
         let BoundSockets { listener, address, admin, socket } = BoundSockets::open(&config.server)?;
         let admin_address = admin.as_ref().and_then(|admin| admin.local_addr().ok());
         let (socket, socket_file) = socket.unzip();
-        let hub = Arc::new(Hub::new(fastrand::u64(1..), config.history.changes));
+        let hub = Arc::new(match config.role {
+            Role::Node => Hub::new(fastrand::u64(1..), config.history.changes),
+            Role::Fleet => Hub::of_fleet(config.history.changes),
+        });
         let listeners = Listeners::new(Arc::clone(&hub), listener_limits(&config.limits));
         let peers = PeerMetrics::default();
         let files = fd_limit::raise_limit();
@@ -130,9 +138,22 @@ impl Service {
         }
         pools.owners.spawn(refresh_access(Arc::clone(&access), pools.stop.clone()));
         pools.owners.spawn(listener_expiry::expire(Arc::clone(&listeners), pools.stop.clone()));
-        let forwarder = loaded.fleet.as_ref().map(|_| ForwarderMetrics::default());
+        let forwarder = match config.role {
+            Role::Node => loaded.fleet.as_ref().map(|_| ForwarderMetrics::default()),
+            Role::Fleet => None,
+        };
         let forwarding = loaded.fleet.clone().zip(forwarder.clone());
         let forwarding = forwarding.map(|(fleet, metrics)| Forwarding::start(fleet, &hub, metrics));
+        let fleet = match (config.role, loaded.fleet.clone()) {
+            (Role::Fleet, Some(fleet)) => {
+                let (metrics, settings) = (FleetMetrics::default(), fleet.reader());
+                let nats = Nats::connect(fleet.nats).await.map_err(StartError::Fleet)?;
+                let reader = Reader::new(settings, Arc::clone(&hub), nats, metrics.clone());
+                pools.owners.spawn(reader.run(pools.stop.clone()));
+                Some(metrics)
+            }
+            _ => None,
+        };
         let (drain, draining) = watch::channel(false);
         let (watches, metrics, methods) = (WatchMetrics::default(), ServerMetrics::default(), api::methods());
         let api = Api {
@@ -170,6 +191,7 @@ impl Service {
             watches,
             loops: loops.clone(),
             forwarder,
+            fleet,
             reloads: reloads.clone(),
             certificates: Box::new(certificates(&loaded, Arc::clone(&access))),
         };

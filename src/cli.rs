@@ -11,6 +11,7 @@ mod filter;
 mod health;
 mod listeners;
 mod names;
+mod nodes;
 mod notices;
 mod peers;
 mod pool;
@@ -81,9 +82,9 @@ Exit codes:
   143  `top` was ended by SIGTERM";
 
 /// Commands that do not call a service.
-const NOT_CLIENTS: [&str; 5] = ["serve", "demo", "simulate", "token", "completions"];
+const NOT_CLIENTS: [&str; 6] = ["serve", "fleet", "demo", "simulate", "token", "completions"];
 /// Commands that ignore `--output`.
-const HAVE_ONE_FORM: [&str; 4] = ["serve", "simulate", "top", "completions"];
+const HAVE_ONE_FORM: [&str; 5] = ["serve", "fleet", "simulate", "top", "completions"];
 
 /// Common options that have no effect on a command. `simulate` has its own `--tls-cert` and `--tls-key`.
 fn ignored_options() -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -158,6 +159,8 @@ enum Output {
 enum Command {
     /// Run the service: connect to OpFlex peers and report their status to clients
     Serve(Box<serve::ServeArgs>),
+    /// Run the service of a fleet: report the peers of all nodes of a cluster to clients
+    Fleet(Box<serve::FleetArgs>),
     /// Demonstrate the service with simulated peers that fail and recover, and a live watch
     Demo(demo::DemoArgs),
     /// Run simulated OpFlex peers, with faults on demand
@@ -171,6 +174,9 @@ enum Command {
     /// Pools and their health: list, get, wait
     #[command(alias = "pools")]
     Pool(pool::PoolArgs),
+    /// Nodes of a fleet: list, get
+    #[command(alias = "node")]
+    Nodes(nodes::NodesArgs),
     /// Listeners: list, get, create, destroy
     Listeners(listeners::ListenersArgs),
     /// Ask whether the service takes requests, for probes
@@ -270,7 +276,7 @@ impl Command {
     /// The signals that it handles itself.
     const fn handled_signals(&self) -> Handled {
         match self {
-            Self::Serve(_) => Handled::Twice,
+            Self::Serve(_) | Self::Fleet(_) => Handled::Twice,
             Self::Simulate(_) | Self::Top(_) => Handled::Any,
             Self::Demo(args) if args.is_on_terminal() => Handled::Any,
             Self::Demo(_) | Self::Watch(_) => Handled::Interrupt,
@@ -296,12 +302,14 @@ async fn run_command(cli: Cli) -> Exit {
     let globals = cli.globals;
     let result = match cli.command {
         Command::Serve(args) => serve::run(*args, &globals).await,
+        Command::Fleet(args) => serve::run_fleet(*args, &globals).await,
         Command::Demo(args) => demo::run(args, &globals).await,
         Command::Simulate(args) => simulate::run(args).await,
         Command::Watch(args) => watch::run(args, &globals).await,
         Command::Top(args) => top::run(args, &globals).await,
         Command::Peers(args) => peers::run(args, &globals).await,
         Command::Pool(args) => pool::run(args, &globals).await,
+        Command::Nodes(args) => nodes::run(args, &globals).await,
         Command::Listeners(args) => listeners::run(args, &globals).await,
         Command::Health(args) => health::run(args, &globals).await,
         Command::Token(args) => token::run(args, &globals),

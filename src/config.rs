@@ -20,7 +20,7 @@ mod tests;
 pub(crate) mod values;
 
 pub use changes::{Changes, PeerChanges, check_reload, diff};
-pub use fleet::FleetSection;
+pub use fleet::{FleetLimitsSection, FleetSection};
 pub use overrides::Overrides;
 pub use pool::PoolSection;
 pub use server::{Admin, Origin, ServerSection, SocketSection, WebSection, parse_listen};
@@ -40,12 +40,25 @@ pub struct Config {
     pub reload: ReloadSection,
     /// `None`: the node belongs to no fleet.
     pub fleet: Option<FleetSection>,
+    /// What the service is.
+    #[serde(skip)]
+    pub role: Role,
     /// Whether the file has no settings, as one that was emptied by mistake.
     #[serde(skip)]
     pub is_empty: bool,
     /// At least one, once the configuration is loaded.
     #[serde(rename = "pool")]
     pub pools: Vec<PoolSection>,
+}
+
+/// What a service is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It has pools of its own, and may publish to a fleet.
+    #[default]
+    Node,
+    /// It reads what the nodes of a fleet publish.
+    Fleet,
 }
 
 /// `[limits]`.
@@ -197,8 +210,26 @@ impl Config {
         check_range("limits.max_frame_bytes", &limits.max_frame_bytes, &(4 * 1024), &(64 * 1024 * 1024))?;
         check_range("history.changes", &self.history.changes, &16, &10_000_000)?;
         self.fleet.as_mut().map_or(Ok(()), FleetSection::validate)?;
+        if self.role == Role::Fleet {
+            self.check_fleet()?;
+        }
         pool::validate(&mut self.pools, self.limits.max_peers)?;
         check_level(&self.log.level)
+    }
+}
+
+impl Config {
+    /// The service of a fleet needs to know where to read, and has no pools.
+    fn check_fleet(&self) -> Result<(), ConfigError> {
+        if self.fleet.is_none() {
+            let reason = "is missing: give cluster and nats, or --fleet-cluster and --fleet-nats";
+            return Err(ConfigError::new("fleet", reason));
+        }
+        if !self.pools.is_empty() {
+            let reason = "a fleet has no pools of its own: configure them on the nodes";
+            return Err(ConfigError::new("pool", reason));
+        }
+        Ok(())
     }
 }
 

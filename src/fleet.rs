@@ -2,11 +2,13 @@
 //! service reads it.
 //!
 //! [`Subject`] and [`Record`] are what both sides agree on, as values. [`StreamSettings`] is the stream, [`Nats`] the
-//! connection to it, and the [`Forwarder`] publishes what happens on this node.
+//! connection to it, the [`Forwarder`] publishes what happens on this node, and the [`Reader`] reads what all nodes
+//! publish.
 
 mod connection;
 mod feed;
 mod forwarder;
+mod reader;
 mod record;
 mod stream;
 mod subject;
@@ -15,6 +17,7 @@ mod window;
 pub use connection::{ANSWER_TIMEOUT, ConnectError, ConnectionState, Nats, NatsAuth, NatsSettings};
 pub use feed::StateReason;
 pub use forwarder::{Forwarder, ForwarderSettings};
+pub use reader::{FleetCore, FleetLimits, NodeLimits, Outcome, Position, Reader, ReaderSettings};
 pub use record::{
     Content, Entry, Header, MAX_RECORD, MarkerReason, REMOVED_TTL, Record, RecordError, UP_TTL,
 };

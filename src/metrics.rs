@@ -5,6 +5,7 @@
 
 mod calls;
 mod fleet;
+mod fleet_reader;
 mod loop_monitor;
 mod peers;
 mod reloads;
@@ -16,6 +17,7 @@ use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 pub use calls::{Call, CallMetrics, MethodKind, MethodMetrics};
 pub use fleet::ForwarderMetrics;
+pub use fleet_reader::FleetMetrics;
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use peers::{PeerMetrics, PeerTransition, PoolMetrics};
 pub use reloads::{ReloadMetrics, ReloadResult};

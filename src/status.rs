@@ -14,6 +14,7 @@ mod initial_sync;
 mod listener;
 mod log;
 mod messages;
+mod node;
 mod recent;
 mod registry;
 mod stream_handle;
@@ -25,17 +26,20 @@ mod wakeup;
 
 pub use delivery::{Delivery, EndReason, ListenerMessage, ResetReason};
 pub(crate) use event::Attachment;
-pub use event::{ChangeKind, Cursor, Event, Failure, HealthChange, PeerChange, PeerState, PoolState};
+pub use event::{
+    ChangeKind, Cursor, Event, Failure, HealthChange, NodeChange, PeerChange, PeerState, PoolState,
+};
 pub use failures::FailureCounts;
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
-pub use hub::{Hub, PeerUpdate, Snapshot, UnknownPool, Update};
-pub use initial_sync::SNAPSHOT_CHUNK;
+pub use hub::{Hub, Mirrored, NodeSummary, PeerUpdate, Snapshot, UnknownPool, Update};
+pub use initial_sync::{POOLS_CHUNK, SNAPSHOT_CHUNK};
 pub use listener::{
     AttachError, AttachKind, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerScope,
     ListenerSpec, ListenerView, Owner, Quota, is_id,
 };
 pub use log::Gap;
 pub use messages::Messages;
+pub use node::{Liveness, NodeState, fleet_pool, is_node_name, is_pool_name, node_of};
 pub use registry::{ListenerLimits, ListenerStats, Listeners, StreamPermit};
 pub use subscription::{Progress, Subscription};
 pub use wait::HealthWait;

@@ -12,7 +12,9 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 
 use super::{fleet_metrics::ForwardLag, process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
 use crate::{
-    metrics::{CallMetrics, ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
+    metrics::{
+        CallMetrics, FleetMetrics, ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics,
+    },
     status::{Hub, Listeners},
 };
 
@@ -34,6 +36,8 @@ pub struct Sources {
     pub loops: LoopMonitors,
     /// Counters of the forwarder; `None`: the node belongs to no fleet.
     pub forwarder: Option<ForwarderMetrics>,
+    /// Counters of the service of a fleet; `None`: it is the service of a node.
+    pub fleet: Option<FleetMetrics>,
     /// Counters of configuration reloads.
     pub reloads: ReloadMetrics,
     /// Lists the certificates in use, at each scrape.
@@ -72,6 +76,7 @@ impl Exposition {
             watches,
             loops,
             forwarder,
+            fleet,
             reloads,
             certificates,
         } = sources;
@@ -80,6 +85,9 @@ impl Exposition {
         reloads.register(&mut registry);
         registry.register("opflex_peerstatus_connections", "Client connections", connections);
         registry.register_collector(Box::new(calls));
+        if let Some(metrics) = fleet {
+            metrics.register(&mut registry);
+        }
         if let Some(metrics) = forwarder {
             metrics.register(&mut registry);
             registry.register_collector(Box::new(ForwardLag { hub: Arc::clone(&hub), metrics }));

@@ -41,7 +41,7 @@ impl ForwardLag {
     fn age(&self, acknowledged: u64) -> Duration {
         let mut events = Vec::new();
         let oldest = match self.hub.read_after(acknowledged, 1, &mut events) {
-            Ok(()) => events.pop(),
+            Ok(_) => events.pop(),
             Err(_) => {
                 // All of the log.
                 self.hub.read_before(u64::MAX, usize::MAX, &mut events);

@@ -24,6 +24,8 @@ fn liveness(blocked: Duration) -> (StatusCode, String) {
 pub(super) async fn readyz(State(state): State<AdminState>) -> (StatusCode, &'static str) {
     if *state.draining.borrow() {
         (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if !state.hub.is_complete() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the state of the fleet has not been read yet\n")
     } else {
         (StatusCode::OK, "ready\n")
     }

@@ -12,7 +12,7 @@ use super::{exposition::CertificateExpiry, peer_metrics};
 use crate::{
     metrics::{LoopMonitors, LowercaseLabel},
     peer::{PeerOrigin, PeerStatus, PoolHealth},
-    status::{Hub, Listeners, Snapshot},
+    status::{Hub, Listeners, PeerState, PoolState, Snapshot},
 };
 
 pub(super) struct ServiceMetrics {
@@ -31,7 +31,10 @@ impl fmt::Debug for ServiceMetrics {
 impl Collector for ServiceMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.hub.snapshot();
-        peer_metrics::encode(&snapshot, &mut encoder)?;
+        if !self.hub.is_fleet() {
+            // The nodes have them, each its own.
+            peer_metrics::encode(&snapshot, &mut encoder)?;
+        }
         pools(&snapshot, &mut encoder)?;
         self.listeners(&snapshot, &mut encoder)?;
         self.certificates(&mut encoder)?;
@@ -73,7 +76,9 @@ impl ServiceMetrics {
 }
 
 fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-    let healths = snapshot.pools.iter().flat_map(|pool| {
+    // Of the pool of a STALE node, the health is not known.
+    let known = snapshot.pools.iter().filter(|pool| pool.stale_since.is_none());
+    let healths = known.flat_map(|pool| {
         PoolHealth::ALL.iter().map(move |health| {
             let labels = ([("pool", &*pool.name)], [("health", LowercaseLabel(health.as_str()))]);
             (labels, u64::from(pool.health == *health))
@@ -85,20 +90,30 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
         "1 for the current health of the pool, 0 for the others.",
         healths,
     )?;
-    let peers = snapshot.pools.iter().flat_map(|pool| {
+    let by_pool = by_pool(snapshot);
+    let peers = by_pool.iter().filter(|(pool, _)| pool.stale_since.is_none()).flat_map(|(pool, peers)| {
         PeerStatus::ALL.iter().map(move |status| {
-            let peers = snapshot.peers.iter();
-            let peers = peers.filter(|peer| peer.pool == pool.name && peer.status == *status);
-            (([("pool", &*pool.name)], [("status", LowercaseLabel(status.as_str()))]), peers.count() as u64)
+            let count = peers.iter().filter(|peer| peer.status == *status).count();
+            (([("pool", &*pool.name)], [("status", LowercaseLabel(status.as_str()))]), count as u64)
         })
     });
     gauges(encoder, "opflex_pool_peers", "Peers of the pool, by status.", peers)?;
-    let configured = snapshot.pools.iter().map(|pool| {
-        let peers = snapshot.peers.iter().filter(|peer| peer.pool == pool.name);
-        let configured = peers.filter(|peer| peer.origin == PeerOrigin::Configured).count();
+    let configured = by_pool.iter().map(|(pool, peers)| {
+        let configured = peers.iter().filter(|peer| peer.origin == PeerOrigin::Configured).count();
         ([("pool", &*pool.name)], configured as u64)
     });
     gauges(encoder, "opflex_pool_configured_peers", "Peers from the configuration or AddPeer.", configured)
+}
+
+/// Each pool with its peers. Both are ordered by the pool's name.
+fn by_pool(snapshot: &Snapshot) -> Vec<(&PoolState, &[Arc<PeerState>])> {
+    let mut left = &*snapshot.peers;
+    let with_peers = snapshot.pools.iter().map(|pool| {
+        let (peers, rest) = left.split_at(left.partition_point(|peer| peer.pool <= pool.name));
+        left = rest;
+        (&**pool, peers)
+    });
+    with_peers.collect()
 }
 
 pub(super) fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(

@@ -115,7 +115,7 @@ impl PoolTile {
         Self {
             name: Arc::clone(&pool.name),
             health: pool.health,
-            ready: pool.ready,
+            ready: pool.known_ready(),
             wanted: pool.wanted,
             parked: pool.parked,
             since: format_rfc3339_seconds(clock::to_system(pool.health_since)).to_string(),

@@ -10,8 +10,8 @@ use crate::{
     opflex::Role,
     peer::{PeerOrigin, PeerStatus, PoolHealth, Reason},
     status::{
-        ChangeKind, Cursor, Delivery, Event, Interest, ListenerMessage, ListenerView, Parts, PeerState,
-        PoolState, ResetReason, clock,
+        ChangeKind, Cursor, Delivery, Event, Interest, ListenerMessage, ListenerView, Liveness, NodeSummary,
+        Parts, PeerState, PoolState, ResetReason, clock, node_of,
     },
 };
 
@@ -29,7 +29,7 @@ macro_rules! to_api_and_back {
     ($function:ident, $parse:ident: $name:ident { $($variant:ident),+ $(,)? }) => {
         to_api!(pub(super) $function: $name { $($variant),+ });
 
-        pub(super) fn $parse(number: i32) -> Option<$name> {
+        pub(crate) fn $parse(number: i32) -> Option<$name> {
             match pb::$name::try_from(number) {
                 $(Ok(pb::$name::$variant) => Some($name::$variant),)+
                 Ok(pb::$name::Unspecified) | Err(_) => None,
@@ -41,11 +41,11 @@ macro_rules! to_api_and_back {
 to_api_and_back!(peer_status, parse_peer_status: PeerStatus { Disconnected, Connecting, Connected, Ready, Closing });
 to_api_and_back!(pool_health, parse_pool_health: PoolHealth { Down, Degraded, Healthy });
 to_api_and_back!(origin, parse_origin: PeerOrigin { Configured, Learned });
-to_api_and_back!(interest, parse_interest: Interest { Peers, Health });
-to_api!(role: Role { PolicyElement, PolicyRepository, EndpointRegistry, Observer });
+to_api_and_back!(interest, parse_interest: Interest { Peers, Health, Nodes });
+to_api_and_back!(role, parse_role: Role { PolicyElement, PolicyRepository, EndpointRegistry, Observer });
 to_api!(change_kind: ChangeKind { Added, Status, Removed, Origin });
 to_api!(reset_reason: ResetReason { Overflow, Compacted, EpochChanged });
-to_api!(reason: Reason {
+to_api_and_back!(reason, parse_reason: Reason {
     Added, Dialing, TcpEstablished, HandshakeComplete, ResolveFailed, ConnectFailed, ConnectTimeout, TlsFailed,
     HandshakeTimeout, HandshakeRejected, ProtocolError, KeepaliveTimeout, RemoteClosed, RemovedByClient, NotInPeerList,
     Reset, PoolStopping,
@@ -108,10 +108,41 @@ pub(crate) fn pool(pool: &PoolState) -> pb::Pool {
             mac: proxies.mac.to_string(),
         }),
         peer_count: pool.wanted,
-        ready_count: pool.ready,
+        ready_count: pool.known_ready(),
         revision: pool.revision,
         not_healthy_since: pool.not_healthy_since.map(timestamp),
         parked_count: pool.parked,
+        stale_since: pool.stale_since.map(timestamp),
+    }
+}
+
+/// A node, with the counts of its pools.
+pub(super) fn node(summary: &NodeSummary) -> pb::Node {
+    let node = &summary.node;
+    let own_name = |pool: &Arc<str>| node_of(pool).map_or(&**pool, |(_, name)| name).to_owned();
+    pb::Node {
+        name: names::node(&node.name),
+        cluster: node.cluster.to_string(),
+        state: liveness(node.liveness).into(),
+        stale_since: node.stale_since.map(timestamp),
+        last_seen_time: Some(timestamp(node.last_seen)),
+        epoch: node.epoch,
+        revision: node.own_revision,
+        pools: node.pools.iter().map(own_name).collect(),
+        pool_count: u32::try_from(node.pools.len()).unwrap_or(u32::MAX),
+        peer_count: summary.wanted,
+        ready_count: summary.ready,
+        version: node.version.to_string(),
+        chain_break_count: node.chain_breaks,
+        conflict: node.has_conflict,
+    }
+}
+
+const fn liveness(liveness: Liveness) -> pb::NodeState {
+    match liveness {
+        Liveness::Live => pb::NodeState::Live,
+        Liveness::Stale => pb::NodeState::Stale,
+        Liveness::Gone => pb::NodeState::Gone,
     }
 }
 
@@ -122,6 +153,7 @@ pub(super) fn listener(view: &ListenerView) -> pb::Listener {
     pb::Listener {
         name: names::listener(&view.listener.id),
         filter: Some(pb::ListenerFilter {
+            nodes: filter.nodes,
             pools: filter.pools,
             peers: filter.peers,
             origins: filter.origins.into_iter().map(|value| origin(value).into()).collect(),
@@ -145,20 +177,25 @@ pub(super) fn listener(view: &ListenerView) -> pb::Listener {
 
 /// A past change, with all parts.
 pub(super) fn transition(event: &Event) -> pb::Transition {
-    let everything = Parts { peer: true, health: true };
+    let everything = Parts { peer: true, health: true, node: true };
     pb::Transition { revision: event.revision, change: Some(change(event, everything)) }
 }
 
 /// The parts of a change that pass a filter.
 pub(crate) fn change(event: &Event, parts: Parts) -> pb::Change {
-    let moved = &event.peer;
-    let peer = parts.peer.then(|| pb::PeerChange {
+    let moved = event.peer.as_ref();
+    let peer = moved.filter(|_| parts.peer).map(|moved| pb::PeerChange {
         peer: Some(peer(&moved.peer)),
         kind: change_kind(moved.kind).into(),
         previous_status: moved.previous.map_or(pb::PeerStatus::Unspecified, peer_status).into(),
         time: Some(timestamp(event.time)),
     });
-    let health = event.health.filter(|_| parts.health).map(|health| pb::HealthChange {
+    let node = event.node.as_ref().filter(|_| parts.node).map(|change| pb::NodeChange {
+        node: Some(node(&change.node)),
+        previous: change.previous.map_or(pb::NodeState::Unspecified, liveness).into(),
+        time: Some(timestamp(event.time)),
+    });
+    let health = event.health.filter(|_| parts.health).zip(moved).map(|(health, moved)| pb::HealthChange {
         pool: names::pool(&moved.peer.pool),
         previous: pool_health(health.previous).into(),
         health: pool_health(health.health).into(),
@@ -167,7 +204,7 @@ pub(crate) fn change(event: &Event, parts: Parts) -> pb::Change {
         cause: names::peer(&moved.peer.pool, &moved.peer.address),
         time: Some(timestamp(event.time)),
     });
-    pb::Change { peer, health }
+    pb::Change { peer, health, node }
 }
 
 fn to_bytes(data: &Arc<[u8]>) -> Bytes {
@@ -186,9 +223,10 @@ pub(super) fn message(
             cursor: Some(cursor(*at)),
             resumed: *resumed,
         }),
-        Delivery::Snapshot { peers, pools } => Out::Snapshot(pb::Snapshot {
+        Delivery::Snapshot { peers, pools, nodes } => Out::Snapshot(pb::Snapshot {
             peers: peers.iter().map(|state| peer(state)).collect(),
             pools: pools.iter().map(|state| pool(state)).collect(),
+            nodes: nodes.iter().map(node).collect(),
         }),
         Delivery::Synced { cursor: at, peers } => Out::Synced(pb::Synced {
             cursor: Some(cursor(*at)),

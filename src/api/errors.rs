@@ -9,11 +9,13 @@ use crate::{
     error_info::{draining, invalid, retryable, status, with_metadata},
     peer::PoolHealth,
     pool::PoolError,
-    status::{AttachError, CreateError, FilterError, ListenerError, PoolState},
+    status::{AttachError, CreateError, FilterError, ListenerError, PoolState, node_of},
 };
 
 /// When to retry after a quota was hit: listeners and streams end all the time.
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
+/// When to retry while the state of a fleet is read, which takes some seconds.
+const FLEET_RETRY: Duration = Duration::from_secs(1);
 /// Most names of pools in an error: there can be hundreds.
 const MAX_LISTED_POOLS: usize = 5;
 
@@ -50,6 +52,33 @@ fn available_pools(pools: &[Arc<PoolState>]) -> String {
 
 pub(super) fn peer_not_found(name: &str) -> Status {
     status(Code::NotFound, "PEER_NOT_FOUND", format!("{name}: no such peer"))
+}
+
+pub(super) fn node_not_found(name: &str) -> Status {
+    status(Code::NotFound, "NODE_NOT_FOUND", format!("{}: no such node", names::node(name)))
+}
+
+/// A fleet's pools can be changed on their nodes alone.
+pub(super) fn read_only_fleet(pool: &str) -> Status {
+    let message = node_of(pool).map_or_else(
+        || {
+            "this is a fleet, which changes nothing: call the service of the node that the pool is of"
+                .to_owned()
+        },
+        |(node, own)| {
+            format!(
+                "pools/{pool}: call the service of {node}, where it is pools/{own}: a fleet changes nothing"
+            )
+        },
+    );
+    let node = node_of(pool).map_or_else(String::new, |(node, _)| names::node(node));
+    with_metadata(Code::FailedPrecondition, "READ_ONLY_FLEET", message, [("node", node)])
+}
+
+/// The nodes have not been read yet.
+pub(super) fn fleet_not_ready() -> Status {
+    let message = "the state of the nodes has not been read from NATS yet";
+    retryable(Code::Unavailable, "FLEET_NOT_READY", message, FLEET_RETRY)
 }
 
 pub(super) fn listener_not_found(id: &str, _: ListenerError) -> Status {
@@ -121,6 +150,7 @@ mod tests {
             wanted: 0,
             ready: 0,
             parked: 0,
+            stale_since: None,
             revision: 0,
         };
         (1..=count).map(|number| Arc::new(pool(number))).collect()

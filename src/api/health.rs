@@ -25,9 +25,12 @@ use crate::{
     status::{Hub, StreamPermit, Wakeup},
 };
 
-/// The services that can be checked by name.
-const SERVICES: [&str; 2] =
-    [server_pb::peer_status_service_server::SERVICE_NAME, server_pb::pool_service_server::SERVICE_NAME];
+/// The services that can be checked by name; only a fleet has the last one.
+const SERVICES: [&str; 3] = [
+    server_pb::peer_status_service_server::SERVICE_NAME,
+    server_pb::pool_service_server::SERVICE_NAME,
+    server_pb::node_service_server::SERVICE_NAME,
+];
 const POOLS: &str = "pools/";
 
 /// `grpc.health.v1.Health`.
@@ -43,7 +46,7 @@ impl Health for HealthService {
                 Err(Status::not_found(refusal.message())) // as all errors of this API without details
             }
             (ServingStatus::ServiceUnknown, None) => {
-                let services = SERVICES.join(", ");
+                let services = services(&self.0.hub).join(", ");
                 Err(Status::not_found(format!(
                     "no such service; there are {services}, {POOLS} and the name of a pool, and \"\" for all of them"
                 )))
@@ -54,7 +57,7 @@ impl Health for HealthService {
 
     async fn list(&self, _: Request<HealthListRequest>) -> RpcResult<HealthListResponse> {
         let (pools, _) = self.0.hub.pools(None, usize::MAX);
-        let services = std::iter::once("").chain(SERVICES).map(str::to_owned);
+        let services = std::iter::once(&"").chain(services(&self.0.hub)).map(|name| (*name).to_owned());
         let names = services.chain(pools.iter().map(|pool| names::pool(&pool.name)));
         let statuses = names.map(|name| {
             let status = response(self.status(&name));
@@ -99,10 +102,14 @@ impl HealthService {
     }
 }
 
+fn services(hub: &Hub) -> &'static [&'static str] {
+    if hub.is_fleet() { &SERVICES } else { SERVICES.split_last().map_or(&[], |(_, others)| others) }
+}
+
 fn status(hub: &Hub, service: &str, is_stopping: bool) -> ServingStatus {
     let is_serving = match service.strip_prefix(POOLS) {
-        Some(pool) => hub.pool(pool).map(|(pool, _)| pool.ready > 0),
-        None => (service.is_empty() || SERVICES.contains(&service)).then_some(true),
+        Some(pool) => hub.pool(pool).map(|(pool, _)| pool.known_ready() > 0),
+        None => (service.is_empty() || services(hub).contains(&service)).then(|| hub.is_complete()),
     };
     match is_serving {
         None => ServingStatus::ServiceUnknown,

@@ -35,6 +35,7 @@ named!(
     ListPoolsResponse,
     ListTransitionsResponse,
     Listener,
+    Node,
     Peer,
     Pool,
     RemovePeerResponse,
@@ -87,6 +88,7 @@ mod tests {
             ..Default::default()
         };
         let change = pb::Change {
+            node: None,
             peer: Some(pb::PeerChange {
                 peer: Some(peer),
                 kind: pb::ChangeKind::Status as i32,

@@ -1,4 +1,4 @@
-//! Resource names: `pools/{pool}`, `pools/{pool}/peers/{host}:{port}`, `listeners/{id}`.
+//! Resource names: `pools/{pool}`, `pools/{pool}/peers/{host}:{port}`, `listeners/{id}`, `nodes/{node}`.
 
 use tonic::Status;
 
@@ -6,7 +6,7 @@ use crate::{
     error_info::invalid,
     opflex::text::Quoted,
     peer::{AddressError, PeerAddress},
-    status::is_id,
+    status::{is_id, is_node_name, is_pool_name},
 };
 
 pub(super) fn pool(name: &str) -> String {
@@ -17,14 +17,24 @@ pub(super) fn peer(pool: &str, address: &PeerAddress) -> String {
     format!("pools/{pool}/peers/{address}")
 }
 
+pub(super) fn node(name: &str) -> String {
+    format!("nodes/{name}")
+}
+
 pub(super) fn listener(id: &str) -> String {
     format!("listeners/{id}")
 }
 
 /// The id in `pools/{pool}`.
 pub(super) fn parse_pool<'a>(field: &str, name: &'a str) -> Result<&'a str, Status> {
-    let id = name.strip_prefix("pools/").filter(|id| is_id(id));
+    let id = name.strip_prefix("pools/").filter(|id| is_pool_name(id));
     id.ok_or_else(|| bad(field, name, "pools/{pool}, for example pools/default"))
+}
+
+/// The node in `nodes/{node}`.
+pub(super) fn parse_node<'a>(field: &str, name: &'a str) -> Result<&'a str, Status> {
+    let node = name.strip_prefix("nodes/").filter(|node| is_node_name(node));
+    node.ok_or_else(|| bad(field, name, "nodes/{node}, for example nodes/worker-1"))
 }
 
 /// The pool of a list; `None`: of all pools.
@@ -37,7 +47,7 @@ pub(super) fn parse_parent(name: &str) -> Result<Option<&str>, Status> {
 pub(super) fn parse_peer<'a>(field: &str, name: &'a str) -> Result<(&'a str, PeerAddress), Status> {
     let expected = "pools/{pool}/peers/{host}:{port}, for example pools/default/peers/leaf-101:8009";
     let parts = name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/"));
-    let Some((pool, address)) = parts.filter(|(pool, _)| is_id(pool)) else {
+    let Some((pool, address)) = parts.filter(|(pool, _)| is_pool_name(pool)) else {
         return Err(bad(field, name, expected));
     };
     let parsed: PeerAddress = address.parse().map_err(|error: AddressError| match error {

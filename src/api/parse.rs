@@ -12,7 +12,7 @@ use crate::{
     error_info::invalid,
     peer::{PeerAddress, PoolHealth},
     pool::Reset,
-    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, ListenerSpec, Owner, clock},
+    status::{Cursor, Event, Filter, FilterSpec, GapPolicy, Hub, ListenerSpec, Owner, clock},
 };
 
 /// Longest `user_data`: it is sent with every change.
@@ -27,12 +27,17 @@ const HEARTBEAT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::f
 /// Half of the idle timeout of HAProxy and many load balancers, 30 s.
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 
-fn filter(filter: Option<pb::ListenerFilter>) -> Result<Filter, Status> {
+fn filter(filter: Option<pb::ListenerFilter>, is_fleet: bool) -> Result<Filter, Status> {
     let filter = filter.unwrap_or_default();
+    if !is_fleet && !filter.nodes.is_empty() {
+        let message = "this is the service of a single node: only a fleet has nodes to filter by";
+        return Err(invalid("filter.nodes", "BAD_FILTER", message));
+    }
     let spec = FilterSpec {
         origins: values("filter.origins", &filter.origins, convert::parse_origin)?,
         statuses: values("filter.statuses", &filter.statuses, convert::parse_peer_status)?,
         interests: values("filter.interests", &filter.interests, convert::parse_interest)?,
+        nodes: filter.nodes,
         pools: filter.pools,
         peers: filter.peers,
     };
@@ -51,8 +56,9 @@ pub(super) fn listener_spec(
     filter: Option<pb::ListenerFilter>,
     user_data: &[u8],
     idle_ttl: Option<Duration>,
+    hub: &Hub,
 ) -> Result<ListenerSpec, Status> {
-    let filter = self::filter(filter)?;
+    let filter = self::filter(filter, hub.is_fleet())?;
     if user_data.len() > MAX_USER_DATA {
         let message = format!("{} bytes; at most {MAX_USER_DATA} are allowed", user_data.len());
         return Err(invalid("user_data", "USER_DATA_TOO_LARGE", message));

@@ -38,7 +38,7 @@ impl PeerStatusService for Api {
         let request = request.into_inner();
         let id = names::parse_listener_id("listener_id", &request.listener_id)?;
         let idle_ttl = Some(parse::idle_ttl(request.idle_ttl)?);
-        let spec = parse::listener_spec(owner, request.filter, &request.user_data, idle_ttl)?;
+        let spec = parse::listener_spec(owner, request.filter, &request.user_data, idle_ttl, &self.hub)?;
         let view =
             self.listeners.create(id, spec).map_err(|error| errors::create(&request.listener_id, &error))?;
         Ok(Response::new(pb::CreateListenerResponse {
@@ -112,7 +112,7 @@ impl PeerStatusService for Api {
             scope,
         };
         let subscription = if request.listener.is_empty() {
-            let spec = parse::listener_spec(owner, request.filter, &request.user_data, None)?;
+            let spec = parse::listener_spec(owner, request.filter, &request.user_data, None, &self.hub)?;
             self.listeners.attach_ephemeral(spec, options).map_err(|error| errors::attach("", &error))?
         } else {
             let id = names::parse_listener("listener", &request.listener)?;

@@ -137,7 +137,7 @@ impl PoolService for Api {
     ) -> RpcResult<pb::RemovePeerResponse> {
         let request = request.into_inner();
         let (pool, address) = names::parse_peer("name", &request.name)?;
-        let handle = self.pools.get(pool).ok_or_else(|| self.pool_not_found(pool))?;
+        let handle = self.handle_of(pool)?;
         self.check_not_draining()?;
         let name = names::peer(pool, &address);
         handle.remove(address).await.map_err(|error| errors::pool(pool, &name, &error))?;
@@ -197,7 +197,13 @@ impl Api {
     /// The pool to change: the default one, if the request names none.
     fn handle<'a>(&self, parent: &'a str) -> Result<(&'a str, &PoolHandle), Status> {
         let name = if parent.is_empty() { DEFAULT_POOL } else { names::parse_pool("parent", parent)? };
-        let handle = self.pools.get(name).ok_or_else(|| self.pool_not_found(name))?;
-        Ok((name, handle))
+        Ok((name, self.handle_of(name)?))
+    }
+
+    fn handle_of(&self, name: &str) -> Result<&PoolHandle, Status> {
+        if self.hub.is_fleet() {
+            return Err(errors::read_only_fleet(name));
+        }
+        self.pools.get(name).ok_or_else(|| self.pool_not_found(name))
     }
 }

@@ -114,8 +114,9 @@ impl Attachment for Event {
 fn encoded(event: &Event, parts: Parts) -> &[u8] {
     let [peer, health, both] = &**event.attachment.0.get_or_init(Box::default);
     let cell = match parts {
-        Parts { peer: true, health: true } => both,
+        Parts { peer: true, health: true, .. } => both,
         Parts { health: true, .. } => health,
+        // A change of a node has no other part.
         Parts { .. } => peer,
     };
     cell.get_or_init(|| {
@@ -231,6 +232,9 @@ impl WatchStream {
             }
             EndReason::Destroyed => (Code::Cancelled, "LISTENER_DESTROYED", "the listener was destroyed"),
             EndReason::Draining => return error_info::draining(self.retry_after),
+            EndReason::EpochChanged => {
+                (Code::OutOfRange, "EPOCH_MISMATCH", "the stream that the fleet publishes to was made anew")
+            }
             EndReason::Overflow => (
                 Code::OutOfRange,
                 "CURSOR_COMPACTED",

@@ -26,7 +26,7 @@ pub(super) struct Forwarding {
 impl Forwarding {
     /// Begins to connect and to publish. NATS may be away.
     pub(super) fn start(fleet: LoadedFleet, hub: &Arc<Hub>, metrics: ForwarderMetrics) -> Self {
-        let LoadedFleet { nats, forwarder, stream, creates_stream } = fleet;
+        let LoadedFleet { nats, forwarder, stream, creates_stream, .. } = fleet;
         info!(cluster = %forwarder.cluster, node = %forwarder.node, "publishing to the fleet");
         let created = create_stream(nats.clone(), creates_stream.then_some(stream));
         let forwarder = Forwarder::new(forwarder, Arc::clone(hub), nats, metrics);

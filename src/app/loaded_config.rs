@@ -4,8 +4,10 @@ use std::{path::Path, sync::Arc};
 
 use crate::{
     auth::Auth,
-    config::{Config, ConfigError, FleetSection, Overrides, PoolSection, read_text},
-    fleet::{ForwarderSettings, NatsAuth, NatsSettings, StreamSettings},
+    config::{Config, ConfigError, FleetLimitsSection, FleetSection, Overrides, PoolSection, read_text},
+    fleet::{
+        FleetLimits, ForwarderSettings, NatsAuth, NatsSettings, NodeLimits, ReaderSettings, StreamSettings,
+    },
     pool::PoolConfig,
     server::{ServerOptions, WebSettings},
     status::ListenerLimits,
@@ -31,9 +33,19 @@ pub(super) struct LoadedFleet {
     pub(super) stream: StreamSettings,
     /// Whether the node creates the stream.
     pub(super) creates_stream: bool,
+    pub(super) limits: FleetLimits,
 }
 
 impl LoadedFleet {
+    /// What to read of the stream.
+    pub(super) fn reader(&self) -> ReaderSettings {
+        ReaderSettings {
+            stream: self.stream.clone(),
+            cluster: self.forwarder.cluster.clone(),
+            limits: self.limits,
+        }
+    }
+
     /// Reads the files of a valid section.
     fn new(section: &FleetSection) -> Result<Self, ConfigError> {
         let invalid =
@@ -51,7 +63,21 @@ impl LoadedFleet {
             inbox: format!("_INBOX.{cluster}.{node}"),
         };
         let forwarder = ForwarderSettings { cluster, node, max_age: section.max_age };
-        Ok(Self { nats, forwarder, stream: section.stream(), creates_stream: section.create_stream })
+        Ok(Self {
+            nats,
+            forwarder,
+            stream: section.stream(),
+            creates_stream: section.create_stream,
+            limits: limits(section),
+        })
+    }
+}
+
+const fn limits(section: &FleetSection) -> FleetLimits {
+    let FleetLimitsSection { max_nodes, max_peers_per_node, max_bytes_per_node } = section.limits;
+    FleetLimits {
+        nodes: max_nodes,
+        node: NodeLimits { peers: max_peers_per_node, bytes: max_bytes_per_node },
     }
 }
 

@@ -24,7 +24,10 @@ use tower::{service_fn, util::MapResponse};
 use crate::{
     api::{
         health_pb::health_client::HealthClient,
-        pb::{peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient},
+        pb::{
+            node_service_client::NodeServiceClient, peer_status_service_client::PeerStatusServiceClient,
+            pool_service_client::PoolServiceClient,
+        },
     },
     cli::{
         address::ServerAddress,
@@ -79,6 +82,10 @@ impl Client {
 
     pub(crate) fn health(&self) -> HealthClient<Transport> {
         HealthClient::new(self.transport())
+    }
+
+    pub(crate) fn nodes(&self) -> NodeServiceClient<Transport> {
+        NodeServiceClient::new(self.transport())
     }
 
     pub(crate) fn pools(&self) -> PoolServiceClient<Transport> {

@@ -7,7 +7,7 @@ use clap::{FromArgMatches as _, parser::ArgMatches};
 use clap_complete::{CompleteEnv, CompletionCandidate, Shell, env::Shells};
 use tokio::{runtime::Builder, time::timeout};
 
-use super::{GlobalArgs, client::Client, exit::Failure, grammar, listeners, peers, pool, text};
+use super::{GlobalArgs, client::Client, exit::Failure, grammar, listeners, nodes, peers, pool, text};
 
 /// Set in the environment if the shell asks, to the shell's name.
 const VARIABLE: &str = "PEERSTATUS_COMPLETE";
@@ -53,6 +53,14 @@ pub(super) fn pools(current: &OsStr) -> Vec<CompletionCandidate> {
     candidates(current, async |client| {
         let pools = pool::pools(&client).await?.into_iter();
         Ok(pools.map(|pool| (text::pool_name(&pool.name).to_owned(), text::health(pool.health))).collect())
+    })
+}
+
+/// Nodes.
+pub(super) fn nodes(current: &OsStr) -> Vec<CompletionCandidate> {
+    candidates(current, async |client| {
+        let nodes = nodes::nodes(&client).await?.into_iter();
+        Ok(nodes.map(|node| (text::node_name(&node.name).to_owned(), text::node_state(node.state))).collect())
     })
 }
 

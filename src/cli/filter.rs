@@ -26,6 +26,10 @@ pub(crate) struct FilterArgs {
     #[arg(long = "pool", value_name = "GLOB", value_parser = names::glob, add = ArgValueCompleter::new(complete::pools))]
     pools: Vec<String>,
 
+    /// Only nodes whose name matches (* and ? are wildcards), in a fleet; may be repeated
+    #[arg(long = "node", value_name = "GLOB", value_parser = names::glob, add = ArgValueCompleter::new(complete::nodes))]
+    nodes: Vec<String>,
+
     /// Only peers that enter or leave this status; may be repeated
     #[arg(long = "status", value_name = "STATUS", ignore_case = true,
           value_parser = value_of(STATUSES, "PEER_STATUS_", PeerStatus::from_str_name))]
@@ -36,9 +40,9 @@ pub(crate) struct FilterArgs {
           value_parser = value_of(["configured", "learned"], "PEER_ORIGIN_", PeerOrigin::from_str_name))]
     origins: Vec<i32>,
 
-    /// Only changes of peers, or only those of the pools' health
+    /// Only changes of peers, or only those of the pools' health, or of the nodes of a fleet
     #[arg(long = "interest", value_name = "WHAT", ignore_case = true,
-          value_parser = value_of(["peers", "health"], "INTEREST_", Interest::from_str_name))]
+          value_parser = value_of(["peers", "health", "nodes"], "INTEREST_", Interest::from_str_name))]
     interests: Vec<i32>,
 }
 
@@ -79,8 +83,8 @@ impl<F: Fn(&str) -> i32 + Clone + Send + Sync + 'static> TypedValueParser for Wo
 impl FilterArgs {
     /// The filter; none if no option was given.
     pub(crate) fn into_filter(self) -> Option<ListenerFilter> {
-        let Self { peers, pools, statuses, origins, interests } = self;
-        let filter = ListenerFilter { pools, peers, origins, statuses, interests };
+        let Self { peers, pools, nodes, statuses, origins, interests } = self;
+        let filter = ListenerFilter { nodes, pools, peers, origins, statuses, interests };
         (filter != ListenerFilter::default()).then_some(filter)
     }
 }
@@ -89,7 +93,8 @@ impl FilterArgs {
 pub(crate) fn as_options(filter: &ListenerFilter) -> String {
     let words =
         |numbers: &[i32], word: fn(i32) -> String| numbers.iter().map(|number| word(*number)).collect();
-    let options: [(&str, Vec<String>); 5] = [
+    let options: [(&str, Vec<String>); 6] = [
+        ("--node", filter.nodes.clone()),
         ("--pool", filter.pools.clone()),
         ("--peer", filter.peers.clone()),
         ("--status", words(&filter.statuses, |status| text::status(status).to_lowercase())),
@@ -115,6 +120,7 @@ mod tests {
     #[test]
     fn a_filter_is_told_as_the_options_that_make_it() {
         let filter = ListenerFilter {
+            nodes: Vec::new(),
             pools: vec!["lab".into()],
             peers: vec!["10.*".into(), "\x1b[2J".into()],
             origins: vec![PeerOrigin::Learned.into()],

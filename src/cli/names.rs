@@ -3,10 +3,12 @@
 
 use std::fmt::{self, Display};
 
+use wildmatch::WildMatch;
+
 use crate::{
     cli::{exit::Failure, text},
     peer::{AddressError, PeerAddress},
-    status::is_id,
+    status::{is_id, is_node_name, is_pool_name, node_of},
 };
 
 /// The pool of a command that names none.
@@ -41,18 +43,35 @@ impl Display for PeerOrHost {
 
 /// Reads the name of a pool, with or without `pools/`; returns it in full.
 pub(crate) fn pool(text: &str) -> Result<String, String> {
-    in_full("pools/", text)
+    let name = text.strip_prefix("pools/").unwrap_or(text);
+    if is_pool_name(name) {
+        Ok(format!("pools/{name}"))
+    } else {
+        Err("expected 1 to 63 of a-z, 0-9 and -; in a fleet with the node in front: node.pool".to_owned())
+    }
+}
+
+/// Reads the name of a node, with or without `nodes/`; returns it in full.
+pub(crate) fn node(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("nodes/").unwrap_or(text);
+    if is_node_name(name) {
+        Ok(format!("nodes/{name}"))
+    } else {
+        Err("expected 1 to 63 of a-z, 0-9, - and _".to_owned())
+    }
+}
+
+/// Whether a glob for nodes matches the node of this pool; without a glob all do.
+pub(crate) fn is_of_node(glob: Option<&str>, pool: &str) -> bool {
+    let node = node_of(text::pool_name(pool)).map_or("", |(node, _)| node);
+    glob.is_none_or(|glob| WildMatch::new(&glob.to_ascii_lowercase()).matches(node))
 }
 
 /// Reads the name of a listener, with or without `listeners/`; returns it in full.
 pub(crate) fn listener(text: &str) -> Result<String, String> {
-    in_full("listeners/", text)
-}
-
-fn in_full(collection: &str, text: &str) -> Result<String, String> {
-    let id = text.strip_prefix(collection).unwrap_or(text);
+    let id = text.strip_prefix("listeners/").unwrap_or(text);
     if is_id(id) {
-        Ok(format!("{collection}{id}"))
+        Ok(format!("listeners/{id}"))
     } else {
         Err("expected 1 to 63 of a-z, 0-9 and -".to_owned())
     }

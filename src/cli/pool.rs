@@ -15,10 +15,11 @@ use crate::{
         complete,
         exit::Failure,
         names,
-        style::Style,
+        style::{self, Style},
         table::{Cell, card, table},
         text,
     },
+    status::node_of,
 };
 
 const EXAMPLES: &str = "\
@@ -51,7 +52,11 @@ pub(crate) struct PoolArgs {
 enum PoolCommand {
     /// List pools, one a line
     #[command(after_help = LIST_EXAMPLES)]
-    List,
+    List {
+        /// Only the pools of nodes whose name matches (* and ? are wildcards), in a fleet
+        #[arg(long, value_name = "GLOB", value_parser = names::glob, add = ArgValueCompleter::new(complete::nodes))]
+        node: Option<String>,
+    },
     /// Show all that is known about a pool
     #[command(after_help = GET_EXAMPLES)]
     Get {
@@ -67,14 +72,15 @@ enum PoolCommand {
 /// Runs the command.
 pub(crate) async fn run(args: PoolArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     match args.command {
-        PoolCommand::List => list(globals).await,
+        PoolCommand::List { node } => list(node.as_deref(), globals).await,
         PoolCommand::Get { pool } => get(pool, globals).await,
         PoolCommand::Wait(args) => wait::run(args, globals).await,
     }
 }
 
-async fn list(globals: &GlobalArgs) -> Result<(), Failure> {
-    let pools = pools(&globals.connect().await?).await?;
+async fn list(node: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let mut pools = pools(&globals.connect().await?).await?;
+    pools.retain(|pool| names::is_of_node(node, &pool.name));
     globals.show(&pools, |style, now| pools_table(&pools, style, now))
 }
 
@@ -94,8 +100,12 @@ async fn get(name: String, globals: &GlobalArgs) -> Result<(), Failure> {
     globals.show(slice::from_ref(&pool), |style, now| pool_card(&pool, style, now))
 }
 
-/// Since when it is healthy, or is not: `not healthy 3m 12s`.
+/// Since when it is healthy, or is not: `not healthy 3m 12s`. Of a node of which nothing is heard: `unknown for 3m 12s`.
 pub(crate) fn how_long(pool: &Pool, now: SystemTime) -> Cell {
+    if pool.stale_since.is_some() {
+        let since = text::age(pool.stale_since.as_ref(), now);
+        return Cell::new(style::ALARM, &format!("node silent {since}"));
+    }
     Cell::plain(match &pool.not_healthy_since {
         None => format!("healthy {}", text::age(pool.health_since.as_ref(), now)),
         since => format!("not healthy {}", text::age(since.as_ref(), now)),
@@ -103,10 +113,14 @@ pub(crate) fn how_long(pool: &Pool, now: SystemTime) -> Cell {
 }
 
 fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
+    let is_fleet = pools.iter().any(|pool| node_of(text::pool_name(&pool.name)).is_some());
     let row = |pool: &Pool| {
         let identity = pool.identity.clone().unwrap_or_default();
-        vec![
-            Cell::plain(text::pool_name(&pool.name)),
+        let name = text::pool_name(&pool.name);
+        let (node, name) = node_of(name).unwrap_or(("", name));
+        let node = is_fleet.then(|| Cell::plain(node));
+        let others = vec![
+            Cell::plain(name),
             Cell::health(pool.health),
             how_long(pool, now),
             Cell::plain(pool.ready_count),
@@ -114,10 +128,12 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
             Cell::plain(pool.parked_count),
             Cell::plain(identity.name),
             Cell::plain(identity.domain),
-        ]
+        ];
+        node.into_iter().chain(others).collect()
     };
-    let header = ["POOL", "HEALTH", "HOW LONG", "READY", "WANTED", "PARKED", "IDENTITY", "DOMAIN"];
-    table(&header, pools.iter().map(row).collect(), "no pools", style)
+    let header = ["NODE", "POOL", "HEALTH", "HOW LONG", "READY", "WANTED", "PARKED", "IDENTITY", "DOMAIN"];
+    let header = header.get(usize::from(!is_fleet)..).unwrap_or_default();
+    table(header, pools.iter().map(row).collect(), "no pools", style)
 }
 
 fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
@@ -133,6 +149,10 @@ fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
         ("domain", Cell::plain(identity.domain)),
         ("location", Cell::plain(identity.location)),
     ];
+    if pool.stale_since.is_some() {
+        let since = text::moment(pool.stale_since.as_ref(), now);
+        rows.push(("node silent since", Cell::new(style::ALARM, &since)));
+    }
     if let Some(Proxies { v4, v6, mac }) = &pool.proxies {
         rows.push(("proxies", Cell::plain(format!("{v4} (IPv4), {v6} (IPv6), {mac} (bridged)"))));
     }

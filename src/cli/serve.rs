@@ -19,7 +19,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 use crate::{
     app::{LoadedConfig, Service, StartError},
     cli::{self, GlobalArgs, exit::Failure},
-    config::Overrides,
+    config::{Overrides, Role},
     metrics::LoopMonitors,
     telemetry::{self, Logs},
 };
@@ -53,6 +53,29 @@ pub(crate) struct ServeArgs {
     /// Check the configuration and exit
     #[arg(long)]
     check: bool,
+}
+
+const FLEET_EXAMPLES: &str = "\
+Examples:
+  peerstatus fleet --fleet-cluster lab --fleet-nats nats://nats:4222
+  peerstatus fleet --config /etc/peerstatus-fleet.toml
+  peerstatus --server 127.0.0.1:50051 nodes list
+
+Reads what the nodes of a cluster publish to NATS JetStream, and serves the same API for all of
+them. It has no pools and no state of its own: run as many as you like. docs/fleet.md has more.";
+
+/// The options of `fleet`.
+#[derive(Debug, Args)]
+#[command(after_help = FLEET_EXAMPLES)]
+pub(crate) struct FleetArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// Serves a fleet until a signal.
+pub(crate) async fn run_fleet(args: FleetArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    let ServeArgs { settings, check } = args.serve;
+    run(ServeArgs { settings: Overrides { role: Role::Fleet, ..settings }, check }, globals).await
 }
 
 /// Serves until a signal.

@@ -55,7 +55,12 @@ pub(crate) fn listener_state(number: i32) -> String {
     lower(&word(value, "LISTENER_STATE_", number))
 }
 
-/// An interest of a listener: `peers` or `health`.
+/// Whether a node is heard from, for example `STALE`.
+pub(crate) fn node_state(number: i32) -> String {
+    word(pb::NodeState::try_from(number).map(|value| value.as_str_name()), "NODE_STATE_", number)
+}
+
+/// An interest of a listener: `peers`, `health` or `nodes`.
 pub(crate) fn interest(number: i32) -> String {
     lower(&word(pb::Interest::try_from(number).map(|value| value.as_str_name()), "INTEREST_", number))
 }
@@ -86,6 +91,11 @@ pub(crate) fn peer_address(name: &str) -> &str {
 /// The short name of a pool: `default` for `pools/default`.
 pub(crate) fn pool_name(name: &str) -> &str {
     name.strip_prefix("pools/").unwrap_or(name)
+}
+
+/// The short name of a node: `worker-1` for `nodes/worker-1`.
+pub(crate) fn node_name(name: &str) -> &str {
+    name.strip_prefix("nodes/").unwrap_or(name)
 }
 
 /// The short name of a listener: `noc` for `listeners/noc`.

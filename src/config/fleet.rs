@@ -40,6 +40,23 @@ pub struct FleetSection {
     pub max_age: Duration,
     pub max_bytes: u64,
     pub replicas: usize,
+    pub limits: FleetLimitsSection,
+}
+
+/// `[fleet.limits]`: how much of a fleet is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct FleetLimitsSection {
+    pub max_nodes: usize,
+    pub max_peers_per_node: usize,
+    pub max_bytes_per_node: usize,
+}
+
+impl Default for FleetLimitsSection {
+    fn default() -> Self {
+        Self { max_nodes: 25_000, max_peers_per_node: 4_096, max_bytes_per_node: 4 * 1024 * 1024 }
+    }
 }
 
 impl Default for FleetSection {
@@ -59,6 +76,7 @@ impl Default for FleetSection {
             max_age: 24 * HOUR,
             max_bytes: DEFAULT_MAX_BYTES,
             replicas: 1,
+            limits: FleetLimitsSection::default(),
         }
     }
 }
@@ -96,7 +114,11 @@ impl FleetSection {
         }
         check_range("fleet.max_age", &self.max_age, &HOUR, &(24 * 365 * HOUR))?;
         check_range("fleet.max_bytes", &self.max_bytes, &(1 << 20), &(1 << 50))?;
-        check_range("fleet.replicas", &self.replicas, &1, &5)
+        check_range("fleet.replicas", &self.replicas, &1, &5)?;
+        let FleetLimitsSection { max_nodes, max_peers_per_node, max_bytes_per_node } = &self.limits;
+        check_range("fleet.limits.max_nodes", max_nodes, &1, &1_000_000)?;
+        check_range("fleet.limits.max_peers_per_node", max_peers_per_node, &1, &30_000)?;
+        check_range("fleet.limits.max_bytes_per_node", max_bytes_per_node, &(64 * 1024), &(1 << 30))
     }
 
     /// At most one kind of credentials, and the halves of pairs.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{Admin, Config, ConfigError, PoolSection, parse_listen, pool::DEFAULT_POOL};
+use super::{Admin, Config, ConfigError, PoolSection, Role, parse_listen, pool::DEFAULT_POOL};
 use crate::{
     fleet::Name,
     peer::{AddressError, PeerAddress},
@@ -47,6 +47,9 @@ pub struct Overrides {
     /// URL of a NATS server of the fleet; repeat for more. Replaces those of the file
     #[arg(long, env = "PEERSTATUS_FLEET_NATS", value_delimiter = ',', value_name = "URL")]
     pub fleet_nats: Vec<String>,
+    /// What the service is; set by the command.
+    #[arg(skip)]
+    pub role: Role,
     /// Log level: off, error, warn, info, debug, trace, or directives per module [default: info]
     #[arg(long, env = "PEERSTATUS_LOG", value_name = "LEVEL")]
     pub log: Option<String>,
@@ -67,7 +70,8 @@ impl Overrides {
     }
 
     pub(super) fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
-        if config.pools.is_empty() {
+        config.role = self.role;
+        if config.pools.is_empty() && self.role == Role::Node {
             config.pools.push(PoolSection::default());
         }
         let server = &mut config.server;

@@ -181,8 +181,8 @@ impl Feed {
         }
         let event = self.changes.pop_front()?;
         let previous = std::mem::replace(&mut self.cursor, event.revision);
-        let change = convert::change(&event, Parts { peer: true, health: true });
-        let peer = &event.peer.peer;
+        let change = convert::change(&event, Parts { peer: true, health: true, node: false });
+        let peer = &event.peer.as_ref()?.peer;
         let topic = Topic::Peer { pool: name(&peer.pool)?, address: peer.address.clone() };
         let id = format!("{}:{}", self.hub.epoch(), event.revision);
         Some(self.record_with_id(topic, id, Content::Change { change, previous }))
@@ -255,7 +255,11 @@ impl Feed {
     fn state(&mut self, peer: &PeerState) -> Option<Record> {
         let topic = Topic::Peer { pool: name(&peer.pool)?, address: peer.address.clone() };
         let state = pb::PeerChange { peer: Some(convert::peer(peer)), ..Default::default() };
-        Some(self.record(topic, "state", Content::State(pb::Change { peer: Some(state), health: None })))
+        Some(self.record(
+            topic,
+            "state",
+            Content::State(pb::Change { peer: Some(state), health: None, node: None }),
+        ))
     }
 
     /// A record that is no change.

@@ -10,13 +10,14 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
 
-use super::subject::Subject;
+use super::{record::UP_TTL, subject::Subject};
 
 /// For so long the stream remembers the ids of messages.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// For so long the server keeps a marker that the last message of a subject is gone: readers that were away for longer start
-/// from the state, where the subject is missing.
-const MARKER_TTL: Duration = Duration::from_secs(3600);
+/// from the state, where the subject is missing. Not longer than a sign of life lasts, because the server lets no message
+/// with a time to live expire earlier than the marker would.
+const MARKER_TTL: Duration = UP_TTL;
 
 /// What the stream should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +101,12 @@ pub fn differences(wanted: &Config, found: &Config) -> Vec<String> {
     if !marker(found) {
         sentences
             .push("subject_delete_marker_ttl is not set, so nobody is told when a node is silent".into());
+    }
+    if found.subject_delete_marker_ttl > wanted.subject_delete_marker_ttl {
+        sentences.push(format!(
+            "subject_delete_marker_ttl is {:?}, and should be {UP_TTL:?}: signs of life last as long",
+            found.subject_delete_marker_ttl.unwrap_or_default()
+        ));
     }
     if found.duplicate_window < wanted.duplicate_window {
         sentences.push(format!(

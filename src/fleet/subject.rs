@@ -114,6 +114,12 @@ impl Subject {
         format!("{}.>", PREFIX.join("."))
     }
 
+    /// The subjects of all nodes of one cluster.
+    #[must_use]
+    pub fn of_cluster(cluster: &Name) -> String {
+        format!("{}.{cluster}.>", PREFIX.join("."))
+    }
+
     /// The subjects of one node, which are all that its credentials need to publish to.
     #[must_use]
     pub fn of_node(cluster: &Name, node: &Name) -> String {

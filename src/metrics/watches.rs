@@ -19,13 +19,14 @@ const BOUNDS: [f64; 17] = [
 
 const ATTACHES: [AttachKind; 4] =
     [AttachKind::Takeover, AttachKind::Resumed, AttachKind::Ephemeral, AttachKind::New];
-const DETACHES: [DetachReason; 8] = [
+const DETACHES: [DetachReason; 9] = [
     DetachReason::ClientGone,
     DetachReason::Ended(EndReason::Destroyed),
     DetachReason::Ended(EndReason::TakenOver),
     DetachReason::Ended(EndReason::Draining),
     DetachReason::Synced,
     DetachReason::Ended(EndReason::Overflow),
+    DetachReason::Ended(EndReason::EpochChanged),
     DetachReason::Expired,
     DetachReason::Revoked,
 ];
@@ -138,6 +139,7 @@ const fn detach_label(reason: DetachReason) -> ReasonLabel {
         DetachReason::Ended(EndReason::TakenOver) => "taken_over",
         DetachReason::Ended(EndReason::Draining) => "draining",
         DetachReason::Ended(EndReason::Overflow) => "overflow",
+        DetachReason::Ended(EndReason::EpochChanged) => "epoch_changed",
     };
     ReasonLabel { reason: LowercaseLabel(reason) }
 }

@@ -19,6 +19,12 @@ impl NewestFlaps {
         }
     }
 
+    /// Those of a peer that counts as flapping until then, as far as they are known.
+    #[must_use]
+    pub fn until(until: SystemTime) -> Self {
+        Self([until.checked_sub(WINDOW); LOSSES])
+    }
+
     /// Until when the peer counts as flapping, which may be in the past; `None` if it was not lost often enough.
     #[must_use]
     pub fn flapping_until(&self) -> Option<SystemTime> {

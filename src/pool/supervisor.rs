@@ -31,7 +31,7 @@ use crate::{
     metrics::{self, PeerTransition},
     opflex::{ElementMode, Identity, Proxies},
     peer::{PeerAddress, Reach, Timers},
-    status::{Event, Hub, Update, clock},
+    status::{Event, Hub, PeerChange, Update, clock},
     tls::ClientTls,
     transport::{Connector, DialLimits},
 };
@@ -256,7 +256,9 @@ impl Supervisor {
 
     fn publish(&mut self, at: SystemTime, updates: Vec<(PeerAddress, Update)>) {
         for event in self.hub.apply(&self.name, at, updates) {
-            self.counts.moved(transition(&event));
+            if let Some(transition) = transition(&event) {
+                self.counts.moved(transition);
+            }
             if let Some(waited) = self.time_to_ready.note(&event) {
                 self.counts.became_ready(waited);
             }
@@ -277,7 +279,7 @@ async fn until(moment: Option<std::time::Instant>) {
     }
 }
 
-fn transition(event: &Event) -> PeerTransition {
-    let peer = &event.peer.peer;
-    PeerTransition { from: event.peer.previous, to: peer.status, reason: peer.reason }
+fn transition(event: &Event) -> Option<PeerTransition> {
+    let PeerChange { peer, previous, .. } = event.peer.as_ref()?;
+    Some(PeerTransition { from: *previous, to: peer.status, reason: peer.reason })
 }

@@ -17,7 +17,7 @@ pub(super) struct TimeToReady(HashMap<PeerAddress, SystemTime>);
 impl TimeToReady {
     /// Applies a change. Returns the time to READY of a peer that became READY.
     pub(super) fn note(&mut self, event: &Event) -> Option<Duration> {
-        let peer = &event.peer.peer;
+        let peer = &event.peer.as_ref()?.peer;
         match peer.status {
             PeerStatus::Ready => {
                 let since = self.0.remove(&peer.address)?;

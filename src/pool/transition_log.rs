@@ -38,8 +38,10 @@ impl TransitionLog {
 
     /// Logs a published change, or suppresses it for now.
     pub(super) fn note(&mut self, event: &Arc<Event>, now: Instant) {
-        let topic = Topic::Changes(event.peer.peer.address.clone());
-        self.offer(topic, Line::Change(Arc::clone(event)), now);
+        if let Some(change) = &event.peer {
+            let topic = Topic::Changes(change.peer.address.clone());
+            self.offer(topic, Line::Change(Arc::clone(event)), now);
+        }
         if event.health.is_some()
             && let Some(event) = self.health.offer((), Arc::clone(event), now)
         {
@@ -88,7 +90,8 @@ const fn some(suppressed: u64) -> Option<u64> {
 }
 
 fn log_peer(event: &Event, suppressed: Option<u64>) {
-    let (change, peer) = (&event.peer, &event.peer.peer);
+    let Some(change) = &event.peer else { return };
+    let peer = &change.peer;
     let from = change.previous.map(display);
     let detail = (!peer.detail.is_empty()).then_some(&*peer.detail);
     let health = event.health.map(|health| display(health.health));
@@ -115,8 +118,11 @@ fn log_peer(event: &Event, suppressed: Option<u64>) {
 
 fn log_health(event: &Event, suppressed: u64) {
     let suppressed = some(suppressed);
-    let Some(HealthChange { previous, health, ready, wanted }) = event.health else { return };
-    let (pool, cause, revision) = (&event.peer.peer.pool, &event.peer.peer.address, event.revision);
+    let (Some(HealthChange { previous, health, ready, wanted }), Some(change)) = (event.health, &event.peer)
+    else {
+        return;
+    };
+    let (pool, cause, revision) = (&change.peer.pool, &change.peer.address, event.revision);
     if health < previous {
         warn!(%pool, from = %previous, to = %health, ready, peers = wanted, %cause, revision, suppressed, "pool health");
     } else {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Cursor, Event, ListenerView, Parts, PeerState, PoolState};
+use super::{Cursor, Event, ListenerView, NodeSummary, Parts, PeerState, PoolState};
 
 /// One message to a listener.
 #[derive(Debug)]
@@ -27,12 +27,14 @@ pub enum Delivery {
         /// Whether it resumes after the client's cursor.
         resumed: bool,
     },
-    /// A part of the state.
+    /// A part of the state. The nodes and pools are in the first parts.
     Snapshot {
         /// At most [`SNAPSHOT_CHUNK`](super::SNAPSHOT_CHUNK) peers.
         peers: Vec<Arc<PeerState>>,
-        /// The pools, in the first part.
+        /// At most [`POOLS_CHUNK`](super::POOLS_CHUNK) pools.
         pools: Vec<Arc<PoolState>>,
+        /// As many nodes of a fleet.
+        nodes: Vec<NodeSummary>,
     },
     /// The client is up to date.
     Synced {
@@ -73,7 +75,7 @@ pub enum ResetReason {
     Overflow,
     /// Its cursor was older than the log.
     Compacted,
-    /// Its cursor was from another process.
+    /// Its cursor was from another process, or from another stream of the fleet.
     EpochChanged,
 }
 
@@ -88,4 +90,6 @@ pub enum EndReason {
     Draining,
     /// It fell behind the log under [`GapPolicy::Fail`](super::GapPolicy::Fail).
     Overflow,
+    /// The stream that the fleet publishes to was made anew, under the same.
+    EpochChanged,
 }

@@ -6,18 +6,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{FailureCounts, clock};
+use super::{FailureCounts, Liveness, NodeSummary, clock};
 use crate::{
     opflex::{Identity, Proxies, Roles},
     peer::{NewestFlaps, PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
 };
 
-/// A point in the stream of changes of one process.
+/// A point in the stream of changes of one process, or of a fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// Random id of the process.
+    /// Random id of the process; of a fleet, that of the stream that its nodes publish to.
     pub epoch: u64,
-    /// Number of changes published since it started.
+    /// Number of changes published since it started; of a fleet, a position in the stream.
     pub revision: u64,
 }
 
@@ -105,8 +105,18 @@ pub struct PoolState {
     pub ready: u32,
     /// Peers that are parked.
     pub parked: u32,
+    /// Of a node's pool: since when nothing has been heard of the node. The state is the last known one.
+    pub stale_since: Option<SystemTime>,
     /// Revision of the last change in it.
     pub revision: u64,
+}
+
+impl PoolState {
+    /// How many peers are known to be READY: those of a node of which nothing is heard are not.
+    #[must_use]
+    pub const fn known_ready(&self) -> u32 {
+        if self.stale_since.is_some() { 0 } else { self.ready }
+    }
 }
 
 /// What kind of peer change it is.
@@ -148,6 +158,15 @@ pub struct HealthChange {
     pub wanted: u32,
 }
 
+/// What a node changed to.
+#[derive(Clone, Debug)]
+pub struct NodeChange {
+    /// The node after the change.
+    pub node: NodeSummary,
+    /// Its liveness before; `None` for a new one.
+    pub previous: Option<Liveness>,
+}
+
 /// What the API keeps with each event, so that it is encoded once for all watches. The API implements this for
 /// [`Event`], which keeps the module free of the type.
 pub(crate) trait Attachment {
@@ -155,17 +174,19 @@ pub(crate) trait Attachment {
     type Cell: fmt::Debug + Default + Send + Sync;
 }
 
-/// One entry of the log: a peer change, and the change of its pool's health that it caused.
+/// One entry of the log: the change of a peer, and that of its pool's health that it caused; or the change of a node.
 #[derive(Debug)]
 pub struct Event {
-    /// Its number. The log has no holes.
+    /// Its number.
     pub revision: u64,
     /// When it happened.
     pub time: SystemTime,
     /// The change of the peer.
-    pub peer: PeerChange,
+    pub peer: Option<PeerChange>,
     /// The change of its pool's health, if any.
     pub health: Option<HealthChange>,
+    /// The change of a node.
+    pub node: Option<NodeChange>,
     /// See [`Attachment`].
     pub(crate) attachment: <Self as Attachment>::Cell,
 }

@@ -7,7 +7,7 @@ use std::{
 
 use wildmatch::WildMatch;
 
-use super::{Event, PeerState};
+use super::{Event, NodeState, PeerState, node_of};
 use crate::peer::{PeerOrigin, PeerStatus};
 
 /// Entries per list of a filter: enough for every leaf of a pod by name, and a bound on the work per change.
@@ -31,12 +31,16 @@ pub enum Interest {
     Peers,
     /// The change of its pool's health.
     Health,
+    /// The change of a node of a fleet.
+    Nodes,
 }
 
 /// A filter as its creator wrote it. An empty list lets everything pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FilterSpec {
-    /// Globs for the pool's name.
+    /// Globs for the name of the node, in a fleet.
+    pub nodes: Vec<String>,
+    /// Globs for the pool's name; in a fleet for the name that it has on its node, or for `{node}.{pool}`.
     pub pools: Vec<String>,
     /// Globs for `host:port`, or the host alone.
     pub peers: Vec<String>,
@@ -65,6 +69,7 @@ pub struct Filter(Option<Arc<Compiled>>);
 #[derive(Debug)]
 pub(super) struct Compiled {
     spec: FilterSpec,
+    nodes: Vec<WildMatch>,
     pools: Vec<WildMatch>,
     peers: Vec<WildMatch>,
     cost: usize,
@@ -92,13 +97,15 @@ pub struct Parts {
     pub peer: bool,
     /// The health change.
     pub health: bool,
+    /// The change of a node.
+    pub node: bool,
 }
 
 impl Parts {
     /// Whether nothing passes.
     #[must_use]
     pub const fn is_empty(self) -> bool {
-        !self.peer && !self.health
+        !self.peer && !self.health && !self.node
     }
 }
 
@@ -111,20 +118,23 @@ impl Filter {
         if spec == FilterSpec::default() {
             return Ok(Self::everything());
         }
+        let nodes = compile_globs("nodes", &spec.nodes)?;
         let pools = compile_globs("pools", &spec.pools)?;
         let peers = compile_globs("peers", &spec.peers)?;
-        let glob_bytes: usize = spec.pools.iter().chain(&spec.peers).map(String::len).sum();
+        let glob_bytes: usize =
+            spec.nodes.iter().chain(&spec.pools).chain(&spec.peers).map(String::len).sum();
         if glob_bytes > MAX_GLOBS {
-            let message =
-                format!("globs of {glob_bytes} bytes, with those for pools; at most {MAX_GLOBS} are allowed");
+            let message = format!(
+                "globs of {glob_bytes} bytes, with those for nodes and pools; at most {MAX_GLOBS} are allowed"
+            );
             return Err(FilterError { field: "peers", message });
         }
         check_count("origins", spec.origins.len())?;
         check_count("statuses", spec.statuses.len())?;
         check_count("interests", spec.interests.len())?;
-        let (cost, globs) = (1 + glob_bytes / BYTES_PER_COST, pools.len() + peers.len());
+        let (cost, globs) = (1 + glob_bytes / BYTES_PER_COST, nodes.len() + pools.len() + peers.len());
         let memory = size_of::<Compiled>() + globs * BYTES_PER_GLOB + glob_bytes * BYTES_PER_GLOB_BYTE;
-        Ok(Self(Some(Arc::new(Compiled { spec, pools, peers, cost, memory }))))
+        Ok(Self(Some(Arc::new(Compiled { spec, nodes, pools, peers, cost, memory }))))
     }
 
     pub(super) const fn shared(compiled: Arc<Compiled>) -> Self {
@@ -158,7 +168,8 @@ impl Filter {
     /// Which parts of an event pass.
     #[must_use]
     pub fn parts(&self, event: &Event) -> Parts {
-        let all = Parts { peer: true, health: event.health.is_some() };
+        let all =
+            Parts { peer: event.peer.is_some(), health: event.health.is_some(), node: event.node.is_some() };
         self.0.as_ref().map_or(all, |compiled| compiled.parts(event))
     }
 
@@ -166,6 +177,12 @@ impl Filter {
     #[must_use]
     pub fn admits_peer(&self, peer: &PeerState) -> bool {
         self.0.as_ref().is_none_or(|compiled| compiled.admits_peer(peer))
+    }
+
+    /// Whether a node belongs in the snapshot.
+    #[must_use]
+    pub fn admits_node(&self, node: &NodeState) -> bool {
+        self.0.as_ref().is_none_or(|compiled| compiled.admits_node(node))
     }
 
     /// Whether a pool's health belongs in the snapshot.
@@ -182,11 +199,12 @@ impl Compiled {
     }
 
     fn parts(&self, event: &Event) -> Parts {
-        let change = &event.peer;
-        if !self.admits_pool(&change.peer.pool) {
-            return Parts { peer: false, health: false };
-        }
+        let node = event.node.as_ref().is_some_and(|change| self.admits_node(&change.node.node));
+        let Some(change) = event.peer.as_ref().filter(|change| self.admits_pool(&change.peer.pool)) else {
+            return Parts { peer: false, health: false, node };
+        };
         Parts {
+            node,
             peer: admits_either(&self.spec.statuses, change.peer.status, change.previous)
                 && self.wants(Interest::Peers)
                 && admits_either(&self.spec.origins, change.peer.origin, change.previous_origin)
@@ -204,7 +222,20 @@ impl Compiled {
     }
 
     fn admits_pool(&self, pool: &str) -> bool {
-        self.pools.is_empty() || self.pools.iter().any(|glob| glob.matches(pool))
+        let (node, name) = node_of(pool).unwrap_or(("", pool));
+        (self.pools.is_empty() || self.pools.iter().any(|glob| glob.matches(pool) || glob.matches(name)))
+            && self.admits_node_name(node)
+    }
+
+    fn admits_node_name(&self, node: &str) -> bool {
+        self.nodes.is_empty() || self.nodes.iter().any(|glob| glob.matches(node))
+    }
+
+    /// Any of its pools will do.
+    fn admits_node(&self, node: &NodeState) -> bool {
+        self.wants(Interest::Nodes)
+            && self.admits_node_name(&node.name)
+            && (self.pools.is_empty() || node.pools.iter().any(|pool| self.admits_pool(pool)))
     }
 
     fn admits_address(&self, peer: &PeerState) -> bool {

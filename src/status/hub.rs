@@ -15,18 +15,29 @@ use std::{
 
 use parking_lot::RwLock;
 
+pub use self::mirror::{Mirrored, NodeSummary};
 use self::pool::Pool;
-use super::{Cursor, Event, Gap, PeerState, PoolState, Wakers, log::Log, recent::Recent};
+use super::{Cursor, Event, Gap, NodeState, PeerState, PoolState, Wakers, log::Log, recent::Recent};
 use crate::{
     opflex::{Identity, Proxies},
     peer::{PeerAddress, PeerOrigin, PoolHealth, Report},
 };
 
+pub(super) mod mirror;
 pub(super) mod pool;
+
+/// Changes that are kept of each peer in a pool, beyond the log. None of a fleet's, which may have hundreds of thousands.
+const RECENT: usize = 32;
+/// How far ahead of a fleet's log a cursor may be: another replica reads faster, but not by so many records.
+const MAX_AHEAD: u64 = 1_000_000 << 16;
 
 /// The state of all pools and peers, and the log of its changes.
 pub struct Hub {
-    epoch: u64,
+    epoch: AtomicU64,
+    /// Whether the changes are those of a fleet.
+    is_fleet: bool,
+    /// The highest revision that a client waits for.
+    awaited: AtomicU64,
     /// That of the log, readable without its lock.
     head: AtomicU64,
     state: RwLock<State>,
@@ -38,6 +49,7 @@ struct State {
     log: Log,
     recent: Recent,
     pools: BTreeMap<Arc<str>, Pool>,
+    nodes: BTreeMap<Arc<str>, Arc<NodeState>>,
     /// The last snapshot, while it is in use and true: clients that attach together share it.
     snapshot: Weak<Snapshot>,
 }
@@ -97,6 +109,8 @@ pub struct Snapshot {
     pub peers: Vec<Arc<PeerState>>,
     /// Every pool, ordered by name.
     pub pools: Vec<Arc<PoolState>>,
+    /// Every node, ordered by name.
+    pub nodes: Vec<NodeSummary>,
 }
 
 /// There is no pool of that name.
@@ -108,13 +122,37 @@ impl Hub {
     /// An empty hub that remembers the last `history` changes. `epoch` must differ between processes.
     #[must_use]
     pub fn new(epoch: u64, history: usize) -> Self {
+        Self::with(epoch, history, RECENT)
+    }
+
+    /// An empty hub for the changes of a fleet: see [`Hub::restart`] and [`Hub::mirror`].
+    #[must_use]
+    pub fn of_fleet(history: usize) -> Self {
+        Self { is_fleet: true, ..Self::with(0, history, 0) }
+    }
+
+    fn with(epoch: u64, history: usize, recent: usize) -> Self {
         let state = State {
             log: Log::new(history),
-            recent: Recent::default(),
+            recent: Recent::new(recent),
             pools: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             snapshot: Weak::new(),
         };
-        Self { epoch, head: AtomicU64::new(0), state: RwLock::new(state), wakers: Arc::default() }
+        Self {
+            epoch: AtomicU64::new(epoch),
+            is_fleet: false,
+            awaited: AtomicU64::new(0),
+            head: AtomicU64::new(0),
+            state: RwLock::new(state),
+            wakers: Arc::default(),
+        }
+    }
+
+    /// Whether the changes are those of a fleet, which nobody can make here.
+    #[must_use]
+    pub const fn is_fleet(&self) -> bool {
+        self.is_fleet
     }
 
     /// Adds an empty pool, which is DOWN. Not a change.
@@ -129,6 +167,7 @@ impl Hub {
             wanted: 0,
             ready: 0,
             parked: 0,
+            stale_since: None,
             revision: 0,
         };
         self.state.write().pools_mut().insert(name, Pool::new(state));
@@ -177,25 +216,58 @@ impl Hub {
         events
     }
 
+    /// Whether there is a state: that of a fleet is read first.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.is_fleet || self.epoch() != 0
+    }
+
     /// Where the log ends now.
     pub fn cursor(&self) -> Cursor {
-        Cursor { epoch: self.epoch, revision: self.head.load(Ordering::Acquire) }
+        loop {
+            let (epoch, revision) = (self.epoch(), self.head.load(Ordering::Acquire));
+            if epoch == self.epoch() {
+                return Cursor { epoch, revision };
+            }
+        }
     }
 
-    const fn cursor_of(&self, state: &State) -> Cursor {
-        Cursor { epoch: self.epoch, revision: state.log.head() }
+    fn cursor_of(&self, state: &State) -> Cursor {
+        Cursor { epoch: self.epoch(), revision: state.log.head() }
     }
 
-    /// The random id of this process.
-    pub const fn epoch(&self) -> u64 {
-        self.epoch
+    /// The random id of this process, or that of a fleet's stream.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
-    /// Appends up to `max` of the events after `revision` to `into`.
+    /// How many changes after `revision` there were, as far as the log knows.
+    pub fn lag(&self, revision: u64) -> u64 {
+        self.state.read().log.lag(revision)
+    }
+
+    /// How many changes there were after one revision and up to another, as far as the log knows.
+    pub(super) fn missed(&self, after: u64, to: u64) -> u64 {
+        // Under one lock, since the log goes on.
+        let state = self.state.read();
+        state.log.lag(after).saturating_sub(state.log.lag(to))
+    }
+
+    /// Whether a client may wait for a revision that has not been reached: another replica of a fleet has.
+    pub(super) fn may_await(&self, revision: u64) -> bool {
+        let ahead = revision.saturating_sub(self.cursor().revision);
+        let may = self.is_fleet && ahead <= MAX_AHEAD;
+        if may {
+            self.awaited.fetch_max(revision, Ordering::Relaxed);
+        }
+        may
+    }
+
+    /// Appends up to `max` of the events after `revision` to `into`. Returns the revision up to which it has all.
     ///
     /// # Errors
     /// Some of them are gone, or `revision` has not been reached yet.
-    pub fn read_after(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) -> Result<(), Gap> {
+    pub fn read_after(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) -> Result<u64, Gap> {
         self.state.read().log.read_after(revision, max, into)
     }
 
@@ -220,6 +292,7 @@ impl Hub {
             cursor: self.cursor_of(&state),
             peers: state.pools.values().flat_map(|pool| pool.peers.values().cloned()).collect(),
             pools: state.pools.values().map(|pool| Arc::clone(&pool.state)).collect(),
+            nodes: state.nodes.values().map(|node| state.summary(node)).collect(),
         });
         state.snapshot = Arc::downgrade(&snapshot);
         snapshot

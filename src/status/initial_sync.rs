@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Delivery, Filter, PeerState, ResetReason, Snapshot};
+use super::{Delivery, Filter, NodeSummary, PeerState, PoolState, ResetReason, Snapshot};
 
 /// Peers per snapshot message: 2 KiB as a rule, and 5 KiB where each has a long detail. Each watch keeps a buffer for
 /// its longest message. The API promises no more than 500.
 pub const SNAPSHOT_CHUNK: usize = 8;
+/// Nodes and pools per snapshot message: all those of a fleet do not fit into one.
+pub const POOLS_CHUNK: usize = 32;
 
 /// The messages left to send until the client is up to date, in this order; then follow all changes up to the snapshot's
 /// revision, and `Synced`.
@@ -19,6 +21,8 @@ pub(super) struct InitialSync {
     pub(super) sends_snapshot: bool,
     pools_pending: bool,
     snapshot: Arc<Snapshot>,
+    /// Nodes, and then pools, of the snapshot that were sent or held back by the filter.
+    scanned_pools: usize,
     /// Peers of the snapshot that were checked against the filter, and those of them that passed.
     scanned: usize,
     pub(super) passed: usize,
@@ -33,7 +37,23 @@ impl InitialSync {
     ) -> Self {
         let sends_snapshot = announce != Some(true);
         let (pools_pending, chunk) = (sends_snapshot, Vec::new());
-        Self { announce, reset, sends_snapshot, pools_pending, snapshot, scanned: 0, passed: 0, chunk }
+        let (scanned_pools, scanned, passed) = (0, 0, 0);
+        Self {
+            announce,
+            reset,
+            sends_snapshot,
+            pools_pending,
+            snapshot,
+            scanned_pools,
+            scanned,
+            passed,
+            chunk,
+        }
+    }
+
+    /// Counts the peers of a newer snapshot, for a client that resumes.
+    pub(super) fn count_anew(&mut self, snapshot: Arc<Snapshot>) {
+        (self.snapshot, self.scanned, self.passed) = (snapshot, 0, 0);
     }
 
     /// Where the client will be up to date.
@@ -50,6 +70,14 @@ impl InitialSync {
     /// is complete. The first one is sent even if it is empty.
     pub(super) fn next_chunk(&mut self, filter: &Filter, budget: &mut usize) -> Option<Delivery> {
         let cost = filter.cost();
+        let left = self.snapshot.nodes.len() + self.snapshot.pools.len();
+        let left = left.saturating_sub(self.scanned_pools);
+        if self.pools_pending && left > POOLS_CHUNK {
+            *budget = budget.saturating_sub(POOLS_CHUNK * cost);
+            let (nodes, pools) = self.next_pools(filter);
+            let is_empty = nodes.is_empty() && pools.is_empty();
+            return (!is_empty).then(|| Delivery::Snapshot { peers: Vec::new(), pools, nodes });
+        }
         for peer in self.snapshot.peers.iter().skip(self.scanned).take(budget.div_ceil(cost)) {
             self.scanned += 1;
             *budget = budget.saturating_sub(cost);
@@ -72,8 +100,22 @@ impl InitialSync {
         if self.chunk.is_empty() && !has_pools {
             return None;
         }
-        let pools =
-            self.snapshot.pools.iter().filter(|pool| has_pools && filter.admits_health_of(&pool.name));
-        Some(Delivery::Snapshot { pools: pools.cloned().collect(), peers: std::mem::take(&mut self.chunk) })
+        let (nodes, pools) = if has_pools { self.next_pools(filter) } else { Default::default() };
+        Some(Delivery::Snapshot { pools, nodes, peers: std::mem::take(&mut self.chunk) })
+    }
+
+    /// The next nodes and pools, as many as a message has.
+    fn next_pools(&mut self, filter: &Filter) -> (Vec<NodeSummary>, Vec<Arc<PoolState>>) {
+        let (start, end) = (self.scanned_pools, self.scanned_pools + POOLS_CHUNK);
+        self.scanned_pools = end;
+        let Snapshot { nodes, pools, .. } = &*self.snapshot;
+        let first_pool = start.saturating_sub(nodes.len());
+        let pool_count = end.saturating_sub(nodes.len().max(start));
+        let nodes = nodes.iter().skip(start).take(POOLS_CHUNK);
+        let pools = pools.iter().skip(first_pool).take(pool_count);
+        (
+            nodes.filter(|summary| filter.admits_node(&summary.node)).cloned().collect(),
+            pools.filter(|pool| filter.admits_health_of(&pool.name)).cloned().collect(),
+        )
     }
 }

@@ -13,57 +13,96 @@ pub enum Gap {
     Future,
 }
 
-/// A ring of the last `capacity` events. Their revisions have no holes, so a revision is a position.
+/// A ring of the last `capacity` events. Revisions only grow, and may have holes.
 pub(super) struct Log {
-    events: VecDeque<Arc<Event>>,
+    /// With their revisions, which are searched.
+    events: VecDeque<(u64, Arc<Event>)>,
     capacity: usize,
     head: u64,
+    /// All events after it are kept.
+    floor: u64,
 }
 
 impl Log {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { events: VecDeque::new(), capacity: capacity.max(1), head: 0 }
+    pub(super) const fn new(capacity: usize) -> Self {
+        let capacity = if capacity == 0 { 1 } else { capacity };
+        Self { events: VecDeque::new(), capacity, head: 0, floor: 0 }
     }
 
-    /// Revision of the newest event; 0 before the first.
+    /// Where the log ends: the revision of the newest event, or a later one without an event; 0 before the first.
     pub(super) const fn head(&self) -> u64 {
         self.head
     }
 
-    /// Appends an event, whose revision must be `head() + 1`. Returns the evicted one, to be freed without the lock.
+    /// Appends an event, whose revision must be after `head()`. Returns the evicted one, to be freed without the lock.
     pub(super) fn push(&mut self, event: Arc<Event>) -> Option<Arc<Event>> {
-        debug_assert_eq!(event.revision, self.head + 1, "revisions have no holes");
+        debug_assert!(event.revision > self.head, "revisions only grow");
         self.head = event.revision;
         let oldest = if self.events.len() >= self.capacity { self.events.pop_front() } else { None };
-        self.events.push_back(event);
-        oldest
+        self.events.push_back((event.revision, event));
+        oldest.map(|(revision, event)| {
+            self.floor = revision;
+            event
+        })
+    }
+
+    /// There is no event up to this revision that is not here.
+    pub(super) fn advance(&mut self, head: u64) {
+        self.head = self.head.max(head);
+    }
+
+    /// Empties it. It starts after this revision. Returns the events, to be freed without the lock.
+    pub(super) fn restart(&mut self, floor: u64) -> impl Sized + use<> {
+        (self.head, self.floor) = (floor, floor);
+        std::mem::take(&mut self.events)
     }
 
     /// How many of the changes after `revision` there are, if they are all still here.
     pub(super) fn distance(&self, revision: u64) -> Result<usize, Gap> {
         let behind = self.head.checked_sub(revision).ok_or(Gap::Future)?;
-        match usize::try_from(behind) {
-            Ok(behind) if behind <= self.events.len() => Ok(behind),
-            _ => Err(Gap::Compacted),
+        if revision < self.floor {
+            return Err(Gap::Compacted);
+        }
+        // Without holes it is a subtraction.
+        let guess = usize::try_from(behind).ok().filter(|behind| *behind <= self.events.len());
+        let next = guess.and_then(|behind| self.events.get(self.events.len() - behind));
+        match guess {
+            Some(behind) if behind == 0 || next.is_some_and(|(next, _)| *next == revision + 1) => Ok(behind),
+            _ => Ok(self.events.len() - self.events.partition_point(|(known, _)| *known <= revision)),
         }
     }
 
-    /// Appends up to `max` of the events after `revision` to `into`.
+    /// How many changes after `revision` there were. A log with holes does not know of those that it does not have.
+    pub(super) fn lag(&self, revision: u64) -> u64 {
+        let kept = self.events.len() as u64;
+        match self.distance(revision) {
+            Ok(distance) => distance as u64,
+            Err(Gap::Future) => 0,
+            Err(Gap::Compacted) if kept > 0 && self.head - self.floor == kept => self.head - revision,
+            Err(Gap::Compacted) => kept,
+        }
+    }
+
+    /// Appends up to `max` of the events after `revision` to `into`. Returns the revision up to which it has all.
     pub(super) fn read_after(
         &self,
         revision: u64,
         max: usize,
         into: &mut Vec<Arc<Event>>,
-    ) -> Result<(), Gap> {
+    ) -> Result<u64, Gap> {
         let behind = self.distance(revision)?;
-        into.extend(self.events.range(self.events.len() - behind..).take(max).cloned());
-        Ok(())
+        let start = self.events.len() - behind;
+        into.extend(self.events.range(start..).take(max).map(|(_, event)| Arc::clone(event)));
+        if behind <= max {
+            return Ok(self.head);
+        }
+        let last = max.checked_sub(1).and_then(|last| self.events.get(start + last));
+        Ok(last.map_or(revision, |(last, _)| *last))
     }
 
     /// Appends up to `max` of the events before `revision` to `into`, newest first, as far back as there are any.
     pub(super) fn read_before(&self, revision: u64, max: usize, into: &mut Vec<Arc<Event>>) {
-        let newer = self.head.saturating_add(1).saturating_sub(revision);
-        let newer = usize::try_from(newer).unwrap_or(usize::MAX);
-        into.extend(self.events.iter().rev().skip(newer).take(max).cloned());
+        let older = self.events.partition_point(|(known, _)| *known < revision);
+        into.extend(self.events.range(..older).rev().take(max).map(|(_, event)| Arc::clone(event)));
     }
 }

@@ -197,16 +197,17 @@ impl Listeners {
         // Cloned, so that attaching does not wait for the visit.
         let listeners: Vec<_> = registry.listeners.values().cloned().collect();
         drop(registry);
-        let head = self.hub.cursor().revision;
+        let mut slowest = u64::MAX;
         for listener in listeners {
             match &listener.state.lock().attachment {
                 AttachState::Detached { .. } => stats.detached += 1,
                 AttachState::Attached { handle, .. } => {
                     stats.attached += 1;
-                    stats.lag = stats.lag.max(head.saturating_sub(handle.counters().cursor));
+                    slowest = slowest.min(handle.counters().cursor);
                 }
             }
         }
+        stats.lag = self.hub.lag(slowest);
         stats
     }
 
@@ -246,8 +247,7 @@ impl Listeners {
             AttachState::Detached { expires, .. } => (None, Some(*expires)),
         };
         drop(state);
-        let Cursor { epoch, revision: head } = self.hub.cursor();
-        let lag = head.saturating_sub(cursor);
+        let (epoch, lag) = (self.hub.epoch(), self.hub.lag(cursor));
         let (listener, cursor) = (Arc::clone(listener), Cursor { epoch, revision: cursor });
         ListenerView { listener, client, expires, cursor, lag, delivered, resets, missed }
     }

@@ -31,8 +31,8 @@ static EVERYTHING: Filter = Filter::everything();
 pub(super) enum Start {
     /// At a snapshot. If it is instead of what the client asked for, why, and the revision that it has, if it is ours.
     Snapshot(Option<(ResetReason, Option<u64>)>),
-    /// After a revision that is still in the log.
-    After(u64),
+    /// After a cursor whose changes are still in the log, or that another replica of the fleet has reached.
+    After(Cursor),
 }
 
 /// The next step of a stream.
@@ -67,6 +67,8 @@ pub struct Subscription {
     gap_policy: GapPolicy,
     stop_after_sync: bool,
     heartbeat: Duration,
+    /// That of the cursor: the stream of a fleet may be made anew.
+    epoch: u64,
     /// Everything up to here was delivered, or held back by the filter.
     cursor: u64,
     /// Revision of the last change or snapshot that was delivered.
@@ -89,6 +91,7 @@ impl Subscription {
             gap_policy: options.gap_policy,
             stop_after_sync: options.stop_after_sync,
             heartbeat: options.heartbeat,
+            epoch: 0,
             cursor: 0,
             previous: 0,
             sync: None,
@@ -98,8 +101,8 @@ impl Subscription {
         };
         match start {
             Start::Snapshot(reset) => this.start_over(Some(false), reset),
-            Start::After(revision) => {
-                this.cursor = revision;
+            Start::After(Cursor { epoch, revision }) => {
+                (this.epoch, this.cursor) = (epoch, revision);
                 this.attached.handle.reached(revision);
                 this.sync = Some(Box::new(InitialSync::new(this.hub.snapshot(), Some(true), None)));
             }
@@ -176,6 +179,10 @@ impl Subscription {
                 }
                 StreamState::Ended(_) => return Progress::Ended(None),
             }
+            if self.epoch != self.hub.epoch() {
+                self.epoch_changed();
+                continue;
+            }
             let delivery = if self.sync.as_ref().is_some_and(|sync| self.is_sync_due(sync)) {
                 self.continue_sync(&mut budget)
             } else if let Some((end, _)) = end.filter(|(_, revision)| self.cursor >= *revision) {
@@ -203,7 +210,7 @@ impl Subscription {
     }
 
     fn at(&self, revision: u64) -> Cursor {
-        Cursor { epoch: self.hub.epoch(), revision }
+        Cursor { epoch: self.epoch, revision }
     }
 
     fn filter(&self) -> &Filter {
@@ -213,9 +220,9 @@ impl Subscription {
     /// Goes on from a snapshot of now.
     fn start_over(&mut self, announce: Option<bool>, reset: Option<(ResetReason, Option<u64>)>) {
         let snapshot = self.hub.snapshot();
-        self.cursor = snapshot.cursor.revision;
-        let reset =
-            reset.map(|(reason, after)| (reason, after.map_or(0, |after| self.cursor.saturating_sub(after))));
+        (self.epoch, self.cursor) = (snapshot.cursor.epoch, snapshot.cursor.revision);
+        let missed = |after| self.hub.missed(after, self.cursor);
+        let reset = reset.map(|(reason, after)| (reason, after.map_or(0, missed)));
         if let Some((_, missed)) = reset {
             self.attached.handle.reset(missed);
         }
@@ -224,7 +231,9 @@ impl Subscription {
 
     /// Whether a message of the sync comes before changes: all do, but those that end a replay.
     fn is_sync_due(&self, sync: &InitialSync) -> bool {
-        sync.announce.is_some() || sync.sends_snapshot || self.cursor >= sync.revision()
+        sync.announce.is_some()
+            || sync.sends_snapshot
+            || (self.cursor >= sync.revision() && self.cursor <= self.head())
     }
 
     fn continue_sync(&mut self, budget: &mut usize) -> Option<Delivery> {
@@ -235,6 +244,11 @@ impl Subscription {
         }
         if let Some((reason, missed)) = sync.reset.take() {
             return Some(Delivery::Reset { reason, missed });
+        }
+        if !sync.sends_snapshot && sync.revision() < self.cursor {
+            // The client was ahead of the log.
+            sync.count_anew(self.hub.snapshot());
+            return None;
         }
         if !sync.is_scanned() {
             return sync.next_chunk(&self.attached.listener.spec.filter, budget);
@@ -261,13 +275,21 @@ impl Subscription {
         let left = usize::try_from(to.saturating_sub(self.cursor)).unwrap_or(usize::MAX);
         let batch = batch.min(left).min(budget.div_ceil(cost));
         let mut read = std::mem::take(&mut self.read);
-        if self.hub.read_after(self.cursor, batch, &mut read).is_err() {
-            self.read = read;
-            self.overflow();
-            return None;
-        }
+        let reached = self.hub.read_after(self.cursor, batch, &mut read);
+        // Checked after reading, because what was read may be of another epoch.
+        let reached = match reached {
+            Ok(reached) if self.epoch == self.hub.epoch() => reached.min(to),
+            _ => {
+                read.clear();
+                self.read = read;
+                if self.epoch == self.hub.epoch() {
+                    self.overflow();
+                }
+                return None;
+            }
+        };
         let mut change = None;
-        for event in read.drain(..) {
+        for event in read.drain(..).take_while(|event| event.revision <= to) {
             self.cursor = event.revision;
             *budget = budget.saturating_sub(cost);
             let parts = self.filter().parts(&event);
@@ -275,6 +297,9 @@ impl Subscription {
                 change = Some(Delivery::Change { event, parts });
                 break;
             }
+        }
+        if change.is_none() {
+            self.cursor = reached;
         }
         self.attached.handle.reached(self.cursor);
         self.read = read;
@@ -286,6 +311,17 @@ impl Subscription {
         match self.gap_policy {
             GapPolicy::Fail => self.state = StreamState::Ending(EndReason::Overflow),
             GapPolicy::Resnapshot => self.start_over(None, Some((ResetReason::Overflow, Some(self.cursor)))),
+        }
+    }
+
+    /// The stream of the fleet was made anew, and its revisions with it.
+    fn epoch_changed(&mut self) {
+        match self.gap_policy {
+            GapPolicy::Fail => self.state = StreamState::Ending(EndReason::EpochChanged),
+            GapPolicy::Resnapshot => {
+                let announce = self.sync.take().and_then(|sync| sync.announce).map(|_| false);
+                self.start_over(announce, Some((ResetReason::EpochChanged, None)));
+            }
         }
     }
 

@@ -8,6 +8,7 @@ mod health;
 mod hub;
 mod listener;
 mod log;
+mod mirror;
 mod owners;
 mod subscription;
 mod wait;
@@ -118,8 +119,8 @@ fn short(ListenerMessage { revision, previous, delivery }: &ListenerMessage) -> 
         }
         Delivery::Synced { cursor, peers } => format!("synced {} {peers}", cursor.revision),
         Delivery::Change { event, parts } => {
-            let PeerChange { peer, .. } = &event.peer;
-            let who = parts.peer.then(|| format!(" {} {}", peer.address.host(), peer.status));
+            let peer = event.peer.as_ref().filter(|_| parts.peer).map(|change| &change.peer);
+            let who = peer.map(|peer| format!(" {} {}", peer.address.host(), peer.status));
             let health = event.health.filter(|_| parts.health).map(|health| format!(" {}", health.health));
             format!("{previous}>{revision}{}{}", who.unwrap_or_default(), health.unwrap_or_default())
         }

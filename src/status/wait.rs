@@ -45,15 +45,17 @@ impl HealthWait {
     /// The pool, if it has the wanted health.
     #[must_use]
     pub fn met(&self) -> Option<Arc<PoolState>> {
-        meets(self.pool.health, self.wanted).then(|| Arc::clone(&self.pool))
+        // Of a node of which nothing is heard, the health is not known.
+        let is_known = self.pool.stale_since.is_none();
+        (is_known && meets(self.pool.health, self.wanted)).then(|| Arc::clone(&self.pool))
     }
 
     /// Reads on in the log until the wait is over. Returns false at the end of the log.
     fn advance(&mut self) -> bool {
         let mut read = std::mem::take(&mut self.read);
         let progressed = match self.hub.read_after(self.cursor, READ_AHEAD, &mut read) {
-            Ok(()) => !read.is_empty(),
-            // The log moved past: the state of now counts.
+            Ok(reached) => std::mem::replace(&mut self.cursor, reached) != reached || !read.is_empty(),
+            // The log moved past, or starts over: the state of now counts.
             Err(_) => self.hub.pool(&self.pool.name).is_some_and(|(pool, cursor)| {
                 (self.pool, self.cursor) = (pool, cursor.revision);
                 true
@@ -63,8 +65,11 @@ impl HealthWait {
             if self.met().is_some() {
                 break;
             }
-            self.cursor = event.revision;
-            if event.peer.peer.pool != self.pool.name {
+            if event.node.as_ref().is_some_and(|change| change.node.node.pools.contains(&self.pool.name)) {
+                let stale_since = event.node.as_ref().and_then(|change| change.node.node.stale_since);
+                Arc::make_mut(&mut self.pool).stale_since = stale_since;
+            }
+            if event.peer.as_ref().is_none_or(|change| change.peer.pool != self.pool.name) {
                 continue;
             }
             let pool = Arc::make_mut(&mut self.pool);

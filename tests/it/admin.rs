@@ -25,10 +25,12 @@ pub(crate) fn exported(text: &str) -> BTreeMap<String, String> {
     lines.map(|line| line.split_once(' ').unwrap()).map(|(name, kind)| (name.into(), kind.into())).collect()
 }
 
-/// Those that docs/metrics.md tells of, in its part about every service or in that about nodes of a fleet.
+/// Those that docs/metrics.md tells of, in its part about every service or in that about nodes of a fleet. That about the
+/// service of a fleet comes after them.
 pub(crate) fn documented(is_fleet: bool) -> BTreeMap<String, String> {
     let (every, fleet) =
         include_str!("../../docs/metrics.md").split_once("\n## A node of a fleet\n").unwrap();
+    let (fleet, _) = fleet.split_once("\n## The service of a fleet\n").unwrap();
     let text = if is_fleet { fleet } else { every };
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
     let row = |row: &str| {

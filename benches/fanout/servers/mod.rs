@@ -115,6 +115,7 @@ fn message_at(number: u64, now: SystemTime) -> pb::WatchPeerStatusResponse {
         previous_revision: number - 1,
         user_data: bytes::Bytes::new(),
         event: Some(pb::watch_peer_status_response::Event::Change(pb::Change {
+            node: None,
             peer: Some(change),
             health: None,
         })),

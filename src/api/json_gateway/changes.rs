@@ -1,6 +1,6 @@
 //! The newest changes as JSON, encoded once for all pages that show them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use parking_lot::Mutex;
 
@@ -13,7 +13,7 @@ use crate::{
 const KEPT: usize = 1024;
 
 /// An encoding, and of what it is.
-type Slot = Option<(u64, Parts, Arc<str>)>;
+type Slot = Option<(u64, SystemTime, Parts, Arc<str>)>;
 
 /// A slot for each of the newest revisions.
 #[derive(Default)]
@@ -22,9 +22,12 @@ pub(super) struct EncodedChanges(Mutex<Vec<Slot>>);
 impl EncodedChanges {
     /// The `Change` as JSON.
     pub(super) fn encode(&self, event: &Event, parts: Parts) -> anyhow::Result<Arc<str>> {
-        let index = usize::try_from(event.revision % KEPT as u64)?;
-        if let Some(Some((revision, of, encoded))) = self.0.lock().get(index)
-            && (*revision, *of) == (event.revision, parts)
+        // Revisions of a fleet have holes.
+        let number = event.revision ^ (event.revision >> 16);
+        let index = usize::try_from(number % KEPT as u64)?;
+        // The time too: a fleet's revisions begin anew with its stream.
+        if let Some(Some((revision, time, of, encoded))) = self.0.lock().get(index)
+            && (*revision, *time, *of) == (event.revision, event.time, parts)
         {
             return Ok(Arc::clone(encoded));
         }
@@ -34,7 +37,7 @@ impl EncodedChanges {
             slots.resize(KEPT, None);
         }
         if let Some(slot) = slots.get_mut(index) {
-            *slot = Some((event.revision, parts, Arc::clone(&encoded)));
+            *slot = Some((event.revision, event.time, parts, Arc::clone(&encoded)));
         }
         Ok(encoded)
     }

@@ -95,9 +95,13 @@ impl Choice {
             0 => self.attached(hub, cursor),
             1 => {
                 let snapshot = hub.snapshot();
-                Delivery::Snapshot { peers: snapshot.peers.clone(), pools: snapshot.pools.clone() }
+                Delivery::Snapshot {
+                    peers: snapshot.peers.clone(),
+                    pools: snapshot.pools.clone(),
+                    nodes: Vec::new(),
+                }
             }
-            2 => Delivery::Snapshot { peers: Vec::new(), pools: Vec::new() },
+            2 => Delivery::Snapshot { peers: Vec::new(), pools: Vec::new(), nodes: Vec::new() },
             3 => Delivery::Synced { cursor, peers: usize::try_from(self.number).unwrap() },
             4 => {
                 let reasons = [ResetReason::Overflow, ResetReason::Compacted, ResetReason::EpochChanged];
@@ -114,9 +118,9 @@ impl Choice {
     fn change(&self, event: &Arc<Event>) -> ListenerMessage {
         let health = event.health.is_some();
         let parts = match self.parts {
-            1 if health => Parts { peer: false, health },
-            2 => Parts { peer: true, health: false },
-            _ => Parts { peer: true, health },
+            1 if health => Parts { peer: false, health, node: false },
+            2 => Parts { peer: true, health: false, node: false },
+            _ => Parts { peer: true, health, node: false },
         };
         let previous = self.previous.unwrap_or(event.revision - 1);
         let delivery = Delivery::Change { event: Arc::clone(event), parts };
@@ -182,7 +186,7 @@ proptest! {
         let mut events = Vec::new();
         hub.read_after(0, usize::MAX, &mut events).unwrap();
         for event in events {
-            for parts in [Parts { peer: true, health: false }, Parts { peer: true, health: true }] {
+            for parts in [Parts { peer: true, health: false, node: false }, Parts { peer: true, health: true, node: false }] {
                 prop_assert_eq!(encoded(&event, parts).as_ptr(), encoded(&event, parts).as_ptr());
             }
         }

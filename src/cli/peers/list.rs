@@ -49,6 +49,11 @@ pub(super) struct ListArgs {
     #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
     pool: Option<String>,
 
+    /// Only the peers of nodes whose name matches (* and ? are wildcards), in a fleet
+    #[arg(long, value_name = "GLOB", value_parser = names::glob, conflicts_with = "watch",
+          add = ArgValueCompleter::new(complete::nodes))]
+    node: Option<String>,
+
     #[command(flatten)]
     view: View,
 
@@ -95,7 +100,8 @@ pub(in crate::cli) enum Sort {
 /// Runs the command.
 pub(super) async fn run(args: ListArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let pool = args.pool.unwrap_or_default();
-    let peers = peers(&globals.connect().await?, &pool).await?;
+    let mut peers = peers(&globals.connect().await?, &pool).await?;
+    peers.retain(|peer| names::is_of_node(args.node.as_deref(), &peer.pool));
     if args.watch {
         return live::run(pool, args.view, globals).await;
     }

@@ -30,7 +30,7 @@ pub(crate) fn attached(revision: u64, resumed: bool) -> WatchPeerStatusResponse 
 }
 
 pub(crate) fn snapshot(revision: u64, pools: Vec<Pool>, peers: Vec<Peer>) -> WatchPeerStatusResponse {
-    message(revision, revision, Event::Snapshot(Snapshot { peers, pools }))
+    message(revision, revision, Event::Snapshot(Snapshot { peers, pools, nodes: Vec::new() }))
 }
 
 pub(crate) fn synced(revision: u64, peer_count: u32) -> WatchPeerStatusResponse {
@@ -66,6 +66,7 @@ pub(crate) fn pool(name: &str, health: PoolHealth, ready_count: u32, peer_count:
         proxies: None,
         not_healthy_since: (health != PoolHealth::Healthy).then(|| at(-192)).flatten(),
         parked_count: 0,
+        stale_since: None,
     }
 }
 
@@ -110,5 +111,5 @@ pub(crate) fn health_change(from: PoolHealth, to: PoolHealth, ready: u32, peers:
 pub(crate) fn change(revision: u64, previous_revision: u64) -> WatchPeerStatusResponse {
     let peer = peer("127.0.0.1:18010", PeerStatus::Ready, Reason::HandshakeComplete, "");
     let peer = Some(peer_change(0, peer, PeerStatus::Connected));
-    message(revision, previous_revision, Event::Change(Change { peer, health: None }))
+    message(revision, previous_revision, Event::Change(Change { peer, health: None, node: None }))
 }

@@ -40,13 +40,13 @@ fn wanted(address: &str, status: PeerStatus, failures: u64) -> Peer {
 
 fn change(peer: Peer) -> WatchPeerStatusResponse {
     let peer = Some(peer_change(0, peer, PeerStatus::Ready));
-    message(2, 1, Event::Change(Change { peer, health: None }))
+    message(2, 1, Event::Change(Change { peer, health: None, node: None }))
 }
 
 fn removed(peer: Peer) -> WatchPeerStatusResponse {
     let kind = ChangeKind::Removed.into();
     let change = PeerChange { kind, ..peer_change(0, peer, PeerStatus::Closing) };
-    message(3, 2, Event::Change(Change { peer: Some(change), health: None }))
+    message(3, 2, Event::Change(Change { peer: Some(change), health: None, node: None }))
 }
 
 /// A model that has this state.

@@ -7,8 +7,8 @@ use prost_types::Timestamp;
 
 use crate::{
     api::pb::{
-        Attached, Change, ChangeKind, HealthChange, Peer, PeerChange, Pool, PoolHealth, Snapshot, Synced,
-        WatchPeerStatusResponse, watch_peer_status_response::Event,
+        Attached, Change, ChangeKind, HealthChange, NodeChange, Peer, PeerChange, Pool, PoolHealth, Snapshot,
+        Synced, WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
     cli::{
         filter,
@@ -150,7 +150,27 @@ impl Renderer {
         if is_shown {
             lines.extend(self.rows(change.peer.as_ref(), change.health.as_ref(), None));
         }
+        lines.extend(change.node.as_ref().and_then(|event| self.node(event)));
         lines
+    }
+
+    /// `12:00:00  node worker-1  LIVE → STALE`
+    fn node(&mut self, event: &NodeChange) -> Option<String> {
+        let node = event.node.as_ref()?;
+        let now = Cell::plain(text::node_state(node.state));
+        let is_moved = event.previous != node.state && event.previous != 0;
+        let state = if is_moved { arrow(Cell::plain(text::node_state(event.previous)), now) } else { now };
+        let why = match (node.conflict, node.stale_since.is_some()) {
+            (true, _) => "two nodes have this name".to_owned(),
+            (_, true) => "no sign of life: its pools keep their last state".to_owned(),
+            _ => text::ready_of(node.ready_count, node.peer_count),
+        };
+        let name = Cell::plain(format!("node {}", text::node_name(&node.name)));
+        let row = [clock(event.time), name, state, Cell::plain(why)];
+        self.columns.grow(&row);
+        let day = self.new_day(event.time);
+        let lines = day.into_iter().chain(self.columns.lines(&row, self.style));
+        Some(lines.collect::<Vec<_>>().join("\n"))
     }
 
     /// How a flood ended, so far.

@@ -23,7 +23,7 @@ fn change(pool: &Name, address: &PeerAddress, kind: pb::ChangeKind, has_health: 
         ..Default::default()
     });
     let peer = pb::PeerChange { peer: Some(peer), kind: kind.into(), ..Default::default() };
-    pb::Change { peer: Some(peer), health }
+    pb::Change { peer: Some(peer), health, node: None }
 }
 
 fn node(subject: &Subject, pools: Vec<Name>) -> pb::Node {

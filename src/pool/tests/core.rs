@@ -286,7 +286,7 @@ fn a_pool_that_stops_publishes_that_all_close_then_that_all_are_gone_and_is_down
     let mut events = Vec::new();
     world.hub.read_after(before, usize::MAX, &mut events).unwrap();
     let published = events.iter().map(|event| {
-        let PeerState { address, status, reason, .. } = &*event.peer.peer;
+        let PeerState { address, status, reason, .. } = &*event.peer.as_ref().unwrap().peer;
         let health = event.health.as_ref().map_or("", |health| health.health.as_str());
         format!("{} {status} {reason} {health}", address.port())
     });

@@ -84,7 +84,8 @@ impl Pool {
             let Counts { wanted, ready, .. } = counts;
             let health = (Some(index) == cause).then_some(HealthChange { previous, health, ready, wanted });
             let revision = revision + index as u64;
-            Arc::new(Event { revision, time: at, peer, health, attachment: Default::default() })
+            let attachment = Default::default();
+            Arc::new(Event { revision, time: at, peer: Some(peer), health, node: None, attachment })
         };
         changes.into_iter().enumerate().map(event).collect()
     }
@@ -140,7 +141,7 @@ impl Pool {
         Some(PeerChange { peer, kind: kind?, previous, previous_origin })
     }
 
-    fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         let PoolState { wanted, ready, parked, .. } = *self.state;
         Counts { wanted, ready, parked }
     }

@@ -124,7 +124,9 @@ impl Listeners {
             (AttachError::EpochMismatch, (ResetReason::EpochChanged, None))
         } else {
             match self.hub.read_after(asked.revision, 0, &mut Vec::new()) {
-                Ok(()) => return Ok(Start::After(asked.revision)),
+                Ok(_) => return Ok(Start::After(asked)),
+                // Another replica of the fleet has reached it already.
+                Err(Gap::Future) if self.hub.may_await(asked.revision) => return Ok(Start::After(asked)),
                 Err(Gap::Future) => {
                     return Err(AttachError::CursorInFuture { asked: asked.revision, head: head.revision });
                 }

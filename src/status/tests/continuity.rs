@@ -59,6 +59,7 @@ fn filter() -> impl Strategy<Value = FilterSpec> {
         some_of(&[Interest::Peers, Interest::Health]),
     );
     parts.prop_map(|(pools, peers, origins, statuses, interests)| FilterSpec {
+        nodes: Vec::new(),
         pools,
         peers,
         origins,
@@ -91,7 +92,7 @@ impl Client {
                 self.forget(!resumed);
             }
             Delivery::Reset { .. } => self.forget(true),
-            Delivery::Snapshot { peers, pools } => {
+            Delivery::Snapshot { peers, pools, .. } => {
                 assert!(self.syncing, "a snapshot out of the blue");
                 assert!(previous == self.chain || previous == revision);
                 self.chain = revision;
@@ -128,7 +129,7 @@ impl Client {
     }
 
     fn apply(&mut self, event: &Event, parts: Parts) {
-        let PeerChange { peer, kind, .. } = &event.peer;
+        let PeerChange { peer, kind, .. } = event.peer.as_ref().unwrap();
         if parts.peer {
             let (statuses, origins) = (&self.filter.statuses, &self.filter.origins);
             let stays = (statuses.is_empty() || statuses.contains(&peer.status))

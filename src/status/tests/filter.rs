@@ -40,10 +40,10 @@ fn life(pool: &str, address: &str, origin: PeerOrigin) -> (Vec<Arc<Event>>, Arc<
 fn passing(spec: FilterSpec, events: &[Arc<Event>]) -> String {
     let filter = Filter::compile(spec).unwrap();
     let letter = |event| match filter.parts(event) {
-        Parts { peer: true, health: true } => 'B',
-        Parts { peer: true, health: false } => 'P',
-        Parts { peer: false, health: true } => 'H',
-        Parts { peer: false, health: false } => '-',
+        Parts { peer: true, health: true, .. } => 'B',
+        Parts { peer: true, health: false, .. } => 'P',
+        Parts { peer: false, health: true, .. } => 'H',
+        Parts { peer: false, health: false, .. } => '-',
     };
     events.iter().map(|event| letter(event)).collect()
 }

@@ -86,7 +86,7 @@ fn a_health_change_is_in_the_event_of_the_peer_that_caused_it() {
         let revision = status.map_or_else(|| add(&hub, host), |status| set(&hub, host, status));
         let event = last_event(&hub);
         assert_eq!(Some(event.revision), revision);
-        assert_eq!(event.peer.peer.address.host(), host);
+        assert_eq!(event.peer.as_ref().unwrap().peer.address.host(), host);
         let health = event.health.map(|health| (health.health, health.ready, health.wanted));
         assert_eq!(health, expected, "{host} {status:?}");
     }
@@ -100,7 +100,7 @@ fn a_removal_recomputes_the_health_in_the_same_event() {
     add(&hub, "b");
     let revision = publish(&hub, "b", Update::Removed).unwrap();
     let event = last_event(&hub);
-    assert_eq!((event.revision, event.peer.kind), (revision, ChangeKind::Removed));
+    assert_eq!((event.revision, event.peer.as_ref().unwrap().kind), (revision, ChangeKind::Removed));
     let expected =
         HealthChange { previous: PoolHealth::Degraded, health: PoolHealth::Healthy, ready: 1, wanted: 1 };
     assert_eq!(event.health, Some(expected));

@@ -12,7 +12,7 @@ fn event(revision: u64) -> Arc<Event> {
     let (state, _) = hub.peer("p", &peer("a")).unwrap();
     let change = PeerChange { peer: state, kind: ChangeKind::Added, previous: None, previous_origin: None };
     let (time, attachment) = (at(0), Default::default());
-    Arc::new(Event { revision, time, peer: change, health: None, attachment })
+    Arc::new(Event { revision, time, peer: Some(change), health: None, node: None, attachment })
 }
 
 /// A log of 4 into which `count` events were pushed.
@@ -113,4 +113,50 @@ fn history_is_read_backwards_from_anywhere_to_where_it_ends() {
             }
         }
     }
+}
+
+/// A log of 4 into which events with these revisions were pushed.
+fn with_holes(revisions: &[u64]) -> Log {
+    let mut log = Log::new(4);
+    for revision in revisions {
+        log.push(event(*revision));
+    }
+    log
+}
+
+#[test]
+fn a_log_with_holes_is_read_from_any_revision_that_it_covers() {
+    let revisions = [10, 11, 30, 31, 32, 90, 200];
+    let kept = [31, 32, 90, 200];
+    let mut log = with_holes(&revisions);
+    log.advance(220);
+    for after in 0..=220 {
+        let expected: Vec<_> = kept.into_iter().filter(|revision| *revision > after).collect();
+        if after < 30 {
+            assert_eq!(read(&log, after, 9), Err(Gap::Compacted), "after {after}");
+            assert_eq!(log.lag(after), 4, "it does not know of the others");
+            continue;
+        }
+        assert_eq!(read(&log, after, 9), Ok(expected.clone()), "after {after}");
+        assert_eq!((log.distance(after), log.lag(after)), (Ok(expected.len()), expected.len() as u64));
+        for max in 0..=expected.len() {
+            let reached = log.read_after(after, max, &mut Vec::new()).unwrap();
+            let last = max.checked_sub(1).map_or(after, |last| expected[last]);
+            assert_eq!(reached, if max < expected.len() { last } else { 220 }, "{max} after {after}");
+        }
+    }
+    assert_eq!(read(&log, 221, 9), Err(Gap::Future));
+    let mut events = Vec::new();
+    log.read_before(91, 2, &mut events);
+    assert_eq!(events.iter().map(|event| event.revision).collect::<Vec<_>>(), [90, 32]);
+}
+
+#[test]
+fn a_log_that_starts_over_has_nothing_before_its_floor() {
+    let mut log = with_holes(&[10, 20]);
+    drop(log.restart(1_000));
+    assert_eq!((log.head(), log.lag(20)), (1_000, 0));
+    assert_eq!((read(&log, 999, 9), read(&log, 1_000, 9)), (Err(Gap::Compacted), Ok(vec![])));
+    log.push(event(1_005));
+    assert_eq!((read(&log, 1_000, 9), log.lag(1_003)), (Ok(vec![1_005]), 1));
 }

@@ -76,7 +76,7 @@ async fn a_snapshot_comes_in_parts_of_at_most_8_peers() {
             let Some(Some(Ok(ListenerMessage {
                 revision,
                 previous,
-                delivery: Delivery::Snapshot { peers, pools },
+                delivery: Delivery::Snapshot { peers, pools, .. },
             }))) = now(&mut stream)
             else {
                 panic!("part {nth} of {count} peers is missing");
@@ -98,7 +98,7 @@ async fn a_snapshot_has_what_the_filter_lets_pass_and_counts_that() {
     let filter = FilterSpec { statuses: vec![Ready], interests: vec![Interest::Peers], ..Default::default() };
     let mut stream = attach(&listeners, filter, options());
     assert_eq!(next(&mut stream), "attached 4");
-    let Some(Some(Ok(ListenerMessage { delivery: Delivery::Snapshot { peers, pools }, .. }))) =
+    let Some(Some(Ok(ListenerMessage { delivery: Delivery::Snapshot { peers, pools, .. }, .. }))) =
         now(&mut stream)
     else {
         panic!("a snapshot is missing");

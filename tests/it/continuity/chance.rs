@@ -33,6 +33,7 @@ pub(super) fn filter(rng: &mut fastrand::Rng) -> ListenerFilter {
     let origins = [pb::PeerOrigin::Configured, pb::PeerOrigin::Learned].map(i32::from);
     let statuses: Vec<_> = (1..=5).collect();
     ListenerFilter {
+        nodes: Vec::new(),
         pools: some(rng, &["p", "?", "x"].map(str::to_owned)),
         peers: some(rng, &["c-*", "[2001:db8::1]:8009", "10.0.0.1", "*:8009", "b"].map(str::to_owned)),
         origins: some(rng, &origins),

@@ -59,7 +59,7 @@ fn transition(
     reason: Reason,
 ) -> Transition {
     let change = peer_change(second, peer(address, after, reason, ""), before);
-    Transition { revision: 1, change: Some(Change { peer: Some(change), health: None }) }
+    Transition { revision: 1, change: Some(Change { peer: Some(change), health: None, node: None }) }
 }
 
 #[test]

@@ -175,7 +175,7 @@ fn the_history_of_an_outage_is_one_line_and_fits_a_small_terminal() {
     };
     let transition = |second, peer, before| crate::api::pb::Transition {
         revision: 7,
-        change: Some(Change { peer: Some(peer_change(second, peer, before)), health: None }),
+        change: Some(Change { peer: Some(peer_change(second, peer, before)), health: None, node: None }),
     };
     let transitions = vec![
         transition(-3, refused, PeerStatus::Connecting),
@@ -216,6 +216,7 @@ fn details_show_the_peer_and_what_became_of_its_history() {
         change: Some(Change {
             peer: Some(peer_change(-5, wanted("b:1", PeerStatus::Connecting, 1), PeerStatus::Ready)),
             health: None,
+            node: None,
         }),
     }];
     model.history("pools/default/peers/b:1", Ok(PeerHistory::sample("default", "b:1", transitions)));

@@ -19,7 +19,7 @@ fn now() -> SystemTime {
 }
 
 fn change(peer: Option<PeerChange>, health: Option<HealthChange>) -> WatchPeerStatusResponse {
-    message(2, 1, Event::Change(Change { peer, health }))
+    message(2, 1, Event::Change(Change { peer, health, node: None }))
 }
 
 fn rendered(renderer: &mut Renderer, messages: &[WatchPeerStatusResponse]) -> String {

@@ -109,7 +109,7 @@ impl Oracle {
     }
 
     fn hear(&mut self, event: &Arc<Event>) {
-        let (peer, change) = (&event.peer.peer, &event.peer);
+        let (peer, change) = event.peer.as_ref().map(|change| (&change.peer, change)).unwrap();
         assert_eq!(event.revision, self.revision + 1, "a hole in the log");
         self.revision = event.revision;
         let before = self.peers.get(&peer.address).copied();

@@ -21,13 +21,17 @@ fn wanted(address: &str, status: PeerStatus) -> Peer {
 }
 
 fn change(peer: Peer, before: PeerStatus) -> WatchPeerStatusResponse {
-    message(2, 1, Event::Change(Change { peer: Some(peer_change(0, peer, before)), health: None }))
+    message(
+        2,
+        1,
+        Event::Change(Change { peer: Some(peer_change(0, peer, before)), health: None, node: None }),
+    )
 }
 
 fn removed(peer: Peer) -> WatchPeerStatusResponse {
     let kind = ChangeKind::Removed.into();
     let change = PeerChange { kind, ..peer_change(0, peer, PeerStatus::Closing) };
-    message(3, 2, Event::Change(Change { peer: Some(change), health: None }))
+    message(3, 2, Event::Change(Change { peer: Some(change), health: None, node: None }))
 }
 
 fn state() -> [WatchPeerStatusResponse; 3] {

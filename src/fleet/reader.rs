@@ -1,0 +1,18 @@
+//! The fleet side: reads the stream into a hub.
+//!
+//! [`FleetCore`] is the fold of the records, pure; [`Reader`] is its task, with NATS. The state at a position of the
+//! stream depends on the records up to there alone, so all replicas have the same, and honour each other's cursors.
+
+mod core;
+mod node;
+mod parse;
+mod shell;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use self::{
+    core::{FleetCore, FleetLimits, Outcome, Position},
+    shell::{Reader, ReaderSettings},
+    view::NodeLimits,
+};

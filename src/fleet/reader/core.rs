@@ -1,0 +1,216 @@
+//! All nodes of a cluster, as the fold of their records. Pure.
+
+use std::{
+    collections::{HashMap, hash_map::Entry as MapEntry},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use async_nats::HeaderMap;
+
+use super::{
+    node::{Node, Skipped, Step},
+    view::{Excess, NodeLimits},
+};
+use crate::{
+    fleet::{Content, Entry, Name, Topic},
+    status::{Liveness, Mirrored, is_node_name, is_pool_name},
+};
+
+/// Bits of a revision for the effects of one record: the rest is the record's place in the stream.
+const INDEX_BITS: u32 = 16;
+
+/// How much a fleet may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FleetLimits {
+    /// Nodes.
+    pub nodes: usize,
+    /// Of each node.
+    pub node: NodeLimits,
+}
+
+/// The place of a record in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Its number.
+    pub sequence: u64,
+    /// When it was stored, on the server's clock.
+    pub time: SystemTime,
+}
+
+impl Position {
+    /// The revision of the first effect of its record.
+    #[must_use]
+    pub const fn first_revision(self) -> u64 {
+        self.sequence << INDEX_BITS
+    }
+
+    /// The last revision that its record may have.
+    #[must_use]
+    pub const fn last_revision(self) -> u64 {
+        last_revision(self.sequence)
+    }
+}
+
+/// The last revision that the record at this place may have.
+pub(super) const fn last_revision(sequence: u64) -> u64 {
+    (sequence << INDEX_BITS) | ((1 << INDEX_BITS) - 1)
+}
+
+/// What a record does.
+#[derive(Debug)]
+pub struct Outcome {
+    /// When it happened.
+    pub at: SystemTime,
+    /// What it does to the hub.
+    pub effects: Vec<Mirrored>,
+    /// The node that it is of, if it is a known one.
+    pub node: Option<Arc<str>>,
+    /// Why it was skipped, in a word.
+    pub skipped: Option<&'static str>,
+    /// Whether changes of its node before it are missing.
+    pub is_break: bool,
+}
+
+/// The nodes of one cluster.
+#[derive(Debug)]
+pub struct FleetCore {
+    cluster: Name,
+    limits: FleetLimits,
+    nodes: HashMap<Arc<str>, Node>,
+    /// Before the end of the snapshot there are no effects, and chains have holes.
+    is_live: bool,
+}
+
+impl FleetCore {
+    /// Expects the last record of each subject, in the order of the stream.
+    #[must_use]
+    pub fn new(cluster: Name, limits: FleetLimits) -> Self {
+        Self { cluster, limits, nodes: HashMap::new(), is_live: false }
+    }
+
+    /// All records of the snapshot have come. Returns the state, in effects that are not told. Expects every record from
+    /// now on.
+    pub fn finish_snapshot(&mut self) -> Vec<Mirrored> {
+        self.is_live = true;
+        let mut effects = Vec::new();
+        for node in self.nodes.values_mut() {
+            node.finish_snapshot(&mut effects);
+        }
+        effects
+    }
+
+    /// Whether a node is in the middle of publishing its state: a snapshot that ends here lacks what those records replaced.
+    #[must_use]
+    pub fn is_staging(&self) -> bool {
+        self.nodes.values().any(Node::is_staging)
+    }
+
+    /// How many nodes are in this state.
+    #[must_use]
+    pub fn count(&self, liveness: Liveness) -> usize {
+        let states = self.nodes.values().filter_map(Node::state);
+        states.filter(|state| state.liveness == liveness).count()
+    }
+
+    /// Applies one message of the stream.
+    pub fn record(&mut self, at: Position, subject: &str, headers: &HeaderMap, payload: &[u8]) -> Outcome {
+        let mut step = Step {
+            revision: at.first_revision(),
+            at: at.time,
+            stored: at.time,
+            effects: self.is_live.then(Vec::new),
+            is_break: false,
+        };
+        let (node, skipped) = match Entry::decode(subject, headers, payload) {
+            Ok(entry) => self.entry(&entry, payload.len(), &mut step),
+            Err(error) => (self.known_node(subject), Some(error.label())),
+        };
+        let Step { at, effects, is_break, .. } = step;
+        Outcome { at, effects: effects.unwrap_or_default(), node, skipped, is_break }
+    }
+
+    fn entry(
+        &mut self,
+        entry: &Entry,
+        bytes: usize,
+        step: &mut Step,
+    ) -> (Option<Arc<str>>, Option<&'static str>) {
+        let subject = match entry {
+            Entry::Record(record) => &record.subject,
+            Entry::Marker(subject, _) => subject,
+        };
+        if subject.cluster != self.cluster {
+            return (None, Some("cluster"));
+        }
+        // Names of hosts do not differ by case.
+        let name = subject.node.as_str().to_ascii_lowercase();
+        if !is_node_name(&name) || !pools(entry).all(|pool| is_pool_name(pool) && !pool.contains('.')) {
+            return (None, Some("subject"));
+        }
+        let count = self.nodes.len();
+        let mut place = match self.nodes.entry(name.into()) {
+            MapEntry::Occupied(place) => place,
+            MapEntry::Vacant(_) if matches!(entry, Entry::Marker(..)) => return (None, None),
+            MapEntry::Vacant(_) if count >= self.limits.nodes => return (None, Some("too_many_nodes")),
+            MapEntry::Vacant(place) => {
+                let name = Arc::clone(place.key());
+                place.insert_entry(Node::new(name, subject.cluster.as_str().into()))
+            }
+        };
+        let node = place.get_mut();
+        let skipped = match entry {
+            Entry::Record(record) => {
+                let (header, content) = (&record.header, &record.content);
+                node.record(&subject.topic, header, content, bytes, self.limits.node, step).err()
+            }
+            Entry::Marker(subject, _) => {
+                match &subject.topic {
+                    Topic::Peer { pool, address } => node.peer_expired(pool.as_str(), address, step),
+                    Topic::Node => node.commit_expired(step),
+                    Topic::Up => node.up_expired(step),
+                    Topic::Health { .. } => {}
+                }
+                None
+            }
+        };
+        let name = Arc::clone(place.key());
+        if place.get().is_gone() {
+            place.remove();
+        }
+        (Some(name), skipped.map(label))
+    }
+
+    /// The node of a subject, if it is known: a label of a metric.
+    fn known_node(&self, subject: &str) -> Option<Arc<str>> {
+        let name = subject.split('.').nth(3)?;
+        self.nodes.get_key_value(name).map(|(name, _)| Arc::clone(name))
+    }
+}
+
+/// The pools that a message names.
+fn pools(entry: &Entry) -> impl Iterator<Item = &str> {
+    let (subject, listed) = match entry {
+        Entry::Record(record) => match &record.content {
+            Content::Commit { node, .. } => (&record.subject, &*node.pools),
+            _ => (&record.subject, &[][..]),
+        },
+        Entry::Marker(subject, _) => (subject, &[][..]),
+    };
+    let own = match &subject.topic {
+        Topic::Peer { pool, .. } | Topic::Health { pool } => Some(pool.as_str()),
+        Topic::Node | Topic::Up => None,
+    };
+    own.into_iter().chain(listed.iter().map(String::as_str))
+}
+
+const fn label(skipped: Skipped) -> &'static str {
+    match skipped {
+        Skipped::Invalid => "invalid",
+        Skipped::UnknownPool => "unknown_pool",
+        Skipped::Excess(Excess::Pools) => "too_many_pools",
+        Skipped::Excess(Excess::Peers) => "too_many_peers",
+        Skipped::Excess(Excess::Bytes) => "too_many_bytes",
+        Skipped::Conflict => "conflict",
+    }
+}

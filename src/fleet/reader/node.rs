@@ -1,0 +1,379 @@
+//! One node, as the fold of its records. Pure.
+//!
+//! The node's newest commit says which process its state is of. What another process publishes is kept aside until that
+//! one commits, and replaces the state then, in one step. A process that was replaced does not come back: if it goes on
+//! to publish, two nodes have one name.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::{
+    parse::{self, Invalid},
+    view::{Excess, NodeLimits, PeerKey, View},
+};
+use crate::{
+    api::pb,
+    fleet::{Content, Header, Topic},
+    peer::PeerAddress,
+    status::{Liveness, Mirrored, NodeState, fleet_pool},
+};
+
+mod states;
+
+/// Processes that were replaced and are remembered.
+const MAX_REPLACED: usize = 8;
+/// Processes that have not committed and are kept aside: one, unless a node is restarted again and again.
+const MAX_STAGED: usize = 3;
+/// Two nodes with one name are told until one of them has been silent for so long.
+const CONFLICT_TIME: Duration = Duration::from_secs(120);
+
+/// Why a record was skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skipped {
+    /// Its contents cannot be.
+    Invalid,
+    /// It is of a pool that the node does not have.
+    UnknownPool,
+    /// The node has more than it may.
+    Excess(Excess),
+    /// It is of a process that was replaced.
+    Conflict,
+}
+
+impl From<Invalid> for Skipped {
+    fn from(_: Invalid) -> Self {
+        Self::Invalid
+    }
+}
+
+impl From<Excess> for Skipped {
+    fn from(excess: Excess) -> Self {
+        Self::Excess(excess)
+    }
+}
+
+/// What a record comes from, and what it may take.
+#[derive(Clone, Copy, Debug)]
+struct Origin {
+    /// The process.
+    epoch: u64,
+    /// The revision of the node at which it was so.
+    revision: u64,
+    /// Its length.
+    bytes: usize,
+    limits: NodeLimits,
+}
+
+/// What one record does.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// The revision of the next effect that is told.
+    pub(super) revision: u64,
+    /// When it happened.
+    pub(super) at: SystemTime,
+    /// When the record was stored.
+    pub(super) stored: SystemTime,
+    /// `None`: they are not wanted.
+    pub(super) effects: Option<Vec<Mirrored>>,
+    /// Changes before it are missing.
+    pub(super) is_break: bool,
+}
+
+impl Step {
+    /// An effect that makes an event.
+    fn tell(&mut self, effect: Mirrored) {
+        if let Some(effects) = &mut self.effects {
+            effects.push(effect);
+        }
+        self.revision += 1;
+    }
+
+    /// One that makes none.
+    fn apply(&mut self, effect: Mirrored) {
+        if let Some(effects) = &mut self.effects {
+            effects.push(effect);
+        }
+    }
+}
+
+/// A node and what it has published.
+#[derive(Debug)]
+pub(super) struct Node {
+    name: Arc<str>,
+    cluster: Arc<str>,
+    /// `None` before its first commit.
+    state: Option<Arc<NodeState>>,
+    /// Of the process that committed last.
+    view: View,
+    /// Of other processes, which have not committed.
+    staged: Vec<View>,
+    replaced: VecDeque<u64>,
+    /// The newest sign of life, while it lasts.
+    up: Option<SystemTime>,
+    conflict_at: Option<SystemTime>,
+}
+
+impl Node {
+    pub(super) fn new(name: Arc<str>, cluster: Arc<str>) -> Self {
+        let (view, staged) = (View::default(), Vec::new());
+        let (replaced, up, conflict_at) = (VecDeque::new(), None, None);
+        Self { name, cluster, state: None, view, staged, replaced, up, conflict_at }
+    }
+
+    /// Whether nothing is known of it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.state.is_none() && self.staged.is_empty() && self.up.is_none()
+    }
+
+    /// Whether a process has published a part of its state, which may have replaced records of the one before.
+    pub(super) const fn is_staging(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    pub(super) const fn state(&self) -> Option<&Arc<NodeState>> {
+        self.state.as_ref()
+    }
+
+    /// Applies a record. `bytes`: its length.
+    pub(super) fn record(
+        &mut self,
+        topic: &Topic,
+        header: &Header,
+        content: &Content,
+        bytes: usize,
+        limits: NodeLimits,
+        step: &mut Step,
+    ) -> Result<(), Skipped> {
+        let origin = Origin { epoch: header.epoch, revision: header.revision, bytes, limits };
+        if self.replaced.contains(&header.epoch) {
+            self.conflict(step);
+            return Err(Skipped::Conflict);
+        }
+        match (topic, content) {
+            (_, Content::Up(node)) => self.up(node, header, step),
+            (_, Content::Commit { node, state }) => return self.commit(node, header, *state, step),
+            (Topic::Peer { pool, address }, Content::Change { change, previous }) => {
+                let key = self.key(pool.as_str(), address);
+                let change = parse::change(&key.0, address, change)?;
+                return self.change(key, change, *previous, origin, step);
+            }
+            (Topic::Peer { pool, address }, Content::State(change)) => {
+                let key = self.key(pool.as_str(), address);
+                let peer = change.peer.as_ref().and_then(|change| change.peer.as_ref()).ok_or(Invalid)?;
+                let peer = parse::peer(&key.0, address, peer)?;
+                return self.peer_state(key, peer, origin, step);
+            }
+            (Topic::Health { pool }, Content::Pool(published)) => {
+                return self.pool_state(pool.as_str(), published, origin, step);
+            }
+            // Records are decoded by their subjects.
+            _ => return Err(Skipped::Invalid),
+        }
+        Ok(())
+    }
+
+    /// The last record of a peer is gone.
+    pub(super) fn peer_expired(&mut self, pool: &str, address: &PeerAddress, step: &mut Step) {
+        let key = self.key(pool, address);
+        for staged in &mut self.staged {
+            staged.remove(&key);
+        }
+        self.staged.retain(|staged| !staged.peers.is_empty());
+        if let Some(known) = self.view.remove(&key) {
+            self.tell_removed(&known.state, step);
+        }
+    }
+
+    /// There was no sign of life for too long.
+    pub(super) fn up_expired(&mut self, step: &mut Step) {
+        self.up = None;
+        let since = step.stored;
+        self.change_node(step, |state| {
+            state.liveness = Liveness::Stale;
+            state.stale_since = state.stale_since.or(Some(since));
+        });
+    }
+
+    /// The last commit is gone, and so is the node.
+    pub(super) fn commit_expired(&mut self, step: &mut Step) {
+        let pools: Vec<_> = self.view.pools.keys().cloned().collect();
+        for pool in &pools {
+            self.remove_pool(pool, step);
+        }
+        self.change_node(step, |state| {
+            state.liveness = Liveness::Gone;
+            state.pools = Arc::default();
+        });
+        for pool in pools {
+            step.apply(Mirrored::PoolRemoved(pool));
+        }
+        (self.state, self.view) = (None, View::default());
+    }
+
+    /// The end of a snapshot: a node without a sign of life in it is STALE. Returns the effects that make its state.
+    pub(super) fn finish_snapshot(&mut self, into: &mut Vec<Mirrored>) {
+        let Some(state) = &mut self.state else { return };
+        if self.up.is_none() && state.liveness == Liveness::Live {
+            let state = Arc::make_mut(state);
+            (state.liveness, state.stale_since) = (Liveness::Stale, Some(state.last_seen));
+        }
+        for known in self.view.pools.values_mut() {
+            known.told = Some(known.state.health);
+            into.push(Mirrored::PoolState(Arc::clone(&known.state)));
+        }
+        let newest = self.view.peers.values().map(|known| known.revision).max().unwrap_or_default();
+        self.view.revision = self.view.revision.max(newest);
+        into.extend(self.view.peers.values().map(|known| Mirrored::PeerState(Arc::clone(&known.state))));
+        into.push(Mirrored::NodeState(Arc::clone(state)));
+    }
+
+    fn key(&self, pool: &str, address: &PeerAddress) -> PeerKey {
+        let name = fleet_pool(&self.name, pool);
+        let known = self.view.pools.get_key_value(&*name).map(|(name, _)| Arc::clone(name));
+        (known.unwrap_or_else(|| name.into()), address.clone())
+    }
+
+    /// Whether the state is of this process.
+    fn is_committed(&self, epoch: u64) -> bool {
+        self.state.is_some() && self.view.epoch == epoch
+    }
+
+    /// Changes what a process has published that has not committed.
+    fn stage<R>(&mut self, epoch: u64, step: &Step, change: impl FnOnce(&mut View) -> R) -> R {
+        let known = self.staged.iter().position(|staged| staged.epoch == epoch);
+        let mut staged =
+            known.map_or_else(|| View::new(epoch, step.revision), |index| self.staged.swap_remove(index));
+        let result = change(&mut staged);
+        if self.staged.len() >= MAX_STAGED {
+            self.staged.sort_by_key(|staged| staged.first);
+            self.staged.remove(0);
+        }
+        self.staged.push(staged);
+        result
+    }
+
+    fn up(&mut self, node: &pb::Node, header: &Header, step: &mut Step) {
+        self.up = Some(step.stored);
+        if !self.is_committed(header.epoch) {
+            return;
+        }
+        if header.revision > self.view.revision && step.effects.is_some() {
+            step.is_break = true;
+        }
+        self.view.revision = self.view.revision.max(header.revision);
+        let has_break = step.is_break;
+        let is_over = self.conflict_at.is_some_and(|at| step.stored > at + CONFLICT_TIME);
+        let (stored, revision, version) = (step.stored, self.view.revision, parse::version(node));
+        self.conflict_at = self.conflict_at.filter(|_| !is_over);
+        self.change_node(step, |state| {
+            (state.liveness, state.stale_since) = (Liveness::Live, None);
+            (state.last_seen, state.own_revision, state.version) = (stored, revision, version);
+            state.chain_breaks += u64::from(has_break);
+            state.has_conflict &= !is_over;
+        });
+    }
+
+    fn conflict(&mut self, step: &mut Step) {
+        self.conflict_at = Some(step.stored);
+        self.change_node(step, |state| state.has_conflict = true);
+    }
+
+    fn commit(
+        &mut self,
+        node: &pb::Node,
+        header: &Header,
+        since: u64,
+        step: &mut Step,
+    ) -> Result<(), Skipped> {
+        let listed: BTreeSet<Arc<str>> =
+            node.pools.iter().map(|pool| fleet_pool(&self.name, pool).into()).collect();
+        if self.is_committed(header.epoch) {
+            if header.revision > self.view.revision && step.effects.is_some() {
+                step.is_break = true;
+            }
+            for known in self.view.remove_before(since) {
+                self.tell_removed(&known.state, step);
+            }
+        } else {
+            let staged = self.staged.iter().position(|staged| staged.epoch == header.epoch);
+            let new = staged.map(|index| self.staged.remove(index));
+            let mut new = new.unwrap_or_else(|| View::new(header.epoch, step.revision));
+            new.remove_before(since);
+            // What began earlier is of processes that are gone.
+            self.staged.retain(|staged| staged.first > new.first);
+            self.replace(new, &listed, step);
+        }
+        self.view.revision = self.view.revision.max(header.revision);
+        self.view.listed = listed;
+        let listed = &self.view.listed;
+        let gone: Vec<_> = self.view.pools.keys().filter(|pool| !listed.contains(*pool)).cloned().collect();
+        for pool in gone {
+            self.remove_pool(&pool, step);
+            step.apply(Mirrored::PoolRemoved(pool));
+        }
+        self.committed(node, step);
+        Ok(())
+    }
+
+    /// Tells what is new of a node whose state was committed.
+    fn committed(&mut self, node: &pb::Node, step: &mut Step) {
+        let pools: Arc<[Arc<str>]> = self.view.pools.keys().cloned().collect();
+        let (stored, has_break) = (step.stored, step.is_break);
+        let update = |state: &mut NodeState| {
+            (state.liveness, state.stale_since) = (Liveness::Live, None);
+            (state.last_seen, state.own_revision, state.epoch) =
+                (stored, self.view.revision, self.view.epoch);
+            (state.pools, state.version) = (pools, parse::version(node));
+            state.chain_breaks += u64::from(has_break);
+        };
+        let previous = self.state.as_ref().map(|state| state.liveness);
+        let mut state = self.state.as_ref().map_or_else(|| self.new_state(stored), |state| (**state).clone());
+        update(&mut state);
+        self.set_node(state, previous, step);
+    }
+
+    fn new_state(&self, stored: SystemTime) -> NodeState {
+        NodeState {
+            name: Arc::clone(&self.name),
+            cluster: Arc::clone(&self.cluster),
+            liveness: Liveness::Live,
+            stale_since: None,
+            last_seen: stored,
+            epoch: 0,
+            own_revision: 0,
+            pools: Arc::default(),
+            version: Arc::from(""),
+            chain_breaks: 0,
+            has_conflict: false,
+            revision: 0,
+        }
+    }
+
+    fn change_node(&mut self, step: &mut Step, change: impl FnOnce(&mut NodeState)) {
+        let Some(state) = &self.state else { return };
+        let (previous, mut state) = (state.liveness, NodeState::clone(state));
+        change(&mut state);
+        self.set_node(state, Some(previous), step);
+    }
+
+    /// Stores the state. It is told if more than times and revisions changed.
+    fn set_node(&mut self, mut state: NodeState, previous: Option<Liveness>, step: &mut Step) {
+        let is_same = self.state.as_ref().is_some_and(|before| {
+            let NodeState { last_seen, own_revision, revision, .. } = **before;
+            NodeState { last_seen, own_revision, revision, ..state.clone() } == **before
+        });
+        if is_same {
+            let state = Arc::new(state);
+            self.state = Some(Arc::clone(&state));
+            step.apply(Mirrored::NodeState(state));
+            return;
+        }
+        state.revision = step.revision;
+        let state = Arc::new(state);
+        self.state = Some(Arc::clone(&state));
+        step.tell(Mirrored::Node { node: state, previous });
+    }
+}

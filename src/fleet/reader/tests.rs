@@ -1,0 +1,522 @@
+//! The fold of the records, held against what the nodes of a world are truly in.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use async_nats::{HeaderMap, jetstream::message::OutboundMessage};
+use proptest::prelude::*;
+
+use super::{FleetCore, FleetLimits, NodeLimits, Outcome, Position, core::last_revision};
+use crate::{
+    api::pb,
+    fleet::{Content, Header, Record, Subject, Topic},
+    status::{Hub, Liveness, Mirrored},
+};
+
+const LIMITS: FleetLimits = FleetLimits { nodes: 3, node: NodeLimits { peers: 8, bytes: 64 * 1024 } };
+const HOSTS: [&str; 4] = ["leaf-1", "leaf-2", "leaf-3", "leaf-4"];
+
+fn at(second: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + second)
+}
+
+fn time() -> Option<prost_types::Timestamp> {
+    Some(prost_types::Timestamp { seconds: 5, nanos: 0 })
+}
+
+fn peer(host: &str, status: pb::PeerStatus) -> pb::Peer {
+    pb::Peer {
+        name: format!("pools/default/peers/{host}:8009"),
+        pool: "default".into(),
+        host: host.into(),
+        port: 8009,
+        origin: pb::PeerOrigin::Configured.into(),
+        status: status.into(),
+        reason: pb::Reason::Dialing.into(),
+        status_since: time(),
+        ..pb::Peer::default()
+    }
+}
+
+/// A message of the stream.
+#[derive(Clone, Debug)]
+struct Message {
+    subject: String,
+    headers: HeaderMap,
+    payload: Vec<u8>,
+}
+
+/// A node that publishes as the forwarder does.
+#[derive(Clone, Debug)]
+struct Publisher {
+    name: &'static str,
+    epoch: u64,
+    revision: u64,
+    /// The truth.
+    peers: BTreeMap<&'static str, pb::PeerStatus>,
+    /// Since the last whole state.
+    is_published: bool,
+}
+
+impl Publisher {
+    fn new(name: &'static str, epoch: u64) -> Self {
+        Self { name, epoch, revision: 0, peers: BTreeMap::new(), is_published: false }
+    }
+
+    fn record(&self, topic: Topic, content: Content) -> Message {
+        let subject = Subject { cluster: "lab".parse().unwrap(), node: self.name.parse().unwrap(), topic };
+        let header = Header { id: String::new(), epoch: self.epoch, revision: self.revision };
+        let OutboundMessage { subject, headers, payload } = Record { subject, header, content }.encode();
+        Message { subject: subject.to_string(), headers: headers.unwrap(), payload: payload.to_vec() }
+    }
+
+    fn topic(host: &str) -> Topic {
+        Topic::Peer { pool: "default".parse().unwrap(), address: format!("{host}:8009").parse().unwrap() }
+    }
+
+    fn health(&self) -> pb::PoolHealth {
+        let ready = self.peers.values().filter(|status| **status == pb::PeerStatus::Ready).count();
+        match ready {
+            0 => pb::PoolHealth::Down,
+            ready if ready < self.peers.len() => pb::PoolHealth::Degraded,
+            _ => pb::PoolHealth::Healthy,
+        }
+    }
+
+    fn pool(&self) -> Message {
+        let pool = pb::Pool {
+            name: "pools/default".into(),
+            health: self.health().into(),
+            health_since: time(),
+            identity: Some(pb::Identity { name: "n".into(), domain: "d".into(), location: String::new() }),
+            ..pb::Pool::default()
+        };
+        self.record(Topic::Health { pool: "default".parse().unwrap() }, Content::Pool(pool))
+    }
+
+    fn state(&self, host: &str) -> Message {
+        let moved = pb::PeerChange { peer: Some(peer(host, self.peers[host])), ..Default::default() };
+        let change = pb::Change { peer: Some(moved), ..Default::default() };
+        self.record(Self::topic(host), Content::State(change))
+    }
+
+    fn node(&self) -> pb::Node {
+        pb::Node {
+            name: format!("nodes/{}", self.name),
+            cluster: "lab".into(),
+            pools: vec!["default".into()],
+            ..Default::default()
+        }
+    }
+
+    fn commit(&self, state: u64) -> Message {
+        self.record(Topic::Node, Content::Commit { node: self.node(), state })
+    }
+
+    fn up(&self) -> Message {
+        self.record(Topic::Up, Content::Up(self.node()))
+    }
+
+    /// The whole state and a commit.
+    fn whole(&mut self) -> Vec<Message> {
+        self.is_published = true;
+        let mut records = vec![self.pool()];
+        records.extend(self.peers.keys().map(|host| self.state(host)));
+        records.extend([self.commit(self.revision), self.up()]);
+        records
+    }
+
+    /// A peer enters a status, or leaves.
+    fn change(&mut self, host: &'static str, status: Option<pb::PeerStatus>) -> Vec<Message> {
+        let before = self.peers.get(host).copied();
+        let health = self.health();
+        match status {
+            Some(status) => drop(self.peers.insert(host, status)),
+            None if before.is_none() => return Vec::new(),
+            None => drop(self.peers.remove(host)),
+        }
+        let previous = self.revision;
+        self.revision += 1;
+        let kind = match (before, status) {
+            (_, None) => pb::ChangeKind::Removed,
+            (None, _) => pb::ChangeKind::Added,
+            _ => pb::ChangeKind::Status,
+        };
+        let moved = pb::PeerChange {
+            peer: Some(peer(host, status.unwrap_or(pb::PeerStatus::Disconnected))),
+            kind: kind.into(),
+            previous_status: before.unwrap_or(pb::PeerStatus::Unspecified).into(),
+            time: time(),
+        };
+        let changed = (health != self.health()).then(|| pb::HealthChange {
+            pool: "pools/default".into(),
+            previous: health.into(),
+            health: self.health().into(),
+            cause: format!("pools/default/peers/{host}:8009"),
+            time: time(),
+            ..Default::default()
+        });
+        let has_changed = changed.is_some();
+        let change = pb::Change { peer: Some(moved), health: changed, ..Default::default() };
+        let mut records = vec![self.record(Self::topic(host), Content::Change { change, previous })];
+        if has_changed {
+            records.push(self.pool());
+        }
+        records
+    }
+}
+
+/// What may happen to a node.
+#[derive(Clone, Debug)]
+enum Act {
+    Change(usize, Option<pb::PeerStatus>),
+    /// The log overran: changes are not published, and then the state is.
+    Overrun(Vec<(usize, Option<pb::PeerStatus>)>),
+    Refresh,
+    Up,
+    Restart(Vec<usize>),
+    Silence,
+}
+
+fn act(node: &mut Publisher, act: Act) -> Vec<Message> {
+    match act {
+        Act::Change(host, status) => node.change(HOSTS[host], status),
+        Act::Overrun(changes) => {
+            for (host, status) in changes {
+                node.change(HOSTS[host], status);
+            }
+            node.whole()
+        }
+        Act::Refresh => {
+            let mut records: Vec<_> = node.peers.keys().map(|host| node.state(host)).collect();
+            records.extend([node.pool(), node.commit(node.revision)]);
+            records
+        }
+        Act::Up => vec![node.up()],
+        Act::Restart(hosts) => {
+            node.epoch += 1_000;
+            node.revision = 0;
+            node.peers = hosts.into_iter().map(|host| (HOSTS[host], pb::PeerStatus::Connecting)).collect();
+            node.whole()
+        }
+        Act::Silence => {
+            let mut marker = node.up();
+            let mut headers = HeaderMap::new();
+            headers.insert("Nats-Marker-Reason", "MaxAge");
+            (marker.headers, marker.payload) = (headers, Vec::new());
+            vec![marker]
+        }
+    }
+}
+
+fn acts() -> impl Strategy<Value = Act> {
+    let status = || {
+        let statuses = [pb::PeerStatus::Connecting, pb::PeerStatus::Ready, pb::PeerStatus::Closing];
+        prop_oneof![4 => prop::sample::select(statuses.to_vec()).prop_map(Some), 1 => Just(None)]
+    };
+    let change = || (0..HOSTS.len(), status());
+    prop_oneof![
+        12 => change().prop_map(|(host, status)| Act::Change(host, status)),
+        1 => prop::collection::vec(change(), 0..5).prop_map(Act::Overrun),
+        1 => Just(Act::Refresh),
+        1 => Just(Act::Up),
+        1 => prop::sample::subsequence((0..HOSTS.len()).collect::<Vec<_>>(), 0..4).prop_map(Act::Restart),
+        1 => Just(Act::Silence),
+    ]
+}
+
+/// What is no record. A node that publishes it on its own subjects hides its own records from replicas that start then.
+fn garbage(node: &'static str) -> impl Strategy<Value = Message> {
+    let subject = prop_oneof![
+        Just(format!("opflex.v1.lab.{node}.up")),
+        Just(format!("opflex.v1.lab.{node}.node")),
+        Just(format!("opflex.v1.lab.{node}.default.health")),
+        Just("opflex.v1.other.n1.up".to_owned()),
+        Just(format!("opflex.v1.lab.{node}.default.peer.dhimcpjd64o322hoc0s0i")),
+        "[a-z.]{0,30}",
+    ];
+    (subject, prop::collection::vec(any::<u8>(), 0..100), any::<bool>()).prop_map(
+        |(subject, payload, is_numbered)| {
+            let mut headers = HeaderMap::new();
+            if is_numbered {
+                // Of a process that has never been.
+                headers.insert("Opflex-Epoch", "77");
+                headers.insert("Opflex-Revision", "99");
+                headers.insert("Opflex-State-Revision", "99");
+            }
+            Message { subject, headers, payload }
+        },
+    )
+}
+
+/// A reader of the stream.
+struct Replica {
+    core: FleetCore,
+    hub: Hub,
+}
+
+/// The state of a node in the fleet: its liveness, and the status of each peer.
+type Seen = BTreeMap<String, (Liveness, BTreeMap<String, &'static str>)>;
+
+impl Replica {
+    /// One that begins with the newest record of each subject among those before `start`.
+    fn starting(stream: &[Message], start: usize) -> Self {
+        let mut newest = BTreeMap::new();
+        for (index, message) in stream.iter().enumerate().take(start) {
+            newest.insert(message.subject.clone(), index);
+        }
+        let mut order: Vec<_> = newest.into_values().collect();
+        order.sort_unstable();
+        let mut core = FleetCore::new("lab".parse().unwrap(), LIMITS);
+        for index in order {
+            assert!(apply(&mut core, index, &stream[index]).effects.is_empty());
+        }
+        let hub = Hub::of_fleet(100_000);
+        hub.restart(1, last_revision(start as u64), core.finish_snapshot());
+        let mut replica = Self { core, hub };
+        for (index, message) in stream.iter().enumerate().skip(start) {
+            replica.read(index, message);
+        }
+        replica
+    }
+
+    fn read(&mut self, index: usize, message: &Message) {
+        let at = position(index);
+        let outcome = apply(&mut self.core, index, message);
+        let told = outcome.effects.iter().filter(|effect| {
+            matches!(effect, Mirrored::Peer { .. } | Mirrored::PeerRemoved { .. } | Mirrored::Node { .. })
+        });
+        let told = told.count() as u64;
+        let applied = self.hub.mirror(at.first_revision(), at.last_revision(), outcome.at, outcome.effects);
+        assert_eq!(applied, told, "each told effect is of a pool that the hub has");
+    }
+
+    fn seen(&self) -> Seen {
+        let snapshot = self.hub.snapshot();
+        let nodes = snapshot.nodes.iter().map(|summary| {
+            let peers = snapshot.peers.iter().filter(|peer| summary.node.pools.contains(&peer.pool));
+            let peers = peers.map(|peer| (peer.address.host().to_owned(), peer.status.as_str()));
+            (summary.node.name.to_string(), (summary.node.liveness, peers.collect()))
+        });
+        nodes.collect()
+    }
+}
+
+fn position(index: usize) -> Position {
+    Position { sequence: index as u64 + 1, time: at(index as u64) }
+}
+
+fn apply(core: &mut FleetCore, index: usize, message: &Message) -> Outcome {
+    core.record(position(index), &message.subject, &message.headers, &message.payload)
+}
+
+/// What a client knows that begins with nothing and follows the log.
+fn folded(hub: &Hub, floor: u64) -> BTreeMap<String, &'static str> {
+    let mut events = Vec::new();
+    hub.read_after(floor, usize::MAX, &mut events).unwrap();
+    let mut peers = BTreeMap::new();
+    for change in events.iter().filter_map(|event| event.peer.as_ref()) {
+        let name = format!("{}/{}", change.peer.pool, change.peer.address);
+        match change.kind {
+            crate::status::ChangeKind::Removed => drop(peers.remove(&name)),
+            _ => drop(peers.insert(name, change.peer.status.as_str())),
+        }
+    }
+    peers
+}
+
+fn truth(node: &Publisher) -> BTreeMap<String, &'static str> {
+    let name = |status: &pb::PeerStatus| status.as_str_name().trim_start_matches("PEER_STATUS_");
+    node.peers.iter().map(|(host, status)| ((*host).to_owned(), name(status))).collect()
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Node(usize, Act),
+    Garbage(Message),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        6 => (0..2_usize, acts()).prop_map(|(node, act)| Event::Node(node, act)),
+        1 => garbage("n3").prop_map(Event::Garbage),
+    ];
+    prop::collection::vec(event, 1..40)
+}
+
+/// The stream of two nodes, and their truth at its end.
+fn stream(events: Vec<Event>) -> (Vec<Message>, [Publisher; 2]) {
+    let mut nodes = [Publisher::new("n1", 1), Publisher::new("n2", 2)];
+    let mut queues: [Vec<Message>; 2] = [nodes[0].whole(), nodes[1].whole()];
+    let mut stream = Vec::new();
+    for event in events {
+        match event {
+            Event::Garbage(message) => stream.push(message),
+            Event::Node(index, what) => queues[index].extend(act(&mut nodes[index], what)),
+        }
+        // One record of each in turn, so that they interleave.
+        for queue in &mut queues {
+            if !queue.is_empty() {
+                stream.push(queue.remove(0));
+            }
+        }
+    }
+    queues.into_iter().for_each(|queue| stream.extend(queue));
+    stream.extend(nodes.iter().map(Publisher::up));
+    (stream, nodes)
+}
+
+proptest! {
+    #[test]
+    fn every_replica_ends_with_the_truth_wherever_it_starts(events in events(), start in any::<prop::sample::Index>()) {
+        let (stream, nodes) = stream(events);
+        let live = Replica::starting(&stream, 0);
+        for node in &nodes {
+            let (liveness, peers) = &live.seen()[node.name];
+            prop_assert_eq!((*liveness, peers), (Liveness::Live, &truth(node)));
+        }
+        let mut told: Vec<_> = folded(&live.hub, last_revision(0)).into_iter().collect();
+        told.sort();
+        let held = live.hub.snapshot();
+        let held = held.peers.iter().map(|peer| (format!("{}/{}", peer.pool, peer.address), peer.status.as_str()));
+        let mut held: Vec<_> = held.collect();
+        held.sort();
+        prop_assert_eq!(told, held, "clients are told everything");
+        let start = start.index(stream.len() + 1);
+        prop_assert_eq!(Replica::starting(&stream, start).seen(), live.seen(), "from {}", start);
+        let chain_breaks = |replica: &Replica, name: &str| replica.hub.node(name).unwrap().0.node.chain_breaks;
+        for node in &nodes {
+            prop_assert!(chain_breaks(&live, node.name) <= stream.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_hostile_node_changes_nothing_of_another(
+        events in events(),
+        hostile in prop::collection::vec(garbage("n1"), 0..40),
+    ) {
+        let (honest, nodes) = stream(events);
+        // All of it is published by n1, on subjects of its own.
+        let mut mixed = Vec::new();
+        let mut hostile = hostile.into_iter().filter(|message| !message.subject.contains(".n2."));
+        for message in honest {
+            mixed.extend(hostile.next());
+            mixed.push(message);
+        }
+        let replica = Replica::starting(&mixed, 0);
+        prop_assert_eq!(&replica.seen()["n2"].1, &truth(&nodes[1]));
+    }
+}
+
+fn replica(stream: &[Message]) -> Replica {
+    Replica::starting(stream, 0)
+}
+
+#[test]
+fn a_restart_is_told_at_its_commit_in_one_step() {
+    let mut node = Publisher::new("n1", 1);
+    let mut stream = node.whole();
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Ready)));
+    stream.extend(node.change("leaf-2", Some(pb::PeerStatus::Ready)));
+    let before = stream.len();
+    let restart = act(&mut node, Act::Restart(vec![1]));
+    let commit = before + restart.len() - 2;
+    stream.extend(restart);
+    for end in before..commit {
+        let seen = replica(&stream[..end]).seen();
+        assert_eq!(seen["n1"].1.len(), 2, "nothing of the new process before its commit");
+    }
+    let seen = replica(&stream[..=commit]).seen();
+    assert_eq!(seen["n1"].1, truth(&node));
+}
+
+#[test]
+fn missing_changes_are_a_break_and_the_next_state_heals_it() {
+    let mut node = Publisher::new("n1", 1);
+    let mut stream = node.whole();
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Ready)));
+    node.change("leaf-2", Some(pb::PeerStatus::Ready));
+    stream.extend(node.change("leaf-3", Some(pb::PeerStatus::Ready)));
+    let told = replica(&stream);
+    assert_eq!(told.hub.node("n1").unwrap().0.node.chain_breaks, 1);
+    assert_eq!(told.seen()["n1"].1.len(), 2, "it cannot know of the other");
+    stream.extend(act(&mut node, Act::Overrun(vec![])));
+    assert_eq!(replica(&stream).seen()["n1"].1, truth(&node));
+}
+
+#[test]
+fn two_processes_with_one_name_are_told_and_not_merged() {
+    let (mut one, mut other) = (Publisher::new("n1", 1), Publisher::new("n1", 2));
+    one.peers.insert("leaf-1", pb::PeerStatus::Ready);
+    other.peers.insert("leaf-2", pb::PeerStatus::Ready);
+    let mut stream = one.whole();
+    stream.extend(other.whole());
+    let node = |stream: &[Message]| replica(stream).hub.node("n1").unwrap().0.node;
+    assert!(!node(&stream).has_conflict, "a restart is none");
+    stream.extend(one.change("leaf-3", Some(pb::PeerStatus::Ready)));
+    stream.extend(one.whole());
+    let told = node(&stream);
+    assert!(told.has_conflict && told.epoch == 2);
+    assert_eq!(replica(&stream).seen()["n1"].1, truth(&other));
+    for _ in 0..200 {
+        stream.push(other.up());
+    }
+    assert!(!node(&stream).has_conflict, "the other one is silent");
+}
+
+#[test]
+fn a_node_without_signs_of_life_is_stale_and_one_without_records_is_gone() {
+    let mut node = Publisher::new("n1", 1);
+    node.peers.insert("leaf-1", pb::PeerStatus::Ready);
+    let mut stream = node.whole();
+    stream.extend(act(&mut node, Act::Silence));
+    let stale = replica(&stream);
+    let (summary, _) = stale.hub.node("n1").unwrap();
+    assert_eq!((summary.node.liveness, summary.wanted, summary.ready), (Liveness::Stale, 1, 0));
+    let mut marker = stream.last().unwrap().clone();
+    marker.subject = "opflex.v1.lab.n1.node".into();
+    stream.push(marker);
+    let gone = replica(&stream);
+    assert!(gone.hub.node("n1").is_none() && gone.hub.snapshot().pools.is_empty());
+    let mut events = Vec::new();
+    gone.hub.read_after(0xffff, 99, &mut events).unwrap();
+    let last = events.last().unwrap().node.as_ref().unwrap();
+    assert_eq!((last.node.node.liveness, last.previous), (Liveness::Gone, Some(Liveness::Stale)));
+}
+
+#[test]
+fn a_node_has_only_so_many_peers_and_the_fleet_so_many_nodes() {
+    let mut core = FleetCore::new("lab".parse().unwrap(), LIMITS);
+    core.finish_snapshot();
+    let mut node = Publisher::new("n1", 1);
+    let mut index = 0;
+    let mut read = |core: &mut FleetCore, message: &Message| {
+        index += 1;
+        apply(core, index, message).skipped
+    };
+    for message in node.whole() {
+        assert_eq!(read(&mut core, &message), None);
+    }
+    let hosts: Vec<&'static str> = (0..9).map(|host| &*format!("h{host}").leak()).collect();
+    let skipped: Vec<_> = hosts
+        .iter()
+        .map(|host| {
+            node.change(host, Some(pb::PeerStatus::Connecting))
+                .iter()
+                .find_map(|message| read(&mut core, message))
+        })
+        .collect();
+    assert_eq!(skipped.iter().flatten().collect::<Vec<_>>(), [&"too_many_peers"]);
+    for name in ["n2", "n3"] {
+        assert_eq!(read(&mut core, &Publisher::new(name, 7).up()), None);
+    }
+    assert_eq!(read(&mut core, &Publisher::new("n4", 7).up()), Some("too_many_nodes"));
+    let long = Message { payload: vec![0; 70_000], ..node.up() };
+    assert_eq!(read(&mut core, &long), Some("too_large"));
+    let _ = Arc::new(core);
+}

@@ -1,0 +1,162 @@
+//! What one process of a node has published: its pools and peers, with the revisions of its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use crate::{
+    peer::{PeerAddress, PoolHealth},
+    status::{HealthChange, PeerState, PoolState},
+};
+
+/// A peer in the fleet.
+pub(super) type PeerKey = (Arc<str>, PeerAddress);
+
+/// The pools and peers of one process of a node.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    /// Random id of the process.
+    pub(super) epoch: u64,
+    /// The newest change that is in it.
+    pub(super) revision: u64,
+    /// Where in the stream it begins.
+    pub(super) first: u64,
+    /// The pools that its newest commit lists.
+    pub(super) listed: BTreeSet<Arc<str>>,
+    /// Those of them whose state is known, and before a commit all of them.
+    pub(super) pools: BTreeMap<Arc<str>, KnownPool>,
+    pub(super) peers: BTreeMap<PeerKey, Known>,
+    /// Of all records that it is made of.
+    pub(super) bytes: usize,
+}
+
+/// A peer, as its newest record has it.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    pub(super) state: Arc<PeerState>,
+    /// The revision of its node at which it was so.
+    pub(super) revision: u64,
+    bytes: usize,
+}
+
+/// A pool, as its newest record has it.
+#[derive(Clone, Debug)]
+pub(super) struct KnownPool {
+    pub(super) state: Arc<PoolState>,
+    /// The health that clients were told.
+    pub(super) told: Option<PoolHealth>,
+    bytes: usize,
+}
+
+/// How much a node may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeLimits {
+    /// Peers of all its pools.
+    pub peers: usize,
+    /// Bytes of the records with their states.
+    pub bytes: usize,
+}
+
+/// Pools of a node: a node has one, or one per fabric.
+const MAX_POOLS: usize = 64;
+
+/// The node has more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    Pools,
+    Peers,
+    Bytes,
+}
+
+impl View {
+    pub(super) fn new(epoch: u64, first: u64) -> Self {
+        Self { epoch, first, ..Self::default() }
+    }
+
+    pub(super) fn peer(&self, key: &PeerKey) -> Option<&Known> {
+        self.peers.get(key)
+    }
+
+    /// Stores the newest state of a peer.
+    pub(super) fn put(
+        &mut self,
+        key: PeerKey,
+        state: Arc<PeerState>,
+        revision: u64,
+        bytes: usize,
+        limits: NodeLimits,
+    ) -> Result<(), Excess> {
+        let before = self.peers.get(&key).map(|known| known.bytes);
+        if before.is_none() && self.peers.len() >= limits.peers {
+            return Err(Excess::Peers);
+        }
+        self.resize(before.unwrap_or_default(), bytes, limits)?;
+        self.peers.insert(key, Known { state, revision, bytes });
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, key: &PeerKey) -> Option<Known> {
+        let known = self.peers.remove(key)?;
+        self.bytes -= known.bytes;
+        Some(known)
+    }
+
+    /// Removes the peers whose newest record is from before this revision of the node.
+    pub(super) fn remove_before(&mut self, revision: u64) -> Vec<Known> {
+        let old: Vec<_> = self.peers.extract_if(.., |_, known| known.revision < revision).collect();
+        self.bytes -= old.iter().map(|(_, known)| known.bytes).sum::<usize>();
+        old.into_iter().map(|(_, known)| known).collect()
+    }
+
+    /// Stores the newest state of a pool.
+    pub(super) fn put_pool(
+        &mut self,
+        state: Arc<PoolState>,
+        bytes: usize,
+        limits: NodeLimits,
+    ) -> Result<(), Excess> {
+        let before = self.pools.get(&state.name);
+        if before.is_none() && self.pools.len() >= MAX_POOLS {
+            return Err(Excess::Pools);
+        }
+        let (told, before) = before.map_or((None, 0), |known| (known.told, known.bytes));
+        self.resize(before, bytes, limits)?;
+        self.pools.insert(Arc::clone(&state.name), KnownPool { state, told, bytes });
+        Ok(())
+    }
+
+    /// Forgets a pool and its peers. Returns those.
+    pub(super) fn remove_pool(&mut self, name: &str) -> Vec<Arc<PeerState>> {
+        if let Some(pool) = self.pools.remove(name) {
+            self.bytes -= pool.bytes;
+        }
+        let keys: Vec<_> = self.peers.keys().filter(|(pool, _)| &**pool == name).cloned().collect();
+        keys.iter().filter_map(|key| self.remove(key)).map(|known| known.state).collect()
+    }
+
+    /// The health that a change tells: its own, or that of the pool, if clients do not know of it.
+    pub(super) fn tell_health(&mut self, pool: &str, own: Option<HealthChange>) -> Option<HealthChange> {
+        let known = self.pools.get_mut(pool)?;
+        let PoolState { health, ready, wanted, .. } = *known.state;
+        let own = own.or_else(|| {
+            let previous = known.told.unwrap_or(PoolHealth::Down);
+            (known.told != Some(health)).then_some(HealthChange { previous, health, ready, wanted })
+        });
+        known.told = Some(own.map_or(health, |own| own.health));
+        if let Some(own) = own.filter(|own| own.health != health) {
+            // Its record follows.
+            Arc::make_mut(&mut known.state).health = own.health;
+        }
+        own
+    }
+
+    fn resize(&mut self, before: usize, after: usize, limits: NodeLimits) -> Result<(), Excess> {
+        let bytes = self.bytes - before + after;
+        if bytes > limits.bytes && after > before {
+            return Err(Excess::Bytes);
+        }
+        self.bytes = bytes;
+        Ok(())
+    }
+}
