@@ -21,8 +21,9 @@ const DEAF: usize = 400;
 const EACH: u64 = 96;
 /// Connections that ask for the description of the API and give its answers no window.
 const SHUT: usize = 24;
-/// What those of one viewer may cost, in KiB: a quarter of 64 MiB and 128 KiB for each connection, and the calls themselves.
-const OF_VIEWER: u64 = 16 * 1024 + SHUT as u64 * (128 + 128 * 8);
+/// What those of one viewer may cost, in KiB: a quarter of 64 MiB, and for each connection 128 KiB and 128 calls of some 14 KiB, without
+/// their answers.
+const OF_VIEWER: u64 = 16 * 1024 + SHUT as u64 * (128 + 128 * 20);
 
 /// The service in a process of its own, and an operator with a token.
 struct Secured {
