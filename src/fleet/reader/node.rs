@@ -27,7 +27,7 @@ mod states;
 const MAX_REPLACED: usize = 8;
 /// Processes that have not committed and are kept aside: one, unless a node is restarted again and again.
 const MAX_STAGED: usize = 3;
-/// Two nodes with one name are told until one of them has been silent for so long.
+/// Two nodes with one name are reported until one of them has been silent for so long.
 const CONFLICT_TIME: Duration = Duration::from_secs(120);
 
 /// Why a record was skipped.
@@ -70,7 +70,7 @@ struct Origin {
 /// What one record does.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// The revision of the next effect that is told.
+    /// The revision of the next effect that is a change.
     pub(super) revision: u64,
     /// When it happened.
     pub(super) at: SystemTime,
@@ -359,7 +359,7 @@ impl Node {
         self.set_node(state, Some(previous), step);
     }
 
-    /// Stores the state. It is told if more than times and revisions changed.
+    /// Stores the state. It is a change if more than times and revisions differ.
     fn set_node(&mut self, mut state: NodeState, previous: Option<Liveness>, step: &mut Step) {
         let is_same = self.state.as_ref().is_some_and(|before| {
             let NodeState { last_seen, own_revision, revision, .. } = **before;

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// What one record of the stream does to the state. Those that are told make an event each.
+/// What one record of the stream does to the state. Each change makes an event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Mirrored {
     /// A peer changed, and the health of its pool with it.
@@ -43,11 +43,11 @@ pub enum Mirrored {
         /// The change of its pool's health.
         health: Option<HealthChange>,
     },
-    /// The state of a peer is this one: not told.
+    /// The state of a peer is this one: not a change.
     PeerState(Arc<PeerState>),
-    /// The state of a pool is this one, except for the counts; it may be new. Not told.
+    /// The state of a pool is this one, except for the counts; it may be new. Not a change.
     PoolState(Arc<PoolState>),
-    /// A pool is gone, and peers that are left in it. Not told.
+    /// A pool is gone, and peers that are left in it. Not a change.
     PoolRemoved(Arc<str>),
     /// A node changed.
     Node {
@@ -56,7 +56,7 @@ pub enum Mirrored {
         /// Its liveness before; `None` for a new one.
         previous: Option<Liveness>,
     },
-    /// The state of a node is this one: not told.
+    /// The state of a node is this one: not a change.
     NodeState(Arc<NodeState>),
 }
 
@@ -82,10 +82,10 @@ impl Hub {
         self.wakers.wake_all();
     }
 
-    /// Applies what records did to the state, in one step. The first that is told gets the revision `first`, the next one
+    /// Applies what records did to the state, in one step. The first change gets the revision `first`, the next one
     /// the following, and the log reaches `head`, which is not before the last of them.
     ///
-    /// Returns how many were told.
+    /// Returns how many were changes.
     pub fn mirror(&self, first: u64, head: u64, at: SystemTime, effects: Vec<Mirrored>) -> u64 {
         let mut freed_unlocked = Vec::new();
         let (mut revision, before);
@@ -149,7 +149,7 @@ impl State {
         }
     }
 
-    /// Applies one effect. Returns its event, if it is told.
+    /// Applies one effect. Returns its event, if it is a change.
     fn mirror(&mut self, effect: Mirrored, revision: u64, at: SystemTime) -> Option<Event> {
         let (mut peer, mut health, mut node) = (None, None, None);
         match effect {

@@ -1,4 +1,4 @@
-//! The states of a node's pools and peers, and what is told of their differences.
+//! The states of a node's pools and peers, and the changes between two of them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -61,7 +61,7 @@ impl Node {
         }
         self.view.put(key.clone(), Arc::clone(&peer), origin.revision, origin.bytes, origin.limits)?;
         if !self.view.pools.contains_key(&key.0) {
-            // It is told with its pool.
+            // Its change is published with its pool.
             return Ok(());
         }
         let health = self.view.tell_health(&key.0, health);
@@ -167,7 +167,7 @@ impl Node {
                 self.view.remove(&key);
             }
             if !listed.contains(&key.0) || !self.view.pools.contains_key(&key.0) {
-                // A peer whose pool is listed is told with the pool, whose record follows.
+                // The change of a peer whose pool is listed is published with the pool, whose record follows.
                 if let Some(known) = old.remove(&key) {
                     self.tell_removed(&known.state, step);
                 }
