@@ -1,10 +1,6 @@
 //! How far the stream of the fleet is behind the log of this node.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
@@ -48,7 +44,6 @@ impl ForwardLag {
                 events.pop()
             }
         };
-        let since = oldest.map(|event| clock::to_system(event.time));
-        since.and_then(|since| SystemTime::now().duration_since(since).ok()).unwrap_or_default()
+        oldest.and_then(|event| clock::now().duration_since(event.time).ok()).unwrap_or_default()
     }
 }

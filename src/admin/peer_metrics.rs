@@ -40,8 +40,9 @@ fn statuses(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Err
 }
 
 fn times(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Error> {
+    let clock = clock::shift();
     let not_ready = peers.iter().filter(|(peer, _)| peer.status.is_wanted()).filter_map(|(peer, name)| {
-        Some((labels(peer, name), unix_seconds(clock::to_system(peer.not_ready_since?))))
+        Some((labels(peer, name), unix_seconds(clock.to_system(peer.not_ready_since?))))
     });
     let help = "Since when a wanted peer has not been READY.";
     gauges(encoder, "opflex_peer_not_ready_since_timestamp_seconds", help, not_ready)?;
@@ -60,9 +61,10 @@ fn failures(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Err
     });
     counters(encoder, "opflex_peer_attempt_failures", help, failures)?;
     let help = "When the peer failed last, and why.";
+    let clock = clock::shift();
     let last = peers.iter().filter_map(|(peer, name)| {
         let failure = peer.last_failure.as_ref()?;
-        Some((failed(peer, name, failure.reason), unix_seconds(clock::to_system(failure.time))))
+        Some((failed(peer, name, failure.reason), unix_seconds(clock.to_system(failure.time))))
     });
     gauges(encoder, "opflex_peer_last_failure_timestamp_seconds", help, last)
 }

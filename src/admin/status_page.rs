@@ -118,7 +118,7 @@ impl PoolTile {
             ready: pool.known_ready(),
             wanted: pool.wanted,
             parked: pool.parked,
-            since: format_rfc3339_seconds(clock::to_system(pool.health_since)).to_string(),
+            since: format_rfc3339_seconds(clock::shift().to_system(pool.health_since)).to_string(),
         }
     }
 }
@@ -133,9 +133,9 @@ impl PeerRow {
             status: peer.status,
             is_wanted: peer.status.is_wanted(),
             is_flapping: peer.is_flapping(),
-            since: format_rfc3339_seconds(clock::to_system(
-                peer.not_ready_since.unwrap_or(peer.status_since),
-            ))
+            since: format_rfc3339_seconds(
+                clock::shift().to_system(peer.not_ready_since.unwrap_or(peer.status_since)),
+            )
             .to_string(),
             flaps: peer.flaps,
             failures: peer.failures.total(),

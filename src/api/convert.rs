@@ -51,9 +51,10 @@ to_api_and_back!(reason, parse_reason: Reason {
     Reset, PoolStopping,
 });
 
-/// A time that was kept, by the system clock.
-fn timestamp(time: SystemTime) -> Timestamp {
-    Timestamp::from(clock::to_system(time))
+/// Shows the times of one message.
+fn timestamps() -> impl Fn(SystemTime) -> Timestamp + Copy {
+    let shift = clock::shift();
+    move |time| Timestamp::from(shift.to_system(time))
 }
 
 pub(super) const fn cursor(cursor: Cursor) -> pb::Cursor {
@@ -61,6 +62,10 @@ pub(super) const fn cursor(cursor: Cursor) -> pb::Cursor {
 }
 
 pub(crate) fn peer(peer: &PeerState) -> pb::Peer {
+    peer_with(peer, timestamps())
+}
+
+fn peer_with(peer: &PeerState, timestamp: impl Fn(SystemTime) -> Timestamp + Copy) -> pb::Peer {
     pb::Peer {
         name: names::peer(&peer.pool, &peer.address),
         pool: peer.pool.to_string(),
@@ -92,6 +97,7 @@ pub(crate) fn peer(peer: &PeerState) -> pb::Peer {
 }
 
 pub(crate) fn pool(pool: &PoolState) -> pb::Pool {
+    let timestamp = timestamps();
     let identity = pb::Identity {
         name: pool.identity.name.clone(),
         domain: pool.identity.domain.clone(),
@@ -118,6 +124,10 @@ pub(crate) fn pool(pool: &PoolState) -> pb::Pool {
 
 /// A node, with the counts of its pools.
 pub(super) fn node(summary: &NodeSummary) -> pb::Node {
+    node_with(summary, timestamps())
+}
+
+fn node_with(summary: &NodeSummary, timestamp: impl Fn(SystemTime) -> Timestamp + Copy) -> pb::Node {
     let node = &summary.node;
     let own_name = |pool: &Arc<str>| node_of(pool).map_or(&**pool, |(_, name)| name).to_owned();
     pb::Node {
@@ -147,6 +157,7 @@ const fn liveness(liveness: Liveness) -> pb::NodeState {
 }
 
 pub(super) fn listener(view: &ListenerView) -> pb::Listener {
+    let timestamp = timestamps();
     let spec = &view.listener.spec;
     let filter = spec.filter.spec();
     let state = if view.client.is_some() { pb::ListenerState::Attached } else { pb::ListenerState::Detached };
@@ -183,15 +194,16 @@ pub(super) fn transition(event: &Event) -> pb::Transition {
 
 /// The parts of a change that pass a filter.
 pub(crate) fn change(event: &Event, parts: Parts) -> pb::Change {
+    let timestamp = timestamps();
     let moved = event.peer.as_ref();
     let peer = moved.filter(|_| parts.peer).map(|moved| pb::PeerChange {
-        peer: Some(peer(&moved.peer)),
+        peer: Some(peer_with(&moved.peer, timestamp)),
         kind: change_kind(moved.kind).into(),
         previous_status: moved.previous.map_or(pb::PeerStatus::Unspecified, peer_status).into(),
         time: Some(timestamp(event.time)),
     });
     let node = event.node.as_ref().filter(|_| parts.node).map(|change| pb::NodeChange {
-        node: Some(node(&change.node)),
+        node: Some(node_with(&change.node, timestamp)),
         previous: change.previous.map_or(pb::NodeState::Unspecified, liveness).into(),
         time: Some(timestamp(event.time)),
     });

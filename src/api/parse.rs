@@ -142,7 +142,7 @@ pub(super) fn transition_query(request: &pb::ListTransitionsRequest) -> Result<T
 fn timestamp(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>, Status> {
     let Some(given) = given else { return Ok(None) };
     let known = (0..1_000_000_000).contains(&given.nanos).then(|| SystemTime::try_from(given).ok()).flatten();
-    let known = known.map(clock::from_system);
+    let known = known.map(|time| clock::shift().from_system(time));
     known.map(Some).ok_or_else(|| invalid(field, "BAD_FILTER", "not a point in time"))
 }
 

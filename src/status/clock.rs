@@ -28,18 +28,32 @@ pub fn now() -> SystemTime {
     CLOCK.at(Instant::now())
 }
 
-/// A time that was kept, to be shown.
-#[must_use]
-pub fn to_system(time: SystemTime) -> SystemTime {
-    CLOCK.update(SystemTime::now(), Instant::now());
-    shifted(time, CLOCK.shift.load(Relaxed))
+/// By how much the system clock was set since the start. Times that are shown together must be shown by one of these:
+/// their differences are ages, and the clock may be set at any moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Shift {
+    millis: i64,
 }
 
-/// A time by the system clock, to be compared with times that were kept.
+/// The present shift.
 #[must_use]
-pub fn from_system(time: SystemTime) -> SystemTime {
+pub fn shift() -> Shift {
     CLOCK.update(SystemTime::now(), Instant::now());
-    shifted(time, -CLOCK.shift.load(Relaxed))
+    Shift { millis: CLOCK.shift.load(Relaxed) }
+}
+
+impl Shift {
+    /// A time that was kept, to be shown.
+    #[must_use]
+    pub fn to_system(self, time: SystemTime) -> SystemTime {
+        shifted(time, self.millis)
+    }
+
+    /// A time by the system clock, to be compared with times that were kept.
+    #[must_use]
+    pub fn from_system(self, time: SystemTime) -> SystemTime {
+        shifted(time, -self.millis)
+    }
 }
 
 impl Clock {

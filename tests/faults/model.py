@@ -6,6 +6,7 @@ It reads only what the client received, as proto3-JSON, and knows no clock, proc
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from plan import View
@@ -30,27 +31,36 @@ def health_of(ready: int, wanted: int) -> str:
     return DEGRADED if ready < wanted else HEALTHY
 
 
-def _time(text: str) -> str:
-    """A timestamp without the zeros at the end of its fraction, which writers of JSON differ in."""
-    return text.removesuffix("Z").rstrip("0") if "." in text else text.removesuffix("Z")
-
-
 def core(peer: Json) -> tuple[Any, ...]:
     """What changes only with a revision."""
     return (peer["name"], peer.get("origin"), peer.get("status"), peer.get("reason"), int(peer.get("revision", 0)))
 
 
-def _content(value: Any) -> Any:
-    """A JSON value, hashable and the same from every writer: without defaults and null, numbers as text."""
+def _instant(text: str) -> int:
+    """A timestamp in nanoseconds since 1970."""
+    seconds, _, fraction = text.removesuffix("Z").partition(".")
+    return int(datetime.fromisoformat(seconds + "+00:00").timestamp()) * 10**9 + int(fraction.ljust(9, "0"))
+
+
+def _same_step(a: str, b: str) -> bool:
+    """Whether times of two changes can be the same one, by a clock that was set by whole milliseconds between them."""
+    return (_instant(a) - _instant(b)) % 10**6 == 0
+
+
+def _content(value: Any, now: int) -> Any:
+    """A JSON value, hashable and the same from every writer: without defaults and null, numbers as text.
+
+    A time is its age at `now`: when the clock of the service is set, what is shown again has other times and the same ages.
+    """
     if isinstance(value, dict):
-        items = ((key, _content(item)) for key, item in sorted(value.items()))
+        items = ((key, _content(item, now)) for key, item in sorted(value.items()))
         return tuple((key, item) for key, item in items if item not in ("", "0", (), "false"))
     if isinstance(value, list):
-        return tuple(_content(item) for item in value)
+        return tuple(_content(item, now) for item in value)
     if value is None or isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str) and value[:1].isdigit() and value.endswith("Z"):
-        return _time(value)
+        return f"{now - _instant(value)} ns before"
     if isinstance(value, str) and value[:1].isdigit() and value.endswith("s") and "." in value:
         return value.removesuffix("s").rstrip("0")
     return str(value)
@@ -76,7 +86,7 @@ class Agreement:
         """Notes a change: its parts, which a filter may leave out."""
         for part in ("peer", "health"):
             if change.get(part):
-                self.saw(who, epoch, revision, part, _content(change[part]))
+                self.saw(who, epoch, revision, part, _content(change[part], _instant(change[part]["time"])))
 
 
 @dataclass
@@ -297,7 +307,7 @@ class Listener:
 
     def _next_step(self, pool: str, time: str) -> None:
         """The changes of one step have one time; the health is that after all of them."""
-        if self.step != (pool, time):
+        if self.step is None or self.step[0] != pool or not _same_step(self.step[1], time):
             self._end_step()
         self.step = (pool, time)
 

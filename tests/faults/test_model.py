@@ -51,7 +51,7 @@ def reset(reason: str) -> Json:
 
 def change(revision: int, host: str, before: str, status: str, health: tuple[str, str, int, int] | None = None) -> Json:
     """The change of a peer; `health`: the pool's health before and now, READY and wanted peers."""
-    time = f"2026-01-01T00:00:{revision:02}.5Z"
+    time = f"2026-01-01T00:00:{revision:02}.500{revision:04}Z"
     of_peer = {"peer": peer(host, status, revision), "kind": "CHANGE_KIND_STATUS", "previousStatus": before, "time": time}
     content: Json = {"peer": of_peer}
     if health:
@@ -200,9 +200,21 @@ class ModelTest(unittest.TestCase):
         violations(GOOD, agreement, "one")
         other = copy.deepcopy(GOOD)
         of_peer = other[3]["change"]["peer"]
-        of_peer["time"] = other[3]["change"]["health"]["time"] = of_peer["time"].replace(".5Z", ".500Z")
+        of_peer["time"] = other[3]["change"]["health"]["time"] = of_peer["time"].replace("Z", "00Z")
         of_peer["peer"] |= {"detail": "", "roles": [], "failureCount": "0", "port": "8009"}
         self.assertEqual(violations(other, agreement, "other"), [])
+
+    def test_a_clock_that_is_set_changes_times_and_no_ages(self) -> None:
+        for since, is_right in (("2026-01-01T09:00:01Z", True), ("2026-01-01T08:00:00Z", False)):
+            agreement = Agreement()
+            log = copy.deepcopy(GOOD)
+            log[3]["change"]["peer"]["peer"]["statusSince"] = "2026-01-01T00:00:01Z"
+            self.assertEqual(violations(log, agreement, "one"), [])
+            later = copy.deepcopy(log)
+            of_peer = later[3]["change"]["peer"]
+            of_peer["time"] = later[3]["change"]["health"]["time"] = of_peer["time"].replace("T00", "T09")
+            of_peer["peer"]["statusSince"] = since
+            self.assertEqual(violations(later, agreement, "other") == [], is_right, since)
 
     def test_every_mutation_of_a_good_log_is_found(self) -> None:
         agreement = Agreement()

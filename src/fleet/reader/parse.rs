@@ -140,5 +140,5 @@ fn some_time(time: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>,
     let Some(time) = time else { return Ok(None) };
     let is_known = (0..=MAX_SECONDS).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
     let known = is_known.then(|| SystemTime::try_from(time).ok()).flatten().ok_or(Invalid)?;
-    Ok(Some(clock::from_system(known)))
+    Ok(Some(clock::shift().from_system(known)))
 }

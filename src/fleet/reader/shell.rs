@@ -316,8 +316,10 @@ impl Messages {
         if found != expected {
             return Err(ReadError::Gap { expected, found });
         }
-        let position =
-            Position { sequence: info.stream_sequence, time: clock::from_system(info.published.into()) };
+        let position = Position {
+            sequence: info.stream_sequence,
+            time: clock::shift().from_system(info.published.into()),
+        };
         let pending = info.pending;
         self.last = found;
         Ok(Read { message, position, pending })
