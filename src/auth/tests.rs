@@ -345,6 +345,22 @@ fn an_emptied_file_of_tokens_is_refused_at_reload_unless_that_is_allowed() {
 }
 
 #[test]
+fn a_reload_of_the_configuration_does_not_take_an_emptied_file_of_tokens_either() {
+    let stage = Stage::new();
+    let path = stage.files.path().join("others");
+    fs::write(&path, "").unwrap();
+    let load = |may_remove_tokens| {
+        let tokens = Some(path.clone());
+        Auth::load(AuthSettings { tokens, may_remove_tokens, ..AuthSettings::default() }).unwrap()
+    };
+    let refusal = load(false).may_replace(&stage.auth()).unwrap_err().to_string();
+    assert!(refusal.contains("has no tokens any more"), "{refusal}");
+    load(true).may_replace(&stage.auth()).unwrap();
+    load(false).may_replace(&Auth::default()).unwrap();
+    stage.auth().may_replace(&load(false)).unwrap();
+}
+
+#[test]
 fn everybody_is_who_they_show_they_are() {
     let stage = Stage::new();
     let auth = stage.auth();

@@ -316,8 +316,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for ConnectionIo<T> {
         self.io.set_limit(budget);
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         self.flow.budget.set(self.io.limit());
-        if self.io.limit() < budget {
-            self.flow.turn.set(ReadTurn::Used);
+        if self.io.limit() < budget && self.flow.turn.get() == ReadTurn::Free {
+            self.flow.turn.set(ReadTurn::Used(Instant::now()));
         }
         if self.handshake.is_some() {
             self.read += buf.filled().len() - before;

@@ -15,8 +15,8 @@ use super::turn::{Turn, Waiting};
 pub(super) enum ReadTurn {
     #[default]
     Free,
-    /// Something was read.
-    Used,
+    /// Something was read, first at this time.
+    Used(Instant),
     /// Others of its principal are first.
     Needed,
     /// The same, and it was to be read.
@@ -44,10 +44,9 @@ impl Reads {
             if self.is_waiting { turn.poll_wait(&mut self.waiting, cx).is_ready() } else { turn.is_free() };
         self.is_waiting &= !may_read;
         state.set(if may_read { ReadTurn::Free } else { ReadTurn::Needed });
-        let begin = Instant::now();
         let polled = poll(cx);
         match state.get() {
-            ReadTurn::Used => turn.worked(begin),
+            ReadTurn::Used(begin) => turn.worked(begin),
             ReadTurn::Wanted if !self.is_waiting => {
                 self.is_waiting = true;
                 if turn.poll_wait(&mut self.waiting, cx).is_ready() {
@@ -84,7 +83,7 @@ mod tests {
                 if state.get() == ReadTurn::Needed {
                     state.set(ReadTurn::Wanted);
                 } else {
-                    state.set(ReadTurn::Used);
+                    state.set(ReadTurn::Used(Instant::now()));
                     turn.worked_for(5 * MS);
                     parts.set(parts.get() + 1);
                     cx.waker().wake_by_ref();
