@@ -40,20 +40,30 @@ def manifests(case, *options, **more):
     return [manifest for manifest in yaml.safe_load_all(rendered(case, *options, **more)) if manifest]
 
 
+def fleet(found):
+    """Those of the service of a fleet."""
+    return [m for m in found if m["metadata"].get("labels", {}).get("app.kubernetes.io/component", "").startswith("fleet")]
+
+
+def nodes(found):
+    """Those without the service of a fleet, unless there are no others."""
+    return [manifest for manifest in found if manifest not in fleet(found)] or found
+
+
 def one(found, kind):
     """The manifest of that kind, of which there is one."""
-    [manifest] = [manifest for manifest in found if manifest["kind"] == kind]
+    [manifest] = [manifest for manifest in nodes(found) if manifest["kind"] == kind]
     return manifest
 
 
 def workload(found):
-    [manifest] = [manifest for manifest in found if manifest["kind"] in ("StatefulSet", "DaemonSet")]
+    [manifest] = [m for m in nodes(found) if m["kind"] in ("StatefulSet", "DaemonSet", "Deployment")]
     return manifest
 
 
 def config(found):
     """The service's configuration file."""
-    [text] = [manifest["data"]["peerstatus.toml"] for manifest in found if "peerstatus.toml" in manifest.get("data", {})]
+    [text] = [manifest["data"]["peerstatus.toml"] for manifest in nodes(found) if "peerstatus.toml" in manifest.get("data", {})]
     return text
 
 
@@ -79,5 +89,5 @@ def service_container(found):
 
 def services(found):
     """The Service of gRPC, and that of the admin port."""
-    [grpc, admin] = [manifest for manifest in found if manifest["kind"] == "Service"]
+    [grpc, admin] = [manifest for manifest in nodes(found) if manifest["kind"] == "Service"]
     return grpc, admin

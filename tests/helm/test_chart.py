@@ -15,8 +15,8 @@ import kubernetes_validate
 import yaml
 
 from chart import (
-    CASES, CHART, HERE, NEWEST, ROOT, config, containers, helm, manifests, one, pods, rendered, service_container, services, template,
-    test_pods as hooks, workload,
+    CASES, CHART, HERE, NEWEST, ROOT, config, containers, fleet, helm, manifests, nodes, one, pods, rendered, service_container, services,
+    template, test_pods as hooks, workload,
 )
 from reference import README, entries, names_in_values, with_table
 
@@ -79,13 +79,15 @@ def known_versions():
 
 
 def of_each_case(check):
-    """A test of the manifests, made one of those of each case."""
+    """A test of the manifests, made one of those of each case, and of those of the service of a fleet."""
 
     @functools.wraps(check)
     def checks(self):
         for case in CASES:
-            with self.subTest(case):
-                check(self, manifests(case))
+            found = manifests(case)
+            for side in filter(None, (nodes(found), fleet(found))):
+                with self.subTest(case, kind=workload(side)["kind"]):
+                    check(self, side)
 
     return checks
 
@@ -235,8 +237,9 @@ class Promises(unittest.TestCase):
 
     def test_helm_test_has_the_authority_and_the_token_that_the_values_name(self):
         def volumes(*options):
-            [first, second] = [pod["spec"].get("volumes", []) for pod in hooks(manifests(*options))]
-            self.assertEqual(first, second)
+            first, *others = [pod["spec"].get("volumes", []) for pod in hooks(manifests(*options))]
+            for other in others:
+                self.assertEqual(first, other)
             return {volume["name"]: volume for volume in first}
 
         own = volumes("cert-manager")["ca"]["secret"]
@@ -255,7 +258,7 @@ class Promises(unittest.TestCase):
         mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
         named = re.findall(r'"(/(?:etc|run)/peerstatus/[^"]+)"', config(found))
         for path in named + container["args"][2:]:
-            self.assertIn(str(pathlib.PurePath(path).parent), mounted)
+            self.assertTrue({path, str(pathlib.PurePath(path).parent)} & mounted, path)
 
     def test_a_new_configuration_replaces_the_pod_unless_it_is_live(self):
         def annotations(case):

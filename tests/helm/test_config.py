@@ -1,6 +1,7 @@
 """The configuration that the chart writes is one that the service takes, file for file."""
 
 import base64
+import binascii
 import os
 import pathlib
 import re
@@ -11,7 +12,33 @@ import unittest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from chart import CASES, PATIENCE_S, config, manifests, workload
+from chart import CASES, PATIENCE_S, config, fleet, manifests, workload
+
+FLEET = "fleet.enabled=true,fleet.cluster=lab,fleet.nats={nats://nats:4222}"
+
+
+def nkey():
+    """The seed of an NKey of a user: two bytes of prefixes, 32 of the key, and their CRC-16, in base32."""
+    text = bytes([0x95, 0x00]) + bytes(range(32))
+    return base64.b32encode(text + binascii.crc_hqx(text, 0).to_bytes(2, "little")).rstrip(b"=")
+
+
+def credentials(seed):
+    """As in a file of `nsc`; the JWT is not read."""
+    return b"""-----BEGIN NATS USER JWT-----
+eyJ0eXAiOiJKV1QifQ.e30.e30
+------END NATS USER JWT------
+
+-----BEGIN USER NKEY SEED-----
+%s
+------END USER NKEY SEED------
+
+*************************************************************
+""" % seed
+
+
+SEED = nkey()
+CREDENTIALS = credentials(SEED)
 
 
 def jwks():
@@ -34,9 +61,12 @@ class Files:
 
     def content(self, path):
         kind = path.parts[3]
-        if kind in ("tls", "pools"):
+        if kind in ("tls", "pools", "nats-tls"):
             return self.certificate[path.name]
+        if kind.startswith("nats") and kind != "nats-ca":
+            return CREDENTIALS if path.suffix == ".creds" else SEED
         return {
+            "nats-ca": self.authority,
             "clients": self.authority, "pool-cas": self.authority, "jwks": self.keys,
             "tokens": b"# NAME ROLE sha256:HEX\nops operator sha256:" + b"0" * 64 + b"\n",
         }[kind]
@@ -72,6 +102,9 @@ class Config(unittest.TestCase):
         "log.level=verbose": '"verbose" is not a level',
         "log.level=a=debug\\,inof": '"inof" is not a level',
         "pools[0].mode=stitched,pools[1].mode=stitched": "pool[1].name: ",
+        f"{FLEET},fleet.tls.ca.secret=a": 'fleet.tls.ca: has no effect without mode = "verify"',
+        f"{FLEET},fleet.tls.secret=a": 'fleet.tls.cert: has no effect without mode = "encrypted" or "verify"',
+        f"{FLEET},fleet.max_age=59m": "fleet.max_age: 3540s is out of range",
         "server.insecure=false": "server.listen: plaintext gRPC on [::]:50051 is open to the network",
     }
 
@@ -80,15 +113,18 @@ class Config(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "peerstatus.toml")
             path.write_text(self.files.write(config(found), folder), encoding="utf-8")
-            command = [os.environ["PEERSTATUS_BIN"], "serve", "--check", "--config", path]
-            env = {"PEERSTATUS_NAME": "node-1-peerstatus"} if workload(found)["kind"] == "DaemonSet" else {}
+            kind = workload(found)["kind"]
+            command = [os.environ["PEERSTATUS_BIN"], "fleet" if kind == "Deployment" else "serve", "--check", "--config", path]
+            env = {"PEERSTATUS_NAME": "node-1-peerstatus"} if kind == "DaemonSet" else {}
             return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
 
     def test_the_service_takes_it(self):
         for case in CASES:
             with self.subTest(case):
-                result = self.check(manifests(case))
-                self.assertEqual(result.returncode, 0, result.stderr)
+                found = manifests(case)
+                for side in filter(None, (found, fleet(found))):
+                    result = self.check(side)
+                    self.assertEqual(result.returncode, 0, result.stderr)
 
     def test_the_service_refuses_what_the_chart_leaves_to_it(self):
         for values, words in self.BAD.items():

@@ -5,6 +5,10 @@ import unittest
 from chart import rendered, template
 
 
+FLEET = "fleet.enabled=true,fleet.cluster=lab,fleet.nats={nats://nats:4222}"
+NKEY = "fleet.auth.kind=nkey,fleet.auth.secret=a,fleet.reader.auth.kind=nkey,fleet.reader.auth.secret=b"
+
+
 class Refusals(unittest.TestCase):
     """Bad values: each with what the message has to say. test_config.py has those that the service refuses."""
 
@@ -132,6 +136,26 @@ class Refusals(unittest.TestCase):
         "test.token.audience=a,test.token.secret=b,server.tls.secret=c": ["test.token", "either a secret or an audience"],
         "test.token.audience=a,test.token.key=b,server.tls.secret=c": ["test.token.key", "test.token.secret"],
         "test.ca.secret=a": ["test.ca", "no effect"],
+        "fleet.enabled=true,fleet.nats={nats://n}": ["fleet.cluster", "name the cluster"],
+        "fleet.enabled=true,fleet.cluster=lab": ["fleet.nats", "nats://nats.nats:4222"],
+        "fleet.cluster=a.b": ["/fleet/cluster", "does not match pattern"],
+        "fleet.nats={http://n}": ["/fleet/nats/0", "does not match pattern"],
+        "fleet.nats={nats://u:p@n}": ["/fleet/nats/0", "does not match pattern"],
+        "fleet.nats={nats://n:65536}": ["/fleet/nats/0", "does not match pattern"],
+        "fleet.auth.kind=nkey": ["/fleet/auth", "missing property 'secret'"],
+        "fleet.auth.kind=jwt,fleet.auth.secret=a": ["/fleet/auth/kind", "'nkey', 'credentials', 'token', 'password'"],
+        "fleet.tls.mode=verify,fleet.tls.server_name=a": ["/fleet/tls", "'server_name' not allowed"],
+        "fleet.limits.max_nodes=0": ["/fleet/limits/max_nodes", "minimum: got 0, want 1"],
+        "fleet.reader.replicas=0": ["/fleet/reader/replicas", "minimum"],
+        f"mode=daemonset,{FLEET},fleet.node=a": ["fleet.node", "Kubernetes node"],
+        f"{FLEET},fleet.auth.kind=nkey,fleet.auth.secret=a": ["fleet.reader.auth", "its own", "fleet.reader.enabled=false"],
+        f"{FLEET},{NKEY},fleet.auth.user=a": ["fleet.auth.user", "only then"],
+        f"{FLEET},{NKEY},fleet.reader.auth.kind=password": ["fleet.reader.auth.user", "needed with kind password"],
+        f"{FLEET},fleet.reader.service.nodePort=30000": ["fleet.reader.service.nodePort", "fleet.reader.service.type NodePort"],
+        f"{FLEET},fleet.reader.service.loadBalancerSourceRanges={{10.0.0.0/8}}": ["fleet.reader.service.loadBalancerSourceRanges"],
+        f"{FLEET},fleet.reader.resources.requests.memory=1Gi,fleet.reader.resources.limits.memory=1Mi": ["fleet.reader.resources.requests.memory: 1Gi"],
+        "fleet.reader.service.labels.app\\.kubernetes\\.io/name=a": ["fleet.reader.service.labels", "selectors"],
+        "networkPolicy.nats[0].ipBlock.cidr=10.0.0.0": ['networkPolicy.nats[0].ipBlock.cidr: "10.0.0.0"'],
         "image.tag=a/b": ["/image/tag", "does not match pattern"],
     }
 
@@ -143,6 +167,18 @@ class Refusals(unittest.TestCase):
                 for word in words:
                     self.assertIn(word, result.stderr)
 
+    def test_a_key_of_each_node_is_for_the_pods_of_nodes_alone(self):
+        for case, values, key, words in (
+            ("default", NKEY, "fleet.auth.key={node}.nk", ["fleet.auth.key", "mode daemonset"]),
+            ("daemonset", NKEY, "fleet.reader.auth.key={node}.nk", ["fleet.reader.auth.key", "no node"]),
+            ("daemonset", NKEY, "fleet.auth.key={pod}.nk", ["fleet.auth.key", "{node}"]),
+            ("daemonset", NKEY.replace("nkey", "password", 1) + ",fleet.auth.user=a", "fleet.auth.key={node}", ["fleet.auth.key", "nkey or credentials"]),
+        ):
+            with self.subTest(case=case, key=key):
+                result = template(case, "--set", f"{FLEET},{values}", "--set-literal", key)
+                self.assertNotEqual(result.returncode, 0)
+                for word in words:
+                    self.assertIn(word, result.stderr)
 
     def test_the_name_of_the_node_alone_is_refused(self):
         result = template("daemonset", "--set-literal", "identity.name={node}")
@@ -151,7 +187,7 @@ class Refusals(unittest.TestCase):
             self.assertIn(word, result.stderr)
 
     def test_values_of_an_older_chart_are_refused_with_what_to_do(self):
-        result = template("default", "--set", "commonLabels=null")
+        result = template("default", "--set", "fleet=null")
         self.assertIn("--reset-then-reuse-values", result.stderr)
 
     def test_addresses_and_networks_of_both_families_are_taken(self):

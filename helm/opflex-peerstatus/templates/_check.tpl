@@ -51,6 +51,7 @@
 {{- fail "podDisruptionBudget: it does nothing for a daemonset, whose pods a drain leaves alone" }}
 {{- end }}
 {{- include "peerstatus.checkService" . }}
+{{- if .Values.fleet.enabled }}{{ include "peerstatus.checkFleet" . }}{{ end }}
 {{- include "peerstatus.checkIdentity" . }}
 {{- include "peerstatus.checkMonitoring" . }}
 {{- include "peerstatus.checkPod" . }}
@@ -95,9 +96,9 @@
 {{- end }}
 
 {{- define "peerstatus.checkNetworks" -}}
-{{- $networks := dict "networkPolicy.peerCIDRs" .Values.networkPolicy.peerCIDRs "service.loadBalancerSourceRanges" .Values.service.loadBalancerSourceRanges }}
-{{- range $key := list "clients" "monitoring" }}
-{{- range $index, $peer := get $.Values.networkPolicy $key }}
+{{- $networks := dict "networkPolicy.peerCIDRs" .Values.networkPolicy.peerCIDRs "service.loadBalancerSourceRanges" .Values.service.loadBalancerSourceRanges "fleet.reader.service.loadBalancerSourceRanges" .Values.fleet.reader.service.loadBalancerSourceRanges }}
+{{- range $key := list "clients" "monitoring" "nats" }}
+{{- range $index, $peer := get $.Values.networkPolicy $key | default list }}
 {{- with $peer.ipBlock }}
 {{- $_ := set $networks (printf "networkPolicy.%s[%d].ipBlock.cidr" $key $index) (list .cidr) }}
 {{- $_ := set $networks (printf "networkPolicy.%s[%d].ipBlock.except" $key $index) (.except | default list) }}

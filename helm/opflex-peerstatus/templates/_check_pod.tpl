@@ -1,7 +1,7 @@
 {{/* Values of the pod that the API server would not take. */}}
 {{- define "peerstatus.checkPod" -}}
 {{- $reserved := keys (include "peerstatus.labels" . | fromYaml) (include "peerstatus.selector" . | fromYaml) }}
-{{- $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "service.labels" .Values.service.labels "adminService.labels" .Values.adminService.labels }}
+{{- $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "service.labels" .Values.service.labels "fleet.reader.service.labels" .Values.fleet.reader.service.labels "adminService.labels" .Values.adminService.labels }}
 {{- range $place, $map := $labels }}
 {{- range $key, $_ := $map }}
 {{- if has $key $reserved }}{{ fail (printf "%s: the chart sets %s, which selectors use" $place $key) }}{{ end }}
@@ -59,12 +59,13 @@
 {{- end }}
 
 {{- define "peerstatus.checkResources" -}}
+{{- $place := .place | default "resources" }}
 {{- $limits := .Values.resources.limits | default dict }}
 {{- range $name, $request := .Values.resources.requests }}
 {{- if hasKey $limits $name }}
 {{- $limit := get $limits $name }}
 {{- if gt (include "peerstatus.quantity" $request | float64) (include "peerstatus.quantity" $limit | float64) }}
-{{- fail (printf "resources.requests.%s: %v is more than resources.limits.%s, %v" $name $request $name $limit) }}
+{{- fail (printf "%s.requests.%s: %v is more than %s.limits.%s, %v" $place $name $request $place $name $limit) }}
 {{- end }}
 {{- end }}
 {{- end }}

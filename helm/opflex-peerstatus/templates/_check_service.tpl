@@ -1,18 +1,19 @@
 {{/* Values of the Services, the identity and the monitoring that the API server or the fabric would not take. */}}
 {{- define "peerstatus.checkService" -}}
 {{- $service := .Values.service }}
+{{- $place := .place | default "service" }}
 {{- $type := $service.type }}
 {{- if and $service.headless (ne $type "ClusterIP") }}
-{{- fail (printf "service.headless: a Service of type %s needs an address; leave service.type at ClusterIP" $type) }}
+{{- fail (printf "%s.headless: a Service of type %s needs an address; leave service.type at ClusterIP" $place $type) }}
 {{- end }}
 {{- range $key := list "nodePort" "externalTrafficPolicy" }}
 {{- if and (get $service $key) (eq $type "ClusterIP") }}
-{{- fail (printf "service.%s: only for service.type NodePort or LoadBalancer" $key) }}
+{{- fail (printf "%s.%s: only for %s.type NodePort or LoadBalancer" $place $key $place) }}
 {{- end }}
 {{- end }}
 {{- range $key := list "loadBalancerClass" "loadBalancerSourceRanges" }}
 {{- if and (get $service $key) (ne $type "LoadBalancer") }}
-{{- fail (printf "service.%s: only for service.type LoadBalancer, not %s" $key $type) }}
+{{- fail (printf "%s.%s: only for %s.type LoadBalancer, not %s" $place $key $place $type) }}
 {{- end }}
 {{- end }}
 {{- $families := $service.ipFamilies }}

@@ -99,6 +99,7 @@
 {{- range $name := list "limits" "history" "log" }}
 {{- include "peerstatus.table" (dict "name" $name "pairs" (get $.Values $name)) }}
 {{- end }}
+{{- if .Values.fleet.enabled }}{{ include "peerstatus.fleetConfig" . }}{{ end }}
 {{- range .Values.pools }}
 {{- include "peerstatus.pool" (dict "pool" . "Values" $.Values "Chart" $.Chart "Release" $.Release) }}
 {{- end }}

@@ -15,13 +15,13 @@
 {{- end }}
 
 {{- define "peerstatus.kind" -}}
-{{ eq .Values.mode "daemonset" | ternary "DaemonSet" "StatefulSet" }}
+{{ get (dict "daemonset" "DaemonSet" "statefulset" "StatefulSet" "deployment" "Deployment") .Values.mode }}
 {{- end }}
 
 {{- define "peerstatus.selector" -}}
 app.kubernetes.io/name: {{ include "peerstatus.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: service
+app.kubernetes.io/component: {{ .role | default "service" }}
 {{- end }}
 
 {{- define "peerstatus.labels" -}}
@@ -41,13 +41,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* The metadata of an object of `root`; `name` or `suffix`, `labels` and `annotations` are its own. */}}
 {{- define "peerstatus.metadata" -}}
-{{- if not (hasKey .root.Values "commonLabels") }}
+{{- if not (hasKey .root.Values "fleet") }}
 {{- fail "the values are those of an older version of the chart, without the defaults of this one; use `helm upgrade --reset-then-reuse-values` instead of --reuse-values" }}
 {{- end -}}
 name: {{ .name | default (print (include "peerstatus.fullname" .root) (.suffix | default "")) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- $labels := include "peerstatus.labels" .root | fromYaml }}
+  {{- if .root.role }}{{ $_ := set $labels "app.kubernetes.io/component" .root.role }}{{ end }}
   {{- mergeOverwrite (dict) .root.Values.commonLabels $labels (.labels | default dict) | toYaml | nindent 2 }}
 {{- with .annotations }}
 annotations: {{- toYaml . | nindent 2 }}
@@ -114,6 +115,11 @@ A name that ends in a number, as NAME.NAMESPACE can, is not a DNS name to the se
 {{- if .Values.service.headless }}{{ $names = append $names (printf "*.%s" (last $names)) }}{{ end -}}
 {{- if regexMatch `^([0-9]+|0x[0-9a-f]*)$` .Release.Namespace }}{{ $names = without $names (index $names 1) (index $names 5) }}{{ end -}}
 {{ concat $names .Values.server.admin_allowed_hosts | uniq | toYaml }}
+{{- end }}
+
+{{/* The component of the admin Service, by which a ServiceMonitor finds it. */}}
+{{- define "peerstatus.adminComponent" -}}
+{{ eq (.role | default "") "fleet" | ternary "fleet-admin" "admin" }}
 {{- end }}
 
 {{- define "peerstatus.port" -}}

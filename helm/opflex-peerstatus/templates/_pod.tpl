@@ -26,6 +26,15 @@ spec:
   priorityClassName: {{ . }}
   {{- end }}
   {{- with include "peerstatus.placement" . }}{{ nindent 2 . }}{{ end }}
+  {{- if eq .Values.mode "deployment" }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "peerstatus.selector" . | nindent 10 }}
+  {{- end }}
   {{- with .Values.initContainers }}
   initContainers: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -33,7 +42,7 @@ spec:
     - name: peerstatus
       image: {{ include "peerstatus.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
-      args: [serve, --config, /etc/peerstatus/config/peerstatus.toml]
+      args: [{{ .role | default "serve" }}, --config, /etc/peerstatus/config/peerstatus.toml]
       {{- include "peerstatus.env" . | nindent 6 }}
       ports:
         - name: grpc
@@ -99,6 +108,10 @@ env:
         fieldPath: spec.nodeName
   - name: PEERSTATUS_NAME
     value: {{ .Values.identity.name | replace "{node}" "$(NODE_NAME)" | quote }}
+  {{- if .Values.fleet.enabled }}
+  - name: PEERSTATUS_FLEET_NODE
+    value: $(NODE_NAME)
+  {{- end }}
   {{- end }}
   {{- with .Values.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- end }}
@@ -126,7 +139,7 @@ down, and clients learn from this one that it is.
 
 {{- define "peerstatus.preStop" -}}
 {{- if kindIs "invalid" .Values.preStopSeconds -}}
-{{ eq .Values.mode "daemonset" | ternary 2 0 }}
+{{ eq .Values.mode "statefulset" | ternary 0 2 }}
 {{- else -}}
 {{ .Values.preStopSeconds | int }}
 {{- end }}

@@ -1,6 +1,6 @@
 {{/*
-What is mounted where: a list of {name, path, secret or configMap}. Always whole folders, which the kubelet replaces
-when what they show changes; a file mounted alone would stay as it was.
+What is mounted where: a list of {name, path, secret or configMap, subPathExpr}. Mostly whole folders, which the kubelet
+replaces when what they show changes; a file mounted alone stays as it was.
 */}}
 {{- define "peerstatus.sources" -}}
 - {name: config, path: /etc/peerstatus/config, configMap: {{ include "peerstatus.fullname" . }}}
@@ -10,6 +10,7 @@ when what they show changes; a file mounted alone would stay as it was.
 {{- include "peerstatus.source" (dict "name" "clients" "path" "/etc/peerstatus/clients" "source" .Values.server.tls.client_ca) }}
 {{- include "peerstatus.source" (dict "name" "tokens" "path" "/etc/peerstatus/tokens" "source" .Values.server.auth.tokens) }}
 {{- include "peerstatus.source" (dict "name" "jwks" "path" "/etc/peerstatus/jwks" "source" .Values.server.auth.jwt.jwks) }}
+{{- include "peerstatus.natsSources" . }}
 {{- range $index, $pool := .Values.pools }}
 {{- with $pool.tls }}
 {{- $folder := printf "/etc/peerstatus/pools/%s" ($pool.name | default "default") }}
@@ -34,6 +35,9 @@ volumeMounts:
   {{- range include "peerstatus.sources" . | fromYamlArray }}
   - name: {{ .name }}
     mountPath: {{ .path }}
+    {{- with .subPathExpr }}
+    subPathExpr: {{ . }}
+    {{- end }}
     readOnly: true
   {{- end }}
   {{- with .Values.server.socket.path }}

@@ -1,15 +1,15 @@
 {{/*
 A pod of `helm test` with one container, since helm asks for the log of a pod without naming a container. It stays until the
-next run, since helm reads the logs after the last pod has ended.
+next run, since helm reads the logs after the last pod has ended. `context` is that of the service to call, if not `root`.
 */}}
 {{- define "peerstatus.testPod" -}}
-{{- $root := .root -}}
+{{- $root := .context | default .root -}}
 {{- $annotations := dict "helm.sh/hook" "test" "helm.sh/hook-weight" (toString .weight) "helm.sh/hook-delete-policy" "before-hook-creation" -}}
 {{- $labels := dict "app.kubernetes.io/component" "test" -}}
 apiVersion: v1
 kind: Pod
 metadata:
-  {{- include "peerstatus.metadata" (dict "root" $root "suffix" .suffix "labels" $labels "annotations" $annotations) | nindent 2 }}
+  {{- include "peerstatus.metadata" (dict "root" .root "suffix" .suffix "labels" $labels "annotations" $annotations) | nindent 2 }}
 spec:
   restartPolicy: Never
   serviceAccountName: {{ include "peerstatus.serviceAccountName" $root }}
