@@ -3,7 +3,9 @@
 import functools
 import os
 import pathlib
+import shutil
 import subprocess
+import tempfile
 
 import yaml
 
@@ -91,3 +93,13 @@ def services(found):
     """The Service of gRPC, and that of the admin port."""
     [grpc, admin] = [manifest for manifest in nodes(found) if manifest["kind"] == "Service"]
     return grpc, admin
+
+
+def notes_of(case, *options):
+    """NOTES.txt, which `helm template` leaves out: here it is a manifest of a copy of the chart."""
+    with tempfile.TemporaryDirectory() as folder:
+        chart = pathlib.Path(shutil.copytree(CHART, pathlib.Path(folder, CHART.name)))
+        (chart / "templates" / "NOTES.txt").rename(chart / "files" / "NOTES.txt")
+        (chart / "templates" / "notes.yaml").write_text('notes: {{ tpl (.Files.Get "files/NOTES.txt") . | toJson }}\n')
+        text = rendered(case, "--show-only", "templates/notes.yaml", *options, chart=chart)
+    return yaml.safe_load(text)["notes"]

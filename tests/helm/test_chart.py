@@ -6,7 +6,6 @@ import json
 import pathlib
 import re
 import shlex
-import shutil
 import tempfile
 import tomllib
 import unittest
@@ -15,7 +14,7 @@ import kubernetes_validate
 import yaml
 
 from chart import (
-    CASES, CHART, HERE, NEWEST, ROOT, config, containers, fleet, helm, manifests, nodes, one, pods, rendered, service_container, services,
+    CASES, CHART, HERE, NEWEST, ROOT, config, containers, fleet, helm, manifests, nodes, notes_of, one, pods, rendered, service_container, services,
     template, test_pods as hooks, workload,
 )
 from reference import README, entries, names_in_values, with_table
@@ -332,20 +331,12 @@ class Documentation(unittest.TestCase):
 
 
 class Notes(unittest.TestCase):
-    """NOTES.txt, which `helm template` leaves out: here it is a manifest of a copy of the chart."""
-
-    def notes(self, case, *options):
-        with tempfile.TemporaryDirectory() as folder:
-            chart = pathlib.Path(shutil.copytree(CHART, pathlib.Path(folder, CHART.name)))
-            (chart / "templates" / "NOTES.txt").rename(chart / "files" / "NOTES.txt")
-            (chart / "templates" / "notes.yaml").write_text('notes: {{ tpl (.Files.Get "files/NOTES.txt") . | toJson }}\n')
-            text = rendered(case, "--show-only", "templates/notes.yaml", *options, chart=chart)
-        return yaml.safe_load(text)["notes"]
+    """What helm prints after an installation."""
 
     def test_they_say_what_to_do_next(self):
         for case in CASES:
             with self.subTest(case):
-                notes = self.notes(case)
+                notes = notes_of(case)
                 kind = workload(manifests(case))["kind"].lower()
                 name = workload(manifests(case))["metadata"]["name"]
                 self.assertIn(f"kubectl --namespace opflex exec {kind}/{name} -- peerstatus watch", notes)
@@ -356,31 +347,31 @@ class Notes(unittest.TestCase):
                 self.assertNotIn("\n\n\n", notes)
 
     def test_they_name_the_values_where_credentials_are_needed(self):
-        notes = self.notes("service-accounts", "--set", "test.token=null")
+        notes = notes_of("service-accounts", "--set", "test.token=null")
         self.assertIn("test.token.audience=opflex-peerstatus", notes)
         self.assertIn("test.token.secret", notes)
         self.assertIn("server.auth.local=viewer", notes)
-        self.assertNotIn("server.auth.local=viewer", self.notes("service-accounts", "--set", "server.auth.local=viewer"))
-        self.assertNotIn("would be refused", self.notes("service-accounts"))
-        self.assertIn("has no certificate to show", self.notes("full"))
-        self.assertIn("fabric-1 (test.pool)", self.notes("live"))
+        self.assertNotIn("server.auth.local=viewer", notes_of("service-accounts", "--set", "server.auth.local=viewer"))
+        self.assertNotIn("would be refused", notes_of("service-accounts"))
+        self.assertIn("has no certificate to show", notes_of("full"))
+        self.assertIn("fabric-1 (test.pool)", notes_of("live"))
 
     def test_they_say_what_is_open(self):
-        self.assertIn("PLAINTEXT", self.notes("peers"))
-        self.assertIn("without credentials", self.notes("peers"))
-        self.assertNotIn("PLAINTEXT", self.notes("cert-manager"))
-        self.assertIn("Every pod of the cluster", self.notes("bare"))
+        self.assertIn("PLAINTEXT", notes_of("peers"))
+        self.assertIn("without credentials", notes_of("peers"))
+        self.assertNotIn("PLAINTEXT", notes_of("cert-manager"))
+        self.assertIn("Every pod of the cluster", notes_of("bare"))
 
     def test_they_say_that_tokens_go_in_the_clear(self):
-        notes = self.notes("peers", "--set", "server.auth.tokens.secret=a")
+        notes = notes_of("peers", "--set", "server.auth.tokens.secret=a")
         for words in ("IN THE CLEAR", "`peerstatus` refuses to send", "server.tls.secret", "without which no token is sent"):
             self.assertIn(words, notes)
         for case in ("peers", "service-accounts", "aci-remote"):
-            self.assertNotIn("IN THE CLEAR", self.notes(case))
+            self.assertNotIn("IN THE CLEAR", notes_of(case))
 
     def test_they_say_when_there_are_no_peers(self):
-        self.assertIn("No peer is configured", self.notes("default"))
-        self.assertNotIn("No peer is configured", self.notes("peers"))
+        self.assertIn("No peer is configured", notes_of("default"))
+        self.assertNotIn("No peer is configured", notes_of("peers"))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import tomllib
 import unittest
 
-from chart import config, containers, fleet, manifests, nodes, one, service_container, services, test_pods, workload
+from chart import config, containers, fleet, manifests, nodes, notes_of, one, service_container, services, test_pods, workload
 
 
 def sides(case="fleet", *options):
@@ -118,6 +118,19 @@ class Fleet(unittest.TestCase):
         # Its metrics have a label of that name.
         [endpoint] = one(fleet(found), "ServiceMonitor")["spec"]["endpoints"]
         self.assertNotIn("relabelings", endpoint)
+        # One alert for a pool, not one more for each replica.
+        [drop] = endpoint["metricRelabelings"]
+        self.assertEqual((drop["regex"], drop["action"]), ("opflex_pool_.*", "drop"))
+
+    def test_the_notes_say_where_the_fleet_is(self):
+        text = notes_of("fleet")
+        self.assertIn("kubectl --namespace opflex exec deployment/watch-opflex-peerstatus-fleet -- peerstatus nodes list", text)
+        self.assertIn("watch-opflex-peerstatus-fleet.opflex:50051, in PLAINTEXT", text)
+        self.assertNotIn("fleet", notes_of("daemonset"))
+        self.assertNotIn("nodes list", notes_of("fleet", "--set", "server.auth.local=none"))
+        # The nodes' network has no credentials by default; the reader is not in it.
+        on_node = notes_of("aci", "--set", "fleet.enabled=true,fleet.cluster=lab,fleet.nats={nats://nats},server.auth.anonymous=none")
+        self.assertIn("`helm test` would be refused", on_node)
 
     def test_helm_test_reads_the_fleet(self):
         *_, last = test_pods(manifests("fleet"))

@@ -110,7 +110,7 @@ class Values(unittest.TestCase):
         self.assertEqual(found, {name: all_[name] for name in found})
         none = [f"prometheusRule.alerts.{rule['alert']}.enabled=false" for rule in rules() if rule["alert"].startswith("OpflexPool")]
         groups = one(manifests("aci", "--set", ",".join(none)), "PrometheusRule")["spec"]["groups"]
-        self.assertEqual([group["name"] for group in groups], ["opflex-peers", "opflex-peerstatus"])
+        self.assertEqual([group["name"] for group in groups], ["opflex-peers", "opflex-peerstatus", "opflex-fleet"])
 
     def test_the_network_policy_has_the_ports_of_dns(self):
         [lookups, _] = one(manifests("openshift"), "NetworkPolicy")["spec"]["egress"]
