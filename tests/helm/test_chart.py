@@ -305,8 +305,8 @@ class Documentation(unittest.TestCase):
     def test_the_commands_and_values_of_the_documentation_work(self):
         text = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
         blocks = re.findall(r"^```yaml\n(# values .*?)^```", text, re.DOTALL | re.MULTILINE)
-        aci, remote, *others = blocks
-        for values in ([aci], [aci, remote], *([block] for block in others)):
+        fleet_, aci, remote, *others = blocks
+        for values in ([aci], [aci, remote], *([block] for block in (fleet_, *others))):
             with self.subTest(values[-1]), tempfile.TemporaryDirectory() as folder:
                 options = []
                 for number, block in enumerate(values):
