@@ -4,7 +4,9 @@ use std::{path::Path, sync::Arc};
 
 use crate::{
     auth::Auth,
-    config::{Config, ConfigError, FleetLimitsSection, FleetSection, Overrides, PoolSection, read_text},
+    config::{
+        Config, ConfigError, FleetLimitsSection, FleetSection, Overrides, PoolSection, Role, read_text,
+    },
     fleet::{
         FleetLimits, ForwarderSettings, NatsAuth, NatsSettings, NodeLimits, ReaderSettings, StreamSettings,
     },
@@ -47,7 +49,7 @@ impl LoadedFleet {
     }
 
     /// Reads the files of a valid section.
-    fn new(section: &FleetSection) -> Result<Self, ConfigError> {
+    fn new(section: &FleetSection, role: Role) -> Result<Self, ConfigError> {
         let invalid =
             |key: &str, error: &dyn ToString| ConfigError::new(format!("fleet.{key}"), error.to_string());
         let (Some(cluster), Some(node)) = (section.cluster.clone(), section.node.clone()) else {
@@ -55,12 +57,17 @@ impl LoadedFleet {
         };
         let tls = section.has_tls().then(|| ClientTls::load(section.tls.clone())).transpose();
         let tls = tls.map_err(|error| invalid(&format!("tls.{}", error.setting), &error))?;
+        // A node may listen below its name, so `peerstatus fleet` has one that no node can have.
+        let inbox = match role {
+            Role::Node => format!("_INBOX.{cluster}.{node}"),
+            Role::Fleet => format!("_INBOX.{cluster}.$fleet-{node}"),
+        };
         let nats = NatsSettings {
             servers: section.servers(),
             auth: nats_auth(section)?,
             tls: tls.map(Arc::new),
             name: format!("opflex-peerstatus {cluster}/{node}"),
-            inbox: format!("_INBOX.{cluster}.{node}"),
+            inbox,
         };
         let forwarder = ForwarderSettings { cluster, node, max_age: section.max_age };
         Ok(Self {
@@ -95,7 +102,8 @@ pub(super) fn nats_auth(section: &FleetSection) -> Result<NatsAuth, ConfigError>
     };
     let FleetSection { credentials_file, nkey_file, user, password_file, token_file, .. } = section;
     let (key, auth) = if let Some(path) = credentials_file {
-        ("credentials_file", NatsAuth::Credentials(read("credentials_file", path)?))
+        // The parser needs the end of the last line.
+        ("credentials_file", NatsAuth::Credentials(read("credentials_file", path)? + "\n"))
     } else if let Some(path) = nkey_file {
         ("nkey_file", NatsAuth::Nkey(read("nkey_file", path)?))
     } else if let (Some(user), Some(path)) = (user, password_file) {
@@ -136,7 +144,8 @@ impl LoadedConfig {
             Ok(tls.map(Arc::new))
         });
         let pools = pools.collect::<Result<_, ConfigError>>()?;
-        let fleet = config.fleet.as_ref().map(LoadedFleet::new).transpose()?;
+        let fleet =
+            config.fleet.as_ref().map(|section| LoadedFleet::new(section, config.role)).transpose()?;
         Ok(Self { config, fleet, tls: tls.map(Arc::new), auth: Arc::new(auth), pools })
     }
 

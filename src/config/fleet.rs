@@ -3,12 +3,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use async_nats::ServerAddr;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
     ConfigError, check_range,
     pool::{check_tls, host_name},
-    values::duration,
+    values::{self, duration},
 };
 use crate::{
     fleet::{Name, StreamSettings},
@@ -26,6 +26,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct FleetSection {
     /// Set, once the configuration is loaded, as the node.
     pub cluster: Option<Name>,
+    #[serde(deserialize_with = "node")]
     pub node: Option<Name>,
     pub nats: Vec<String>,
     pub credentials_file: Option<PathBuf>,
@@ -170,7 +171,11 @@ fn name_of_host(host: &str) -> Result<Name, ConfigError> {
         let reason = format!("is missing, and the name of this host does not fit: {error}");
         ConfigError::new("fleet.node", reason)
     };
-    host.replace('.', "-").parse().map_err(missing)
+    Name::of_host(host).map_err(missing)
+}
+
+fn node<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Name>, D::Error> {
+    values::parse(from, Name::of_host).map(Some)
 }
 
 fn server(url: &str) -> Result<ServerAddr, String> {
@@ -206,7 +211,8 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_documentation() {
-        let section = section("node = \"node-1\"").unwrap();
+        let section = section("node = \"node-1.lab\"").unwrap();
+        assert_eq!(section.node.as_ref().unwrap().as_str(), "node-1-lab");
         assert_eq!((section.stream.as_str(), section.replicas, section.max_age), ("OPFLEX", 1, 24 * HOUR));
         assert_eq!(section.servers().len(), 1);
         assert!(!section.has_tls() && !section.create_stream);

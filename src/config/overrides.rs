@@ -41,8 +41,8 @@ pub struct Overrides {
     /// Cluster of this node, in a fleet
     #[arg(long, env = "PEERSTATUS_FLEET_CLUSTER", value_name = "NAME")]
     pub fleet_cluster: Option<Name>,
-    /// Name of this node, in a fleet [default: the host name, with dashes for dots]
-    #[arg(long, env = "PEERSTATUS_FLEET_NODE", value_name = "NAME")]
+    /// Name of this node, in a fleet, in which dots become dashes [default: the host name]
+    #[arg(long, env = "PEERSTATUS_FLEET_NODE", value_name = "NAME", value_parser = Name::of_host)]
     pub fleet_node: Option<Name>,
     /// URL of a NATS server of the fleet; repeat for more. Replaces those of the file
     #[arg(long, env = "PEERSTATUS_FLEET_NATS", value_delimiter = ',', value_name = "URL")]

@@ -13,6 +13,7 @@ use async_nats::{
     Client, ConnectOptions, Event, ServerAddr,
     jetstream::{Context, context::ContextBuilder},
 };
+use nkeys::KeyPair;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -82,7 +83,10 @@ impl NatsAuth {
         Ok(match self {
             Self::None => options,
             Self::Credentials(text) => options.credentials(&text)?,
-            Self::Nkey(seed) => options.nkey(seed),
+            Self::Nkey(seed) => {
+                KeyPair::from_seed(&seed).map_err(std::io::Error::other)?;
+                options.nkey(seed)
+            }
             Self::Password(user, password) => options.user_and_password(user, password),
             Self::Token(token) => options.token(token),
         })

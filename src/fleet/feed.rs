@@ -45,6 +45,7 @@ pub(super) struct Feed {
     hub: Arc<Hub>,
     cluster: Name,
     node: Name,
+    secret: String,
     phase: Phase,
     /// The newest change that the records so far include.
     cursor: u64,
@@ -89,13 +90,17 @@ struct Refresh {
 
 impl Feed {
     /// The records of this node. Each peer's state is published once more within each `refresh` period.
-    pub(super) fn new(hub: Arc<Hub>, cluster: Name, node: Name, refresh: Duration) -> Self {
+    ///
+    /// `secret` begins the id of each record. Whoever could guess an id could publish another record with it first, and
+    /// the stream would take this node's for a duplicate.
+    pub(super) fn new(hub: Arc<Hub>, cluster: Name, node: Name, refresh: Duration, secret: String) -> Self {
         let refresh =
             Refresh { period: refresh, interval: refresh, next_at: None, since: None, after: None, pool: 0 };
         Self {
             hub,
             cluster,
             node,
+            secret,
             phase: Phase::Begin,
             cursor: 0,
             changes: VecDeque::new(),
@@ -184,7 +189,7 @@ impl Feed {
         let change = convert::change(&event, Parts { peer: true, health: true, node: false });
         let peer = &event.peer.as_ref()?.peer;
         let topic = Topic::Peer { pool: name(&peer.pool)?, address: peer.address.clone() };
-        let id = format!("{}:{}", self.hub.epoch(), event.revision);
+        let id = format!("{}:{}", self.secret, event.revision);
         Some(self.record_with_id(topic, id, Content::Change { change, previous }))
     }
 
@@ -265,7 +270,7 @@ impl Feed {
     /// A record that is no change.
     fn record(&mut self, topic: Topic, kind: &str, content: Content) -> Record {
         self.serial += 1;
-        let id = format!("{}:{}:{kind}:{}", self.hub.epoch(), self.cursor, self.serial);
+        let id = format!("{}:{}:{kind}:{}", self.secret, self.cursor, self.serial);
         self.record_with_id(topic, id, content)
     }
 

@@ -12,6 +12,7 @@ use async_nats::jetstream::{
     publish::PublishAck,
 };
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
+use nuid::NUID;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -70,7 +71,7 @@ impl Forwarder {
         let ForwarderSettings { cluster, node, max_age } = settings;
         Self {
             wakeup: hub.wakers().add(),
-            feed: Feed::new(Arc::clone(&hub), cluster, node, max_age / 4),
+            feed: Feed::new(Arc::clone(&hub), cluster, node, max_age / 4, NUID::new().next().to_string()),
             window: Window::new(hub.epoch()),
             hub,
             nats,

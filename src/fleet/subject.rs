@@ -24,6 +24,14 @@ pub struct Name(Arc<str>);
 pub struct NameError(String);
 
 impl Name {
+    /// The name of a node on a host of this name, which may be a domain name: with dashes for dots.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn of_host(host: &str) -> Result<Self, NameError> {
+        host.replace('.', "-").parse()
+    }
+
     /// The name itself.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -190,6 +190,7 @@ impl Follower {
             Some(Event::Reset(reset)) => {
                 self.snapshot_size = None;
                 self.cursor = None;
+                self.last_shown = 0; // the snapshot may be of another epoch
                 notices.push(Notice::Missed(*reset));
             }
             Some(Event::Heartbeat(heartbeat)) => {

@@ -21,7 +21,7 @@ fn hub(history: usize) -> Arc<Hub> {
 }
 
 fn feed(hub: &Arc<Hub>) -> Feed {
-    Feed::new(Arc::clone(hub), "lab".parse().unwrap(), "n".parse().unwrap(), REFRESH)
+    Feed::new(Arc::clone(hub), "lab".parse().unwrap(), "n".parse().unwrap(), REFRESH, "secret".to_owned())
 }
 
 fn publish(hub: &Hub, peer: u8, what: Update) {
@@ -141,7 +141,7 @@ fn the_state_comes_first_then_a_commit_a_sign_of_life_and_the_changes() {
     let changes = reader.read_all(&mut feed, now);
     assert_eq!(topics(&changes), ["change 2", "pool 2"]);
     assert!(feed.includes(2));
-    assert_eq!(changes[0].header.id, "7:2");
+    assert_eq!(changes[0].header.id, "secret:2");
     // The counts of the pool are the same after this one.
     add(&hub, 2);
     publish(&hub, 2, is(PeerStatus::Connecting));
