@@ -90,6 +90,7 @@ fn lost(old: &Config, new: &Config) -> Vec<(String, Protection, bool)> {
             Protection::Auth,
             rises(from.authenticated, to.authenticated, default.authenticated),
         ),
+        ("auth.grant", Protection::Auth, lacks_restriction(from, to)),
     ];
     let server = server.into_iter().map(|(key, kind, is_lost)| (format!("server.{key}"), kind, is_lost));
     let peers = old.pools.iter().filter_map(|pool| {
@@ -97,6 +98,13 @@ fn lost(old: &Config, new: &Config) -> Vec<(String, Protection, bool)> {
         Some((format!("pool {:?}: peers", pool.name), Protection::Peers, is_lost))
     });
     server.chain(peers).collect()
+}
+
+/// Whether callers that a grant gave less than other callers are in none any more.
+fn lacks_restriction(from: &AuthSettings, to: &AuthSettings) -> bool {
+    let restricting = from.grants.iter().filter(|grant| grant.role < to.authenticated);
+    let mut principals = restricting.flat_map(|grant| &grant.principals);
+    principals.any(|pattern| !to.grants.iter().any(|grant| grant.principals.contains(pattern)))
 }
 
 /// The differences of `new` from `old`. Peers that clients added are in neither, so they stay.

@@ -325,6 +325,12 @@ fn a_reload_does_not_weaken_protection_or_empty_a_pool_unless_the_file_says_so()
         "[[pool]]\nname = \"p\"\npeers = [\"a:1\", \"b:1\"]\n[[pool]]\nname = \"q\"\npeers = [\"c:1\"]\n";
     let tls = "[server.tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"a\"\nclient_auth = \"required\"\n";
     let auth = "[server.auth]\ntokens = \"t\"\nauthenticated = \"none\"\n";
+    let grant = "[[server.auth.grant]]\nprincipals = [\"cert:a\"]\nrole = \"none\"\n";
+    let viewers = parse(grant);
+    let error = check_reload(&viewers, &parse("[log]\n")).unwrap_err().to_string();
+    assert!(error.starts_with("server.auth.grant: "), "{error}");
+    let raised = grant.replace("none", "viewer");
+    assert_eq!(check_reload(&viewers, &parse(&raised)), Ok(()), "it says so in words");
     let full = parse(&[tls, auth, peers].concat());
     let lost = |new: &str| check_reload(&full, &parse(new)).map_err(|error| error.to_string());
     let without = |text: &str| {
