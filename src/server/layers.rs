@@ -6,6 +6,7 @@ mod content_type;
 mod deadline;
 mod end;
 mod errors;
+mod head;
 
 use std::sync::Arc;
 

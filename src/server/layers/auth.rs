@@ -2,16 +2,10 @@
 
 use std::{future::poll_fn, sync::Arc};
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
-use http::header::AUTHORIZATION;
-
 use super::{
     call::{CallShare, too_many_calls},
     end::end_with,
+    head,
 };
 use crate::{
     auth::{Caller, ConnectionInfo, Refusal},
@@ -25,6 +19,11 @@ use crate::{
         turn::Turn,
         worker::ThreadNumber,
     },
+};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
 };
 
 /// Limit for calls of methods that need no credentials. Separate, so that they cannot exhaust the limit of all calls.
@@ -62,6 +61,7 @@ pub(super) async fn authorize(
             return too_many_calls().into_http();
         };
         let slot = auth.unauthenticated.begin(connection.place().source());
+        head::shorten(&mut request);
         let end = async move {
             slot.evicted().cancelled().await;
             too_many_calls()
@@ -99,8 +99,7 @@ pub(super) async fn authorize(
 async fn run(auth: &Authorization, caller: Caller, mut request: Request, next: Next) -> Response {
     let turn = request.extensions().get::<Turn>().cloned();
     let memory = request.extensions().get::<Arc<ConnectionMemory>>().cloned();
-    // The handlers need the caller only.
-    request.headers_mut().remove(AUTHORIZATION);
+    head::shorten(&mut request);
     request.extensions_mut().insert(caller.clone());
     let revocation = caller.is_revocable().then(|| auth.access.track(caller));
     if let Some(revocation) = &revocation {
