@@ -9,6 +9,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from network import Site
+
 # Two pools with two sites of five peers each. A site is a network namespace with one process of simulated peers.
 PEER_SITES = 4
 PEERS_OF_SITE = 5
@@ -28,6 +30,7 @@ LONG_MS = 5_000
 ATTEMPTS = 20
 
 POOLS = ("default", "pod-2")
+SERVICE_IP = "10.77.0.1"
 ANYCAST = "10.78.0.9"
 # Nobody has it.
 NOWHERE = "10.78.0.200"
@@ -48,6 +51,15 @@ def hosts_of_pool(pool: str) -> list[str]:
     """The peers of a pool, without the anycast address."""
     sites = [site for site in range(PEER_SITES) if pool_of_site(site) == pool]
     return [peer_host(site, number) for site in sites for number in range(PEERS_OF_SITE)]
+
+
+def sites() -> dict[str, Site]:
+    """The networks around the service's."""
+    around = {}
+    for site in range(PEER_SITES):
+        hosts = [peer_host(site, number) for number in range(PEERS_OF_SITE)] + ([ANYCAST] if site == 0 else [])
+        around[f"peers-{site}"] = Site(f"10.78.{site}.254", tuple(hosts))
+    return around | {f"clients-{n}": Site(f"10.79.{n}.254", (f"10.79.{n}.1",)) for n in range(CLIENT_SITES)}
 
 
 def client_names() -> list[str]:
@@ -226,7 +238,7 @@ def _link(rng: random.Random) -> Fault:
     begin, end = _times(rng, LONG_MS)
     site = _site(rng)
     kind, variants = rng.choice([
-        ("cut", ["at-site", "at-service"]),
+        ("cut", ["at-site", "at-middle"]),
         ("lose", ["to-site", "from-site"]),
         ("slow", ["to-site", "from-site"]),
     ])

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 
 import grpc
 
 from inject import Injector
 from mutations import undetected
 from network import CommandFailed
+from one_seed import ignore_signals, main
 from plan import plan
+from stage import Failed
 from verdict import Convergence, compare_history, violations
-from world import Failed, World, folder_of, remove_leftovers
+from world import World
 
-KEPT = Path(__file__).resolve().parents[2] / "target" / "faults"
 # So many violations are shown; the logs have all.
 SHOWN = 10
-
-
-class Terminated(BaseException):
-    """SIGTERM or Ctrl-C: everything is cleaned up, as at any other end."""
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    _ignore_signals()
-    raise Terminated
-
-
-def _ignore_signals() -> None:
-    """Has nothing interrupt the cleaning up."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def run(number: int, folder: Path) -> list[str]:
@@ -69,7 +51,7 @@ def run(number: int, folder: Path) -> list[str]:
     except (Failed, CommandFailed) as error:
         found = [*violations(world), str(error)]
     finally:
-        _ignore_signals()
+        ignore_signals()
         injector.close()
         world.close()
         journal.close()
@@ -89,34 +71,5 @@ def _report(number: int, world: World, found: list[str], times: str) -> None:
         print(f"  {violation}", flush=True)
 
 
-def keep(folder: Path, number: int, found: list[str]) -> Path:
-    """Moves the logs of a failure to where they stay."""
-    (folder / "violations").write_text("\n".join(found) + "\n")
-    kept = KEPT / f"seed-{number}"
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("*.sock", "disk"))
-    return kept
-
-
-def main() -> int:
-    """Runs the seed in a folder of its own."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _terminate)
-    seed = int(sys.argv[1])
-    try:
-        folder = folder_of(os.getpid())
-        folder.mkdir()
-        found = run(seed, folder)
-        if found:
-            print(f"  the logs are in {keep(folder, seed, found)}; `make faults SEED={seed}` runs it again", flush=True)
-    except Terminated:
-        return 130
-    finally:
-        _ignore_signals()
-        remove_leftovers(os.getpid())
-    return 1 if found else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("faults", run))
