@@ -80,6 +80,10 @@ class Fault:
     # What no other fault may touch at the same time.
     needs: frozenset[str] = frozenset()
 
+    def collides(self, other: Fault) -> bool:
+        """Whether two faults need the same thing at the same time."""
+        return bool(self.needs & other.needs) and self.begin <= other.end and other.begin <= self.end
+
     def __str__(self) -> str:
         what = " ".join(part for part in (self.kind, self.target, self.variant) if part)
         return f"{self.begin / 1000:.1f}-{self.end / 1000:.1f}s {what}"
@@ -182,15 +186,10 @@ def _faults(rng: random.Random) -> tuple[Fault, ...]:
     for _ in range(rng.randint(FEWEST_FAULTS, MOST_FAULTS)):
         for _ in range(ATTEMPTS):
             fault = rng.choice(KINDS)(rng)
-            if not any(_collide(fault, other) for other in faults):
+            if not any(fault.collides(other) for other in faults):
                 faults.append(fault)
                 break
     return tuple(sorted(faults, key=lambda fault: (fault.begin, fault.end, fault.kind, fault.target)))
-
-
-def _collide(one: Fault, other: Fault) -> bool:
-    """Whether two faults need the same thing at the same time."""
-    return bool(one.needs & other.needs) and one.begin <= other.end and other.begin <= one.end
 
 
 def _times(rng: random.Random, longest: int = 3_000) -> tuple[int, int]:
