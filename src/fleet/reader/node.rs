@@ -99,6 +99,11 @@ impl Step {
     }
 }
 
+/// Whether a record has all changes up to its revision: behind later ones it would take them back.
+const fn is_state(content: &Content) -> bool {
+    matches!(content, Content::State(_) | Content::Pool(_) | Content::Commit { .. })
+}
+
 /// A node and what it has published.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -151,6 +156,11 @@ impl Node {
         if self.replaced.contains(&header.epoch) {
             self.conflict(step);
             return Err(Skipped::Conflict);
+        }
+        let is_live = step.effects.is_some() && self.is_committed(header.epoch);
+        if is_live && header.revision < self.view.revision && is_state(content) {
+            // Stored twice, or after later ones. In that case the node publishes its state again.
+            return Ok(());
         }
         match (topic, content) {
             (_, Content::Up(node)) => self.up(node, header, step),

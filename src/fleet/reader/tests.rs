@@ -477,6 +477,24 @@ fn a_state_in_place_of_missing_changes_is_told_as_a_break_before_its_first_chang
 }
 
 #[test]
+fn records_that_were_stored_behind_later_ones_take_nothing_back() {
+    let mut node = Publisher::new("n1", 1);
+    let mut stream = node.whole();
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Ready)));
+    stream.extend(node.change("leaf-2", Some(pb::PeerStatus::Ready)));
+    let late = [node.pool(), node.state("leaf-1"), node.commit(node.revision)];
+    for host in ["leaf-1", "leaf-2"] {
+        stream.extend(node.change(host, None));
+    }
+    stream.push(node.pool());
+    let before = replica(&stream);
+    stream.extend(late);
+    let after = replica(&stream);
+    assert_eq!(after.seen(), before.seen());
+    assert_eq!(after.hub.snapshot().pools[0].health, PoolHealth::Down);
+}
+
+#[test]
 fn two_processes_with_one_name_are_told_and_not_merged() {
     let (mut one, mut other) = (Publisher::new("n1", 1), Publisher::new("n1", 2));
     one.peers.insert("leaf-1", pb::PeerStatus::Ready);
