@@ -47,7 +47,7 @@ override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
-    load-test proxy-test web-test browser-test helm-test helm-snapshots chart-package pictures alert-series image-root image image-archive sbom image-test faults faults-test watch-go fmt lint deny \
+    load-test proxy-test web-test browser-test helm-test helm-snapshots chart-package pictures alert-series image-root image image-archive sbom image-test faults faults-test fleet fleet-test watch-go fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 tmux grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
@@ -59,7 +59,7 @@ build: | need-cargo ## Build the release binary, target/release/peerstatus
 	@echo '==> Building the release binary'
 	@$(CARGO) build --release --locked
 
-STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test browser-test faults-test helm-test image-test
+STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test browser-test faults-test fleet-test helm-test image-test
 
 test: need-cargo need-go need-npm need-python ## Run every test there is
 	@MAKE='$(MAKE)' tools/test.sh $(STAGES)
@@ -136,6 +136,23 @@ faults-test: $(FAULT_TOOLS) ## Test the runner of faults, and run its first ten 
 
 faults: $(FAULT_TOOLS) ## Run the service, peers and clients under faults: SEED=17, SEEDS=1-500, or 1-100
 	@cd $(FAULTS) && $(IN_FAULTS) run.py $(FAULT_SEEDS)
+
+# Three NATS servers, fifty nodes, three replicas of the service of the fleet and their clients, likewise.
+FLEET       := tests/fleet
+FLEET_SEEDS := $(or $(SEED),$(SEEDS),1-50)
+# Processes and clients are those of the runs with faults. One seed at a time: it has a hundred processes.
+IN_FLEET    := PYTHONPATH=$(TOOLS)/gen/python:$(CURDIR)/$(FAULTS) PYTHONDONTWRITEBYTECODE=1 NATS_SERVER=$(BIN)/nats-server \
+    FAULTS_JOBS=$(or $(FAULTS_JOBS),1) $(BIN)/python
+FLEET_TOOLS := release-binary iproute2 $(PY_GEN) $(STAMPS)/nats-server
+
+fleet-test: $(FLEET_TOOLS) ## Test the model of a fleet, and run its first ten seeds
+	@echo '==> Testing the model of a fleet'
+	@cd $(FLEET) && $(IN_FLEET) -m unittest -v
+	@echo '==> Running ten seeds of a fleet with faults'
+	@cd $(FLEET) && $(IN_FLEET) run.py 1-10
+
+fleet: $(FLEET_TOOLS) ## Run a fleet, NATS servers and clients under faults: SEED=17, SEEDS=1-200, or 1-50
+	@cd $(FLEET) && $(IN_FLEET) run.py $(FLEET_SEEDS)
 
 browser-test: release-binary $(STAMPS)/chromium ## Run the tests of the status page in chromium
 	@echo '==> Running the tests of the status page'

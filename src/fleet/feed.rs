@@ -26,6 +26,8 @@ mod tests;
 
 /// A third of the time after which a node is STALE: two signs may be lost.
 pub(super) const UP_INTERVAL: Duration = Duration::from_secs(15);
+/// By how much that is shortened, differently for each process: nodes that start together must not go on to send their signs together.
+const UP_SPREAD_MILLIS: u64 = 3_000;
 /// How many changes are read from the log at once.
 const BATCH: usize = 64;
 
@@ -137,7 +139,7 @@ impl Feed {
     /// The next record, if there is one now.
     pub(super) fn next(&mut self, now: Instant) -> Option<Record> {
         if self.up_at.is_some_and(|at| at <= now) {
-            self.up_at = Some(now + UP_INTERVAL);
+            self.up_at = Some(now + up_interval(self.hub.epoch()));
             return Some(self.up());
         }
         if let Phase::Changes = self.phase
@@ -305,6 +307,11 @@ impl Refresh {
         self.next_at = Some(now + self.interval);
         (self.since, self.after, self.pool) = (None, None, 0);
     }
+}
+
+/// The time between two signs of life of a process with this random id.
+const fn up_interval(epoch: u64) -> Duration {
+    UP_INTERVAL.saturating_sub(Duration::from_millis(epoch % UP_SPREAD_MILLIS))
 }
 
 /// The configuration allows no other names of pools.

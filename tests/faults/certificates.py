@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from network import SERVICE_IP, run
+from network import run
+from plan import SERVICE_IP
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from network import SERVICE_IP, CommandFailed
-from plan import Fault
+from network import CommandFailed
+from plan import SERVICE_IP, Fault
 from processes import Process
 from settings import GRPC_PORT
-from world import CLOCK_CAN_STEP, HERE, LOOK_S, World
+from stage import HERE, LOOK_S
+from world import CLOCK_CAN_STEP, World
 
 
 @dataclass(frozen=True)

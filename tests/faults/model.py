@@ -20,6 +20,8 @@ UNWANTED = ("PEER_STATUS_CLOSING", "PEER_STATUS_DISCONNECTED")
 # next stream took the listener over. DEADLINE_EXCEEDED: CreateListener took too long.
 DEADLINE_EXCEEDED, NOT_FOUND, ABORTED, OUT_OF_RANGE, UNAVAILABLE = 4, 5, 10, 11, 14
 ENDS = (DEADLINE_EXCEEDED, NOT_FOUND, ABORTED, OUT_OF_RANGE, UNAVAILABLE)
+# Of a change.
+PARTS = ("peer", "health", "node")
 # The first violations say most; those after them are often their consequences.
 MOST_VIOLATIONS = 20
 
@@ -42,7 +44,7 @@ def _instant(text: str) -> int:
     return int(datetime.fromisoformat(seconds + "+00:00").timestamp()) * 10**9 + int(fraction.ljust(9, "0"))
 
 
-def _same_step(a: str, b: str) -> bool:
+def same_step(a: str, b: str) -> bool:
     """Whether times of two changes can be the same one, by a clock that was set by whole milliseconds between them."""
     return (_instant(a) - _instant(b)) % 10**6 == 0
 
@@ -84,9 +86,13 @@ class Agreement:
 
     def saw_change(self, who: str, epoch: str, revision: int, change: Json) -> None:
         """Notes a change: its parts, which a filter may leave out."""
-        for part in ("peer", "health"):
+        for part in PARTS:
             if change.get(part):
-                self.saw(who, epoch, revision, part, _content(change[part], _instant(change[part]["time"])))
+                self.saw(who, epoch, revision, part, self.content(part, change[part]))
+
+    def content(self, part: str, value: Json) -> Any:
+        """What all must have seen alike."""
+        return _content(value, _instant(value["time"]))
 
 
 @dataclass
@@ -147,6 +153,9 @@ class Listener:
                 return
         self.violation(f"an unknown message: {message}")
 
+    def conclude(self) -> None:
+        """All messages were fed."""
+
     def _lost(self, end: Json) -> None:
         """The end of a stream, or of an attempt to open one."""
         code = end["lost"]
@@ -168,7 +177,7 @@ class Listener:
                 self.violation("resumed, but nothing to resume from was asked for")
             elif epoch != asked[0]:
                 self.violation(f"a silent change of epoch: resumed in {epoch}, not in {asked[0]}")
-            elif revision != asked[1] and (self.says_what_it_asks or self.view.is_everything()):
+            elif revision != asked[1] and (self.says_what_it_asks or self._has_every_revision()):
                 self.violation(f"resumed after revision {revision}, not {asked[1]}")
             self.phase = "replay"
         else:
@@ -205,9 +214,12 @@ class Listener:
             self.peers[peer["name"]] = peer
         for pool in snapshot.get("pools", []):
             self.pools[pool["name"]] = pool.get("health", "")
-            ready, wanted = int(pool.get("readyCount", 0)), int(pool.get("peerCount", 0))
-            if pool.get("health") != health_of(ready, wanted):
-                self.violation(f"snapshot: {pool['name']} is {pool.get('health')} with {ready} of {wanted} READY")
+            self._pool_of_snapshot(pool)
+
+    def _pool_of_snapshot(self, pool: Json) -> None:
+        ready, wanted = int(pool.get("readyCount", 0)), int(pool.get("peerCount", 0))
+        if pool.get("health") != health_of(ready, wanted):
+            self.violation(f"snapshot: {pool['name']} is {pool.get('health')} with {ready} of {wanted} READY")
 
     def _synced(self, _message: Json, synced: Json) -> None:
         if self.phase not in ("snapshot", "replay"):
@@ -217,10 +229,15 @@ class Listener:
         self.phase = "live"
         if self._has_peers() and int(synced.get("peerCount", 0)) != len(self.peers):
             self.violation(f"synced with {synced.get('peerCount', 0)} peers, but the messages have {len(self.peers)}")
-        if was_snapshot and self.view.is_complete():
+        if was_snapshot:
+            self._complete()
+
+    def _complete(self) -> None:
+        """All of a snapshot has come."""
+        if self.view.is_complete():
             for pool in self.pools:
                 self._check_health(pool)
-        if was_snapshot and self.view.is_everything():
+        if self.view.is_everything():
             self._saw_state()
 
     def _heartbeat(self, _message: Json, heartbeat: Json) -> None:
@@ -239,10 +256,14 @@ class Listener:
         if epoch != self.epoch:
             self.violation(f"a silent change of epoch: {what} in {epoch}, attached in {self.epoch}")
         behind = revision < self.last
-        if behind or (self.view.is_everything() and revision != self.last):
+        if behind or (self._has_every_revision() and revision != self.last):
             self.violation(f"{what} at revision {revision} after revision {self.last}")
         if what == "synced" or self.cursor is not None:
             self.cursor = (epoch, revision)
+
+    def _has_every_revision(self) -> bool:
+        """Whether each revision is a change that it gets."""
+        return self.view.is_everything()
 
     def _change(self, message: Json, change: Json) -> None:
         revision, previous = int(message.get("revision", 0)), int(message.get("previousRevision", 0))
@@ -252,14 +273,14 @@ class Listener:
             self.violation(f"a duplicate: revision {revision} after {self.last}")
         if previous != self.last:
             self.violation(f"a gap: revision {revision} follows {previous}, but the client had {self.last}")
-        if self.view.is_everything() and revision > self.last + 1:
+        if self._has_every_revision() and revision > self.last + 1:
             self.violation(f"a gap: revision {revision} after {self.last}, without a filter")
         self.last = revision
         if self.cursor is not None:
             self.cursor = (self.epoch, revision)
         peer, health = change.get("peer"), change.get("health")
         self.agreement.saw_change(self.name, self.epoch, revision, change)
-        if not peer and not health:
+        if not any(change.get(part) for part in PARTS):
             self.violation(f"an empty change at revision {revision}")
         if peer:
             self._next_step(f"pools/{peer['peer']['pool']}", peer["time"])
@@ -273,33 +294,44 @@ class Listener:
     def _peer(self, revision: int, change: Json) -> None:
         peer = change["peer"]
         known = self.peers.get(peer["name"])
-        kind, before = change.get("kind"), change.get("previousStatus", "PEER_STATUS_UNSPECIFIED")
+        kind = change.get("kind")
         self._wanted(peer)
         if int(peer.get("revision", 0)) != revision:
             self.violation(f"{peer['name']} says revision {peer.get('revision')} in the change {revision}")
         if not self.view.statuses:
-            wrong = _wrong(kind, known, peer, before)
-            if wrong:
-                self.violation(f"{peer['name']} at revision {revision}: {wrong}")
+            self._check_peer(revision, change, known)
         if kind == "CHANGE_KIND_REMOVED" or (self.view.statuses and peer["status"] not in self.view.statuses):
             self.peers.pop(peer["name"], None)
         else:
             self.peers[peer["name"]] = peer
 
+    def _check_peer(self, revision: int, change: Json, known: Json | None) -> None:
+        """Whether a change of a peer follows from what the client knows of it."""
+        wrong = wrong_change(change, known)
+        if wrong:
+            self.violation(f"{change['peer']['name']} at revision {revision}: {wrong}")
+
     def _health(self, revision: int, change: Json, peer: Json | None) -> None:
         pool, health = change["pool"], change.get("health")
         ready, wanted = int(change.get("readyCount", 0)), int(change.get("peerCount", 0))
-        known = self.pools.get(pool)
-        if known != change.get("previous") or known == health:
-            self.violation(f"{pool} at revision {revision}: from {change.get('previous')} to {health}, but it was {known}")
+        self._check_health_change(revision, change, self.pools.get(pool))
         if health != health_of(ready, wanted):
             self.violation(f"a wrong health: {pool} is {health} with {ready} of {wanted} READY at revision {revision}")
         self.pools[pool] = str(health)
         if self.view.is_complete():
-            if (ready, wanted) != self._counts(pool):
-                self.violation(f"{pool} at revision {revision}: {ready} of {wanted}, but the peers are {self._counts(pool)}")
+            self._check_counts(revision, pool, ready, wanted)
             if not peer or peer["peer"]["name"] != change.get("cause"):
                 self.violation(f"{pool} at revision {revision}: caused by {change.get('cause')}, which did not change")
+
+    def _check_health_change(self, revision: int, change: Json, known: str | None) -> None:
+        """Whether a change of a pool's health follows from what the client knows of it."""
+        previous, health = change.get("previous"), change.get("health")
+        if known != previous or known == health:
+            self.violation(f"{change['pool']} at revision {revision}: from {previous} to {health}, but it was {known}")
+
+    def _check_counts(self, revision: int, pool: str, ready: int, wanted: int) -> None:
+        if (ready, wanted) != self._counts(pool):
+            self.violation(f"{pool} at revision {revision}: {ready} of {wanted}, but the peers are {self._counts(pool)}")
 
     def _wanted(self, peer: Json) -> None:
         if bool(peer.get("wanted")) != (peer.get("status") not in UNWANTED):
@@ -307,7 +339,7 @@ class Listener:
 
     def _next_step(self, pool: str, time: str) -> None:
         """The changes of one step have one time; the health is that after all of them."""
-        if self.step is None or self.step[0] != pool or not _same_step(self.step[1], time):
+        if self.step is None or self.step[0] != pool or not same_step(self.step[1], time):
             self._end_step()
         self.step = (pool, time)
 
@@ -340,8 +372,9 @@ def _cursor(event: Json) -> tuple[str, int]:
     return str(cursor.get("epoch", "0")), int(cursor.get("revision", 0))
 
 
-def _wrong(kind: str | None, known: Json | None, peer: Json, before: str) -> str | None:
+def wrong_change(change: Json, known: Json | None) -> str | None:
     """What is wrong with the change of a peer that the client knows in the state `known`."""
+    kind, peer, before = change.get("kind"), change["peer"], change.get("previousStatus", "PEER_STATUS_UNSPECIFIED")
     if kind == "CHANGE_KIND_ADDED":
         return f"added, but it was there: {core(known)}" if known else None
     if known is None:

@@ -47,21 +47,23 @@ MUTATIONS: list[Mutation] = [
 ]
 
 
-def undetected(logs: list[Log], agreement: Agreement) -> list[str]:
+def undetected(logs: list[Log], agreement: Agreement, mutations: list[Mutation] = MUTATIONS) -> list[str]:
     """The mutations of a run's logs that the model does not find. The agreement is that of the run, and is kept."""
     missed = []
-    for name, mutate, expected in MUTATIONS:
+    for name, mutate, expected in mutations:
         needs_health = mutate is _other_health
         place = next((found for log in logs if (found := _place(log, needs_health))), None)
         if place is None:
             continue  # there was no such change in this run
         log, at = place
-        again = Agreement()
+        again = type(agreement)()
         again.seen = dict(agreement.seen)
         original = log.listener
-        listener = Listener(f"mutated {original.name}", original.view, again, original.user_data, original.fails_on_gap)
+        kind: type[Listener] = type(original)
+        listener = kind(f"mutated {original.name}", original.view, again, original.user_data, original.fails_on_gap)
         for message in mutate(log.messages, at):
             listener.feed(message)
+        listener.conclude()
         if not any(expected in violation for violation in listener.violations + again.violations):
             missed.append(f"the model does not find that {name} (message {at} of {log.file.name})")
     return missed

@@ -1,13 +1,12 @@
-"""The network of a run: a namespace for the service and one for each site of peers or clients, connected by veth pairs."""
+"""The network of a run: a namespace in the middle and one for each site, connected by veth pairs."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from plan import CLIENT_SITES, PEER_SITES, PEERS_OF_SITE, peer_host
-
-SERVICE_IP = "10.77.0.1"
 # An unassigned MAC address: packets to it are lost.
 NOBODY = "02:00:00:00:00:01"
 # Slow enough for a backlog: a connection attempt of everybody fills it.
@@ -33,53 +32,44 @@ def ip(arguments: str) -> None:
     run("ip", *arguments.split())
 
 
-class Network:
-    """The namespaces of one run. The service is at `SERVICE_IP`; peers and clients are on the links of their sites."""
+@dataclass(frozen=True)
+class Site:
+    """The addresses at both ends of a link, all of one /24."""
 
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.sites = [f"peers-{n}" for n in range(PEER_SITES)] + [f"clients-{n}" for n in range(CLIENT_SITES)]
+    gateway: str
+    hosts: tuple[str, ...]
+
+
+class Network:
+    """The namespaces of one run: one in the middle, which has an address of its own or routes between the sites."""
+
+    def __init__(self, prefix: str, middle: str, address: str | None, sites: Mapping[str, Site]) -> None:
+        self.prefix, self.middle, self.address, self.sites = prefix, middle, address, sites
 
     def namespace(self, site: str) -> str:
-        """The namespace of a site, or of `service`."""
+        """The namespace of a site, or of the middle."""
         return f"{self.prefix}-{site}"
 
     def build(self) -> None:
         """Creates everything."""
-        service = self.namespace("service")
-        ip(f"netns add {service}")
-        ip(f"-n {service} link set lo up")
-        ip(f"-n {service} address add {SERVICE_IP}/32 dev lo")
-        for site in self.sites:
-            namespace = self.namespace(site)
+        middle = self.namespace(self.middle)
+        ip(f"netns add {middle}")
+        ip(f"-n {middle} link set lo up")
+        if self.address:
+            ip(f"-n {middle} address add {self.address}/32 dev lo")
+        else:
+            ip(f"netns exec {middle} sysctl -q -w net.ipv4.ip_forward=1")
+        for name, site in self.sites.items():
+            namespace = self.namespace(name)
             ip(f"netns add {namespace}")
             ip(f"-n {namespace} link set lo up")
-            ip(f"link add {site} netns {service} type veth peer name service netns {namespace}")
-            ip(f"-n {service} address add {self.gateway(site)}/24 dev {site}")
-            for host in self.hosts(site):
-                ip(f"-n {namespace} address add {host}/24 dev service")
-            ip(f"-n {service} link set {site} up")
-            ip(f"-n {namespace} link set service up")
-            self._route(site)
-
-    def remove(self) -> None:
-        """Deletes what there is of it; the veth pairs go with their namespaces."""
-        for site in [*self.sites, "service"]:
-            if Path("/run/netns", self.namespace(site)).exists():
-                ip(f"netns del {self.namespace(site)}")
-
-    def hosts(self, site: str) -> list[str]:
-        """The addresses in a site."""
-        kind, number = site.split("-")
-        if kind == "clients":
-            return [f"10.79.{number}.1"]
-        anycast = ["10.78.0.9"] if site == "peers-0" else []
-        return [peer_host(int(number), n) for n in range(PEERS_OF_SITE)] + anycast
-
-    def gateway(self, site: str) -> str:
-        """The service's end of a site's link."""
-        kind, number = site.split("-")
-        return f"10.{79 if kind == 'clients' else 78}.{number}.254"
+            ip(f"link add {name} netns {middle} type veth peer name {self.middle} netns {namespace}")
+            ip(f"-n {middle} address add {site.gateway}/24 dev {name}")
+            for host in site.hosts:
+                ip(f"-n {namespace} address add {host}/24 dev {self.middle}")
+            ip(f"-n {middle} link set {name} up")
+            ip(f"-n {namespace} link set {self.middle} up")
+            self._route(name)
 
     def cut(self, site: str, end: str) -> None:
         """Takes the link of a site down, at one end."""
@@ -105,12 +95,12 @@ class Network:
 
     def slow(self, site: str, direction: str) -> None:
         """Makes a link slow in one direction, with a short queue: the rest is lost."""
-        namespace, interface = self._end(site, "at-service" if direction == "to-site" else "at-site")
+        namespace, interface = self._end(site, "at-middle" if direction == "to-site" else "at-site")
         run("tc", "-n", namespace, *f"qdisc add dev {interface} {SLOW}".split())
 
     def fast(self, site: str, direction: str) -> None:
         """Takes the limit away."""
-        namespace, interface = self._end(site, "at-service" if direction == "to-site" else "at-site")
+        namespace, interface = self._end(site, "at-middle" if direction == "to-site" else "at-site")
         run("tc", "-n", namespace, *f"qdisc del dev {interface} root".split())
 
     def reset(self, site: str) -> None:
@@ -119,15 +109,21 @@ class Network:
 
     def _end(self, site: str, end: str) -> tuple[str, str]:
         if end == "at-site":
-            return self.namespace(site), "service"
-        return self.namespace("service"), site
+            return self.namespace(site), self.middle
+        return self.namespace(self.middle), site
 
     def _senders(self, site: str, direction: str) -> list[tuple[str, str, str]]:
         """Namespace, interface and receiver of what is sent in this direction."""
         if direction == "from-site":
-            return [(self.namespace(site), "service", self.gateway(site))]
-        return [(self.namespace("service"), site, host) for host in self.hosts(site)]
+            return [(self.namespace(site), self.middle, self.sites[site].gateway)]
+        return [(self.namespace(self.middle), site, host) for host in self.sites[site].hosts]
 
     def _route(self, site: str) -> None:
         """A link that was down has forgotten its routes."""
-        ip(f"-n {self.namespace(site)} route replace default via {self.gateway(site)}")
+        ip(f"-n {self.namespace(site)} route replace default via {self.sites[site].gateway}")
+
+
+def remove_namespaces(prefix: str) -> None:
+    """Deletes what there is of a network; the veth pairs go with their namespaces."""
+    for namespace in Path("/run/netns").glob(f"{prefix}-*"):
+        ip(f"netns del {namespace.name}")

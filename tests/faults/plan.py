@@ -9,6 +9,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from network import Site
+
 # Two pools with two sites of five peers each. A site is a network namespace with one process of simulated peers.
 PEER_SITES = 4
 PEERS_OF_SITE = 5
@@ -28,6 +30,7 @@ LONG_MS = 5_000
 ATTEMPTS = 20
 
 POOLS = ("default", "pod-2")
+SERVICE_IP = "10.77.0.1"
 ANYCAST = "10.78.0.9"
 # Nobody has it.
 NOWHERE = "10.78.0.200"
@@ -50,6 +53,15 @@ def hosts_of_pool(pool: str) -> list[str]:
     return [peer_host(site, number) for site in sites for number in range(PEERS_OF_SITE)]
 
 
+def sites() -> dict[str, Site]:
+    """The networks around the service's."""
+    around = {}
+    for site in range(PEER_SITES):
+        hosts = [peer_host(site, number) for number in range(PEERS_OF_SITE)] + ([ANYCAST] if site == 0 else [])
+        around[f"peers-{site}"] = Site(f"10.78.{site}.254", tuple(hosts))
+    return around | {f"clients-{n}": Site(f"10.79.{n}.254", (f"10.79.{n}.1",)) for n in range(CLIENT_SITES)}
+
+
 def client_names() -> list[str]:
     """The client processes."""
     rust = [f"rust-{n}" for n in range(RUST_CLIENTS)]
@@ -67,6 +79,10 @@ class Fault:
     variant: str = ""
     # What no other fault may touch at the same time.
     needs: frozenset[str] = frozenset()
+
+    def collides(self, other: Fault) -> bool:
+        """Whether two faults need the same thing at the same time."""
+        return bool(self.needs & other.needs) and self.begin <= other.end and other.begin <= self.end
 
     def __str__(self) -> str:
         what = " ".join(part for part in (self.kind, self.target, self.variant) if part)
@@ -170,15 +186,10 @@ def _faults(rng: random.Random) -> tuple[Fault, ...]:
     for _ in range(rng.randint(FEWEST_FAULTS, MOST_FAULTS)):
         for _ in range(ATTEMPTS):
             fault = rng.choice(KINDS)(rng)
-            if not any(_collide(fault, other) for other in faults):
+            if not any(fault.collides(other) for other in faults):
                 faults.append(fault)
                 break
     return tuple(sorted(faults, key=lambda fault: (fault.begin, fault.end, fault.kind, fault.target)))
-
-
-def _collide(one: Fault, other: Fault) -> bool:
-    """Whether two faults need the same thing at the same time."""
-    return bool(one.needs & other.needs) and one.begin <= other.end and other.begin <= one.end
 
 
 def _times(rng: random.Random, longest: int = 3_000) -> tuple[int, int]:
@@ -226,7 +237,7 @@ def _link(rng: random.Random) -> Fault:
     begin, end = _times(rng, LONG_MS)
     site = _site(rng)
     kind, variants = rng.choice([
-        ("cut", ["at-site", "at-service"]),
+        ("cut", ["at-site", "at-middle"]),
         ("lose", ["to-site", "from-site"]),
         ("slow", ["to-site", "from-site"]),
     ])

@@ -2,121 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import sys
-import time
 from pathlib import Path
-from types import FrameType
-
-import grpc
 
 from inject import Injector
 from mutations import undetected
-from network import CommandFailed
+from one_seed import Run, main, run
 from plan import plan
 from verdict import Convergence, compare_history, violations
-from world import Failed, World, folder_of, remove_leftovers
-
-KEPT = Path(__file__).resolve().parents[2] / "target" / "faults"
-# So many violations are shown; the logs have all.
-SHOWN = 10
+from world import World
 
 
-class Terminated(BaseException):
-    """SIGTERM or Ctrl-C: everything is cleaned up, as at any other end."""
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    _ignore_signals()
-    raise Terminated
-
-
-def _ignore_signals() -> None:
-    """Has nothing interrupt the cleaning up."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def run(number: int, folder: Path) -> list[str]:
+def run_service(number: int, folder: Path) -> list[str]:
     """Runs the plan of a seed; returns what was violated."""
     chosen = plan(number)
-    journal = (folder / "journal").open("w", buffering=1, encoding="utf-8")
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        journal.write(text + "\n")
-
-    say(f"seed {number}, a log of {chosen.history} changes")
-    print(f"seed {number}: {'; '.join(map(str, chosen.faults))}", flush=True)
     world = World(chosen, folder)
-    injector = Injector(world, say)
-    found: list[str] = []
-    recovery_s = 0.0
-    try:
-        world.start()
-        convergence = Convergence(world)
-        convergence.wait_for_clients()
-        injector.run()
-        last_fault = time.monotonic()
-        convergence.wait()
-        recovery_s = time.monotonic() - last_fault
-        compare_history(world)
-        found = violations(world) or undetected(world.all_logs(), world.agreement)
-    except grpc.RpcError as error:
-        found = [*violations(world), f"a call of the runner: {error.code().name}: {error.details()}"]
-    except (Failed, CommandFailed) as error:
-        found = [*violations(world), str(error)]
-    finally:
-        _ignore_signals()
-        injector.close()
-        world.close()
-        journal.close()
-    times = f"recovered in {recovery_s:.1f} s, {time.monotonic() - started:.0f} s in all"
-    _report(number, world, found, times)
-    return found
+    convergence = Convergence(world)
 
+    def verdict() -> list[str]:
+        if not convergence.missing:
+            compare_history(world)
+        return violations(world) or undetected(world.all_logs(), world.agreement)
 
-def _report(number: int, world: World, found: list[str], times: str) -> None:
-    listeners = [log.listener for log in world.all_logs()]
-    numbers = (
-        f"{len(listeners)} logs, {sum(one.messages for one in listeners)} messages, "
-        f"{sum(one.resumed for one in listeners)} resumed, {sum(one.resets for one in listeners)} resets, {times}"
-    )
-    print(f"seed {number} {'FAILED' if found else 'ok'}: {numbers}", flush=True)
-    for violation in found[:SHOWN]:
-        print(f"  {violation}", flush=True)
-
-
-def keep(folder: Path, number: int, found: list[str]) -> Path:
-    """Moves the logs of a failure to where they stay."""
-    (folder / "violations").write_text("\n".join(found) + "\n")
-    kept = KEPT / f"seed-{number}"
-    shutil.rmtree(kept, ignore_errors=True)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("*.sock", "disk"))
-    return kept
-
-
-def main() -> int:
-    """Runs the seed in a folder of its own."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _terminate)
-    seed = int(sys.argv[1])
-    try:
-        folder = folder_of(os.getpid())
-        folder.mkdir()
-        found = run(seed, folder)
-        if found:
-            print(f"  the logs are in {keep(folder, seed, found)}; `make faults SEED={seed}` runs it again", flush=True)
-    except Terminated:
-        return 130
-    finally:
-        _ignore_signals()
-        remove_leftovers(os.getpid())
-    return 1 if found else 0
+    title = f"a log of {chosen.history} changes: {'; '.join(map(str, chosen.faults))}"
+    return run(number, folder, Run(title, world, Injector, convergence, verdict))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("faults", run_service))

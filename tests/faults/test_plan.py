@@ -6,7 +6,7 @@ import unittest
 
 from inject import Injector, actions
 from plan import KINDS, MOST_FAULTS, plan
-from run import seeds
+from runner import seeds
 
 MANY = range(1, 301)
 

@@ -13,7 +13,8 @@ from opflex.peerstatus.v1 import pool_service_pb2 as pool_api
 
 from model import READY, Json, Listener, core
 from plan import ANYCAST, POOLS, PORT, hosts_of_pool
-from world import Failed, TimedOut, World
+from stage import Failed, TimedOut
+from world import World
 
 # Long enough for the slowest recovery: a client whose connection broke in silence finds out by its keepalive (30 s in
 # `peerstatus watch`), or when TCP gives up, and its next attempt may come 5 s later. On a busy machine all of it takes longer.

@@ -1,7 +1,9 @@
 """A Python client for the runner: each watch writes every message that it gets, unchanged, to a file of its own.
 
-Its argument is JSON: `server`, `ca`, and `watches` with `log`, `filter`, `user_data`, `listener` and `gap_policy`. Before each
-stream a watch writes what it asks for, `{"ask": cursor or null}`, and at its end `{"lost": code of gRPC, "why": text}`.
+Its argument is JSON: `servers`, `ca` (`""`: plaintext), `longest_stay_s`, and `watches` with `log`, `filter`, `user_data`, `listener` and
+`gap_policy`. A watch leaves each stream after a random time, unless `longest_stay_s` is 0, and takes any of the servers for the next
+one. Before each stream it writes what it asks for, `{"ask": cursor or null}`, and if another one ends the stream `{"lost": code of gRPC,
+"why": text}`.
 """
 
 from __future__ import annotations
@@ -34,21 +36,26 @@ CALL_TIMEOUT_S = 5
 class Watch:
     """One watch, across its streams."""
 
-    def __init__(self, spec: dict[str, Any], channel: grpc.Channel) -> None:
-        self.spec = spec
-        self.stub = rpc.PeerStatusServiceStub(channel)
+    def __init__(self, spec: dict[str, Any], channels: list[grpc.Channel], longest_stay_s: float) -> None:
+        self.spec, self.longest_stay_s = spec, longest_stay_s
+        self.stubs = [rpc.PeerStatusServiceStub(channel) for channel in channels]
+        self.stub = self.stubs[0]
         self.log = Path(spec["log"]).open("a", buffering=1, encoding="utf-8")
         self.cursor: types.Cursor | None = None
         self.epoch = 0
+        self.is_leaving = False
         self.filter = json_format.ParseDict(spec["filter"], api.ListenerFilter())
 
     def run(self) -> None:
         """Watches for ever."""
         while True:
+            self.stub = random.choice(self.stubs)
             try:
                 self.stream()
                 self.write({"lost": 0, "why": "the end of the stream"})
             except grpc.RpcError as error:
+                if error.code() == grpc.StatusCode.CANCELLED and self.is_leaving:
+                    continue
                 self.write({"lost": error.code().value[0], "why": error.details()})
                 if error.code() == grpc.StatusCode.OUT_OF_RANGE:
                     self.cursor = None
@@ -67,9 +74,22 @@ class Watch:
             request.filter.CopyFrom(self.filter)
         ask = self.cursor and {"epoch": str(self.cursor.epoch), "revision": str(self.cursor.revision)}
         self.write({"ask": ask})
-        for message in self.stub.WatchPeerStatus(request):
-            self.write(json_format.MessageToDict(message, always_print_fields_with_no_presence=True))
-            self.process(message, message.WhichOneof("event"))
+        stream = self.stub.WatchPeerStatus(request)
+        timer = threading.Timer(random.uniform(0.2, self.longest_stay_s), self.leave, [stream])
+        self.is_leaving = False
+        if self.longest_stay_s:
+            timer.start()
+        try:
+            for message in stream:
+                self.write(json_format.MessageToDict(message, always_print_fields_with_no_presence=True))
+                self.process(message, message.WhichOneof("event"))
+        finally:
+            timer.cancel()
+
+    def leave(self, stream: grpc.Call) -> None:
+        """Ends a stream."""
+        self.is_leaving = True
+        stream.cancel()
 
     def create(self, user_data: bytes) -> None:
         """Creates the listener, unless it is there."""
@@ -97,10 +117,14 @@ class Watch:
 def main() -> None:
     """Runs all watches, each on a connection of its own."""
     spec = json.loads(sys.argv[1])
-    credentials = grpc.ssl_channel_credentials(Path(spec["ca"]).read_bytes())
+    credentials = grpc.ssl_channel_credentials(Path(spec["ca"]).read_bytes()) if spec["ca"] else None
+
+    def connect(server: str) -> grpc.Channel:
+        return grpc.secure_channel(server, credentials, OPTIONS) if credentials else grpc.insecure_channel(server, OPTIONS)
+
     for watch in spec["watches"]:
-        channel = grpc.secure_channel(spec["server"], credentials, OPTIONS)
-        threading.Thread(target=Watch(watch, channel).run).start()
+        channels = [connect(server) for server in spec["servers"]]
+        threading.Thread(target=Watch(watch, channels, spec["longest_stay_s"]).run).start()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ import resource
 import shutil
 import signal
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -22,47 +19,30 @@ from opflex.peerstatus.v1 import pool_service_pb2_grpc as pool_rpc
 from certificates import Certificates
 from logs import Log
 from model import Agreement, Listener
-from network import SERVICE_IP, Network, run
-from plan import CLIENT_SITES, NOWHERE, PEER_SITES, PORT, Plan, View, WatchPlan
+from network import Network, run
+from plan import CLIENT_SITES, NOWHERE, PEER_SITES, PORT, SERVICE_IP, Plan, View, WatchPlan, sites
 from processes import PATIENCE_S, Process
 from settings import GRPC_PORT, Configuration, scenario
+from stage import BINARY, DISK, HERE, Failed, Stage, prefix_of
 
-HERE = Path(__file__).resolve().parent
-BINARY = os.environ.get("PEERSTATUS_BIN") or str(HERE.parents[1] / "target" / "release" / "peerstatus")
 GO_CLIENT = os.environ.get("WATCH_GO") or str(HERE.parents[1] / ".tools" / "bin" / "watch-go")
 LIBFAKETIME = os.environ.get("LIBFAKETIME", "")
 # Without it the clock is not stepped: a time namespace has no wall clock of its own.
 CLOCK_CAN_STEP = Path(LIBFAKETIME).is_file()
-# The folder of the service's log. Its size is enough for the log of a run; what is left is what a fault fills.
-DISK = "disk"
+# Enough for the log of a run; what is left is what a fault fills.
 DISK_SIZE = "8m"
-# How often conditions are looked at, and logs read.
-LOOK_S = 0.02
 
 
-class Failed(Exception):
-    """The run cannot go on."""
-
-
-class TimedOut(Failed):
-    """A condition did not come to hold."""
-
-
-class World:
+class World(Stage):
     """Starts everything, and ends all of it in `close`."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
-        self.plan, self.folder = plan, folder
-        self.network = Network(prefix_of(os.getpid()))
+        super().__init__(folder, Network(prefix_of(os.getpid()), "service", SERVICE_IP, sites()))
+        self.plan = plan
         self.agreement = Agreement()
         self.disk, self.clock = folder / DISK, folder / "clock"
-        self.processes: dict[str, Process] = {}
-        self.logs: dict[str, list[Log]] = {}
-        self.finished_logs: list[Log] = []
         self.starts: dict[str, int] = {}
         self.channel: grpc.Channel | None = None
-        # Killed by a fault and not yet started again.
-        self.dead: set[str] = set()
 
     def start(self) -> None:
         """Builds the network and starts everything in it."""
@@ -85,8 +65,7 @@ class World:
 
     def close(self) -> None:
         """Ends all processes."""
-        for process in self.processes.values():
-            process.kill()
+        super().close()
         if self.channel:
             self.channel.close()
         log = self.disk / "service.stderr"
@@ -111,7 +90,7 @@ class World:
             command = ["env", f"LD_PRELOAD={LIBFAKETIME}", f"FAKETIME_TIMESTAMP_FILE={self.clock}", "FAKETIME_NO_CACHE=1",
                        "FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1", *command]
         stderr = self.disk / "service.stderr"
-        self._start_and_wait("service", command, stderr)
+        self.start_and_wait("service", "service", command, stderr)
 
     def start_peers(self, site: int, is_first: bool) -> None:
         """Starts the peers of a site. After a crash they have no faults of their own any more."""
@@ -120,15 +99,13 @@ class World:
         file.write_text(scenario(site, self.plan.events[site] if is_first else ()))
         command = [BINARY, "simulate", "--scenario", str(file)]
         stderr = self.folder / f"{name}.stderr"
-        self._start_and_wait(name, command, stderr)
+        self.start_and_wait(name, name, command, stderr)
 
     def start_client(self, name: str) -> None:
         """Starts a client process with new logs."""
         language, _, number = name.partition("-")
         namespace = self.network.namespace(f"clients-{int(number) % CLIENT_SITES}")
-        self.finished_logs += self.logs.get(name, [])
-        for log in self.logs.get(name, []):
-            log.is_cut_off = True
+        self.finish_logs(name)
         start = self.starts[name] = self.starts.get(name, 0) + 1
         files = [self.folder / f"{name}-{n}.{start}.jsonl" for n in range(len(self.plan.watches[name]))]
         stderr = self.folder / f"{name}.stderr"
@@ -137,9 +114,11 @@ class World:
             stdout, command = files[0], self._rust(self.plan.watches[name][0])
         else:
             watches = [_spec(file, watch) for file, watch in zip(files, self.plan.watches[name], strict=True)]
-            spec = {"server": f"{SERVICE_IP}:{GRPC_PORT}", "ca": str(self.certificates.ca), "watches": watches}
+            address = f"{SERVICE_IP}:{GRPC_PORT}"
+            ca = str(self.certificates.ca)
+            spec = {"server": address, "servers": [address], "ca": ca, "longest_stay_s": 0, "watches": watches}
             program = [GO_CLIENT] if language == "go" else [sys.executable, str(HERE / "watcher.py")]
-            stdout, command = self._stdout(name), [*program, json.dumps(spec)]
+            stdout, command = self.stdout(name), [*program, json.dumps(spec)]
         self.processes[name] = Process(name, namespace, command, stdout, stderr)
 
     def _rust(self, watch: WatchPlan) -> list[str]:
@@ -157,9 +136,6 @@ class World:
         user_data = base64.b64encode(watch.user_data.encode()).decode()
         listener = Listener(file.name, watch.view, self.agreement, user_data, watch.fails_on_gap)
         return Log(file, listener, stderr)
-
-    def _stdout(self, name: str) -> Path:
-        return self.folder / f"{name}.stdout"
 
     def set_clock(self, offset: str) -> None:
         """Steps the clock that the service sees."""
@@ -201,62 +177,6 @@ class World:
         self.wait_until("the service to stop", lambda: not process.is_running())
         if process.child.returncode != 0:
             raise Failed(f"the service ended with {process.child.returncode} after SIGTERM")
-
-    def _start_and_wait(self, name: str, command: list[str], stderr: Path) -> None:
-        """Starts a process, and waits until it says that it is ready."""
-        stdout = self._stdout(name)
-        before = stdout.stat().st_size if stdout.exists() else 0
-        process = self.processes[name] = Process(name, self.network.namespace(name), command, stdout, stderr)
-
-        def is_ready() -> bool:
-            if not process.is_running():
-                raise Failed(f"{name} ended with {process.child.returncode} before it was ready; see {stderr.name}")
-            return stdout.stat().st_size > before
-
-        self.wait_until(f"{name} to be ready", is_ready)
-
-    def wait_until(self, what: str, condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-        """Looks at a condition until it holds, and reads the logs meanwhile."""
-        deadline = time.monotonic() + patience_s
-        while not condition():
-            if time.monotonic() > deadline:
-                raise TimedOut(f"waited {patience_s} s in vain for {what}")
-            self.read_logs()
-            time.sleep(LOOK_S)
-
-    def read_logs(self) -> None:
-        """Takes in what the clients have written."""
-        for logs in self.logs.values():
-            for log in logs:
-                log.read()
-
-    def all_logs(self) -> list[Log]:
-        """Those of the clients that run and of those that were killed."""
-        return self.finished_logs + [log for logs in self.logs.values() for log in logs]
-
-    def unexpected_ends(self) -> list[str]:
-        """Processes that ended by themselves."""
-        ended = [p for name, p in self.processes.items() if name not in self.dead and not p.is_running()]
-        return [f"{process.name} ended by itself, with {process.child.returncode}" for process in ended]
-
-
-def prefix_of(pid: int) -> str:
-    """The prefix of everything that a runner makes on the machine."""
-    return f"peerstatus-faults-{pid}"
-
-
-def folder_of(pid: int) -> Path:
-    """The folder of a runner."""
-    return Path(tempfile.gettempdir(), prefix_of(pid))
-
-
-def remove_leftovers(pid: int) -> None:
-    """Removes the network and the folder of a runner whose processes have ended."""
-    Network(prefix_of(pid)).remove()
-    disk = folder_of(pid) / DISK
-    if disk.is_mount():
-        run("umount", "--lazy", str(disk))
-    shutil.rmtree(folder_of(pid), ignore_errors=True)
 
 
 def _spec(file: Path, watch: WatchPlan) -> dict[str, object]:

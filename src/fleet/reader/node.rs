@@ -99,6 +99,11 @@ impl Step {
     }
 }
 
+/// Whether a record has all changes up to its revision: behind later ones it would take them back.
+const fn is_state(content: &Content) -> bool {
+    matches!(content, Content::State(_) | Content::Pool(_) | Content::Commit { .. })
+}
+
 /// A node and what it has published.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -151,6 +156,11 @@ impl Node {
         if self.replaced.contains(&header.epoch) {
             self.conflict(step);
             return Err(Skipped::Conflict);
+        }
+        let is_live = step.effects.is_some() && self.is_committed(header.epoch);
+        if is_live && header.revision < self.view.revision && is_state(content) {
+            // Stored twice, or after later ones. In that case the node publishes its state again.
+            return Ok(());
         }
         match (topic, content) {
             (_, Content::Up(node)) => self.up(node, header, step),
@@ -276,6 +286,19 @@ impl Node {
         });
     }
 
+    /// A record that is no change includes those up to `revision`, which the node published before it. Clients are told first that
+    /// some are missing, and then the changes that make the state right.
+    fn check_chain(&mut self, revision: u64, step: &mut Step) {
+        if revision <= self.view.revision {
+            return;
+        }
+        self.view.revision = revision;
+        if step.effects.is_some() {
+            step.is_break = true;
+            self.change_node(step, |state| state.chain_breaks += 1);
+        }
+    }
+
     fn conflict(&mut self, step: &mut Step) {
         self.conflict_at = Some(step.stored);
         self.change_node(step, |state| state.has_conflict = true);
@@ -313,6 +336,11 @@ impl Node {
         for pool in gone {
             self.remove_pool(&pool, step);
             step.apply(Mirrored::PoolRemoved(pool));
+        }
+        // Of pools with peers that were skipped: no change has told it.
+        for known in self.view.pools.values_mut().filter(|known| known.told != Some(known.state.health)) {
+            known.told = Some(known.state.health);
+            step.apply(Mirrored::PoolState(Arc::clone(&known.state)));
         }
         self.committed(node, step);
         Ok(())

@@ -172,9 +172,10 @@ impl Reader {
         let mut messages = Messages::new(&consumer).await?;
         let mut patience = None;
         loop {
-            let until = match (pending, core.is_staging()) {
-                (0, false) => break,
-                (0, true) => *patience.get_or_insert_with(|| Instant::now() + STAGING_TIMEOUT),
+            // Asks all nodes, so not after each record.
+            let until = match pending {
+                0 if !core.is_staging() => break,
+                0 => *patience.get_or_insert_with(|| Instant::now() + STAGING_TIMEOUT),
                 _ => Instant::now() + EXPIRES,
             };
             let message = match timeout_at(until, messages.next()).await {

@@ -15,6 +15,7 @@ use super::{FleetCore, FleetLimits, NodeLimits, Outcome, Position, core::last_re
 use crate::{
     api::pb,
     fleet::{Content, Header, Record, Subject, Topic},
+    peer::PoolHealth,
     status::{Hub, Liveness, Mirrored},
 };
 
@@ -447,6 +448,50 @@ fn missing_changes_are_a_break_and_the_next_state_heals_it() {
     assert_eq!(told.seen()["n1"].1.len(), 2, "it cannot know of the other");
     stream.extend(act(&mut node, Act::Overrun(vec![])));
     assert_eq!(replica(&stream).seen()["n1"].1, truth(&node));
+}
+
+#[test]
+fn a_state_in_place_of_missing_changes_is_told_as_a_break_before_its_first_change() {
+    let mut node = Publisher::new("n1", 1);
+    let mut stream = node.whole();
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Ready)));
+    let whole = stream.len();
+    // Its log overran.
+    for host in ["leaf-2", "leaf-3"] {
+        node.change(host, Some(pb::PeerStatus::Connecting));
+    }
+    node.change("leaf-1", Some(pb::PeerStatus::Connecting));
+    stream.extend(node.whole());
+    let told = replica(&stream);
+    let mut events = Vec::new();
+    told.hub.read_after(last_revision(whole as u64), 99, &mut events).unwrap();
+    let first = events.first().and_then(|event| event.node.as_ref());
+    assert_eq!(first.map(|change| change.node.node.chain_breaks), Some(1));
+    let breaks = events.iter().filter_map(|event| event.node.as_ref());
+    assert_eq!(breaks.map(|change| change.node.node.chain_breaks).max(), Some(1), "it is counted once");
+    assert_eq!(told.seen()["n1"].1, truth(&node));
+    // The pool comes before the peers: a snapshot there has the health that the change of a peer follows on.
+    let pool = |end: usize| replica(&stream[..end]).hub.snapshot().pools[0].health;
+    assert_eq!((pool(whole), pool(whole + 1)), (PoolHealth::Healthy, PoolHealth::Healthy));
+    assert_eq!(pool(stream.len()), PoolHealth::Down);
+}
+
+#[test]
+fn records_that_were_stored_behind_later_ones_take_nothing_back() {
+    let mut node = Publisher::new("n1", 1);
+    let mut stream = node.whole();
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Ready)));
+    stream.extend(node.change("leaf-2", Some(pb::PeerStatus::Ready)));
+    let late = [node.pool(), node.state("leaf-1"), node.commit(node.revision)];
+    for host in ["leaf-1", "leaf-2"] {
+        stream.extend(node.change(host, None));
+    }
+    stream.push(node.pool());
+    let before = replica(&stream);
+    stream.extend(late);
+    let after = replica(&stream);
+    assert_eq!(after.seen(), before.seen());
+    assert_eq!(after.hub.snapshot().pools[0].health, PoolHealth::Down);
 }
 
 #[test]

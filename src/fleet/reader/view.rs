@@ -151,6 +151,17 @@ impl View {
         own
     }
 
+    /// A pool with the health that clients were told: a node that publishes its state anew publishes the pool before the peers, and
+    /// their changes tell the health.
+    pub(super) fn shown_pool(&self, name: &str) -> Option<Arc<PoolState>> {
+        let KnownPool { state, told, .. } = self.pools.get(name)?;
+        let health = told.unwrap_or(state.health);
+        if health == state.health {
+            return Some(Arc::clone(state));
+        }
+        Some(Arc::new(PoolState { health, ..PoolState::clone(state) }))
+    }
+
     fn resize(&mut self, before: usize, after: usize, limits: NodeLimits) -> Result<(), Excess> {
         let bytes = self.bytes - before + after;
         if bytes > limits.bytes && after > before {

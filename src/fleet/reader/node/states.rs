@@ -86,6 +86,7 @@ impl Node {
         if !self.view.listed.contains(&key.0) {
             return Err(Skipped::UnknownPool);
         }
+        self.check_chain(origin.revision, step);
         let has_pool = self.view.pools.contains_key(&key.0);
         let before = self.view.peer(&key).map(|known| (Arc::clone(&known.state), known.revision));
         if before.as_ref().is_some_and(|(_, revision)| *revision > origin.revision) {
@@ -113,6 +114,9 @@ impl Node {
         step: &mut Step,
     ) -> Result<(), Skipped> {
         let mut state = parse::pool(&self.name, pool, published)?;
+        if self.is_committed(origin.epoch) && self.view.listed.contains(&state.name) {
+            self.check_chain(origin.revision, step);
+        }
         state.revision = step.revision;
         let state = Arc::new(state);
         if !self.is_committed(origin.epoch) {
@@ -124,7 +128,9 @@ impl Node {
         }
         let is_new = !self.view.pools.contains_key(&state.name);
         self.view.put_pool(Arc::clone(&state), origin.bytes, origin.limits)?;
-        step.apply(Mirrored::PoolState(Arc::clone(&state)));
+        if let Some(shown) = self.view.shown_pool(&state.name) {
+            step.apply(Mirrored::PoolState(shown));
+        }
         if is_new {
             let peers = self.view.peers.iter().filter(|((pool, _), _)| *pool == state.name);
             for peer in peers.map(|(_, known)| Arc::clone(&known.state)).collect::<Vec<_>>() {
