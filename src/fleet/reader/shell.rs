@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use super::core::{FleetCore, FleetLimits, Outcome, Position, last_revision};
 use crate::{
+    error_info::with_causes,
     fleet::{Name, Nats, StreamError, StreamSettings, Subject},
     metrics::FleetMetrics,
     peer::Backoff,
@@ -114,7 +115,7 @@ impl Reader {
             };
             self.metrics.interrupted();
             self.away_since.get_or_insert_with(Instant::now);
-            warn!(error = %chain(&error), "reading the fleet's stream was interrupted");
+            warn!(error = %with_causes(&error), "reading the fleet's stream was interrupted");
             if self.position != before {
                 backoff.reset();
             }
@@ -340,10 +341,4 @@ fn epoch(info: &Info) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     hash.max(1)
-}
-
-/// An error with its causes.
-fn chain(error: &ReadError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
