@@ -14,6 +14,7 @@ mod names;
 mod nodes;
 mod notices;
 mod peers;
+mod places;
 mod pool;
 mod serve;
 mod service_clock;

@@ -1,6 +1,6 @@
 //! Errors as gRPC clients see them: a code, a sentence, and a `google.rpc.ErrorInfo` whose reason a program can read.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, error::Error, iter, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -45,4 +45,15 @@ pub fn retryable(code: Code, reason: &str, message: impl Into<String>, after: Du
 #[must_use]
 pub fn draining(after: Option<Duration>) -> Status {
     retryable(Code::Unavailable, "DRAINING", "the service is stopping", after.unwrap_or(DRAIN_RETRY))
+}
+
+/// The error, its cause, the cause of that, and so on.
+pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |error| (*error).source())
+}
+
+/// The error and its causes in one line.
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -5,6 +5,7 @@
 //! connection to it, the [`Forwarder`] publishes what happens on this node, and the [`Reader`] reads what all nodes
 //! publish.
 
+mod auth;
 mod connection;
 mod feed;
 mod forwarder;
@@ -14,8 +15,10 @@ mod stream;
 mod subject;
 mod window;
 
-pub use connection::{ANSWER_TIMEOUT, ConnectError, ConnectionState, Nats, NatsAuth, NatsSettings};
+pub use auth::{AuthSource, MalformedAuth, NatsAuth};
+pub use connection::{ANSWER_TIMEOUT, ConnectError, ConnectionState, Nats, NatsSettings};
 pub use feed::StateReason;
+use feed::UP_INTERVAL;
 pub use forwarder::{Forwarder, ForwarderSettings};
 pub use reader::{FleetCore, FleetLimits, NodeLimits, Outcome, Position, Reader, ReaderSettings};
 pub use record::{

@@ -13,7 +13,7 @@ mod watches;
 
 use std::fmt::{self, Write as _};
 
-use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 
 pub use calls::{Call, CallMetrics, MethodKind, MethodMetrics};
 pub use fleet::ForwarderMetrics;
@@ -26,6 +26,18 @@ pub use watches::{DetachReason, WatchMetrics};
 /// A name of the API as the value of a label: in lower case, as is usual for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LowercaseLabel(pub &'static str);
+
+/// What kind it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: LowercaseLabel,
+}
+
+/// Why it happened.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: LowercaseLabel,
+}
 
 impl EncodeLabelValue for LowercaseLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {

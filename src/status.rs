@@ -31,7 +31,9 @@ pub use event::{
 };
 pub use failures::FailureCounts;
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
-pub use hub::{Hub, Mirrored, NodeSummary, PeerUpdate, Snapshot, UnknownPool, Update};
+pub use hub::{
+    Hub, MirrorStart, Mirrored, MirroredRecord, NodeSummary, PeerUpdate, Snapshot, UnknownPool, Update,
+};
 pub use initial_sync::{POOLS_CHUNK, SNAPSHOT_CHUNK};
 pub use listener::{
     AttachError, AttachKind, AttachOptions, CreateError, GapPolicy, Listener, ListenerError, ListenerScope,

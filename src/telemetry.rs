@@ -56,12 +56,16 @@ impl Level {
     }
 }
 
-/// Clients can make h2 log a warning for each frame, so only its errors are logged unless the level names it.
+/// Libraries whose lines are logged from this level on, unless the level names them: clients can make h2 log a warning for
+/// each frame, and what async_nats logs about its connection is logged by us.
+const QUIET: [(&str, &str); 2] = [("h2", "error"), ("async_nats", "error")];
+
 fn filter(level: &str) -> Result<EnvFilter, ParseError> {
-    match level.contains("h2") || level == "off" {
-        true => level.parse(),
-        false => format!("{level},h2=error").parse(),
+    if level == "off" {
+        return level.parse();
     }
+    let quiet = QUIET.iter().filter(|(library, _)| !level.contains(library));
+    quiet.fold(level.to_owned(), |level, (library, from)| format!("{level},{library}={from}")).parse()
 }
 
 /// Logs to standard error from a thread of its own, until the result is dropped. `None` if logging is initialized
@@ -94,9 +98,10 @@ mod tests {
     #[test]
     fn warnings_that_clients_can_provoke_at_will_are_logged_only_if_the_level_says_so() {
         for (level, expected) in [
-            ("info", "h2=error,info"),
-            ("warn,opflex_peerstatus=debug", "opflex_peerstatus=debug,h2=error,warn"),
-            ("info,h2=debug", "h2=debug,info"),
+            ("info", "async_nats=error,h2=error,info"),
+            ("warn,opflex_peerstatus=debug", "opflex_peerstatus=debug,async_nats=error,h2=error,warn"),
+            ("info,h2=debug", "async_nats=error,h2=debug,info"),
+            ("info,async_nats=info", "async_nats=info,h2=error,info"),
             ("off", "off"),
         ] {
             assert_eq!(filter(level).unwrap().to_string(), expected);

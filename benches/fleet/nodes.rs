@@ -10,7 +10,7 @@ use std::{
 };
 
 use opflex_peerstatus::{
-    fleet::{Forwarder, ForwarderSettings, NatsAuth, NatsSettings},
+    fleet::{Forwarder, ForwarderSettings, NatsSettings},
     metrics::ForwarderMetrics,
     opflex::Identity,
     peer::{PeerAddress, PeerOrigin, PeerStatus, Reason, Report},
@@ -130,7 +130,7 @@ async fn forward(hubs: &[Arc<Hub>], nats: &str) -> Outcome<String> {
         let settings = ForwarderSettings { cluster: CLUSTER.parse()?, node: node.parse()?, max_age: day };
         let nats = NatsSettings {
             servers: vec![nats.parse()?],
-            auth: NatsAuth::None,
+            auth: None,
             tls: None,
             inbox: format!("_INBOX.{CLUSTER}.{node}"),
             name: node,

@@ -64,6 +64,10 @@ pub(super) async fn pools(State(api): State<JsonApi>, Checked(query): Checked<Pa
     respond(api.gateway.pools(query).await)
 }
 
+pub(super) async fn nodes(State(api): State<JsonApi>, Checked(query): Checked<PageQuery>) -> Response {
+    respond(api.gateway.nodes(query).await)
+}
+
 pub(super) async fn peers(State(api): State<JsonApi>, Checked(query): Checked<PeersQuery>) -> Response {
     respond(api.gateway.peers(query).await)
 }

@@ -27,7 +27,7 @@ use crate::{api::JsonGateway, auth::AccessRole, metrics::LoopMonitors, server::A
 
 pub(super) const INDEX: &str = "\
 /                    the status page, for browsers
-/api/v1/pools        pools as JSON; also /peers, /transitions and /listeners
+/api/v1/pools        pools as JSON; also /nodes, /peers, /transitions and /listeners
 /api/v1/events       changes as server-sent events
 /metrics             metrics in the OpenMetrics format
 /livez               200 while the event loops run
@@ -106,6 +106,7 @@ fn pages(hub: Arc<Hub>, api: JsonApi) -> Router {
         .route("/page.css", get(status_page::style))
         .route("/page.js", get(status_page::script))
         .route("/api/v1/pools", get(json_api::pools))
+        .route("/api/v1/nodes", get(json_api::nodes))
         .route("/api/v1/peers", get(json_api::peers))
         .route("/api/v1/transitions", get(json_api::transitions))
         .route("/api/v1/listeners", get(json_api::listeners))

@@ -31,6 +31,7 @@ named!(
     CreateListenerResponse,
     DestroyListenerResponse,
     ListListenersResponse,
+    ListNodesResponse,
     ListPeersResponse,
     ListPoolsResponse,
     ListTransitionsResponse,

@@ -22,7 +22,10 @@ use super::{
     Api, RpcResult,
     json::{self, Named},
     names, pb,
-    server_pb::{peer_status_service_server::PeerStatusService as _, pool_service_server::PoolService as _},
+    server_pb::{
+        node_service_server::NodeService as _, peer_status_service_server::PeerStatusService as _,
+        pool_service_server::PoolService as _,
+    },
 };
 use crate::auth::Caller;
 
@@ -97,6 +100,15 @@ impl JsonGateway {
     pub async fn pools(&self, query: PageQuery) -> JsonResult {
         let PageQuery { page_size, page_token } = query;
         respond(self.api.list_pools(Request::new(pb::ListPoolsRequest { page_size, page_token })).await).await
+    }
+
+    /// `ListNodes`.
+    ///
+    /// # Errors
+    /// See [`JsonGateway::pools`].
+    pub async fn nodes(&self, query: PageQuery) -> JsonResult {
+        let PageQuery { page_size, page_token } = query;
+        respond(self.api.list_nodes(Request::new(pb::ListNodesRequest { page_size, page_token })).await).await
     }
 
     /// `ListPeers`.

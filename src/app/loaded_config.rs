@@ -8,7 +8,8 @@ use crate::{
         Config, ConfigError, FleetLimitsSection, FleetSection, Overrides, PoolSection, Role, read_text,
     },
     fleet::{
-        FleetLimits, ForwarderSettings, NatsAuth, NatsSettings, NodeLimits, ReaderSettings, StreamSettings,
+        AuthSource, FleetLimits, ForwarderSettings, NatsAuth, NatsSettings, NodeLimits, ReaderSettings,
+        StreamSettings,
     },
     pool::PoolConfig,
     server::{ServerOptions, WebSettings},
@@ -64,7 +65,7 @@ impl LoadedFleet {
         };
         let nats = NatsSettings {
             servers: section.servers(),
-            auth: nats_auth(section)?,
+            auth: nats_auth(section)?.map(|_| reading(section.clone())),
             tls: tls.map(Arc::new),
             name: format!("opflex-peerstatus {cluster}/{node}"),
             inbox,
@@ -89,7 +90,7 @@ const fn limits(section: &FleetSection) -> FleetLimits {
 }
 
 /// The credentials in the files of the section, at most one kind.
-pub(super) fn nats_auth(section: &FleetSection) -> Result<NatsAuth, ConfigError> {
+pub(super) fn nats_auth(section: &FleetSection) -> Result<Option<NatsAuth>, ConfigError> {
     let read = |key: &str, path: &Path| {
         let place = format!("fleet.{key}");
         let text = read_text(path, &place)?;
@@ -102,8 +103,7 @@ pub(super) fn nats_auth(section: &FleetSection) -> Result<NatsAuth, ConfigError>
     };
     let FleetSection { credentials_file, nkey_file, user, password_file, token_file, .. } = section;
     let (key, auth) = if let Some(path) = credentials_file {
-        // The parser needs the end of the last line.
-        ("credentials_file", NatsAuth::Credentials(read("credentials_file", path)? + "\n"))
+        ("credentials_file", NatsAuth::Credentials(read("credentials_file", path)?))
     } else if let Some(path) = nkey_file {
         ("nkey_file", NatsAuth::Nkey(read("nkey_file", path)?))
     } else if let (Some(user), Some(path)) = (user, password_file) {
@@ -111,10 +111,18 @@ pub(super) fn nats_auth(section: &FleetSection) -> Result<NatsAuth, ConfigError>
     } else if let Some(path) = token_file {
         ("token_file", NatsAuth::Token(read("token_file", path)?))
     } else {
-        return Ok(NatsAuth::None);
+        return Ok(None);
     };
-    let is_valid = auth.clone().options();
-    is_valid.map(|_| auth).map_err(|error| ConfigError::new(format!("fleet.{key}"), error))
+    let is_valid = auth.answer(&[]);
+    is_valid.map(|_| Some(auth)).map_err(|error| ConfigError::new(format!("fleet.{key}"), error))
+}
+
+/// Reads them again for each connection.
+fn reading(section: FleetSection) -> AuthSource {
+    AuthSource::new(move || {
+        let auth = nats_auth(&section).map_err(std::io::Error::other)?;
+        auth.ok_or_else(|| std::io::Error::other("no credentials are configured"))
+    })
 }
 
 impl LoadedConfig {

@@ -1,6 +1,6 @@
 //! The connection to the service, and one call on it. Nothing here retries.
 
-use std::{error::Error, io, iter, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use http::{
     StatusCode, Uri,
@@ -35,6 +35,7 @@ use crate::{
         service_clock,
         target::{Bearer, Target},
     },
+    error_info::causes,
     tls::{self, ClientTls},
     transport::ByteStream,
 };
@@ -138,8 +139,7 @@ async fn dial(address: &ServerAddress, tls: Option<&ClientTls>) -> io::Result<Bo
 
 /// The cause of a failed connection, and a remedy.
 fn unreachable(server: &Target, error: &transport::Error) -> Failure {
-    let causes = iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
-    let of_tls = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(|error| {
+    let of_tls = causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).find_map(|error| {
         let text = tls::explain(error)?.replacen("the peer", "the service", 1); // its text is for peers of all kinds
         Some((text, error.get_ref()?.downcast_ref::<rustls::Error>()?))
     });

@@ -1,39 +1,34 @@
-//! `peerstatus demo`: simulated OpFlex peers on real sockets, the service, and a live watch of it, while peers fail and
-//! recover.
+//! `peerstatus demo`: simulated OpFlex peers on real sockets, the service or that of a fleet, and a live watch of it, while
+//! peers fail and recover.
 
 mod faults;
+mod nats;
+mod services;
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
 use tokio::time::sleep;
 
+use self::services::Services;
 use crate::{
     api::pb::WatchPeerStatusRequest,
-    app::{LoadedConfig, Service},
     cli::{
         self, GlobalArgs, Output,
         exit::Failure,
-        serve::not_started,
         target::Target,
         top::{self, Display, End},
         watch::{follow_until, follower::Follower, output_closed, printer::Printer},
     },
-    config::{Admin, Overrides, parse_listen},
-    sim::{SimConfig, SimPeer},
+    config::parse_listen,
 };
-
-/// Peers of the demonstration: one is configured and lists the others. Three fail, each in another way.
-const PEERS: usize = 4;
 
 const EXAMPLES: &str = "\
 Examples:
   peerstatus demo                 until Ctrl-C
   peerstatus demo --top           on the whole terminal
+  peerstatus demo --fleet         three nodes, NATS, and one watch of all of them
   peerstatus demo --for 1m        for scripts
   peerstatus demo -o json         what a client receives, one JSON object a line
 
@@ -57,6 +52,11 @@ pub(crate) struct DemoArgs {
     /// Show the peers on the whole terminal, as `peerstatus top` does, instead of the watch
     #[arg(long)]
     top: bool,
+
+    /// A fleet of three nodes, which publish to a nats-server that the demo starts, and the service that reads it; needs
+    /// nats-server 2.11 or newer in PATH or .tools/bin
+    #[arg(long)]
+    fleet: bool,
 
     /// Seed of the random outages: the same seed gives the same ones [default: a new one]
     #[arg(long)]
@@ -90,10 +90,12 @@ pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Fail
         }
         top::require_terminal()?;
     }
-    let mut peers = make_peers()?;
-    let service = start_service(&args, &peers).await?;
-    let server: Target = service.address().to_string().parse().map_err(Failure::Usage)?;
-    for peer in &peers {
+    let mut services = match args.fleet {
+        true => Services::fleet(args.listen).await?,
+        false => Services::single(args.listen).await?,
+    };
+    let server: Target = services.main.address().to_string().parse().map_err(Failure::Usage)?;
+    for peer in &services.peers {
         faults::wait_until_ready(peer.address(), &server).await?;
     }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
@@ -107,17 +109,17 @@ pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Fail
         });
         let until = async {
             tokio::select! {
-                ended = faults::run(&mut peers, &server, seed, &print_line) => ended.map(|()| End::Quit),
+                ended = faults::run(&mut services.peers, &server, seed, &print_line) => ended.map(|()| End::Quit),
                 () = over => Ok(End::Quit),
             }
         };
         display.show(globals.color, until).await.map(drop)
     } else {
         let print_line = lines_to(globals.output);
-        print_introduction(&service, &peers, &print_line)?;
+        services.print_introduction(&print_line)?;
         let until = async {
             tokio::select! {
-                ended = faults::run(&mut peers, &server, seed, &print_line) => ended,
+                ended = faults::run(&mut services.peers, &server, seed, &print_line) => ended,
                 () = over => Ok(()),
                 () = output_closed() => Ok(()),
                 signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
@@ -126,10 +128,7 @@ pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Fail
         let follower = Follower::new(WatchPeerStatusRequest::default());
         follow_until(server.clone(), follower, Printer::new(globals, false), until).await
     };
-    service.stopper().cancel();
-    service.join().await.map_err(anyhow::Error::new)?;
-    // After the service, which would report them as lost.
-    drop(peers);
+    services.stop().await?;
     ended
 }
 
@@ -145,40 +144,4 @@ fn lines_to(output: Output) -> PrintLine {
             Ok(())
         }),
     }
-}
-
-fn print_introduction(service: &Service, peers: &[SimPeer], print_line: &PrintLine) -> Result<(), Failure> {
-    let addresses: Vec<_> = peers.iter().map(|peer| peer.address().to_string()).collect();
-    let first = addresses.first().map(String::as_str).unwrap_or_default();
-    print_line(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
-    print_line(&format!("the service knows {first} and has learned of the others from it"))?;
-    if let Some(admin) = service.admin_address() {
-        print_line(&format!("status page: http://{admin}/"))?;
-    }
-    print_line(&format!("clients may join: peerstatus --server {} watch", service.address()))
-}
-
-/// Starts the peers, each of which lists all.
-fn make_peers() -> anyhow::Result<Vec<SimPeer>> {
-    let start = |_| SimPeer::start(SimConfig::default()).context("cannot start a simulated peer");
-    let peers = (0..PEERS).map(start).collect::<anyhow::Result<Vec<_>>>()?;
-    let list: Vec<_> =
-        peers.iter().map(|peer| (peer.address().ip().to_string(), peer.address().port())).collect();
-    peers.iter().for_each(|peer| peer.set_peers(list.clone()));
-    Ok(peers)
-}
-
-async fn start_service(args: &DemoArgs, peers: &[SimPeer]) -> Result<Service, Failure> {
-    let configured = peers.first().map(|peer| peer.address().to_string());
-    let configured = configured.map(|address| address.parse()).transpose().map_err(anyhow::Error::new)?;
-    let settings = Overrides {
-        listen: Some(args.listen),
-        admin: Some(Admin::At((Ipv4Addr::LOCALHOST, 0).into())),
-        name: Some("demo".to_owned()),
-        domain: Some("simulated".to_owned()),
-        peers: configured.into_iter().collect(),
-        ..Overrides::default()
-    };
-    let config = LoadedConfig::load(&settings).map_err(|error| Failure::Usage(error.to_string()))?;
-    Service::start(config).await.map_err(not_started)
 }

@@ -8,7 +8,7 @@ use wildmatch::WildMatch;
 use crate::{
     cli::{exit::Failure, text},
     peer::{AddressError, PeerAddress},
-    status::{is_id, is_node_name, is_pool_name, node_of},
+    status::{fleet_pool, is_id, is_node_name, is_pool_name, node_of},
 };
 
 /// The pool of a command that names none.
@@ -58,6 +58,18 @@ pub(crate) fn node(text: &str) -> Result<String, String> {
         Ok(format!("nodes/{name}"))
     } else {
         Err("expected 1 to 63 of a-z, 0-9, - and _".to_owned())
+    }
+}
+
+/// The name of a node's pool in a fleet, from the names of both in full.
+pub(crate) fn pool_of_node(pool: &str, node: &str) -> Result<String, Failure> {
+    let (name, node) = (text::pool_name(pool), text::node_name(node));
+    match node_of(name) {
+        None => Ok(format!("pools/{}", fleet_pool(node, name))),
+        Some((named, _)) if named == node => Ok(pool.to_owned()),
+        Some(_) => Err(Failure::Usage(format!(
+            "--node {node}: the pool is named with its node, {name}; leave out one of them"
+        ))),
     }
 }
 

@@ -59,11 +59,15 @@ impl Cell {
     /// `host:port` of a peer, or `pool/host:port`, by its full name.
     pub(crate) fn peer(name: &str, with_pool: bool) -> Self {
         let address = text::peer_address(name);
-        let cell = match name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/")) {
-            Some((pool, _)) if with_pool => Self::plain(format!("{pool}/{address}")),
-            _ => Self::plain(address),
-        };
-        Self { is_whole: true, ..cell }
+        match name.strip_prefix("pools/").and_then(|rest| rest.split_once("/peers/")) {
+            Some((pool, _)) if with_pool => Self::address(&format!("{pool}/{address}")),
+            _ => Self::address(address),
+        }
+    }
+
+    /// The short name of a peer, which is copied from the table.
+    pub(crate) fn address(text: &str) -> Self {
+        Self { is_whole: true, ..Self::plain(text) }
     }
 
     /// The origin of a peer that had another one before.

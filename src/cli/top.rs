@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ColorChoice};
+use clap_complete::ArgValueCompleter;
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -31,14 +32,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::{model::Model, paint::Look, service::Service};
 use super::{
-    GlobalArgs,
+    GlobalArgs, complete,
     exit::Failure,
+    names,
     peers::list::live::ask_again,
     pool,
     target::Target,
     watch::{follow_until, follower::Follower, output_closed},
 };
-use crate::api::pb::WatchPeerStatusRequest;
+use crate::api::pb::{ListenerFilter, WatchPeerStatusRequest};
 
 /// For the screen's thread to notice the end, and for a slow terminal to take the sequences that restore it.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -47,6 +49,7 @@ const EXAMPLES: &str = "\
 Examples:
   peerstatus top
   peerstatus top --server leaf-host:50051
+  peerstatus top --node 'worker-1*'      of a fleet, which has a column NODE
   LANG=C peerstatus top --color never     ASCII alone, without colour
 
 Keys:
@@ -68,7 +71,11 @@ or `peerstatus watch`.";
 /// The options of `top`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct TopArgs {}
+pub(crate) struct TopArgs {
+    /// Only nodes whose name matches (* and ? are wildcards), in a fleet; may be repeated
+    #[arg(long = "node", value_name = "GLOB", value_parser = names::glob, add = ArgValueCompleter::new(complete::nodes))]
+    nodes: Vec<String>,
+}
 
 /// How the display ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +89,12 @@ pub(crate) enum End {
 }
 
 /// Runs the command.
-pub(crate) async fn run(_: TopArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+pub(crate) async fn run(args: TopArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     require_terminal()?;
     // A wrong address or missing credentials are reported before the screen is taken.
     pool::pools(&globals.connect().await?).await?;
-    match Display::new(globals.server.clone()).show(globals.color, std::future::pending()).await? {
+    let display = Display { nodes: args.nodes, ..Display::new(globals.server.clone()) };
+    match display.show(globals.color, std::future::pending()).await? {
         End::Quit => Ok(()),
         End::Interrupted => Err(Failure::Interrupted),
         End::Terminated => Err(Failure::Terminated),
@@ -108,13 +116,15 @@ pub(crate) fn require_terminal() -> Result<(), Failure> {
 /// The display of a service on the terminal.
 pub(crate) struct Display {
     server: Target,
+    /// Globs for the nodes to show.
+    nodes: Vec<String>,
     model: Arc<Mutex<Model>>,
 }
 
 impl Display {
     pub(crate) fn new(server: Target) -> Self {
         let model = Arc::new(Mutex::new(Model::new(server.to_string())));
-        Self { server, model }
+        Self { server, nodes: Vec::new(), model }
     }
 
     /// Shows a line below the peers, until the next one or a key.
@@ -131,7 +141,7 @@ impl Display {
     ) -> Result<End, Failure> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-        let Self { server, model } = self;
+        let Self { server, nodes, model } = self;
         let counters = Arc::new(Mutex::new(Vec::new()));
         let (stop, (ended, end)) = (CancellationToken::new(), oneshot::channel());
         let screen = spawn_blocking({
@@ -154,7 +164,8 @@ impl Display {
             };
             Ok(())
         };
-        let follower = Follower::new(WatchPeerStatusRequest::default());
+        let filter = (!nodes.is_empty()).then(|| ListenerFilter { nodes, ..Default::default() });
+        let follower = Follower::new(WatchPeerStatusRequest { filter, ..Default::default() });
         let followed = follow_until(server.clone(), follower, service::Feed::new(model), until).await;
         stop.cancel();
         if timeout(RESTORE_TIMEOUT, screen).await.is_err() {

@@ -1,7 +1,6 @@
 //! The connection to NATS, which both sides of the fleet use.
 
 use std::{
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,11 +12,11 @@ use async_nats::{
     Client, ConnectOptions, Event, ServerAddr,
     jetstream::{Context, context::ContextBuilder},
 };
-use nkeys::KeyPair;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::auth::AuthSource;
 use crate::tls::ClientTls;
 
 /// How long to wait for a connection, and for each answer.
@@ -35,8 +34,8 @@ const CLIENT_CAPACITY: usize = 512;
 pub struct NatsSettings {
     /// Any of these.
     pub servers: Vec<ServerAddr>,
-    /// The credentials.
-    pub auth: NatsAuth,
+    /// The credentials; `None`: without.
+    pub auth: Option<AuthSource>,
     /// `None`: plaintext, unless a server asks for TLS or its URL has the scheme `tls`.
     pub tls: Option<Arc<ClientTls>>,
     /// The name of the client, for the server's reports.
@@ -45,60 +44,9 @@ pub struct NatsSettings {
     pub inbox: String,
 }
 
-/// Credentials for NATS.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub enum NatsAuth {
-    /// None.
-    #[default]
-    None,
-    /// The contents of a `.creds` file: a JWT and the seed of its key.
-    Credentials(String),
-    /// The seed of an NKey.
-    Nkey(String),
-    /// User and password.
-    Password(String, String),
-    /// A token.
-    Token(String),
-}
-
-impl fmt::Debug for NatsAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Credentials(_) => "Credentials",
-            Self::Nkey(_) => "Nkey",
-            Self::Password(..) => "Password",
-            Self::Token(_) => "Token",
-        })
-    }
-}
-
-impl NatsAuth {
-    /// Options with these credentials.
-    ///
-    /// # Errors
-    /// They are malformed.
-    pub fn options(self) -> std::io::Result<ConnectOptions> {
-        let options = ConnectOptions::new();
-        Ok(match self {
-            Self::None => options,
-            Self::Credentials(text) => options.credentials(&text)?,
-            Self::Nkey(seed) => {
-                KeyPair::from_seed(&seed).map_err(std::io::Error::other)?;
-                options.nkey(seed)
-            }
-            Self::Password(user, password) => options.user_and_password(user, password),
-            Self::Token(token) => options.token(token),
-        })
-    }
-}
-
 /// There is no connection to NATS.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The credentials are malformed.
-    #[error("the credentials for NATS are malformed")]
-    Credentials(#[source] std::io::Error),
     /// The client could not be made.
     #[error("cannot connect to NATS")]
     Connect(#[source] async_nats::ConnectError),
@@ -129,7 +77,7 @@ impl Nats {
     /// Begins to connect, and returns at once.
     ///
     /// # Errors
-    /// The credentials or the addresses are malformed.
+    /// The addresses are malformed.
     pub async fn connect(settings: NatsSettings) -> Result<Self, ConnectError> {
         Self::connect_with(settings, |options| options.retry_on_initial_connect().max_reconnects(None)).await
     }
@@ -160,7 +108,7 @@ impl Nats {
         let NatsSettings { servers, auth, tls, name, inbox } = settings;
         let (changes, state) = watch::channel(ConnectionState::default());
         let events = Arc::new(Events { changes, last: Mutex::default() });
-        let mut options = set(auth.options().map_err(ConnectError::Credentials)?);
+        let mut options = set(auth.map_or_else(ConnectOptions::new, AuthSource::into_options));
         if let Some(tls) = tls {
             options = options.tls_client_config((*tls.config()).clone()).require_tls(true);
         }

@@ -4,8 +4,10 @@
 //! stream depends on the records up to there alone, so all replicas have the same, and honour each other's cursors.
 
 mod core;
+mod messages;
 mod node;
 mod parse;
+mod recent;
 mod shell;
 #[cfg(test)]
 mod tests;

@@ -6,26 +6,15 @@ use std::sync::{
 };
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use super::LowercaseLabel;
+use super::{KindLabel, LowercaseLabel, ReasonLabel};
 
 const RECORDS: [&str; 5] = ["change", "state", "pool", "node", "up"];
 const ERRORS: [&str; 5] = ["no_stream", "timeout", "rejected", "disconnected", "other"];
 const STATES: [&str; 3] = ["start", "overrun", "order"];
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: LowercaseLabel,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: LowercaseLabel,
-}
 
 /// Metrics of the forwarder. Clones share them.
 #[derive(Clone, Debug)]

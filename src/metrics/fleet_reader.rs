@@ -9,6 +9,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::{LowercaseLabel, ReasonLabel};
+
 /// Nodes that are named in labels. The others are counted together: a page of metrics must stay readable.
 const MAX_NODES: usize = 100;
 const OTHERS: &str = "(others)";
@@ -21,11 +23,6 @@ struct StateLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NodeLabel {
     node: Arc<str>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,7 +105,7 @@ impl FleetMetrics {
 
     /// The state of all nodes is read anew.
     pub fn resync(&self, reason: &'static str) {
-        self.resyncs.get_or_create(&ReasonLabel { reason }).inc();
+        self.resyncs.get_or_create(&ReasonLabel { reason: LowercaseLabel(reason) }).inc();
     }
 
     /// A record was skipped.

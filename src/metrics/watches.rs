@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
-use super::LowercaseLabel;
+use super::{KindLabel, LowercaseLabel, ReasonLabel};
 use crate::status::{AttachKind, EndReason, ResetReason};
 
 /// Upper bounds in seconds: from one change for one client to a client that is a minute behind.
@@ -45,16 +44,6 @@ pub enum DetachReason {
     Revoked,
     /// The service ended it.
     Ended(EndReason),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabel {
-    kind: LowercaseLabel,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: LowercaseLabel,
 }
 
 /// Metrics of watches. Clones share them; each watch has one.

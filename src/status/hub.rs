@@ -15,7 +15,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-pub use self::mirror::{Mirrored, NodeSummary};
+pub use self::mirror::{MirrorStart, Mirrored, MirroredRecord, NodeSummary};
 use self::pool::Pool;
 use super::{Cursor, Event, Gap, NodeState, PeerState, PoolState, Wakers, log::Log, recent::Recent};
 use crate::{

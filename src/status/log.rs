@@ -57,6 +57,14 @@ impl Log {
         std::mem::take(&mut self.events)
     }
 
+    /// Drops the events up to this revision. Returns them, to be freed without the lock.
+    pub(super) fn forget(&mut self, revision: u64) -> Vec<Arc<Event>> {
+        let old = self.events.partition_point(|(known, _)| *known <= revision);
+        self.floor = self.floor.max(revision);
+        self.head = self.head.max(revision);
+        self.events.drain(..old).map(|(_, event)| event).collect()
+    }
+
     /// How many of the changes after `revision` there are, if they are all still here.
     pub(super) fn distance(&self, revision: u64) -> Result<usize, Gap> {
         let behind = self.head.checked_sub(revision).ok_or(Gap::Future)?;

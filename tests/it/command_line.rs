@@ -8,7 +8,9 @@ use opflex_peerstatus::{
     sim::SimPeer,
 };
 
-use crate::support::{Folder, Process, Proxy, Server, asked, free_address, peerstatus, peerstatus_with, sim};
+use crate::support::{
+    Folder, NatsServer, Process, Proxy, Server, asked, free_address, peerstatus, peerstatus_with, sim,
+};
 
 #[tokio::test]
 async fn mistakes_on_the_command_line_are_named_and_exit_with_64() {
@@ -379,6 +381,52 @@ async fn history_can_be_read_from_a_shell() {
     assert_eq!(run(&[&peer_address, "--since", "0s"]).await, "no changes\n");
     assert!(run(&["--status", "READY", "--reason", "handshake complete"]).await.contains("READY"));
     server.stop().await;
+}
+
+#[tokio::test]
+async fn the_demo_of_a_fleet_shows_three_nodes_and_leaves_nothing_behind() {
+    if NatsServer::start("").await.is_none() {
+        return;
+    }
+    let mut demo = Process::start(&["demo", "--fleet", "--seed", "1", "--for", "2m"]);
+    let (mut told, mut nats) = (String::new(), None);
+    while let Some(line) = demo.line().await {
+        let address = line.split_once("nats-server at nats://").map(|(_, rest)| rest);
+        nats = nats.or(address.and_then(|rest| rest.split(',').next()).map(str::to_owned));
+        // The pool of one node, because its peer died.
+        if line.contains("HEALTHY → DEGRADED") {
+            demo.signal("INT").await;
+        }
+        told = told + &line + "\n";
+    }
+    assert_eq!(demo.ended().await.code(), Some(0), "{told}");
+    for node in ["worker-1", "worker-2", "worker-3"] {
+        assert!(told.contains(&format!("pool {node}.default: HEALTHY for ")), "{told}");
+    }
+    let nats = nats.expect("it tells where NATS listens");
+    assert!(tokio::net::TcpStream::connect(&nats).await.is_err(), "it is still there at {nats}");
+}
+
+#[tokio::test]
+async fn the_demo_of_a_fleet_tells_what_it_needs() {
+    let folder = Folder::new();
+    let told = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_peerstatus"));
+        let command =
+            command.args(["demo", "--fleet"]).env("PATH", folder.path("")).current_dir(folder.path(""));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(64));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(
+        told().contains("needs nats-server 2.11 or newer, and there is no nats-server in PATH"),
+        "{}",
+        told()
+    );
+    let program = folder.path("nats-server");
+    std::fs::write(&program, "#!/bin/sh\necho nats-server: v2.9.10\n").unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(told().contains("nats-server is 2.9;"), "{}", told());
 }
 
 #[tokio::test]

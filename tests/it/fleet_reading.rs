@@ -102,7 +102,7 @@ impl Replica {
 }
 
 /// A client that goes from replica to replica with what it knows.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Client {
     peers: BTreeMap<String, PeerStatus>,
     nodes: BTreeMap<String, NodeState>,
@@ -209,6 +209,43 @@ async fn a_client_goes_on_at_another_replica_and_misses_nothing() {
     assert_eq!(client.resets, []);
     assert!(client.seen.is_sorted(), "in the order of the stream");
     drop(nodes);
+}
+
+#[tokio::test]
+async fn a_client_goes_on_at_a_replica_that_is_started_afterwards() {
+    let Some(nats) = NatsServer::start("").await else { return };
+    let witness = Replica::start(&nats).await;
+    let peers = [sim(), sim()];
+    let mut nodes = [node(&nats, "n1", &[&peers[0]]), node(&nats, "n2", &[&peers[1]])];
+    let names = [name("n1", &peers[0]), name("n2", &peers[1])];
+    let all_ready = |client: &Client| {
+        client.nodes.len() == 2 && names.iter().all(|name| client.peers.get(name) == Some(&PeerStatus::Ready))
+    };
+    let mut client = Client::default();
+    let mut replica = Replica::start(&nats).await;
+    client.watch(&replica, all_ready).await;
+    for round in 0..3 {
+        // All this happens while no replica has the client.
+        drop(replica);
+        let mut other = client.clone();
+        let peer = &peers[round % 2];
+        set_working(peer, false);
+        other.watch(&witness, |other| other.peers[&names[round % 2]] != PeerStatus::Ready).await;
+        if round == 1 {
+            nodes[0] = node(&nats, "n1", &[&peers[0]]);
+        }
+        set_working(peer, true);
+        let before = other.seen.len();
+        other.watch(&witness, |other| all_ready(other) && other.seen.len() > before).await;
+        replica = Replica::start(&nats).await;
+        let newest = other.seen.last().copied();
+        client.watch(&replica, |client| client.seen.last().copied() >= newest).await;
+        let until_then: Vec<_> = client.seen.iter().filter(|revision| Some(**revision) <= newest).collect();
+        assert_eq!(until_then, other.seen.iter().collect::<Vec<_>>(), "nothing is lost in round {round}");
+        client.watch(&replica, all_ready).await;
+    }
+    assert_eq!(client.resets, []);
+    assert_eq!(client.peers, witness.peers().await);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod continuity;
 mod errors;
 mod every_call;
 mod fleet;
+mod fleet_auth;
 mod fleet_reading;
 mod floods;
 mod fuzz;

@@ -443,7 +443,7 @@ const chosen = { peer: "", entries: null, failed: "" };
 /** A change, with what it is compared and shown by. */
 function entryOf({ change, revision }) {
   const { peer } = change;
-  if (!peer) return { change, revision, name: "", at: time(change.health.time) };
+  if (!peer) return { change, revision, name: "", at: time((change.health || change.node).time) };
   const step = `${word(peer.previousStatus, "PEER_STATUS_")} ${statusOf(peer.peer)}`;
   return { change, revision, name: peer.peer.name, at: time(peer.time), step, key: `${peer.kind} ${step} ${peer.peer.reason}` };
 }
@@ -492,7 +492,7 @@ function fold(entries) {
   return entries.filter((entry) => !hidden.has(entry)).map((entry) => [entry, lines.get(entry)]);
 }
 
-function changeText({ change: { peer, health } }, run) {
+function changeText({ change: { peer, health, node } }, run) {
   if (run) {
     const its = run.cause.change.peer.peer;
     return `${shortName(its)} ${run.kind} × ${run.count} in ${duration(run.end - run.begin)}, ${reasonAndDetail(its.reason, its.detail)}`;
@@ -508,6 +508,12 @@ function changeText({ change: { peer, health } }, run) {
   if (health) {
     const [before, after] = [word(health.previous, "POOL_HEALTH_"), word(health.health, "POOL_HEALTH_")];
     parts.push(`pool ${word(health.pool, "pools/")} ${before} → ${after}, ${health.readyCount} of ${health.peerCount} READY`);
+  }
+  if (node) {
+    const [before, after] = [word(node.previous, "NODE_STATE_"), word(node.node.state, "NODE_STATE_")];
+    const what = before === "UNSPECIFIED" ? "is new" : before === after ? after : `${before} → ${after}`;
+    const notes = [node.node.conflict ? "two nodes have this name" : "", Number(node.node.chainBreakCount) ? `${node.node.chainBreakCount} chain breaks` : ""];
+    parts.push([`node ${word(node.node.name, "nodes/")} ${what}`, ...notes.filter(Boolean)].join(", "));
   }
   return parts.join("; ");
 }

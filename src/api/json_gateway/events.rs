@@ -25,6 +25,8 @@ const PACING: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EventsQuery {
+    /// A glob for the nodes of a fleet; empty: all.
+    pub node: String,
     /// A glob for pools; empty: all.
     pub pool: String,
     /// A glob for peers; empty: all.
@@ -82,6 +84,7 @@ impl JsonGateway {
     ) -> Result<WatchStream, Status> {
         let globs = |glob: String| Some(glob).filter(|glob| !glob.is_empty()).into_iter().collect();
         let filter = pb::ListenerFilter {
+            nodes: globs(query.node),
             pools: globs(query.pool),
             peers: globs(query.peer),
             ..pb::ListenerFilter::default()

@@ -7,12 +7,8 @@ use tokio::time::sleep;
 
 use super::PrintLine;
 use crate::{
-    api::pb::{GetPeerRequest, PeerStatus},
-    cli::{
-        client::{Client, call},
-        exit::Failure,
-        target::Target,
-    },
+    api::pb::{Peer, PeerStatus},
+    cli::{client::Client, exit::Failure, peers::list, target::Target, text},
     sim::{Behaviour, Outages, SimPeer},
 };
 
@@ -86,11 +82,12 @@ async fn restart(peer: &mut SimPeer) -> Result<(), Failure> {
 
 /// Waits until the peer is READY: before that, a fault would not be visible.
 pub(super) async fn wait_until_ready(address: SocketAddr, server: &Target) -> Result<(), Failure> {
-    let mut pools = Client::connect(server).await?.pools();
-    let request = GetPeerRequest { name: format!("pools/default/peers/{address}") };
+    let client = Client::connect(server).await?;
+    let is_it = |peer: &Peer| text::peer_address(&peer.name) == address.to_string();
     loop {
-        let peer = call(pools.get_peer(request.clone())).await.ok().and_then(|response| response.peer);
-        if peer.is_some_and(|peer| peer.status() == PeerStatus::Ready) {
+        // Its pool is that of a node, in a fleet.
+        let peers = list::peers(&client, "").await.unwrap_or_default();
+        if peers.iter().any(|peer| is_it(peer) && peer.status() == PeerStatus::Ready) {
             return Ok(());
         }
         sleep(READY_CHECK_INTERVAL).await;

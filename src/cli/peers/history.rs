@@ -23,6 +23,8 @@ use crate::{
         exit::Failure,
         filter::{STATUSES, value_of},
         names::{self, PeerName},
+        peers::list,
+        places::Places,
         style::{self, Style},
         table::{Cell, layout, table},
         text,
@@ -34,13 +36,15 @@ const MAX_PAGE: u32 = 5_000;
 /// Lines: about a screen.
 const DEFAULT_LIMIT: u32 = 50;
 
-const HEADER: [&str; 5] = ["TIME", "PEER", "STATUS", "LASTED", "REASON"];
+/// The columns after those that name the peer.
+const HEADER: [&str; 3] = ["STATUS", "LASTED", "REASON"];
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   peerstatus peers history
   peerstatus peers history leaf-101:8009 --since 10m
   peerstatus peers history 'leaf-1*' --pool fabric-a --limit 500
+  peerstatus peers history --node worker-1 --since 10m
   peerstatus peers history --status ready --since 1h
   peerstatus peers history --reason tls_failed --reason handshake_rejected
   peerstatus peers history -o json | jq -r '.change.peer | [.time, .peer.status] | @tsv'
@@ -76,6 +80,10 @@ pub(super) struct HistoryArgs {
     #[arg(long, value_name = "NAME", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
     pool: Option<String>,
 
+    /// Only the peers of nodes whose name matches (* and ? are wildcards), in a fleet
+    #[arg(long, value_name = "GLOB", value_parser = names::glob, add = ArgValueCompleter::new(complete::nodes))]
+    node: Option<String>,
+
     /// Only changes to this status; may be repeated
     #[arg(long = "status", value_name = "STATUS", ignore_case = true,
           value_parser = value_of(STATUSES, "PEER_STATUS_", PeerStatus::from_str_name))]
@@ -103,6 +111,7 @@ impl HistoryArgs {
             peer: Some(peer),
             option: None,
             pool: None,
+            node: None,
             statuses,
             reasons,
             limit: DEFAULT_LIMIT,
@@ -165,8 +174,7 @@ impl PeerHistory {
         entries.truncate(limit(&self.args));
         let mut rows = Vec::new();
         let mut newest: Option<Vec<Cell>> = None;
-        for (entry, mut row) in entries.iter().zip(history_rows(&entries, self.is_cut, now)) {
-            row.remove(1);
+        for (entry, mut row) in entries.iter().zip(history_rows(&entries, None, self.is_cut, now)) {
             if entry.only_gives_reason() {
                 newest = newest.or_else(|| style::is_failure(entry.peer.reason).then_some(row));
                 continue;
@@ -181,8 +189,7 @@ impl PeerHistory {
             rows.push(row);
         }
         rows.extend(newest);
-        let [time, _, others @ ..] = HEADER;
-        let header = [&[time][..], &others].concat();
+        let header = [&["TIME"][..], &HEADER].concat();
         let (header, rows) = layout(&header, &rows, terminal);
         iter::once(header).chain(rows.into_iter().flatten()).collect()
     }
@@ -239,12 +246,18 @@ fn unknown(peer: &str) -> Failure {
 }
 
 fn history_table(entries: &[Entry<'_>], is_cut: bool, style: Style, now: SystemTime) -> Vec<String> {
-    table(&HEADER, history_rows(entries, is_cut, now), "no changes", style)
+    let places = list::places(entries.iter().map(|entry| entry.peer));
+    let header: Vec<_> = iter::once("TIME").chain(places.header()).chain(HEADER).collect();
+    table(&header, history_rows(entries, Some(places), is_cut, now), "no changes", style)
 }
 
-fn history_rows(entries: &[Entry<'_>], is_cut: bool, now: SystemTime) -> Vec<Vec<Cell>> {
-    let first = entries.first().map(|entry| &entry.peer.pool);
-    let with_pool = entries.iter().any(|entry| Some(&entry.peer.pool) != first);
+/// Without `places`, the peers are not named.
+fn history_rows(
+    entries: &[Entry<'_>],
+    places: Option<Places>,
+    is_cut: bool,
+    now: SystemTime,
+) -> Vec<Vec<Cell>> {
     let row = |entry: &Entry<'_>| {
         let (change, peer) = (entry.change, entry.peer);
         let status = Cell::status(peer.status);
@@ -264,7 +277,11 @@ fn history_rows(entries: &[Entry<'_>], is_cut: bool, now: SystemTime) -> Vec<Vec
             _ => Cell::reason_and_detail(peer.reason, &peer.detail),
         };
         let time = Cell::new(style::DIM, &text::stamp(time));
-        vec![time, Cell::peer(&peer.name, with_pool), status, Cell::plain(lasted), why]
+        let names = places.map(|places| places.cells(&peer.name, &peer.pool));
+        iter::once(time)
+            .chain(names.into_iter().flatten())
+            .chain([status, Cell::plain(lasted), why])
+            .collect()
     };
     entries.iter().map(row).collect()
 }

@@ -16,6 +16,7 @@ use crate::{
         complete,
         exit::Failure,
         names,
+        places::Places,
         style::{self, Style},
         table::{self, Cell},
         text,
@@ -30,6 +31,7 @@ Examples:
   peerstatus peers list --watch               the same, kept up to date until Ctrl-C
   peerstatus peers list --wide                with the time since when
   peerstatus peers list --pool fabric-a --sort flaps
+  peerstatus peers list --node 'worker-1*'     of a fleet, which has a column NODE
   peerstatus peers list -o json | jq -r '[.name, .status, .lastFailure.detail] | @tsv'
 
 The worst comes first: peers that are not READY, the longest first, then those that were
@@ -50,8 +52,7 @@ pub(super) struct ListArgs {
     pool: Option<String>,
 
     /// Only the peers of nodes whose name matches (* and ? are wildcards), in a fleet
-    #[arg(long, value_name = "GLOB", value_parser = names::glob, conflicts_with = "watch",
-          add = ArgValueCompleter::new(complete::nodes))]
+    #[arg(long, value_name = "GLOB", value_parser = names::glob, add = ArgValueCompleter::new(complete::nodes))]
     node: Option<String>,
 
     #[command(flatten)]
@@ -103,7 +104,7 @@ pub(super) async fn run(args: ListArgs, globals: &GlobalArgs) -> Result<(), Fail
     let mut peers = peers(&globals.connect().await?, &pool).await?;
     peers.retain(|peer| names::is_of_node(args.node.as_deref(), &peer.pool));
     if args.watch {
-        return live::run(pool, args.view, globals).await;
+        return live::run(pool, args.node, args.view, globals).await;
     }
     let (shown, total) = (args.view.of(&peers), total(&peers));
     globals.show(&shown, |style, now| args.view.lines(&shown, total, style, now))
@@ -137,9 +138,14 @@ impl View {
 }
 
 /// All of them as `peers list` shows them, the worst first.
-pub(crate) fn table_of(peers: &[Peer], with_pool: bool, style: Style, now: SystemTime) -> Vec<String> {
+pub(crate) fn table_of(peers: &[Peer], places: Places, style: Style, now: SystemTime) -> Vec<String> {
     let view = View { not_ready: false, sort: Sort::Worst, wide: false };
-    view.table(&view.of(peers), with_pool, style, now)
+    view.table(&view.of(peers), places, style, now)
+}
+
+/// What tells these peers apart.
+pub(in crate::cli) fn places<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> Places {
+    Places::of(peers.into_iter().map(|peer| peer.pool.as_str()))
 }
 
 /// By pool and address, as the service orders them.
@@ -181,18 +187,16 @@ pub(in crate::cli) fn is_parked(peer: &Peer) -> bool {
 impl View {
     /// The table, and the total below it.
     fn lines(self, peers: &[Peer], total: String, style: Style, now: SystemTime) -> Vec<String> {
-        let several_pools =
-            peers.iter().any(|peer| Some(&peer.pool) != peers.first().map(|first| &first.pool));
         let mut lines = match peers.is_empty() {
             true => Vec::new(),
-            false => self.table(peers, several_pools, style, now),
+            false => self.table(peers, places(peers), style, now),
         };
         lines.push(total);
         lines
     }
 
-    fn table(self, peers: &[Peer], with_pool: bool, style: Style, now: SystemTime) -> Vec<String> {
-        let (header, rows) = self.layout(peers, with_pool, style.columns, now);
+    fn table(self, peers: &[Peer], places: Places, style: Style, now: SystemTime) -> Vec<String> {
+        let (header, rows) = self.layout(peers, places, style.columns, now);
         iter::once(&header).chain(rows.iter().flatten()).map(|line| line.show(style)).collect()
     }
 
@@ -200,31 +204,33 @@ impl View {
     pub(in crate::cli) fn layout(
         self,
         peers: &[Peer],
-        with_pool: bool,
+        places: Places,
         terminal: Option<usize>,
         now: SystemTime,
     ) -> (Cell, Vec<Vec<Cell>>) {
-        let rows = |width| peers.iter().map(|peer| self.row(peer, with_pool, width, now)).collect::<Vec<_>>();
-        let (mut header, mut cells) = (self.header(Width::Full), rows(Width::Full));
+        let rows = |width| peers.iter().map(|peer| self.row(peer, places, width, now)).collect::<Vec<_>>();
+        let (mut header, mut cells) = (self.header(places, Width::Full), rows(Width::Full));
         if !table::fits(&header, &cells, terminal) {
-            (header, cells) = (self.header(Width::Narrow), rows(Width::Narrow));
+            (header, cells) = (self.header(places, Width::Narrow), rows(Width::Narrow));
         }
         table::layout(&header, &cells, terminal)
     }
 
-    fn header(self, width: Width) -> Vec<&'static str> {
+    fn header(self, places: Places, width: Width) -> Vec<&'static str> {
         let since = (self.wide && width == Width::Full).then_some("SINCE");
-        ["PEER", "STATUS", "HOW LONG"]
-            .into_iter()
+        places
+            .header()
+            .chain(["STATUS", "HOW LONG"])
             .chain(since)
             .chain(["FLAPS", "FAILURES", "LAST FAILURE"])
             .collect()
     }
 
-    fn row(self, peer: &Peer, with_pool: bool, width: Width, now: SystemTime) -> Vec<Cell> {
+    fn row(self, peer: &Peer, places: Places, width: Width, now: SystemTime) -> Vec<Cell> {
         let (mut flaps, mut failure) = (Cell::plain(peer.flap_count), last_failure(peer, now));
         let since = self.wide.then(|| text::stamp(since(peer)));
-        let mut row = vec![Cell::peer(&peer.name, with_pool), status(peer, now), how_long(peer, now)];
+        let mut row: Vec<_> = places.cells(&peer.name, &peer.pool).collect();
+        row.extend([status(peer, now), how_long(peer, now)]);
         match (width, since) {
             (Width::Full, since) => {
                 flaps = self::flaps(peer, now);

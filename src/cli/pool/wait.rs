@@ -44,6 +44,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   peerstatus pool wait
   peerstatus pool wait fabric-a --for degraded --timeout 2m
+  peerstatus pool wait --node worker-1        of a fleet
   peerstatus pool wait --for down --timeout 10s
   peerstatus pool wait -o json | jq -r .readyCount
 
@@ -63,6 +64,10 @@ pub(super) struct WaitArgs {
     /// The pool's name, with or without `pools/`
     #[arg(default_value = "default", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
     pool: String,
+
+    /// The node that the pool is of, in a fleet
+    #[arg(long, value_name = "NAME", value_parser = names::node, add = ArgValueCompleter::new(complete::nodes))]
+    node: Option<String>,
 
     /// The health to wait for; `degraded` is also met by healthy
     #[arg(long = "for", value_name = "HEALTH", ignore_case = true, default_value = "healthy",
@@ -91,7 +96,10 @@ enum AttemptError {
 }
 
 /// Runs the command.
-pub(super) async fn run(args: WaitArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+pub(super) async fn run(mut args: WaitArgs, globals: &GlobalArgs) -> Result<(), Failure> {
+    if let Some(node) = &args.node {
+        args.pool = names::pool_of_node(&args.pool, node)?;
+    }
     let mut notices = globals.notices();
     if io::stderr().is_terminal() && !args.timeout.is_zero() {
         let (pool, health) = (text::pool_name(&args.pool), text::health(args.health));

@@ -25,12 +25,14 @@ use crate::{
         table::{Cell, card_lines, layout},
         text,
     },
+    status::node_of,
 };
 
 /// The mark of the selected peer, and the indent of the others.
 const MARK: &str = "> ";
 const INDENT: usize = MARK.len();
-const POOL_HEADER: [&str; 6] = ["POOL", "HEALTH", "READY", "WANTED", "PARKED", "HOW LONG"];
+/// The first one for a fleet alone.
+const POOL_HEADER: [&str; 7] = ["NODE", "POOL", "HEALTH", "READY", "WANTED", "PARKED", "HOW LONG"];
 const HINTS: &str = "Enter details  / filter  w n f F order  p pool  r reset  ? help  q quit";
 const DETAIL_HINTS: &str = "Esc back  arrows scroll  r reset  ? help  q quit";
 
@@ -103,8 +105,11 @@ fn prompt(model: &Model) -> Cell {
 /// The pools, in no more than so many lines.
 fn pools(model: &Model, room: usize, columns: usize, now: SystemTime) -> Vec<Cell> {
     let pools = model.pools();
-    let rows: Vec<_> = pools.iter().map(|(pool, counts)| pool_row(pool, *counts, now)).collect();
-    let (header, mut rows) = layout(&POOL_HEADER, &rows, Some(columns.saturating_sub(INDENT)));
+    let is_fleet = pools.iter().any(|(pool, _)| node_of(text::pool_name(&pool.name)).is_some());
+    let skipped = usize::from(!is_fleet);
+    let rows = pools.iter().map(|(pool, counts)| pool_row(pool, *counts, now).split_off(skipped));
+    let (header, rows) = (POOL_HEADER.get(skipped..).unwrap_or_default(), rows.collect::<Vec<_>>());
+    let (header, mut rows) = layout(header, &rows, Some(columns.saturating_sub(INDENT)));
     let places = room.saturating_sub(2).max(1); // header and blank
     let hidden = rows.len().saturating_sub(places);
     if hidden > 0 {
@@ -135,8 +140,11 @@ fn pool_row(pool: &Pool, counts: Counts, now: SystemTime) -> Vec<Cell> {
         PoolHealth::Unspecified => "?",
     };
     let look = style::health(pool.health);
+    let name = text::pool_name(&pool.name);
+    let (node, name) = node_of(name).unwrap_or(("", name));
     vec![
-        Cell::plain(text::pool_name(&pool.name)),
+        Cell::plain(node),
+        Cell::plain(name),
         Cell::new(look, &format!("{shape} {}", text::health(pool.health))),
         Cell::plain(counts.ready),
         Cell::plain(counts.wanted),
@@ -148,8 +156,11 @@ fn pool_row(pool: &Pool, counts: Counts, now: SystemTime) -> Vec<Cell> {
 /// The list of peers, around the selected one.
 fn peers(model: &Model, look: Look, now: SystemTime, frame: &mut Frame<'_>, area: Rect) -> Shown {
     let columns = usize::from(area.width);
-    let with_pool = model.pool.is_none() && model.known.has_several_pools();
-    let (header, rows) = VIEW.layout(&model.rows, with_pool, Some(columns.saturating_sub(INDENT)), now);
+    let places = match model.pool {
+        None => list::places(model.known.peers()),
+        Some(_) => list::places(&model.rows),
+    };
+    let (header, rows) = VIEW.layout(&model.rows, places, Some(columns.saturating_sub(INDENT)), now);
     let mut shown: Vec<Line<'static>> = vec![look.line(caption(model), columns)];
     let below_caption = match rows.is_empty() {
         true => no_rows(model),

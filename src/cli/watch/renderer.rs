@@ -13,6 +13,7 @@ use crate::{
     cli::{
         filter,
         peers::list,
+        places::Places,
         style::{self, Style},
         table::{Cell, Columns},
         text,
@@ -131,7 +132,7 @@ impl Renderer {
         for peer in peers {
             self.columns.grow(&[Cell::default(), self.peer_name(&peer.name)]);
         }
-        list::table_of(peers, self.pools.len() > 1, self.style, now)
+        list::table_of(peers, Places::of(self.pools.iter().map(String::as_str)), self.style, now)
     }
 
     fn peer_name(&self, name: &str) -> Cell {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     fleet::{Content, Entry, Name, Topic},
-    status::{Liveness, Mirrored, is_node_name, is_pool_name},
+    status::{Liveness, Mirrored, MirroredRecord, is_node_name, is_pool_name},
 };
 
 /// Bits of a revision for the effects of one record: the rest is the record's place in the stream.
@@ -60,16 +60,17 @@ pub(super) const fn last_revision(sequence: u64) -> u64 {
 /// What a record does.
 #[derive(Debug)]
 pub struct Outcome {
-    /// When it happened.
-    pub at: SystemTime,
     /// What it does to the hub.
-    pub effects: Vec<Mirrored>,
+    pub record: MirroredRecord,
     /// The node that it is of, if it is a known one.
     pub node: Option<Arc<str>>,
     /// Why it was skipped, in a word.
     pub skipped: Option<&'static str>,
     /// Whether changes of its node before it are missing.
     pub is_break: bool,
+    /// Whether a replica that began earlier may have told other changes than these, because what this one began with was
+    /// not the whole state of the node.
+    pub is_uncertain: bool,
 }
 
 /// The nodes of one cluster.
@@ -89,8 +90,8 @@ impl FleetCore {
         Self { cluster, limits, nodes: HashMap::new(), is_live: false }
     }
 
-    /// All records of the snapshot have come. Returns the state, in effects that are not told. Expects every record from
-    /// now on.
+    /// All records up to a place in the stream have come, of each subject the last one. Returns the state, in effects that
+    /// are not told. Expects every record after that place from now on.
     pub fn finish_snapshot(&mut self) -> Vec<Mirrored> {
         self.is_live = true;
         let mut effects = Vec::new();
@@ -100,7 +101,8 @@ impl FleetCore {
         effects
     }
 
-    /// Whether a node is in the middle of publishing its state: a snapshot that ends here lacks what those records replaced.
+    /// Whether a node was in the middle of publishing its state at the end of the snapshot, which lacks what those records
+    /// replaced, and still is.
     #[must_use]
     pub fn is_staging(&self) -> bool {
         self.nodes.values().any(Node::is_staging)
@@ -121,13 +123,16 @@ impl FleetCore {
             stored: at.time,
             effects: self.is_live.then(Vec::new),
             is_break: false,
+            is_uncertain: false,
         };
         let (node, skipped) = match Entry::decode(subject, headers, payload) {
             Ok(entry) => self.entry(&entry, payload.len(), &mut step),
             Err(error) => (self.known_node(subject), Some(error.label())),
         };
-        let Step { at, effects, is_break, .. } = step;
-        Outcome { at, effects: effects.unwrap_or_default(), node, skipped, is_break }
+        let (first, head) = (at.first_revision(), at.last_revision());
+        let Step { at, effects, is_break, is_uncertain, .. } = step;
+        let record = MirroredRecord { first, head, at, effects: effects.unwrap_or_default() };
+        Outcome { record, node, skipped, is_break, is_uncertain }
     }
 
     fn entry(
@@ -158,7 +163,8 @@ impl FleetCore {
                 place.insert_entry(Node::new(name, subject.cluster.as_str().into()))
             }
         };
-        let node = place.get_mut();
+        let (node, first) = (place.get_mut(), step.revision);
+        let was_incomplete = node.is_incomplete();
         let skipped = match entry {
             Entry::Record(record) => {
                 let (header, content) = (&record.header, &record.content);
@@ -174,6 +180,7 @@ impl FleetCore {
                 None
             }
         };
+        step.is_uncertain |= was_incomplete && step.revision > first;
         let name = Arc::clone(place.key());
         if place.get().is_gone() {
             place.remove();

@@ -21,6 +21,7 @@ use crate::{
     status::{Liveness, Mirrored, NodeState, fleet_pool},
 };
 
+mod certainty;
 mod states;
 
 /// Processes that were replaced and are remembered.
@@ -80,6 +81,8 @@ pub(super) struct Step {
     pub(super) effects: Option<Vec<Mirrored>>,
     /// Changes before it are missing.
     pub(super) is_break: bool,
+    /// See [`super::Outcome`].
+    pub(super) is_uncertain: bool,
 }
 
 impl Step {
@@ -104,6 +107,17 @@ const fn is_state(content: &Content) -> bool {
     matches!(content, Content::State(_) | Content::Pool(_) | Content::Commit { .. })
 }
 
+/// What a snapshot has of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Completeness {
+    /// All.
+    Complete,
+    /// It may end in the middle of a state that the node publishes again: the next change or sign of life tells.
+    Unanchored,
+    /// It ends in the middle of a state, whose records have replaced others: complete with the next commit.
+    Incomplete,
+}
+
 /// A node and what it has published.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -119,13 +133,28 @@ pub(super) struct Node {
     /// The newest sign of life, while it lasts.
     up: Option<SystemTime>,
     conflict_at: Option<SystemTime>,
+    /// Of a snapshot without a sign of life, or the end of one: the last one may have gone only while it was read.
+    is_liveness_unknown: bool,
+    completeness: Completeness,
 }
 
 impl Node {
     pub(super) fn new(name: Arc<str>, cluster: Arc<str>) -> Self {
         let (view, staged) = (View::default(), Vec::new());
         let (replaced, up, conflict_at) = (VecDeque::new(), None, None);
-        Self { name, cluster, state: None, view, staged, replaced, up, conflict_at }
+        let (is_liveness_unknown, completeness) = (true, Completeness::Complete);
+        Self {
+            name,
+            cluster,
+            state: None,
+            view,
+            staged,
+            replaced,
+            up,
+            conflict_at,
+            is_liveness_unknown,
+            completeness,
+        }
     }
 
     /// Whether nothing is known of it.
@@ -133,9 +162,14 @@ impl Node {
         self.state.is_none() && self.staged.is_empty() && self.up.is_none()
     }
 
-    /// Whether a process has published a part of its state, which may have replaced records of the one before.
-    pub(super) const fn is_staging(&self) -> bool {
-        !self.staged.is_empty()
+    /// Whether its next commit is to come soon.
+    pub(super) fn is_staging(&self) -> bool {
+        self.completeness == Completeness::Incomplete
+    }
+
+    /// Whether its changes may be others than those that the records before the snapshot led to.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.completeness != Completeness::Complete
     }
 
     pub(super) const fn state(&self) -> Option<&Arc<NodeState>> {
@@ -200,6 +234,7 @@ impl Node {
     /// There was no sign of life for too long.
     pub(super) fn up_expired(&mut self, step: &mut Step) {
         self.up = None;
+        self.learn_liveness(step);
         let since = step.stored;
         self.change_node(step, |state| {
             state.liveness = Liveness::Stale;
@@ -209,6 +244,7 @@ impl Node {
 
     /// The last commit is gone, and so is the node.
     pub(super) fn commit_expired(&mut self, step: &mut Step) {
+        self.learn_liveness(step);
         let pools: Vec<_> = self.view.pools.keys().cloned().collect();
         for pool in &pools {
             self.remove_pool(pool, step);
@@ -221,23 +257,6 @@ impl Node {
             step.apply(Mirrored::PoolRemoved(pool));
         }
         (self.state, self.view) = (None, View::default());
-    }
-
-    /// The end of a snapshot: a node without a sign of life in it is STALE. Returns the effects that make its state.
-    pub(super) fn finish_snapshot(&mut self, into: &mut Vec<Mirrored>) {
-        let Some(state) = &mut self.state else { return };
-        if self.up.is_none() && state.liveness == Liveness::Live {
-            let state = Arc::make_mut(state);
-            (state.liveness, state.stale_since) = (Liveness::Stale, Some(state.last_seen));
-        }
-        for known in self.view.pools.values_mut() {
-            known.told = Some(known.state.health);
-            into.push(Mirrored::PoolState(Arc::clone(&known.state)));
-        }
-        let newest = self.view.peers.values().map(|known| known.revision).max().unwrap_or_default();
-        self.view.revision = self.view.revision.max(newest);
-        into.extend(self.view.peers.values().map(|known| Mirrored::PeerState(Arc::clone(&known.state))));
-        into.push(Mirrored::NodeState(Arc::clone(state)));
     }
 
     fn key(&self, pool: &str, address: &PeerAddress) -> PeerKey {
@@ -270,10 +289,9 @@ impl Node {
         if !self.is_committed(header.epoch) {
             return;
         }
-        if header.revision > self.view.revision && step.effects.is_some() {
-            step.is_break = true;
-        }
-        self.view.revision = self.view.revision.max(header.revision);
+        self.learn_liveness(step);
+        self.advance(header.revision, header.revision > self.view.revision, step);
+        self.anchor(header.revision);
         let has_break = step.is_break;
         let is_over = self.conflict_at.is_some_and(|at| step.stored > at + CONFLICT_TIME);
         let (stored, revision, version) = (step.stored, self.view.revision, parse::version(node));
@@ -286,24 +304,6 @@ impl Node {
         });
     }
 
-    /// A record that is no change includes those up to `revision`, which the node published before it. Clients are told first that
-    /// some are missing, and then the changes that make the state right.
-    fn check_chain(&mut self, revision: u64, step: &mut Step) {
-        if revision <= self.view.revision {
-            return;
-        }
-        self.view.revision = revision;
-        if step.effects.is_some() {
-            step.is_break = true;
-            self.change_node(step, |state| state.chain_breaks += 1);
-        }
-    }
-
-    fn conflict(&mut self, step: &mut Step) {
-        self.conflict_at = Some(step.stored);
-        self.change_node(step, |state| state.has_conflict = true);
-    }
-
     fn commit(
         &mut self,
         node: &pb::Node,
@@ -314,9 +314,7 @@ impl Node {
         let listed: BTreeSet<Arc<str>> =
             node.pools.iter().map(|pool| fleet_pool(&self.name, pool).into()).collect();
         if self.is_committed(header.epoch) {
-            if header.revision > self.view.revision && step.effects.is_some() {
-                step.is_break = true;
-            }
+            self.advance(header.revision, header.revision > self.view.revision, step);
             for known in self.view.remove_before(since) {
                 self.tell_removed(&known.state, step);
             }
@@ -330,6 +328,7 @@ impl Node {
             self.replace(new, &listed, step);
         }
         self.view.revision = self.view.revision.max(header.revision);
+        self.view.anchor = self.view.revision;
         self.view.listed = listed;
         let listed = &self.view.listed;
         let gone: Vec<_> = self.view.pools.keys().filter(|pool| !listed.contains(*pool)).cloned().collect();
@@ -338,8 +337,8 @@ impl Node {
             step.apply(Mirrored::PoolRemoved(pool));
         }
         // Of pools with peers that were skipped: no change has told it.
-        for known in self.view.pools.values_mut().filter(|known| known.told != Some(known.state.health)) {
-            known.told = Some(known.state.health);
+        for known in self.view.pools.values_mut().filter(|known| known.told != known.state.health) {
+            known.told = known.state.health;
             step.apply(Mirrored::PoolState(Arc::clone(&known.state)));
         }
         self.committed(node, step);
@@ -348,6 +347,12 @@ impl Node {
 
     /// Tells what is new of a node whose state was committed.
     fn committed(&mut self, node: &pb::Node, step: &mut Step) {
+        if step.effects.is_some() {
+            self.learn_liveness(step);
+        } else {
+            self.is_liveness_unknown = true;
+        }
+        self.completeness = Completeness::Complete;
         let pools: Arc<[Arc<str>]> = self.view.pools.keys().cloned().collect();
         let (stored, has_break) = (step.stored, step.is_break);
         let update = |state: &mut NodeState| {

@@ -3,32 +3,26 @@
 use std::{sync::Arc, time::Duration};
 
 use async_nats::jetstream::{
-    Message,
-    consumer::{AckPolicy, Consumer, DeliverPolicy, StreamError as PullError, pull},
-    context::GetStreamError,
-    stream::{ConsumerError, Info, InfoError, Stream},
+    consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
+    stream::{ConsumerError, Info, Stream},
 };
-use futures_util::StreamExt as _;
-use tokio::time::{Instant, interval, sleep, timeout_at};
+use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::core::{FleetCore, FleetLimits, Outcome, Position, last_revision};
+use super::{
+    core::{FleetCore, FleetLimits, Outcome, last_revision},
+    messages::{EXPIRES, Messages, Read, ReadError},
+    recent::{self, Recent, RecentError},
+};
 use crate::{
-    fleet::{Name, Nats, StreamError, StreamSettings, Subject},
+    error_info::with_causes,
+    fleet::{Name, Nats, StreamSettings, Subject},
     metrics::FleetMetrics,
     peer::Backoff,
-    status::{Hub, Liveness, clock},
+    status::{Hub, Liveness, MirrorStart, Mirrored, MirroredRecord},
 };
 
-/// Messages that NATS sends ahead: a snapshot of many nodes is limited by this times the round trip.
-const BATCH: usize = 1_000;
-/// Their bytes.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// While there is nothing to read, NATS says so this often; when it does not twice, the connection or the consumer is lost.
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How long a pull request lasts.
-const EXPIRES: Duration = Duration::from_secs(30);
 /// A consumer that nobody reads is deleted after this.
 const INACTIVE: Duration = Duration::from_secs(60);
 /// How often the size of the stream is asked for.
@@ -52,29 +46,6 @@ pub struct ReaderSettings {
     pub cluster: Name,
     /// How much it may have.
     pub limits: FleetLimits,
-}
-
-/// Why reading was interrupted.
-#[derive(Debug, thiserror::Error)]
-enum ReadError {
-    #[error(transparent)]
-    Ensure(#[from] StreamError),
-    #[error("cannot look at the stream")]
-    Stream(#[from] GetStreamError),
-    #[error("cannot look at the stream")]
-    Info(#[from] InfoError),
-    #[error("cannot read the stream")]
-    Consumer(#[from] ConsumerError),
-    #[error("cannot read the stream")]
-    Pull(#[from] PullError),
-    #[error("the stream stopped")]
-    Messages(#[from] pull::MessagesError),
-    #[error("the stream ended")]
-    Ended,
-    #[error("a message has no position: {0}")]
-    NoPosition(String),
-    #[error("a message is missing: the consumer is at {found}, not {expected}")]
-    Gap { expected: u64, found: u64 },
 }
 
 /// Reads the stream into a hub. One task.
@@ -114,7 +85,7 @@ impl Reader {
             };
             self.metrics.interrupted();
             self.away_since.get_or_insert_with(Instant::now);
-            warn!(error = %chain(&error), "reading the fleet's stream was interrupted");
+            warn!(error = %with_causes(&error), "reading the fleet's stream was interrupted");
             if self.position != before {
                 backoff.reset();
             }
@@ -159,46 +130,123 @@ impl Reader {
         self.snapshot(&mut stream, &info, epoch).await
     }
 
-    /// Reads the newest record of each subject, and then every record.
+    /// Reads the state at a place in the stream, and then every record.
     async fn snapshot(
         &mut self,
         stream: &mut Stream,
         info: &Info,
         epoch: u64,
     ) -> Result<std::convert::Infallible, ReadError> {
+        let newest = self.consume(stream, DeliverPolicy::LastPerSubject).await?;
+        let recent = self.recent(stream, &newest).await?;
         let mut core = FleetCore::new(self.settings.cluster.clone(), self.settings.limits);
-        let consumer = self.consume(stream, DeliverPolicy::LastPerSubject).await?;
-        let (mut pending, mut position) = (consumer.cached_info().num_pending, info.state.last_sequence);
-        let mut messages = Messages::new(&consumer).await?;
-        let mut patience = None;
-        loop {
-            // Asks all nodes, so not after each record.
-            let until = match pending {
-                0 if !core.is_staging() => break,
-                0 => *patience.get_or_insert_with(|| Instant::now() + STAGING_TIMEOUT),
-                _ => Instant::now() + EXPIRES,
-            };
-            let message = match timeout_at(until, messages.next()).await {
-                Ok(message) => message,
-                Err(_) if pending == 0 => break,
-                Err(_) => return Err(ReadError::Ended),
-            };
-            let message = message?;
-            (pending, position) = (message.pending, message.position.sequence);
-            let outcome = apply(&mut core, &message);
-            self.count(&outcome);
-        }
-        let effects = core.finish_snapshot();
+        let mut snapshot = Messages::new(&newest).await?;
+        let pending = newest.cached_info().num_pending;
+        let (start, records, messages) = match recent {
+            Some(Recent { start, before, records, messages }) => {
+                self.read_state(&mut core, &mut snapshot, pending, start, before).await?;
+                (start, records, messages)
+            }
+            None => {
+                let last = self.read_state(&mut core, &mut snapshot, pending, u64::MAX, Vec::new()).await?;
+                (last.unwrap_or(info.state.last_sequence), Vec::new(), snapshot)
+            }
+        };
+        let state = core.finish_snapshot();
+        let replay = Replay { start, records, messages };
+        let (records, floor, messages) = self.replay(&mut core, replay).await?;
         let is_first = !self.hub.is_complete();
-        self.hub.restart(epoch, last_revision(position), effects);
-        (self.epoch, self.position) = (epoch, position);
+        self.hub.restart(MirrorStart { epoch, revision: last_revision(start), state, records, floor });
+        self.epoch = epoch;
         self.count_nodes(&core);
         let nodes = core.count(Liveness::Live) + core.count(Liveness::Stale);
         self.core = Some(core);
         if is_first {
-            info!(nodes, sequence = position, "the state of the fleet is complete");
+            info!(nodes, sequence = self.position, "the state of the fleet is complete");
         }
         self.follow(stream, messages).await
+    }
+
+    /// Reads the last record of each subject up to a place in the stream: those up to there among the newest ones, and those
+    /// that have been replaced since. Returns the place of the last one.
+    async fn read_state(
+        &self,
+        core: &mut FleetCore,
+        newest: &mut Messages,
+        mut pending: u64,
+        end: u64,
+        replaced: Vec<Read>,
+    ) -> Result<Option<u64>, ReadError> {
+        let mut replaced = replaced.into_iter().peekable();
+        let mut last = None;
+        while pending > 0 {
+            let read = newest.next_before(Instant::now() + EXPIRES).await?.ok_or(ReadError::Ended)?;
+            let place = read.position.sequence;
+            if place > end {
+                break;
+            }
+            while let Some(earlier) = replaced.next_if(|earlier| earlier.position.sequence < place) {
+                self.count(&earlier.apply(core));
+            }
+            self.count(&read.apply(core));
+            (pending, last) = (read.pending, Some(place));
+        }
+        replaced.for_each(|earlier| self.count(&earlier.apply(core)));
+        Ok(last)
+    }
+
+    /// Applies the records after the state. Waits for nodes that are in the middle of publishing theirs. Returns what the
+    /// records did, and up to which revision that is not certain to be what other replicas tell.
+    async fn replay(
+        &mut self,
+        core: &mut FleetCore,
+        replay: Replay,
+    ) -> Result<(Vec<MirroredRecord>, u64, Messages), ReadError> {
+        let Replay { start, records, mut messages } = replay;
+        let (mut mirrored, mut floor) = (Vec::new(), last_revision(start));
+        self.position = start;
+        let mut records = records.into_iter();
+        let end = Instant::now() + STAGING_TIMEOUT;
+        loop {
+            let read = match records.next() {
+                Some(read) => read,
+                None if !core.is_staging() => break,
+                None => match messages.next_before(end).await? {
+                    Some(read) => read,
+                    None => break,
+                },
+            };
+            let outcome = read.apply(core);
+            self.count(&outcome);
+            if outcome.is_uncertain {
+                floor = read.position.last_revision();
+            }
+            self.position = read.position.sequence;
+            mirrored.push(outcome.record);
+            if mirrored.len() % RECORDS_PER_TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok((mirrored, floor, messages))
+    }
+
+    /// The newest part of the stream. `None`, with a message in the log, if NATS does not say what it replaced.
+    async fn recent(
+        &self,
+        stream: &Stream,
+        newest: &Consumer<pull::Config>,
+    ) -> Result<Option<Recent>, ReadError> {
+        let start_time = newest.cached_info().created - recent::PERIOD;
+        let consumer = self.consume(stream, DeliverPolicy::ByStartTime { start_time }).await?;
+        let recent = Recent::read(&self.nats, &self.settings.stream.name, &consumer).await;
+        match recent {
+            Ok(recent) => Ok(Some(recent)),
+            Err(RecentError::Read(error)) => Err(error),
+            Err(error) => {
+                warn!(%error, "cursors from before the start of this replica are not honoured");
+                Ok(None)
+            }
+        }
     }
 
     async fn follow_from(&mut self, stream: &mut Stream) -> Result<std::convert::Infallible, ReadError> {
@@ -234,16 +282,14 @@ impl Reader {
         }
     }
 
-    fn record(&mut self, message: &Read) {
+    fn record(&mut self, read: &Read) {
         let Some(core) = &mut self.core else { return };
-        let at = message.position;
-        let mut outcome = apply(core, message);
-        let effects = std::mem::take(&mut outcome.effects);
-        let has_node = effects.iter().any(|effect| matches!(effect, crate::status::Mirrored::Node { .. }));
-        self.hub.mirror(at.first_revision(), at.last_revision(), outcome.at, effects);
-        self.position = at.sequence;
-        self.metrics.record(message.pending);
+        let outcome = read.apply(core);
         self.count(&outcome);
+        let has_node = outcome.record.effects.iter().any(|effect| matches!(effect, Mirrored::Node { .. }));
+        self.hub.mirror(outcome.record);
+        self.position = read.position.sequence;
+        self.metrics.record(read.pending);
         if has_node && let Some(core) = &self.core {
             self.count_nodes(core);
         }
@@ -281,55 +327,13 @@ impl Reader {
     }
 }
 
-/// A message with its place.
-struct Read {
-    message: Message,
-    position: Position,
-    /// How many messages there are after it.
-    pending: u64,
-}
-
-/// The messages of a consumer, none of which is missing.
-struct Messages {
-    stream: pull::Stream,
-    /// The number of the last one.
-    last: u64,
-}
-
-impl Messages {
-    async fn new(consumer: &Consumer<pull::Config>) -> Result<Self, PullError> {
-        let stream = consumer
-            .stream()
-            .max_messages_per_batch(BATCH)
-            .max_bytes_per_batch(BATCH_BYTES)
-            .heartbeat(HEARTBEAT)
-            .expires(EXPIRES)
-            .messages()
-            .await?;
-        Ok(Self { stream, last: 0 })
-    }
-
-    /// Waits for the next one. Cancel-safe.
-    async fn next(&mut self) -> Result<Read, ReadError> {
-        let message = self.stream.next().await.ok_or(ReadError::Ended)??;
-        let info = message.info().map_err(|error| ReadError::NoPosition(error.to_string()))?;
-        let (found, expected) = (info.consumer_sequence, self.last + 1);
-        if found != expected {
-            return Err(ReadError::Gap { expected, found });
-        }
-        let position = Position {
-            sequence: info.stream_sequence,
-            time: clock::shift().from_system(info.published.into()),
-        };
-        let pending = info.pending;
-        self.last = found;
-        Ok(Read { message, position, pending })
-    }
-}
-
-fn apply(core: &mut FleetCore, Read { message, position, .. }: &Read) -> Outcome {
-    let headers = message.headers.clone().unwrap_or_default();
-    core.record(*position, &message.subject, &headers, &message.payload)
+/// The records after the state that a replica begins with.
+struct Replay {
+    /// The place of the state.
+    start: u64,
+    records: Vec<Read>,
+    /// What follows.
+    messages: Messages,
 }
 
 /// The identity of the stream: the same for all replicas, and another one when the stream is made anew.
@@ -341,10 +345,4 @@ fn epoch(info: &Info) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
     hash.max(1)
-}
-
-/// An error with its causes.
-fn chain(error: &ReadError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -16,7 +16,7 @@ use crate::{
     api::pb,
     fleet::{Content, Header, Record, Subject, Topic},
     peer::PoolHealth,
-    status::{Hub, Liveness, Mirrored},
+    status::{Event as Told, Hub, Liveness, MirrorStart, Mirrored},
 };
 
 const LIMITS: FleetLimits = FleetLimits { nodes: 3, node: NodeLimits { peers: 8, bytes: 64 * 1024 } };
@@ -176,6 +176,8 @@ impl Publisher {
 #[derive(Clone, Debug)]
 enum Act {
     Change(usize, Option<pb::PeerStatus>),
+    /// So fast that the pool is published only once.
+    Burst(Vec<(usize, Option<pb::PeerStatus>)>),
     /// The log overran: changes are not published, and then the state is.
     Overrun(Vec<(usize, Option<pb::PeerStatus>)>),
     Refresh,
@@ -187,6 +189,13 @@ enum Act {
 fn act(node: &mut Publisher, act: Act) -> Vec<Message> {
     match act {
         Act::Change(host, status) => node.change(HOSTS[host], status),
+        Act::Burst(changes) => {
+            let changes = changes.into_iter().flat_map(|(host, status)| node.change(HOSTS[host], status));
+            let (pools, mut records): (Vec<_>, Vec<_>) =
+                changes.partition(|message| message.subject.ends_with(".health"));
+            records.extend(pools.last().map(|_| node.pool()));
+            records
+        }
         Act::Overrun(changes) => {
             for (host, status) in changes {
                 node.change(HOSTS[host], status);
@@ -223,6 +232,7 @@ fn acts() -> impl Strategy<Value = Act> {
     let change = || (0..HOSTS.len(), status());
     prop_oneof![
         12 => change().prop_map(|(host, status)| Act::Change(host, status)),
+        2 => prop::collection::vec(change(), 0..5).prop_map(Act::Burst),
         1 => prop::collection::vec(change(), 0..5).prop_map(Act::Overrun),
         1 => Just(Act::Refresh),
         1 => Just(Act::Up),
@@ -275,10 +285,11 @@ impl Replica {
         order.sort_unstable();
         let mut core = FleetCore::new("lab".parse().unwrap(), LIMITS);
         for index in order {
-            assert!(apply(&mut core, index, &stream[index]).effects.is_empty());
+            assert!(apply(&mut core, index, &stream[index]).record.effects.is_empty());
         }
         let hub = Hub::of_fleet(100_000);
-        hub.restart(1, last_revision(start as u64), core.finish_snapshot());
+        let (revision, state) = (last_revision(start as u64), core.finish_snapshot());
+        hub.restart(MirrorStart { epoch: 1, revision, state, records: Vec::new(), floor: 0 });
         let mut replica = Self { core, hub };
         for (index, message) in stream.iter().enumerate().skip(start) {
             replica.read(index, message);
@@ -286,14 +297,62 @@ impl Replica {
         replica
     }
 
+    /// One that reads all from `start` on before anybody sees it. The signs of life before `forgotten` have expired.
+    fn replaying(stream: &[Message], start: usize, forgotten: usize) -> Self {
+        let mut newest = BTreeMap::new();
+        for (index, message) in stream.iter().enumerate().take(start) {
+            if index < forgotten && message.subject.ends_with(".up") {
+                newest.remove(&message.subject);
+                continue;
+            }
+            newest.insert(&message.subject, index);
+        }
+        let mut order: Vec<_> = newest.into_values().collect();
+        order.sort_unstable();
+        let mut core = FleetCore::new("lab".parse().unwrap(), LIMITS);
+        for index in order {
+            apply(&mut core, index, &stream[index]);
+        }
+        let (revision, state) = (last_revision(start as u64), core.finish_snapshot());
+        let (mut records, mut floor) = (Vec::new(), 0);
+        for (index, message) in stream.iter().enumerate().skip(start) {
+            let outcome = apply(&mut core, index, message);
+            if outcome.is_uncertain {
+                floor = position(index).last_revision();
+            }
+            records.push(outcome.record);
+        }
+        let hub = Hub::of_fleet(100_000);
+        hub.restart(MirrorStart { epoch: 1, revision, state, records, floor });
+        Self { core, hub }
+    }
+
+    /// What it tells after this revision, if it can.
+    fn told(&self, floor: u64) -> Option<Vec<String>> {
+        let mut events = Vec::new();
+        self.hub.read_after(floor, usize::MAX, &mut events).ok()?;
+        let text = |event: &Arc<Told>| {
+            let Told { revision, time, peer, health, node, .. } = &**event;
+            let node = node.as_ref().map(|change| {
+                let node = &change.node.node;
+                (&node.name, node.liveness, change.previous, node.epoch, &node.pools)
+            });
+            let peer = peer.as_ref().map(|change| {
+                let peer = &*change.peer;
+                (&peer.pool, peer.address.host(), peer.status, peer.revision, change.kind, change.previous)
+            });
+            format!("{revision:x} {} {peer:?} {health:?} {node:?}", seconds(*time))
+        };
+        Some(events.iter().map(text).collect())
+    }
+
     fn read(&mut self, index: usize, message: &Message) {
-        let at = position(index);
         let outcome = apply(&mut self.core, index, message);
-        let told = outcome.effects.iter().filter(|effect| {
+        let told = outcome.record.effects.iter().filter(|effect| {
             matches!(effect, Mirrored::Peer { .. } | Mirrored::PeerRemoved { .. } | Mirrored::Node { .. })
         });
         let told = told.count() as u64;
-        let applied = self.hub.mirror(at.first_revision(), at.last_revision(), outcome.at, outcome.effects);
+        let applied = self.hub.mirror(outcome.record);
         assert_eq!(applied, told, "each told effect is of a pool that the hub has");
     }
 
@@ -306,6 +365,10 @@ impl Replica {
         });
         nodes.collect()
     }
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }
 
 fn position(index: usize) -> Position {
@@ -394,6 +457,23 @@ proptest! {
         for node in &nodes {
             prop_assert!(chain_breaks(&live, node.name) <= stream.len() as u64);
         }
+    }
+
+    #[test]
+    fn a_replica_that_starts_later_tells_the_same_as_one_from_the_start(
+        events in events(),
+        start in any::<prop::sample::Index>(),
+        forgotten in any::<prop::sample::Index>(),
+    ) {
+        let (stream, _) = stream(events);
+        let live = Replica::starting(&stream, 0);
+        let start = start.index(stream.len() + 1);
+        let later = Replica::replaying(&stream, start, forgotten.index(start + 1));
+        let floor = (0..=stream.len() as u64).map(last_revision).find(|floor| later.told(*floor).is_some());
+        let floor = floor.unwrap();
+        prop_assert_eq!(later.told(floor), live.told(floor), "from {} on, {:x}", start, floor);
+        let peers = |replica: &Replica| replica.seen().into_values().map(|(_, peers)| peers).collect::<Vec<_>>();
+        prop_assert_eq!(peers(&later), peers(&live));
     }
 
     #[test]

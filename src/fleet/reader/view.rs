@@ -20,6 +20,8 @@ pub(super) struct View {
     pub(super) epoch: u64,
     /// The newest change that is in it.
     pub(super) revision: u64,
+    /// The newest change that it has been told of by more than the record of a state.
+    pub(super) anchor: u64,
     /// Where in the stream it begins.
     pub(super) first: u64,
     /// The pools that its newest commit lists.
@@ -44,8 +46,10 @@ pub(super) struct Known {
 #[derive(Clone, Debug)]
 pub(super) struct KnownPool {
     pub(super) state: Arc<PoolState>,
-    /// The health that clients were told.
-    pub(super) told: Option<PoolHealth>,
+    /// The health that clients were told; a new pool is DOWN for them.
+    pub(super) told: PoolHealth,
+    /// Of a snapshot: changes came after this record, and one that is not in it may have told another health.
+    pub(super) is_outdated: bool,
     bytes: usize,
 }
 
@@ -116,13 +120,15 @@ impl View {
         bytes: usize,
         limits: NodeLimits,
     ) -> Result<(), Excess> {
-        let before = self.pools.get(&state.name);
-        if before.is_none() && self.pools.len() >= MAX_POOLS {
-            return Err(Excess::Pools);
-        }
-        let (told, before) = before.map_or((None, 0), |known| (known.told, known.bytes));
+        let (told, before) = match self.pools.get(&state.name) {
+            None if self.pools.len() >= MAX_POOLS => return Err(Excess::Pools),
+            None => (PoolHealth::Down, 0),
+            // The changes that it includes have told its health.
+            Some(known) if known.is_outdated => (state.health, known.bytes),
+            Some(known) => (known.told, known.bytes),
+        };
         self.resize(before, bytes, limits)?;
-        self.pools.insert(Arc::clone(&state.name), KnownPool { state, told, bytes });
+        self.pools.insert(Arc::clone(&state.name), KnownPool { state, told, is_outdated: false, bytes });
         Ok(())
     }
 
@@ -139,11 +145,13 @@ impl View {
     pub(super) fn tell_health(&mut self, pool: &str, own: Option<HealthChange>) -> Option<HealthChange> {
         let known = self.pools.get_mut(pool)?;
         let PoolState { health, ready, wanted, .. } = *known.state;
+        known.is_outdated &= own.is_none();
         let own = own.or_else(|| {
-            let previous = known.told.unwrap_or(PoolHealth::Down);
-            (known.told != Some(health)).then_some(HealthChange { previous, health, ready, wanted })
+            let previous = known.told;
+            let is_new = previous != health && !known.is_outdated;
+            is_new.then_some(HealthChange { previous, health, ready, wanted })
         });
-        known.told = Some(own.map_or(health, |own| own.health));
+        known.told = own.map_or(health, |own| own.health);
         if let Some(own) = own.filter(|own| own.health != health) {
             // Its record follows.
             Arc::make_mut(&mut known.state).health = own.health;
@@ -155,11 +163,23 @@ impl View {
     /// their changes tell the health.
     pub(super) fn shown_pool(&self, name: &str) -> Option<Arc<PoolState>> {
         let KnownPool { state, told, .. } = self.pools.get(name)?;
-        let health = told.unwrap_or(state.health);
-        if health == state.health {
+        if *told == state.health {
             return Some(Arc::clone(state));
         }
-        Some(Arc::new(PoolState { health, ..PoolState::clone(state) }))
+        Some(Arc::new(PoolState { health: *told, ..PoolState::clone(state) }))
+    }
+
+    /// A change of a pool came in a snapshot. If it did not change the health, another one that the snapshot lacks may have.
+    pub(super) fn outdate(&mut self, pool: &str, own: Option<HealthChange>) {
+        if let Some(known) = self.pools.get_mut(pool) {
+            known.is_outdated = own.is_none();
+        }
+    }
+
+    /// Takes the health of a pool for the one that clients were told. Returns whether that was not known.
+    pub(super) fn settle(&mut self, pool: &str) -> bool {
+        let known = self.pools.get_mut(pool);
+        known.is_some_and(|known| std::mem::take(&mut known.is_outdated))
     }
 
     fn resize(&mut self, before: usize, after: usize, limits: NodeLimits) -> Result<(), Excess> {

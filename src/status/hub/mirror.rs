@@ -60,56 +60,74 @@ pub enum Mirrored {
     NodeState(Arc<NodeState>),
 }
 
+/// What one record of the stream did.
+#[derive(Clone, Debug)]
+pub struct MirroredRecord {
+    /// The revision of its first change. The next one has the following.
+    pub first: u64,
+    /// The last revision that its changes may have: the log reaches this.
+    pub head: u64,
+    /// When it happened.
+    pub at: SystemTime,
+    /// What it did, in one step.
+    pub effects: Vec<Mirrored>,
+}
+
+/// From where a hub follows the stream of a fleet, whose epoch and revisions are its own.
+#[derive(Debug)]
+pub struct MirrorStart {
+    /// The identity of the stream.
+    pub epoch: u64,
+    /// Of the state.
+    pub revision: u64,
+    /// Effects that make the state. None of them is a change.
+    pub state: Vec<Mirrored>,
+    /// The records after it.
+    pub records: Vec<MirroredRecord>,
+    /// The changes up to here are not kept.
+    pub floor: u64,
+}
+
 impl Hub {
-    /// Follows the stream of a fleet, whose epoch and revisions are its own, from this state on. The log starts after
-    /// `floor`. Attached streams that are not there start over.
-    pub fn restart(&self, epoch: u64, floor: u64, state_effects: Vec<Mirrored>) {
+    /// Follows the stream from there on. Attached streams that are not there start over.
+    pub fn restart(&self, start: MirrorStart) {
         let freed_unlocked = {
             let mut state = self.state.write();
             // In this order, so that no reader takes a revision of one epoch for one of the other.
             self.head.store(0, Ordering::Release);
-            self.epoch.store(epoch, Ordering::Release);
-            self.head.store(floor, Ordering::Release);
+            self.epoch.store(start.epoch, Ordering::Release);
             let pools = std::mem::take(state.pools_mut());
-            let freed = (state.log.restart(floor), pools, std::mem::take(&mut state.nodes));
-            for effect in state_effects {
-                let event = state.mirror(effect, floor, SystemTime::UNIX_EPOCH);
+            let mut freed =
+                (state.log.restart(start.revision), pools, std::mem::take(&mut state.nodes), Vec::new());
+            for effect in start.state {
+                let event = state.mirror(effect, start.revision, SystemTime::UNIX_EPOCH);
                 debug_assert!(event.is_none(), "a state is not told");
             }
+            for record in start.records {
+                state.mirror_record(record, &mut freed.3);
+            }
+            freed.3.extend(state.log.forget(start.floor));
+            self.head.store(state.log.head(), Ordering::Release);
             freed
         };
         drop(freed_unlocked);
         self.wakers.wake_all();
     }
 
-    /// Applies what records did to the state, in one step. The first change gets the revision `first`, the next one
-    /// the following, and the log reaches `head`, which is not before the last of them.
-    ///
-    /// Returns how many were changes.
-    pub fn mirror(&self, first: u64, head: u64, at: SystemTime, effects: Vec<Mirrored>) -> u64 {
+    /// Applies what a record did to the state. Returns how many changes that were.
+    pub fn mirror(&self, record: MirroredRecord) -> u64 {
         let mut freed_unlocked = Vec::new();
-        let (mut revision, before);
+        let (changes, before);
         {
             let mut state = self.state.write();
-            revision = first;
             before = state.log.head();
-            // It says where it was cut.
-            state.snapshot = std::sync::Weak::new();
-            for effect in effects {
-                let Some(event) = state.mirror(effect, revision, at) else { continue };
-                revision += 1;
-                let event = Arc::new(event);
-                let evicted = state.log.push(Arc::clone(&event));
-                state.recent.note(&event, evicted.as_ref());
-                freed_unlocked.extend(evicted);
-            }
-            state.log.advance(head);
+            changes = state.mirror_record(record, &mut freed_unlocked);
             self.head.store(state.log.head(), Ordering::Release);
         }
-        if revision > first || before < self.awaited.load(Ordering::Relaxed) {
+        if changes > 0 || before < self.awaited.load(Ordering::Relaxed) {
             self.wakers.wake_all();
         }
-        revision - first
+        changes
     }
 
     /// One node.
@@ -147,6 +165,24 @@ impl State {
             wanted: pools().map(|pool| pool.wanted).sum(),
             ready: pools().map(|pool| pool.known_ready()).sum(),
         }
+    }
+
+    /// Applies one record. Returns how many changes that were. The snapshot stays as it is if nothing was: it is the
+    /// state at its revision.
+    fn mirror_record(&mut self, record: MirroredRecord, freed: &mut Vec<Arc<Event>>) -> u64 {
+        let MirroredRecord { first, head, at, effects } = record;
+        let mut revision = first;
+        for effect in effects {
+            let Some(event) = self.mirror(effect, revision, at) else { continue };
+            revision += 1;
+            self.snapshot = std::sync::Weak::new();
+            let event = Arc::new(event);
+            let evicted = self.log.push(Arc::clone(&event));
+            self.recent.note(&event, evicted.as_ref());
+            freed.extend(evicted);
+        }
+        self.log.advance(head);
+        revision - first
     }
 
     /// Applies one effect. Returns its event, if it is a change.
@@ -211,10 +247,11 @@ impl State {
 
     fn put_node(&mut self, node: Arc<NodeState>) {
         let stale_since = node.stale_since;
-        let pools = self.pools_mut();
         for name in &*node.pools {
-            if let Some(pool) = pools.get_mut(name).filter(|pool| pool.state.stale_since != stale_since) {
+            if let Some(pool) = self.pools.get_mut(name).filter(|pool| pool.state.stale_since != stale_since)
+            {
                 Arc::make_mut(&mut pool.state).stale_since = stale_since;
+                self.snapshot = std::sync::Weak::new();
             }
         }
         if node.liveness == Liveness::Gone {

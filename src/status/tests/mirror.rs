@@ -10,8 +10,12 @@ const STREAM: u64 = 0xf1ee7;
 
 fn fleet(history: usize) -> Arc<Hub> {
     let hub = Hub::of_fleet(history);
-    hub.restart(STREAM, 0xffff, vec![pool("n1.p"), Mirrored::NodeState(node("n1", Liveness::Live))]);
+    restart(&hub, STREAM, 0xffff, vec![pool("n1.p"), Mirrored::NodeState(node("n1", Liveness::Live))]);
     Arc::new(hub)
+}
+
+fn restart(hub: &Hub, epoch: u64, revision: u64, state: Vec<Mirrored>) {
+    hub.restart(MirrorStart { epoch, revision, state, records: Vec::new(), floor: 0 });
 }
 
 fn pool(name: &str) -> Mirrored {
@@ -66,7 +70,42 @@ fn change(host: &str, status: PeerStatus, previous: Option<PeerStatus>, revision
 
 /// The record at this place has these effects.
 fn record(hub: &Hub, sequence: u64, effects: Vec<Mirrored>) -> u64 {
-    hub.mirror(sequence << 16, (sequence << 16) | 0xffff, at(sequence), effects)
+    hub.mirror(mirrored(sequence, effects))
+}
+
+fn mirrored(sequence: u64, effects: Vec<Mirrored>) -> MirroredRecord {
+    MirroredRecord { first: sequence << 16, head: (sequence << 16) | 0xffff, at: at(sequence), effects }
+}
+
+#[test]
+fn a_hub_that_starts_with_records_keeps_their_changes_after_the_floor() {
+    let hub = Hub::of_fleet(16);
+    let records = vec![
+        mirrored(2, vec![change("a", Connecting, None, 2 << 16)]),
+        mirrored(3, vec![change("a", Ready, Some(Connecting), 3 << 16)]),
+        mirrored(4, vec![]),
+    ];
+    let state = vec![pool("n1.p"), Mirrored::NodeState(node("n1", Liveness::Live))];
+    hub.restart(MirrorStart { epoch: STREAM, revision: 0x1ffff, state, records, floor: 0x2ffff });
+    assert_eq!(hub.cursor(), Cursor { epoch: STREAM, revision: 0x4ffff });
+    let mut events = Vec::new();
+    assert_eq!(hub.read_after(0x2fffe, 9, &mut events), Err(Gap::Compacted));
+    assert_eq!(hub.read_after(0x2ffff, 9, &mut events), Ok(0x4ffff));
+    let revisions: Vec<_> = events.iter().map(|event| event.revision).collect();
+    assert_eq!(revisions, [3 << 16]);
+    assert_eq!(hub.snapshot().peers[0].status, Ready);
+}
+
+#[test]
+fn records_without_a_change_leave_the_shared_snapshot_as_it_is() {
+    let hub = fleet(16);
+    let before = hub.snapshot();
+    record(&hub, 5, vec![]);
+    record(&hub, 6, vec![Mirrored::NodeState(node("n1", Liveness::Live))]);
+    assert!(Arc::ptr_eq(&before, &hub.snapshot()), "the state at its revision is the same");
+    assert_eq!(hub.read_after(before.cursor.revision, 9, &mut Vec::new()), Ok(0x6ffff));
+    record(&hub, 7, vec![Mirrored::NodeState(node("n1", Liveness::Stale))]);
+    assert!(!Arc::ptr_eq(&before, &hub.snapshot()), "its pools are stale");
 }
 
 #[test]
@@ -160,7 +199,7 @@ fn a_stream_that_is_made_anew_is_a_reset() {
     told(&mut stream);
     told(&mut strict);
     record(&hub, 1, vec![change("a", Ready, None, 1 << 16)]);
-    hub.restart(9, 5, vec![pool("n1.p"), Mirrored::PeerState(state("b", Ready, 5))]);
+    restart(&hub, 9, 5, vec![pool("n1.p"), Mirrored::PeerState(state("b", Ready, 5))]);
     assert_eq!(told(&mut stream), ["reset EpochChanged 0", "snapshot 65535>5 [b]", "synced 5 1"]);
     assert_eq!(next(&mut strict), "end EpochChanged");
 }
@@ -171,7 +210,7 @@ fn many_nodes_and_pools_come_in_several_parts() {
     let pools = names.iter().map(|name| pool(&format!("{name}.p")));
     let nodes = names.iter().map(|name| Mirrored::NodeState(node(name, Liveness::Live)));
     let hub = Arc::new(Hub::of_fleet(16));
-    hub.restart(STREAM, 1, pools.chain(nodes).collect());
+    restart(&hub, STREAM, 1, pools.chain(nodes).collect());
     let listeners = Listeners::new(Arc::clone(&hub), limits());
     let filtered = |nodes: &[&str]| {
         let nodes = nodes.iter().map(|glob| (*glob).to_owned()).collect();

@@ -108,7 +108,7 @@ async fn port(folder: &Folder, pid: u32) -> u16 {
     loop {
         let text = fs::read_to_string(folder.path(&name)).unwrap_or_default();
         if let Some(port) =
-            text.split("nats://127.0.0.1:").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok())
+            text.split("://127.0.0.1:").nth(1).and_then(|rest| rest.split('"').next()?.parse().ok())
         {
             return port;
         }

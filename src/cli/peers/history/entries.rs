@@ -9,6 +9,7 @@ use crate::{
     api::pb::{ChangeKind, Peer, PeerChange, Transition},
     cli::{
         cycle::{self, Key, Kind},
+        names::is_of_node,
         style, text,
     },
 };
@@ -91,7 +92,10 @@ pub(super) fn entries<'a>(read: &'a [Transition], args: &HistoryArgs, folds: boo
         let Some(change) = transition.change.as_ref().and_then(|change| change.peer.as_ref()) else {
             continue;
         };
-        let Some(peer) = &change.peer else { continue };
+        let Some(peer) = change.peer.as_ref().filter(|peer| is_of_node(args.node.as_deref(), &peer.pool))
+        else {
+            continue;
+        };
         let end = taken.get(peer.name.as_str()).copied().flatten();
         let entry = Entry { transition, change, peer, end, run: None };
         if entry.takes_status() {

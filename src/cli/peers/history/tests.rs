@@ -20,7 +20,7 @@ fn now() -> SystemTime {
 fn args(peer: Option<&str>, pool: Option<&str>, since: Option<Duration>) -> HistoryArgs {
     let peer = peer.map(|peer| names::peers(peer).unwrap());
     let pool = pool.map(|pool| names::pool(pool).unwrap());
-    HistoryArgs { option: None, peer, pool, limit: 50, since, statuses: vec![], reasons: vec![] }
+    HistoryArgs { option: None, peer, pool, node: None, limit: 50, since, statuses: vec![], reasons: vec![] }
 }
 
 fn question(peer: Option<&str>, pool: Option<&str>) -> (String, String) {

@@ -16,7 +16,7 @@ use prost_types::Timestamp;
 use tokio::time::sleep;
 
 use self::{known::Known, screen::Screen};
-use super::{View, Width, is_missing, peers};
+use super::{View, Width, is_missing, peers, places};
 use crate::{
     api::{
         json,
@@ -43,8 +43,14 @@ use crate::{
 const COUNTERS: Duration = Duration::from_secs(5);
 
 /// Follows the peers until Ctrl-C.
-pub(super) async fn run(pool: String, view: View, globals: &GlobalArgs) -> Result<(), Failure> {
+pub(super) async fn run(
+    pool: String,
+    node: Option<String>,
+    view: View,
+    globals: &GlobalArgs,
+) -> Result<(), Failure> {
     let filter = ListenerFilter {
+        nodes: node.into_iter().collect(),
         pools: (!pool.is_empty()).then(|| text::pool_name(&pool).to_owned()).into_iter().collect(),
         interests: vec![Interest::Peers.into()],
         ..Default::default()
@@ -112,13 +118,14 @@ impl Lines {
         let Some(style) = self.style else {
             return Ok(peers.iter().map(json::line).collect::<Result<_, _>>()?);
         };
-        let (with_pool, now) = (self.known.has_several_pools(), service_clock::now());
+        let (places, now) = (places(self.known.peers()), service_clock::now());
         let of_peers = peers.iter().map(|peer| {
             let time = Cell::new(style::DIM, &text::stamp(Some(&time)));
-            iter::once(time).chain(self.view.row(peer, with_pool, Width::Full, now)).collect()
+            iter::once(time).chain(self.view.row(peer, places, Width::Full, now)).collect()
         });
         let is_first = !std::mem::replace(&mut self.has_header, true);
-        let header = || iter::once("TIME").chain(self.view.header(Width::Full)).map(Cell::plain).collect();
+        let header =
+            || iter::once("TIME").chain(self.view.header(places, Width::Full)).map(Cell::plain).collect();
         let rows: Vec<Vec<Cell>> = is_first.then(header).into_iter().chain(of_peers).collect();
         rows.iter().for_each(|row| self.columns.grow(row));
         Ok(rows.iter().flat_map(|row| self.columns.lines(row, style)).collect())

@@ -129,7 +129,9 @@ fn on_80_columns_names_are_whole_and_a_wide_list_shows_no_less() {
     (lost.flap_count, lost.last_ready_time, lost.flapping_until) = (14, at(-4_000), at(9));
     lost.last_failure.as_mut().unwrap().detail = "no route to host ".repeat(30).trim_end().into();
     let style = Style { columns: Some(80), ..Style::default() };
-    let shown = |wide| View { wide, ..view(Sort::Worst, false) }.table(&[lost.clone()], false, style, now());
+    let shown = |wide| {
+        View { wide, ..view(Sort::Worst, false) }.table(&[lost.clone()], Places::default(), style, now())
+    };
     let narrow = shown(false);
     assert_eq!(
         narrow[..2],
@@ -158,7 +160,12 @@ fn a_wide_list_has_the_time_since_when() {
 #[test]
 fn only_ready_looks_well() {
     let silent = failed("a:1", PeerStatus::Connected, -12, Reason::HandshakeTimeout, "no answer");
-    let line = view(Sort::Worst, false).table(&[silent], false, Style { colour: true, columns: None }, now());
+    let line = view(Sort::Worst, false).table(
+        &[silent],
+        Places::default(),
+        Style { colour: true, columns: None },
+        now(),
+    );
     assert!(line[1].contains("\x1b[33mCONNECTED\x1b[0m"), "as CONNECTING: {line:?}");
     assert!(line[1].ends_with("\x1b[31mhandshake timeout: no answer\x1b[0m"), "{line:?}");
 }

@@ -49,7 +49,7 @@ fn only_a_refusal_of_the_service_ends_the_wait() {
 }
 
 fn args(health: PoolHealth, timeout: Duration) -> WaitArgs {
-    WaitArgs { pool: "pools/default".into(), health: health.into(), timeout }
+    WaitArgs { pool: "pools/default".into(), node: None, health: health.into(), timeout }
 }
 
 #[tokio::test]

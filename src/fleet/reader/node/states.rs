@@ -40,12 +40,8 @@ impl Node {
             // It was sent again after the stream had forgotten its id.
             return Ok(());
         }
-        let is_break = !is_snapshot && previous != self.view.revision;
-        self.view.revision = self.view.revision.max(origin.revision);
-        if is_break {
-            step.is_break = true;
-            self.change_node(step, |state| state.chain_breaks += 1);
-        }
+        self.advance_alone(origin.revision, previous != self.view.revision, step);
+        self.anchor(origin.revision);
         if !self.view.listed.contains(&key.0) {
             return Err(Skipped::UnknownPool);
         }
@@ -53,8 +49,9 @@ impl Node {
         peer.revision = step.revision;
         let peer = Arc::new(peer);
         if kind == ChangeKind::Removed {
-            if self.view.remove(&key).is_some() && self.view.pools.contains_key(&key.0) {
-                let health = self.view.tell_health(&key.0, health);
+            let is_known = self.view.remove(&key).is_some() || is_snapshot;
+            if is_known && self.view.pools.contains_key(&key.0) {
+                let health = self.own_health(&key.0, health, step);
                 step.tell(Mirrored::PeerRemoved { peer, previous: status, health });
             }
             return Ok(());
@@ -64,7 +61,7 @@ impl Node {
             // Its change is published with its pool.
             return Ok(());
         }
-        let health = self.view.tell_health(&key.0, health);
+        let health = self.own_health(&key.0, health, step);
         let previous_origin = previous_origin(&peer, kind);
         step.tell(Mirrored::Peer { peer, kind, previous: status, previous_origin, health });
         Ok(())
@@ -83,10 +80,10 @@ impl Node {
             let put = |staged: &mut View| staged.put(key, Arc::new(peer), revision, bytes, limits);
             return Ok(self.stage(origin.epoch, step, put)?);
         }
+        self.advance_alone(origin.revision, origin.revision > self.view.revision, step);
         if !self.view.listed.contains(&key.0) {
             return Err(Skipped::UnknownPool);
         }
-        self.check_chain(origin.revision, step);
         let has_pool = self.view.pools.contains_key(&key.0);
         let before = self.view.peer(&key).map(|known| (Arc::clone(&known.state), known.revision));
         if before.as_ref().is_some_and(|(_, revision)| *revision > origin.revision) {
@@ -114,15 +111,13 @@ impl Node {
         step: &mut Step,
     ) -> Result<(), Skipped> {
         let mut state = parse::pool(&self.name, pool, published)?;
-        if self.is_committed(origin.epoch) && self.view.listed.contains(&state.name) {
-            self.check_chain(origin.revision, step);
-        }
         state.revision = step.revision;
         let state = Arc::new(state);
         if !self.is_committed(origin.epoch) {
             let put = |staged: &mut View| staged.put_pool(state, origin.bytes, origin.limits);
             return Ok(self.stage(origin.epoch, step, put)?);
         }
+        self.advance_alone(origin.revision, origin.revision > self.view.revision, step);
         if !self.view.listed.contains(&state.name) {
             return Err(Skipped::UnknownPool);
         }
@@ -142,6 +137,12 @@ impl Node {
         Ok(())
     }
 
+    /// A process that was replaced goes on.
+    pub(super) fn conflict(&mut self, step: &mut Step) {
+        self.conflict_at = Some(step.stored);
+        self.change_node(step, |state| state.has_conflict = true);
+    }
+
     /// Puts what another process has published in the place of the state.
     pub(super) fn replace(&mut self, new: View, listed: &BTreeSet<Arc<str>>, step: &mut Step) {
         let mut old = std::mem::replace(&mut self.view, new);
@@ -152,7 +153,9 @@ impl Node {
             }
         }
         for (name, known) in &mut self.view.pools {
-            known.told = old.pools.get(name).and_then(|known| known.told);
+            if let Some(before) = old.pools.get(name) {
+                (known.told, known.is_outdated) = (before.told, before.is_outdated);
+            }
             if listed.contains(name) {
                 step.apply(Mirrored::PoolState(Arc::clone(&known.state)));
             }
@@ -201,7 +204,7 @@ impl Node {
     /// A peer left, and its node did not say so.
     pub(super) fn tell_removed(&mut self, peer: &PeerState, step: &mut Step) {
         let last = PeerState { status: PeerStatus::Disconnected, revision: step.revision, ..peer.clone() };
-        let health = self.view.tell_health(&peer.pool, None);
+        let health = self.other_health(&peer.pool, step);
         step.tell(Mirrored::PeerRemoved { peer: Arc::new(last), previous: Some(peer.status), health });
     }
 
@@ -217,7 +220,7 @@ impl Node {
             return;
         };
         let (previous, previous_origin) = before.map(|before| (before.status, before.origin)).unzip();
-        let health = self.view.tell_health(&peer.pool, None);
+        let health = self.other_health(&peer.pool, step);
         step.tell(Mirrored::Peer { peer, kind, previous, previous_origin, health });
     }
 }

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 
 use super::{memory_exhausted, messages::MessageCounter};
 use crate::{
-    error_info,
+    error_info::{self, causes},
     metrics::{MethodKind, MethodMetrics},
     server::limits::RequestReservation,
 };
@@ -79,7 +79,7 @@ impl RequestBody {
 
 /// Whether the connection failed, as opposed to decoding gRPC-Web.
 fn is_hyper_error(error: &(dyn Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| Error::source(*error)).any(|error| error.is::<hyper::Error>())
+    causes(error).any(|error| error.is::<hyper::Error>())
 }
 
 impl http_body::Body for RequestBody {

@@ -32,11 +32,6 @@ impl Known {
         self.pools.values()
     }
 
-    pub(in crate::cli) fn has_several_pools(&self) -> bool {
-        let first = self.peers().next();
-        self.peers().any(|peer| first.is_some_and(|first| first.pool != peer.pool))
-    }
-
     /// Takes a message. Returns the peers that look different now, each with whether it was wanted and not READY
     /// before.
     pub(in crate::cli) fn apply(&mut self, message: &WatchPeerStatusResponse) -> Vec<(Peer, bool)> {

@@ -1,0 +1,87 @@
+//! What is not known of a node whose state began with the last record of each subject, and which changes are therefore
+//! not certain to be those that a reader of all records told.
+
+use std::sync::Arc;
+
+use super::{Completeness, Node, Step};
+use crate::status::{HealthChange, Liveness, Mirrored};
+
+impl Node {
+    /// The end of a snapshot: a node without a sign of life in it is STALE. Returns the effects that make its state.
+    pub(in crate::fleet::reader) fn finish_snapshot(&mut self, into: &mut Vec<Mirrored>) {
+        let Some(state) = &mut self.state else { return };
+        if self.up.is_none() && state.liveness == Liveness::Live {
+            let state = Arc::make_mut(state);
+            (state.liveness, state.stale_since) = (Liveness::Stale, Some(state.last_seen));
+        }
+        for known in self.view.pools.values_mut() {
+            known.told = known.state.health;
+            into.push(Mirrored::PoolState(Arc::clone(&known.state)));
+        }
+        let newest = self.view.peers.values().map(|known| known.revision).max().unwrap_or_default();
+        self.view.revision = self.view.revision.max(newest);
+        into.extend(self.view.peers.values().map(|known| Mirrored::PeerState(Arc::clone(&known.state))));
+        into.push(Mirrored::NodeState(Arc::clone(state)));
+        self.is_liveness_unknown &= self.up.is_none();
+        self.completeness = match () {
+            () if !self.staged.is_empty() => Completeness::Incomplete,
+            () if self.view.anchor < self.view.revision => Completeness::Unanchored,
+            () => Completeness::Complete,
+        };
+    }
+
+    /// What comes says whether the node is LIVE. If that was not known before, it is not known whether that is a change.
+    pub(super) const fn learn_liveness(&mut self, step: &mut Step) {
+        step.is_uncertain |= step.effects.is_some() && self.state.is_some() && self.is_liveness_unknown;
+        self.is_liveness_unknown = false;
+    }
+
+    /// Every change up to this revision is in the records so far, or is missing.
+    pub(super) fn advance(&mut self, revision: u64, is_break: bool, step: &mut Step) {
+        self.view.revision = self.view.revision.max(revision);
+        if step.effects.is_none() || !is_break {
+            return;
+        }
+        step.is_break = true;
+        if self.view.pools.values().any(|known| known.is_outdated) {
+            // Nor is it known what clients were told.
+            (step.is_uncertain, self.completeness) = (true, Completeness::Incomplete);
+        }
+    }
+
+    /// A change or a sign of life came, neither of which a node publishes in the middle of its state with this revision.
+    pub(super) fn anchor(&mut self, revision: u64) {
+        self.view.anchor = self.view.anchor.max(revision);
+        if self.completeness == Completeness::Unanchored && revision >= self.view.revision {
+            self.completeness = Completeness::Complete;
+        }
+    }
+
+    /// As [`Node::advance`], of a record that says nothing else about the node.
+    pub(super) fn advance_alone(&mut self, revision: u64, is_break: bool, step: &mut Step) {
+        self.advance(revision, is_break, step);
+        if step.is_break {
+            self.change_node(step, |state| state.chain_breaks += 1);
+        }
+    }
+
+    /// The health to tell with a change that the node published.
+    pub(super) fn own_health(
+        &mut self,
+        pool: &str,
+        own: Option<HealthChange>,
+        step: &Step,
+    ) -> Option<HealthChange> {
+        let told = self.view.tell_health(pool, own);
+        if step.effects.is_none() {
+            self.view.outdate(pool, own);
+        }
+        told
+    }
+
+    /// The health to tell with a change that the node did not publish.
+    pub(super) fn other_health(&mut self, pool: &str, step: &mut Step) -> Option<HealthChange> {
+        step.is_uncertain |= self.view.settle(pool) && step.effects.is_some();
+        self.view.tell_health(pool, None)
+    }
+}
