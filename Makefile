@@ -47,7 +47,7 @@ override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
 .PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
-    load-test proxy-test web-test browser-test helm-test helm-snapshots chart-package pictures alert-series image-root image image-archive sbom image-test faults faults-test fleet fleet-test watch-go fmt lint deny \
+    load-test proxy-test web-test browser-test helm-test helm-snapshots cluster-test cluster-run chart-package pictures alert-series image-root image image-archive sbom image-test faults faults-test fleet fleet-test watch-go fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 tmux grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
@@ -168,6 +168,22 @@ IN_HELM := PYTHONDONTWRITEBYTECODE=1 HELM=$(BIN)/helm PROMTOOL=$(BIN)/promtool $
 helm-test: release-binary $(STAMPS)/helm $(STAMPS)/promtool $(STAMPS)/python-helm ## Run the tests of the Helm chart, its alerts and its dashboard
 	@echo '==> Testing the Helm chart'
 	@cd $(HELM_TESTS) && $(IN_HELM) -m unittest -v
+
+# The chart on a Kubernetes of its own, in namespaces that end with it. CLUSTER_TESTS='test_owner test_reload.Reload' runs only these;
+# CLUSTER_IMAGE_ROOT=FOLDER/root is the root folder of the image, if it is not to be built.
+IN_CLUSTER := PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 \
+    IMAGE_ROOT=$(abspath $(or $(CLUSTER_IMAGE_ROOT),target/quick/root)) $(BIN)/python
+
+cluster-test: $(STAMPS)/cluster ## Run the chart on a Kubernetes of its own; needs root, and first builds that for a quarter of an hour
+	@if [ "$$(id -u)" = 0 ] && [ -e $(STAMPS)/cluster ]; then $(MAKE) cluster-run; else echo 'SKIPPED: the tests on a cluster'; fi
+
+cluster-run: $(STAMPS)/helm $(STAMPS)/helm4 $(STAMPS)/kube-router $(PY_GEN) | iproute2
+ifndef CLUSTER_IMAGE_ROOT
+	@echo '==> Building the static binary, quickly'
+	@$(IMAGE_ROOT) target/quick target/quick/root $(QUICK)
+endif
+	@echo '==> Running the tests on a cluster'
+	@cd tests/cluster && $(IN_CLUSTER) run.py $(CLUSTER_TESTS)
 
 alert-series: | need-cargo ## Record the series of a running service on which helm-test tests the alerts (takes 3 minutes)
 	@echo '==> Recording tests/helm/recorded-series.yaml'

@@ -37,10 +37,10 @@ def instructions(text, arguments):
             yield name, re.sub(r"\$(\w+)", lambda word: known[word[1]], value)
 
 
-def configuration(arguments):
+def configuration(dockerfile, arguments):
     """The image's configuration, and the folder that is its one layer."""
     config, folder = {"Labels": {}, "Env": [], "ExposedPorts": {}}, None
-    for name, value in instructions(DOCKERFILE.read_text(encoding="utf-8"), arguments):
+    for name, value in instructions(dockerfile.read_text(encoding="utf-8"), arguments):
         if name == "COPY":
             folder, target = value.split()
             assert target == "/", f"COPY to {target}"
@@ -81,9 +81,9 @@ def digest(data):
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def image(folder, arguments, tag):
+def image(dockerfile, folder, arguments, tag):
     """The files of the archive."""
-    config, inner = configuration(arguments)
+    config, inner = configuration(dockerfile, arguments)
     content = layer(folder / inner)
     packed = gzip.compress(content, mtime=0)
     told = {
@@ -117,12 +117,13 @@ def image(folder, arguments, tag):
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("--file", default=DOCKERFILE, type=pathlib.Path, metavar="DOCKERFILE", help="default: the one beside this program")
     parser.add_argument("--tag", required=True)
     parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--output", required=True, type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
     options = parser.parse_args()
-    files = image(options.folder, dict(pair.split("=", 1) for pair in options.arg), options.tag)
+    files = image(options.file, options.folder, dict(pair.split("=", 1) for pair in options.arg), options.tag)
     with tarfile.open(options.output, "w", format=tarfile.PAX_FORMAT) as archive:
         for name, data in files.items():
             add(archive, name, data)

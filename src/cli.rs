@@ -75,7 +75,7 @@ Exit codes:
    64  the command line or the configuration is wrong, or the service refused an argument
        (`INVALID_ARGUMENT`)
    69  the service cannot be reached or does not answer; `watch` keeps trying instead, unless
-       it has `--until-synced`
+       it has `--until-synced`, and then as long as `--timeout` says
    75  `pool wait`: the timeout passed before the pool had the health or the service could be
        reached
   130  `watch` or `top` was ended by Ctrl-C, `serve` by a second signal, or a command by a signal

@@ -13,11 +13,6 @@ for tool in haproxy:haproxy nginx:nginx h2load:nghttp2-client; do
     fi
 done
 
-# The packages and those that they depend on and that are not installed here.
-with_dependencies() {
-    apt-get --simulate install --no-install-recommends "${packages[@]}" | sed -n 's/^Inst \([^ ]*\).*/\1/p'
-}
-
 if [ ${#missing[@]} = 0 ]; then
     :
 elif ! type apt-get dpkg >/dev/null 2>&1; then
@@ -26,9 +21,7 @@ else
     say "Unpacking, from the distribution's packages: ${missing[*]}"
     mkdir "$TOOLS/distro"
     cd "$TOOLS/distro"
-    # Without its lists, apt-get does not know what the packages depend on.
-    with_dependencies >/dev/null 2>&1 || apt-get -qq update
-    mapfile -t packages < <(with_dependencies)
+    mapfile -t packages < <(with_dependencies "${packages[@]}")
     unpack_packages "${packages[@]}"
     libraries=$(find "$PWD" -name '*.so*' -printf '%h\n' | sort -u | paste -sd:)
     for program in usr/sbin/haproxy usr/sbin/nginx usr/bin/h2load; do

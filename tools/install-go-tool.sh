@@ -9,12 +9,18 @@ case $name in
     ghz)     module=github.com/bojand/ghz/cmd/ghz version=$GHZ_VERSION ;;
     grpcurl) module=github.com/fullstorydev/grpcurl/cmd/grpcurl version=$GRPCURL_VERSION ;;
     helm)    module=helm.sh/helm/v3/cmd/helm version=$HELM_VERSION note=' (takes minutes, once)' ;;
+    helm4)   module=helm.sh/helm/v4/cmd/helm version=$HELM4_VERSION note=' (takes minutes, once)' ;;
+    kube-router) module=github.com/cloudnativelabs/kube-router/v2/cmd/kube-router version=$KUBE_ROUTER_VERSION note=' (takes minutes, once)' ;;
     nats-server) module=github.com/nats-io/nats-server/v2 version=$NATS_SERVER_VERSION note=' (takes a minute, once)' ;;
-    *) fail "$name is not one of caddy, ghz, grpcurl, helm, nats-server" ;;
+    *) fail "$name is not one of caddy, ghz, grpcurl, helm, helm4, kube-router, nats-server" ;;
 esac
 
 skip_if_installed "$name" "$version" "$BIN/$name"
 need go
 say "Installing $name $version$note"
-GOBIN=$BIN "${GO:-go}" install "$module@$version"
+# In a folder of its own, since helm and helm4 are both called helm.
+new=$(mktemp -d "$TOOLS/new.XXXXXX")
+trap 'rm -rf "$new"' EXIT
+GOBIN=$new "${GO:-go}" install "$module@$version"
+mv "$new"/* "$BIN/$name"
 installed "$name" "$version"

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case $1 in
-    caddy | ghz | grpcurl | helm | nats-server) exec tools/install-go-tool.sh "$1" ;;
+    caddy | ghz | grpcurl | helm | helm4 | kube-router | nats-server) exec tools/install-go-tool.sh "$1" ;;
     cargo-*) exec tools/install-cargo-tool.sh "$1" ;;
     iproute2 | tmux) exec tools/install-optional.sh "$1" ;;
     python) exec tools/install-python.sh python tests/interop/python/requirements.txt ;;

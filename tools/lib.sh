@@ -37,3 +37,10 @@ unpack_packages() {
     for package in ./*.deb; do dpkg -x "$package" .; done
     rm ./*.deb
 }
+
+# with_dependencies PACKAGE…: prints these packages of the distribution and those that they depend on, without what is installed here.
+with_dependencies() {
+    # Without its lists, apt-get does not know what the packages depend on.
+    apt-get --simulate install --no-install-recommends "$@" >/dev/null 2>&1 || apt-get -qq update
+    apt-get --simulate install --no-install-recommends "$@" | sed -n 's/^Inst \([^ ]*\).*/\1/p'
+}

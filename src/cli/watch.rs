@@ -57,11 +57,11 @@ changes in between.
 
 While the service cannot be reached, or a proxy answers in its place, the watch tries
 again until Ctrl-C; stderr says why. Only the service itself can refuse it. With
---until-synced the first attempt must succeed. A connection that is lost later is made
-again, and the watch resumes where it was; stderr reports that, and how many changes were
-missed if the service no longer has them. A listener that the service has lost by then, since it
-was restarted or nobody watched for too long, is made again as it was; one that
-somebody destroys ends the watch.";
+--until-synced the first attempt must succeed, unless --timeout says how long to try. A
+connection that is lost later is made again, and the watch resumes where it was; stderr
+reports that, and how many changes were missed if the service no longer has them. A
+listener that the service has lost by then, since it was restarted or nobody watched for
+too long, is made again as it was; one that somebody destroys ends the watch.";
 
 /// The options of `watch`.
 #[derive(Debug, Args)]
@@ -96,7 +96,7 @@ pub(crate) struct WatchArgs {
     #[arg(long)]
     until_synced: bool,
 
-    /// With --until-synced: how long that may take, connecting included [default: 30s]
+    /// With --until-synced: how long that may take, attempts to connect included [default: 30s, and one attempt]
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, requires = "until_synced")]
     timeout: Option<Duration>,
 }
@@ -117,6 +117,7 @@ impl WatchArgs {
 /// Watches until Ctrl-C.
 pub(crate) async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let printer = Printer::new(globals, args.until_synced);
+    let keeps_trying = args.timeout.is_some();
     let (is_bounded, timeout) = (args.until_synced, args.timeout.unwrap_or(SYNC_TIMEOUT));
     let until = async {
         Err(tokio::select! {
@@ -134,6 +135,8 @@ pub(crate) async fn run(args: WatchArgs, globals: &GlobalArgs) -> Result<(), Fai
         true => Follower::resuming(args.request()),
         false => Follower::new(args.request()),
     };
+    // Set by a script that waits for the service, such as `helm test`: what routes to a new pod can be late.
+    let follower = if keeps_trying { follower.keep_trying() } else { follower };
     let ended = follow_until(globals.server.clone(), follower, printer, until).await;
     let make = format!(
         "make it with `peerstatus listeners create --id {id}`; `peerstatus listeners list` shows those that there are"

@@ -69,6 +69,8 @@ pub(crate) struct Follower {
     request: WatchPeerStatusRequest,
     /// Whether the first stream begins after the last change that the listener was sent.
     resumes_listener: bool,
+    /// Whether the reader gave it time for more than one attempt.
+    keeps_trying: bool,
     /// The last revision processed; `None` while there is no complete snapshot before it.
     cursor: Option<Cursor>,
     /// The epoch of the service in the present stream.
@@ -104,6 +106,7 @@ impl Follower {
         Self {
             request,
             resumes_listener: false,
+            keeps_trying: false,
             cursor: None,
             epoch: None,
             expected_previous: None,
@@ -124,6 +127,11 @@ impl Follower {
     /// Begins with `request`, after the last change that its listener was sent.
     pub(crate) fn resuming(request: WatchPeerStatusRequest) -> Self {
         Self { resumes_listener: true, ..Self::new(request) }
+    }
+
+    /// The same, but tries again before the first stream also if the reader asked for the state alone.
+    pub(crate) fn keep_trying(self) -> Self {
+        Self { keeps_trying: true, ..self }
     }
 
     /// The same without pauses between attempts.
@@ -315,9 +323,10 @@ impl Follower {
         }
     }
 
-    /// Whether the reader asked for the state alone, and got nothing yet: a script wants to know at once.
+    /// Whether the reader asked for the state alone, set no time for it, and got nothing yet: a script wants to know at
+    /// once.
     const fn is_one_shot(&self) -> bool {
-        self.request.stop_after_sync && !self.was_attached
+        self.request.stop_after_sync && !self.was_attached && !self.keeps_trying
     }
 
     /// The text for an error that is retried. Before the first stream with advice: the address may be wrong.

@@ -310,6 +310,15 @@ fn a_watch_until_synced_is_retried_only_after_the_first_stream() {
 }
 
 #[test]
+fn a_watch_until_synced_that_has_time_is_retried_before_the_first_stream() {
+    let patient = || {
+        Follower::new(WatchPeerStatusRequest { stop_after_sync: true, ..Default::default() }).keep_trying()
+    };
+    retry(patient().ended(lost()));
+    assert_eq!(fate(&mut patient(), Code::Unavailable, None), Fate::Retried);
+}
+
+#[test]
 fn a_watch_that_resumes_its_listener_asks_for_the_cursor_until_it_is_attached() {
     let request = WatchPeerStatusRequest { listener: "listeners/noc".into(), ..Default::default() };
     assert_eq!(Follower::new(request.clone()).cursor_request(), None);
