@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use self::certainty::Completeness;
 use super::{
     parse::{self, Invalid},
     view::{Excess, NodeLimits, PeerKey, View},
@@ -102,22 +103,6 @@ impl Step {
     }
 }
 
-/// Whether a record has all changes up to its revision: behind later ones it would take them back.
-const fn is_state(content: &Content) -> bool {
-    matches!(content, Content::State(_) | Content::Pool(_) | Content::Commit { .. })
-}
-
-/// What a snapshot has of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Completeness {
-    /// All.
-    Complete,
-    /// It may end in the middle of a state that the node publishes again: the next change or sign of life tells.
-    Unanchored,
-    /// It ends in the middle of a state, whose records have replaced others: complete with the next commit.
-    Incomplete,
-}
-
 /// A node and what it has published.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -192,7 +177,7 @@ impl Node {
             return Err(Skipped::Conflict);
         }
         let is_live = step.effects.is_some() && self.is_committed(header.epoch);
-        if is_live && header.revision < self.view.revision && is_state(content) {
+        if is_live && header.revision < self.view.revision && states::is_state(content) {
             // Stored twice, or after later ones. In that case the node publishes its state again.
             return Ok(());
         }
@@ -337,8 +322,8 @@ impl Node {
             step.apply(Mirrored::PoolRemoved(pool));
         }
         // Of pools with peers that were skipped: no change has told it.
-        for known in self.view.pools.values_mut().filter(|known| known.told != known.state.health) {
-            known.told = known.state.health;
+        for known in self.view.pools.values_mut().filter(|known| known.told != Some(known.state.health)) {
+            known.told = Some(known.state.health);
             step.apply(Mirrored::PoolState(Arc::clone(&known.state)));
         }
         self.committed(node, step);

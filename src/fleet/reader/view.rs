@@ -46,8 +46,8 @@ pub(super) struct Known {
 #[derive(Clone, Debug)]
 pub(super) struct KnownPool {
     pub(super) state: Arc<PoolState>,
-    /// The health that clients were told; a new pool is DOWN for them.
-    pub(super) told: PoolHealth,
+    /// The health that clients were told.
+    pub(super) told: Option<PoolHealth>,
     /// Of a snapshot: changes came after this record, and one that is not in it may have told another health.
     pub(super) is_outdated: bool,
     bytes: usize,
@@ -122,9 +122,9 @@ impl View {
     ) -> Result<(), Excess> {
         let (told, before) = match self.pools.get(&state.name) {
             None if self.pools.len() >= MAX_POOLS => return Err(Excess::Pools),
-            None => (PoolHealth::Down, 0),
+            None => (None, 0),
             // The changes that it includes have told its health.
-            Some(known) if known.is_outdated => (state.health, known.bytes),
+            Some(known) if known.is_outdated => (Some(state.health), known.bytes),
             Some(known) => (known.told, known.bytes),
         };
         self.resize(before, bytes, limits)?;
@@ -147,11 +147,12 @@ impl View {
         let PoolState { health, ready, wanted, .. } = *known.state;
         known.is_outdated &= own.is_none();
         let own = own.or_else(|| {
-            let previous = known.told;
+            // A new pool is DOWN.
+            let previous = known.told.unwrap_or(PoolHealth::Down);
             let is_new = previous != health && !known.is_outdated;
             is_new.then_some(HealthChange { previous, health, ready, wanted })
         });
-        known.told = own.map_or(health, |own| own.health);
+        known.told = Some(own.map_or(health, |own| own.health));
         if let Some(own) = own.filter(|own| own.health != health) {
             // Its record follows.
             Arc::make_mut(&mut known.state).health = own.health;
@@ -163,10 +164,11 @@ impl View {
     /// their changes tell the health.
     pub(super) fn shown_pool(&self, name: &str) -> Option<Arc<PoolState>> {
         let KnownPool { state, told, .. } = self.pools.get(name)?;
-        if *told == state.health {
+        let health = told.unwrap_or(state.health);
+        if health == state.health {
             return Some(Arc::clone(state));
         }
-        Some(Arc::new(PoolState { health: *told, ..PoolState::clone(state) }))
+        Some(Arc::new(PoolState { health, ..PoolState::clone(state) }))
     }
 
     /// A change of a pool came in a snapshot. If it did not change the health, another one that the snapshot lacks may have.

@@ -3,8 +3,19 @@
 
 use std::sync::Arc;
 
-use super::{Completeness, Node, Step};
+use super::{Node, Step};
 use crate::status::{HealthChange, Liveness, Mirrored};
+
+/// What a snapshot has of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Completeness {
+    /// All.
+    Complete,
+    /// It may end in the middle of a state that the node publishes again: the next change or sign of life tells.
+    Unanchored,
+    /// It ends in the middle of a state, whose records have replaced others: complete with the next commit.
+    Incomplete,
+}
 
 impl Node {
     /// The end of a snapshot: a node without a sign of life in it is STALE. Returns the effects that make its state.
@@ -15,7 +26,7 @@ impl Node {
             (state.liveness, state.stale_since) = (Liveness::Stale, Some(state.last_seen));
         }
         for known in self.view.pools.values_mut() {
-            known.told = known.state.health;
+            known.told = Some(known.state.health);
             into.push(Mirrored::PoolState(Arc::clone(&known.state)));
         }
         let newest = self.view.peers.values().map(|known| known.revision).max().unwrap_or_default();
@@ -57,7 +68,8 @@ impl Node {
         }
     }
 
-    /// As [`Node::advance`], of a record that says nothing else about the node.
+    /// As [`Node::advance`], of a record that says nothing else about the node: clients are told first that changes are missing,
+    /// and then those that make the state right.
     pub(super) fn advance_alone(&mut self, revision: u64, is_break: bool, step: &mut Step) {
         self.advance(revision, is_break, step);
         if step.is_break {

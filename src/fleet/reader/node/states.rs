@@ -5,9 +5,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{MAX_REPLACED, Node, Origin, Skipped, Step};
 use crate::{
     api::pb,
-    fleet::reader::{
-        parse::{self, Change},
-        view::{PeerKey, View},
+    fleet::{
+        Content,
+        reader::{
+            parse::{self, Change},
+            view::{PeerKey, View},
+        },
     },
     peer::{PeerOrigin, PeerStatus},
     status::{ChangeKind, Mirrored, PeerState},
@@ -111,13 +114,15 @@ impl Node {
         step: &mut Step,
     ) -> Result<(), Skipped> {
         let mut state = parse::pool(&self.name, pool, published)?;
+        if self.is_committed(origin.epoch) {
+            self.advance_alone(origin.revision, origin.revision > self.view.revision, step);
+        }
         state.revision = step.revision;
         let state = Arc::new(state);
         if !self.is_committed(origin.epoch) {
             let put = |staged: &mut View| staged.put_pool(state, origin.bytes, origin.limits);
             return Ok(self.stage(origin.epoch, step, put)?);
         }
-        self.advance_alone(origin.revision, origin.revision > self.view.revision, step);
         if !self.view.listed.contains(&state.name) {
             return Err(Skipped::UnknownPool);
         }
@@ -130,6 +135,10 @@ impl Node {
             let peers = self.view.peers.iter().filter(|((pool, _), _)| *pool == state.name);
             for peer in peers.map(|(_, known)| Arc::clone(&known.state)).collect::<Vec<_>>() {
                 self.tell_difference(None, peer, Some(ChangeKind::Added), step);
+            }
+            if let Some(known) = self.view.pools.get_mut(&state.name) {
+                // Without peers nothing tells it.
+                known.told = Some(known.state.health);
             }
             let pools = self.view.pools.keys().cloned().collect();
             self.change_node(step, |state| state.pools = pools);
@@ -223,6 +232,11 @@ impl Node {
         let health = self.other_health(&peer.pool, step);
         step.tell(Mirrored::Peer { peer, kind, previous, previous_origin, health });
     }
+}
+
+/// Whether a record has all changes up to its revision: behind later ones it would take them back.
+pub(super) const fn is_state(content: &Content) -> bool {
+    matches!(content, Content::State(_) | Content::Pool(_) | Content::Commit { .. })
 }
 
 /// What is to be told of a peer whose state is another one.
