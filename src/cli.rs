@@ -278,9 +278,8 @@ impl Command {
     const fn handled_signals(&self) -> Handled {
         match self {
             Self::Serve(_) | Self::Fleet(_) => Handled::Twice,
-            Self::Simulate(_) | Self::Top(_) => Handled::Any,
-            Self::Demo(args) if args.is_on_terminal() => Handled::Any,
-            Self::Demo(_) | Self::Watch(_) => Handled::Interrupt,
+            Self::Simulate(_) | Self::Top(_) | Self::Demo(_) => Handled::Any,
+            Self::Watch(_) => Handled::Interrupt,
             Self::Peers(args) if args.is_live() => Handled::Interrupt,
             _ => Handled::Nothing,
         }

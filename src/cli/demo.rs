@@ -9,7 +9,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::time::sleep;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::sleep,
+};
 
 use self::services::Services;
 use crate::{
@@ -63,13 +66,6 @@ pub(crate) struct DemoArgs {
     seed: Option<u64>,
 }
 
-impl DemoArgs {
-    /// Whether it takes the whole terminal.
-    pub(super) const fn is_on_terminal(&self) -> bool {
-        self.top
-    }
-}
-
 /// The demo has no authentication, so it must not be reachable from the network.
 fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
     match parse_listen(text)? {
@@ -117,12 +113,14 @@ pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Fail
     } else {
         let print_line = lines_to(globals.output);
         services.print_introduction(&print_line)?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
         let until = async {
             tokio::select! {
                 ended = faults::run(&mut services.peers, &server, seed, &print_line) => ended,
                 () = over => Ok(()),
                 () = output_closed() => Ok(()),
                 signal = tokio::signal::ctrl_c() => Ok(signal.context("cannot wait for Ctrl-C")?),
+                _ = terminate.recv() => Ok(()),
             }
         };
         let follower = Follower::new(WatchPeerStatusRequest::default());

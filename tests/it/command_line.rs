@@ -388,6 +388,10 @@ async fn the_demo_of_a_fleet_shows_three_nodes_and_leaves_nothing_behind() {
     if NatsServer::start("").await.is_none() {
         return;
     }
+    tokio::join!(end_demo_of_a_fleet("INT"), end_demo_of_a_fleet("TERM"));
+}
+
+async fn end_demo_of_a_fleet(signal: &str) {
     let mut demo = Process::start(&["demo", "--fleet", "--seed", "1", "--for", "2m"]);
     let (mut told, mut nats) = (String::new(), None);
     while let Some(line) = demo.line().await {
@@ -395,7 +399,7 @@ async fn the_demo_of_a_fleet_shows_three_nodes_and_leaves_nothing_behind() {
         nats = nats.or(address.and_then(|rest| rest.split(',').next()).map(str::to_owned));
         // The pool of one node, because its peer died.
         if line.contains("HEALTHY → DEGRADED") {
-            demo.signal("INT").await;
+            demo.signal(signal).await;
         }
         told = told + &line + "\n";
     }
