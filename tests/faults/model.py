@@ -253,13 +253,16 @@ class Listener:
         """A message with a cursor: everything up to there was delivered."""
         self._end_step()
         epoch, revision = _cursor(event)
-        if epoch != self.epoch:
-            self.violation(f"a silent change of epoch: {what} in {epoch}, attached in {self.epoch}")
+        self._same_epoch(what, epoch)
         behind = revision < self.last
         if behind or (self._has_every_revision() and revision != self.last):
             self.violation(f"{what} at revision {revision} after revision {self.last}")
         if what == "synced" or self.cursor is not None:
             self.cursor = (epoch, revision)
+
+    def _same_epoch(self, what: str, epoch: str) -> None:
+        if epoch != self.epoch:
+            self.violation(f"a silent change of epoch: {what} in {epoch}, attached in {self.epoch}")
 
     def _has_every_revision(self) -> bool:
         """Whether each revision is a change that it gets."""

@@ -145,7 +145,9 @@ class FleetListener(Listener):
 
     def _heartbeat(self, message: Json, heartbeat: Json) -> None:
         if self.phase == "replay" and int(message["revision"]) == self.last:
-            return  # the replica has not read so far yet
+            # The replica has not read so far yet.
+            self._same_epoch("heartbeat", str(heartbeat.get("cursor", {}).get("epoch", "0")))
+            return
         super()._heartbeat(message, heartbeat)
 
     def _position(self, what: str, event: Json) -> None:

@@ -169,6 +169,12 @@ class FleetModelTest(unittest.TestCase):
         other = change(at(6), at(7), "n2.default", "b", CONNECTING, 3, DEGRADED, 1)
         self.assert_good([*BEGIN, first, other, heartbeat(head(7)), last])
 
+    def test_another_epoch_is_found_also_while_a_stream_resumes(self) -> None:
+        early = heartbeat(head(5))
+        self.assert_good([*BEGIN, attached(head(5), resumed=True), early])
+        early["heartbeat"]["cursor"]["epoch"] = "1"
+        self.assert_finds("a silent change of epoch", [*BEGIN, attached(head(5), resumed=True), early])
+
     def test_a_node_whose_state_was_another_is_found(self) -> None:
         wrong = change_of_node(head(5), at(6), node("n1", breaks=1))
         wrong["change"]["node"]["previous"] = "NODE_STATE_STALE"
