@@ -216,6 +216,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_service_of_a_fleet_has_an_inbox_below_which_no_node_may_listen() {
+        let name = |text: &str| Some(text.parse().unwrap());
+        let section =
+            FleetSection { cluster: name("lab"), node: name("worker-1"), ..FleetSection::default() };
+        let inbox = |role| LoadedFleet::new(&section, role).unwrap().nats.inbox;
+        assert_eq!(inbox(Role::Node), "_INBOX.lab.worker-1");
+        let token = inbox(Role::Fleet).strip_prefix("_INBOX.lab.").unwrap().to_owned();
+        assert!(token.parse::<crate::fleet::Name>().is_err() && !token.contains('.'), "{token}");
+    }
+
+    #[test]
     fn a_file_that_cannot_be_read_is_named_with_its_key() {
         let missing = || "/no/such/file".into();
         let mut config = Config::load(&Overrides::default()).unwrap();

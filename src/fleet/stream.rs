@@ -1,6 +1,6 @@
 //! The stream of the fleet: made, or compared with what it should be.
 //!
-//! A node needs no permission for this. The fleet service does it when it starts, and a node only if it is told to.
+//! A node needs no permission for this. The fleet service does it when it starts, and a node only if `create_stream` is set.
 
 use std::time::Duration;
 
@@ -99,8 +99,9 @@ pub fn differences(wanted: &Config, found: &Config) -> Vec<String> {
     compare!(subjects, retention, discard, max_age, max_bytes, num_replicas, allow_direct, allow_message_ttl);
     let marker = |config: &Config| config.subject_delete_marker_ttl.is_some_and(|ttl| !ttl.is_zero());
     if !marker(found) {
-        sentences
-            .push("subject_delete_marker_ttl is not set, so nobody is told when a node is silent".into());
+        sentences.push(
+            "subject_delete_marker_ttl is not set, so readers do not notice that a node is silent".into(),
+        );
     }
     if found.subject_delete_marker_ttl > wanted.subject_delete_marker_ttl {
         sentences.push(format!(
@@ -151,7 +152,7 @@ mod tests {
             max_messages_per_subject: 1,
             ..wanted.clone()
         };
-        let told = differences(&wanted, &found);
+        let found = differences(&wanted, &found);
         let begins = [
             "discard is New, and should be Old",
             "num_replicas is 1, and should be 3",
@@ -160,7 +161,7 @@ mod tests {
             "duplicate_window is 1s, and should be at least 120s",
             "a limit on messages",
         ];
-        assert_eq!(told.len(), begins.len(), "{told:?}");
-        assert!(told.iter().zip(begins).all(|(told, begins)| told.starts_with(begins)), "{told:?}");
+        assert_eq!(found.len(), begins.len(), "{found:?}");
+        assert!(found.iter().zip(begins).all(|(found, begins)| found.starts_with(begins)), "{found:?}");
     }
 }

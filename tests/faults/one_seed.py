@@ -14,26 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 
+from convergence import Convergence
 from network import CommandFailed
 from stage import HERE, Failed, Stage, folder_of, remove_leftovers
 
 TARGET = HERE.parents[1] / "target"
 # So many violations are shown; the logs have all.
 SHOWN = 10
-
-
-class Convergence(Protocol):
-    """Whether all is well again."""
-
-    def wait_for_clients(self) -> None:
-        """Waits until all clients have the first state: faults before that would meet nobody."""
-
-    def wait(self) -> None:
-        """Waits until everything has recovered."""
 
 
 @dataclass(frozen=True)

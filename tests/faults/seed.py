@@ -9,7 +9,7 @@ from inject import Injector
 from mutations import undetected
 from one_seed import Run, main, run
 from plan import plan
-from verdict import Convergence, compare_history, violations
+from verdict import ServiceConvergence, compare_history, violations
 from world import World
 
 
@@ -17,7 +17,7 @@ def run_service(number: int, folder: Path) -> list[str]:
     """Runs the plan of a seed; returns what was violated."""
     chosen = plan(number)
     world = World(chosen, folder)
-    convergence = Convergence(world)
+    convergence = ServiceConvergence(world)
 
     def verdict() -> list[str]:
         if not convergence.missing:

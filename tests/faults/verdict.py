@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 
 import grpc
@@ -11,9 +10,10 @@ from google.protobuf.message import Message
 from opflex.peerstatus.v1 import peer_status_service_pb2 as status_api
 from opflex.peerstatus.v1 import pool_service_pb2 as pool_api
 
+from convergence import Convergence
 from model import READY, Json, Listener, core
 from plan import ANYCAST, POOLS, PORT, hosts_of_pool
-from stage import Failed, TimedOut
+from stage import Failed
 from world import World
 
 # Long enough for the slowest recovery: a client whose connection broke in silence finds out by its keepalive (30 s in
@@ -22,32 +22,12 @@ CONVERGENCE_S = 75
 CALL_TIMEOUT_S = 5
 
 
-class Convergence:
+class ServiceConvergence(Convergence):
     """Whether all peers are READY, and all clients know it."""
 
     def __init__(self, world: World) -> None:
+        super().__init__(world, CONVERGENCE_S)
         self.world = world
-        self.missing = "the first answer of the service"
-
-    def wait(self) -> None:
-        """Waits for it."""
-        self._wait(self.is_reached)
-
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        try:
-            self.world.wait_until("convergence", condition, CONVERGENCE_S)
-        except TimedOut:
-            raise Failed(f"no convergence within {CONVERGENCE_S} s: {self.missing}") from None
-
-    def wait_for_clients(self) -> None:
-        """Waits until all clients have the first state: faults before that would meet nobody."""
-        def are_live() -> bool:
-            logs = [log for logs in self.world.logs.values() for log in logs]
-            waiting = [log.listener.name for log in logs if log.listener.phase != "live"]
-            self.missing = f"no state for {waiting}"
-            return not waiting
-
-        self._wait(are_live)
 
     def is_reached(self) -> bool:
         """Looks once; notes what is missing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -11,11 +10,12 @@ from google.protobuf import json_format
 from opflex.peerstatus.v1 import node_service_pb2 as node_api
 from opflex.peerstatus.v1 import pool_service_pb2 as pool_api
 
+from convergence import Convergence
 from fleet_model import FleetListener, state
 from fleet_plan import NODES, PEERS_OF_POOL, POOLS, node_names
 from fleet_world import CALL_TIMEOUT_S, FleetWorld
 from model import READY, Json
-from stage import Failed, TimedOut
+from stage import Failed
 
 # The slowest recovery: a node whose connection to NATS broke in silence finds out by two pings, after 30 s, and a record that
 # NATS does not acknowledge is sent again after 5 s and then up to 10 s. On a busy machine all of it takes longer.
@@ -33,32 +33,13 @@ FIELDS = (
 Peers = dict[str, Json]
 
 
-class FleetConvergence:
+class FleetConvergence(Convergence):
     """Whether all peers are READY, and everybody knows it."""
 
     def __init__(self, world: FleetWorld) -> None:
+        super().__init__(world, CONVERGENCE_S)
         self.world = world
-        self.missing = "the first look"
         self.looked_at = 0.0
-
-    def wait_for_clients(self) -> None:
-        """Waits until all clients have the first state: faults before that would meet nobody."""
-        def are_live() -> bool:
-            logs = [log for logs in self.world.logs.values() for log in logs]
-            self.missing = ", ".join(log.listener.name for log in logs if log.listener.phase != "live")
-            return not self.missing
-
-        self._wait(are_live)
-
-    def wait(self) -> None:
-        """Waits until everything is well, and everybody knows it."""
-        self._wait(self.is_reached)
-
-    def _wait(self, condition: Callable[[], bool]) -> None:
-        try:
-            self.world.wait_until("convergence", condition, CONVERGENCE_S)
-        except TimedOut:
-            raise Failed(f"no convergence within {CONVERGENCE_S} s: {self.missing}") from None
 
     def is_reached(self) -> bool:
         """Looks once in a while; notes what is missing."""

@@ -216,3 +216,20 @@ async fn who_gets_in_changes_with_the_file() {
     assert!(config.contains("\"local\": \"viewer\""), "{config}");
     run.end().await;
 }
+
+#[tokio::test]
+async fn a_reload_of_the_access_settings_does_not_take_an_emptied_file_of_tokens() {
+    let folder = Folder::new();
+    let tokens = folder.write("tokens", &format!("ci viewer sha256:{}\n", "0".repeat(64)));
+    let config = |local| format!("[server.auth]\nlocal = \"{local}\"\ntokens = {tokens:?}");
+    let file = folder.write("config.toml", &pool(&["192.0.2.1:9"], &config("operator")));
+    let mut run = Run::start(&file, &[]).await;
+    folder.write("tokens", "");
+    folder.write("config.toml", &pool(&["192.0.2.1:9"], &config("viewer")));
+    run.process.signal("HUP").await;
+    let line = run.process.log("the configuration is invalid: nothing was changed").await;
+    assert!(line["error"].as_str().unwrap().contains("has no tokens any more"), "{line}");
+    let add = AddPeerRequest { host: "192.0.2.2".into(), port: 1, ..Default::default() };
+    PoolServiceClient::new(run.channel.clone()).add_peer(add).await.unwrap();
+    run.end().await;
+}

@@ -68,7 +68,7 @@ pub struct Outcome {
     pub skipped: Option<&'static str>,
     /// Whether changes of its node before it are missing.
     pub is_break: bool,
-    /// Whether a replica that began earlier may have told other changes than these, because what this one began with was
+    /// Whether a replica that began earlier may have sent other changes than these, because what this one began with was
     /// not the whole state of the node.
     pub is_uncertain: bool,
 }
@@ -91,7 +91,7 @@ impl FleetCore {
     }
 
     /// All records up to a place in the stream have come, of each subject the last one. Returns the state, in effects that
-    /// are not told. Expects every record after that place from now on.
+    /// are not sent. Expects every record after that place from now on.
     pub fn finish_snapshot(&mut self) -> Vec<Mirrored> {
         self.is_live = true;
         let mut effects = Vec::new();

@@ -88,7 +88,7 @@ pub(super) struct Step {
 
 impl Step {
     /// An effect that makes an event.
-    fn tell(&mut self, effect: Mirrored) {
+    fn emit(&mut self, effect: Mirrored) {
         if let Some(effects) = &mut self.effects {
             effects.push(effect);
         }
@@ -212,7 +212,7 @@ impl Node {
         }
         self.staged.retain(|staged| !staged.peers.is_empty());
         if let Some(known) = self.view.remove(&key) {
-            self.tell_removed(&known.state, step);
+            self.emit_removed(&known.state, step);
         }
     }
 
@@ -301,7 +301,7 @@ impl Node {
         if self.is_committed(header.epoch) {
             self.advance(header.revision, header.revision > self.view.revision, step);
             for known in self.view.remove_before(since) {
-                self.tell_removed(&known.state, step);
+                self.emit_removed(&known.state, step);
             }
         } else {
             let staged = self.staged.iter().position(|staged| staged.epoch == header.epoch);
@@ -321,9 +321,9 @@ impl Node {
             self.remove_pool(&pool, step);
             step.apply(Mirrored::PoolRemoved(pool));
         }
-        // Of pools with peers that were skipped: no change has told it.
-        for known in self.view.pools.values_mut().filter(|known| known.told != Some(known.state.health)) {
-            known.told = Some(known.state.health);
+        // Of pools with peers that were skipped: no change has carried it.
+        for known in self.view.pools.values_mut().filter(|known| known.sent != Some(known.state.health)) {
+            known.sent = Some(known.state.health);
             step.apply(Mirrored::PoolState(Arc::clone(&known.state)));
         }
         self.committed(node, step);
@@ -392,6 +392,6 @@ impl Node {
         state.revision = step.revision;
         let state = Arc::new(state);
         self.state = Some(Arc::clone(&state));
-        step.tell(Mirrored::Node { node: state, previous });
+        step.emit(Mirrored::Node { node: state, previous });
     }
 }

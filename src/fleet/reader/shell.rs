@@ -196,7 +196,7 @@ impl Reader {
     }
 
     /// Applies the records after the state. Waits for nodes that are in the middle of publishing theirs. Returns what the
-    /// records did, and up to which revision that is not certain to be what other replicas tell.
+    /// records did, and up to which revision that is not certain to be what other replicas send.
     async fn replay(
         &mut self,
         core: &mut FleetCore,

@@ -16,7 +16,7 @@ use crate::{
     api::pb,
     fleet::{Content, Header, Record, Subject, Topic},
     peer::PoolHealth,
-    status::{Event as Told, Hub, Liveness, MirrorStart, Mirrored},
+    status::{Event as LogEvent, Hub, Liveness, MirrorStart, Mirrored},
 };
 
 const LIMITS: FleetLimits = FleetLimits { nodes: 3, node: NodeLimits { peers: 8, bytes: 64 * 1024 } };
@@ -327,12 +327,12 @@ impl Replica {
         Self { core, hub }
     }
 
-    /// What it tells after this revision, if it can.
-    fn told(&self, floor: u64) -> Option<Vec<String>> {
+    /// The events after this revision, if it has them.
+    fn events(&self, floor: u64) -> Option<Vec<String>> {
         let mut events = Vec::new();
         self.hub.read_after(floor, usize::MAX, &mut events).ok()?;
-        let text = |event: &Arc<Told>| {
-            let Told { revision, time, peer, health, node, .. } = &**event;
+        let text = |event: &Arc<LogEvent>| {
+            let LogEvent { revision, time, peer, health, node, .. } = &**event;
             let node = node.as_ref().map(|change| {
                 let node = &change.node.node;
                 (&node.name, node.liveness, change.previous, node.epoch, &node.pools)
@@ -348,12 +348,12 @@ impl Replica {
 
     fn read(&mut self, index: usize, message: &Message) {
         let outcome = apply(&mut self.core, index, message);
-        let told = outcome.record.effects.iter().filter(|effect| {
+        let emitted = outcome.record.effects.iter().filter(|effect| {
             matches!(effect, Mirrored::Peer { .. } | Mirrored::PeerRemoved { .. } | Mirrored::Node { .. })
         });
-        let told = told.count() as u64;
+        let emitted = emitted.count() as u64;
         let applied = self.hub.mirror(outcome.record);
-        assert_eq!(applied, told, "each told effect is of a pool that the hub has");
+        assert_eq!(applied, emitted, "each emitted effect is of a pool that the hub has");
     }
 
     fn seen(&self) -> Seen {
@@ -444,13 +444,13 @@ proptest! {
             let (liveness, peers) = &live.seen()[node.name];
             prop_assert_eq!((*liveness, peers), (Liveness::Live, &truth(node)));
         }
-        let mut told: Vec<_> = folded(&live.hub, last_revision(0)).into_iter().collect();
-        told.sort();
+        let mut sent: Vec<_> = folded(&live.hub, last_revision(0)).into_iter().collect();
+        sent.sort();
         let held = live.hub.snapshot();
         let held = held.peers.iter().map(|peer| (format!("{}/{}", peer.pool, peer.address), peer.status.as_str()));
         let mut held: Vec<_> = held.collect();
         held.sort();
-        prop_assert_eq!(told, held, "clients are told everything");
+        prop_assert_eq!(sent, held, "clients are sent everything");
         let start = start.index(stream.len() + 1);
         prop_assert_eq!(Replica::starting(&stream, start).seen(), live.seen(), "from {}", start);
         let chain_breaks = |replica: &Replica, name: &str| replica.hub.node(name).unwrap().0.node.chain_breaks;
@@ -469,9 +469,9 @@ proptest! {
         let live = Replica::starting(&stream, 0);
         let start = start.index(stream.len() + 1);
         let later = Replica::replaying(&stream, start, forgotten.index(start + 1));
-        let floor = (0..=stream.len() as u64).map(last_revision).find(|floor| later.told(*floor).is_some());
+        let floor = (0..=stream.len() as u64).map(last_revision).find(|floor| later.events(*floor).is_some());
         let floor = floor.unwrap();
-        prop_assert_eq!(later.told(floor), live.told(floor), "from {} on, {:x}", start, floor);
+        prop_assert_eq!(later.events(floor), live.events(floor), "from {} on, {:x}", start, floor);
         let peers = |replica: &Replica| replica.seen().into_values().map(|(_, peers)| peers).collect::<Vec<_>>();
         prop_assert_eq!(peers(&later), peers(&live));
     }
@@ -523,15 +523,15 @@ fn missing_changes_are_a_break_and_the_next_state_heals_it() {
     stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Ready)));
     node.change("leaf-2", Some(pb::PeerStatus::Ready));
     stream.extend(node.change("leaf-3", Some(pb::PeerStatus::Ready)));
-    let told = replica(&stream);
-    assert_eq!(told.hub.node("n1").unwrap().0.node.chain_breaks, 1);
-    assert_eq!(told.seen()["n1"].1.len(), 2, "it cannot know of the other");
+    let reader = replica(&stream);
+    assert_eq!(reader.hub.node("n1").unwrap().0.node.chain_breaks, 1);
+    assert_eq!(reader.seen()["n1"].1.len(), 2, "it cannot know of the other");
     stream.extend(act(&mut node, Act::Overrun(vec![])));
     assert_eq!(replica(&stream).seen()["n1"].1, truth(&node));
 }
 
 #[test]
-fn a_state_in_place_of_missing_changes_is_told_as_a_break_before_its_first_change() {
+fn a_state_in_place_of_missing_changes_is_a_break_before_its_first_change() {
     let mut node = Publisher::new("n1", 1);
     let mut stream = node.whole();
     stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Ready)));
@@ -542,14 +542,14 @@ fn a_state_in_place_of_missing_changes_is_told_as_a_break_before_its_first_chang
     }
     node.change("leaf-1", Some(pb::PeerStatus::Connecting));
     stream.extend(node.whole());
-    let told = replica(&stream);
+    let reader = replica(&stream);
     let mut events = Vec::new();
-    told.hub.read_after(last_revision(whole as u64), 99, &mut events).unwrap();
+    reader.hub.read_after(last_revision(whole as u64), 99, &mut events).unwrap();
     let first = events.first().and_then(|event| event.node.as_ref());
     assert_eq!(first.map(|change| change.node.node.chain_breaks), Some(1));
     let breaks = events.iter().filter_map(|event| event.node.as_ref());
     assert_eq!(breaks.map(|change| change.node.node.chain_breaks).max(), Some(1), "it is counted once");
-    assert_eq!(told.seen()["n1"].1, truth(&node));
+    assert_eq!(reader.seen()["n1"].1, truth(&node));
     // The pool comes before the peers: a snapshot there has the health that the change of a peer follows on.
     let pool = |end: usize| replica(&stream[..end]).hub.snapshot().pools[0].health;
     assert_eq!((pool(whole), pool(whole + 1)), (PoolHealth::Healthy, PoolHealth::Healthy));
@@ -575,7 +575,7 @@ fn records_that_were_stored_behind_later_ones_take_nothing_back() {
 }
 
 #[test]
-fn two_processes_with_one_name_are_told_and_not_merged() {
+fn two_processes_with_one_name_are_a_conflict_and_not_merged() {
     let (mut one, mut other) = (Publisher::new("n1", 1), Publisher::new("n1", 2));
     one.peers.insert("leaf-1", pb::PeerStatus::Ready);
     other.peers.insert("leaf-2", pb::PeerStatus::Ready);
@@ -585,8 +585,8 @@ fn two_processes_with_one_name_are_told_and_not_merged() {
     assert!(!node(&stream).has_conflict, "a restart is none");
     stream.extend(one.change("leaf-3", Some(pb::PeerStatus::Ready)));
     stream.extend(one.whole());
-    let told = node(&stream);
-    assert!(told.has_conflict && told.epoch == 2);
+    let conflicting = node(&stream);
+    assert!(conflicting.has_conflict && conflicting.epoch == 2);
     assert_eq!(replica(&stream).seen()["n1"].1, truth(&other));
     for _ in 0..200 {
         stream.push(other.up());

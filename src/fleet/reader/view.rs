@@ -20,7 +20,7 @@ pub(super) struct View {
     pub(super) epoch: u64,
     /// The newest change that is in it.
     pub(super) revision: u64,
-    /// The newest change that it has been told of by more than the record of a state.
+    /// The newest change that it knows of by more than the record of a state.
     pub(super) anchor: u64,
     /// Where in the stream it begins.
     pub(super) first: u64,
@@ -46,9 +46,9 @@ pub(super) struct Known {
 #[derive(Clone, Debug)]
 pub(super) struct KnownPool {
     pub(super) state: Arc<PoolState>,
-    /// The health that clients were told.
-    pub(super) told: Option<PoolHealth>,
-    /// Of a snapshot: changes came after this record, and one that is not in it may have told another health.
+    /// The health that clients were sent.
+    pub(super) sent: Option<PoolHealth>,
+    /// Of a snapshot: changes came after this record, and one that is not in it may have carried another health.
     pub(super) is_outdated: bool,
     bytes: usize,
 }
@@ -120,15 +120,15 @@ impl View {
         bytes: usize,
         limits: NodeLimits,
     ) -> Result<(), Excess> {
-        let (told, before) = match self.pools.get(&state.name) {
+        let (sent, before) = match self.pools.get(&state.name) {
             None if self.pools.len() >= MAX_POOLS => return Err(Excess::Pools),
             None => (None, 0),
-            // The changes that it includes have told its health.
+            // The changes that it includes have carried its health.
             Some(known) if known.is_outdated => (Some(state.health), known.bytes),
-            Some(known) => (known.told, known.bytes),
+            Some(known) => (known.sent, known.bytes),
         };
         self.resize(before, bytes, limits)?;
-        self.pools.insert(Arc::clone(&state.name), KnownPool { state, told, is_outdated: false, bytes });
+        self.pools.insert(Arc::clone(&state.name), KnownPool { state, sent, is_outdated: false, bytes });
         Ok(())
     }
 
@@ -141,18 +141,18 @@ impl View {
         keys.iter().filter_map(|key| self.remove(key)).map(|known| known.state).collect()
     }
 
-    /// The health that a change tells: its own, or that of the pool, if clients do not know of it.
-    pub(super) fn tell_health(&mut self, pool: &str, own: Option<HealthChange>) -> Option<HealthChange> {
+    /// The health that a change carries: its own, or that of the pool, if clients do not know of it.
+    pub(super) fn health_to_send(&mut self, pool: &str, own: Option<HealthChange>) -> Option<HealthChange> {
         let known = self.pools.get_mut(pool)?;
         let PoolState { health, ready, wanted, .. } = *known.state;
         known.is_outdated &= own.is_none();
         let own = own.or_else(|| {
             // A new pool is DOWN.
-            let previous = known.told.unwrap_or(PoolHealth::Down);
+            let previous = known.sent.unwrap_or(PoolHealth::Down);
             let is_new = previous != health && !known.is_outdated;
             is_new.then_some(HealthChange { previous, health, ready, wanted })
         });
-        known.told = Some(own.map_or(health, |own| own.health));
+        known.sent = Some(own.map_or(health, |own| own.health));
         if let Some(own) = own.filter(|own| own.health != health) {
             // Its record follows.
             Arc::make_mut(&mut known.state).health = own.health;
@@ -160,11 +160,11 @@ impl View {
         own
     }
 
-    /// A pool with the health that clients were told: a node that publishes its state anew publishes the pool before the peers, and
-    /// their changes tell the health.
+    /// A pool with the health that clients were sent: a node that publishes its state anew publishes the pool before the peers, and
+    /// their changes carry the health.
     pub(super) fn shown_pool(&self, name: &str) -> Option<Arc<PoolState>> {
-        let KnownPool { state, told, .. } = self.pools.get(name)?;
-        let health = told.unwrap_or(state.health);
+        let KnownPool { state, sent, .. } = self.pools.get(name)?;
+        let health = sent.unwrap_or(state.health);
         if health == state.health {
             return Some(Arc::clone(state));
         }
@@ -178,7 +178,7 @@ impl View {
         }
     }
 
-    /// Takes the health of a pool for the one that clients were told. Returns whether that was not known.
+    /// Takes the health of a pool for the one that clients were sent. Returns whether that was not known.
     pub(super) fn settle(&mut self, pool: &str) -> bool {
         let known = self.pools.get_mut(pool);
         known.is_some_and(|known| std::mem::take(&mut known.is_outdated))

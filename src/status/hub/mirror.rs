@@ -101,7 +101,7 @@ impl Hub {
                 (state.log.restart(start.revision), pools, std::mem::take(&mut state.nodes), Vec::new());
             for effect in start.state {
                 let event = state.mirror(effect, start.revision, SystemTime::UNIX_EPOCH);
-                debug_assert!(event.is_none(), "a state is not told");
+                debug_assert!(event.is_none(), "a state makes no event");
             }
             for record in start.records {
                 state.mirror_record(record, &mut freed.3);

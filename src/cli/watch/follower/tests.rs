@@ -92,6 +92,15 @@ fn a_reset_makes_the_state_incomplete_until_the_new_snapshot_is_there() {
 }
 
 #[test]
+fn a_reset_within_a_stream_may_begin_an_epoch_whose_revisions_are_lower() {
+    let mut follower = live_at_10();
+    follower.apply(&reset(3, ResetReason::EpochChanged, 0));
+    for message in [snapshot(3, vec![], vec![]), synced(3, 0), change(4, 3)] {
+        assert_eq!(follower.apply(&message), (true, vec![]), "{message:?}");
+    }
+}
+
+#[test]
 fn heartbeats_are_not_shown_but_move_the_place_to_go_on_from() {
     let mut follower = live_at_10();
     assert_eq!(follower.apply(&heartbeat(30)), (false, vec![]));

@@ -1,5 +1,5 @@
 //! What is not known of a node whose state began with the last record of each subject, and which changes are therefore
-//! not certain to be those that a reader of all records told.
+//! not certain to be those that a reader of all records sends.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::status::{HealthChange, Liveness, Mirrored};
 pub(super) enum Completeness {
     /// All.
     Complete,
-    /// It may end in the middle of a state that the node publishes again: the next change or sign of life tells.
+    /// It may end in the middle of a state that the node publishes again: the next change or sign of life decides.
     Unanchored,
     /// It ends in the middle of a state, whose records have replaced others: complete with the next commit.
     Incomplete,
@@ -26,7 +26,7 @@ impl Node {
             (state.liveness, state.stale_since) = (Liveness::Stale, Some(state.last_seen));
         }
         for known in self.view.pools.values_mut() {
-            known.told = Some(known.state.health);
+            known.sent = Some(known.state.health);
             into.push(Mirrored::PoolState(Arc::clone(&known.state)));
         }
         let newest = self.view.peers.values().map(|known| known.revision).max().unwrap_or_default();
@@ -55,7 +55,7 @@ impl Node {
         }
         step.is_break = true;
         if self.view.pools.values().any(|known| known.is_outdated) {
-            // Nor is it known what clients were told.
+            // Nor is it known what clients were sent.
             (step.is_uncertain, self.completeness) = (true, Completeness::Incomplete);
         }
     }
@@ -68,7 +68,7 @@ impl Node {
         }
     }
 
-    /// As [`Node::advance`], of a record that says nothing else about the node: clients are told first that changes are missing,
+    /// As [`Node::advance`], of a record that says nothing else about the node: clients are first sent that changes are missing,
     /// and then those that make the state right.
     pub(super) fn advance_alone(&mut self, revision: u64, is_break: bool, step: &mut Step) {
         self.advance(revision, is_break, step);
@@ -77,23 +77,23 @@ impl Node {
         }
     }
 
-    /// The health to tell with a change that the node published.
+    /// The health to send with a change that the node published.
     pub(super) fn own_health(
         &mut self,
         pool: &str,
         own: Option<HealthChange>,
         step: &Step,
     ) -> Option<HealthChange> {
-        let told = self.view.tell_health(pool, own);
+        let health = self.view.health_to_send(pool, own);
         if step.effects.is_none() {
             self.view.outdate(pool, own);
         }
-        told
+        health
     }
 
-    /// The health to tell with a change that the node did not publish.
+    /// The health to send with a change that the node did not publish.
     pub(super) fn other_health(&mut self, pool: &str, step: &mut Step) -> Option<HealthChange> {
         step.is_uncertain |= self.view.settle(pool) && step.effects.is_some();
-        self.view.tell_health(pool, None)
+        self.view.health_to_send(pool, None)
     }
 }

@@ -55,7 +55,7 @@ impl Node {
             let is_known = self.view.remove(&key).is_some() || is_snapshot;
             if is_known && self.view.pools.contains_key(&key.0) {
                 let health = self.own_health(&key.0, health, step);
-                step.tell(Mirrored::PeerRemoved { peer, previous: status, health });
+                step.emit(Mirrored::PeerRemoved { peer, previous: status, health });
             }
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl Node {
         }
         let health = self.own_health(&key.0, health, step);
         let previous_origin = previous_origin(&peer, kind);
-        step.tell(Mirrored::Peer { peer, kind, previous: status, previous_origin, health });
+        step.emit(Mirrored::Peer { peer, kind, previous: status, previous_origin, health });
         Ok(())
     }
 
@@ -101,7 +101,7 @@ impl Node {
         let peer = Arc::new(peer);
         self.view.put(key, Arc::clone(&peer), origin.revision, origin.bytes, origin.limits)?;
         if has_pool {
-            self.tell_difference(before.as_deref(), peer, difference, step);
+            self.emit_difference(before.as_deref(), peer, difference, step);
         }
         Ok(())
     }
@@ -134,11 +134,11 @@ impl Node {
         if is_new {
             let peers = self.view.peers.iter().filter(|((pool, _), _)| *pool == state.name);
             for peer in peers.map(|(_, known)| Arc::clone(&known.state)).collect::<Vec<_>>() {
-                self.tell_difference(None, peer, Some(ChangeKind::Added), step);
+                self.emit_difference(None, peer, Some(ChangeKind::Added), step);
             }
             if let Some(known) = self.view.pools.get_mut(&state.name) {
-                // Without peers nothing tells it.
-                known.told = Some(known.state.health);
+                // Without peers, no change carries it.
+                known.sent = Some(known.state.health);
             }
             let pools = self.view.pools.keys().cloned().collect();
             self.change_node(step, |state| state.pools = pools);
@@ -163,7 +163,7 @@ impl Node {
         }
         for (name, known) in &mut self.view.pools {
             if let Some(before) = old.pools.get(name) {
-                (known.told, known.is_outdated) = (before.told, before.is_outdated);
+                (known.sent, known.is_outdated) = (before.sent, before.is_outdated);
             }
             if listed.contains(name) {
                 step.apply(Mirrored::PoolState(Arc::clone(&known.state)));
@@ -173,7 +173,7 @@ impl Node {
         let left: Vec<_> = old.peers.keys().filter(|key| is_left(key, &self.view)).cloned().collect();
         for key in left {
             if let Some(known) = old.remove(&key) {
-                self.tell_removed(&known.state, step);
+                self.emit_removed(&known.state, step);
             }
         }
         for pool in old.pools.keys().filter(|pool| !self.view.pools.contains_key(*pool)) {
@@ -187,7 +187,7 @@ impl Node {
             if !listed.contains(&key.0) || !self.view.pools.contains_key(&key.0) {
                 // The change of a peer whose pool is listed is published with the pool, whose record follows.
                 if let Some(known) = old.remove(&key) {
-                    self.tell_removed(&known.state, step);
+                    self.emit_removed(&known.state, step);
                 }
                 continue;
             }
@@ -200,24 +200,24 @@ impl Node {
             };
             Arc::make_mut(&mut known.state).revision = revision;
             let state = Arc::clone(&known.state);
-            self.tell_difference(before, state, difference, step);
+            self.emit_difference(before, state, difference, step);
         }
     }
 
     pub(super) fn remove_pool(&mut self, pool: &Arc<str>, step: &mut Step) {
         for peer in self.view.remove_pool(pool) {
-            self.tell_removed(&peer, step);
+            self.emit_removed(&peer, step);
         }
     }
 
     /// A peer left, and its node did not say so.
-    pub(super) fn tell_removed(&mut self, peer: &PeerState, step: &mut Step) {
+    pub(super) fn emit_removed(&mut self, peer: &PeerState, step: &mut Step) {
         let last = PeerState { status: PeerStatus::Disconnected, revision: step.revision, ..peer.clone() };
         let health = self.other_health(&peer.pool, step);
-        step.tell(Mirrored::PeerRemoved { peer: Arc::new(last), previous: Some(peer.status), health });
+        step.emit(Mirrored::PeerRemoved { peer: Arc::new(last), previous: Some(peer.status), health });
     }
 
-    fn tell_difference(
+    fn emit_difference(
         &mut self,
         before: Option<&PeerState>,
         peer: Arc<PeerState>,
@@ -230,7 +230,7 @@ impl Node {
         };
         let (previous, previous_origin) = before.map(|before| (before.status, before.origin)).unzip();
         let health = self.other_health(&peer.pool, step);
-        step.tell(Mirrored::Peer { peer, kind, previous, previous_origin, health });
+        step.emit(Mirrored::Peer { peer, kind, previous, previous_origin, health });
     }
 }
 
@@ -239,7 +239,7 @@ pub(super) const fn is_state(content: &Content) -> bool {
     matches!(content, Content::State(_) | Content::Pool(_) | Content::Commit { .. })
 }
 
-/// What is to be told of a peer whose state is another one.
+/// The kind of the change between two states of a peer.
 fn difference(before: Option<&PeerState>, after: &PeerState) -> Option<ChangeKind> {
     let Some(before) = before else { return Some(ChangeKind::Added) };
     if (before.status, before.reason) != (after.status, after.reason) {
