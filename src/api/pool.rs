@@ -17,6 +17,7 @@ use crate::{
     error_info,
     peer::PoolHealth,
     pool::PoolHandle,
+    server::Turn,
     status::{HealthWait, Owner, PoolState},
 };
 
@@ -161,11 +162,16 @@ impl PoolService for Api {
         &self,
         request: Request<pb::ListTransitionsRequest>,
     ) -> RpcResult<pb::ListTransitionsResponse> {
+        let turn = request.extensions().get::<Turn>().cloned();
         let request = request.into_inner();
         let query = parse::transition_query(&request)?;
         if let Some(pool) = query.pool.filter(|pool| self.hub.pool(pool).is_none()) {
             return Err(self.pool_not_found(pool));
         }
+        let _long = match &turn {
+            Some(turn) => turn.long().await,
+            None => None,
+        };
         let page = transitions::page(&self.hub, &query, &request.page_token, request.page_size).await?;
         Ok(Response::new(page))
     }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     connection_limit::Place,
-    shares::{Permit, Share},
+    shares::{CallShare, Permit, Share},
     turn::{Turn, TurnQueue},
 };
 
@@ -73,6 +73,8 @@ pub(super) struct Admission {
 pub(super) struct OpenCall {
     connection: Arc<Admission>,
     is_stream: AtomicBool,
+    /// Once its caller is known.
+    share: OnceLock<CallShare>,
 }
 
 impl Admission {
@@ -156,7 +158,7 @@ impl Admission {
             self.all.fetch_add(1, Relaxed);
         }
         self.answering.fetch_add(1, Relaxed);
-        OpenCall { connection: Arc::clone(self), is_stream: AtomicBool::new(false) }
+        OpenCall { connection: Arc::clone(self), is_stream: AtomicBool::new(false), share: OnceLock::new() }
     }
 
     /// Whether calls that are no streams are under way.
@@ -199,6 +201,16 @@ impl OpenCall {
     /// The connection that it is of.
     pub(super) fn connection(&self) -> &Admission {
         &self.connection
+    }
+
+    /// Its caller is known. The first of two counts.
+    pub(super) fn set_share(&self, share: CallShare) {
+        let _ = self.share.set(share);
+    }
+
+    /// What it has of the share of its caller, once that is known.
+    pub(super) fn share(&self) -> Option<&CallShare> {
+        self.share.get()
     }
 
     /// It is a stream, which ends when its client sends no more.

@@ -44,9 +44,9 @@ pub(super) fn wrap(
     settings: &ServerOptions,
     close: &CancellationToken,
 ) -> Router {
-    let shares = Arc::new(Shares::new(settings.threads.max(1)));
-    let limits = CallLimits::new(&methods.calls, &shares, close);
-    let authorization = Authorization::new(Arc::clone(access), methods.permission, shares);
+    let shares = Shares::new(settings.threads.max(1));
+    let limits = CallLimits::new(&methods.calls, close);
+    let authorization = Authorization::new(Arc::clone(access), methods.permission, Arc::new(shares));
     let origins: Arc<[HeaderValue]> = settings.web.allowed_origins.iter().cloned().collect();
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(limits, call::enforce))

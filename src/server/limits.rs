@@ -17,7 +17,8 @@ use super::shares::Share;
 pub(super) const TOTAL_LIMIT: usize = 64 * 1024 * 1024;
 /// Bytes of incomplete requests per connection, and of unsent responses above which its next request waits.
 const CONNECTION_LIMIT: usize = 1024 * 1024;
-/// Bytes per connection that are granted even if the total is exhausted, so that clients below it are never rejected.
+/// Bytes per connection that are granted even if others have taken the rest: who takes little is not refused for what others
+/// take. Those of requests and responses are out of [`Share::minimum`].
 const CONNECTION_MINIMUM: usize = 128 * 1024;
 /// Smaller parts of responses are not counted: h2 itself takes more per stream.
 const MIN_COUNTED: usize = 1024;
@@ -42,10 +43,12 @@ pub(super) struct ConnectionMemory {
     sent: Notify,
 }
 
-/// The kind of response that data belongs to.
+/// What memory is for. Each use has limits of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outgoing {
-    /// A response to one request. While much of it is unsent, the next request of its connection waits.
+pub(super) enum MemoryUse {
+    /// Requests that are not complete.
+    Request,
+    /// The response to one request. While much of it is unsent, the next request of its connection waits.
     Response,
     /// A stream, which the client reads at its own pace and which delays no request.
     Stream,
@@ -57,26 +60,13 @@ pub(super) enum Outgoing {
 pub(super) struct MemoryExhausted;
 
 impl ByteBudget {
-    const fn outgoing(&self, kind: Outgoing) -> &AtomicUsize {
-        match kind {
-            Outgoing::Response => &self.responses,
-            Outgoing::Stream => &self.streams,
+    const fn of(&self, usage: MemoryUse) -> &AtomicUsize {
+        match usage {
+            MemoryUse::Request => &self.requests,
+            MemoryUse::Response => &self.responses,
+            MemoryUse::Stream => &self.streams,
         }
     }
-}
-
-/// Reserves bytes, if that is within the limits.
-fn reserve(all: &AtomicUsize, own: &AtomicUsize, bytes: usize) -> Result<(), MemoryExhausted> {
-    if !fits(all, bytes, TOTAL_LIMIT) && !fits(own, bytes, CONNECTION_MINIMUM) {
-        return Err(MemoryExhausted);
-    }
-    all.fetch_add(bytes, Relaxed);
-    own.fetch_add(bytes, Relaxed);
-    Ok(())
-}
-
-fn fits(used: &AtomicUsize, bytes: usize, limit: usize) -> bool {
-    used.load(Relaxed) + bytes <= limit
 }
 
 impl ConnectionMemory {
@@ -84,30 +74,31 @@ impl ConnectionMemory {
         Arc::new(Self { all, own: ByteBudget::default(), sent: Notify::new() })
     }
 
-    /// The reservation of one incomplete request.
-    pub(super) fn request(self: &Arc<Self>) -> RequestReservation {
-        RequestReservation { memory: Arc::clone(self), bytes: 0 }
+    /// Reserves memory, if that is within the limits.
+    pub(super) fn reserve(
+        self: &Arc<Self>,
+        usage: MemoryUse,
+        bytes: usize,
+        share: &Arc<Share>,
+    ) -> Result<Reservation, MemoryExhausted> {
+        let mut reservation =
+            Reservation { memory: Arc::clone(self), share: Arc::clone(share), usage, bytes: 0 };
+        reservation.add(bytes)?;
+        Ok(reservation)
     }
 
     /// Reserves memory for a part of a response until its last clone is dropped, those in hyper included.
     pub(super) fn outgoing(
         self: &Arc<Self>,
-        kind: Outgoing,
+        usage: MemoryUse,
         data: Bytes,
         share: &Arc<Share>,
     ) -> Result<Bytes, MemoryExhausted> {
         if data.len() < MIN_COUNTED {
             return Ok(data);
         }
-        let (own, of_principal) = (self.own.outgoing(kind), share.bytes.outgoing(kind));
-        let is_minimum = share.has_minimum && fits(own, data.len(), CONNECTION_MINIMUM);
-        if !is_minimum && !fits(of_principal, data.len(), share.limit) {
-            return Err(MemoryExhausted);
-        }
-        reserve(self.all.outgoing(kind), own, data.len())?;
-        of_principal.fetch_add(data.len(), Relaxed);
-        let (memory, share) = (Arc::clone(self), Arc::clone(share));
-        Ok(Bytes::from_owner(OutgoingReservation { memory, share, kind, data }))
+        let _reservation = self.reserve(usage, data.len(), share)?;
+        Ok(Bytes::from_owner(Outgoing { data, _reservation }))
     }
 
     /// Whether the client has read most of the responses to its earlier requests.
@@ -130,55 +121,61 @@ impl ConnectionMemory {
     }
 }
 
-/// The bytes of one incomplete request. Dropping it releases them.
+/// Reserved bytes of one connection, which count for its principal and for all. Dropping it releases them.
 #[derive(Debug)]
-pub(super) struct RequestReservation {
+pub(super) struct Reservation {
     memory: Arc<ConnectionMemory>,
+    share: Arc<Share>,
+    usage: MemoryUse,
     bytes: usize,
 }
 
-impl RequestReservation {
+impl Reservation {
+    fn budgets(&self) -> [&AtomicUsize; 3] {
+        [&self.memory.all, &self.share.bytes, &self.memory.own].map(|budget| budget.of(self.usage))
+    }
+
     /// Reserves more bytes.
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), MemoryExhausted> {
-        let ConnectionMemory { all, own, .. } = &*self.memory;
-        if own.requests.load(Relaxed) + bytes > CONNECTION_LIMIT {
+        let [all, of_principal, own] = self.budgets().map(|used| used.load(Relaxed) + bytes);
+        let Share { limit, minimum, .. } = *self.share;
+        let fits = of_principal <= limit && all <= TOTAL_LIMIT;
+        // A watch that lags must not end the others of its principal, and its connection has other limits.
+        let has_minimum = match self.usage {
+            MemoryUse::Request | MemoryUse::Response => of_principal <= limit + minimum,
+            MemoryUse::Stream => minimum > 0,
+        };
+        let is_minimum = own <= CONNECTION_MINIMUM && has_minimum;
+        let is_one_request = self.usage != MemoryUse::Request || own <= CONNECTION_LIMIT;
+        if !is_one_request || !(fits || is_minimum) {
             return Err(MemoryExhausted);
         }
-        reserve(&all.requests, &own.requests, bytes)?;
+        for used in self.budgets() {
+            used.fetch_add(bytes, Relaxed);
+        }
         self.bytes += bytes;
         Ok(())
     }
 }
 
-impl Drop for RequestReservation {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.memory.own.requests.fetch_sub(self.bytes, Relaxed);
-        self.memory.all.requests.fetch_sub(self.bytes, Relaxed);
-    }
-}
-
-/// Owner of a part of a response. Dropping it releases its bytes.
-struct OutgoingReservation {
-    memory: Arc<ConnectionMemory>,
-    share: Arc<Share>,
-    kind: Outgoing,
-    data: Bytes,
-}
-
-impl AsRef<[u8]> for OutgoingReservation {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
-
-impl Drop for OutgoingReservation {
-    fn drop(&mut self) {
-        self.memory.all.outgoing(self.kind).fetch_sub(self.data.len(), Relaxed);
-        self.share.bytes.outgoing(self.kind).fetch_sub(self.data.len(), Relaxed);
-        let before = self.memory.own.outgoing(self.kind).fetch_sub(self.data.len(), Relaxed);
-        if self.kind == Outgoing::Response && before >= CONNECTION_LIMIT {
+        let [.., before] = self.budgets().map(|used| used.fetch_sub(self.bytes, Relaxed));
+        if self.usage == MemoryUse::Response && before >= CONNECTION_LIMIT {
             self.memory.sent.notify_waiters();
         }
+    }
+}
+
+/// A part of a response, and its reservation.
+struct Outgoing {
+    data: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Outgoing {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
     }
 }
 
@@ -209,10 +206,10 @@ mod tests {
     fn a_response_counts_until_the_last_part_of_it_is_dropped() {
         let total = Arc::<ByteBudget>::default();
         let memory = ConnectionMemory::new(Arc::clone(&total));
-        let mut response = memory.outgoing(Outgoing::Response, data(TOTAL_LIMIT), &share()).unwrap();
+        let mut response = memory.outgoing(MemoryUse::Response, data(TOTAL_LIMIT), &share()).unwrap();
         let part = response.split_to(10);
         assert_eq!(
-            memory.outgoing(Outgoing::Response, data(CONNECTION_MINIMUM + 1), &share()),
+            memory.outgoing(MemoryUse::Response, data(CONNECTION_MINIMUM + 1), &share()),
             Err(MemoryExhausted)
         );
         drop(response);
@@ -225,20 +222,21 @@ mod tests {
     fn a_modest_connection_is_served_whatever_the_others_hold() {
         let total = Arc::<ByteBudget>::default();
         let [greedy, modest] = [(); 2].map(|()| ConnectionMemory::new(Arc::clone(&total)));
-        let _all = greedy.outgoing(Outgoing::Stream, data(TOTAL_LIMIT), &share()).unwrap();
-        let _some = modest.outgoing(Outgoing::Stream, data(CONNECTION_MINIMUM), &share()).unwrap();
-        assert_eq!(modest.outgoing(Outgoing::Stream, data(MIN_COUNTED), &share()), Err(MemoryExhausted));
-        assert!(modest.outgoing(Outgoing::Stream, data(MIN_COUNTED - 1), &share()).is_ok());
+        let _all = greedy.outgoing(MemoryUse::Stream, data(TOTAL_LIMIT), &share()).unwrap();
+        let _some = modest.outgoing(MemoryUse::Stream, data(CONNECTION_MINIMUM), &share()).unwrap();
+        assert_eq!(modest.outgoing(MemoryUse::Stream, data(MIN_COUNTED), &share()), Err(MemoryExhausted));
+        assert!(modest.outgoing(MemoryUse::Stream, data(MIN_COUNTED - 1), &share()).is_ok());
         total.requests.store(TOTAL_LIMIT, Relaxed);
-        let mut request = modest.request();
-        assert_eq!((request.add(CONNECTION_MINIMUM), request.add(1)), (Ok(()), Err(MemoryExhausted)));
+        let mut request = modest.reserve(MemoryUse::Request, CONNECTION_MINIMUM, &share()).unwrap();
+        assert_eq!(request.add(1), Err(MemoryExhausted));
     }
 
     #[test]
     fn requests_of_one_connection_have_a_limit() {
         let total = Arc::<ByteBudget>::default();
         let memory = ConnectionMemory::new(Arc::clone(&total));
-        let (mut one, mut other) = (memory.request(), memory.request());
+        let begin = || memory.reserve(MemoryUse::Request, 0, &share()).unwrap();
+        let (mut one, mut other) = (begin(), begin());
         assert_eq!((one.add(CONNECTION_LIMIT), other.add(1)), (Ok(()), Err(MemoryExhausted)));
         drop(one);
         assert_eq!((other.add(1), total.requests.load(Relaxed)), (Ok(()), 1));
@@ -247,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_wait_go_on_when_responses_were_sent() {
         let memory = ConnectionMemory::new(Arc::default());
-        let response = memory.outgoing(Outgoing::Response, data(CONNECTION_LIMIT), &share()).unwrap();
+        let response = memory.outgoing(MemoryUse::Response, data(CONNECTION_LIMIT), &share()).unwrap();
         let waiting = [(); 3].map(|()| {
             let memory = Arc::clone(&memory);
             tokio::spawn(async move { memory.ready().await })

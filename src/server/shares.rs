@@ -1,4 +1,4 @@
-//! What one principal may take of what all clients share: memory for responses, calls, and the time of the threads.
+//! What one principal may take of what all clients share: memory for requests and responses, calls, and the time of the threads.
 
 use std::{
     collections::HashMap,
@@ -16,9 +16,11 @@ use crate::auth::Caller;
 
 /// Concurrent calls of all clients, watches included.
 pub(super) const MAX_CALLS: usize = 32 * 1024;
-/// One principal may have one of so many calls, and of so many bytes of responses.
+/// One principal may have one of so many calls, and of so many bytes.
 const PRINCIPAL_PART: usize = 4;
-/// Bytes of responses of all calls without a principal: those of methods that need no credentials.
+/// Bytes of connections that have little, for one principal, beyond its part: the minimum of 128 connections.
+pub(super) const PRINCIPAL_MINIMUM: usize = 16 * 1024 * 1024;
+/// Bytes of all calls without a principal: those of methods that need no credentials.
 const UNAUTHENTICATED_LIMIT: usize = 8 * 1024 * 1024;
 
 /// The shares of all principals that have calls or connections.
@@ -39,39 +41,50 @@ struct Principals {
 }
 
 /// A call that counts for its principal and for all, until this is dropped.
+#[derive(Debug)]
 pub(super) struct CallPermit {
     _of_principal: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
 
 /// What counts a call until it is over.
+#[derive(Debug)]
 pub(super) enum Permit {
     /// Among those of its principal.
     Principal { _permit: CallPermit },
     /// Among those of its connection that need no credentials.
     Unauthenticated { _permit: OwnedSemaphorePermit },
-    /// It is counted by nothing: it was refused, or its connection is admitted.
+    /// It is counted by nothing: its connection is admitted.
     None,
+}
+
+/// What a call has of the share of its principal.
+#[derive(Debug)]
+pub(super) struct CallShare {
+    pub(super) share: Arc<Share>,
+    /// `None` for calls without a principal.
+    pub(super) turn: Option<Turn>,
+    pub(super) _permit: Permit,
 }
 
 /// The share of one principal.
 #[derive(Debug)]
 pub(super) struct Share {
-    /// Bytes of responses that it may have.
+    /// Bytes that it may have, separately for each use.
     pub(super) limit: usize,
+    /// Beyond that, for requests and responses of its connections that have little. 0: nothing, for streams either.
+    pub(super) minimum: usize,
     pub(super) bytes: ByteBudget,
-    /// Whether each of its connections has a minimum beyond that.
-    pub(super) has_minimum: bool,
     calls: Arc<Semaphore>,
     /// By thread.
     turns: Vec<Arc<PrincipalTurns>>,
 }
 
 impl Share {
-    fn new(limit: usize, calls: usize, has_minimum: bool, threads: usize) -> Arc<Self> {
+    fn new(limit: usize, minimum: usize, calls: usize, threads: usize) -> Arc<Self> {
         let turns = (0..threads).map(|_| Arc::default()).collect();
         let calls = Arc::new(Semaphore::new(calls));
-        Arc::new(Self { limit, bytes: ByteBudget::default(), has_minimum, calls, turns })
+        Arc::new(Self { limit, minimum, bytes: ByteBudget::default(), calls, turns })
     }
 
     /// The turns of its calls on a connection of this thread.
@@ -83,7 +96,7 @@ impl Share {
 
 impl Shares {
     pub(super) fn new(threads: usize) -> Self {
-        let unauthenticated = Share::new(UNAUTHENTICATED_LIMIT, 0, false, 0);
+        let unauthenticated = Share::new(UNAUTHENTICATED_LIMIT, 0, 0, 0);
         let calls = Arc::new(Semaphore::new(MAX_CALLS));
         Self { threads, calls, principals: Mutex::default(), unauthenticated }
     }
@@ -103,7 +116,7 @@ impl Shares {
             return share;
         }
         let part = if caller.is_local() { 1 } else { PRINCIPAL_PART };
-        let share = Share::new(TOTAL_LIMIT / part, MAX_CALLS / part, true, self.threads);
+        let share = Share::new(TOTAL_LIMIT / part, PRINCIPAL_MINIMUM, MAX_CALLS / part, self.threads);
         if principals.shares.len() >= principals.sweep_at {
             principals.shares.retain(|_, share| share.strong_count() > 0);
             principals.sweep_at = 2 * principals.shares.len() + 16;
@@ -120,7 +133,7 @@ mod tests {
     use super::*;
     use crate::{
         auth::{Auth, Credentials},
-        server::limits::{ConnectionMemory, Outgoing},
+        server::limits::{ConnectionMemory, MemoryUse},
     };
 
     fn local() -> Caller {
@@ -166,14 +179,26 @@ mod tests {
         let mut unread = Vec::new();
         for _ in 0..20 {
             let connection = ConnectionMemory::new(Arc::clone(&all));
-            while let Ok(page) = connection.outgoing(Outgoing::Response, page(), &greedy) {
+            while let Ok(page) = connection.outgoing(MemoryUse::Response, page(), &greedy) {
                 unread.push(page);
             }
         }
         assert_eq!(unread.len() * page().len(), TOTAL_LIMIT / 4);
         let connection = ConnectionMemory::new(all);
-        assert!(connection.outgoing(Outgoing::Response, page(), &good).is_ok());
-        assert!(connection.outgoing(Outgoing::Response, page(), &shares.unauthenticated).is_ok());
+        assert!(connection.outgoing(MemoryUse::Response, page(), &good).is_ok());
+        assert!(connection.outgoing(MemoryUse::Response, page(), &shares.unauthenticated).is_ok());
+    }
+
+    #[test]
+    fn the_minimum_of_its_connections_has_a_limit_for_a_principal() {
+        let (shares, all) = (Shares::new(1), Arc::<ByteBudget>::default());
+        let [greedy, good] = ["token:greedy", "token:good"].map(|name| shares.of(&named(name)));
+        let begin = |share: &Arc<Share>| {
+            ConnectionMemory::new(Arc::clone(&all)).reserve(MemoryUse::Request, 64 * 1024, share).ok()
+        };
+        let begun: Vec<_> = (0..).map_while(|_| begin(&greedy)).collect();
+        assert_eq!(begun.len() * 64 * 1024, TOTAL_LIMIT / PRINCIPAL_PART + PRINCIPAL_MINIMUM);
+        assert!(begin(&good).is_some());
     }
 
     #[test]
@@ -181,7 +206,7 @@ mod tests {
         let (shares, all) = (Shares::new(1), Arc::<ByteBudget>::default());
         let kib = || bytes::Bytes::from(vec![0; 1024]);
         let connections = || ConnectionMemory::new(Arc::clone(&all));
-        let take = |_| connections().outgoing(Outgoing::Stream, kib(), &shares.unauthenticated).ok();
+        let take = |_| connections().outgoing(MemoryUse::Stream, kib(), &shares.unauthenticated).ok();
         let taken: Vec<_> = (0..).map_while(take).collect();
         assert_eq!(taken.len() * 1024, UNAUTHENTICATED_LIMIT);
     }

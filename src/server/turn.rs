@@ -14,7 +14,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep},
 };
 
@@ -36,12 +36,23 @@ pub struct Waiting(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
 
 /// A queue of calls. The first waits, and the others wait for it.
 #[derive(Debug)]
-pub(super) struct TurnQueue(Semaphore);
+pub(super) struct TurnQueue {
+    turns: Semaphore,
+    /// Of calls whose work takes many turns.
+    long: Arc<Semaphore>,
+}
 
 impl Default for TurnQueue {
     fn default() -> Self {
-        Self(Semaphore::new(1))
+        Self { turns: Semaphore::new(1), long: Arc::new(Semaphore::new(1)) }
     }
+}
+
+/// Work of many turns, which no other call of its principal on this thread begins before this is dropped.
+#[derive(Debug)]
+pub struct LongTurn {
+    _connection: OwnedSemaphorePermit,
+    _principal: OwnedSemaphorePermit,
 }
 
 /// The turns of one principal on one thread.
@@ -93,8 +104,8 @@ impl Turn {
     /// Waits for the turn. The work has to begin in the same poll.
     pub(super) async fn wait(&self) {
         // The semaphores are never closed.
-        let _connection = self.connection.0.acquire().await;
-        let _principal = self.principal.queue.0.acquire().await;
+        let _connection = self.connection.turns.acquire().await;
+        let _principal = self.principal.queue.turns.acquire().await;
         loop {
             let left = self.left();
             if left.is_zero() {
@@ -106,8 +117,16 @@ impl Turn {
 
     /// Whether [`Turn::wait`] would return at once.
     pub(super) fn is_free(&self) -> bool {
-        let is_empty = |queue: &TurnQueue| queue.0.available_permits() > 0;
+        let is_empty = |queue: &TurnQueue| queue.turns.available_permits() > 0;
         is_empty(&self.connection) && is_empty(&self.principal.queue) && self.left().is_zero()
+    }
+
+    /// Waits until work of many turns may begin: what it has made so far is in memory meanwhile.
+    pub async fn long(&self) -> Option<LongTurn> {
+        // The semaphores are never closed.
+        let _connection = Arc::clone(&self.connection.long).acquire_owned().await.ok()?;
+        let _principal = Arc::clone(&self.principal.queue.long).acquire_owned().await.ok()?;
+        Some(LongTurn { _connection, _principal })
     }
 
     /// Runs a part of the work, and counts its time.

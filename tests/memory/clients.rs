@@ -1,5 +1,6 @@
-//! What clients that read nothing can make the service allocate: what fits in a few buffers each, however much there is
-//! to be told, and nothing once they are let go.
+//! What clients can make the service allocate. One that reads nothing has what fits in a few buffers, however much there is
+//! to be told, and nothing once it is let go. A principal has its share, on however many connections it asks for pages and
+//! reads none of them, or begins requests and ends none.
 //!
 //! A process of its own, since the heap of all of it is counted.
 
@@ -13,17 +14,28 @@ mod raw;
 #[path = "../it/support/stage.rs"]
 mod stage;
 
-use std::{future::Future, time::Duration};
+use std::{fs, future::Future, sync::Arc, time::Duration};
 
-use opflex_peerstatus::{api::pb::WatchPeerStatusRequest, server::Keepalive, status::ListenerScope};
-use tokio::time::{Instant, sleep, timeout};
+use futures_util::future::join_all;
+use opflex_peerstatus::{
+    api::pb::{ListPoolsRequest, ListTransitionsRequest, WatchPeerStatusRequest},
+    auth::{AccessRole, Auth, AuthSettings, NewToken},
+    server::{Access, Keepalive, ServerOptions},
+    status::ListenerScope,
+};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
 
-use raw::RawWatch;
-use stage::Stage;
+use raw::{DATA, END_HEADERS, END_STREAM, HEADERS, LARGEST_WINDOW, RawClient, RawWatch};
+use stage::{Served, Stage};
 
 #[global_allocator]
 static HEAP: dhat::Alloc = dhat::Alloc;
 
+/// There is one heap, so they are measured one after the other.
+static TURN: Mutex<()> = Mutex::const_new(());
 /// How long anything that must come may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 const CLIENTS: usize = 40;
@@ -34,6 +46,16 @@ const CHANGES: usize = 20_000;
 const EACH: usize = 144 << 10;
 /// What a thread keeps for writing, whoever is written to.
 const THREAD: usize = 128 << 10;
+/// Connections of one principal, and calls on each of them.
+const CONNECTIONS: usize = 40;
+const CALLS: u32 = 100;
+/// What a principal may have of responses, and of incomplete requests, with the minimum of its connections.
+const SHARE: usize = 32 << 20;
+/// What it may have beside: a call that waits, and a connection.
+const CALL: usize = 12 << 10;
+const CONNECTION: usize = 64 << 10;
+/// A page while it is made, by each of two threads.
+const PAGES: usize = 2 * (4 << 20);
 /// Pings go unanswered, and nobody is let go while it is measured.
 const KEEPALIVE: Keepalive = Keepalive { interval: Duration::from_secs(20), timeout: Duration::from_secs(2) };
 
@@ -52,6 +74,7 @@ async fn until_streams(stage: &Stage, count: usize) {
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_costs_no_more_than_its_buffers_and_nothing_once_it_is_let_go() {
+    let _turn = TURN.lock().await;
     let _profiler = dhat::Profiler::builder().testing().build();
     let stage = Stage::new(1, HISTORY, &["default"]);
     stage.add("leaf");
@@ -98,5 +121,129 @@ async fn a_client_that_reads_nothing_costs_no_more_than_its_buffers_and_nothing_
     })
     .await;
     drop(deaf);
+    served.stop().await;
+}
+
+/// Serves a stage, for a principal with this token.
+async fn serve_one_principal(stage: &Stage) -> (Served, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let NewToken { token, line } = NewToken::generate("greedy", AccessRole::Viewer).unwrap();
+    let file = folder.path().join("tokens");
+    fs::write(&file, line).unwrap();
+    let auth = Auth::load(AuthSettings { tokens: Some(file), ..AuthSettings::default() }).unwrap();
+    let access = Access::new(None, Arc::new(auth));
+    let options = ServerOptions { keepalive: KEEPALIVE, threads: 2, ..ServerOptions::default() };
+    (stage.serve_for(options, access).await, token)
+}
+
+/// A header in HPACK, with literals of any length.
+fn header(name: &str, value: &str) -> Vec<u8> {
+    let mut block = vec![0];
+    for word in [name, value] {
+        let mut left = word.len();
+        if let Some(beyond) = left.checked_sub(127) {
+            block.push(127);
+            left = beyond;
+            while left >= 128 {
+                block.push(u8::try_from(left % 128).unwrap() | 128);
+                left /= 128;
+            }
+        }
+        block.push(u8::try_from(left).unwrap());
+        block.extend(word.bytes());
+    }
+    block
+}
+
+/// A request of a principal, or only its beginning.
+async fn ask(client: &mut RawClient, stream: u32, path: &str, more: &[Vec<u8>], body: &[u8], flags: u8) {
+    let head = [raw::headers(path), more.concat()].concat();
+    client.send(HEADERS, END_HEADERS, stream, &head).await;
+    client.send(DATA, flags, stream, body).await;
+}
+
+fn message(message: &impl prost::Message) -> Vec<u8> {
+    let message = message.encode_to_vec();
+    [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat()
+}
+
+/// Until so many streams have headers; how many were refused after that.
+async fn until_answered(client: &mut RawClient, streams: usize) -> usize {
+    let (mut answered, mut refused) = (std::collections::BTreeSet::new(), 0);
+    while answered.len() < streams {
+        let frame = client.frame().await.expect("the connection goes on");
+        if frame.kind == HEADERS && !answered.insert(frame.stream) {
+            refused += 1;
+        }
+    }
+    refused
+}
+
+#[tokio::test]
+async fn pages_that_a_principal_does_not_read_take_no_more_than_its_share_on_however_many_connections() {
+    const PATH: &str = "/opflex.peerstatus.v1.PoolService/ListTransitions";
+    const PAGES_EACH: u32 = 8;
+    let _turn = TURN.lock().await;
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let stage = Stage::new(1, 4_096, &["default"]);
+    stage.add("leaf");
+    stage.flap("leaf", 2_000);
+    let (served, token) = serve_one_principal(&stage).await;
+    let token = header("authorization", &format!("Bearer {token}"));
+    let request = message(&ListTransitionsRequest { page_size: 5_000, ..ListTransitionsRequest::default() });
+    let before = dhat::HeapStats::get().curr_bytes;
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = RawClient::connect(served.address, 0).await;
+        for number in 0..PAGES_EACH {
+            ask(&mut client, 2 * number + 1, PATH, std::slice::from_ref(&token), &request, END_STREAM).await;
+        }
+        clients.push(client);
+    }
+    let calls = usize::try_from(PAGES_EACH).unwrap();
+    let refused: usize =
+        join_all(clients.iter_mut().map(|client| until_answered(client, calls))).await.iter().sum();
+    let most = dhat::HeapStats::get().max_bytes - before;
+    let all = CONNECTIONS * calls;
+    println!("{} KiB for {all} pages, of which {refused} and more were refused", most >> 10);
+    assert!(most <= SHARE + all * CALL + CONNECTIONS * CONNECTION + PAGES, "{most} bytes");
+    assert!(most >= SHARE / 2, "pages were not even made: {most} bytes");
+    drop(clients);
+    served.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_a_principal_does_not_end_take_no_more_than_its_share_on_however_many_connections() {
+    const PATH: &str = "/opflex.peerstatus.v1.PoolService/ListPools";
+    let _turn = TURN.lock().await;
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let stage = Stage::new(1, 256, &["default"]);
+    let (served, token) = serve_one_principal(&stage).await;
+    let token = header("authorization", &format!("Bearer {token}"));
+    // Headers that nobody needs, and 12 KiB of a message of 16.
+    let more = [token.clone(), header("x-long", &"x".repeat(12 << 10))];
+    let part = [&[0, 0, 0, 0x40, 0][..], &[0; 12 << 10]].concat();
+    let before = dhat::HeapStats::get().curr_bytes;
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+        for number in 0..CALLS {
+            ask(&mut client, 2 * number + 1, PATH, &more, &part, 0).await;
+        }
+        clients.push(client);
+    }
+    // What they ask last is answered when all of the others was read.
+    let last = 2 * CALLS + 1;
+    for client in &mut clients {
+        let whole = message(&ListPoolsRequest::default());
+        ask(client, last, PATH, std::slice::from_ref(&token), &whole, END_STREAM).await;
+        client.data(last).await;
+    }
+    let most = dhat::HeapStats::get().max_bytes - before;
+    let calls = CONNECTIONS * usize::try_from(CALLS).unwrap();
+    println!("{} KiB for {calls} requests", most >> 10);
+    assert!(most <= SHARE + calls * CALL + CONNECTIONS * CONNECTION, "{most} bytes");
+    assert!(most >= SHARE / 2, "they were not even read: {most} bytes");
+    drop(clients);
     served.stop().await;
 }

@@ -2,11 +2,7 @@
 
 use std::{future::poll_fn, sync::Arc};
 
-use super::{
-    call::{CallShare, too_many_calls},
-    end::end_with,
-    head,
-};
+use super::{call::too_many_calls, end::end_with, head};
 use crate::{
     auth::{Caller, ConnectionInfo, Refusal},
     deadline::EndConditions,
@@ -15,7 +11,7 @@ use crate::{
         authorize::{Access, Permission, refusal_status},
         eviction::EvictingLimit,
         limits::ConnectionMemory,
-        shares::{Permit, Shares},
+        shares::{CallShare, Permit, Shares},
         turn::Turn,
         worker::ThreadNumber,
     },
@@ -54,22 +50,21 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Response {
     let Permission::Role(required) = (auth.permission)(request.uri().path()) else {
-        let connection = request.extensions().get::<Arc<OpenCall>>().map(|call| call.connection());
-        let Some((connection, permit)) =
-            connection.and_then(|connection| Some((connection, connection.unauthenticated_call()?)))
+        let call = request.extensions().get::<Arc<OpenCall>>();
+        let Some((call, _permit)) =
+            call.and_then(|call| Some((call, call.connection().unauthenticated_call()?)))
         else {
             return too_many_calls().into_http();
         };
-        let slot = auth.unauthenticated.begin(connection.place().source());
+        let share = Arc::clone(&auth.shares.unauthenticated);
+        call.set_share(CallShare { share, turn: None, _permit });
+        let slot = auth.unauthenticated.begin(call.connection().place().source());
         head::shorten(&mut request);
         let end = async move {
             slot.evicted().cancelled().await;
             too_many_calls()
         };
-        let mut response = end_with(Box::pin(end), next.run(request)).await;
-        let (share, _permit) = (Arc::clone(&auth.shares.unauthenticated), permit);
-        response.extensions_mut().insert(Arc::new(CallShare { share, turn: None, _permit }));
-        return response;
+        return end_with(Box::pin(end), next.run(request)).await;
     };
     let (info, call) =
         (request.extensions().get::<Arc<ConnectionInfo>>(), request.extensions().get::<Arc<OpenCall>>());
@@ -86,13 +81,12 @@ pub(super) async fn authorize(
     let turn = thread.and_then(|thread| share.turn(thread.0, call.connection().turns()));
     call.connection().admit(&share, turn.as_ref());
     let Some(permit) = auth.shares.call(&share) else { return too_many_calls().into_http() };
-    if let Some(turn) = &turn {
-        request.extensions_mut().insert(turn.clone());
+    let _permit = Permit::Principal { _permit: permit };
+    call.set_share(CallShare { share, turn: turn.clone(), _permit });
+    if let Some(turn) = turn {
+        request.extensions_mut().insert(turn);
     }
-    let mut response = run(&auth, caller, request, next).await;
-    let share = CallShare { share, turn, _permit: Permit::Principal { _permit: permit } };
-    response.extensions_mut().insert(Arc::new(share));
-    response
+    run(&auth, caller, request, next).await
 }
 
 /// Runs the handler in the turn of its caller, and ends it when the caller is no longer authorized.

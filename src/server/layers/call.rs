@@ -13,24 +13,20 @@ use axum::{
     middleware::Next,
     response::Response,
 };
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Body as _;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use self::{
-    request::RequestBody,
-    response::{ResponseBody, ResponseLimits},
-};
+use self::{request::RequestBody, response::ResponseBody};
 use crate::{
     error_info,
     metrics::{CallMetrics, MethodKind},
     server::{
         admission::OpenCall,
         layers::end::end_with,
-        limits::{ConnectionMemory, MemoryExhausted},
-        shares::{Permit, Share, Shares},
-        turn::Turn,
+        limits::{ConnectionMemory, MemoryExhausted, MemoryUse, Reservation},
         worker::end_conditions,
     },
 };
@@ -42,24 +38,35 @@ const QUOTA_RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct CallLimits {
     calls: Arc<CallMetrics>,
-    shares: Arc<Shares>,
     close: CancellationToken,
 }
 
 impl CallLimits {
     /// Calls whose clients have not said all that they have to say end when `close` is cancelled, if they are answered by
     /// streams.
-    pub(super) fn new(calls: &Arc<CallMetrics>, shares: &Arc<Shares>, close: &CancellationToken) -> Self {
-        Self { calls: Arc::clone(calls), shares: Arc::clone(shares), close: close.clone() }
+    pub(super) fn new(calls: &Arc<CallMetrics>, close: &CancellationToken) -> Self {
+        Self { calls: Arc::clone(calls), close: close.clone() }
     }
 }
 
-/// What a call has of the share of its principal, in the extensions of its response.
-pub(super) struct CallShare {
-    pub(super) share: Arc<Share>,
-    /// `None` for calls without a principal.
-    pub(super) turn: Option<Turn>,
-    pub(super) _permit: Permit,
+/// What a call reserves memory with.
+#[derive(Clone)]
+struct Reservations {
+    memory: Arc<ConnectionMemory>,
+    open: Arc<OpenCall>,
+}
+
+impl Reservations {
+    /// Nothing is read or sent before the caller is known.
+    fn reserve(&self, usage: MemoryUse, bytes: usize) -> Result<Reservation, MemoryExhausted> {
+        let share = self.open.share().ok_or(MemoryExhausted)?;
+        self.memory.reserve(usage, bytes, &share.share)
+    }
+
+    fn outgoing(&self, usage: MemoryUse, data: Bytes) -> Result<Bytes, MemoryExhausted> {
+        let share = self.open.share().ok_or(MemoryExhausted)?;
+        self.memory.outgoing(usage, data, &share.share)
+    }
 }
 
 /// Counts a call, which ends with its last frame or when its client disconnects, and enforces the limits.
@@ -81,8 +88,10 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
     }
     let (method, version) = (Arc::clone(call.method()), request.version());
     let is_conversation = method.kind() == MethodKind::BidiStream;
-    let request = request.map(|body| Body::new(RequestBody::new(body, version, memory.request(), method)));
-    let mut response = if is_conversation {
+    let reservations = Reservations { memory, open };
+    let request =
+        request.map(|body| Body::new(RequestBody::new(body, version, reservations.clone(), method)));
+    let response = if is_conversation {
         let end = async move {
             limits.close.cancelled().await;
             error_info::draining(None)
@@ -95,12 +104,7 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
         call.code(code(response.headers()));
         return response;
     }
-    let share = response.extensions_mut().remove::<Arc<CallShare>>().unwrap_or_else(|| {
-        let share = Arc::clone(&limits.shares.unauthenticated);
-        Arc::new(CallShare { share, turn: None, _permit: Permit::None })
-    });
-    let limits = ResponseLimits { end_conditions, memory, share, open };
-    response.map(|body| Body::new(ResponseBody::new(body, call, limits)))
+    response.map(|body| Body::new(ResponseBody::new(body, call, reservations, end_conditions)))
 }
 
 /// The status beyond a limit on calls.

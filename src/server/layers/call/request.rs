@@ -15,11 +15,11 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::{Code, Status};
 
-use super::{memory_exhausted, messages::MessageCounter};
+use super::{Reservations, memory_exhausted, messages::MessageCounter};
 use crate::{
     error_info::{self, causes},
     metrics::{MethodKind, MethodMetrics},
-    server::limits::RequestReservation,
+    server::limits::{MemoryUse, Reservation},
 };
 
 /// From the headers of a request to the end of its body.
@@ -34,8 +34,10 @@ pub(super) struct RequestBody {
     messages: MessageCounter,
     /// Messages that have begun.
     begun: u64,
-    /// `None` for streams, whose messages are handled one by one.
-    bytes: Option<RequestReservation>,
+    /// What was read, once something was. Messages of streams are handled one by one, and not counted.
+    bytes: Option<Reservation>,
+    reservations: Reservations,
+    is_stream: bool,
     timer: Pin<Box<Sleep>>,
     timeout: Duration,
     version: Version,
@@ -47,33 +49,50 @@ impl RequestBody {
     pub(super) fn new(
         body: Body,
         version: Version,
-        bytes: RequestReservation,
+        reservations: Reservations,
         method: Arc<MethodMetrics>,
     ) -> Self {
-        let (bytes, timeout) = match method.kind() {
-            MethodKind::Unary | MethodKind::ServerStream => (Some(bytes), REQUEST_TIMEOUT),
-            MethodKind::ClientStream | MethodKind::BidiStream => (None, IDLE_TIMEOUT),
+        let (is_stream, timeout) = match method.kind() {
+            MethodKind::Unary | MethodKind::ServerStream => (false, REQUEST_TIMEOUT),
+            MethodKind::ClientStream | MethodKind::BidiStream => (true, IDLE_TIMEOUT),
         };
-        let (messages, timer) = (MessageCounter::default(), Box::pin(sleep(timeout)));
-        Self { body, method, messages, begun: 0, bytes, timer, timeout, version, is_reset: false }
+        let (messages, timer, is_reset) = (MessageCounter::default(), Box::pin(sleep(timeout)), false);
+        let (begun, bytes) = (0, None);
+        Self {
+            body,
+            method,
+            messages,
+            begun,
+            bytes,
+            reservations,
+            is_stream,
+            timer,
+            timeout,
+            version,
+            is_reset,
+        }
     }
 
     fn count(&mut self, data: &[u8]) -> Result<(), Status> {
         let begun = self.messages.count(data);
         self.begun += begun;
         self.method.received(begun);
-        match &mut self.bytes {
-            Some(_) if self.begun > 1 => Err(error_info::status(
-                Code::InvalidArgument,
-                "MALFORMED_REQUEST",
-                "there is more than one message in a request that has one",
-            )),
-            Some(bytes) => bytes.add(data.len()).map_err(|_| memory_exhausted()),
-            None => {
-                self.timer.as_mut().reset(Instant::now() + self.timeout);
-                Ok(())
-            }
+        if self.is_stream {
+            self.timer.as_mut().reset(Instant::now() + self.timeout);
+            return Ok(());
         }
+        if self.begun > 1 {
+            let message = "there is more than one message in a request that has one";
+            return Err(error_info::status(Code::InvalidArgument, "MALFORMED_REQUEST", message));
+        }
+        let counted = match &mut self.bytes {
+            Some(bytes) => bytes.add(data.len()),
+            None => {
+                let reserved = self.reservations.reserve(MemoryUse::Request, data.len());
+                reserved.map(|bytes| self.bytes = Some(bytes))
+            }
+        };
+        counted.map_err(|_| memory_exhausted())
     }
 }
 

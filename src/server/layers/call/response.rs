@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -16,16 +15,11 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{CallShare, code, memory_exhausted, messages::MessageCounter};
+use super::{Reservations, code, memory_exhausted, messages::MessageCounter};
 use crate::{
     deadline::EndConditions,
     metrics::{Call, MethodKind},
-    server::{
-        admission::OpenCall,
-        layers::end::trailers,
-        limits::{ConnectionMemory, Outgoing},
-        worker::abort_handle,
-    },
+    server::{layers::end::trailers, limits::MemoryUse, worker::abort_handle},
 };
 
 /// How long a client may leave a response unread.
@@ -33,21 +27,14 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes passed to hyper at a time. A status cannot replace data that hyper already has.
 const MAX_PART: usize = 16 * 1024;
 
-/// What a response takes until it is over.
-pub(super) struct ResponseLimits {
-    pub(super) end_conditions: Option<EndConditions>,
-    pub(super) memory: Arc<ConnectionMemory>,
-    pub(super) share: Arc<CallShare>,
-    pub(super) open: Arc<OpenCall>,
-}
-
 /// Counts messages, and reserves memory until they are sent.
 pub(super) struct ResponseBody {
     body: Body,
     call: Call,
     messages: MessageCounter,
-    limits: ResponseLimits,
-    kind: Outgoing,
+    reservations: Reservations,
+    end_conditions: Option<EndConditions>,
+    usage: MemoryUse,
     /// The data that hyper has not taken yet.
     rest: Bytes,
     /// Resets the call if it stalls. `None` for streams of messages, which may lag.
@@ -57,13 +44,19 @@ pub(super) struct ResponseBody {
 }
 
 impl ResponseBody {
-    pub(super) fn new(body: Body, call: Call, limits: ResponseLimits) -> Self {
-        let (kind, abort) = match call.method().kind() {
-            MethodKind::Unary | MethodKind::ClientStream => (Outgoing::Response, abort_handle()),
-            MethodKind::ServerStream | MethodKind::BidiStream => (Outgoing::Stream, None),
+    pub(super) fn new(
+        body: Body,
+        call: Call,
+        reservations: Reservations,
+        end_conditions: Option<EndConditions>,
+    ) -> Self {
+        let (usage, abort) = match call.method().kind() {
+            MethodKind::Unary | MethodKind::ClientStream => (MemoryUse::Response, abort_handle()),
+            MethodKind::ServerStream | MethodKind::BidiStream => (MemoryUse::Stream, None),
         };
         let (messages, rest) = (MessageCounter::default(), Bytes::new());
-        Self { body, call, messages, limits, kind, rest, abort, stall: None, is_over: false }
+        let (stall, is_over) = (None, false);
+        Self { body, call, messages, reservations, end_conditions, usage, rest, abort, stall, is_over }
     }
 
     /// Starts at the first part.
@@ -87,9 +80,8 @@ impl ResponseBody {
             }
         };
         let messages = self.messages.count(&data);
-        let ResponseLimits { memory, share, open, .. } = &self.limits;
-        let Ok(counted) = memory.outgoing(self.kind, data, &share.share) else {
-            open.connection().close();
+        let Ok(counted) = self.reservations.outgoing(self.usage, data) else {
+            self.reservations.open.connection().close();
             self.is_over = true;
             let trailers = trailers(&memory_exhausted());
             self.call.code(code(&trailers));
@@ -115,8 +107,9 @@ impl http_body::Body for ResponseBody {
             return Poll::Ready(None);
         }
         if this.rest.is_empty() {
-            // A response to one request is encoded here.
-            let turn = this.limits.share.turn.as_ref().filter(|_| this.kind == Outgoing::Response);
+            // A response to one request is encoded here, as soon as there is one: hyper waits for no window before.
+            let share = this.reservations.open.share().filter(|_| this.usage == MemoryUse::Response);
+            let turn = share.and_then(|share| share.turn.as_ref());
             let body = Pin::new(&mut this.body);
             let polled = match turn {
                 Some(turn) => turn.work(|| body.poll_frame(cx)),
@@ -130,7 +123,7 @@ impl http_body::Body for ResponseBody {
                 return Poll::Ready(Some(Ok(other)));
             }
         }
-        if let Some(end_conditions) = &this.limits.end_conditions {
+        if let Some(end_conditions) = &this.end_conditions {
             end_conditions.record_progress();
         }
         let part = this.rest.split_to(this.rest.len().min(MAX_PART));
