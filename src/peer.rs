@@ -12,7 +12,7 @@ mod status;
 pub use address::{AddressError, PeerAddress};
 pub use backoff::Backoff;
 pub use flapping::NewestFlaps;
-pub use fsm::{Action, CLOSED, DialPriority, Input, PeerFsm, Report, Security, Timers};
+pub use fsm::{Action, BackoffCaps, CLOSED, DialPriority, Input, PeerFsm, Report, Security, Timers};
 pub use reach::{Reach, is_loopback};
 pub use severity::Severity;
 pub use status::{PeerOrigin, PeerStatus, PoolHealth, Reason};

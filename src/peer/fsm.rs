@@ -34,7 +34,7 @@ mod types;
 
 use identity::{Identified, parse_identity};
 use link::Link;
-pub use types::{Action, CLOSED, DialPriority, Input, Report, Security, Timers};
+pub use types::{Action, BackoffCaps, CLOSED, DialPriority, Input, Report, Security, Timers};
 
 #[cfg(test)]
 mod tests;
@@ -63,6 +63,7 @@ pub struct PeerFsm {
     epoch: Instant,
     state: State,
     backoff: Backoff,
+    caps: BackoffCaps,
     failures: u32,
     was_ready: bool,
     needs_proxies: bool,
@@ -105,6 +106,7 @@ impl PeerFsm {
             epoch: now,
             state: State::Idle,
             backoff: Backoff::new(timers.backoff_base, timers.backoff_cap, seed),
+            caps: BackoffCaps { dial: timers.backoff_cap, lookup: timers.backoff_cap },
             failures: 0,
             was_ready: false,
             needs_proxies: false,
@@ -196,9 +198,9 @@ impl PeerFsm {
         }
     }
 
-    /// Sets the cap of the backoff, which grows with the size of the pool.
-    pub const fn set_backoff_cap(&mut self, cap: Duration) {
-        self.backoff.set_cap(cap);
+    /// Sets the caps of the backoff, which grow with the size of the pool.
+    pub const fn set_backoff_caps(&mut self, caps: BackoffCaps) {
+        self.caps = caps;
     }
 
     /// Whether an identity answer must contain the forwarding proxies: in transport mode, until one did.
@@ -383,6 +385,10 @@ impl PeerFsm {
         {
             self.backoff.reset();
         }
+        self.backoff.set_cap(match reason {
+            Reason::ResolveFailed => self.caps.lookup,
+            _ => self.caps.dial,
+        });
         self.state = State::Waiting { until: now + self.backoff.next() };
         actions.push(Action::Publish(self.report(PeerStatus::Connecting, reason, detail)));
         actions.push(Action::Disconnect);

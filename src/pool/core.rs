@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     opflex::{ElementMode, Proxies},
-    peer::{PeerAddress, PeerStatus},
+    peer::{BackoffCaps, PeerAddress, PeerStatus},
     status::Update,
 };
 
@@ -25,6 +25,11 @@ use crate::{
 const REDIALS_PER_SECOND: u64 = 200;
 /// Bounds of that cap, in milliseconds.
 const BACKOFF_CAP_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
+/// The cap after a lookup that failed, in milliseconds, for each name in the pool. Pauses are half of it on average, so a
+/// pool of names that do not exist makes less than one lookup a second, and seldom more.
+const LOOKUP_CAP_MS: u64 = 3_000;
+/// Upper bound of that cap, in milliseconds: how long a peer may wait when name servers are back.
+const MAX_LOOKUP_CAP_MS: u64 = 60_000;
 
 /// A fact.
 #[derive(Debug)]
@@ -125,11 +130,15 @@ impl PoolCore {
         self.membership.len()
     }
 
-    /// Longest pause of a session between two attempts.
-    pub(super) fn backoff_cap(&self) -> Duration {
-        let peers = u64::try_from(self.len()).unwrap_or(u64::MAX);
-        let cap = peers.saturating_mul(1_000) / REDIALS_PER_SECOND;
-        Duration::from_millis(cap.clamp(*BACKOFF_CAP_MS.start(), *BACKOFF_CAP_MS.end()))
+    /// Longest pauses of a session between two attempts.
+    pub(super) fn backoff_caps(&self) -> BackoffCaps {
+        let count = |peers| u64::try_from(peers).unwrap_or(u64::MAX);
+        let dial = count(self.len()).saturating_mul(1_000) / REDIALS_PER_SECOND;
+        let lookup = count(self.membership.names()).saturating_mul(LOOKUP_CAP_MS).min(MAX_LOOKUP_CAP_MS);
+        BackoffCaps {
+            dial: Duration::from_millis(dial.clamp(*BACKOFF_CAP_MS.start(), *BACKOFF_CAP_MS.end())),
+            lookup: Duration::from_millis(lookup),
+        }
     }
 
     fn handle_session(

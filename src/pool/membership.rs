@@ -66,6 +66,11 @@ impl Membership {
         self.members.len()
     }
 
+    /// How many of its peers have names that have to be looked up.
+    pub(super) fn names(&self) -> usize {
+        self.members.keys().filter(|address| address.ip().is_none()).count()
+    }
+
     pub(super) fn is_learned(&self, address: &PeerAddress) -> bool {
         self.members.get(address).is_some_and(|member| member.kind == Kind::Learned)
     }

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     metrics,
     opflex::{self, Identity, IdentityAnswer, Proxies, Roles},
-    peer::{Action, DialPriority, Input, PeerAddress, PeerFsm, Reach, Report, Security, Timers},
+    peer::{Action, BackoffCaps, DialPriority, Input, PeerAddress, PeerFsm, Reach, Report, Security, Timers},
     status::clock,
     tls::ClientTls,
     transport::{ByteStream, Connection, ConnectionEvent, Connector, DialError, secure},
@@ -36,8 +36,8 @@ pub(super) struct Shared {
     pub(super) seeks_proxies: AtomicBool,
     /// Limits the lists that the pool has not followed yet.
     pub(super) lists: Arc<Semaphore>,
-    /// Longest pause between attempts, in milliseconds.
-    pub(super) backoff_cap_ms: AtomicU64,
+    /// Longest pauses between attempts.
+    pub(super) backoff_caps: Mutex<BackoffCaps>,
     pub(super) timers: Timers,
     pub(super) frame_limit: usize,
     pub(super) connector: Connector,
@@ -134,7 +134,7 @@ impl Session {
         loop {
             let stopped = matches!(input, Input::Stopped);
             let mut actions = Vec::new();
-            fsm.set_backoff_cap(Duration::from_millis(self.shared.backoff_cap_ms.load(Ordering::Relaxed)));
+            fsm.set_backoff_caps(*self.shared.backoff_caps.lock());
             fsm.set_needs_proxies(self.shared.seeks_proxies.load(Ordering::Relaxed));
             fsm.handle(input, Instant::now().into_std(), &mut actions);
             for action in actions {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -131,7 +131,7 @@ impl Supervisor {
             identity: RwLock::new(identity),
             lists: Arc::new(Semaphore::new(LISTS)),
             seeks_proxies: AtomicBool::new(config.mode == ElementMode::Transport),
-            backoff_cap_ms: AtomicU64::new(millis(core.backoff_cap())),
+            backoff_caps: Mutex::new(core.backoff_caps()),
             timers: config.timers,
             frame_limit: config.frame_limit,
             connector: Connector::new(config.timers.connect, limits),
@@ -193,7 +193,9 @@ impl Supervisor {
     }
 
     fn handle(&mut self, event: PoolEvent, at: SystemTime, mut reply: Option<Reply>) {
+        let mut started_or_stopped = false;
         for effect in self.core.handle(event, Instant::now().into_std()) {
+            started_or_stopped |= matches!(effect, Effect::Start(..) | Effect::Stop(_));
             match effect {
                 Effect::Publish(updates) => self.publish(at, updates),
                 Effect::Start(address, pause, reach) => self.start_session(address, pause, reach),
@@ -221,7 +223,9 @@ impl Supervisor {
                 }
             }
         }
-        self.shared.backoff_cap_ms.store(millis(self.core.backoff_cap()), Ordering::Relaxed);
+        if started_or_stopped {
+            *self.shared.backoff_caps.lock() = self.core.backoff_caps();
+        }
     }
 
     fn set_identity(&self, location: Option<String>, proxies: Option<Proxies>) {
@@ -265,10 +269,6 @@ impl Supervisor {
             self.transitions.note(&event, Instant::now().into_std());
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    duration.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 /// Waits until then; without a moment, for ever.

@@ -66,6 +66,15 @@ impl Default for Timers {
     }
 }
 
+/// The longest delays before a redial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackoffCaps {
+    /// After most failures.
+    pub dial: Duration,
+    /// After a lookup of the peer's name that failed: name servers are shared by many.
+    pub lookup: Duration,
+}
+
 /// An event for the state machine.
 #[derive(Debug)]
 pub enum Input {

@@ -318,6 +318,20 @@ fn the_location_is_that_of_the_newest_answer_until_a_reset_goes_back_to_the_conf
 }
 
 #[test]
+fn the_cap_of_pauses_after_a_lookup_grows_with_the_names_in_the_pool_to_a_minute() {
+    let mut core = World::new(usize::MAX).core;
+    let mut add = |host: &str| {
+        let address = PeerAddress::new(host, 8009).unwrap();
+        core.handle(PoolEvent::Request(Request::Add(address)), Instant::now());
+        core.backoff_caps().lookup
+    };
+    assert_eq!(add("192.0.2.1"), Duration::ZERO, "nothing has to be looked up");
+    assert_eq!(add("leaf-1"), Duration::from_secs(3));
+    assert_eq!(add("leaf-2"), Duration::from_secs(6));
+    assert_eq!((3..50).map(|leaf| add(&format!("leaf-{leaf}"))).last(), Some(Duration::from_secs(60)));
+}
+
+#[test]
 fn the_cap_of_pauses_grows_with_the_pool_from_one_second_to_thirty() {
     let mut world = World::new(usize::MAX);
     let mut ports = 0..;
@@ -325,7 +339,7 @@ fn the_cap_of_pauses_grows_with_the_pool_from_one_second_to_thirty() {
         while world.core.len() < peers {
             world.take(Step::Add(ports.next().unwrap()));
         }
-        assert_eq!(world.core.backoff_cap(), Duration::from_millis(cap));
+        assert_eq!(world.core.backoff_caps().dial, Duration::from_millis(cap));
     }
 }
 

@@ -22,7 +22,10 @@ impl Replay {
         let mut scene = Scene::idle();
         scene.fsm.address = address.parse().unwrap();
         // As a pool of one peer sets it.
-        scene.fsm.set_backoff_cap(Duration::from_secs(1));
+        scene.fsm.set_backoff_caps(crate::peer::BackoffCaps {
+            dial: Duration::from_secs(1),
+            lookup: Duration::from_secs(1),
+        });
         let mut replay = Self { scene, identity, sent: Vec::new(), published: Vec::new() };
         replay.feed(Input::Started);
         replay

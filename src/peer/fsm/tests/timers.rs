@@ -164,10 +164,36 @@ fn timers_are_those_that_were_given() {
     );
 }
 
+/// Caps of so many seconds, and of as many minutes after a lookup.
+fn caps(seconds: u64) -> BackoffCaps {
+    BackoffCaps { dial: Duration::from_secs(seconds), lookup: Duration::from_secs(60 * seconds) }
+}
+
+#[test]
+fn pauses_after_a_lookup_that_failed_have_a_cap_of_their_own() {
+    let mut scene = Scene::dialing();
+    scene.fsm.set_backoff_caps(caps(1));
+    let fail = |scene: &mut Scene, input: fn() -> Input| {
+        let mut longest = Duration::ZERO;
+        for _ in 0..50 {
+            let begin = scene.elapsed();
+            scene.feed(input());
+            scene.sleep();
+            longest = longest.max(scene.elapsed() - begin);
+        }
+        longest
+    };
+    let unresolved = || Input::DialFailed { reason: Reason::ResolveFailed, detail: String::new() };
+    let (dialled, looked_up) = (fail(&mut scene, refused), fail(&mut scene, unresolved));
+    assert!(dialled <= Duration::from_secs(1), "{dialled:?}");
+    assert!((30..=60).contains(&looked_up.as_secs()), "{looked_up:?}");
+    assert!(fail(&mut scene, refused) <= Duration::from_secs(1), "the reason of the last failure counts");
+}
+
 #[test]
 fn pauses_grow_with_failures_up_to_the_cap_and_start_again_once_ready_has_held() {
     let mut scene = Scene::dialing();
-    scene.fsm.set_backoff_cap(Duration::from_secs(1));
+    scene.fsm.set_backoff_caps(caps(1));
     for ceiling in [250, 500, 1000, 1000, 1000] {
         scene.feed(refused());
         assert!(scene.deadline().expect("a pause") <= Duration::from_millis(ceiling));
@@ -188,7 +214,7 @@ fn pauses_grow_with_failures_up_to_the_cap_and_start_again_once_ready_has_held()
 #[test]
 fn a_peer_that_closes_after_each_handshake_is_dialled_less_and_less_often() {
     let mut scene = Scene::dialing();
-    scene.fsm.set_backoff_cap(Duration::from_secs(30));
+    scene.fsm.set_backoff_caps(caps(30));
     for _ in 0..100 {
         scene.feed(established());
         scene.receive(&WELCOME.replace(",1]", &format!(",{}]", scene.fsm.next_request - 1)));

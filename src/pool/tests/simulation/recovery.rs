@@ -120,7 +120,7 @@ impl World {
     /// found who tells of others, these found and given up and found again.
     fn all_in_all(&self) -> Duration {
         self.plan.rediscovery_interval
-            + 2 * (self.longest_attempt() + self.pool.core.backoff_cap() + SLACK)
+            + 2 * (self.longest_attempt() + self.pool.core.backoff_caps().dial + SLACK)
             + 2 * self.plan.timers.connect
             + 2 * LONGEST_PACING
     }
@@ -188,7 +188,7 @@ impl World {
         for session in self.pool.sessions.values() {
             let (since, most, what) = match (&session.task, session.link) {
                 (Task::Pausing, _) => (session.begins, Duration::ZERO, "has not begun"),
-                (_, Link::Down) => (session.since, self.pool.core.backoff_cap(), "does not redial"),
+                (_, Link::Down) => (session.since, self.pool.core.backoff_caps().dial, "does not redial"),
                 (_, Link::Dialing(_)) => (session.since, timers.connect, "dials for too long"),
                 (_, Link::Up(conn)) if session.ready => {
                     (self.conns[conn].heard, timers.keepalive, "is READY and silent")
@@ -208,10 +208,10 @@ impl World {
             _ if !self.servers[session.peer].good || session.ready => return,
             Task::Pausing => return,
             Task::Peer(_) if session.failed.is_some_and(|failed| failed > settled) => {
-                session.failed.unwrap_or_default() + self.pool.core.backoff_cap()
+                session.failed.unwrap_or_default() + self.pool.core.backoff_caps().dial
             }
             Task::Peer(_) if session.begins > settled => session.begins,
-            Task::Peer(_) => settled + self.longest_attempt() + self.pool.core.backoff_cap(),
+            Task::Peer(_) => settled + self.longest_attempt() + self.pool.core.backoff_caps().dial,
         };
         assert!(self.now <= due + SLACK, "{} is well, and was due at {due:?}", address(session.peer));
     }

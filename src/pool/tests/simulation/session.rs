@@ -154,10 +154,10 @@ impl World {
 
     /// One turn of the loop of a session.
     pub(super) fn feed(&mut self, id: u64, input: Input) {
-        let (now, cap) = (self.instant(), self.pool.core.backoff_cap());
+        let (now, caps) = (self.instant(), self.pool.core.backoff_caps());
         let Task::Peer(fsm) = &mut self.pool.sessions.get_mut(&id).unwrap().task else { return };
         let mut actions = Vec::new();
-        fsm.set_backoff_cap(cap);
+        fsm.set_backoff_caps(caps);
         fsm.handle(input, now, &mut actions);
         for action in actions {
             self.perform(id, action);
