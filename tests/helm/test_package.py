@@ -44,6 +44,8 @@ class Package(unittest.TestCase):
         _, files = self.packaged(REPOSITORY + "/")
         about = yaml.safe_load(files["Chart.yaml"])
         self.assertEqual((about["home"], about["sources"]), (REPOSITORY, [REPOSITORY]))
+        self.assertEqual(about["maintainers"][0]["url"], REPOSITORY)
+        self.assertTrue((ROOT / about["icon"].removeprefix(f"{REPOSITORY}/raw/main/")).is_file())
         base = f"{REPOSITORY}/blob/main/"
         links = re.findall(r"\]\(([^)#]*)", files["README.md"])
         self.assertNotEqual(links, [])
