@@ -167,9 +167,51 @@ impl Session {
             biased;
             () = self.stop.cancelled() => Input::Stopped,
             () = self.redial.notified() => Input::Reset,
-            input = next_of(link, &self.shared) => input,
+            input = self.next_of(link) => input,
             () = due => Input::DeadlinePassed,
         }
+    }
+
+    async fn next_of(&self, link: &mut Link) -> Input {
+        match link {
+            Link::Down => std::future::pending().await,
+            Link::Dialing(dial) => match dial.await {
+                Ok((stream, detail)) => match self.shared.tls.clone() {
+                    Some(tls) => {
+                        let secure = Box::pin(async move { secure(stream, &tls).await });
+                        *link = Link::Securing { secure, detail };
+                        Input::TcpEstablished
+                    }
+                    None => self.established(link, stream, detail),
+                },
+                Err(DialError { reason, detail }) => {
+                    *link = Link::Down;
+                    Input::DialFailed { reason, detail }
+                }
+            },
+            Link::Securing { secure, detail } => match secure.await {
+                Ok(stream) => {
+                    let detail = mem::take(detail);
+                    self.established(link, stream, detail)
+                }
+                Err(detail) => {
+                    *link = Link::Down;
+                    Input::TlsFailed { detail }
+                }
+            },
+            Link::Up(connection) => match connection.next().await {
+                ConnectionEvent::Frame(frame) => Input::Received(frame),
+                ConnectionEvent::Overran(detail) => Input::Overran { detail },
+                ConnectionEvent::Lost(detail) => Input::Lost { detail },
+                ConnectionEvent::TlsFailed(detail) => Input::TlsFailed { detail },
+            },
+        }
+    }
+
+    fn established(&self, link: &mut Link, stream: Box<dyn ByteStream>, detail: String) -> Input {
+        let (shared, reach) = (&self.shared, *self.reach.lock());
+        *link = Link::Up(Box::new(shared.connector.connection(stream, shared.frame_limit, reach)));
+        Input::Established { detail }
     }
 
     async fn perform(&self, action: Action, link: &mut Link) -> Result<(), PoolGone> {
@@ -261,45 +303,4 @@ fn send(link: &mut Link, bytes: impl IntoIterator<Item = bytes::Bytes>) {
     if let Link::Up(connection) = link {
         connection.send(bytes);
     }
-}
-
-async fn next_of(link: &mut Link, shared: &Shared) -> Input {
-    match link {
-        Link::Down => std::future::pending().await,
-        Link::Dialing(dial) => match dial.await {
-            Ok((stream, detail)) => match shared.tls.clone() {
-                Some(tls) => {
-                    let secure = Box::pin(async move { secure(stream, &tls).await });
-                    *link = Link::Securing { secure, detail };
-                    Input::TcpEstablished
-                }
-                None => established(link, stream, detail, shared),
-            },
-            Err(DialError { reason, detail }) => {
-                *link = Link::Down;
-                Input::DialFailed { reason, detail }
-            }
-        },
-        Link::Securing { secure, detail } => match secure.await {
-            Ok(stream) => {
-                let detail = mem::take(detail);
-                established(link, stream, detail, shared)
-            }
-            Err(detail) => {
-                *link = Link::Down;
-                Input::TlsFailed { detail }
-            }
-        },
-        Link::Up(connection) => match connection.next().await {
-            ConnectionEvent::Frame(frame) => Input::Received(frame),
-            ConnectionEvent::Overran(detail) => Input::Overran { detail },
-            ConnectionEvent::Lost(detail) => Input::Lost { detail },
-            ConnectionEvent::TlsFailed(detail) => Input::TlsFailed { detail },
-        },
-    }
-}
-
-fn established(link: &mut Link, stream: Box<dyn ByteStream>, detail: String, shared: &Shared) -> Input {
-    *link = Link::Up(Box::new(shared.connector.connection(stream, shared.frame_limit)));
-    Input::Established { detail }
 }

@@ -17,11 +17,7 @@ use tokio::{
     task::coop,
 };
 
-use super::{
-    ByteStream,
-    connector::lower,
-    frame_budget::{FrameBudget, FrameReservation},
-};
+use super::{ByteStream, connector::lower, frame_budget::FrameReservation};
 use crate::{
     opflex::{FrameDecoder, FrameTooLong},
     peer::CLOSED,
@@ -67,14 +63,14 @@ pub struct Connection {
 
 impl Connection {
     /// Carries frames of at most `frame_limit` bytes over a stream.
-    pub(super) fn new(stream: Box<dyn ByteStream>, frame_limit: usize, budget: &FrameBudget) -> Self {
+    pub(super) fn new(stream: Box<dyn ByteStream>, frame_limit: usize, memory: FrameReservation) -> Self {
         Self {
             stream,
             decoder: FrameDecoder::new(frame_limit.min(IDENTITY_FRAME_LIMIT)),
             frame_limit,
             queue: WriteQueue::default(),
             write_error: None,
-            memory: budget.reservation(),
+            memory,
             answered: 0,
             held: 0,
         }

@@ -13,7 +13,10 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 
-use super::{ByteStream, Connection, dial_limits::DialLimits, limited_stream::LimitedStream};
+use super::{
+    ByteStream, Connection, dial_limits::DialLimits, frame_budget::PoolFrameBudget,
+    limited_stream::LimitedStream,
+};
 use crate::peer::{DialPriority, PeerAddress, Reach, Reason};
 
 /// Limit on the addresses of one name that are tried, since they share the timeout.
@@ -21,10 +24,11 @@ const MAX_ADDRESSES: usize = 16;
 /// Idle time before the kernel probes a connection, as in the reference.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Connects to peers.
+/// Connects to the peers of a pool.
 #[derive(Debug)]
 pub struct Connector {
     limits: DialLimits,
+    frames: PoolFrameBudget,
     timeout: Duration,
 }
 
@@ -41,8 +45,8 @@ pub struct DialError {
 impl Connector {
     /// A connector whose attempts fail after `timeout`, name resolution included.
     #[must_use]
-    pub const fn new(timeout: Duration, limits: DialLimits) -> Self {
-        Self { limits, timeout }
+    pub fn new(timeout: Duration, limits: DialLimits) -> Self {
+        Self { frames: PoolFrameBudget::new(limits.frames.clone()), limits, timeout }
     }
 
     /// Connects to a peer, trying its addresses in turn. Returns the stream, and for a peer with a host name the address
@@ -71,10 +75,11 @@ impl Connector {
         Ok((Box::new(LimitedStream { stream, _permit: permit }), detail))
     }
 
-    /// Carries frames of at most `frame_limit` bytes over a stream that [`Connector::dial`] returned, TLS included.
+    /// Carries frames of at most `frame_limit` bytes over a stream that [`Connector::dial`] returned, TLS included, for a
+    /// peer with this reach.
     #[must_use]
-    pub fn connection(&self, stream: Box<dyn ByteStream>, frame_limit: usize) -> Connection {
-        Connection::new(stream, frame_limit, &self.limits.frames)
+    pub fn connection(&self, stream: Box<dyn ByteStream>, frame_limit: usize, reach: Reach) -> Connection {
+        Connection::new(stream, frame_limit, self.frames.reservation(reach))
     }
 
     /// Leaves out the addresses that a peer in a list may not have, and those of the service itself.

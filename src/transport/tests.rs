@@ -21,17 +21,27 @@ use tokio::{
     time::timeout,
 };
 
-use super::{frame_budget::FrameBudget, *};
+use super::{
+    frame_budget::{FrameBudget, PoolFrameBudget},
+    *,
+};
+use crate::peer::Reach;
 
 /// Longer than anything here takes in virtual time: when it is over, nothing moves any more.
 const FOREVER: Duration = Duration::from_secs(3600);
 const LIMIT: usize = 1 << 20;
 
-/// A connection to a peer that is READY.
+/// A connection to a peer that is READY, the only one of its pool.
 fn connection(stream: impl ByteStream + 'static, limit: usize) -> Connection {
-    let mut connection = Connection::new(Box::new(stream), limit, &FrameBudget::default());
+    let mut connection = identifying(stream, limit);
     connection.set_ready();
     connection
+}
+
+/// The same before the peer is READY.
+pub(super) fn identifying(stream: impl ByteStream + 'static, limit: usize) -> Connection {
+    let budget = PoolFrameBudget::new(FrameBudget::default());
+    Connection::new(Box::new(stream), limit, budget.reservation(Reach::Any))
 }
 
 /// A connection, and the peer's end of a wire that holds so many bytes each way.
@@ -327,7 +337,7 @@ async fn hanging_up_waits_for_no_reader() {
 #[tokio::test]
 async fn a_frame_is_short_until_the_peer_is_ready() {
     let (ours, mut theirs) = duplex(1 << 20);
-    let mut ours = Connection::new(Box::new(ours), LIMIT, &FrameBudget::default());
+    let mut ours = identifying(ours, LIMIT);
     let long = [vec![b'x'; 512 << 10], b"\0".to_vec()].concat();
     theirs.write_all(&long).await.unwrap();
     assert_eq!(frame(&mut ours).await.len(), 512 << 10);
@@ -335,7 +345,7 @@ async fn a_frame_is_short_until_the_peer_is_ready() {
     theirs.write_all(&[&b"x"[..], &long].concat()).await.unwrap();
     assert_eq!(frame(&mut ours).await.len(), (512 << 10) + 1);
     let (ours, mut theirs) = duplex(1 << 20);
-    let mut ours = Connection::new(Box::new(ours), LIMIT, &FrameBudget::default());
+    let mut ours = identifying(ours, LIMIT);
     theirs.write_all(&[&b"x"[..], &long].concat()).await.unwrap();
     let event = ours.next().await;
     let expected = "frame is longer than 524288 bytes, the limit until the peer is READY";
@@ -343,11 +353,15 @@ async fn a_frame_is_short_until_the_peer_is_ready() {
 }
 
 /// Peers that are READY, hold this many bytes each, and share one budget: those that got them, and those that did not.
-async fn hold(count: usize, budget: &FrameBudget, bytes: &[u8]) -> (Vec<(Connection, DuplexStream)>, usize) {
+async fn hold(
+    count: usize,
+    budget: &PoolFrameBudget,
+    bytes: &[u8],
+) -> (Vec<(Connection, DuplexStream)>, usize) {
     let (mut granted, mut refused) = (Vec::new(), 0);
     for _ in 0..count {
         let (ours, mut theirs) = duplex(bytes.len());
-        let mut ours = Connection::new(Box::new(ours), 4 << 20, budget);
+        let mut ours = Connection::new(Box::new(ours), 4 << 20, budget.reservation(Reach::Remote));
         ours.set_ready();
         theirs.write_all(bytes).await.unwrap();
         match timeout(Duration::from_millis(1), ours.next()).await {
@@ -369,7 +383,7 @@ async fn hold(count: usize, budget: &FrameBudget, bytes: &[u8]) -> (Vec<(Connect
 
 #[tokio::test(start_paused = true)]
 async fn incomplete_frames_of_all_peers_share_one_budget_and_short_ones_always_have_room() {
-    let budget = FrameBudget::default();
+    let budget = PoolFrameBudget::new(FrameBudget::default());
     let megabyte = vec![b'x'; 1 << 20];
     let (granted, refused) = hold(200, &budget, &megabyte).await;
     // Buffers grow by doubling.
@@ -381,7 +395,7 @@ async fn incomplete_frames_of_all_peers_share_one_budget_and_short_ones_always_h
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_whose_answer_is_not_read_counts_as_long_as_it_is_kept() {
-    let budget = FrameBudget::default();
+    let budget = PoolFrameBudget::new(FrameBudget::default());
     let question = [vec![b'x'; 1 << 20], b"\0".to_vec()].concat();
     let (mut granted, _) = hold(100, &budget, &question).await;
     for (ours, _) in &mut granted {

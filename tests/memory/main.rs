@@ -1,13 +1,17 @@
 //! What peers can make the service allocate: one no more than a frame may have and 64 KiB, and all together no more than
-//! the budget for frames and a share for each.
+//! the budget for frames, a reserve for each pool and a share for each peer.
 //!
 //! A process of its own, since the heap of all of it is counted. The peer's side allocates nothing meanwhile.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Duration,
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use opflex_peerstatus::{
@@ -27,8 +31,8 @@ static HEAP: dhat::Alloc = dhat::Alloc;
 
 /// The longest frame that a peer may send here: the default.
 const FRAME_LIMIT: usize = 4 << 20;
-/// What the frames of all peers together may have, and what each peer may have beside.
-const BUDGET: usize = 128 << 20;
+/// What the frames of all peers together may have, the reserves of a pool included, and what each peer may have beside.
+const BUDGET: usize = 136 << 20;
 const SHARE: usize = 96 << 10;
 const HOSTILE: usize = 200;
 /// There is one heap, so they are measured one after the other.
@@ -38,6 +42,8 @@ static TURN: Mutex<()> = Mutex::const_new(());
 const MARGIN: usize = 64 << 10;
 /// How long a write may stand still before it is taken for stuck.
 const STUCK: Duration = Duration::from_millis(500);
+/// Without a refusal for so long, twice the pause between two attempts, there is none any more.
+const QUIET: Duration = Duration::from_secs(2);
 /// How long anything that must happen may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -110,6 +116,11 @@ async fn write(peer: &mut TcpStream, frame: &Filled) -> bool {
 
 /// Accepts the service's next connection, reads until it has said who it is, and answers as a peer that lists itself.
 async fn greeted(listener: &TcpListener) -> TcpStream {
+    greeted_with(listener, &list(slice::from_ref(listener))).await
+}
+
+/// The same with this list.
+async fn greeted_with(listener: &TcpListener, list: &str) -> TcpStream {
     let (mut peer, _) = timeout(PATIENCE, listener.accept()).await.expect("a connection").unwrap();
     let (mut greeting, mut read) = ([0; 4096], 0);
     while greeting[..read].iter().filter(|byte| **byte == 0).count() < 2 {
@@ -118,10 +129,7 @@ async fn greeted(listener: &TcpListener) -> TcpStream {
     let text = std::str::from_utf8(&greeting[..read]).unwrap();
     let (_, rest) = text.split_once("[\"send_identity\",").expect("its identity");
     let number = rest.split(']').next().unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = format!(
-        "{{\"id\":[\"send_identity\",{number}],\"result\":{{\"peers\":[{{\"connectivity_info\":\"{address}\"}}]}}}}\0"
-    );
+    let answer = format!("{{\"id\":[\"send_identity\",{number}],\"result\":{{\"peers\":[{list}]}}}}\0");
     peer.write_all(answer.as_bytes()).await.unwrap();
     peer
 }
@@ -165,49 +173,102 @@ async fn one_peer_costs_no_more_than_a_frame_and_64_kib_whatever_it_sends_and_wh
     timeout(PATIENCE, service.join()).await.expect("the service stops").unwrap();
 }
 
-/// Begins frames and does not end them. Goes on after each refusal, and waits with what it could get.
-async fn begin_frames(listener: TcpListener) {
-    static PIECE: [u8; 64 << 10] = [b'x'; 64 << 10];
-    loop {
-        let mut peer = greeted(&listener).await;
-        let mut sent = 0;
-        while sent < FRAME_LIMIT - PIECE.len() && peer.write_all(&PIECE).await.is_ok() {
-            sent += PIECE.len();
+/// A peer that begins frames and does not end them. After each refusal it goes on with half of it, and waits with what it
+/// could get.
+struct Flood {
+    listener: TcpListener,
+    /// What it answers to our identity.
+    list: Arc<str>,
+}
+
+impl Flood {
+    async fn run(self) {
+        static PIECE: [u8; 32 << 10] = [b'x'; 32 << 10];
+        let mut bytes = FRAME_LIMIT - PIECE.len();
+        loop {
+            let mut peer = greeted_with(&self.listener, &self.list).await;
+            let mut sent = 0;
+            while sent < bytes && peer.write_all(&PIECE).await.is_ok() {
+                sent += PIECE.len();
+            }
+            // Until it is refused, or for ever.
+            let _ = peer.read_to_end(&mut Vec::new()).await;
+            REFUSED.fetch_add(1, Ordering::Relaxed);
+            bytes /= 2;
         }
-        // Until it is refused, or for ever.
-        let _ = peer.read_to_end(&mut Vec::new()).await;
-        REFUSED.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Lets them begin frames until none is refused any more: they have all the memory that there is.
+async fn flood(floods: impl IntoIterator<Item = Flood>) -> JoinSet<()> {
+    REFUSED.store(0, Ordering::Relaxed);
+    let floods = floods.into_iter().map(Flood::run).collect();
+    timeout(PATIENCE, async {
+        let mut before = (0, Instant::now());
+        while before.0 == 0 || before.1.elapsed() < QUIET {
+            sleep(Duration::from_millis(20)).await;
+            let refused = REFUSED.load(Ordering::Relaxed);
+            if refused != before.0 {
+                before = (refused, Instant::now());
+            }
+        }
+    })
+    .await
+    .expect("an end of refusals");
+    floods
+}
+
+async fn listeners<const COUNT: usize>() -> [TcpListener; COUNT] {
+    let mut listeners = Vec::new();
+    for _ in 0..COUNT {
+        listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+    }
+    listeners.try_into().unwrap()
+}
+
+/// A list of these peers.
+fn list(peers: &[TcpListener]) -> Arc<str> {
+    let entry = |peer: &TcpListener| format!("{{\"connectivity_info\":\"{}\"}}", peer.local_addr().unwrap());
+    peers.iter().map(entry).collect::<Vec<_>>().join(",").into()
+}
+
+/// The service answers this peer.
+async fn assert_served(peer: &mut TcpStream) {
+    let echo = format!("{{\"id\":1,\"method\":\"echo\",\"params\":[\"{}\"]}}\0", "x".repeat(8 << 10));
+    peer.write_all(echo.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 8 << 10];
+    timeout(PATIENCE, peer.read_exact(&mut answer)).await.expect("an answer").unwrap();
 }
 
 #[tokio::test]
 async fn hostile_peers_together_cost_no_more_than_the_budget_and_others_are_served() {
     let _turn = TURN.lock().await;
     let _profiler = dhat::Profiler::builder().testing().build();
-    let (good, mut hostile) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), Vec::new());
-    for _ in 0..HOSTILE {
-        hostile.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
-    }
+    let ([good], hostile) = (listeners().await, listeners::<HOSTILE>().await);
     let service = serve(hostile.iter().chain([&good])).await;
     let mut good = greeted(&good).await;
     let before = dhat::HeapStats::get().curr_bytes;
-    let mut floods = JoinSet::new();
-    hostile.into_iter().for_each(|peer| drop(floods.spawn(begin_frames(peer))));
-    // Most are refused again and again, the others have all the memory that there is.
-    timeout(PATIENCE, async {
-        while REFUSED.load(Ordering::Relaxed) < 2 * HOSTILE {
-            sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await
-    .expect("they are refused");
+    let begin = |listener| Flood { list: list(slice::from_ref(&listener)), listener };
+    let floods = flood(hostile.into_iter().map(begin)).await;
     let most = dhat::HeapStats::get().max_bytes - before;
     println!("{} KiB for {HOSTILE} peers", most >> 10);
     assert!((BUDGET / 2..BUDGET + HOSTILE * SHARE).contains(&most), "{most} bytes");
-    let echo = format!("{{\"id\":1,\"method\":\"echo\",\"params\":[\"{}\"]}}\0", "x".repeat(8 << 10));
-    good.write_all(echo.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 8 << 10];
-    timeout(PATIENCE, good.read_exact(&mut answer)).await.expect("an answer").unwrap();
+    assert_served(&mut good).await;
+    drop(floods);
+    service.stopper().cancel();
+    timeout(PATIENCE, service.join()).await.expect("the service stops").unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_lists_many_addresses_leaves_a_configured_one_room_for_its_list() {
+    let _turn = TURN.lock().await;
+    let (good, hostile) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), listeners::<98>().await);
+    let service = serve([&hostile[0], &good].into_iter()).await;
+    let all = list(&hostile);
+    let begin = |listener| Flood { listener, list: Arc::clone(&all) };
+    let floods = flood(hostile.into_iter().map(begin)).await;
+    let long = format!("{}{}", list(slice::from_ref(&good)), " ".repeat(500 << 10));
+    assert_served(&mut greeted_with(&good, &long).await).await;
     drop(floods);
     service.stopper().cancel();
     timeout(PATIENCE, service.join()).await.expect("the service stops").unwrap();

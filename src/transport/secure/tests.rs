@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::*;
 use crate::{
     tls::{ClientSettings, PeerTlsMode},
-    transport::{Connection, ConnectionEvent, frame_budget::FrameBudget},
+    transport::{Connection, ConnectionEvent, tests::identifying},
 };
 
 /// Longer than anything here takes in virtual time: when it is over, nothing moves any more.
@@ -43,7 +43,7 @@ async fn connected() -> (Connection, TlsStream<DuplexStream>) {
     let (ours, theirs) = duplex(4096);
     let (tls, acceptor) = (client(), acceptor());
     let (ours, theirs) = tokio::join!(secure(Box::new(ours), &tls), acceptor.accept(theirs));
-    (Connection::new(ours.unwrap(), 1 << 20, &FrameBudget::default()), theirs.unwrap())
+    (identifying(ours.unwrap(), 1 << 20), theirs.unwrap())
 }
 
 /// Answers every frame with itself until the end, and says how that came.
