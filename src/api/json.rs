@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
-use crate::api::pb;
+use crate::{api::pb, opflex::text::is_control_or_format};
 
 /// The API as its proto files describe it.
 static POOL: LazyLock<Result<DescriptorPool, String>> =
@@ -58,12 +58,12 @@ pub(crate) fn line<M: Named>(message: &M) -> anyhow::Result<String> {
     Ok(escape_controls(&String::from_utf8(json.into_inner())?))
 }
 
-/// JSON escapes the control characters of ASCII; a terminal acts upon those of Latin 1 as well.
+/// JSON escapes the control characters of ASCII; a terminal acts upon those of Latin 1 and format characters as well.
 fn escape_controls(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.chars() {
-        if c.is_control() {
-            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        if is_control_or_format(c) {
+            line.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
         } else {
             line.push(c);
         }
@@ -84,7 +84,7 @@ mod tests {
             port: 8009,
             status: pb::PeerStatus::Ready as i32,
             status_since: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
-            detail: "two\nlines\u{9b}2J".into(),
+            detail: "two\nlines\u{9b}2J\u{202e}\u{e0001}".into(),
             revision: 7,
             ..Default::default()
         };
@@ -110,7 +110,7 @@ mod tests {
                 r#"{"revision":"7","previousRevision":"6","userData":"aGk=","change":{"peer":{"peer":"#,
                 r#"{"name":"pools/default/peers/a:8009","pool":"","host":"","port":8009,"#,
                 r#""origin":"PEER_ORIGIN_UNSPECIFIED","status":"PEER_STATUS_READY","reason":"REASON_UNSPECIFIED","#,
-                r#""detail":"two\nlines\u009b2J","statusSince":"1970-01-01T00:00:01.500Z","#,
+                r#""detail":"two\nlines\u009b2J\u202e\udb40\udc01","statusSince":"1970-01-01T00:00:01.500Z","#,
                 r#""consecutiveFailures":0,"transitionCount":"0","roles":[],"revision":"7","#,
                 r#""wanted":false,"failureCount":"0","flapCount":"0","learnedFrom":""},"#,
                 r#""kind":"CHANGE_KIND_STATUS","previousStatus":"PEER_STATUS_CONNECTED"}}}"#

@@ -12,6 +12,7 @@ use jsonwebtoken::{Algorithm, Validation, decode, decode_header, errors::ErrorKi
 use serde::{Deserialize, Serialize};
 
 use super::{Refusal, jwks::Keys};
+use crate::opflex::text::is_control_or_format;
 
 /// How far the issuer's clock and ours may be apart.
 pub const LEEWAY: Duration = Duration::from_secs(60);
@@ -39,9 +40,11 @@ pub(super) struct VerifiedClaims {
     pub(super) expires: SystemTime,
 }
 
-/// The claims that this module checks. jsonwebtoken checks issuer and audience.
+/// The claims that this module checks. jsonwebtoken checks issuer and audience, and takes a list of issuers, too.
 #[derive(Deserialize)]
 struct Claims {
+    #[serde(rename = "iss")]
+    _issuer: String,
     sub: String,
     exp: f64,
     nbf: Option<f64>,
@@ -113,8 +116,10 @@ fn check(claims: Claims, now: SystemTime) -> Result<VerifiedClaims, Refusal> {
         return Err(Refusal::Invalid("the token is not valid yet"));
     }
     let subject = claims.sub;
-    if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.contains(char::is_control) {
-        return Err(Refusal::Invalid("sub of the token is empty, too long, or has control characters"));
+    if subject.is_empty() || subject.len() > MAX_SUBJECT || subject.contains(is_control_or_format) {
+        return Err(Refusal::Invalid(
+            "sub of the token is empty, too long, or has control or format characters",
+        ));
     }
     Ok(VerifiedClaims { subject, expires })
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 
-use crate::api::pb;
+use crate::{api::pb, opflex::text::is_control_or_format};
 
 /// Makes text safe for a terminal: control characters, which could move the cursor or repaint the screen, and
 /// invisible ones that reorder what is read, become `·`; line breaks and tabs become blanks.
@@ -12,16 +12,10 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars()
         .map(|c| match c {
             '\n' | '\r' | '\t' => ' ',
-            c if c.is_control() || is_invisible(c) => '·',
+            c if is_control_or_format(c) => '·',
             c => c,
         })
         .collect()
-}
-
-/// Format characters of Unicode: zero width, line separators, directional overrides and isolates.
-const fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// The word for a peer's status, for example `READY`.

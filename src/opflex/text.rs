@@ -10,12 +10,20 @@ pub(crate) fn clip(text: &str, limit: usize) -> &str {
     text.get(..text.floor_char_boundary(limit)).unwrap_or_default()
 }
 
-/// `text` cut to at most `limit` bytes, with a space for each character that could control a terminal: control
-/// characters, line and paragraph separators, and bidirectional formatting.
+/// Whether a character is not shown as itself: it controls a terminal, is invisible, or reorders what is read. These are
+/// control characters, line and paragraph separators, and format characters (the categories Cc, Zl, Zp and Cf of Unicode).
+pub(crate) fn is_control_or_format(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// `text` cut to at most `limit` bytes, with a space for each control or format character.
 pub(crate) fn printable(text: &str, limit: usize) -> String {
-    let is_control =
-        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    clip(text, limit).replace(is_control, " ")
+    clip(text, limit).replace(is_control_or_format, " ")
 }
 
 /// Displays text in quotes, escaped and clipped.

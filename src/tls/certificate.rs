@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
+use crate::opflex::text::is_control_or_format;
+
 /// When a certificate expires; `None` if it is not X.509, or expired before 1970.
 #[must_use]
 pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
@@ -31,7 +33,7 @@ pub fn holder(certificate: &CertificateDer<'_>) -> Option<String> {
     });
     let plain = |name: &&str| !name.contains([':', '/']);
     let name = uri.or_else(|| dns_name.or_else(|| common_name(&certificate)).filter(plain))?;
-    (!name.is_empty() && !name.contains(char::is_control)).then(|| name.to_owned())
+    (!name.is_empty() && !name.contains(is_control_or_format)).then(|| name.to_owned())
 }
 
 /// The common name, unless there are several.
@@ -72,6 +74,7 @@ mod tests {
             (certificate(&[], &[], &["Jürgen Müller"]), Some("Jürgen Müller")),
             (certificate(&[], &[], &[uri]), None),
             (certificate(&[], &[], &["line\nbreak"]), None),
+            (certificate(&[], &[], &["right\u{202e}left"]), None),
             (certificate(&[], &[], &[]), None),
         ] {
             assert_eq!(holder(&certificate).as_deref(), name);
