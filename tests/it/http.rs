@@ -91,6 +91,10 @@ async fn a_page_of_another_site_cannot_call_the_api() {
     let refused = send(served.address, &head("https://evil.example"), REQUEST, b"admin port.\n").await;
     assert_eq!(refused.status, 403);
     assert!(!refused.headers.contains("access-control-allow-origin"), "{}", refused.headers);
+    for second in ["https://evil.example", ORIGIN] {
+        let two = format!("{}\r\norigin: {second}", head(ORIGIN));
+        assert_eq!(send(served.address, &two, REQUEST, b"admin port.\n").await.status, 403, "{second}");
+    }
     let preflight = |origin: &str| {
         format!(
             "OPTIONS {GET_POOL} HTTP/1.1\r\norigin: {origin}\r\naccess-control-request-method: POST\r\n\

@@ -36,7 +36,8 @@ pub(super) async fn check(
 
 fn refusal(origins: &[HeaderValue], request: &Request) -> Option<(StatusCode, String)> {
     let text = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    if request.headers().get(header::ORIGIN).is_some_and(|origin| !origins.contains(origin)) {
+    let mut given = request.headers().get_all(header::ORIGIN).iter();
+    if given.next().is_some_and(|origin| !origins.contains(origin)) || given.next().is_some() {
         let reason = "The origin of this request is not one of server.web.allowed_origins.";
         return Some((StatusCode::FORBIDDEN, reason.to_owned()));
     }
