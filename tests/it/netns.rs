@@ -1,4 +1,5 @@
-//! Network faults: links go down, packets are lost in one or both directions, names change their address.
+//! Network faults: links go down, packets are lost in one or both directions, names change their address. And clients of
+//! several addresses.
 
 use std::{future::Future, time::Duration};
 
@@ -139,4 +140,24 @@ async fn a_peer_that_never_answers_does_not_disturb_another_one() {
         }
     };
     in_time("the other peer", FOUND_WITHIN, undisturbed).await;
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_many_connections_and_another_has_as_many() {
+    let Some(network) = Network::with_peers(2) else { return };
+    let config = "[server]\ninsecure = true\n[server.auth]\nanonymous = \"viewer\"\n[limits]\nmax_connections_per_source = 2\n";
+    let (_service, address) = network.serve("0.0.0.0:0", config).await;
+    let port = address.rsplit(':').next().unwrap();
+    let servers = [0, 1].map(|peer| format!("{}:{port}", network.service_address(peer)));
+    let mut watches = Vec::new();
+    for peer in [0, 0, 1] {
+        let mut watch = network.start_at(peer, &["watch", "-o", "json", "--server", &servers[peer]]);
+        assert!(watch.line().await.is_some());
+        watches.push(watch);
+    }
+    let asked =
+        async |peer: usize| network.succeeds_at(peer, &["pool", "list", "--server", &servers[peer]]).await;
+    assert_eq!((asked(0).await, asked(1).await), (false, true));
+    drop(watches);
+    in_time("a place", SLACK, async { while !asked(0).await {} }).await;
 }

@@ -59,6 +59,11 @@ impl Network {
         Ok(())
     }
 
+    /// IP address of the service for a peer.
+    pub(crate) fn service_address(&self, peer: usize) -> String {
+        addresses(peer).0
+    }
+
     /// IP address of a peer.
     pub(crate) fn address(&self, peer: usize) -> String {
         addresses(peer).1
@@ -73,13 +78,28 @@ impl Network {
         process
     }
 
-    /// The service with this configuration, and a watch of it.
-    pub(crate) async fn observe(&self, config: &str) -> Observed {
+    /// The service with this configuration on this address, and the one that it got.
+    pub(crate) async fn serve(&self, listen: &str, config: &str) -> (Process, String) {
         let folder = Folder::new();
         let file = folder.write("config.toml", config);
-        let args = ["serve", "--listen", "127.0.0.1:0", "--config", &file];
-        let mut service = Process::start_in(&self.service, &args);
+        let mut service = Process::start_in(&self.service, &["serve", "--listen", listen, "--config", &file]);
         let address = service.address().await;
+        (service, address)
+    }
+
+    /// Starts a command in the namespace of a peer.
+    pub(crate) fn start_at(&self, peer: usize, args: &[&str]) -> Process {
+        Process::start_in(&self.peers[peer], args)
+    }
+
+    /// Whether a command in the namespace of a peer succeeds.
+    pub(crate) async fn succeeds_at(&self, peer: usize, args: &[&str]) -> bool {
+        peerstatus_in(&self.peers[peer], args).await.status.success()
+    }
+
+    /// The service with this configuration, and a watch of it.
+    pub(crate) async fn observe(&self, config: &str) -> Observed {
+        let (service, address) = self.serve("127.0.0.1:0", config).await;
         let watch = Process::start_in(&self.service, &["watch", "-o", "json", "--server", &address]);
         Observed { namespace: self.service.clone(), address, watch, told: Vec::new(), _service: service }
     }
