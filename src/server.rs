@@ -44,7 +44,7 @@ use self::{
 };
 pub use self::{
     authorize::{Access, Permission},
-    layers::Methods,
+    layers::{Methods, set_date},
     socket::{SocketError, SocketFile, SocketSettings},
     threads::ThreadEnded,
     turn::{Turn, Waiting},

@@ -23,9 +23,14 @@ pub use server::{ClientAuth, ServerSettings, ServerTls};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::UnixTime,
+    time_provider::TimeProvider,
+};
 
 /// A file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +45,17 @@ pub struct TlsError {
 impl TlsError {
     fn new(setting: &'static str, path: &Path, reason: impl Into<String>) -> Self {
         Self { setting, path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+/// The system clock. That of rustls panics before 1970, when no certificate is valid.
+#[derive(Debug)]
+struct Clock;
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Some(UnixTime::since_unix_epoch(since))
     }
 }
 

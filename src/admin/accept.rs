@@ -116,7 +116,7 @@ async fn serve_connection(stream: TcpStream, client: SocketAddr, control: Connec
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
     // One request per connection, so that the timer of the request is that of the connection.
-    http.keep_alive(false);
+    http.keep_alive(false).auto_date_header(false);
     tokio::select! {
         served = http.serve_connection(TokioIo::new(stream), service) => if let Err(error) = served {
             debug!(%error, "a connection to the admin port failed");

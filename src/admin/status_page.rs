@@ -15,7 +15,6 @@ use http::{
         X_FRAME_OPTIONS,
     },
 };
-use humantime::format_rfc3339_seconds;
 
 use super::router::INDEX;
 use crate::{
@@ -102,7 +101,7 @@ impl Page {
         peers.sort_by_key(|peer| severity(peer));
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            time: format_rfc3339_seconds(SystemTime::now()).to_string(),
+            time: clock::rfc3339(SystemTime::now()),
             pools: snapshot.pools.iter().map(|pool| PoolTile::of(pool)).collect(),
             hidden: peers.len().saturating_sub(ROWS),
             peers: peers.into_iter().take(ROWS).map(PeerRow::of).collect(),
@@ -118,7 +117,7 @@ impl PoolTile {
             ready: pool.known_ready(),
             wanted: pool.wanted,
             parked: pool.parked,
-            since: format_rfc3339_seconds(clock::shift().to_system(pool.health_since)).to_string(),
+            since: clock::rfc3339(clock::shift().to_system(pool.health_since)),
         }
     }
 }
@@ -133,10 +132,9 @@ impl PeerRow {
             status: peer.status,
             is_wanted: peer.status.is_wanted(),
             is_flapping: peer.is_flapping(),
-            since: format_rfc3339_seconds(
+            since: clock::rfc3339(
                 clock::shift().to_system(peer.not_ready_since.unwrap_or(peer.status_since)),
-            )
-            .to_string(),
+            ),
             flaps: peer.flaps,
             failures: peer.failures.total(),
             last_failure: failure

@@ -3,6 +3,7 @@
 mod auth;
 mod call;
 mod content_type;
+mod date;
 mod deadline;
 mod end;
 mod errors;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    middleware::{from_fn, from_fn_with_state},
+    middleware::{from_fn, from_fn_with_state, map_response},
+    response::Response,
 };
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,7 @@ use tonic_web::GrpcWebLayer;
 use tower::ServiceBuilder;
 use tower_http::cors::CorsLayer;
 
+pub use self::date::set_date;
 use self::{auth::Authorization, call::CallLimits};
 use super::{Access, Permission, ServerOptions, shares::Shares};
 use crate::metrics::CallMetrics;
@@ -61,7 +64,7 @@ pub(super) fn wrap(
         router = router.layer(from_fn_with_state(Arc::clone(&origins), content_type::check));
         router = router.layer(cors(&origins));
     }
-    router.with_state(())
+    router.layer(map_response(async |response: Response| set_date(response)))
 }
 
 /// Lets scripts of these origins read responses. Their credentials decide what they may call.

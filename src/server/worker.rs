@@ -171,11 +171,13 @@ impl Worker {
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
             .max_local_error_reset_streams(MAX_LOCAL_RESETS)
             .keep_alive_interval(keepalive.interval)
-            .keep_alive_timeout(keepalive.timeout);
+            .keep_alive_timeout(keepalive.timeout)
+            .auto_date_header(false);
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS_TIMEOUT)
-            .max_buf_size(MAX_HEADERS_HTTP1);
+            .max_buf_size(MAX_HEADERS_HTTP1)
+            .auto_date_header(false);
         let is_closing = Cell::new(false);
         Rc::new(Self {
             shared,

@@ -16,6 +16,22 @@ const TOLERANCE: i64 = 500;
 
 static CLOCK: LazyLock<Clock> = LazyLock::new(|| Clock::new(SystemTime::now(), Instant::now()));
 
+/// The end of the year 9999: as far as dates can be written.
+pub const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
+
+/// The nearest time that can be written as a date: the first second of 1970 for a clock that was never set.
+#[must_use]
+pub fn writable(time: SystemTime) -> SystemTime {
+    time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST_SECOND)
+}
+
+/// A time in RFC 3339, to the second.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "it can be written")]
+pub fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_seconds(writable(time)).to_string()
+}
+
 struct Clock {
     start: (SystemTime, Instant),
     /// By how many milliseconds the system clock was set since the start.
@@ -91,6 +107,19 @@ fn shifted(time: SystemTime, millis: i64) -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_beyond_the_calendar_are_written_as_the_nearest_in_it() {
+        let (epoch, seconds) = (SystemTime::UNIX_EPOCH, Duration::from_secs);
+        for (time, expected) in [
+            (epoch - seconds(315_619_200), "1970-01-01T00:00:00Z"),
+            (epoch - Duration::from_nanos(1), "1970-01-01T00:00:00Z"),
+            (epoch + seconds(1_700_000_062), "2023-11-14T22:14:22Z"),
+            (epoch + LAST_SECOND + seconds(1), "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(rfc3339(time), expected);
+        }
+    }
 
     #[test]
     fn differences_are_durations_and_what_is_shown_follows_the_system_clock() {

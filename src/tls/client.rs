@@ -10,7 +10,7 @@ use std::{
 use rustls::{ClientConfig, client::Resumption, pki_types::ServerName, sign::SingleCertAndKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{TlsError, crypto_provider, pem, verifier::PeerVerifier};
+use super::{Clock, TlsError, crypto_provider, pem, verifier::PeerVerifier};
 use crate::reload::Watched;
 
 /// Where the authorities of the system are: the default of the reference's agent.
@@ -161,6 +161,7 @@ fn load_files(settings: &ClientSettings) -> Result<Loaded, TlsError> {
         None => builder.with_no_client_auth(),
     };
     config.resumption = Resumption::disabled();
+    config.time_provider = Arc::new(Clock);
     config.enable_sni = settings.server_name.is_some();
     Ok(Loaded { config: Arc::new(config), certificate_expires })
 }

@@ -16,9 +16,7 @@ use x509_parser::{
 };
 
 use super::verifier::NotAccepted;
-
-/// The end of the year 9999: as far as dates can be written.
-const LAST_SECOND: u64 = 253_402_300_799;
+use crate::status::clock;
 
 /// The TLS error inside an I/O error; `None` for an error of the stream itself.
 #[must_use]
@@ -101,8 +99,7 @@ fn of_certificate(error: &CertificateError) -> String {
 }
 
 fn date(time: UnixTime) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs().min(LAST_SECOND));
-    humantime::format_rfc3339_seconds(time).to_string()
+    clock::rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs()).min(clock::LAST_SECOND))
 }
 
 /// webpki formats names as `DnsName("leaf-101")` and `IpAddress(10.0.0.30)`.

@@ -14,7 +14,7 @@ use rustls::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{TlsError, crypto_provider, pem};
+use super::{Clock, TlsError, crypto_provider, pem};
 use crate::reload::Watched;
 
 /// HTTP/1.1 is for gRPC-Web.
@@ -116,6 +116,7 @@ fn load_files(settings: &ServerSettings) -> Result<Loaded, TlsError> {
     // A resumed session would not verify the client certificate again.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config.time_provider = Arc::new(Clock);
     Ok(Loaded { config: Arc::new(config), certificate_expires, client_ca_expires })
 }
 
