@@ -6,6 +6,7 @@
 
 mod accept;
 mod auth;
+mod event_streams;
 mod exposition;
 mod fleet_metrics;
 mod host_check;

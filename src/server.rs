@@ -46,6 +46,7 @@ pub use self::{
     authorize::{Access, Permission},
     layers::{Methods, set_date},
     socket::{SocketError, SocketFile, SocketSettings},
+    source::Source,
     threads::ThreadEnded,
     turn::{Turn, Waiting},
 };

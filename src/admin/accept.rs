@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use crate::auth::ConnectionInfo;
+use crate::{auth::ConnectionInfo, server::Source};
 
 /// Connections beside the streams of events. Enough for several scrapers and the probes. One more closes the oldest that
 /// is no stream, so idle connections cannot keep a probe out.
@@ -41,13 +41,23 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The control of a connection, an extension of its one request. The time limit of the response, sending included, closes
 /// the connection. It does not run until [`limit_response_time`] starts it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct ConnectionControl {
+    source: Source,
     timer: Arc<Notify>,
     is_kept: Arc<AtomicBool>,
 }
 
 impl ConnectionControl {
+    fn new(client: SocketAddr) -> Self {
+        Self { source: Source::of(client.ip()), timer: Arc::default(), is_kept: Arc::default() }
+    }
+
+    /// Where the connection comes from.
+    pub(super) const fn source(&self) -> Source {
+        self.source
+    }
+
     /// Protects the connection from being closed for a newer one. The caller bounds how many are.
     pub(super) fn keep(&self) {
         self.is_kept.store(true, Ordering::Relaxed);
@@ -77,7 +87,7 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
             Ok((stream, client)) => {
                 connections.retain(|connection| !connection.task.is_finished());
                 make_room(&mut connections);
-                let control = ConnectionControl::default();
+                let control = ConnectionControl::new(client);
                 let task = tokio::spawn(serve_connection(stream, client, control.clone(), router.clone()));
                 connections.push_back(Connection { task: AbortOnDropHandle::new(task), control });
             }

@@ -23,9 +23,11 @@ use http::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use tokio::sync::Semaphore;
 
-use super::accept::ConnectionControl;
+use super::{
+    accept::ConnectionControl,
+    event_streams::{EventStreams, NoPlace},
+};
 use crate::{
     api::{
         EventsQuery, JsonError, JsonEvent, JsonGateway, JsonResult, PageQuery, PeersQuery, TransitionsQuery,
@@ -44,8 +46,7 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 #[derive(Clone)]
 pub(super) struct JsonApi {
     pub(super) gateway: JsonGateway,
-    /// A permit for each stream of events.
-    pub(super) streams: Arc<Semaphore>,
+    pub(super) streams: EventStreams,
 }
 
 /// The query of a request. A bad one is answered with what is wrong with it.
@@ -100,7 +101,10 @@ pub(super) async fn events(
     if let Some(last) = headers.get(LAST_EVENT_ID) {
         query.after = String::from_utf8_lossy(last.as_bytes()).into_owned();
     }
-    let Ok(permit) = Arc::clone(&api.streams).try_acquire_owned() else { return too_many_streams() };
+    let permit = match api.streams.take(&caller, control.source()) {
+        Ok(permit) => permit,
+        Err(why) => return too_many_streams(&why),
+    };
     let events = match api.gateway.events(query, caller, connection).await {
         Ok(events) => events,
         Err(error) => return respond(Err(error)),
@@ -141,10 +145,12 @@ fn reject(rejection: &QueryRejection) -> Response {
     respond(Err(JsonError { status: StatusCode::BAD_REQUEST, body: body.to_string() }))
 }
 
-fn too_many_streams() -> Response {
-    let message =
-        "all event streams of the admin port are in use; limits.max_event_streams sets how many there are";
-    let body = json!({ "code": "RESOURCE_EXHAUSTED", "reason": "STREAM_QUOTA", "message": message });
-    let error = JsonError { status: StatusCode::SERVICE_UNAVAILABLE, body: body.to_string() };
+fn too_many_streams(why: &NoPlace) -> Response {
+    let status = match why {
+        NoPlace::OfAll => StatusCode::SERVICE_UNAVAILABLE,
+        NoPlace::OfClient { .. } => StatusCode::TOO_MANY_REQUESTS,
+    };
+    let body = json!({ "code": "RESOURCE_EXHAUSTED", "reason": "STREAM_QUOTA", "message": why.to_string() });
+    let error = JsonError { status, body: body.to_string() };
     ([(RETRY_AFTER, "5")], respond(Err(error))).into_response()
 }

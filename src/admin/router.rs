@@ -13,12 +13,13 @@ use http::{
     StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
     AdminAuth, AllowedHosts, Exposition,
     accept::limit_response_time,
     auth::{Requirement, authorize},
+    event_streams::EventStreams,
     host_check::check_host,
     json_api::{self, JsonApi},
     probes, status_page,
@@ -86,8 +87,7 @@ pub(super) fn router(state: AdminState) -> Router {
         open = open.layer(viewer.clone());
     }
     let config = Router::new().route("/config", get(config)).layer(operator);
-    let api =
-        JsonApi { gateway: state.gateway.clone(), streams: Arc::new(Semaphore::new(state.event_streams)) };
+    let api = JsonApi { gateway: state.gateway.clone(), streams: EventStreams::new(state.event_streams) };
     let hub = Arc::clone(&state.hub);
     let check_host = from_fn_with_state(state.allowed_hosts.clone(), check_host);
     let not_found = (StatusCode::NOT_FOUND, format!("no such page; there are:\n{INDEX}"));

@@ -31,7 +31,8 @@ pub struct Caller {
     pub principal: Arc<str>,
     /// `None`: no access.
     pub role: Option<AccessRole>,
-    pub(super) credential: Credential,
+    /// How it authenticated.
+    pub credential: Credential,
 }
 
 /// How a caller authenticated. It contains no secret.

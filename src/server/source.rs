@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Where connections come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub enum Source {
     /// Loopback or the Unix socket. No limit per source, because a proxy may forward all clients.
     Local,
     /// An address of IPv4, or the first 64 bits of one of IPv6: a host can use all addresses that begin with them.
@@ -19,7 +19,9 @@ pub(super) enum Source {
 }
 
 impl Source {
-    pub(super) fn of(address: IpAddr) -> Self {
+    /// The source of connections from this address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             address if address.is_loopback() => Self::Local,
             IpAddr::V6(address) => {

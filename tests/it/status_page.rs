@@ -187,6 +187,29 @@ async fn streams_are_bounded_and_scrapes_do_not_end_them() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn one_client_cannot_take_all_streams() {
+    let (server, _files, viewer, operator) = guarded(AdminAuth::Pages).await;
+    let [viewer, operator] =
+        [viewer, operator].map(|token| format!("Authorization: Bearer {}\r\n", token.token));
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let mut events = Events::open(&server, "/api/v1/events", &viewer).await;
+        assert!(events.status().await.contains("200"));
+        open.push(events);
+    }
+    let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n{viewer}\r\n");
+    let address = ([127, 0, 0, 1], server.admin().port()).into();
+    let refused = asked(address, &request).await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.head.contains("retry-after: 5"), "{}", refused.head);
+    let message = "token:ann has 8 event streams, its share of limits.max_event_streams";
+    assert!(refused.body.contains(message) && refused.body.contains("STREAM_QUOTA"), "{}", refused.body);
+    let mut other = Events::open(&server, "/api/v1/events", &operator).await;
+    assert!(other.status().await.contains("200"));
+    server.stop().await;
+}
+
 /// The service with a port that is open to the network, and the tokens of a viewer and of an operator.
 async fn guarded(auth: AdminAuth) -> (Server, ClientFiles, NewToken, NewToken) {
     let files = ClientFiles::new();
