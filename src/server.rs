@@ -44,7 +44,7 @@ use self::{
 };
 pub use self::{
     authorize::{Access, Permission},
-    layers::{Methods, set_date},
+    layers::Methods,
     socket::{SocketError, SocketFile, SocketSettings},
     source::Source,
     threads::ThreadEnded,

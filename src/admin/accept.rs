@@ -2,12 +2,13 @@
 
 use std::{
     collections::VecDeque,
+    io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use axum::{Extension, Router, extract::Request, middleware::Next, response::Response};
@@ -15,15 +16,16 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::Notify,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use crate::{auth::ConnectionInfo, server::Source};
+use crate::{auth::ConnectionInfo, server::Source, status::clock};
 
 /// Connections beside the streams of events. Enough for several scrapers and the probes. One more closes the oldest that
 /// is no stream, so idle connections cannot keep a probe out.
@@ -112,6 +114,11 @@ fn make_room(connections: &mut VecDeque<Connection>) {
 }
 
 async fn serve_connection(stream: TcpStream, client: SocketAddr, control: ConnectionControl, router: Router) {
+    if !clock::is_writable(SystemTime::now()) {
+        // The date that hyper keeps for HTTP/1.1 would panic.
+        let _ = timeout(HEADER_TIMEOUT, refuse_without_date(stream)).await;
+        return;
+    }
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
     let connection = Arc::new(ConnectionInfo::tcp(client));
     let expired = async {
@@ -126,13 +133,23 @@ async fn serve_connection(stream: TcpStream, client: SocketAddr, control: Connec
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
     // One request per connection, so that the timer of the request is that of the connection.
-    http.keep_alive(false).auto_date_header(false);
+    http.keep_alive(false);
     tokio::select! {
         served = http.serve_connection(TokioIo::new(stream), service) => if let Err(error) = served {
             debug!(%error, "a connection to the admin port failed");
         },
         () = expired => debug!("a response of the admin port took longer than {RESPONSE_TIMEOUT:?}"),
     }
+}
+
+/// Tells a client that the clock of this machine was never set.
+async fn refuse_without_date(mut stream: TcpStream) -> io::Result<()> {
+    // Closing it with unread input would reset the connection.
+    let _ = stream.read(&mut [0; MAX_HEADER_BYTES]).await?;
+    let reason = "the clock of this machine is before 1970 or after 9999: set it\n";
+    let (head, length) = ("HTTP/1.1 503 Service Unavailable\r\nconnection: close", reason.len());
+    let response = format!("{head}\r\ncontent-length: {length}\r\n\r\n{reason}");
+    stream.write_all(response.as_bytes()).await
 }
 
 #[cfg(test)]

@@ -24,13 +24,7 @@ use super::{
     json_api::{self, JsonApi},
     probes, status_page,
 };
-use crate::{
-    api::JsonGateway,
-    auth::AccessRole,
-    metrics::LoopMonitors,
-    server::{Access, set_date},
-    status::Hub,
-};
+use crate::{api::JsonGateway, auth::AccessRole, metrics::LoopMonitors, server::Access, status::Hub};
 
 pub(super) const INDEX: &str = "\
 /                    the status page, for browsers
@@ -102,9 +96,7 @@ pub(super) fn router(state: AdminState) -> Router {
         .merge(streams)
         .method_not_allowed_fallback((StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n"))
         .layer(check_host)
-        .layer(map_response(async |response: Response| {
-            ([(CACHE_CONTROL, "no-store")], set_date(response)).into_response()
-        }))
+        .layer(map_response(async |response: Response| ([(CACHE_CONTROL, "no-store")], response)))
 }
 
 /// The status page and the lists of the API.

@@ -23,8 +23,7 @@ use tonic_web::GrpcWebLayer;
 use tower::ServiceBuilder;
 use tower_http::cors::CorsLayer;
 
-pub use self::date::set_date;
-use self::{auth::Authorization, call::CallLimits};
+use self::{auth::Authorization, call::CallLimits, date::set_date};
 use super::{Access, Permission, ServerOptions, shares::Shares};
 use crate::metrics::CallMetrics;
 

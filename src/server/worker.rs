@@ -176,8 +176,7 @@ impl Worker {
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS_TIMEOUT)
-            .max_buf_size(MAX_HEADERS_HTTP1)
-            .auto_date_header(false);
+            .max_buf_size(MAX_HEADERS_HTTP1);
         let is_closing = Cell::new(false);
         Rc::new(Self {
             shared,

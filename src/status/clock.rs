@@ -25,6 +25,12 @@ pub fn writable(time: SystemTime) -> SystemTime {
     time.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + LAST_SECOND)
 }
 
+/// Whether a time can be written as a date.
+#[must_use]
+pub fn is_writable(time: SystemTime) -> bool {
+    writable(time) == time
+}
+
 /// A time in RFC 3339, to the second.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "it can be written")]

@@ -80,3 +80,14 @@ async fn a_response_without_the_timer_lives_longer() {
     let (seconds, response) = closed(client, start).await;
     assert_eq!((seconds, response.matches("tick").count()), (4 * RESPONSE_TIMEOUT.as_secs(), 3));
 }
+
+#[tokio::test]
+async fn without_a_clock_the_reason_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    refuse_without_date(stream).await.unwrap();
+    let (_, response) = closed(client, Instant::now()).await;
+    assert!(response.starts_with("HTTP/1.1 503 ") && response.ends_with("set it\n"), "{response}");
+}

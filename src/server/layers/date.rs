@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, header::DATE};
 use crate::status::clock;
 
 /// Sets the date of a response.
-pub fn set_date<B>(mut response: Response<B>) -> Response<B> {
+pub(super) fn set_date<B>(mut response: Response<B>) -> Response<B> {
     if let Some(date) = date(SystemTime::now()) {
         response.headers_mut().insert(DATE, date);
     }
