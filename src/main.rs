@@ -2,8 +2,13 @@
 
 use std::{env, process::ExitCode};
 
+use mimalloc::MiMalloc;
 use opflex_peerstatus::cli::{self, Exit};
 use tokio::runtime::Builder;
+
+/// It returns memory to the system, which glibc keeps for good after a burst of small requests.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match cli::complete() {

@@ -23,6 +23,9 @@ const MAX_REFUSALS: usize = 8;
 /// hyper keeps about 2 KiB for each of the most streams that a connection ever had at once. Beyond this sum of all
 /// connections (64 MiB), those that had many and have few are closed, which clients notice by GOAWAY only.
 const MAX_PEAK_STREAMS: usize = 32 * 1024;
+/// The sum of a principal may be so many times the calls that it may have. Beyond it, a connection that exceeds its own peak
+/// is closed: its calls are refused, and take this memory all the same.
+const PEAK_STREAMS_PER_CALL: usize = 2;
 /// Streams that a connection may have had at once without being closed for it.
 const FREE_STREAMS: usize = 16;
 
@@ -60,6 +63,10 @@ pub(super) struct Admission {
     /// The most calls that were open at once.
     peak: AtomicUsize,
     all: PeakStreams,
+    /// The principal that was admitted first, whose peak streams these are, too.
+    owner: OnceLock<Arc<Share>>,
+    /// It had more calls than ever before when its owner had had too many.
+    is_excessive: AtomicBool,
     /// That of its last caller, so that it lasts as long as the connection.
     share: Mutex<Option<Arc<Share>>>,
     turns: Arc<TurnQueue>,
@@ -89,6 +96,8 @@ impl Admission {
             answering: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             all,
+            owner: OnceLock::new(),
+            is_excessive: AtomicBool::new(false),
             share: Mutex::default(),
             turns: Arc::default(),
             reading: OnceLock::new(),
@@ -127,6 +136,8 @@ impl Admission {
         self.refusals.store(0, Relaxed);
         if !self.is_admitted.swap(true, Relaxed) {
             self.place.admit();
+            share.peak_streams.fetch_add(self.peak.load(Relaxed), Relaxed);
+            let _ = self.owner.set(Arc::clone(share));
         }
     }
 
@@ -156,6 +167,12 @@ impl Admission {
         let open = self.open.fetch_add(1, Relaxed) + 1;
         if open > self.peak.fetch_max(open, Relaxed) {
             self.all.fetch_add(1, Relaxed);
+            if let Some(owner) = self.owner.get() {
+                let sum = owner.peak_streams.fetch_add(1, Relaxed) + 1;
+                if open > FREE_STREAMS && sum > PEAK_STREAMS_PER_CALL * owner.max_calls {
+                    self.is_excessive.store(true, Relaxed);
+                }
+            }
         }
         self.answering.fetch_add(1, Relaxed);
         OpenCall { connection: Arc::clone(self), is_stream: AtomicBool::new(false), share: OnceLock::new() }
@@ -179,6 +196,11 @@ impl Admission {
             || (peak > FREE_STREAMS && open <= peak / 4 && self.all.load(Relaxed) > MAX_PEAK_STREAMS)
     }
 
+    /// Whether it has to be closed with its calls: GOAWAY would leave it the memory of its streams.
+    pub(super) fn is_excessive(&self) -> bool {
+        self.is_excessive.load(Relaxed)
+    }
+
     /// Whether the unread rest of a refused request may wait for its end.
     pub(super) fn may_discard(&self) -> bool {
         self.is_admitted() || self.open.load(Relaxed) <= MAX_DISCARDING
@@ -193,7 +215,9 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.all.fetch_sub(*self.peak.get_mut(), Relaxed);
+        let peak = *self.peak.get_mut();
+        self.all.fetch_sub(peak, Relaxed);
+        self.owner.get().into_iter().for_each(|owner| drop(owner.peak_streams.fetch_sub(peak, Relaxed)));
     }
 }
 
@@ -279,11 +303,16 @@ impl Probation {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
-    use crate::server::{
-        connection_limit::{ConnectionLimit, PlaceLimits},
-        shares::Shares,
-        source::Source,
+    use crate::{
+        auth::{Auth, Caller, Credentials},
+        server::{
+            connection_limit::{ConnectionLimit, PlaceLimits},
+            shares::Shares,
+            source::Source,
+        },
     };
 
     /// After how many ticks it is shut down, and aborted.
@@ -341,6 +370,38 @@ mod tests {
             connection.refuse();
         }
         assert!(connection.has_to_close());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_closed_when_it_has_more_streams_than_before_and_its_principal_has_had_too_many()
+    {
+        let (all, shares) = (PeakStreams::default(), Shares::new(1));
+        let caller = |principal: &str| {
+            let credentials = Credentials { is_local: true, ..Credentials::default() };
+            let local = Auth::default().authenticate(&credentials, std::time::SystemTime::now());
+            Caller { principal: principal.into(), ..local.unwrap() }
+        };
+        let greedy = shares.of(&caller("token:greedy"));
+        let (mut connections, mut calls) = (Vec::new(), Vec::new());
+        while greedy.peak_streams.load(Relaxed) < PEAK_STREAMS_PER_CALL * greedy.max_calls {
+            let connection = connection(&all).await;
+            connection.admit(&greedy, None);
+            calls.extend((0..128).map(|_| connection.begin()));
+            connections.push(connection);
+        }
+        assert!(!connections.iter().any(|connection| connection.is_excessive()));
+        for (share, is_excessive) in [(greedy, true), (shares.of(&caller("token:good")), false)] {
+            let connection = connection(&all).await;
+            calls.push(connection.begin());
+            connection.admit(&share, None);
+            calls.extend((1..FREE_STREAMS).map(|_| connection.begin()));
+            assert!(!connection.is_excessive(), "it has few");
+            calls.push(connection.begin());
+            assert_eq!(connection.is_excessive(), is_excessive);
+            connections.push(connection);
+        }
+        drop((calls, connections));
+        assert_eq!(all.load(Relaxed), 0);
     }
 
     #[tokio::test]

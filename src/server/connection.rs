@@ -60,6 +60,8 @@ enum ConnectionError {
     Displaced,
     #[error("no request was authorized, and it was idle, did not read, or had too many requests refused")]
     NotAdmitted,
+    #[error("its principal has had too many streams on its connections")]
+    Excessive,
     #[error("the service stopped before the handshake was complete")]
     Stopping,
     #[error(transparent)]
@@ -161,6 +163,9 @@ async fn serve_http<T: AsyncRead + AsyncWrite + Unpin + 'static>(
             && let Poll::Ready(error) = probation.as_mut().poll(cx)
         {
             return Poll::Ready(Err(error));
+        }
+        if admission.is_excessive() {
+            return Poll::Ready(Err(ConnectionError::Excessive));
         }
         if (worker.is_closing.get() || admission.has_to_close()) && !is_shut_down {
             is_shut_down = true;

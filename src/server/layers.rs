@@ -47,7 +47,7 @@ pub(super) fn wrap(
     close: &CancellationToken,
 ) -> Router {
     let shares = Shares::new(settings.threads.max(1));
-    let limits = CallLimits::new(&methods.calls, close);
+    let limits = CallLimits::new(methods, close);
     let authorization = Authorization::new(Arc::clone(access), methods.permission, Arc::new(shares));
     let origins: Arc<[HeaderValue]> = settings.web.allowed_origins.iter().cloned().collect();
     let layers = ServiceBuilder::new()

@@ -135,6 +135,10 @@ impl Reservation {
         [&self.memory.all, &self.share.bytes, &self.memory.own].map(|budget| budget.of(self.usage))
     }
 
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Reserves more bytes.
     pub(super) fn add(&mut self, bytes: usize) -> Result<(), MemoryExhausted> {
         let [all, of_principal, own] = self.budgets().map(|used| used.load(Relaxed) + bytes);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicUsize},
 };
 
 use parking_lot::Mutex;
@@ -76,15 +76,20 @@ pub(super) struct Share {
     pub(super) minimum: usize,
     pub(super) bytes: ByteBudget,
     calls: Arc<Semaphore>,
+    /// Calls that it may have.
+    pub(super) max_calls: usize,
+    /// The sum of the most streams that each of its connections had at once.
+    pub(super) peak_streams: AtomicUsize,
     /// By thread.
     turns: Vec<Arc<PrincipalTurns>>,
 }
 
 impl Share {
-    fn new(limit: usize, minimum: usize, calls: usize, threads: usize) -> Arc<Self> {
+    fn new(limit: usize, minimum: usize, max_calls: usize, threads: usize) -> Arc<Self> {
         let turns = (0..threads).map(|_| Arc::default()).collect();
-        let calls = Arc::new(Semaphore::new(calls));
-        Arc::new(Self { limit, minimum, bytes: ByteBudget::default(), calls, turns })
+        let calls = Arc::new(Semaphore::new(max_calls));
+        let peak_streams = AtomicUsize::new(0);
+        Arc::new(Self { limit, minimum, bytes: ByteBudget::default(), calls, max_calls, peak_streams, turns })
     }
 
     /// The turns of its calls on a connection of this thread.

@@ -25,7 +25,7 @@ use crate::{
     metrics::{CallMetrics, MethodKind},
     server::{
         admission::OpenCall,
-        layers::end::end_with,
+        layers::{Methods, end::end_with},
         limits::{ConnectionMemory, MemoryExhausted, MemoryUse, Reservation},
         worker::end_conditions,
     },
@@ -38,14 +38,16 @@ const QUOTA_RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) struct CallLimits {
     calls: Arc<CallMetrics>,
+    max_request: usize,
     close: CancellationToken,
 }
 
 impl CallLimits {
     /// Calls whose clients have not said all that they have to say end when `close` is cancelled, if they are answered by
     /// streams.
-    pub(super) fn new(calls: &Arc<CallMetrics>, close: &CancellationToken) -> Self {
-        Self { calls: Arc::clone(calls), close: close.clone() }
+    pub(super) fn new(methods: &Methods, close: &CancellationToken) -> Self {
+        let Methods { calls, max_request, .. } = methods;
+        Self { calls: Arc::clone(calls), max_request: *max_request, close: close.clone() }
     }
 }
 
@@ -89,8 +91,9 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
     let (method, version) = (Arc::clone(call.method()), request.version());
     let is_conversation = method.kind() == MethodKind::BidiStream;
     let reservations = Reservations { memory, open };
-    let request =
-        request.map(|body| Body::new(RequestBody::new(body, version, reservations.clone(), method)));
+    let request = request.map(|body| {
+        Body::new(RequestBody::new(body, version, reservations.clone(), limits.max_request, method))
+    });
     let response = if is_conversation {
         let end = async move {
             limits.close.cancelled().await;

@@ -14,6 +14,11 @@ pub(super) struct MessageCounter {
 }
 
 impl MessageCounter {
+    /// Bytes that the message that has begun still lacks, as its header says.
+    pub(super) const fn missing(&self) -> usize {
+        self.left
+    }
+
     /// The number of messages that begin in the next part of the body.
     pub(super) fn count(&mut self, mut data: &[u8]) -> u64 {
         let mut begun = 0;

@@ -34,9 +34,11 @@ pub(super) struct RequestBody {
     messages: MessageCounter,
     /// Messages that have begun.
     begun: u64,
-    /// What was read, once something was. Messages of streams are handled one by one, and not counted.
+    /// Once something was read. Messages of streams are handled one by one, and not counted.
     bytes: Option<Reservation>,
+    read: usize,
     reservations: Reservations,
+    max_request: usize,
     is_stream: bool,
     timer: Pin<Box<Sleep>>,
     timeout: Duration,
@@ -50,6 +52,7 @@ impl RequestBody {
         body: Body,
         version: Version,
         reservations: Reservations,
+        max_request: usize,
         method: Arc<MethodMetrics>,
     ) -> Self {
         let (is_stream, timeout) = match method.kind() {
@@ -57,14 +60,15 @@ impl RequestBody {
             MethodKind::ClientStream | MethodKind::BidiStream => (true, IDLE_TIMEOUT),
         };
         let (messages, timer, is_reset) = (MessageCounter::default(), Box::pin(sleep(timeout)), false);
-        let (begun, bytes) = (0, None);
         Self {
             body,
             method,
             messages,
-            begun,
-            bytes,
+            begun: 0,
+            bytes: None,
+            read: 0,
             reservations,
+            max_request,
             is_stream,
             timer,
             timeout,
@@ -85,10 +89,13 @@ impl RequestBody {
             let message = "there is more than one message in a request that has one";
             return Err(error_info::status(Code::InvalidArgument, "MALFORMED_REQUEST", message));
         }
+        // tonic allocates what the header of a message says, unless it is too much, whatever of it arrives.
+        self.read += data.len();
+        let needed = self.read + self.messages.missing().min(self.max_request);
         let counted = match &mut self.bytes {
-            Some(bytes) => bytes.add(data.len()),
+            Some(bytes) => bytes.add(needed.saturating_sub(bytes.bytes())),
             None => {
-                let reserved = self.reservations.reserve(MemoryUse::Request, data.len());
+                let reserved = self.reservations.reserve(MemoryUse::Request, needed);
                 reserved.map(|bytes| self.bytes = Some(bytes))
             }
         };
