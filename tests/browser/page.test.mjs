@@ -211,6 +211,7 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
     const url = await stage.startFleet();
     const page = await open(t, { bypassCSP: true }, "#q=worker-2", url);
     await page.waitForFunction(() => document.querySelectorAll("#rows tr").length === 2);
+    await page.locator("#rows tr.ready").waitFor();
     const [first] = await table(page);
     assert.deepEqual([first.length, ...first.slice(0, 2)], [9, "worker-2", "127.0.0.1:1"]);
     await page.addScriptTag({ path: AXE });

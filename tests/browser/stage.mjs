@@ -135,7 +135,7 @@ export class Stage {
     }
     this.run("fleet", "fleet", ...fleet, "--admin", `127.0.0.1:${admin}`);
     const url = `http://127.0.0.1:${admin}/`;
-    await until("the fleet", async () => (await (await fetch(`${url}api/v1/nodes`)).json()).nodes.length === 2);
+    await until("the fleet", async () => (await (await fetch(`${url}api/v1/peers`)).json()).peers.length === 4);
     return url;
   }
 

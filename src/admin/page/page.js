@@ -32,6 +32,7 @@ const state = {
   order: null, // name of the peer: its place by name; null: to be sorted
   changes: [], // newest first
   listeners: [],
+  isComplete: false, // until then the page stays as it was served
   arriving: null, // the snapshot that is being received
   cursor: "",
   epoch: "",
@@ -613,7 +614,7 @@ let drawn = 0;
 let took = 0;
 
 function redraw(isAsked = false) {
-  if (document.hidden || !state.epoch || (drawing && !isAsked)) return;
+  if (document.hidden || !state.isComplete || (drawing && !isAsked)) return;
   clearTimeout(drawing);
   const next = drawn + Math.min(Math.max(DRAW_EVERY[0], 10 * took), DRAW_EVERY[1]);
   drawing = setTimeout(() => {
@@ -694,6 +695,7 @@ const handlers = {
     for (const peer of snapshot.peers) put(into.peers, peer);
   },
   synced() {
+    state.isComplete = true;
     if (!state.arriving) return;
     Object.assign(state, state.arriving, { arriving: null, order: null });
     for (const name of rows.keys()) if (!state.peers.has(name)) rows.delete(name);
