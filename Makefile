@@ -154,7 +154,7 @@ fleet-test: $(FLEET_TOOLS) ## Test the model of a fleet, and run its first ten s
 fleet: $(FLEET_TOOLS) ## Run a fleet, NATS servers and clients under faults: SEED=17, SEEDS=1-200, or 1-50
 	@cd $(FLEET) && $(IN_FLEET) run.py $(FLEET_SEEDS)
 
-browser-test: release-binary $(STAMPS)/chromium ## Run the tests of the status page in chromium
+browser-test: release-binary $(STAMPS)/chromium $(STAMPS)/nats-server ## Run the tests of the status page in chromium
 	@echo '==> Running the tests of the status page'
 	@cd tests/browser && $(NODE) --test --test-reporter=spec page.test.mjs
 

@@ -1,7 +1,7 @@
 //! The status page: rendered with the state at the time of the request, so that it is complete without scripts; with
 //! them, it goes on from there by itself.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::SystemTime};
 
 use askama::Template;
 use axum::{
@@ -19,7 +19,7 @@ use http::{
 use super::router::INDEX;
 use crate::{
     peer::{PeerStatus, PoolHealth, Severity},
-    status::{Hub, PeerState, PoolState, Snapshot, clock},
+    status::{Hub, PeerState, PoolState, Snapshot, clock, node_of},
 };
 
 /// Rows of the page as it is served. Scripts add the others on request.
@@ -43,7 +43,8 @@ pub(super) async fn page(State(hub): State<Arc<Hub>>, headers: HeaderMap) -> Res
         return INDEX.into_response();
     }
     // Off the runtime, because many peers take a while.
-    let rendered = tokio::task::spawn_blocking(move || Page::of(&hub.snapshot()).render()).await;
+    let rendered =
+        tokio::task::spawn_blocking(move || Page::of(&hub.snapshot(), hub.is_fleet()).render()).await;
     match rendered.map_err(|error| error.to_string()).and_then(|page| page.map_err(|error| error.to_string()))
     {
         Ok(page) => (PROTECTION, [(CONTENT_TYPE, "text/html; charset=utf-8")], page).into_response(),
@@ -67,6 +68,8 @@ pub(super) async fn script() -> impl IntoResponse {
 struct Page {
     version: &'static str,
     time: String,
+    is_fleet: bool,
+    severities: String,
     pools: Vec<PoolTile>,
     peers: Vec<PeerRow>,
     /// Peers that have no row.
@@ -83,7 +86,9 @@ struct PoolTile {
 }
 
 struct PeerRow {
-    pool: Arc<str>,
+    /// Empty, but in a fleet.
+    node: String,
+    pool: String,
     address: String,
     learned_from: Option<String>,
     status: PeerStatus,
@@ -96,12 +101,14 @@ struct PeerRow {
 }
 
 impl Page {
-    fn of(snapshot: &Snapshot) -> Self {
+    fn of(snapshot: &Snapshot, is_fleet: bool) -> Self {
         let mut peers: Vec<&PeerState> = snapshot.peers.iter().map(|peer| &**peer).collect();
         peers.sort_by_key(|peer| severity(peer));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             time: clock::rfc3339(SystemTime::now()),
+            is_fleet,
+            severities: severities(),
             pools: snapshot.pools.iter().map(|pool| PoolTile::of(pool)).collect(),
             hidden: peers.len().saturating_sub(ROWS),
             peers: peers.into_iter().take(ROWS).map(PeerRow::of).collect(),
@@ -125,8 +132,10 @@ impl PoolTile {
 impl PeerRow {
     fn of(peer: &PeerState) -> Self {
         let failure = peer.last_failure.as_ref();
+        let (node, pool) = node_of(&peer.pool).unwrap_or(("", &peer.pool));
         Self {
-            pool: Arc::clone(&peer.pool),
+            node: node.to_owned(),
+            pool: pool.to_owned(),
             address: peer.address.to_string(),
             learned_from: peer.learned_from.as_ref().map(ToString::to_string),
             status: peer.status,
@@ -150,6 +159,14 @@ fn severity(peer: &PeerState) -> (Severity, Option<SystemTime>) {
     (severity, peer.not_ready_since.filter(|_| severity == Severity::Missing))
 }
 
+/// For the script: how bad a peer is, for each kind of peer. Its bits: wanted, READY, lost at some time, failed before.
+fn severities() -> String {
+    let kind = |kind: u64| Severity::of(kind & 8 != 0, kind & 4 != 0, kind >> 1 & 1, kind & 1);
+    let kinds = (0..16).map(kind).collect::<Vec<_>>();
+    let ranks = BTreeSet::from_iter(kinds.iter().copied());
+    kinds.iter().map(|kind| ranks.range(..kind).count().to_string()).collect()
+}
+
 /// The class of an element that shows a status or a health.
 fn class(shown: impl fmt::Display) -> String {
     shown.to_string().to_lowercase()
@@ -160,12 +177,33 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::status::Cursor;
+
+    fn empty(is_fleet: bool) -> Page {
+        let cursor = Cursor { epoch: 0, revision: 0 };
+        Page::of(&Snapshot { cursor, peers: vec![], pools: vec![], nodes: vec![] }, is_fleet)
+    }
+
+    #[test]
+    fn the_script_gets_the_order_of_peers() {
+        // Not wanted; wanted and not READY; READY: never failed, failed before, lost, both.
+        assert_eq!(severities(), "33333333".to_owned() + "0000" + "4211");
+    }
+
+    #[test]
+    fn a_fleet_has_a_column_for_nodes() {
+        for is_fleet in [true, false] {
+            let page = empty(is_fleet).render().unwrap();
+            assert_eq!(page.contains("scope=\"col\">Node</th>"), is_fleet, "{page}");
+        }
+    }
 
     #[test]
     fn what_peers_say_is_text_and_never_markup() {
         let markup = "<img src=x onerror=alert(1)>\"'&";
         let row = PeerRow {
-            pool: "default".into(),
+            node: String::new(),
+            pool: "default".to_owned(),
             address: "leaf-1:8009".to_owned(),
             learned_from: Some(markup.to_owned()),
             status: PeerStatus::Connecting,
@@ -176,7 +214,7 @@ mod tests {
             failures: 1,
             last_failure: markup.to_owned(),
         };
-        let page = Page { version: "", time: String::new(), pools: Vec::new(), peers: vec![row], hidden: 0 };
+        let page = Page { peers: vec![row], ..empty(false) };
         let page = page.render().unwrap();
         assert!(!page.contains("<img") && page.contains("&#60;img src=x"), "{page}");
         assert_eq!(page.matches("onerror").count(), 2);

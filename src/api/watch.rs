@@ -137,6 +137,7 @@ pub struct WatchStream {
     metrics: WatchMetrics,
     /// Whether the client is up to date since the stream began or started over: only then changes are timed.
     is_live: bool,
+    is_timed: bool,
     /// The changes handed to the transport since it last took all there were, and when the first of them happened.
     changes: usize,
     oldest: Option<SystemTime>,
@@ -170,6 +171,7 @@ impl WatchStream {
             retry_after: None,
             metrics,
             is_live: false,
+            is_timed: true,
             changes: 0,
             oldest: None,
             is_part_of_snapshot: false,
@@ -179,6 +181,12 @@ impl WatchStream {
             has_paused: true,
             waiting: Waiting::default(),
         }
+    }
+
+    /// Without measuring how old changes are: of a client that reads them late on purpose.
+    pub(super) fn untimed(mut self) -> Self {
+        self.is_timed = false;
+        self
     }
 
     /// The next message. While the client is brought up to date, this takes turns with other work of its principal.
@@ -204,7 +212,7 @@ impl WatchStream {
                 self.changes += 1;
                 self.oldest.get_or_insert(event.time);
             }
-            Delivery::Synced { .. } => self.is_live = true,
+            Delivery::Synced { .. } => self.is_live = self.is_timed,
             Delivery::Attached { .. } => self.is_live = false,
             Delivery::Reset { reason, missed } => {
                 self.is_live = false;

@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 
 import { chromium } from "playwright-core";
 
-import { CHROMIUM, MARKUP, PATIENCE, Stage } from "./stage.mjs";
+import { CHROMIUM, MARKUP, NATS_SERVER, PATIENCE, Stage } from "./stage.mjs";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const skip = existsSync(CHROMIUM) ? false : `there is no ${CHROMIUM}`;
@@ -27,7 +27,7 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
   });
 
   /** A page that is live, with what the browser complained of. */
-  async function open(t, options = {}, hash = "") {
+  async function open(t, options = {}, hash = "", url = stage.url) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
     t.after(() => context.close());
     const page = await context.newPage();
@@ -43,7 +43,7 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
       globalThis.violations = [];
       document.addEventListener("securitypolicyviolation", (event) => globalThis.violations.push(event.blockedURI || event.violatedDirective));
     });
-    await page.goto(stage.url + hash);
+    await page.goto(url + hash);
     if (options.javaScriptEnabled !== false) await page.locator("#live.live").waitFor();
     return page;
   }
@@ -93,6 +93,11 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
     await parked.waitFor();
     assert.match(await parked.getAttribute("class"), /unwanted/);
     await parked.locator("svg path.away").waitFor({ state: "attached" });
+    await page.locator("#q").fill("flapping");
+    await page.waitForFunction(() => document.querySelectorAll("#rows tr:not(.flapping)").length === 0);
+    assert.ok(await page.locator("#rows tr.flapping").count() > 0);
+    await page.locator("#q").fill("");
+    await parked.waitFor();
     assert.ok(!(await parked.locator("svg path.missing").getAttribute("d")), "nothing was missing");
     await assertClean(page);
   });
@@ -201,6 +206,24 @@ describe("the status page", { skip, timeout: 240_000 }, () => {
       assert.ok(wide <= window, `${wide} > ${window}`);
     });
   }
+
+  it("has a column for the nodes of a fleet", { skip: NATS_SERVER ? false : "there is no nats-server" }, async (t) => {
+    const url = await stage.startFleet();
+    const page = await open(t, { bypassCSP: true }, "#q=worker-2", url);
+    await page.waitForFunction(() => document.querySelectorAll("#rows tr").length === 2);
+    await page.locator("#rows tr.ready").waitFor();
+    const [first] = await table(page);
+    assert.deepEqual([first.length, ...first.slice(0, 2)], [9, "worker-2", "127.0.0.1:1"]);
+    await page.addScriptTag({ path: AXE });
+    const { violations } = await page.evaluate(() => globalThis.axe.run());
+    assert.deepEqual(violations.map(({ id }) => id), []);
+    if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/fleet.png` });
+    const plain = await open(t, { javaScriptEnabled: false }, "", url);
+    assert.deepEqual((await table(plain)).map(([node]) => node).sort(), ["worker-1", "worker-1", "worker-2", "worker-2"]);
+    const single = await open(t);
+    assert.equal((await table(single))[0].length, 8, "no node, and no column");
+    await assertClean(page);
+  });
 
   it("is complete without scripts", async (t) => {
     const page = await open(t, { javaScriptEnabled: false });

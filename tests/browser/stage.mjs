@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -13,6 +13,9 @@ export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 const BINARY = process.env.PEERSTATUS_BIN || join(ROOT, "target", "release", "peerstatus");
 export const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
 export const PATIENCE = 30_000;
+/** `undefined`: there is none. */
+export const NATS_SERVER = [join(ROOT, ".tools", "bin"), ...process.env.PATH.split(":")]
+  .map((folder) => join(folder, "nats-server")).find((program) => existsSync(program));
 
 /** What a hostile peer puts into the detail of a failure. */
 export const MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>";
@@ -119,6 +122,21 @@ export class Stage {
       "--listen", `127.0.0.1:${this.grpc}`, "--admin", `127.0.0.1:${this.admin}`,
     );
     await until("the service", async () => (await fetch(`${this.url}readyz`)).ok || service.exitCode !== null);
+  }
+
+  /** Starts two nodes of a fleet that have the leaf as their peer; returns the address of the page of the fleet. */
+  async startFleet() {
+    const [nats, admin, leaf] = [await freePort(), await freePort(), await freePort()];
+    this.processes.set("nats", spawn(NATS_SERVER, ["-js", "-a", "127.0.0.1", "-p", nats, "-sd", join(this.folder, "nats")], { stdio: "ignore" }));
+    this.run("fleet-leaf", "simulate", "--ports", String(leaf));
+    const fleet = ["--fleet-cluster", "lab", "--fleet-nats", `nats://127.0.0.1:${nats}`, "--listen", "127.0.0.1:0"];
+    for (const node of ["worker-1", "worker-2"]) {
+      this.run(node, "serve", ...fleet, "--admin", "off", "--fleet-node", node, "--peer", `127.0.0.1:${leaf}`, "--peer", `127.0.0.1:1`);
+    }
+    this.run("fleet", "fleet", ...fleet, "--admin", `127.0.0.1:${admin}`);
+    const url = `http://127.0.0.1:${admin}/`;
+    await until("the fleet", async () => (await (await fetch(`${url}api/v1/peers`)).json()).peers.length === 4);
+    return url;
   }
 
   async peers() {

@@ -112,6 +112,7 @@ async fn a_bad_query_is_answered_with_what_is_wrong() {
         ("/api/v1/pools?page_token=x", 400, "BAD_PAGE_TOKEN", "page_token"),
         ("/api/v1/transitions?seconds=x", 400, "BAD_QUERY", "seconds"),
         ("/api/v1/events?after=7", 400, "BAD_CURSOR", "EPOCH.REVISION"),
+        ("/api/v1/events?interval_ms=10001", 400, "BAD_QUERY", "at most 10000"),
     ] {
         let answer = page(server.admin(), path).await;
         let body: Value =
@@ -140,7 +141,7 @@ async fn events_resume_after_the_last_one_and_say_when_the_service_is_another() 
     peer.stop().await;
     server.watch().await.until(&address, Connecting, Reason::ConnectFailed).await;
 
-    for headers in [format!("Last-Event-ID: {}\r\n", synced.id), String::new()] {
+    for headers in [last_event(&synced.id), String::new()] {
         let query = if headers.is_empty() { format!("?after={}", synced.id) } else { String::new() };
         let mut events = Events::open(&server, &format!("/api/v1/events{query}"), &headers).await;
         assert_eq!(events.until("attached").await.data["attached"]["resumed"], true);
@@ -156,6 +157,41 @@ async fn events_resume_after_the_last_one_and_say_when_the_service_is_another() 
     server.stop().await;
     assert_eq!(other.until("draining").await.name, "draining");
     assert!(other.until("end").await.data["code"] == "UNAVAILABLE");
+}
+
+#[tokio::test]
+async fn with_an_interval_changes_come_together_and_each_of_them_once() {
+    let server = Server::start(&[]).await;
+    let mut events = Events::open(&server, "/api/v1/events?interval_ms=100", "").await;
+    let mut after = events.until("synced").await.id;
+    drop(events);
+    let mut pools = server.pools();
+    for host in 1..=100 {
+        let (parent, host) = ("pools/default".into(), format!("10.255.255.{host}"));
+        let add = AddPeerRequest { parent, host, port: 8009 };
+        within("an answer", pools.add_peer(add)).await.unwrap();
+    }
+    // Each event from a stream of its own: resuming after one neither misses nor repeats a change.
+    let (mut seen, mut longest) = (0, 0);
+    while seen < 100 {
+        let mut events = Events::open(&server, "/api/v1/events?interval_ms=100", &last_event(&after)).await;
+        let batch = events.until("changes").await;
+        let changes = batch.data.as_array().unwrap();
+        for change in changes {
+            let (epoch, revision) = after.split_once('.').unwrap();
+            assert_eq!(change["previousRevision"], revision, "the chain is whole");
+            after = format!("{epoch}.{}", change["revision"].as_str().unwrap());
+            seen += usize::from(change["change"]["peer"]["kind"] == "CHANGE_KIND_ADDED");
+        }
+        assert_eq!(batch.id, after, "the id is that of the last change");
+        longest = longest.max(changes.len());
+    }
+    assert_eq!(longest, 64);
+    server.stop().await;
+}
+
+fn last_event(id: &str) -> String {
+    format!("Last-Event-ID: {id}\r\n")
 }
 
 #[tokio::test]

@@ -5,13 +5,16 @@
 const BIN = 15e3; // ms of the past that the strip of a peer shows as one
 const BINS = 240; // an hour
 const ROWS = 100; // rows at first, and more on each request for more
+const SKIPPED_TURNS = 10; // what the browser does not lay out, since it is out of sight, is drawn each tenth time
 const CHANGES = 60; // lines
 const KEPT_CHANGES = 1000; // to fold into them
-const HISTORY_PAGES = 8; // of the past hour
-const DRAW_EVERY = [250, 600]; // ms: often, but no more than a part of the time of a slow browser
+const HISTORY_PAGES = 16; // of the past hour
+const PAUSE = 8; // between two of them, times what the one took
+const DRAW_EVERY = [250, 2000]; // ms: often, but drawing takes no more than a tenth of the time where it is slow
+const INTERVAL = 250; // ms: changes within it come as one event
 const REFRESH_EVERY = 10e3; // counters that move without a change; listeners
 const SLICE = 8; // ms for events in one task
-const MOST_WAITING = 5000; // events
+const MOST_WAITING = 50; // events
 const SILENT_AFTER = 40e3; // the service sends something every 15 s
 
 const $ = (id) => document.getElementById(id);
@@ -29,6 +32,7 @@ const state = {
   order: null, // name of the peer: its place by name; null: to be sorted
   changes: [], // newest first
   listeners: [],
+  isComplete: false, // until then the page stays as it was served
   arriving: null, // the snapshot that is being received
   cursor: "",
   epoch: "",
@@ -62,20 +66,16 @@ const isParked = (peer) => !peer.wanted && statusOf(peer) === "DISCONNECTED";
 
 const isFlapping = (peer) => peer.wanted && time(peer.flappingUntil) > now();
 
-// As src/peer/severity.rs orders them.
-function severity(peer) {
-  if (isMissing(peer)) return 0;
-  if (!peer.wanted) return 3;
-  return Number(peer.flapCount) > 0 ? 1 : Number(peer.failureCount) > 0 ? 2 : 4;
-}
-
 const natural = new Intl.Collator("en", { numeric: true });
+// How bad each kind of peer is, the worst the least, as src/admin/status_page.rs writes it into the page.
+const SEVERITIES = $("rows").dataset.severities;
 
 // What the order needs is worked out once: with thousands of peers they are compared often.
 function put(peers, peer) {
-  peer.rank = severity(peer);
-  peer.missingSince = peer.rank === 0 ? time(peer.notReadySince) : 0;
-  peer.flaps = Number(peer.flapCount);
+  const is = [peer.wanted, statusOf(peer) === "READY", Number(peer.flapCount) > 0, Number(peer.failureCount) > 0];
+  peer.severity = Number(SEVERITIES[is.reduce((kind, bit) => 2 * kind + bit, 0)]);
+  peer.missingSince = isMissing(peer) ? time(peer.notReadySince) : 0;
+  peer.flaps = is[0] && is[1] ? Number(peer.flapCount) : 0;
   if (!peers.has(peer.name)) state.order = null;
   peers.set(peer.name, peer);
 }
@@ -86,7 +86,7 @@ function placeByName() {
 }
 
 const worse = (order) => (a, b) =>
-  a.rank - b.rank || a.missingSince - b.missingSince || (a.rank ? b.flaps - a.flaps : 0) || order.get(a.name) - order.get(b.name);
+  a.severity - b.severity || a.missingSince - b.missingSince || b.flaps - a.flaps || order.get(a.name) - order.get(b.name);
 
 // ---- the past hour of a peer ----
 
@@ -114,6 +114,12 @@ class Past {
       if (this.bins[bin % BINS] & WAS_READY) break;
       this.bins[bin % BINS] = WAS_AWAY;
     }
+  }
+
+  // As the other was after this bin.
+  goOn(other, begin, to) {
+    for (const past of [this, other]) past.advance(to);
+    for (let bin = begin + 1; bin <= other.last; bin += 1) this.bins[bin % BINS] = other.bins[bin % BINS];
   }
 
   advance(to) {
@@ -160,7 +166,7 @@ const filter = { pool: "", peer: "", q: "", bad: false };
 function filterChanged() {
   state.shown = ROWS;
   if (chosen.peer !== filter.peer) choose(filter.peer);
-  redraw();
+  redraw(true);
 }
 
 function readAddress() {
@@ -195,7 +201,7 @@ function passes(peer) {
   if (filter.pool && peer.pool !== filter.pool) return false;
   if (filter.bad && !isMissing(peer)) return false;
   if (!filter.q) return true;
-  const text = `${shortName(peer)} ${statusOf(peer)} ${isParked(peer) ? "parked" : ""} ${lastFailure(peer)}`.toLowerCase();
+  const text = `${shortName(peer)} ${statusOf(peer)} ${isFlapping(peer) ? "flapping" : ""} ${isParked(peer) ? "parked" : ""} ${lastFailure(peer)}`.toLowerCase();
   return filter.q.toLowerCase().split(/\s+/).every((part) => text.includes(part));
 }
 
@@ -299,7 +305,14 @@ function drawPools() {
   select.value = filter.pool;
 }
 
-const LABELS = ["", "", "", "Flaps", "Failures", "Last failure", "Echo", "Last hour"];
+const LABELS = ["", "", "Flaps", "Failures", "Last failure", "Echo", "Last hour"];
+const isFleet = Boolean(document.querySelector(".fleet"));
+
+/** Of a pool of a fleet its node, and the name that it has there. */
+function placeOf(pool) {
+  const dot = isFleet ? pool.indexOf(".") : -1;
+  return [pool.slice(0, Math.max(dot, 0)), pool.slice(dot + 1)];
+}
 
 function row(name) {
   let made = rows.get(name);
@@ -309,35 +322,41 @@ function row(name) {
     const title = element("th");
     title.scope = "row";
     title.setAttribute("role", "rowheader");
-    const link = element("a");
-    title.append(link, element("span", "from"));
-    made.append(title);
-    for (const label of LABELS.slice(1)) {
+    title.append(element("a"), element("span", "from"));
+    const cells = ["Node", ...LABELS].map((label) => {
       const cell = element("td");
       cell.setAttribute("role", "cell");
       if (label) cell.dataset.label = label;
-      made.append(cell);
-    }
-    const [status, , flaps, failures, , rtt] = [...made.children].slice(1);
+      return cell;
+    });
+    const [node, status, since, flaps, failures, , rtt] = cells;
     status.append(badge());
-    made.children[2].className = "age";
-    made.children[2].append(element("time"));
+    since.className = "age";
+    since.append(element("time"));
     for (const number of [flaps, failures, rtt]) number.className = "number";
+    made.append(...(isFleet ? [node] : []), title, ...cells.slice(1));
+    made.parts = [title, ...cells];
+    made.addEventListener("contentvisibilityautostatechange", ({ skipped }) => {
+      made.isSkipped = skipped;
+      if (!skipped && state.peers.has(name)) drawRow(state.peers.get(name));
+    });
     rows.set(name, made);
   }
   return made;
 }
 
-function drawRow(peer, severalPools) {
+function drawRow(peer) {
   const made = row(peer.name);
-  const [title, status, age, flaps, failures, failure, rtt, strip] = made.children;
-  const address = addressOf(peer.name);
+  const [title, node, status, age, flaps, failures, failure, rtt, strip] = made.parts;
+  const [itsNode, pool] = placeOf(peer.pool);
+  const shownPool = severalPools ? `${pool}/` : "";
   const link = title.firstChild;
-  if (link.dataset.name !== `${severalPools}${peer.name}`) {
-    link.dataset.name = `${severalPools}${peer.name}`;
-    link.replaceChildren(...(severalPools ? [element("span", "pool", `${peer.pool}/`)] : []), address);
+  if (link.dataset.pool !== shownPool) {
+    link.dataset.pool = shownPool;
+    link.replaceChildren(...(shownPool ? [element("span", "pool", shownPool)] : []), addressOf(peer.name));
     link.href = `#${new URLSearchParams({ peer: shortName(peer) })}`;
   }
+  setText(node, itsNode);
   const flapping = isFlapping(peer);
   setClass(made, `${statusOf(peer).toLowerCase()}${flapping ? " flapping" : ""}${peer.wanted ? "" : " unwanted"}`);
   setText(status.firstChild.lastChild, flapping ? `${statusOf(peer)} ~flapping` : statusOf(peer));
@@ -395,12 +414,16 @@ function drawStrip(cell, peer) {
   svg.setAttribute("aria-label", missing ? `not READY at times in ${duration(missing * BIN)} of the last ${known}` : `nothing lost in the last ${known}`);
 }
 
+let severalPools = false;
+let turn = -1;
+
 function drawPeers() {
   const all = [...state.peers.values()];
   const passing = all.filter(passes).sort(worse(placeByName()));
   const shown = passing.slice(0, state.shown);
-  const severalPools = state.pools.size > 1;
-  arrange($("rows"), shown.map((peer) => drawRow(peer, severalPools)));
+  severalPools = new Set([...state.pools.keys()].map((name) => placeOf(name)[1])).size > 1;
+  turn = (turn + 1) % SKIPPED_TURNS;
+  arrange($("rows"), shown.map((peer, at) => (row(peer.name).isSkipped && at % SKIPPED_TURNS !== turn ? row(peer.name) : drawRow(peer))));
   const missing = all.filter(isMissing).length;
   const wanted = all.filter((peer) => peer.wanted).length;
   document.title = missing ? `${missing} not READY – OpFlex peers` : "OpFlex peers";
@@ -421,7 +444,7 @@ function drawMore(rest, none) {
   };
   const more = () => {
     state.shown += ROWS;
-    redraw();
+    redraw(true);
   };
   $("more").replaceChildren(
     ...(none ? [none, " "] : []),
@@ -518,6 +541,7 @@ function changeText({ change: { peer, health, node } }, run) {
   return parts.join("; ");
 }
 
+let areChangesSkipped = false;
 const items = new WeakMap();
 const noChanges = element("li", "none");
 
@@ -537,6 +561,7 @@ function changeItem([entry, run]) {
 }
 
 function drawChanges() {
+  if (areChangesSkipped && turn) return;
   setText($("changes-title"), filter.peer ? `Changes of ${filter.peer}` : "Newest changes");
   const known = filter.peer ? chosen.entries || [] : state.changes.filter(({ change: { peer } }) => !peer || passes(peer.peer));
   setText(noChanges, filter.peer && chosen.failed ? `no history: ${chosen.failed}` : filter.peer && !chosen.entries ? "asking for the history …" : "no changes");
@@ -588,12 +613,14 @@ let drawing = 0;
 let drawn = 0;
 let took = 0;
 
-function redraw() {
-  if (drawing || document.hidden) return;
+function redraw(isAsked = false) {
+  if (document.hidden || !state.isComplete || (drawing && !isAsked)) return;
+  clearTimeout(drawing);
+  const next = drawn + Math.min(Math.max(DRAW_EVERY[0], 10 * took), DRAW_EVERY[1]);
   drawing = setTimeout(() => {
     drawing = 0;
     drawn = performance.now();
-    if (state.epoch) showLive();
+    showLive();
     drawPools();
     drawPeers();
     setTimeout(() => {
@@ -601,7 +628,7 @@ function redraw() {
       // Layout and painting come after.
       requestAnimationFrame(() => setTimeout(() => { took = performance.now() - drawn; }));
     });
-  }, Math.max(0, drawn + Math.min(Math.max(DRAW_EVERY[0], 4 * took), DRAW_EVERY[1]) - performance.now()));
+  }, isAsked ? 0 : Math.max(0, next - performance.now()));
 }
 
 // ---- what happens ----
@@ -668,6 +695,7 @@ const handlers = {
     for (const peer of snapshot.peers) put(into.peers, peer);
   },
   synced() {
+    state.isComplete = true;
     if (!state.arriving) return;
     Object.assign(state, state.arriving, { arriving: null, order: null });
     for (const name of rows.keys()) if (!state.peers.has(name)) rows.delete(name);
@@ -676,8 +704,8 @@ const handlers = {
     refresh();
     if (chosen.peer) choose(chosen.peer);
   },
-  change({ change, revision }) {
-    apply(change, revision);
+  changes(messages) {
+    for (const { change, revision } of messages) apply(change, revision);
   },
   heartbeat() {},
   draining() {
@@ -709,8 +737,7 @@ function handleAll() {
 let source = null;
 
 function connect() {
-  const query = state.cursor ? `?after=${encodeURIComponent(state.cursor)}` : "";
-  source = new EventSource(`api/v1/events${query}`);
+  source = new EventSource(`api/v1/events?${new URLSearchParams({ after: state.cursor, interval_ms: INTERVAL })}`);
   for (const [name, handle] of Object.entries(handlers)) {
     source.addEventListener(name, (event) => {
       lastEvent = Date.now();
@@ -730,39 +757,49 @@ function connect() {
 
 // ---- what no event tells ----
 
-async function list(path, key, pages) {
-  const found = [];
+async function* pagesOf(path, key, most, pause = 0) {
   let token = "";
-  for (let page = 0; page < pages; page += 1) {
+  for (let page = 0; page < most; page += 1) {
+    const began = performance.now();
     const answer = await fetch(`${path}${path.includes("?") ? "&" : "?"}page_token=${encodeURIComponent(token)}`);
     if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
     const skew = Date.parse(answer.headers.get("date")) - Date.now();
     if (Math.abs(skew) > 2000 || state.skew) state.skew = Math.abs(skew) > 2000 ? skew : 0;
     const body = await answer.json();
-    found.push(...body[key]);
+    yield body[key];
     token = body.nextPageToken;
     if (!token) break;
+    await new Promise((resolve) => setTimeout(resolve, pause * (performance.now() - began)));
   }
+}
+
+async function list(path, key, most) {
+  const found = [];
+  for await (const page of pagesOf(path, key, most)) found.push(...page);
   return found;
 }
 
-// The past hour: where each peer was, and the newest changes.
+// The past hour: where each peer was, and the newest changes. It may be long: a busy service and browser are given time.
 async function loadPast() {
+  const begin = Math.floor(now() / BIN);
+  const past = []; // newest first
   try {
-    const past = await list("api/v1/transitions?page_size=2000&seconds=3600", "transitions", HISTORY_PAGES);
+    for await (const page of pagesOf("api/v1/transitions?page_size=500&seconds=3600", "transitions", HISTORY_PAGES, PAUSE)) {
+      if (state.changes.length < KEPT_CHANGES) state.changes = merged(page.map(entryOf), state.changes);
+      for (const { change: { peer } } of page) {
+        if (!peer || peer.kind === "CHANGE_KIND_REMOVED") continue;
+        past.push([peer.peer.name, time(peer.time), statusOf(peer.peer), word(peer.previousStatus, "PEER_STATUS_")]);
+      }
+    }
     const known = new Map();
-    for (const { change } of past.reverse()) {
-      const { peer } = change;
-      if (!peer || peer.kind === "CHANGE_KIND_REMOVED") continue;
-      const [name, at, status] = [peer.peer.name, time(peer.time), statusOf(peer.peer)];
-      const before = word(peer.previousStatus, "PEER_STATUS_");
+    for (const [name, at, status, before] of past.reverse()) {
       if (!known.has(name)) known.set(name, new Past(at, before === "UNSPECIFIED" ? status : before));
       known.get(name).note(at, status);
     }
-    state.changes = merged(past.slice(-KEPT_CHANGES).map(entryOf), state.changes);
     for (const [name, before] of known) {
       const peer = state.peers.get(name);
       if (!peer) continue;
+      before.goOn(state.past.get(name), begin, now());
       before.note(time(peer.statusSince), statusOf(peer));
       state.past.set(name, before);
     }
@@ -799,6 +836,10 @@ function start() {
   $("bad").addEventListener("change", () => { filter.bad = $("bad").checked; writeAddress(); });
   $("filters").addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", readAddress);
+  $("changes").parentNode.addEventListener("contentvisibilityautostatechange", ({ skipped }) => {
+    areChangesSkipped = skipped;
+    drawChanges();
+  });
   document.addEventListener("visibilitychange", () => { if (!document.hidden) { refresh(); redraw(); } });
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && event.target !== $("q")) {

@@ -10,16 +10,21 @@ use tonic::{Request, Status};
 use super::{JsonError, JsonGateway, describe, encode};
 use crate::{
     api::{
-        WatchMessage, WatchStream, pb, pb::watch_peer_status_response::Event,
+        WatchMessage, WatchStream, pb, pb::watch_peer_status_response::Event as Content,
         server_pb::peer_status_service_server::PeerStatusService as _,
     },
     auth::{Caller, ConnectionInfo},
     error_info::invalid,
+    status::{Event, Parts},
 };
 
 /// Changes within this time are sent together: a page shows them no sooner, and the streams share their thread with the
 /// pools.
 const PACING: Duration = Duration::from_millis(100);
+/// The longest time that a client may ask for instead: less than that of heartbeats.
+const MAX_INTERVAL: u16 = 10_000;
+/// Changes in one event, about 1 KiB each. More are further events.
+const MAX_CHANGES: usize = 64;
 
 /// The query of a stream of events.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -33,6 +38,8 @@ pub struct EventsQuery {
     pub peer: String,
     /// The id of the last event: the stream resumes after it.
     pub after: String,
+    /// The changes of so many milliseconds are one event, `changes`; 0: each is an event of its own.
+    pub interval_ms: u16,
 }
 
 /// An event.
@@ -42,8 +49,21 @@ pub struct JsonEvent {
     pub name: &'static str,
     /// Resuming after it misses nothing; `None`: not from here.
     pub id: Option<String>,
-    /// The `WatchPeerStatusResponse`, without a line break.
+    /// The `WatchPeerStatusResponse`, without a line break; of `changes` several, as an array.
     pub data: String,
+}
+
+/// A watch that is read as events.
+struct Events {
+    gateway: JsonGateway,
+    /// `None`: it has ended.
+    watch: Option<WatchStream>,
+    /// What ended the event before it.
+    next: Option<Result<WatchMessage, Status>>,
+    is_live: bool,
+    pacing: Duration,
+    /// Whether changes that are there together are one event.
+    is_batched: bool,
 }
 
 impl JsonGateway {
@@ -57,23 +77,17 @@ impl JsonGateway {
         caller: Caller,
         connection: Arc<ConnectionInfo>,
     ) -> Result<impl Stream<Item = JsonEvent> + Send + use<>, JsonError> {
+        let interval = query.interval_ms;
         let watch = self.watch(query, caller, connection).await.map_err(|status| JsonError::from(&status))?;
-        Ok(stream::unfold((self.clone(), Some(watch), false), async |(gateway, watch, is_live)| {
-            let mut watch = watch?;
-            let event = match next(&mut watch, is_live).await? {
-                Ok(message) => gateway.event(message).await,
-                Err(status) => Err(status),
-            };
-            Some(match event {
-                Ok(event) => {
-                    let is_live = is_live || event.name == "synced";
-                    (event, (gateway, Some(watch), is_live))
-                }
-                Err(status) => {
-                    (JsonEvent { name: "end", id: None, data: describe(&status) }, (gateway, None, false))
-                }
-            })
-        }))
+        let events = Events {
+            gateway: self.clone(),
+            watch: Some(watch),
+            next: None,
+            is_live: false,
+            pacing: if interval > 0 { Duration::from_millis(interval.into()) } else { PACING },
+            is_batched: interval > 0,
+        };
+        Ok(stream::unfold(events, async |mut events| Some((events.next().await?, events))))
     }
 
     async fn watch(
@@ -82,6 +96,10 @@ impl JsonGateway {
         caller: Caller,
         connection: Arc<ConnectionInfo>,
     ) -> Result<WatchStream, Status> {
+        if query.interval_ms > MAX_INTERVAL {
+            let message = format!("{} ms is too long; at most {MAX_INTERVAL} are allowed", query.interval_ms);
+            return Err(invalid("interval_ms", "BAD_QUERY", message));
+        }
         let globs = |glob: String| Some(glob).filter(|glob| !glob.is_empty()).into_iter().collect();
         let filter = pb::ListenerFilter {
             nodes: globs(query.node),
@@ -96,47 +114,100 @@ impl JsonGateway {
         });
         request.extensions_mut().insert(caller);
         request.extensions_mut().insert(connection);
-        Ok(self.api.watch_peer_status(request).await?.into_inner())
+        Ok(self.api.watch_peer_status(request).await?.into_inner().untimed())
+    }
+
+    fn id(&self, revision: u64) -> String {
+        format!("{}.{revision}", self.api.hub.epoch())
+    }
+
+    fn change(&self, event: &Event, parts: Parts, previous: u64) -> Result<JsonEvent, Status> {
+        let change = self.changes.encode(event, parts);
+        let change = change.map_err(|error| Status::internal(format!("{error:#}")))?;
+        let revision = event.revision;
+        let data = format!(
+            r#"{{"revision":"{revision}","previousRevision":"{previous}","userData":"","change":{change}}}"#
+        );
+        Ok(JsonEvent { name: "change", id: Some(self.id(revision)), data })
     }
 
     async fn event(&self, message: WatchMessage) -> Result<JsonEvent, Status> {
-        let epoch = self.api.hub.epoch();
-        let id = |revision: u64| Some(format!("{epoch}.{revision}"));
         let message = match message {
             WatchMessage::Change { event, parts, previous, .. } => {
-                let change = self.changes.encode(&event, parts);
-                let change = change.map_err(|error| Status::internal(format!("{error:#}")))?;
-                let revision = event.revision;
-                let data = format!(
-                    r#"{{"revision":"{revision}","previousRevision":"{previous}","userData":"","change":{change}}}"#
-                );
-                return Ok(JsonEvent { name: "change", id: id(revision), data });
+                return self.change(&event, parts, previous);
             }
             WatchMessage::Other(message) => message,
         };
+        let id = |cursor: Option<pb::Cursor>| cursor.map(|cursor| self.id(cursor.revision));
         let (name, id) = match &message.event {
-            Some(Event::Attached(_)) => ("attached", None),
+            Some(Content::Attached(_)) => ("attached", None),
             // A client that resumed in the middle of a snapshot would miss the rest.
-            Some(Event::Snapshot(_)) => ("snapshot", None),
-            Some(Event::Synced(synced)) => ("synced", synced.cursor.and_then(|cursor| id(cursor.revision))),
-            Some(Event::Heartbeat(beat)) => ("heartbeat", beat.cursor.and_then(|cursor| id(cursor.revision))),
-            Some(Event::Reset(_)) => ("reset", None),
-            Some(Event::Draining(drain)) => ("draining", drain.cursor.and_then(|cursor| id(cursor.revision))),
-            Some(Event::Change(_)) | None => ("message", None),
+            Some(Content::Snapshot(_)) => ("snapshot", None),
+            Some(Content::Synced(synced)) => ("synced", id(synced.cursor)),
+            Some(Content::Heartbeat(beat)) => ("heartbeat", id(beat.cursor)),
+            Some(Content::Reset(_)) => ("reset", None),
+            Some(Content::Draining(drain)) => ("draining", id(drain.cursor)),
+            Some(Content::Change(_)) | None => ("message", None),
         };
         Ok(JsonEvent { name, id, data: encode(*message).await? })
     }
 }
 
-/// The next message. If there is none yet, those of the next [`PACING`] come together.
-async fn next(watch: &mut WatchStream, is_live: bool) -> Option<Result<WatchMessage, Status>> {
-    if is_live {
-        if let Some(message) = watch.next().now_or_never() {
-            return message;
-        }
-        sleep(PACING).await;
+impl Events {
+    async fn next(&mut self) -> Option<JsonEvent> {
+        let event = match self.message().await? {
+            Ok(WatchMessage::Change { event, parts, previous, .. }) if self.is_batched => {
+                let first = self.gateway.change(&event, parts, previous);
+                first.and_then(|first| self.batch(first))
+            }
+            Ok(message) => self.gateway.event(message).await,
+            Err(status) => Err(status),
+        };
+        Some(match event {
+            Ok(event) => {
+                self.is_live |= event.name == "synced";
+                event
+            }
+            Err(status) => {
+                self.watch = None;
+                JsonEvent { name: "end", id: None, data: describe(&status) }
+            }
+        })
     }
-    watch.next().await
+
+    /// The next message. If there is none yet, those of the pacing come together.
+    async fn message(&mut self) -> Option<Result<WatchMessage, Status>> {
+        if let Some(next) = self.next.take() {
+            return Some(next);
+        }
+        let watch = self.watch.as_mut()?;
+        if self.is_live {
+            if let Some(message) = watch.next().now_or_never() {
+                return message;
+            }
+            sleep(self.pacing).await;
+        }
+        watch.next().await
+    }
+
+    /// One event of this change and those that are there already. Its id is that of the last.
+    fn batch(&mut self, first: JsonEvent) -> Result<JsonEvent, Status> {
+        let (mut last, mut data) = (first.id, format!("[{}", first.data));
+        for _ in 1..MAX_CHANGES {
+            let ready = self.watch.as_mut().and_then(|watch| watch.next().now_or_never().flatten());
+            let Some(message) = ready else { break };
+            let Ok(WatchMessage::Change { event, parts, previous, .. }) = message else {
+                self.next = Some(message);
+                break;
+            };
+            let change = self.gateway.change(&event, parts, previous)?;
+            last = change.id;
+            data.push(',');
+            data.push_str(&change.data);
+        }
+        data.push(']');
+        Ok(JsonEvent { name: "changes", id: last, data })
+    }
 }
 
 /// The cursor in an id, `EPOCH.REVISION`; `None`: the id is empty.

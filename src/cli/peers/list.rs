@@ -184,6 +184,11 @@ pub(in crate::cli) fn is_parked(peer: &Peer) -> bool {
     !peer.wanted && peer.status() == PeerStatus::Disconnected
 }
 
+pub(in crate::cli) fn is_flapping(peer: &Peer, now: SystemTime) -> bool {
+    let until = text::system_time(peer.flapping_until.as_ref());
+    peer.wanted && until.is_some_and(|until| until > now)
+}
+
 impl View {
     /// The table, and the total below it.
     fn lines(self, peers: &[Peer], total: String, style: Style, now: SystemTime) -> Vec<String> {
@@ -257,8 +262,7 @@ enum Width {
 
 /// `READY`, or `READY ~flapping` if it comes and goes.
 pub(in crate::cli) fn status(peer: &Peer, now: SystemTime) -> Cell {
-    let until = text::system_time(peer.flapping_until.as_ref());
-    match peer.wanted && until.is_some_and(|until| until > now) {
+    match is_flapping(peer, now) {
         true => Cell::new(style::FLAPPING, &format!("{} ~flapping", text::status(peer.status))),
         false => Cell::status(peer.status),
     }

@@ -14,7 +14,7 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("PgUp PgDn, Home End", "move by pages, to the first and to the last"),
     ("Enter", "details and history of the peer"),
     ("Esc", "back; in the list: clear the filter and select the first"),
-    ("/", "only peers with these words: a part of an address, a status, a reason"),
+    ("/", "only peers with these words: a part of an address, a status, a reason, flapping, parked"),
     ("", "Enter keeps the filter, Esc clears it"),
     ("w", "order: the worst first"),
     ("n", "order: by name"),

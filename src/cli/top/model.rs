@@ -99,6 +99,8 @@ pub(super) struct Model {
     pub(super) shown: Shown,
     /// Grows with each change, so that nothing is drawn twice.
     pub(super) version: u64,
+    /// The time of the last tick, by the clock of the service.
+    now: SystemTime,
 }
 
 impl Model {
@@ -119,6 +121,7 @@ impl Model {
             selected: 0,
             shown: Shown::default(),
             version: 0,
+            now: SystemTime::UNIX_EPOCH,
         }
     }
 
@@ -169,7 +172,8 @@ impl Model {
     }
 
     /// Called every second.
-    pub(super) fn tick(&mut self) -> Option<Effect> {
+    pub(super) fn tick(&mut self, now: SystemTime) -> Option<Effect> {
+        self.now = now;
         let Page::Detail(detail) = &mut self.page else { return None };
         (detail.is_stale && !detail.is_asked).then(|| detail.ask())
     }
@@ -188,7 +192,7 @@ impl Model {
         let words: Vec<String> = self.filter.split_whitespace().map(str::to_lowercase).collect();
         let is_shown = |peer: &&Peer| {
             self.pool.as_ref().is_none_or(|pool| peer.pool == *pool)
-                && (words.is_empty() || has(peer, &words))
+                && (words.is_empty() || has(peer, &words, self.now))
         };
         let view = View { sort: self.sort, ..VIEW };
         self.rows = view.of(self.known.peers().filter(is_shown));
@@ -304,11 +308,13 @@ impl Counts {
 }
 
 /// Whether pool, address, status or last failure have all of these words, as on the status page.
-fn has(peer: &Peer, words: &[String]) -> bool {
+fn has(peer: &Peer, words: &[String], now: SystemTime) -> bool {
     let failure = peer.last_failure.clone().unwrap_or_default();
     let parked = if list::is_parked(peer) { "parked" } else { "" };
+    let flapping = if list::is_flapping(peer, now) { "flapping" } else { "" };
     let (address, status) = (text::peer_address(&peer.name), text::status(peer.status));
     let (reason, detail) = (text::reason(failure.reason), &failure.detail);
-    let text = format!("{}/{address} {status} {parked} {reason}: {detail}", peer.pool).to_lowercase();
+    let text =
+        format!("{}/{address} {status} {flapping} {parked} {reason}: {detail}", peer.pool).to_lowercase();
     words.iter().all(|word| text.contains(word))
 }

@@ -47,7 +47,7 @@ pub(super) fn run(
         if ticked.elapsed() >= SECOND {
             (ticked, drawn) = (Instant::now(), None);
             model.lock().refresh(std::mem::take(&mut *fresh.lock()));
-            let due = model.lock().tick();
+            let due = model.lock().tick(service_clock::now());
             if let Some(effect) = due {
                 service.run(effect);
             }

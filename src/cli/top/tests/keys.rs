@@ -68,6 +68,18 @@ fn peers_are_sorted_by_flaps_and_by_failures() {
 }
 
 #[test]
+fn the_filter_finds_peers_that_flap() {
+    let mut model = three();
+    model.tick(now());
+    for (peer, until) in [("c:1", 1), ("a:1", 0)] {
+        model.apply(&change(Peer { flapping_until: at(until), ..wanted(peer, PeerStatus::Ready, 1) }));
+    }
+    press(&mut model, KeyCode::Char('/'));
+    type_text(&mut model, "flapping");
+    assert_eq!(rows(&model), ["c:1"], "the other did, and it is over");
+}
+
+#[test]
 fn the_filter_is_kept_by_enter_and_cleared_by_esc() {
     let mut model = three();
     model.apply(&change(wanted("c:1", PeerStatus::Ready, 1)));
@@ -113,10 +125,10 @@ fn enter_opens_the_peer_and_asks_for_its_history_again_when_it_changes() {
     assert_eq!(peer.name, "pools/default/peers/b:1");
     let changed = Peer { revision: 8, ..wanted("b:1", PeerStatus::Ready, 7) };
     model.apply(&change(changed.clone()));
-    assert_eq!(model.tick(), None, "the first answer has not come");
+    assert_eq!(model.tick(now()), None, "the first answer has not come");
     model.history(&peer.name, Err("no answer".into()));
-    assert_eq!(model.tick(), Some(Effect::History(Box::new(changed))));
-    assert_eq!(model.tick(), None);
+    assert_eq!(model.tick(now()), Some(Effect::History(Box::new(changed))));
+    assert_eq!(model.tick(now()), None);
     model.apply(&removed(wanted("b:1", PeerStatus::Closing, 7)));
     let Page::Detail(detail) = &model.page else { panic!("closed") };
     assert!(detail.is_gone);
