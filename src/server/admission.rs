@@ -217,7 +217,9 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let peak = *self.peak.get_mut();
         self.all.fetch_sub(peak, Relaxed);
-        self.owner.get().into_iter().for_each(|owner| drop(owner.peak_streams.fetch_sub(peak, Relaxed)));
+        if let Some(owner) = self.owner.get() {
+            owner.peak_streams.fetch_sub(peak, Relaxed);
+        }
     }
 }
 

@@ -52,7 +52,7 @@ const CALLS: u32 = 100;
 /// What a principal may have of responses, and of incomplete requests, with the minimum of its connections.
 const SHARE: usize = 32 << 20;
 /// What it may have beside: a call that waits, and a connection.
-const CALL: usize = 12 << 10;
+const CALL: usize = 20 << 10;
 const CONNECTION: usize = 64 << 10;
 /// A page while it is made, by each of two threads.
 const PAGES: usize = 2 * (4 << 20);
@@ -216,34 +216,35 @@ async fn pages_that_a_principal_does_not_read_take_no_more_than_its_share_on_how
 async fn requests_that_a_principal_does_not_end_take_no_more_than_its_share_on_however_many_connections() {
     const PATH: &str = "/opflex.peerstatus.v1.PoolService/ListPools";
     let _turn = TURN.lock().await;
-    let _profiler = dhat::Profiler::builder().testing().build();
     let stage = Stage::new(1, 256, &["default"]);
     let (served, token) = serve_one_principal(&stage).await;
     let token = header("authorization", &format!("Bearer {token}"));
-    // Headers that nobody needs, and a little of the longest message.
+    // Headers that nobody needs, and a little of a short message and of the longest.
     let more = [token.clone(), header("x-long", &"x".repeat(12 << 10))];
-    let part = [&[0, 0, 0, 0xff, 0xff][..], &[0; 60]].concat();
-    let before = dhat::HeapStats::get().curr_bytes;
-    let mut clients = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
-        for number in 0..CALLS {
-            ask(&mut client, 2 * number + 1, PATH, &more, &part, 0).await;
-        }
-        clients.push(client);
-    }
-    // What they ask last is answered when all of the others was read.
-    let last = 2 * CALLS + 1;
-    for client in &mut clients {
-        let whole = message(&ListPoolsRequest::default());
-        ask(client, last, PATH, std::slice::from_ref(&token), &whole, END_STREAM).await;
-        client.data(last).await;
-    }
-    let most = dhat::HeapStats::get().max_bytes - before;
     let calls = CONNECTIONS * usize::try_from(CALLS).unwrap();
-    println!("{} KiB for {calls} requests", most >> 10);
-    assert!(most <= SHARE + calls * CALL + CONNECTIONS * CONNECTION, "{most} bytes");
-    assert!(most >= SHARE / 2, "they were not even read: {most} bytes");
-    drop(clients);
+    for (announced, share) in [(100_u32, 0), (0xffff, SHARE)] {
+        let part = [&[0][..], &announced.to_be_bytes(), &[0; 60]].concat();
+        let profiler = dhat::Profiler::builder().testing().build();
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
+            for number in 0..CALLS {
+                ask(&mut client, 2 * number + 1, PATH, &more, &part, 0).await;
+            }
+            clients.push(client);
+        }
+        // What they ask last is answered, or refused, when all of the others was read.
+        let last = 2 * CALLS + 1;
+        for client in &mut clients {
+            let whole = message(&ListPoolsRequest::default());
+            ask(client, last, PATH, std::slice::from_ref(&token), &whole, END_STREAM).await;
+            while client.frame().await.expect("the connection goes on").stream != last {}
+        }
+        let most = dhat::HeapStats::get().max_bytes;
+        println!("{} KiB for {calls} requests of {announced} bytes", most >> 10);
+        assert!(most <= share + calls * CALL + CONNECTIONS * CONNECTION, "{most} bytes");
+        assert!(most >= SHARE / 2, "they were not even read: {most} bytes");
+        drop((profiler, clients));
+    }
     served.stop().await;
 }
