@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::pb,
-    fleet::{Content, Header, Topic},
+    fleet::{Content, Header, Topic, UP_TTL},
     peer::PeerAddress,
     status::{Liveness, Mirrored, NodeState, fleet_pool},
 };
@@ -174,6 +174,7 @@ impl Node {
         let origin = Origin { epoch: header.epoch, revision: header.revision, bytes, limits };
         if self.replaced.contains(&header.epoch) {
             self.conflict(step);
+            self.check_shown(step);
             return Err(Skipped::Conflict);
         }
         let is_live = step.effects.is_some() && self.is_committed(header.epoch);
@@ -219,6 +220,17 @@ impl Node {
     /// There was no sign of life for too long.
     pub(super) fn up_expired(&mut self, step: &mut Step) {
         self.up = None;
+        self.become_stale(step);
+    }
+
+    /// Another process of the name is alive. That whose state this is may be gone, which no record says then.
+    fn check_shown(&mut self, step: &mut Step) {
+        if self.state.as_ref().is_some_and(|state| step.stored > state.last_seen + UP_TTL) {
+            self.become_stale(step);
+        }
+    }
+
+    fn become_stale(&mut self, step: &mut Step) {
         self.learn_liveness(step);
         let since = step.stored;
         self.change_node(step, |state| {
@@ -272,6 +284,7 @@ impl Node {
     fn up(&mut self, node: &pb::Node, header: &Header, step: &mut Step) {
         self.up = Some(step.stored);
         if !self.is_committed(header.epoch) {
+            self.check_shown(step);
             return;
         }
         self.learn_liveness(step);

@@ -595,6 +595,35 @@ fn two_processes_with_one_name_are_a_conflict_and_not_merged() {
 }
 
 #[test]
+fn a_node_is_stale_when_the_process_that_published_last_is_gone_and_another_one_goes_on() {
+    let (mut one, mut other) = (Publisher::new("n1", 1), Publisher::new("n1", 2));
+    one.peers.insert("leaf-1", pb::PeerStatus::Ready);
+    other.peers.insert("leaf-2", pb::PeerStatus::Ready);
+    let mut stream = one.whole();
+    stream.extend(other.whole());
+    let node = |stream: &[Message]| replica(stream).hub.node("n1").unwrap().0.node;
+    stream.push(one.up());
+    assert_eq!(node(&stream).liveness, Liveness::Live);
+    // More than 45 s of signs of life, each some time after the one before.
+    stream.extend((0..100).map(|_| one.up()));
+    let stale = node(&stream);
+    assert!(stale.liveness == Liveness::Stale && stale.has_conflict && stale.stale_since.is_some());
+    stream.push(other.up());
+    assert_eq!(node(&stream).liveness, Liveness::Live, "it is not gone");
+    // The other one publishes its whole state only after a restart.
+    let mut restarted = Publisher::new("n1", 3);
+    restarted.peers.insert("leaf-1", pb::PeerStatus::Ready);
+    stream.extend((0..100).map(|_| restarted.up()));
+    assert_eq!(
+        node(&stream).liveness,
+        Liveness::Stale,
+        "a process that has not committed is no sign of life"
+    );
+    stream.extend(restarted.whole());
+    assert_eq!(node(&stream).liveness, Liveness::Live);
+}
+
+#[test]
 fn a_node_without_signs_of_life_is_stale_and_one_without_records_is_gone() {
     let mut node = Publisher::new("n1", 1);
     node.peers.insert("leaf-1", pb::PeerStatus::Ready);
