@@ -15,7 +15,7 @@ use super::shares::Share;
 
 /// Bytes reserved for all clients, separately for incomplete requests, unsent responses and streams.
 pub(super) const TOTAL_LIMIT: usize = 64 * 1024 * 1024;
-/// Bytes of incomplete requests per connection, and of unsent responses above which its next request waits.
+/// Bytes of unsent responses of a connection above which its next request waits.
 const CONNECTION_LIMIT: usize = 1024 * 1024;
 /// Bytes per connection that are granted even if others have taken the rest: who takes little is not refused for what others
 /// take. Those of requests and responses are out of [`Share::minimum`].
@@ -150,8 +150,7 @@ impl Reservation {
             MemoryUse::Stream => minimum > 0,
         };
         let is_minimum = own <= CONNECTION_MINIMUM && has_minimum;
-        let is_one_request = self.usage != MemoryUse::Request || own <= CONNECTION_LIMIT;
-        if !is_one_request || !(fits || is_minimum) {
+        if !fits && !is_minimum {
             return Err(MemoryExhausted);
         }
         for used in self.budgets() {
@@ -233,17 +232,6 @@ mod tests {
         total.requests.store(TOTAL_LIMIT, Relaxed);
         let mut request = modest.reserve(MemoryUse::Request, CONNECTION_MINIMUM, &share()).unwrap();
         assert_eq!(request.add(1), Err(MemoryExhausted));
-    }
-
-    #[test]
-    fn requests_of_one_connection_have_a_limit() {
-        let total = Arc::<ByteBudget>::default();
-        let memory = ConnectionMemory::new(Arc::clone(&total));
-        let begin = || memory.reserve(MemoryUse::Request, 0, &share()).unwrap();
-        let (mut one, mut other) = (begin(), begin());
-        assert_eq!((one.add(CONNECTION_LIMIT), other.add(1)), (Ok(()), Err(MemoryExhausted)));
-        drop(one);
-        assert_eq!((other.add(1), total.requests.load(Relaxed)), (Ok(()), 1));
     }
 
     #[tokio::test]
