@@ -46,13 +46,16 @@ MUTATIONS: list[Mutation] = [
     ("a client saw something else", _other_content, "disagreement"),
 ]
 
+# What a change must have to be spoiled so: that of a node in a fleet has neither.
+PARTS = {_other_health: "health", _other_content: "peer"}
+
 
 def undetected(logs: list[Log], agreement: Agreement, mutations: list[Mutation] = MUTATIONS) -> list[str]:
     """The mutations of a run's logs that the model does not find. The agreement is that of the run, and is kept."""
     missed = []
     for name, mutate, expected in mutations:
-        needs_health = mutate is _other_health
-        place = next((found for log in logs if (found := _place(log, needs_health))), None)
+        part = PARTS.get(mutate)
+        place = next((found for log in logs if (found := _place(log, part))), None)
         if place is None:
             continue  # there was no such change in this run
         log, at = place
@@ -69,11 +72,11 @@ def undetected(logs: list[Log], agreement: Agreement, mutations: list[Mutation] 
     return missed
 
 
-def _place(log: Log, needs_health: bool) -> tuple[Log, int] | None:
-    """A change that another one follows on the same stream, in a log of everything."""
+def _place(log: Log, part: str | None) -> tuple[Log, int] | None:
+    """A change, with this part if any is needed, that another one follows on the same stream, in a log of everything."""
     if not log.listener.view.is_everything():
         return None
     for at, (message, following) in enumerate(zip(log.messages, log.messages[1:], strict=False)):
-        if "change" in message and "change" in following and (not needs_health or "health" in message["change"]):
+        if "change" in message and "change" in following and (part is None or part in message["change"]):
             return log, at
     return None

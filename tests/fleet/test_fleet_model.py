@@ -192,13 +192,20 @@ class FleetModelTest(unittest.TestCase):
         for breaks in (1, 2):
             self.assert_good([*BEGIN, change_of_node(head(5), at(6), node("n1", breaks=breaks))], agreement)
 
-    def test_every_mutation_of_a_good_log_is_found(self) -> None:
+    def assert_mutations_are_found(self, messages: list[Json]) -> None:
         agreement = FleetAgreement()
         log = Log(Path("client.jsonl"), FleetListener("client", View(), agreement), Path("client.stderr"))
-        log.messages = [*BEGIN, FIRST, OTHER, BACK]
+        log.messages = messages
         for message in log.messages:
             log.listener.feed(message)
         self.assertEqual(undetected([log], agreement, FLEET_MUTATIONS), [])
+
+    def test_every_mutation_of_a_good_log_is_found(self) -> None:
+        self.assert_mutations_are_found([*BEGIN, FIRST, OTHER, BACK])
+
+    def test_a_log_of_nodes_alone_has_no_peers_to_be_spoiled(self) -> None:
+        changes = [change_of_node(head(4 + breaks), at(5 + breaks), node("n1", breaks=breaks)) for breaks in (1, 2)]
+        self.assert_mutations_are_found([*BEGIN, *changes])
 
 
 def reset_and_snapshot(sequence: int) -> list[Json]:
