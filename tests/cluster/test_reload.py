@@ -48,7 +48,7 @@ class Reload(TestCase):
         renew("first", "a" * 32)
         self.install({"server": {"tls": {"secret": "renewed"}, "auth": {"tokens": {"secret": "tokens"}, "local": "operator"}}}, self.leaf())
         before = self.uid()
-        self.assertEqual(self.subject(), "first")
+        until("the first certificate", lambda: self.subject() == "first")
         self.assertTrue(self.is_admitted("a" * 32))
         renew("second", "b" * 32)
         until("the new certificate", lambda: self.subject() == "second")
@@ -56,12 +56,16 @@ class Reload(TestCase):
         self.assertFalse(self.is_admitted("a" * 32))
         self.assertEqual(self.uid(), before)
 
-    def subject(self) -> str:
-        """The common name in the certificate of the service."""
+    def subject(self) -> str | None:
+        """The common name in the certificate of the service; None: its address does not lead to a pod yet."""
         context = ssl.create_default_context(cafile=str(FOLDER / "renewed-authority.crt"))
         context.set_alpn_protocols(["h2"])
         host, _, _ = self.address().rpartition(":")
-        with socket.create_connection((host.strip("[]"), GRPC), timeout=5) as sock, context.wrap_socket(sock, server_hostname=kubectl.NAME) as tls:
+        try:
+            sock = socket.create_connection((host.strip("[]"), GRPC), timeout=5)
+        except ConnectionRefusedError:
+            return None
+        with sock, context.wrap_socket(sock, server_hostname=kubectl.NAME) as tls:
             return dict(part[0] for part in tls.getpeercert()["subject"])["commonName"]
 
     def is_admitted(self, token: str) -> bool:
