@@ -11,6 +11,7 @@ mod eviction;
 mod handshake_stack;
 mod layers;
 mod limits;
+mod probation;
 mod reads;
 mod shares;
 mod socket;

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 
 use crate::{auth::Caller, server::Source};
 
-/// A principal or a source may have one of so many parts of all places. `local` may have all but one of them: it may be
-/// all clients of this machine.
+/// A principal or a source may have one of so many parts of all places. Callers without credentials on this machine, who may
+/// be many, may together have all parts but one.
 const PARTS: usize = 4;
 
 /// The places.

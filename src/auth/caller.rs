@@ -32,7 +32,7 @@ pub struct Caller {
     /// `None`: no access.
     pub role: Option<AccessRole>,
     /// How it authenticated.
-    pub credential: Credential,
+    pub(crate) credential: Credential,
 }
 
 /// How a caller authenticated. It contains no secret.

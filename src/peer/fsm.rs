@@ -385,10 +385,8 @@ impl PeerFsm {
         {
             self.backoff.reset();
         }
-        self.backoff.set_cap(match reason {
-            Reason::ResolveFailed => self.caps.lookup,
-            _ => self.caps.dial,
-        });
+        let BackoffCaps { dial, lookup } = self.caps;
+        self.backoff.set_cap(if reason == Reason::ResolveFailed { lookup } else { dial });
         self.state = State::Waiting { until: now + self.backoff.next() };
         actions.push(Action::Publish(self.report(PeerStatus::Connecting, reason, detail)));
         actions.push(Action::Disconnect);

@@ -193,9 +193,14 @@ impl Supervisor {
     }
 
     fn handle(&mut self, event: PoolEvent, at: SystemTime, mut reply: Option<Reply>) {
-        let mut started_or_stopped = false;
-        for effect in self.core.handle(event, Instant::now().into_std()) {
-            started_or_stopped |= matches!(effect, Effect::Start(..) | Effect::Stop(_));
+        let peers = self.core.len();
+        let effects = self.core.handle(event, Instant::now().into_std());
+        // Counting the names takes a while, and most events change no peers. Sessions that are started need the caps.
+        let starts_or_stops = |effect: &Effect| matches!(effect, Effect::Start(..) | Effect::Stop(_));
+        if self.core.len() != peers || effects.iter().any(starts_or_stops) {
+            *self.shared.backoff_caps.lock() = self.core.backoff_caps();
+        }
+        for effect in effects {
             match effect {
                 Effect::Publish(updates) => self.publish(at, updates),
                 Effect::Start(address, pause, reach) => self.start_session(address, pause, reach),
@@ -222,9 +227,6 @@ impl Supervisor {
                     let _ = reply.take().map(|reply| reply.send(answer));
                 }
             }
-        }
-        if started_or_stopped {
-            *self.shared.backoff_caps.lock() = self.core.backoff_caps();
         }
     }
 

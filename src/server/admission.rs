@@ -1,11 +1,8 @@
 //! What a connection has done so far: whether it is admitted, and when it has to end.
 
-use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
 };
 
 use parking_lot::Mutex;
@@ -13,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     connection_limit::Place,
+    probation::Observed,
     shares::{CallShare, Permit, Share},
     turn::{Turn, TurnQueue},
 };
@@ -35,15 +33,6 @@ const MAX_DISCARDING: usize = 16;
 /// Calls that need no credentials, at once, of a connection that is not admitted. Probes and tools have one.
 const MAX_UNAUTHENTICATED: usize = 32;
 
-/// How often [`Probation::tick`] is called.
-pub(super) const TICK: Duration = Duration::from_secs(1);
-/// Ticks without a request after which a connection that is not admitted is closed.
-const IDLE_TICKS: u32 = 60;
-/// Ticks for which such a connection may leave what it was sent unread.
-const BLOCKED_TICKS: u32 = 5;
-/// Ticks from GOAWAY to the end of such a connection.
-const CLOSE_TICKS: u32 = 2;
-
 /// The sum of [`Admission::peak`] of all connections.
 pub(super) type PeakStreams = Arc<AtomicUsize>;
 
@@ -51,7 +40,6 @@ pub(super) type PeakStreams = Arc<AtomicUsize>;
 #[derive(Debug)]
 pub(super) struct Admission {
     place: Place,
-    is_admitted: AtomicBool,
     /// Since the last request that was authorized.
     refusals: AtomicUsize,
     /// It is closed unless it is admitted.
@@ -63,16 +51,22 @@ pub(super) struct Admission {
     /// The most calls that were open at once.
     peak: AtomicUsize,
     all: PeakStreams,
-    /// The principal that was admitted first, whose peak streams these are, too.
-    owner: OnceLock<Arc<Share>>,
+    /// Once it is admitted.
+    owner: OnceLock<Owner>,
     /// It had more calls than ever before when its owner had had too many.
     is_excessive: AtomicBool,
     /// That of its last caller, so that it lasts as long as the connection.
     share: Mutex<Option<Arc<Share>>>,
     turns: Arc<TurnQueue>,
-    /// Of the principal that was admitted first.
-    reading: OnceLock<Turn>,
     unauthenticated: Arc<Semaphore>,
+}
+
+/// The principal of the first request that was authorized. The connection counts for it.
+#[derive(Debug)]
+struct Owner {
+    share: Arc<Share>,
+    /// The turns in which more is read from the connection.
+    reading: Option<Turn>,
 }
 
 /// A call of a connection, until it is dropped.
@@ -88,7 +82,6 @@ impl Admission {
     pub(super) fn new(place: Place, all: PeakStreams) -> Arc<Self> {
         Arc::new(Self {
             place,
-            is_admitted: AtomicBool::new(false),
             refusals: AtomicUsize::new(0),
             is_closing: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
@@ -100,7 +93,6 @@ impl Admission {
             is_excessive: AtomicBool::new(false),
             share: Mutex::default(),
             turns: Arc::default(),
-            reading: OnceLock::new(),
             unauthenticated: Arc::new(Semaphore::new(MAX_UNAUTHENTICATED)),
         })
     }
@@ -129,26 +121,22 @@ impl Admission {
 
     /// One of its requests was authorized, and has this turn.
     pub(super) fn admit(&self, share: &Arc<Share>, turn: Option<&Turn>) {
-        if let Some(turn) = turn {
-            self.reading.get_or_init(|| turn.clone());
-        }
         *self.share.lock() = Some(Arc::clone(share));
         self.refusals.store(0, Relaxed);
-        if !self.is_admitted.swap(true, Relaxed) {
+        if self.owner.set(Owner { share: Arc::clone(share), reading: turn.cloned() }).is_ok() {
             self.place.admit();
             share.peak_streams.fetch_add(self.peak.load(Relaxed), Relaxed);
-            let _ = self.owner.set(Arc::clone(share));
         }
     }
 
     /// The turns in which more is read from it, once it is admitted: after the calls that wait for theirs, since each of them
     /// takes 12 KiB.
     pub(super) fn reading(&self) -> Option<&Turn> {
-        self.reading.get()
+        self.owner.get()?.reading.as_ref()
     }
 
     pub(super) fn is_admitted(&self) -> bool {
-        self.is_admitted.load(Relaxed)
+        self.owner.get().is_some()
     }
 
     /// One of its requests was refused.
@@ -167,9 +155,9 @@ impl Admission {
         let open = self.open.fetch_add(1, Relaxed) + 1;
         if open > self.peak.fetch_max(open, Relaxed) {
             self.all.fetch_add(1, Relaxed);
-            if let Some(owner) = self.owner.get() {
-                let sum = owner.peak_streams.fetch_add(1, Relaxed) + 1;
-                if open > FREE_STREAMS && sum > PEAK_STREAMS_PER_CALL * owner.max_calls {
+            if let Some(Owner { share, .. }) = self.owner.get() {
+                let sum = share.peak_streams.fetch_add(1, Relaxed) + 1;
+                if open > FREE_STREAMS && sum > PEAK_STREAMS_PER_CALL * share.max_calls {
                     self.is_excessive.store(true, Relaxed);
                 }
             }
@@ -206,7 +194,7 @@ impl Admission {
         self.is_admitted() || self.open.load(Relaxed) <= MAX_DISCARDING
     }
 
-    /// What [`Probation::tick`] needs to know.
+    /// What [`Probation::tick`](super::probation::Probation::tick) needs to know.
     pub(super) fn observe(&self, is_blocked: bool) -> Observed {
         let (requests, open) = (self.requests.load(Relaxed), self.open.load(Relaxed));
         Observed { requests, open, is_blocked, is_closing: self.has_to_close() }
@@ -218,7 +206,7 @@ impl Drop for Admission {
         let peak = *self.peak.get_mut();
         self.all.fetch_sub(peak, Relaxed);
         if let Some(owner) = self.owner.get() {
-            owner.peak_streams.fetch_sub(peak, Relaxed);
+            owner.share.peak_streams.fetch_sub(peak, Relaxed);
         }
     }
 }
@@ -254,55 +242,6 @@ impl Drop for OpenCall {
     }
 }
 
-/// A connection that is not admitted, at a tick.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Observed {
-    /// Requests so far.
-    requests: usize,
-    /// Calls under way.
-    open: usize,
-    /// The client does not read what it was sent.
-    is_blocked: bool,
-    /// It is being shut down.
-    is_closing: bool,
-}
-
-/// What happens to a connection that is not admitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Stay,
-    /// GOAWAY.
-    Close,
-    /// It is closed whatever it does.
-    Abort,
-}
-
-/// Decides when a connection that is not admitted has to end. Pure.
-#[derive(Debug, Default)]
-pub(super) struct Probation {
-    requests: usize,
-    idle: u32,
-    blocked: u32,
-    closing: u32,
-}
-
-impl Probation {
-    pub(super) fn tick(&mut self, seen: Observed) -> Verdict {
-        let count = |ticks: u32, goes_on: bool| if goes_on { ticks + 1 } else { 0 };
-        self.idle = count(self.idle, seen.open == 0 && seen.requests == self.requests);
-        self.blocked = count(self.blocked, seen.is_blocked);
-        self.requests = seen.requests;
-        let is_closing = seen.is_closing || self.closing > 0 || self.idle >= IDLE_TICKS;
-        self.closing = count(self.closing, is_closing);
-        match self.closing {
-            _ if self.blocked >= BLOCKED_TICKS => Verdict::Abort,
-            0 => Verdict::Stay,
-            1..=CLOSE_TICKS => Verdict::Close,
-            _ => Verdict::Abort,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -316,41 +255,6 @@ mod tests {
             source::Source,
         },
     };
-
-    /// After how many ticks it is shut down, and aborted.
-    fn ends(seen: impl Fn(u32) -> Observed) -> (Option<u32>, Option<u32>) {
-        let mut probation = Probation::default();
-        let verdicts: Vec<_> = (1..200).map(|tick| (tick, probation.tick(seen(tick)))).collect();
-        let first = |wanted| verdicts.iter().find(|(_, verdict)| *verdict == wanted).map(|(tick, _)| *tick);
-        (first(Verdict::Close), first(Verdict::Abort))
-    }
-
-    #[test]
-    fn who_asks_for_nothing_is_closed_after_a_minute() {
-        assert_eq!(ends(|_| Observed::default()), (Some(60), Some(62)));
-    }
-
-    #[test]
-    fn who_asks_now_and_then_or_waits_for_an_answer_stays() {
-        let asking =
-            |tick: u32| Observed { requests: usize::try_from(tick / 30).unwrap_or(0), ..Observed::default() };
-        assert_eq!(ends(asking), (None, None));
-        assert_eq!(ends(|_| Observed { open: 1, ..Observed::default() }), (None, None));
-    }
-
-    #[test]
-    fn who_does_not_read_is_given_little_time() {
-        let blocked = Observed { open: 1, is_blocked: true, ..Observed::default() };
-        assert_eq!(ends(|_| blocked), (None, Some(5)));
-        let reading_again = |tick: u32| Observed { is_blocked: !tick.is_multiple_of(5), ..blocked };
-        assert_eq!(ends(reading_again), (None, None));
-    }
-
-    #[test]
-    fn who_is_refused_again_and_again_is_closed_whatever_it_does() {
-        let refused = Observed { open: 1, is_closing: true, ..Observed::default() };
-        assert_eq!(ends(|_| refused), (Some(1), Some(3)));
-    }
 
     async fn connection(all: &PeakStreams) -> Arc<Admission> {
         let limit = ConnectionLimit::new(PlaceLimits::new(9, 9));
@@ -392,7 +296,8 @@ mod tests {
             connections.push(connection);
         }
         assert!(!connections.iter().any(|connection| connection.is_excessive()));
-        for (share, is_excessive) in [(greedy, true), (shares.of(&caller("token:good")), false)] {
+        for (share, is_excessive) in [(Arc::clone(&greedy), true), (shares.of(&caller("token:good")), false)]
+        {
             let connection = connection(&all).await;
             calls.push(connection.begin());
             connection.admit(&share, None);
@@ -403,7 +308,7 @@ mod tests {
             connections.push(connection);
         }
         drop((calls, connections));
-        assert_eq!(all.load(Relaxed), 0);
+        assert_eq!((all.load(Relaxed), greedy.peak_streams.load(Relaxed)), (0, 0));
     }
 
     #[tokio::test]

@@ -24,8 +24,9 @@ use tracing::debug;
 
 use super::{
     accept::{AcceptedConn, Stream},
-    admission::{Admission, Probation, TICK, Verdict},
+    admission::Admission,
     eviction::Slot,
+    probation::{Probation, TICK, Verdict},
     reads::{ReadTurn, Reads},
     threads::AssignedConn,
     tls,

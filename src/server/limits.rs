@@ -20,8 +20,9 @@ const CONNECTION_LIMIT: usize = 1024 * 1024;
 /// Bytes per connection that are granted even if others have taken the rest: who takes little is not refused for what others
 /// take. Those of requests and responses are out of [`Share::minimum`].
 const CONNECTION_MINIMUM: usize = 128 * 1024;
-/// Smaller parts of responses are not counted: h2 itself takes more per stream.
-const MIN_COUNTED: usize = 1024;
+/// Smaller requests and parts of responses are not counted: the call itself takes more. So a usual request, like that of a
+/// probe, is never refused for what others take.
+pub(super) const MIN_COUNTED: usize = 1024;
 
 /// Bytes reserved for all clients, or for one connection.
 #[derive(Debug, Default)]

@@ -121,7 +121,8 @@ impl Turn {
         is_empty(&self.connection) && is_empty(&self.principal.queue) && self.left().is_zero()
     }
 
-    /// Waits until work of many turns may begin: what it has made so far is in memory meanwhile.
+    /// Waits until work of many turns may begin. One call does it at a time, because its result takes memory until it is
+    /// complete.
     pub async fn long(&self) -> Option<LongTurn> {
         // The semaphores are never closed.
         let _connection = Arc::clone(&self.connection.long).acquire_owned().await.ok()?;

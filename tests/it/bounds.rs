@@ -7,6 +7,7 @@ use std::{
     task::Poll,
 };
 
+use futures_util::future::select_all;
 use opflex_peerstatus::api::pb::{
     AddPeerRequest, GetPoolRequest, ListPeersRequest, WatchPeerStatusRequest,
     peer_status_service_client::PeerStatusServiceClient, pool_service_client::PoolServiceClient,
@@ -16,10 +17,11 @@ use tonic::{Code, Request, transport::Channel};
 
 use crate::support::{
     RawClient, Server, Watch, explain, peerstatus,
-    raw::{END_STREAM, HEADERS, LARGEST_WINDOW},
+    raw::{DATA, END_STREAM, HEADERS, LARGEST_WINDOW},
     report_skipped, settings, within,
 };
 
+const CHECK: &str = "/grpc.health.v1.Health/Check";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 fn pool() -> GetPoolRequest {
@@ -157,8 +159,30 @@ async fn calls_that_need_no_credentials_and_stall_keep_no_health_check_out() {
     }
     let health = peerstatus(&["--server", &address.to_string(), "health", "--timeout", "20s"]).await;
     assert!(health.status.success(), "{health:?}");
-    // They end with the service, too.
     drop(idle);
+    // They announce all that all of them together may have: long messages until one is refused, and then shorter ones.
+    let mut greedy = Vec::new();
+    for (connections, length) in [(5, 0xffff_u32), (1, 0x1000), (1, 0x400), (1, 64), (1, 0)] {
+        let first = greedy.len();
+        for _ in 0..connections {
+            let mut client = RawClient::connect(address, LARGEST_WINDOW).await;
+            for number in 0..32 {
+                client.begin(2 * number + 1, CHECK).await;
+                client.send(DATA, 0, 2 * number + 1, &[&[0][..], &length.to_be_bytes()].concat()).await;
+            }
+            greedy.push(client);
+        }
+        if length >= 0x400 {
+            let refusals = greedy[first..].iter_mut().map(|client| {
+                Box::pin(async { while client.any_frame().await.expect("a connection").kind != HEADERS {} })
+            });
+            within("a refusal", select_all(refusals)).await;
+        }
+    }
+    let health = peerstatus(&["--server", &address.to_string(), "health", "--timeout", "20s"]).await;
+    assert!(health.status.success(), "{health:?}");
+    drop(greedy);
+    // They end with the service, too.
     let mut idle = RawClient::connect(address, LARGEST_WINDOW).await;
     idle.begin(1, REFLECTION).await;
     within("the beginning of the stream", async { while idle.frame().await.unwrap().kind != HEADERS {} })

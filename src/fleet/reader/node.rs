@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use self::certainty::Completeness;
@@ -17,20 +17,19 @@ use super::{
 };
 use crate::{
     api::pb,
-    fleet::{Content, Header, Topic, UP_TTL},
+    fleet::{Content, Header, Topic},
     peer::PeerAddress,
     status::{Liveness, Mirrored, NodeState, fleet_pool},
 };
 
 mod certainty;
+mod liveness;
 mod states;
 
 /// Processes that were replaced and are remembered.
 const MAX_REPLACED: usize = 8;
 /// Processes that have not committed and are kept aside: one, unless a node is restarted again and again.
 const MAX_STAGED: usize = 3;
-/// Two nodes with one name are reported until one of them has been silent for so long.
-const CONFLICT_TIME: Duration = Duration::from_secs(120);
 
 /// Why a record was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +114,10 @@ pub(super) struct Node {
     /// Of other processes, which have not committed.
     staged: Vec<View>,
     replaced: VecDeque<u64>,
-    /// The newest sign of life, while it lasts.
-    up: Option<SystemTime>,
+    /// The process that gave the newest sign of life, while that lasts.
+    up: Option<u64>,
+    /// The newest sign of life of the process that the state is of; `None`: it was replaced by one of another process.
+    heard: Option<SystemTime>,
     conflict_at: Option<SystemTime>,
     /// Of a snapshot without a sign of life, or the end of one: the last one may have gone only while it was read.
     is_liveness_unknown: bool,
@@ -126,7 +127,7 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(name: Arc<str>, cluster: Arc<str>) -> Self {
         let (view, staged) = (View::default(), Vec::new());
-        let (replaced, up, conflict_at) = (VecDeque::new(), None, None);
+        let (replaced, up, heard, conflict_at) = (VecDeque::new(), None, None, None);
         let (is_liveness_unknown, completeness) = (true, Completeness::Complete);
         Self {
             name,
@@ -136,6 +137,7 @@ impl Node {
             staged,
             replaced,
             up,
+            heard,
             conflict_at,
             is_liveness_unknown,
             completeness,
@@ -174,7 +176,7 @@ impl Node {
         let origin = Origin { epoch: header.epoch, revision: header.revision, bytes, limits };
         if self.replaced.contains(&header.epoch) {
             self.conflict(step);
-            self.check_shown(step);
+            self.heard_another(step);
             return Err(Skipped::Conflict);
         }
         let is_live = step.effects.is_some() && self.is_committed(header.epoch);
@@ -217,28 +219,6 @@ impl Node {
         }
     }
 
-    /// There was no sign of life for too long.
-    pub(super) fn up_expired(&mut self, step: &mut Step) {
-        self.up = None;
-        self.become_stale(step);
-    }
-
-    /// Another process of the name is alive. That whose state this is may be gone, which no record says then.
-    fn check_shown(&mut self, step: &mut Step) {
-        if self.state.as_ref().is_some_and(|state| step.stored > state.last_seen + UP_TTL) {
-            self.become_stale(step);
-        }
-    }
-
-    fn become_stale(&mut self, step: &mut Step) {
-        self.learn_liveness(step);
-        let since = step.stored;
-        self.change_node(step, |state| {
-            state.liveness = Liveness::Stale;
-            state.stale_since = state.stale_since.or(Some(since));
-        });
-    }
-
     /// The last commit is gone, and so is the node.
     pub(super) fn commit_expired(&mut self, step: &mut Step) {
         self.learn_liveness(step);
@@ -279,27 +259,6 @@ impl Node {
         }
         self.staged.push(staged);
         result
-    }
-
-    fn up(&mut self, node: &pb::Node, header: &Header, step: &mut Step) {
-        self.up = Some(step.stored);
-        if !self.is_committed(header.epoch) {
-            self.check_shown(step);
-            return;
-        }
-        self.learn_liveness(step);
-        self.advance(header.revision, header.revision > self.view.revision, step);
-        self.anchor(header.revision);
-        let has_break = step.is_break;
-        let is_over = self.conflict_at.is_some_and(|at| step.stored > at + CONFLICT_TIME);
-        let (stored, revision, version) = (step.stored, self.view.revision, parse::version(node));
-        self.conflict_at = self.conflict_at.filter(|_| !is_over);
-        self.change_node(step, |state| {
-            (state.liveness, state.stale_since) = (Liveness::Live, None);
-            (state.last_seen, state.own_revision, state.version) = (stored, revision, version);
-            state.chain_breaks += u64::from(has_break);
-            state.has_conflict &= !is_over;
-        });
     }
 
     fn commit(
@@ -349,6 +308,9 @@ impl Node {
             self.learn_liveness(step);
         } else {
             self.is_liveness_unknown = true;
+        }
+        if step.effects.is_some() || self.up == Some(self.view.epoch) {
+            self.heard = Some(step.stored);
         }
         self.completeness = Completeness::Complete;
         let pools: Arc<[Arc<str>]> = self.view.pools.keys().cloned().collect();

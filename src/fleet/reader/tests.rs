@@ -16,7 +16,7 @@ use crate::{
     api::pb,
     fleet::{Content, Header, Record, Subject, Topic},
     peer::PoolHealth,
-    status::{Event as LogEvent, Hub, Liveness, MirrorStart, Mirrored},
+    status::{Event as LogEvent, Hub, Liveness, MirrorStart, Mirrored, NodeState},
 };
 
 const LIMITS: FleetLimits = FleetLimits { nodes: 3, node: NodeLimits { peers: 8, bytes: 64 * 1024 } };
@@ -574,14 +574,23 @@ fn records_that_were_stored_behind_later_ones_take_nothing_back() {
     assert_eq!(after.hub.snapshot().pools[0].health, PoolHealth::Down);
 }
 
-#[test]
-fn two_processes_with_one_name_are_a_conflict_and_not_merged() {
+/// Two processes with one name, of which the second has published its whole state last.
+fn namesakes() -> (Publisher, Publisher, Vec<Message>) {
     let (mut one, mut other) = (Publisher::new("n1", 1), Publisher::new("n1", 2));
     one.peers.insert("leaf-1", pb::PeerStatus::Ready);
     other.peers.insert("leaf-2", pb::PeerStatus::Ready);
-    let mut stream = one.whole();
-    stream.extend(other.whole());
-    let node = |stream: &[Message]| replica(stream).hub.node("n1").unwrap().0.node;
+    let stream = [one.whole(), other.whole()].concat();
+    (one, other, stream)
+}
+
+fn state_of_n1(replica: &Replica) -> NodeState {
+    (*replica.hub.node("n1").unwrap().0.node).clone()
+}
+
+#[test]
+fn two_processes_with_one_name_are_a_conflict_and_not_merged() {
+    let (mut one, other, mut stream) = namesakes();
+    let node = |stream: &[Message]| state_of_n1(&replica(stream));
     assert!(!node(&stream).has_conflict, "a restart is none");
     stream.extend(one.change("leaf-3", Some(pb::PeerStatus::Ready)));
     stream.extend(one.whole());
@@ -596,31 +605,45 @@ fn two_processes_with_one_name_are_a_conflict_and_not_merged() {
 
 #[test]
 fn a_node_is_stale_when_the_process_that_published_last_is_gone_and_another_one_goes_on() {
-    let (mut one, mut other) = (Publisher::new("n1", 1), Publisher::new("n1", 2));
-    one.peers.insert("leaf-1", pb::PeerStatus::Ready);
-    other.peers.insert("leaf-2", pb::PeerStatus::Ready);
-    let mut stream = one.whole();
-    stream.extend(other.whole());
-    let node = |stream: &[Message]| replica(stream).hub.node("n1").unwrap().0.node;
+    let (one, other, mut stream) = namesakes();
+    let liveness = |stream: &[Message]| state_of_n1(&replica(stream)).liveness;
     stream.push(one.up());
-    assert_eq!(node(&stream).liveness, Liveness::Live);
+    assert_eq!(liveness(&stream), Liveness::Live);
     // More than 45 s of signs of life, each some time after the one before.
     stream.extend((0..100).map(|_| one.up()));
-    let stale = node(&stream);
+    let stale = state_of_n1(&replica(&stream));
     assert!(stale.liveness == Liveness::Stale && stale.has_conflict && stale.stale_since.is_some());
     stream.push(other.up());
-    assert_eq!(node(&stream).liveness, Liveness::Live, "it is not gone");
+    assert_eq!(liveness(&stream), Liveness::Live, "it is not gone");
     // The other one publishes its whole state only after a restart.
     let mut restarted = Publisher::new("n1", 3);
     restarted.peers.insert("leaf-1", pb::PeerStatus::Ready);
     stream.extend((0..100).map(|_| restarted.up()));
-    assert_eq!(
-        node(&stream).liveness,
-        Liveness::Stale,
-        "a process that has not committed is no sign of life"
-    );
+    assert_eq!(liveness(&stream), Liveness::Stale, "a process that has not committed is no sign of life");
     stream.extend(restarted.whole());
-    assert_eq!(node(&stream).liveness, Liveness::Live);
+    assert_eq!(liveness(&stream), Liveness::Live);
+}
+
+#[test]
+fn a_replica_that_starts_beside_two_processes_with_one_name_waits_for_the_one_that_is_shown() {
+    let (one, other, mut stream) = namesakes();
+    for _ in 0..100 {
+        stream.extend([other.up(), one.up()]);
+    }
+    // Its snapshot has the sign of life of the other process alone.
+    let start = stream.len();
+    stream.push(one.up());
+    let events = |replica: &Replica| {
+        let mut events = Vec::new();
+        replica.hub.read_after(last_revision(start as u64), 99, &mut events).unwrap();
+        events.len()
+    };
+    let both = Replica::starting(&[&stream[..], &[other.up()]].concat(), start);
+    assert_eq!((state_of_n1(&both).liveness, events(&both)), (Liveness::Live, 0));
+    stream.extend((0..100).map(|_| one.up()));
+    let gone = Replica::starting(&stream, start);
+    assert_eq!((state_of_n1(&gone).liveness, events(&gone)), (Liveness::Stale, 1));
+    assert_eq!(state_of_n1(&replica(&stream)).liveness, Liveness::Stale);
 }
 
 #[test]

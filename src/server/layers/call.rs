@@ -27,6 +27,7 @@ use crate::{
         admission::OpenCall,
         layers::{Methods, end::end_with},
         limits::{ConnectionMemory, MemoryExhausted, MemoryUse, Reservation},
+        shares::Share,
         worker::end_conditions,
     },
 };
@@ -59,15 +60,17 @@ struct Reservations {
 }
 
 impl Reservations {
-    /// Nothing is read or sent before the caller is known.
     fn reserve(&self, usage: MemoryUse, bytes: usize) -> Result<Reservation, MemoryExhausted> {
-        let share = self.open.share().ok_or(MemoryExhausted)?;
-        self.memory.reserve(usage, bytes, &share.share)
+        self.memory.reserve(usage, bytes, self.share()?)
     }
 
     fn outgoing(&self, usage: MemoryUse, data: Bytes) -> Result<Bytes, MemoryExhausted> {
-        let share = self.open.share().ok_or(MemoryExhausted)?;
-        self.memory.outgoing(usage, data, &share.share)
+        self.memory.outgoing(usage, data, self.share()?)
+    }
+
+    /// Nothing is read or sent before the caller is known.
+    fn share(&self) -> Result<&Arc<Share>, MemoryExhausted> {
+        self.open.share().map(|call| &call.share).ok_or(MemoryExhausted)
     }
 }
 

@@ -33,7 +33,7 @@ impl Node {
         self.view.revision = self.view.revision.max(newest);
         into.extend(self.view.peers.values().map(|known| Mirrored::PeerState(Arc::clone(&known.state))));
         into.push(Mirrored::NodeState(Arc::clone(state)));
-        self.is_liveness_unknown &= self.up.is_none();
+        self.is_liveness_unknown &= self.up != Some(self.view.epoch);
         self.completeness = match () {
             () if !self.staged.is_empty() => Completeness::Incomplete,
             () if self.view.anchor < self.view.revision => Completeness::Unanchored,

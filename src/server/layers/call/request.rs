@@ -19,7 +19,7 @@ use super::{Reservations, memory_exhausted, messages::MessageCounter};
 use crate::{
     error_info::{self, causes},
     metrics::{MethodKind, MethodMetrics},
-    server::limits::{MemoryUse, Reservation},
+    server::limits::{MIN_COUNTED, MemoryUse, Reservation},
 };
 
 /// From the headers of a request to the end of its body.
@@ -34,7 +34,7 @@ pub(super) struct RequestBody {
     messages: MessageCounter,
     /// Messages that have begun.
     begun: u64,
-    /// Once something was read. Messages of streams are handled one by one, and not counted.
+    /// Once it is long. Messages of streams are handled one by one, and not counted.
     bytes: Option<Reservation>,
     read: usize,
     reservations: Reservations,
@@ -94,6 +94,7 @@ impl RequestBody {
         let needed = self.read + self.messages.missing().min(self.max_request);
         let counted = match &mut self.bytes {
             Some(bytes) => bytes.add(needed.saturating_sub(bytes.bytes())),
+            None if needed < MIN_COUNTED => Ok(()),
             None => {
                 let reserved = self.reservations.reserve(MemoryUse::Request, needed);
                 reserved.map(|bytes| self.bytes = Some(bytes))

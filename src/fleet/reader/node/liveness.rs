@@ -1,0 +1,66 @@
+//! Whether the process that the state of a node is of is alive.
+
+use std::time::Duration;
+
+use super::{Node, Step};
+use crate::{
+    api::pb,
+    fleet::{Header, UP_TTL, reader::parse},
+    status::Liveness,
+};
+
+/// Two nodes with one name are reported until one of them has been silent for so long.
+const CONFLICT_TIME: Duration = Duration::from_secs(120);
+
+impl Node {
+    /// A sign of life.
+    pub(super) fn up(&mut self, node: &pb::Node, header: &Header, step: &mut Step) {
+        self.up = Some(header.epoch);
+        if !self.is_committed(header.epoch) {
+            self.heard_another(step);
+            return;
+        }
+        self.heard = Some(step.stored);
+        self.learn_liveness(step);
+        self.advance(header.revision, header.revision > self.view.revision, step);
+        self.anchor(header.revision);
+        let has_break = step.is_break;
+        let is_over = self.conflict_at.is_some_and(|at| step.stored > at + CONFLICT_TIME);
+        let (stored, revision, version) = (step.stored, self.view.revision, parse::version(node));
+        self.conflict_at = self.conflict_at.filter(|_| !is_over);
+        self.change_node(step, |state| {
+            (state.liveness, state.stale_since) = (Liveness::Live, None);
+            (state.last_seen, state.own_revision, state.version) = (stored, revision, version);
+            state.chain_breaks += u64::from(has_break);
+            state.has_conflict &= !is_over;
+        });
+    }
+
+    /// There was no sign of life for too long.
+    pub(in crate::fleet::reader) fn up_expired(&mut self, step: &mut Step) {
+        self.up = None;
+        self.become_stale(step);
+    }
+
+    /// Another process of the name is alive. That which the state is of may be gone, and no record says so then, because the
+    /// signs of life of both replace each other.
+    pub(super) fn heard_another(&mut self, step: &mut Step) {
+        if step.effects.is_none() || self.state.is_none() {
+            return;
+        }
+        // A snapshot does not have when it was heard.
+        step.is_uncertain |= self.is_liveness_unknown;
+        if step.stored > *self.heard.get_or_insert(step.stored) + UP_TTL {
+            self.become_stale(step);
+        }
+    }
+
+    fn become_stale(&mut self, step: &mut Step) {
+        self.learn_liveness(step);
+        let since = step.stored;
+        self.change_node(step, |state| {
+            state.liveness = Liveness::Stale;
+            state.stale_since = state.stale_since.or(Some(since));
+        });
+    }
+}
