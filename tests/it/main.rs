@@ -16,6 +16,7 @@ mod errors;
 mod every_call;
 mod fleet;
 mod fleet_auth;
+mod fleet_foreign;
 mod fleet_reading;
 mod floods;
 mod fuzz;

@@ -3,6 +3,7 @@
 use std::{env, fs, path::PathBuf, process::Stdio};
 
 use async_nats::jetstream;
+use opflex_peerstatus::config::FleetSection;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
@@ -38,6 +39,17 @@ impl NatsServer {
 
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Of a node that publishes to it.
+    pub(crate) fn section(&self) -> FleetSection {
+        FleetSection {
+            cluster: Some("lab".parse().unwrap()),
+            node: Some("node-1".parse().unwrap()),
+            nats: vec![self.url()],
+            create_stream: true,
+            ..FleetSection::default()
+        }
     }
 
     /// As `kill -9`.
