@@ -59,6 +59,9 @@ enum NodesCommand {
     },
 }
 
+const CONFLICT: &str = "two nodes have this name";
+const INCOMPLETE: &str = "peers may be missing";
+
 /// Runs the command.
 pub(crate) async fn run(args: NodesArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     match args.command {
@@ -102,8 +105,9 @@ fn how_long(node: &Node, now: SystemTime) -> Cell {
 
 /// What is wrong with it, beside its state.
 fn notes(node: &Node) -> String {
-    let conflict = node.conflict.then_some("two nodes have this name");
-    conflict.unwrap_or_default().to_owned()
+    let conflict = node.conflict.then_some(CONFLICT);
+    let incomplete = node.incomplete.then_some(INCOMPLETE);
+    [conflict, incomplete].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn nodes_table(nodes: &[Node], style: Style, now: SystemTime) -> Vec<String> {
@@ -136,7 +140,8 @@ fn node_card(node: &Node, style: Style, now: SystemTime) -> Vec<String> {
         ("version", Cell::plain(&node.version)),
         ("own revision", Cell::plain(node.revision)),
         ("chain breaks", Cell::plain(node.chain_break_count)),
-        ("conflict", Cell::plain(if node.conflict { "two nodes have this name" } else { "none" })),
+        ("conflict", Cell::plain(if node.conflict { CONFLICT } else { "none" })),
+        ("complete", Cell::plain(if node.incomplete { INCOMPLETE } else { "yes" })),
     ];
     card(rows, style)
 }

@@ -1,7 +1,7 @@
 //! All nodes of a cluster, as the fold of their records. Pure.
 
 use std::{
-    collections::{HashMap, hash_map::Entry as MapEntry},
+    collections::{BTreeSet, HashMap, hash_map::Entry as MapEntry},
     sync::Arc,
     time::SystemTime,
 };
@@ -13,7 +13,7 @@ use super::{
     view::{Excess, NodeLimits},
 };
 use crate::{
-    fleet::{Content, Entry, Name, Topic},
+    fleet::{Content, Entry, Name, Subject, Topic},
     status::{Liveness, Mirrored, MirroredRecord, is_node_name, is_pool_name},
 };
 
@@ -79,6 +79,8 @@ pub struct FleetCore {
     cluster: Name,
     limits: FleetLimits,
     nodes: HashMap<Arc<str>, Node>,
+    /// Of a snapshot: nodes with something else in place of a record.
+    spoiled: BTreeSet<String>,
     /// Before the end of the snapshot there are no effects, and chains have holes.
     is_live: bool,
 }
@@ -87,7 +89,12 @@ impl FleetCore {
     /// Expects the last record of each subject, in the order of the stream.
     #[must_use]
     pub fn new(cluster: Name, limits: FleetLimits) -> Self {
-        Self { cluster, limits, nodes: HashMap::new(), is_live: false }
+        Self { cluster, limits, nodes: HashMap::new(), spoiled: BTreeSet::new(), is_live: false }
+    }
+
+    /// Nodes with something else in place of a record at the end of the snapshot.
+    pub fn spoiled(&self) -> impl Iterator<Item = &str> {
+        self.spoiled.iter().map(String::as_str)
     }
 
     /// All records up to a place in the stream have come, of each subject the last one. Returns the state, in effects that
@@ -95,8 +102,8 @@ impl FleetCore {
     pub fn finish_snapshot(&mut self) -> Vec<Mirrored> {
         self.is_live = true;
         let mut effects = Vec::new();
-        for node in self.nodes.values_mut() {
-            node.finish_snapshot(&mut effects);
+        for (name, node) in &mut self.nodes {
+            node.finish_snapshot(self.spoiled.contains(&**name), &mut effects);
         }
         effects
     }
@@ -127,7 +134,10 @@ impl FleetCore {
         };
         let (node, skipped) = match Entry::decode(subject, headers, payload) {
             Ok(entry) => self.entry(&entry, payload.len(), &mut step),
-            Err(error) => (self.known_node(subject), Some(error.label())),
+            Err(error) => {
+                self.spoil(subject);
+                (self.known_node(subject), Some(error.label()))
+            }
         };
         let (first, head) = (at.first_revision(), at.last_revision());
         let Step { at, effects, is_break, is_uncertain, .. } = step;
@@ -186,6 +196,14 @@ impl FleetCore {
             place.remove();
         }
         (Some(name), skipped.map(label))
+    }
+
+    /// The subject has no record. In a snapshot, there may have been one.
+    fn spoil(&mut self, subject: &str) {
+        let Ok(Subject { cluster, node, .. }) = subject.parse() else { return };
+        if !self.is_live && cluster == self.cluster && self.spoiled.len() < self.limits.nodes {
+            self.spoiled.insert(node.as_str().to_ascii_lowercase());
+        }
     }
 
     /// The node of a subject, if it is known: a label of a metric.

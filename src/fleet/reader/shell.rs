@@ -34,6 +34,8 @@ const BACKOFF_CAP: Duration = Duration::from_secs(5);
 const MAX_AWAY: Duration = Duration::from_secs(30);
 /// How long a snapshot waits for nodes that are in the middle of publishing their state.
 const STAGING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Names of nodes in a line of the log.
+const MAX_LOGGED: usize = 10;
 /// Records after which other tasks get a turn.
 const RECORDS_PER_TURN: usize = 256;
 
@@ -153,6 +155,10 @@ impl Reader {
             }
         };
         let state = core.finish_snapshot();
+        let spoiled: Vec<_> = core.spoiled().take(MAX_LOGGED).collect();
+        if !spoiled.is_empty() {
+            warn!(nodes = ?spoiled, "the stream has something else in place of records of nodes: peers may be missing");
+        }
         let replay = Replay { start, records, messages };
         let (records, floor, messages) = self.replay(&mut core, replay).await?;
         let is_first = !self.hub.is_complete();

@@ -646,6 +646,51 @@ fn a_replica_that_starts_beside_two_processes_with_one_name_waits_for_the_one_th
     assert_eq!(state_of_n1(&replica(&stream)).liveness, Liveness::Stale);
 }
 
+/// An acknowledgement of JetStream in place of this message.
+fn acknowledgement(message: &Message) -> Message {
+    let payload = br#"{"stream":"OPFLEX", "seq":7}"#.to_vec();
+    Message { subject: message.subject.clone(), headers: HeaderMap::new(), payload }
+}
+
+#[test]
+fn a_replica_that_starts_without_a_record_says_that_its_node_is_incomplete_until_the_next_commit() {
+    let mut node = Publisher::new("n1", 1);
+    node.change("leaf-1", Some(pb::PeerStatus::Ready));
+    node.change("leaf-2", Some(pb::PeerStatus::Ready));
+    let mut stream = node.whole();
+    stream.push(acknowledgement(&node.state("leaf-2")));
+    let running = Replica::starting(&stream, 0);
+    assert!(!state_of_n1(&running).is_incomplete, "it has the record from before");
+    let mut late = Replica::starting(&stream, stream.len());
+    assert!(state_of_n1(&late).is_incomplete);
+    assert_eq!(late.hub.snapshot().peers.len(), 1);
+    let whole = node.whole();
+    for (index, message) in whole.iter().enumerate() {
+        late.read(stream.len() + index, message);
+    }
+    assert!(!state_of_n1(&late).is_incomplete);
+    stream.extend(whole);
+    let again = Replica::starting(&stream, stream.len());
+    assert_eq!((state_of_n1(&again).is_incomplete, again.hub.snapshot().peers.len()), (false, 2));
+}
+
+#[test]
+fn a_late_record_of_the_process_before_makes_a_node_incomplete_until_its_next_commit() {
+    let mut old = Publisher::new("n1", 1);
+    old.change("leaf-1", Some(pb::PeerStatus::Ready));
+    let mut stream = old.whole();
+    let mut new = Publisher::new("n1", 2);
+    new.change("leaf-1", Some(pb::PeerStatus::Ready));
+    stream.extend(new.whole());
+    stream.extend(old.change("leaf-1", Some(pb::PeerStatus::Connecting)));
+    let late = Replica::starting(&stream, stream.len());
+    assert!(state_of_n1(&late).is_incomplete);
+    assert_eq!(late.hub.snapshot().peers.len(), 0, "its record is gone");
+    stream.extend(new.whole());
+    let again = Replica::starting(&stream, stream.len());
+    assert_eq!((state_of_n1(&again).is_incomplete, again.hub.snapshot().peers.len()), (false, 1));
+}
+
 #[test]
 fn a_node_without_signs_of_life_is_stale_and_one_without_records_is_gone() {
     let mut node = Publisher::new("n1", 1);

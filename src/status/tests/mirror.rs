@@ -51,6 +51,7 @@ fn node(name: &str, liveness: Liveness) -> Arc<NodeState> {
         version: "1".into(),
         chain_breaks: 0,
         has_conflict: false,
+        is_incomplete: false,
         revision: 0,
     })
 }
