@@ -206,6 +206,20 @@ fn a_stream_that_is_made_anew_is_a_reset() {
 }
 
 #[test]
+fn a_state_that_is_read_anew_is_compaction_and_no_slow_reader() {
+    let hub = fleet(2);
+    let listeners = Listeners::new(Arc::clone(&hub), limits());
+    let mut stream = listeners.attach_ephemeral(ListenerSpec::default(), options()).unwrap();
+    told(&mut stream);
+    restart(&hub, STREAM, 9 << 16, vec![pool("n1.p"), Mirrored::PeerState(state("b", Ready, 9 << 16))]);
+    assert_eq!(told(&mut stream), ["reset Compacted 0", "snapshot 65535>589824 [b]", "synced 589824 1"]);
+    for place in 10..14 {
+        record(&hub, place, vec![change("b", Ready, Some(Ready), place << 16)]);
+    }
+    assert_eq!(next(&mut stream), "reset Overflow 2");
+}
+
+#[test]
 fn many_nodes_and_pools_come_in_several_parts() {
     let names: Vec<_> = (0..100).map(|number| format!("n{number}")).collect();
     let pools = names.iter().map(|name| pool(&format!("{name}.p")));
