@@ -9,11 +9,13 @@ use std::{
 use async_nats::HeaderMap;
 
 use super::{
+    census::Census,
     node::{Node, Skipped, Step},
     view::{Excess, NodeLimits},
 };
 use crate::{
     fleet::{Content, Entry, Name, Subject, Topic},
+    metrics::Problem,
     status::{Liveness, Mirrored, MirroredRecord, is_node_name, is_pool_name},
 };
 
@@ -83,13 +85,17 @@ pub struct FleetCore {
     spoiled: BTreeSet<String>,
     /// Before the end of the snapshot there are no effects, and chains have holes.
     is_live: bool,
+    /// Nodes that the stream has nothing of, without a record that says so.
+    purged: BTreeSet<Arc<str>>,
+    census: Census,
 }
 
 impl FleetCore {
     /// Expects the last record of each subject, in the order of the stream.
     #[must_use]
     pub fn new(cluster: Name, limits: FleetLimits) -> Self {
-        Self { cluster, limits, nodes: HashMap::new(), spoiled: BTreeSet::new(), is_live: false }
+        let (nodes, spoiled, census) = (HashMap::new(), BTreeSet::new(), Census::new());
+        Self { cluster, limits, nodes, spoiled, is_live: false, purged: BTreeSet::new(), census }
     }
 
     /// Nodes with something else in place of a record at the end of the snapshot.
@@ -103,7 +109,9 @@ impl FleetCore {
         self.is_live = true;
         let mut effects = Vec::new();
         for (name, node) in &mut self.nodes {
+            let before = node.state().cloned();
             node.finish_snapshot(self.spoiled.contains(&**name), &mut effects);
+            self.census.update(before.as_ref(), node.state());
         }
         effects
     }
@@ -117,9 +125,36 @@ impl FleetCore {
 
     /// How many nodes are in this state.
     #[must_use]
-    pub fn count(&self, liveness: Liveness) -> usize {
-        let states = self.nodes.values().filter_map(Node::state);
-        states.filter(|state| state.liveness == liveness).count()
+    pub const fn count(&self, liveness: Liveness) -> usize {
+        match liveness {
+            Liveness::Live => self.census.live,
+            Liveness::Stale => self.census.stale,
+            Liveness::Gone => 0,
+        }
+    }
+
+    /// What is wrong with which nodes, in order of their names, if the counts or this differ from what they were at the last call.
+    pub(super) fn take_problems(&mut self) -> Option<&BTreeSet<Problem>> {
+        self.census.take_change().then_some(&self.census.problems)
+    }
+
+    /// The stream has nothing of this node: it is gone with the next record, unless that is its own.
+    pub(super) fn purge(&mut self, node: Arc<str>) {
+        self.purged.insert(node);
+    }
+
+    fn remove_purged(&mut self, step: &mut Step) {
+        for name in std::mem::take(&mut self.purged) {
+            let Some(mut node) = self.nodes.remove(&name) else { continue };
+            let before = node.state().cloned();
+            node.commit_expired(step);
+            self.census.update(before.as_ref(), None);
+        }
+    }
+
+    /// The nodes that have published their whole state.
+    pub(super) fn committed(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.nodes.iter().filter(|(_, node)| node.state().is_some()).map(|(name, _)| name)
     }
 
     /// Applies one message of the stream.
@@ -139,6 +174,7 @@ impl FleetCore {
                 (self.known_node(subject), Some(error.label()))
             }
         };
+        self.remove_purged(&mut step);
         let (first, head) = (at.first_revision(), at.last_revision());
         let Step { at, effects, is_break, is_uncertain, .. } = step;
         let record = MirroredRecord { first, head, at, effects: effects.unwrap_or_default() };
@@ -163,6 +199,7 @@ impl FleetCore {
         if !is_node_name(&name) || !pools(entry).all(|pool| is_pool_name(pool) && !pool.contains('.')) {
             return (None, Some("subject"));
         }
+        self.purged.remove(&*name);
         let count = self.nodes.len();
         let mut place = match self.nodes.entry(name.into()) {
             MapEntry::Occupied(place) => place,
@@ -174,7 +211,7 @@ impl FleetCore {
             }
         };
         let (node, first) = (place.get_mut(), step.revision);
-        let was_incomplete = node.is_incomplete();
+        let (was_incomplete, before) = (node.is_incomplete(), node.state().cloned());
         let skipped = match entry {
             Entry::Record(record) => {
                 let (header, content) = (&record.header, &record.content);
@@ -191,6 +228,7 @@ impl FleetCore {
             }
         };
         step.is_uncertain |= was_incomplete && step.revision > first;
+        self.census.update(before.as_ref(), node.state());
         let name = Arc::clone(place.key());
         if place.get().is_gone() {
             place.remove();

@@ -646,6 +646,49 @@ fn a_replica_that_starts_beside_two_processes_with_one_name_waits_for_the_one_th
     assert_eq!(state_of_n1(&replica(&stream)).liveness, Liveness::Stale);
 }
 
+#[test]
+fn problems_of_nodes_are_counted_as_they_come_and_go() {
+    let (mut one, mut other, mut stream) = namesakes();
+    stream.extend(one.change("leaf-3", Some(pb::PeerStatus::Ready)));
+    let mut replica = replica(&stream);
+    let problems = |replica: &mut Replica| {
+        let known = replica.core.take_problems();
+        let known = known.map(|known| known.iter().map(|(_, problem)| *problem).collect::<Vec<_>>());
+        (replica.core.count(Liveness::Live), replica.core.count(Liveness::Stale), known)
+    };
+    assert_eq!(problems(&mut replica), (1, 0, Some(vec!["conflict"])));
+    assert_eq!(problems(&mut replica), (1, 0, None), "nothing is new");
+    let silence = act(&mut other, Act::Silence).pop().unwrap();
+    replica.read(stream.len(), &silence);
+    assert_eq!(problems(&mut replica), (0, 1, Some(vec!["conflict", "stale"])));
+    replica.read(stream.len() + 1, &other.up());
+    assert_eq!(problems(&mut replica), (1, 0, Some(vec!["conflict"])));
+    let gone = Message { subject: other.commit(0).subject, ..silence };
+    replica.read(stream.len() + 2, &gone);
+    assert_eq!(problems(&mut replica), (0, 0, Some(vec![])));
+}
+
+#[test]
+fn a_node_that_was_purged_is_gone_with_the_next_record_of_another_one() {
+    let (mut node, mut other) = (Publisher::new("n1", 1), Publisher::new("n2", 2));
+    node.change("leaf-1", Some(pb::PeerStatus::Ready));
+    let mut stream = [node.whole(), other.whole()].concat();
+    let mut replica = replica(&stream);
+    replica.core.purge("n1".into());
+    let up = node.up();
+    replica.read(stream.len(), &up);
+    assert_eq!(state_of_n1(&replica).liveness, Liveness::Live, "it is there");
+    replica.core.purge("n1".into());
+    stream.push(up);
+    replica.read(stream.len(), &other.up());
+    assert!(replica.hub.node("n1").is_none() && replica.hub.snapshot().peers.is_empty());
+    let mut events = Vec::new();
+    replica.hub.read_after(0xffff, 99, &mut events).unwrap();
+    let last = events.last().unwrap().node.as_ref().unwrap();
+    assert_eq!((last.node.node.liveness, last.previous), (Liveness::Gone, Some(Liveness::Live)));
+    assert_eq!((replica.core.count(Liveness::Live), replica.core.count(Liveness::Stale)), (1, 0));
+}
+
 /// An acknowledgement of JetStream in place of this message.
 fn acknowledgement(message: &Message) -> Message {
     let payload = br#"{"stream":"OPFLEX", "seq":7}"#.to_vec();
