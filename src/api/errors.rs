@@ -137,18 +137,18 @@ pub(super) fn attach(id: &str, error: &AttachError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::opflex::Identity;
 
     fn pools(count: usize) -> Vec<Arc<PoolState>> {
         let pool = |number| PoolState {
             name: format!("fabric-{number}").into(),
             health: PoolHealth::Down,
             health_since: std::time::SystemTime::UNIX_EPOCH,
-            identity: Arc::new(Identity::new("node", "domain")),
+            identity: None,
             not_healthy_since: None,
             proxies: None,
             wanted: 0,
             ready: 0,
+            unknown: 0,
             parked: 0,
             stale_since: None,
             revision: 0,
