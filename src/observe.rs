@@ -1,0 +1,12 @@
+//! Observed pools: what the opflex-agent of this node does with its own connections, without opening any. The agent's log
+//! says what happened, the kernel's socket table whether it can be true; neither is believed alone about READY.
+//!
+//! [`LogLine`]s and [`Socket`]s go into the pure [`Observer`], [`Observation`]s come out.
+
+pub mod log_line;
+pub mod observer;
+
+pub use log_line::{Level, LogLine};
+pub use observer::{
+    Counts, Input, Loss, LossCause, Observation, Observed, Observer, ObserverSettings, Socket, SocketState,
+};
