@@ -39,8 +39,7 @@ impl Cri {
         };
         let parts = if framed.is_stderr { &mut self.stderr } else { &mut self.stdout };
         let received = *parts.received.get_or_insert(framed.received);
-        let fitting =
-            framed.text.get(..MAX_LINE.saturating_sub(parts.text.len())).unwrap_or(framed.text);
+        let fitting = framed.text.get(..MAX_LINE.saturating_sub(parts.text.len())).unwrap_or(framed.text);
         parts.text.extend_from_slice(fitting);
         parts.is_cut |= is_cut || fitting.len() < framed.text.len();
         if framed.is_partial {
