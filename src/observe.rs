@@ -5,8 +5,12 @@
 
 pub mod log_line;
 pub mod observer;
+mod sockets;
+mod source;
 
 pub use log_line::{Level, LogLine};
 pub use observer::{
     Counts, Input, Loss, LossCause, Observation, Observed, Observer, ObserverSettings, Socket, SocketState,
 };
+pub use sockets::{SocketTable, SocketsError};
+pub use source::LogSource;

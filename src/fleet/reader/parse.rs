@@ -6,7 +6,10 @@ use crate::{
     api::{convert, pb},
     opflex::{Identity, Proxies},
     peer::{NewestFlaps, PeerAddress, PeerStatus},
-    status::{ChangeKind, Failure, FailureCounts, HealthChange, PeerState, PoolState, clock, fleet_pool},
+    status::{
+        ChangeKind, Failure, FailureCounts, HealthChange, ObservedPeer, PeerState, PoolState, SocketFacts,
+        clock, fleet_pool,
+    },
 };
 
 /// Longest detail of a peer, in bytes.
@@ -43,7 +46,7 @@ pub(super) fn change(pool: &Arc<str>, address: &PeerAddress, change: &pb::Change
     Ok(Change {
         peer: peer(pool, address, moved.peer.as_ref().ok_or(Invalid)?)?,
         kind,
-        previous: convert::parse_peer_status(moved.previous_status),
+        previous: convert::parse_peer_status(moved.previous_status).filter(|_| kind != ChangeKind::Added),
         health: change.health.as_ref().map(health).transpose()?,
         time: time(moved.time)?,
     })
@@ -84,28 +87,44 @@ pub(super) fn peer(pool: &Arc<str>, address: &PeerAddress, peer: &pb::Peer) -> R
         roles: peer.roles.iter().filter_map(|role| convert::parse_role(*role)).collect(),
         learned_from: learned_from(&peer.learned_from)?,
         echo_rtt: peer.echo_rtt.and_then(|rtt| rtt.try_into().ok()),
+        observed: observed(peer)?.map(Box::new),
         revision: 0,
     })
 }
 
 /// The state of a pool in the fleet.
 pub(super) fn pool(node: &str, pool: &str, published: &pb::Pool) -> Result<PoolState, Invalid> {
-    let identity = published.identity.as_ref().ok_or(Invalid)?;
-    let mut known = Identity::new(&*text(&identity.name, MAX_TEXT)?, &*text(&identity.domain, MAX_TEXT)?);
-    known.location = Some(text(&identity.location, MAX_TEXT)?.to_string()).filter(|text| !text.is_empty());
     Ok(PoolState {
         name: fleet_pool(node, pool).into(),
         health: convert::parse_pool_health(published.health).ok_or(Invalid)?,
         health_since: time(published.health_since)?,
         not_healthy_since: some_time(published.not_healthy_since)?,
-        identity: Arc::new(known),
+        identity: published.identity.as_ref().map(identity).transpose()?.map(Arc::new),
         proxies: published.proxies.as_ref().map(proxies).transpose()?,
         wanted: published.peer_count,
         ready: published.ready_count,
+        // The hub of the fleet counts its peers.
+        unknown: 0,
         parked: published.parked_count,
         stale_since: None,
         revision: 0,
     })
+}
+
+fn identity(published: &pb::Identity) -> Result<Identity, Invalid> {
+    let mut known = Identity::new(&*text(&published.name, MAX_TEXT)?, &*text(&published.domain, MAX_TEXT)?);
+    known.location = Some(text(&published.location, MAX_TEXT)?.to_string()).filter(|text| !text.is_empty());
+    Ok(known)
+}
+
+/// What is known of a peer beyond its status, in an observed pool.
+fn observed(peer: &pb::Peer) -> Result<Option<ObservedPeer>, Invalid> {
+    let Some(time) = some_time(peer.observed_time)? else { return Ok(None) };
+    let socket = SocketFacts {
+        rtt: peer.tcp_rtt.and_then(|rtt| rtt.try_into().ok()),
+        last_received: some_time(peer.last_received_time)?,
+    };
+    Ok(Some(ObservedPeer { evidence: convert::parse_evidence(peer.evidence), time, socket }))
 }
 
 /// The version of a node's service.
