@@ -2,7 +2,6 @@
 //! It connects to nothing.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -80,6 +79,7 @@ pub fn observe(
     let ObservedContext { hub, peers, metrics, log, tasks } = context;
     hub.add_observed_pool(Arc::clone(&config.name), clock::now());
     let settings = ObserverSettings {
+        peer_port: config.peer_port,
         handshake_timeout: config.handshake_timeout,
         level_hint: config.level_hint,
         peer_limit: config.peer_limit,
@@ -88,7 +88,6 @@ pub fn observe(
         hub,
         observer: Observer::new(settings),
         sockets: SocketTable::default(),
-        peer_port: config.peer_port,
         are_sockets_readable: true,
         transitions: TransitionLog::new(Arc::clone(&config.name), log),
         time_to_ready: TimeToReady::default(),
@@ -104,7 +103,6 @@ struct ObservedPool {
     hub: Arc<Hub>,
     observer: Observer,
     sockets: SocketTable,
-    peer_port: u16,
     are_sockets_readable: bool,
     transitions: TransitionLog,
     time_to_ready: TimeToReady,
@@ -114,7 +112,7 @@ struct ObservedPool {
 
 impl ObservedPool {
     async fn run(mut self, source: LogSource, tasks: TaskTracker, stop: CancellationToken) {
-        info!(pool = %self.name, log = %source, peer_port = self.peer_port, "observing the agent's connections");
+        info!(pool = %self.name, log = %source, "observing the agent's connections");
         let (sender, mut events) = mpsc::channel(EVENTS);
         let reader_stop = stop.child_token();
         tasks.spawn(follow(source, sender, reader_stop.clone()));
@@ -179,8 +177,7 @@ impl ObservedPool {
     }
 
     fn dump(&mut self) {
-        let ports = BTreeSet::from_iter(self.observer.ports().chain([self.peer_port]));
-        let sockets = self.sockets.dump(ports);
+        let sockets = self.sockets.dump(self.observer.ports());
         let is_readable = sockets.is_ok();
         match sockets {
             Ok(sockets) => self.step_once(Input::Sockets(&sockets)),
