@@ -4,11 +4,13 @@
 //! [`LogLine`]s and [`Socket`]s go into the pure [`Observer`], [`Observation`]s come out.
 
 pub mod log_line;
+mod log_reader;
 pub mod observer;
 mod sockets;
 mod source;
 
 pub use log_line::{Level, LogLine};
+pub use log_reader::{LogEvent, follow};
 pub use observer::{
     Counts, Input, Loss, LossCause, Observation, Observed, Observer, ObserverSettings, Socket, SocketState,
 };
