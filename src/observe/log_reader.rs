@@ -1,47 +1,73 @@
-//! Follows the agent's log.
+//! Reads the agent's log as it grows: a file, the newest of the files of a container, or the journal. Files are polled, because
+//! policies deny inotify to services. Memory is bounded: who is slow to take the events makes the reader wait, and the files keep
+//! what was not read.
+//!
+//! What it does not read, it says: [`LogEvent::Lost`].
 
-use std::{
-    fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{LogLine, LogSource, Loss};
+use super::{LogLine, LogSource, Loss, LossCause};
 
-/// How often files are read.
+mod files;
+mod journalctl;
+mod open_file;
+mod rotation;
+
+use files::FileReader;
+
+#[cfg(test)]
+mod tests;
+
+/// How often files are polled: a twentieth of a second is what a status is late at most.
 const POLL: Duration = Duration::from_millis(50);
 
-/// What is new in the log.
+/// What was read: the part of [`super::Input`] that is about the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEvent {
-    /// Lines from before the observation began.
+    /// What was there at the start. Comes first, if the log can be read.
     History(Vec<LogLine>),
-    /// New lines.
+    /// New lines. None: the log can be read again.
     Lines(Vec<LogLine>),
     /// A piece is missing.
     Lost(Loss),
-    /// A new log of a new process of the agent.
+    /// The lines that follow are of another container.
     NewInstance,
 }
 
-/// Follows the log until `stop`.
+/// Reads until `stop`, or until nobody takes the events.
 pub async fn follow(source: LogSource, events: mpsc::Sender<LogEvent>, stop: CancellationToken) {
-    let LogSource::Files(path) = source else { return };
-    let mut file = File::open(path).ok();
-    if let Some(file) = &mut file {
-        let _ = file.seek(SeekFrom::End(0));
-    }
-    while !stop.is_cancelled() {
-        let mut text = String::new();
-        if let Some(file) = &mut file {
-            let _ = file.read_to_string(&mut text);
+    let read = async {
+        match source {
+            LogSource::Files(pattern) => follow_files(FileReader::new(&pattern), &events).await,
+            LogSource::Journal(unit) => journalctl::follow("journalctl", &unit, &events).await,
         }
-        if !text.is_empty() && events.send(LogEvent::Lines(Vec::new())).await.is_err() {
-            return;
+    };
+    stop.run_until_cancelled(read).await;
+}
+
+async fn follow_files(mut reader: FileReader, events: &mpsc::Sender<LogEvent>) {
+    loop {
+        // Reading a file can block, for example on a network.
+        let polled = spawn_blocking(move || {
+            let found = reader.poll();
+            (reader, found)
+        });
+        let Ok((back, found)) = polled.await else { return };
+        reader = back;
+        for event in found {
+            if events.send(event).await.is_err() {
+                return;
+            }
         }
-        sleep(POLL).await;
+        if !reader.has_more() {
+            sleep(POLL).await;
+        }
     }
+}
+
+fn loss(cause: LossCause, detail: impl Into<String>) -> LogEvent {
+    LogEvent::Lost(Loss { cause, detail: detail.into() })
 }

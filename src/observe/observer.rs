@@ -189,12 +189,10 @@ impl Observer {
         ports.into_iter()
     }
 
-    /// The connection of a peer as it was in the newest dump: its round-trip time, and when data was received last.
+    /// The peer whose connection this socket is.
     #[must_use]
-    pub fn socket(&self, peer: &PeerAddress) -> Option<&Socket> {
-        let cookie = self.peers.get(peer)?.cookie?;
-        let found = self.sockets_of(peer).find(|it| it.socket.cookie == cookie);
-        found.map(|it| &it.socket)
+    pub fn peer_of(&self, cookie: u64) -> Option<&PeerAddress> {
+        self.peers.iter().find(|(_, peer)| peer.cookie == Some(cookie)).map(|(address, _)| address)
     }
 
     /// What was rejected and lost so far.

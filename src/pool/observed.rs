@@ -21,7 +21,7 @@ use crate::{
     metrics::{ObservedCounts, ObservedPoolMetrics, ObserverMetrics, PeerMetrics, PoolMetrics},
     observe::{
         Input, Level, LogEvent, LogLine, LogSource, Loss, LossCause, Observation, Observed, Observer,
-        ObserverSettings, SocketTable, follow,
+        ObserverSettings, Socket, SocketTable, follow,
     },
     opflex::text::printable,
     peer::{Evidence, PeerAddress, PeerStatus, Reason, Report},
@@ -88,6 +88,7 @@ pub fn observe(
         hub,
         observer: Observer::new(settings),
         sockets: SocketTable::default(),
+        listed: Vec::new(),
         are_sockets_readable: true,
         transitions: TransitionLog::new(Arc::clone(&config.name), log),
         time_to_ready: TimeToReady::default(),
@@ -103,6 +104,8 @@ struct ObservedPool {
     hub: Arc<Hub>,
     observer: Observer,
     sockets: SocketTable,
+    /// As of the last dump.
+    listed: Vec<Socket>,
     are_sockets_readable: bool,
     transitions: TransitionLog,
     time_to_ready: TimeToReady,
@@ -180,11 +183,15 @@ impl ObservedPool {
         let sockets = self.sockets.dump(self.observer.ports());
         let is_readable = sockets.is_ok();
         match sockets {
-            Ok(sockets) => self.step_once(Input::Sockets(&sockets)),
+            Ok(sockets) => {
+                self.step_once(Input::Sockets(&sockets));
+                self.listed = sockets;
+            }
             Err(error) => {
                 if self.are_sockets_readable {
                     warn!(pool = %self.name, %error, "the sockets of the node cannot be read: no peer is READY until they can");
                 }
+                self.listed.clear();
                 self.step_once(Input::SocketsUnreadable(&error.to_string()));
             }
         }
@@ -215,12 +222,11 @@ impl ObservedPool {
 
     /// Publishes what the kernel knows of the connections.
     fn publish_facts(&self) {
-        let Ok((peers, _)) = self.hub.peers(Some(&self.name), None, usize::MAX) else { return };
         let now = clock::now();
-        let facts = peers.iter().filter_map(|peer| {
-            let socket = self.observer.socket(&peer.address)?;
+        let facts = self.listed.iter().filter_map(|socket| {
             let last_received = socket.last_received.and_then(|ago| now.checked_sub(ago));
-            Some((peer.address.clone(), Update::Socket(SocketFacts { rtt: socket.rtt, last_received })))
+            let facts = Update::Socket(SocketFacts { rtt: socket.rtt, last_received });
+            Some((self.observer.peer_of(socket.cookie)?.clone(), facts))
         });
         let facts: Vec<_> = facts.collect();
         if !facts.is_empty() {

@@ -20,6 +20,7 @@ pub struct Framer {
     format: Option<Format>,
     line: Vec<u8>,
     is_cut: bool,
+    skips_line: bool,
     cri: Cri,
     journal: Journal,
 }
@@ -45,18 +46,17 @@ impl Framer {
         self.extend_line(bytes);
     }
 
+    /// A file is read from its beginning, or from somewhere in a line, whose rest is skipped.
+    pub const fn start(&mut self, is_at_line: bool) {
+        self.skips_line = !is_at_line;
+    }
+
     /// The file ended, and another one follows. Parts of lines in the format of the container runtime go on there.
     pub fn end_file(&mut self, lines: &mut Vec<LogLine>) {
         if !self.line.is_empty() {
             self.is_cut = true;
             self.finish_line(lines);
         }
-    }
-
-    /// Whether bytes wait for the rest of their line.
-    #[must_use]
-    pub fn is_mid_line(&self) -> bool {
-        !self.line.is_empty()
     }
 
     /// Forgets what is incomplete, since its rest is lost.
@@ -73,6 +73,9 @@ impl Framer {
     fn finish_line(&mut self, lines: &mut Vec<LogLine>) {
         let line = std::mem::take(&mut self.line);
         let is_cut = std::mem::take(&mut self.is_cut);
+        if std::mem::take(&mut self.skips_line) {
+            return;
+        }
         let format = *self
             .format
             .get_or_insert_with(|| if Cri::is_framed(&line) { Format::Cri } else { Format::File });

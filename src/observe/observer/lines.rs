@@ -179,7 +179,7 @@ fn client_connection(function: &str, message: &str) -> (Option<Event>, Carries) 
             PeerEvent::Failed(Reason::HandshakeTimeout, "the agent's handshake timed out".into())
         }
         ("connectionFailure", _) if text.starts_with("Giving up on bootstrapped peer") => {
-            PeerEvent::Parking(Reason::ConnectFailed, text.into())
+            PeerEvent::Parking(Reason::NotInPeerList, text.into())
         }
         ("on_state_change", _) => match text.split_once(": ") {
             Some(("SSL Connection error", detail)) => {

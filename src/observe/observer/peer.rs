@@ -112,6 +112,7 @@ impl Observer {
                     self.counts.rejected_peers += 1;
                     return None;
                 };
+                self.close(&parked, Reason::NotInPeerList, "room for other peers", (at, now));
                 self.remove(&parked, at);
             }
             self.peers.insert(address.clone(), Peer::new(now));
