@@ -161,3 +161,58 @@ fn some_time(time: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>,
     let known = is_known.then(|| SystemTime::try_from(time).ok()).flatten().ok_or(Invalid)?;
     Ok(Some(clock::shift().from_system(known)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        peer::{Evidence, PoolHealth, Reason, Report},
+        status::{Hub, Update},
+    };
+
+    #[test]
+    fn unknown_and_observed_peers_survive_the_trip_and_so_do_their_pool_and_its_changes() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let hub = Hub::new(1, 16);
+        hub.add_observed_pool("default".into(), at);
+        let lost = Report::new(PeerStatus::Unknown, Reason::ObservationLost);
+        let ready = Report::new(PeerStatus::Ready, Reason::HandshakeComplete);
+        let socket = SocketFacts { rtt: Some(Duration::from_micros(250)), last_received: Some(at) };
+        let address = |host: &str| format!("{host}:8009").parse::<PeerAddress>().unwrap();
+        let events = hub.apply(
+            "default",
+            at,
+            [
+                (address("a"), Update::Observed(lost.clone(), None)),
+                (address("b"), Update::Observed(ready, Some(Evidence::Both))),
+                (address("b"), Update::Socket(socket)),
+                (address("b"), Update::Observed(lost, None)),
+            ],
+        );
+        let snapshot = hub.snapshot();
+        let name: Arc<str> = "n.default".into();
+        for sent in &snapshot.peers {
+            let back = peer(&name, &sent.address, &convert::peer(sent)).unwrap();
+            let expected = PeerState { pool: Arc::clone(&name), revision: 0, ..PeerState::clone(sent) };
+            assert_eq!(back, expected);
+        }
+        let back = pool("n", "default", &convert::pool(&snapshot.pools[0])).unwrap();
+        assert_eq!((back.health, back.identity, back.wanted), (PoolHealth::Unknown, None, 2));
+        let parts = crate::status::Parts { peer: true, health: true, node: false };
+        let changes = events.iter().map(|event| {
+            let sent = &event.peer.as_ref().unwrap().peer.address;
+            change(&name, sent, &convert::change(event, parts)).unwrap()
+        });
+        let previous: Vec<_> = changes.map(|change| (change.kind, change.previous, change.health)).collect();
+        let expected = [
+            (ChangeKind::Added, None, None),
+            (ChangeKind::Added, None, None),
+            (ChangeKind::Status, Some(PeerStatus::Ready), None),
+        ];
+        assert_eq!(previous, expected);
+    }
+}
