@@ -100,7 +100,9 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
         })
     });
     gauges(encoder, "opflex_pool_peers", "Peers of the pool, by status.", peers)?;
-    let configured = by_pool.iter().map(|(pool, peers)| {
+    // An observed pool has none, and is none the worse for it.
+    let connecting = by_pool.iter().filter(|(pool, _)| !is_observed(pool));
+    let configured = connecting.map(|(pool, peers)| {
         let configured = peers.iter().filter(|peer| peer.origin == PeerOrigin::Configured).count();
         ([("pool", &*pool.name)], configured as u64)
     });

@@ -31,6 +31,7 @@ mod logs;
 mod malformed;
 mod membership;
 mod netns;
+mod observed;
 mod reasons;
 mod recovery;
 mod refusals;
