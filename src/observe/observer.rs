@@ -222,7 +222,7 @@ impl Observer {
     }
 
     fn enqueue(&mut self, lines: &[LogLine], now: Instant, wall: SystemTime) {
-        self.log.error = None;
+        self.wants_sockets |= self.log.error.take().is_some();
         let inherited = self.forgery.taint(now);
         let mut carried = Carries::Nothing;
         let mut may_quote = self.may_quote_peers();
@@ -246,12 +246,14 @@ impl Observer {
             let Some(event) = event else { continue };
             self.forgery.note_name(&event, taint, now);
             let (at, is_ahead) = (self.clock.time_of(line, wall), self.clock.is_ahead(line, wall));
-            let is_after_name = self.forgery.has_names();
+            let is_after_name = self.forgery.is_after_name(now);
             let hash = forgery::hash(line);
             let event = Pended::Line(event);
             self.queue.push_back(Pending { event, taint, at, read: now, hash, is_after_name, is_ahead });
         }
-        self.forgery.carried(carried, now);
+        // A megabyte of text takes several polls.
+        let bytes: usize = lines.iter().map(|line| line.message.len() + forgery::FRAME).sum();
+        self.forgery.carried(if bytes >= forgery::LARGE { carried.max(inherited) } else { carried }, now);
         self.wants_sockets |= !self.queue.is_empty();
         if self.queue.len() > MAX_QUEUE {
             self.queue.clear();

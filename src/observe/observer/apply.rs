@@ -22,8 +22,8 @@ impl Observer {
         match event {
             // Before it starts there is no peer whose text could be in its log.
             Event::AgentStarts | Event::AgentStops
-                if pending.taint >= Carries::PeerText
-                    || (pending.taint > Carries::Nothing && self.sockets.has_established) =>
+                if self.sockets.has_established
+                    && (pending.taint > Carries::Nothing || pending.is_after_name) =>
             {
                 self.counts.rejected_tainted += 1;
             }
@@ -78,6 +78,13 @@ impl Observer {
         })
     }
 
+    /// Whether a later line says that the connection of a line is over, so that an established socket is of another one.
+    pub(super) fn is_over(&self, address: &PeerAddress) -> bool {
+        let is_start = |later: &Pending| matches!(later.event, Pended::Line(Event::AgentStarts));
+        let ends = |what: &PeerEvent| !matches!(what, PeerEvent::Ready | PeerEvent::Failed(..));
+        self.find_later(address, ends).is_some() || self.queue.iter().skip(1).any(is_start)
+    }
+
     /// The sockets show the opposite of what a line says. They may be late; later the line is rejected.
     pub(super) fn contradicted(&mut self, pending: &Pending, now: Instant) -> Step {
         let until = pending.read + SOCKET_GRACE;
@@ -94,7 +101,7 @@ impl Observer {
     }
 
     fn create(&mut self, address: &PeerAddress, event: &Event, pending: &Pending, now: Instant) -> Step {
-        if self.is_alive(address) {
+        if self.outlives(address) {
             return self.contradicted(pending, now);
         }
         let is_known = self.peers.get(address).is_some_and(|peer| peer.status.is_wanted());
@@ -116,8 +123,8 @@ impl Observer {
             peer.doubt(now + DOUBT);
         }
         if is_created {
-            peer.end_connection();
             peer.since = now;
+            self.end_connection(address);
             self.report(
                 address,
                 (PeerStatus::Connecting, Reason::Dialing),
@@ -139,7 +146,7 @@ impl Observer {
         now: Instant,
     ) -> Step {
         let has_established = !self.established(address).is_empty();
-        let is_alive = self.is_alive(address);
+        let is_alive = self.outlives(address);
         let Some(peer) = self.peers.get_mut(address) else { return Step::Done };
         match peer.status {
             PeerStatus::Unknown if has_established => return self.contradicted(pending, now),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{
     Evidence, Observer, PeerAddress, PeerEvent, PeerStatus, Pending, Reason, SOCKET_GRACE, Step,
-    lines::Carries, sockets::Tracked,
+    forgery::Hold, lines::Carries, sockets::Tracked,
 };
 
 /// How long after "Disconnected" the line "Connection closed" may follow, which makes the library's status CLOSING: 5 ms at most
@@ -31,10 +31,7 @@ impl Observer {
         if pending.taint >= Carries::PeerText && new.is_empty() {
             return self.reject_tainted();
         }
-        // A socket may be of a later connection, if this one is over.
-        let is_over = self
-            .find_later(address, |what| *what == PeerEvent::Disconnected)
-            .is_some_and(|later| later.taint < Carries::PeerText);
+        let is_over = self.is_over(address);
         let Some(peer) = self.add(address, pending.at, now) else { return Step::Done };
         peer.mention();
         peer.end_connection();
@@ -55,18 +52,19 @@ impl Observer {
         now: Instant,
         wall: SystemTime,
     ) -> Step {
-        if pending.is_after_name {
-            let until = self.forgery.hold(pending.read);
-            if now < until {
-                return Step::Wait(until);
-            }
+        let hold = match pending.is_after_name {
+            true => self.forgery.hold(pending.read, now),
+            false => Hold::Over,
+        };
+        if let Hold::Until(until) = hold {
+            return Step::Wait(until);
         }
         let comes_again = self.queue.iter().skip(1).any(|later| later.hash == pending.hash);
         if self.forgery.is_repeated(pending.hash) || comes_again {
             self.counts.rejected_repeated += 1;
             return Step::Done;
         }
-        if pending.taint >= Carries::PeerText || (pending.is_after_name && self.forgery.has_names()) {
+        if pending.taint >= Carries::PeerText || hold == Hold::Forged {
             return self.reject_tainted();
         }
         let status = self.peers.get(address).map(|peer| peer.status);
@@ -80,7 +78,7 @@ impl Observer {
         }
         let Some(socket) = self.connection_of(address) else {
             // It may be over already; then it is no forgery. It was READY for less than a poll.
-            let is_over = self.find_later(address, |what| *what == PeerEvent::Disconnected).is_some();
+            let is_over = self.is_over(address);
             self.counts.rejected_by_sockets += u64::from(!is_over && self.sockets.error.is_none());
             return Step::Done;
         };
@@ -107,7 +105,7 @@ impl Observer {
     /// `Disconnected`: CLOSING if `Connection closed` follows, else CONNECTING.
     pub(super) fn disconnect(&mut self, address: &PeerAddress, pending: &Pending, now: Instant) -> Step {
         let established = self.established(address);
-        let is_alive = self.is_alive(address);
+        let is_alive = self.outlives(address);
         let Some(peer) = self.peers.get(address) else { return Step::Done };
         if !peer.is_up() && peer.status != PeerStatus::Unknown {
             return Step::Done;
@@ -149,8 +147,8 @@ impl Observer {
         (at, now): (SystemTime, Instant),
     ) {
         let hint = self.hint.take().filter(|(reason, _)| *reason == Reason::KeepaliveTimeout);
+        self.end_connection(address);
         let Some(peer) = self.peers.get_mut(address) else { return };
-        peer.end_connection();
         peer.since = now;
         let cause = peer.failure.take().or(hint);
         let (reason, detail) =
@@ -164,6 +162,7 @@ impl Observer {
         let established = self.established(address);
         match self.peers.get(address).and_then(|peer| peer.cookie) {
             Some(cookie) => established.into_iter().find(|it| it.socket.cookie == cookie),
+            None if self.is_over(address) => None,
             None => newest(&established).cloned(),
         }
     }

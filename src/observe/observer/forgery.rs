@@ -16,11 +16,27 @@ use crate::{observe::LogLine, peer::PeerAddress};
 /// Two polls: a line that was written in pieces is complete after the next one.
 const TAINT: Duration = Duration::from_millis(100);
 
+/// What is read at once of a text that is still being written: far more than an agent writes otherwise.
+pub(super) const LARGE: usize = 4 << 10;
+
+/// The length of a frame, about.
+pub(super) const FRAME: usize = 80;
+
 /// How long after a name was repeated its line is complete: more than one poll.
 const NAME_HOLD: Duration = Duration::from_millis(60);
 
 /// The agent connects to a new peer within milliseconds.
 const NAME_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What becomes of a line after a name that was not repeated yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    Until(Instant),
+    /// The names were repeated.
+    Over,
+    /// They were not: they may have been others.
+    Forged,
+}
 
 #[derive(Debug)]
 pub(super) struct Forgery {
@@ -78,17 +94,27 @@ impl Forgery {
         }
     }
 
-    pub(super) fn has_names(&self) -> bool {
-        !self.names.is_empty()
+    /// Whether a name may be written again soon. (A name can have a line in it that seems to be its repetition.)
+    pub(super) fn is_after_name(&self, now: Instant) -> bool {
+        !self.names.is_empty() || self.named_at.is_some_and(|at| now <= at + NAME_HOLD)
     }
 
-    /// Until when a handshake waits that was read after names at `read`.
-    pub(super) fn hold(&self, read: Instant) -> Instant {
-        if self.names.is_empty() { self.named_at.unwrap_or(read) + NAME_HOLD } else { read + NAME_TIMEOUT }
+    /// Whether a handshake that was read after names at `read` can be decided.
+    pub(super) fn hold(&self, read: Instant, now: Instant) -> Hold {
+        let (until, after) = if self.names.is_empty() {
+            match self.named_at {
+                Some(at) => (at + NAME_HOLD, Hold::Over),
+                None => (now, Hold::Forged),
+            }
+        } else {
+            (read + NAME_TIMEOUT, Hold::Forged)
+        };
+        if now < until { Hold::Until(until) } else { after }
     }
 
     pub(super) fn forget_names(&mut self) {
         self.names.clear();
+        self.named_at = None;
     }
 
     /// Whether a line that says that a handshake succeeded came before. Remembers it.

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Evidence, MAX_DETAIL, Observation, Observed, Observer, PeerAddress, PeerStatus, Reason, sockets::Tracked,
-    text,
+    Evidence, MAX_DETAIL, Observation, Observed, Observer, PeerAddress, PeerEvent, PeerStatus, Pending,
+    Reason, lines::Carries, sockets::Tracked, text,
 };
 
 /// How many connections that ended are remembered: their sockets are gone in milliseconds.
@@ -103,6 +103,14 @@ impl Observer {
         cookie.is_some_and(|cookie| self.established(address).iter().any(|it| it.socket.cookie == cookie))
     }
 
+    /// Whether its connection is established, so that a line cannot be true that says it ended; unless a later line says that there is
+    /// a new one, whose socket was taken for the old one's.
+    pub(super) fn outlives(&self, address: &PeerAddress) -> bool {
+        let reconnects = |later: &Pending| later.taint < Carries::PeerText;
+        self.is_alive(address)
+            && !self.find_later(address, |what| *what == PeerEvent::Connected).is_some_and(reconnects)
+    }
+
     /// Adds a peer unless the pool has it. `None`: there is no room.
     pub(super) fn add(&mut self, address: &PeerAddress, at: SystemTime, now: Instant) -> Option<&mut Peer> {
         if !self.peers.contains_key(address) {
@@ -166,8 +174,8 @@ impl Observer {
         detail: &str,
         (at, now): (SystemTime, Instant),
     ) {
+        self.end_connection(address);
         let Some(peer) = self.peers.get_mut(address) else { return };
-        peer.end_connection();
         peer.since = now;
         if peer.status != PeerStatus::Closing {
             self.report(address, (PeerStatus::Closing, reason), detail, Some(Evidence::Log), at);
@@ -183,6 +191,16 @@ impl Observer {
         } else {
             self.remove(address, at);
         }
+    }
+
+    /// A socket that is still established is of a later connection.
+    pub(super) fn end_connection(&mut self, address: &PeerAddress) {
+        let is_alive = self.is_alive(address);
+        let Some(peer) = self.peers.get_mut(address) else { return };
+        if is_alive {
+            peer.cookie = None;
+        }
+        peer.end_connection();
     }
 
     fn observe(&mut self, address: &PeerAddress, what: Observed, at: SystemTime) {

@@ -1,1 +1,3 @@
+mod forgery;
+mod life;
 mod replay;
