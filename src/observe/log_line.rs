@@ -119,7 +119,10 @@ fn split_bracket(text: &str) -> Option<(&str, &str)> {
     text.strip_prefix('[')?.split_once(']')
 }
 
-fn split_origin(text: &str) -> Option<((Box<str>, Box<str>), &str)> {
+/// The file and function that wrote a line.
+type Origin = (Box<str>, Box<str>);
+
+fn split_origin(text: &str) -> Option<(Origin, &str)> {
     let (origin, message) = split_bracket(text)?;
     let (file, rest) = origin.split_once(':')?;
     let (line, function) = rest.split_once(':')?;

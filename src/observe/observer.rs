@@ -144,7 +144,10 @@ impl Observer {
         match input {
             Input::History(lines) => self.read_history(lines, now, wall),
             Input::Lines(lines) => self.enqueue(lines, now, wall),
-            Input::Lost(loss) => self.push(Pended::Lost(loss.clone()), now, wall),
+            Input::Lost(loss) => {
+                self.forgery.forget_names();
+                self.push(Pended::Lost(loss.clone()), now, wall);
+            }
             Input::NewInstance => self.push(Pended::Line(Event::AgentStarts), now, wall),
             Input::Tick => self.wants_sockets |= self.wait.is_some_and(|at| at <= now),
             Input::Sockets(dump) => {
@@ -311,7 +314,6 @@ impl Observer {
                 format!("a piece of the agent's log is missing: {}", loss.detail)
             }
         };
-        self.forgery.forget_names();
         let wanted = self.peers.iter().filter(|(_, peer)| peer.status.is_wanted());
         for address in wanted.map(|(address, _)| address.clone()).collect::<Vec<_>>() {
             self.report_unknown(&address, &detail, wall);

@@ -205,7 +205,7 @@ fn only_regular_files_that_may_be_read_are_read() {
         return; // who may read everything
     }
     let mut log = Log::new("agent.log", &[("agent.log", "a\n")]);
-    fs::set_permissions(log.path("agent.log"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(log.path("agent.log"), fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(log.read(), ["(unreadable)"]);
     fs::set_permissions(log.path("agent.log"), fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(log.read_until("(live)"), ["(history)", "a", "(live)"]);

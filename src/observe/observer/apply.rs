@@ -216,7 +216,6 @@ impl Observer {
         self.is_stopping = false;
         self.hint = None;
         self.forgery.has_bad_name = false;
-        self.forgery.forget_names();
         let addresses: Vec<_> = self.peers.keys().cloned().collect();
         for address in addresses.iter().filter(|address| !self.is_alive(address)).cloned().collect::<Vec<_>>()
         {

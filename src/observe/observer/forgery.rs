@@ -5,7 +5,7 @@
 //! when it adds the peer and when it connects to it. Between these a handshake is not believed, and not if its line comes twice.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
@@ -45,7 +45,7 @@ pub(super) struct Forgery {
     /// The agent has a peer with a name that is none. It may write it in any line, at any time.
     pub(super) has_bad_name: bool,
     /// Peers that were added, and that the agent did not connect to yet.
-    names: BTreeSet<PeerAddress>,
+    names: BTreeMap<PeerAddress, Instant>,
     /// When the last of them was connected to.
     named_at: Option<Instant>,
     /// The hashes of the newest lines that said that a handshake succeeded.
@@ -58,7 +58,7 @@ impl Forgery {
         Self {
             carried: None,
             has_bad_name: false,
-            names: BTreeSet::new(),
+            names: BTreeMap::new(),
             named_at: None,
             ready: VecDeque::new(),
             limit: peer_limit.saturating_mul(2).max(64),
@@ -81,13 +81,14 @@ impl Forgery {
     }
 
     pub(super) fn note_name(&mut self, event: &Event, taint: Carries, now: Instant) {
+        self.names.retain(|_, added| now.saturating_duration_since(*added) < NAME_TIMEOUT);
         match event {
             Event::Peer(address, PeerEvent::Adding)
                 if taint < Carries::PeerText && self.names.len() < self.limit =>
             {
-                self.names.insert(address.clone());
+                self.names.insert(address.clone(), now);
             }
-            Event::Peer(address, PeerEvent::Created) if self.names.remove(address) => {
+            Event::Peer(address, PeerEvent::Created) if self.names.remove(address).is_some() => {
                 self.named_at = Some(now);
             }
             _ => {}

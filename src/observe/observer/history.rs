@@ -35,10 +35,10 @@ impl Observer {
                     past.clear();
                     self.forgery.has_bad_name = false;
                 }
-                Some(Event::Peer(address, what)) => {
-                    if past.contains_key(&address) || past.len() < self.settings.peer_limit {
-                        remember(&mut past, address, what);
-                    }
+                Some(Event::Peer(address, what))
+                    if past.contains_key(&address) || past.len() < self.settings.peer_limit =>
+                {
+                    remember(&mut past, address, what);
                 }
                 _ => {}
             }

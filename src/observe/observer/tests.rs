@@ -1,3 +1,4 @@
 mod forgery;
 mod life;
 mod replay;
+mod scene;

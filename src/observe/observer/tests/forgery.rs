@@ -2,7 +2,7 @@
 
 use std::panic::{RefUnwindSafe, catch_unwind};
 
-use super::life::Scene;
+use super::scene::Scene;
 use crate::peer::PeerStatus::{Connected, Connecting, Ready};
 
 #[path = "../../../../tests/it/fuzz/observer.rs"]
