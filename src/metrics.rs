@@ -18,7 +18,7 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 
 pub use calls::{Call, CallMetrics, MethodKind, MethodMetrics};
 pub use fleet::ForwarderMetrics;
-pub use fleet_reader::FleetMetrics;
+pub use fleet_reader::{FleetMetrics, MAX_PROBLEMS, Problem};
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
 pub use observed::{ObservedCounts, ObservedPoolMetrics, ObserverMetrics};
 pub use peers::{PeerMetrics, PeerTransition, PoolMetrics};

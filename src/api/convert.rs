@@ -156,6 +156,7 @@ fn node_with(summary: &NodeSummary, timestamp: impl Fn(SystemTime) -> Timestamp 
         version: node.version.to_string(),
         chain_break_count: node.chain_breaks,
         conflict: node.has_conflict,
+        incomplete: node.is_incomplete,
     }
 }
 

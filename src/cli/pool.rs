@@ -14,7 +14,7 @@ use crate::{
         client::{Client, all_pages, call, promised},
         complete,
         exit::Failure,
-        names,
+        names, nodes,
         style::{self, Style},
         table::{Cell, card, table},
         text,
@@ -63,6 +63,9 @@ enum PoolCommand {
         /// Its name, with or without `pools/`
         #[arg(default_value = "default", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
         pool: String,
+        /// The node that the pool is of, in a fleet
+        #[arg(long, value_name = "NAME", value_parser = names::node, add = ArgValueCompleter::new(complete::nodes))]
+        node: Option<String>,
     },
     /// Wait until a pool is healthy, or at least degraded, or down
     #[command(after_help = wait::EXAMPLES)]
@@ -73,13 +76,15 @@ enum PoolCommand {
 pub(crate) async fn run(args: PoolArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     match args.command {
         PoolCommand::List { node } => list(node.as_deref(), globals).await,
-        PoolCommand::Get { pool } => get(pool, globals).await,
+        PoolCommand::Get { pool, node } => get(pool, node.as_deref(), globals).await,
         PoolCommand::Wait(args) => wait::run(args, globals).await,
     }
 }
 
 async fn list(node: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let mut pools = pools(&globals.connect().await?).await?;
+    let client = globals.connect().await?;
+    nodes::check(&client, node).await?;
+    let mut pools = pools(&client).await?;
     pools.retain(|pool| names::is_of_node(node, &pool.name));
     globals.show(&pools, |style, now| pools_table(&pools, style, now))
 }
@@ -94,8 +99,11 @@ pub(crate) async fn pools(client: &Client) -> Result<Vec<Pool>, Failure> {
     .await
 }
 
-async fn get(name: String, globals: &GlobalArgs) -> Result<(), Failure> {
-    let response = call(globals.connect().await?.pools().get_pool(GetPoolRequest { name })).await?;
+async fn get(pool: String, node: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let client = globals.connect().await?;
+    nodes::check(&client, node.map(text::node_name)).await?;
+    let name = node.map_or(Ok(pool.clone()), |node| names::pool_of_node(&pool, node))?;
+    let response = call(client.pools().get_pool(GetPoolRequest { name })).await?;
     let pool = promised(response.pool, "pool")?;
     globals.show(slice::from_ref(&pool), |style, now| pool_card(&pool, style, now))
 }

@@ -40,6 +40,10 @@ pub enum StateReason {
     Overrun,
     /// The stream has records in another order than they were published in, or lost some.
     Order,
+    /// Somebody else published on the node's subjects, in place of its records.
+    Foreign,
+    /// The stream does not have the newest commit any more.
+    Lost,
 }
 
 /// The records of one node, in order.
@@ -124,6 +128,11 @@ impl Feed {
     /// The reasons for which the state was published, since the last call.
     pub(super) fn take_states(&mut self) -> Vec<StateReason> {
         std::mem::take(&mut self.states)
+    }
+
+    /// The next sign of life is due now, if any is.
+    pub(super) fn hasten_up(&mut self, now: Instant) {
+        self.up_at = self.up_at.map(|_| now);
     }
 
     /// Whether every change up to this one is in the records so far, and a state has been published.

@@ -25,7 +25,7 @@ const MAX_PEAK_STREAMS: usize = 32 * 1024;
 /// is closed: its calls are refused, and take this memory all the same.
 const PEAK_STREAMS_PER_CALL: usize = 2;
 /// Streams that a connection may have had at once without being closed for it.
-const FREE_STREAMS: usize = 16;
+const FREE_STREAMS: usize = 4;
 
 /// Incomplete requests of a connection that is not admitted; the next one is reset when it is answered.
 const MAX_DISCARDING: usize = 16;
@@ -74,6 +74,7 @@ struct Owner {
 pub(super) struct OpenCall {
     connection: Arc<Admission>,
     is_stream: AtomicBool,
+    is_conversation: AtomicBool,
     /// Once its caller is known.
     share: OnceLock<CallShare>,
 }
@@ -163,7 +164,12 @@ impl Admission {
             }
         }
         self.answering.fetch_add(1, Relaxed);
-        OpenCall { connection: Arc::clone(self), is_stream: AtomicBool::new(false), share: OnceLock::new() }
+        OpenCall {
+            connection: Arc::clone(self),
+            is_stream: AtomicBool::new(false),
+            is_conversation: AtomicBool::new(false),
+            share: OnceLock::new(),
+        }
     }
 
     /// Whether calls that are no streams are under way.
@@ -227,8 +233,17 @@ impl OpenCall {
         self.share.get()
     }
 
-    /// It is a stream, which ends when its client sends no more.
-    pub(super) fn set_stream(&self) {
+    /// It is a stream, which ends when its client sends no more; a conversation if both sides stream.
+    pub(super) fn set_stream(&self, is_conversation: bool) {
+        self.is_conversation.store(is_conversation, Relaxed);
+        self.stop_answering();
+    }
+
+    pub(super) fn is_conversation(&self) -> bool {
+        self.is_conversation.load(Relaxed)
+    }
+
+    fn stop_answering(&self) {
         if !self.is_stream.swap(true, Relaxed) {
             self.connection.answering.fetch_sub(1, Relaxed);
         }
@@ -237,7 +252,7 @@ impl OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.set_stream();
+        self.stop_answering();
         self.connection.open.fetch_sub(1, Relaxed);
     }
 }

@@ -46,9 +46,10 @@ pub(super) fn wrap(
     settings: &ServerOptions,
     close: &CancellationToken,
 ) -> Router {
-    let shares = Shares::new(settings.threads.max(1));
+    let threads = settings.threads.max(1);
+    let shares = Shares::new(threads);
     let limits = CallLimits::new(methods, close);
-    let authorization = Authorization::new(Arc::clone(access), methods.permission, Arc::new(shares));
+    let authorization = Authorization::new(Arc::clone(access), methods.permission, Arc::new(shares), threads);
     let origins: Arc<[HeaderValue]> = settings.web.allowed_origins.iter().cloned().collect();
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(limits, call::enforce))

@@ -16,6 +16,8 @@ use crate::auth::Caller;
 
 /// Concurrent calls of all clients, watches included.
 pub(super) const MAX_CALLS: usize = 32 * 1024;
+/// Concurrent conversations of all clients among them: both sides stream, as in server reflection, which keeps some 45 KiB for each.
+const MAX_CONVERSATIONS: usize = 1024;
 /// One principal may have one of so many calls, and of so many bytes.
 const PRINCIPAL_PART: usize = 4;
 /// Bytes of connections that have little, for one principal, beyond its part: the minimum of 128 connections.
@@ -28,6 +30,7 @@ const UNAUTHENTICATED_LIMIT: usize = 8 * 1024 * 1024;
 pub(super) struct Shares {
     threads: usize,
     calls: Arc<Semaphore>,
+    conversations: Arc<Semaphore>,
     principals: Mutex<Principals>,
     /// Of all calls without a principal.
     pub(super) unauthenticated: Arc<Share>,
@@ -45,6 +48,8 @@ struct Principals {
 pub(super) struct CallPermit {
     _of_principal: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
+    /// The same, if it is a conversation.
+    _conversation: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 /// What counts a call until it is over.
@@ -76,6 +81,7 @@ pub(super) struct Share {
     pub(super) minimum: usize,
     pub(super) bytes: ByteBudget,
     calls: Arc<Semaphore>,
+    conversations: Arc<Semaphore>,
     /// Calls that it may have.
     pub(super) max_calls: usize,
     /// The sum of the most streams that each of its connections had at once.
@@ -85,11 +91,32 @@ pub(super) struct Share {
 }
 
 impl Share {
-    fn new(limit: usize, minimum: usize, max_calls: usize, threads: usize) -> Arc<Self> {
-        let turns = (0..threads).map(|_| Arc::default()).collect();
-        let calls = Arc::new(Semaphore::new(max_calls));
-        let peak_streams = AtomicUsize::new(0);
-        Arc::new(Self { limit, minimum, bytes: ByteBudget::default(), calls, max_calls, peak_streams, turns })
+    /// One of `part` of what there is for all callers with credentials, on so many threads.
+    fn of_part(part: usize, threads: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit: TOTAL_LIMIT / part,
+            minimum: PRINCIPAL_MINIMUM,
+            bytes: ByteBudget::default(),
+            calls: Arc::new(Semaphore::new(MAX_CALLS / part)),
+            conversations: Arc::new(Semaphore::new(MAX_CONVERSATIONS / part)),
+            max_calls: MAX_CALLS / part,
+            peak_streams: AtomicUsize::new(0),
+            turns: (0..threads).map(|_| Arc::default()).collect(),
+        })
+    }
+
+    /// That of all callers without a principal: their calls are counted elsewhere.
+    fn unauthenticated() -> Arc<Self> {
+        Arc::new(Self {
+            limit: UNAUTHENTICATED_LIMIT,
+            minimum: 0,
+            bytes: ByteBudget::default(),
+            calls: Arc::new(Semaphore::new(0)),
+            conversations: Arc::new(Semaphore::new(0)),
+            max_calls: 0,
+            peak_streams: AtomicUsize::new(0),
+            turns: Vec::new(),
+        })
     }
 
     /// The turns of its calls on a connection of this thread.
@@ -101,17 +128,26 @@ impl Share {
 
 impl Shares {
     pub(super) fn new(threads: usize) -> Self {
-        let unauthenticated = Share::new(UNAUTHENTICATED_LIMIT, 0, 0, 0);
-        let calls = Arc::new(Semaphore::new(MAX_CALLS));
-        Self { threads, calls, principals: Mutex::default(), unauthenticated }
+        Self {
+            threads,
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            conversations: Arc::new(Semaphore::new(MAX_CONVERSATIONS)),
+            principals: Mutex::default(),
+            unauthenticated: Share::unauthenticated(),
+        }
     }
 
     /// Counts a call of a principal, unless it has too many, or all together have. Calls without a principal are counted by
     /// connection, so that they take nobody's place.
-    pub(super) fn call(&self, share: &Share) -> Option<CallPermit> {
-        let _of_principal = Arc::clone(&share.calls).try_acquire_owned().ok()?;
-        let _of_all = Arc::clone(&self.calls).try_acquire_owned().ok()?;
-        Some(CallPermit { _of_principal, _of_all })
+    pub(super) fn call(&self, share: &Share, is_conversation: bool) -> Option<CallPermit> {
+        let take = |semaphore: &Arc<Semaphore>| Arc::clone(semaphore).try_acquire_owned().ok();
+        let _of_principal = take(&share.calls)?;
+        let _of_all = take(&self.calls)?;
+        let _conversation = match is_conversation {
+            true => Some([take(&share.conversations)?, take(&self.conversations)?]),
+            false => None,
+        };
+        Some(CallPermit { _of_principal, _of_all, _conversation })
     }
 
     /// The share of a caller. That of `local` is the whole: it may be all clients of this machine.
@@ -121,7 +157,7 @@ impl Shares {
             return share;
         }
         let part = if caller.is_local() { 1 } else { PRINCIPAL_PART };
-        let share = Share::new(TOTAL_LIMIT / part, PRINCIPAL_MINIMUM, MAX_CALLS / part, self.threads);
+        let share = Share::of_part(part, self.threads);
         if principals.shares.len() >= principals.sweep_at {
             principals.shares.retain(|_, share| share.strong_count() > 0);
             principals.sweep_at = 2 * principals.shares.len() + 16;
@@ -167,12 +203,15 @@ mod tests {
     #[test]
     fn a_principal_has_a_part_of_the_calls_and_local_has_all() {
         let shares = Shares::new(1);
-        for (caller, limit) in [(named("token:a"), MAX_CALLS / 4), (local(), MAX_CALLS)] {
+        for (caller, part) in [(named("token:a"), 4), (local(), 1)] {
             let share = shares.of(&caller);
-            let calls: Vec<_> = (0..=limit).map_while(|_| shares.call(&share)).collect();
-            assert_eq!(calls.len(), limit);
-            drop(calls);
-            assert!(shares.call(&share).is_some());
+            for (limit, is_conversation) in [(MAX_CALLS / part, false), (MAX_CONVERSATIONS / part, true)] {
+                let calls: Vec<_> = (0..=limit).map_while(|_| shares.call(&share, is_conversation)).collect();
+                assert_eq!(calls.len(), limit);
+                assert_eq!(shares.call(&share, false).is_some(), is_conversation, "it takes nobody's place");
+                drop(calls);
+                assert!(shares.call(&share, is_conversation).is_some());
+            }
         }
     }
 

@@ -273,6 +273,11 @@ impl Hub {
         self.state.read().log.lag(revision)
     }
 
+    /// Whether the log was begun anew after this revision.
+    pub(super) fn is_from_before(&self, revision: u64) -> bool {
+        self.state.read().log.is_from_before(revision)
+    }
+
     /// How many changes there were after one revision and up to another, as far as the log knows.
     pub(super) fn missed(&self, after: u64, to: u64) -> u64 {
         // Under one lock, since the log goes on.

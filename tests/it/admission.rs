@@ -7,7 +7,10 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::support::{
     ClientFiles, Process, peerstatus,
-    raw::{DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PREFACE, SETTINGS, headers},
+    raw::{
+        ACK, DATA, END_HEADERS, END_STREAM, Frame, HEADERS, PING, PREFACE, RST_STREAM, RawClient, SETTINGS,
+        headers,
+    },
     within,
 };
 
@@ -89,12 +92,13 @@ async fn requests_that_are_refused_and_answers_that_nobody_reads_take_little_and
     let secured = Secured::start("").await;
     secured.serves(&["peers", "list"]).await;
     let (before, sockets) = (secured.process.resident(), secured.process.sockets());
-    let ask = |number: u32| {
-        let end = END_HEADERS | END_STREAM;
-        Frame::new(HEADERS, end, 2 * number + 1, &headers(LIST_PEERS)).bytes()
-    };
-    let requests: Vec<u8> = (0..256).flat_map(ask).collect();
-    let deaf = secured.crowd(DEAF, &[greeting(), requests].concat()).await;
+    let mut deaf = Vec::new();
+    // Without credentials, or no gRPC: `GET /`.
+    for head in [headers(LIST_PEERS), vec![0x82, 0x86, 0x84]] {
+        let ask = |number: u32| Frame::new(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &head).bytes();
+        let requests: Vec<u8> = (0..256).flat_map(ask).collect();
+        deaf.push(secured.crowd(DEAF / 2, &[greeting(), requests].concat()).await);
+    }
     let mut most = 0;
     // They are closed, although they do not read.
     within("the end of all", async {
@@ -129,30 +133,36 @@ async fn connections_that_ask_for_nothing_give_way_and_those_that_were_admitted_
 
 #[tokio::test]
 async fn a_principal_with_too_many_streams_on_its_connections_loses_those_that_want_more() {
-    // A principal may have 16,384 streams.
+    // A principal may have had 16,384 streams, and a connection 128.
     const CONNECTIONS: usize = 140;
+    const STREAMS: u32 = 127;
     let secured = Secured::start("").await;
-    secured.serves(&["peers", "list"]).await;
-    let sockets = secured.process.sockets();
     let head = [headers(LIST_PEERS), authorization(&secured.viewer.token)].concat();
-    // The others follow when it is admitted.
-    let begin = |number: u32| Frame::new(HEADERS, END_HEADERS, 2 * number + 1, &head).bytes();
-    let first = secured.crowd(CONNECTIONS, &[greeting(), begin(0)].concat()).await;
-    secured.serves(&["peers", "list"]).await;
-    let others: Vec<u8> = (1..128).flat_map(begin).collect();
+    let each = |frame: &dyn Fn(u32) -> Frame| -> Vec<u8> {
+        (0..STREAMS).flat_map(|number| frame(2 * number + 1).bytes()).collect()
+    };
+    let begin = each(&|stream| Frame::new(HEADERS, END_HEADERS, stream, &head));
+    let cancel = each(&|stream| Frame::new(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
     let mut crowd = Vec::new();
-    for mut stream in first {
-        // It may have been hung up on already.
-        let _ = stream.write_all(&others).await;
-        crowd.push(stream);
-    }
-    within("an end of some", async {
-        while secured.process.sockets() >= sockets + CONNECTIONS {
-            secured.serves(&["peers", "list"]).await;
+    let mut is_ended = false;
+    while crowd.len() < CONNECTIONS && !is_ended {
+        let mut client = RawClient::connect(secured.address, 0).await;
+        client.write(&[begin.clone(), Frame::new(PING, 0, 0, &[0; 8]).bytes()].concat()).await;
+        // When it is answered, all were begun.
+        is_ended = loop {
+            match within("an answer", client.any_frame()).await {
+                Some(frame) if frame.kind == PING && frame.flags & ACK != 0 => break false,
+                Some(_) => {}
+                None => break true,
+            }
+        };
+        if !is_ended {
+            client.write(&cancel).await;
         }
-    })
-    .await;
-    drop(crowd);
+        crowd.push(client);
+    }
+    assert!(is_ended && crowd.len() > 120, "{} connections", crowd.len());
+    secured.serves(&["peers", "list"]).await;
 }
 
 /// 128 questions of server reflection, each with a descriptor as the answer, on a connection whose windows are shut.

@@ -16,6 +16,8 @@ mod errors;
 mod every_call;
 mod fleet;
 mod fleet_auth;
+mod fleet_commands;
+mod fleet_foreign;
 mod fleet_reading;
 mod floods;
 mod fuzz;

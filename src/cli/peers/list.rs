@@ -15,7 +15,7 @@ use crate::{
         client::{Client, all_pages, call},
         complete,
         exit::Failure,
-        names,
+        names, nodes,
         places::Places,
         style::{self, Style},
         table::{self, Cell},
@@ -101,7 +101,9 @@ pub(in crate::cli) enum Sort {
 /// Runs the command.
 pub(super) async fn run(args: ListArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let pool = args.pool.unwrap_or_default();
-    let mut peers = peers(&globals.connect().await?, &pool).await?;
+    let client = globals.connect().await?;
+    nodes::check(&client, args.node.as_deref()).await?;
+    let mut peers = peers(&client, &pool).await?;
     peers.retain(|peer| names::is_of_node(args.node.as_deref(), &peer.pool));
     if args.watch {
         return live::run(pool, args.node, args.view, globals).await;

@@ -24,6 +24,8 @@ pub(super) struct View {
     pub(super) anchor: u64,
     /// Where in the stream it begins.
     pub(super) first: u64,
+    /// Where its newest record is, before a commit, and then the commit.
+    pub(super) last: u64,
     /// The pools that its newest commit lists.
     pub(super) listed: BTreeSet<Arc<str>>,
     /// Those of them whose state is known, and before a commit all of them.

@@ -9,7 +9,7 @@ use crate::{
     server::{
         admission::OpenCall,
         authorize::{Access, Permission, refusal_status},
-        eviction::EvictingLimit,
+        eviction::{EvictingLimit, Slot},
         limits::ConnectionMemory,
         shares::{CallShare, Permit, Shares},
         turn::Turn,
@@ -22,8 +22,9 @@ use axum::{
     response::Response,
 };
 
-/// Limit for calls of methods that need no credentials. Separate, so that they cannot exhaust the limit of all calls.
-/// A further call evicts the oldest, so that stalled ones cannot block the others.
+/// Limit for calls of methods that need no credentials, of all threads. Separate, so that they cannot exhaust the limit of all
+/// calls. A further call evicts the oldest of its thread, so that stalled ones cannot block the others. Not one of another thread:
+/// a busy thread wakes its own tasks first, and evicted calls would pile up.
 const MAX_UNAUTHENTICATED_CALLS: usize = 1024;
 
 /// The state of the layer.
@@ -31,15 +32,31 @@ const MAX_UNAUTHENTICATED_CALLS: usize = 1024;
 pub(super) struct Authorization {
     access: Arc<Access>,
     permission: fn(&str) -> Permission,
-    unauthenticated: Arc<EvictingLimit>,
+    /// By thread.
+    unauthenticated: Arc<[Arc<EvictingLimit>]>,
     shares: Arc<Shares>,
 }
 
 impl Authorization {
-    pub(super) fn new(access: Arc<Access>, permission: fn(&str) -> Permission, shares: Arc<Shares>) -> Self {
-        let unauthenticated = EvictingLimit::new(MAX_UNAUTHENTICATED_CALLS);
+    pub(super) fn new(
+        access: Arc<Access>,
+        permission: fn(&str) -> Permission,
+        shares: Arc<Shares>,
+        threads: usize,
+    ) -> Self {
+        let of_thread = |_| EvictingLimit::new(MAX_UNAUTHENTICATED_CALLS / threads);
+        let unauthenticated = (0..threads).map(of_thread).collect();
         Self { access, permission, unauthenticated, shares }
     }
+}
+
+/// Counts a call that needs no credentials, unless its connection has too many.
+fn begin_unauthenticated(auth: &Authorization, request: &Request) -> Option<Slot> {
+    let (call, thread) =
+        (request.extensions().get::<Arc<OpenCall>>()?, request.extensions().get::<ThreadNumber>()?);
+    let _permit = call.connection().unauthenticated_call()?;
+    call.set_share(CallShare { share: Arc::clone(&auth.shares.unauthenticated), turn: None, _permit });
+    Some(auth.unauthenticated.get(thread.0)?.begin(call.connection().place().source()))
 }
 
 /// Adds the [`Caller`](crate::auth::Caller) to the extensions of the request. A call ends when its caller is no longer
@@ -50,15 +67,7 @@ pub(super) async fn authorize(
     next: Next,
 ) -> Response {
     let Permission::Role(required) = (auth.permission)(request.uri().path()) else {
-        let call = request.extensions().get::<Arc<OpenCall>>();
-        let Some((call, _permit)) =
-            call.and_then(|call| Some((call, call.connection().unauthenticated_call()?)))
-        else {
-            return too_many_calls().into_http();
-        };
-        let share = Arc::clone(&auth.shares.unauthenticated);
-        call.set_share(CallShare { share, turn: None, _permit });
-        let slot = auth.unauthenticated.begin(call.connection().place().source());
+        let Some(slot) = begin_unauthenticated(&auth, &request) else { return too_many_calls().into_http() };
         head::shorten(&mut request);
         let end = async move {
             slot.evicted().cancelled().await;
@@ -80,7 +89,9 @@ pub(super) async fn authorize(
     let thread = request.extensions().get::<ThreadNumber>();
     let turn = thread.and_then(|thread| share.turn(thread.0, call.connection().turns()));
     call.connection().admit(&share, turn.as_ref());
-    let Some(permit) = auth.shares.call(&share) else { return too_many_calls().into_http() };
+    let Some(permit) = auth.shares.call(&share, call.is_conversation()) else {
+        return too_many_calls().into_http();
+    };
     let _permit = Permit::Principal { _permit: permit };
     call.set_share(CallShare { share, turn: turn.clone(), _permit });
     if let Some(turn) = turn {
@@ -115,4 +126,42 @@ async fn run(auth: &Authorization, caller: Caller, mut request: Request, next: N
     let Some(revocation) = revocation else { return response.await };
     let revoked = async move { poll_fn(|cx| revocation.poll(cx).map(refusal_status)).await };
     end_with(Box::pin(revoked), response).await
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use axum::body::Body;
+
+    use super::*;
+    use crate::server::{
+        admission::{Admission, PeakStreams},
+        connection_limit::{ConnectionLimit, PlaceLimits},
+        source::Source,
+    };
+
+    #[tokio::test]
+    async fn calls_without_credentials_are_evicted_by_those_of_their_own_thread() {
+        let (threads, limit) = (2, ConnectionLimit::new(PlaceLimits::new(9_999, 9_999)));
+        let access = Arc::new(Access::new(None, Arc::default()));
+        let auth =
+            Authorization::new(access, |_| Permission::Public, Arc::new(Shares::new(threads)), threads);
+        let begin = async |thread| {
+            let Ok(place) = limit.take(Source::Local).await else { panic!("no place") };
+            let mut request = Request::new(Body::empty());
+            let call = Arc::new(Admission::new(place, PeakStreams::default()).begin());
+            request.extensions_mut().insert(Arc::clone(&call));
+            request.extensions_mut().insert(ThreadNumber(thread));
+            (begin_unauthenticated(&auth, &request).unwrap(), call)
+        };
+        let other = begin(1).await;
+        let mut calls = Vec::new();
+        for _ in 0..MAX_UNAUTHENTICATED_CALLS {
+            calls.push(begin(0).await);
+        }
+        let is_evicted = |call: &(Slot, _)| call.0.evicted().is_cancelled();
+        assert!(!is_evicted(&other));
+        assert_eq!(calls.iter().filter(|call| is_evicted(call)).count(), MAX_UNAUTHENTICATED_CALLS / threads);
+    }
 }

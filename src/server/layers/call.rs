@@ -88,11 +88,11 @@ pub(super) async fn enforce(State(limits): State<CallLimits>, mut request: Reque
         request.extensions_mut().insert(end_conditions.clone());
     }
     memory.ready().await;
-    if call.method().kind() != MethodKind::Unary {
-        open.set_stream();
-    }
     let (method, version) = (Arc::clone(call.method()), request.version());
     let is_conversation = method.kind() == MethodKind::BidiStream;
+    if method.kind() != MethodKind::Unary {
+        open.set_stream(is_conversation);
+    }
     let reservations = Reservations { memory, open };
     let request = request.map(|body| {
         Body::new(RequestBody::new(body, version, reservations.clone(), limits.max_request, method))
