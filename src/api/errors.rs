@@ -85,6 +85,15 @@ pub(super) fn read_only_fleet(pool: &str) -> Status {
     with_metadata(Code::FailedPrecondition, "READ_ONLY_FLEET", message, [("node", node)])
 }
 
+/// The connections of an observed pool are the agent's.
+pub(super) fn pool_observed(pool: &str) -> Status {
+    let message = format!(
+        "pools/{pool} is observed: its connections are those of the opflex-agent, and change with its configuration \
+         alone"
+    );
+    with_metadata(Code::FailedPrecondition, "POOL_OBSERVED", message, [("pool", names::pool(pool))])
+}
+
 /// The nodes have not been read yet.
 pub(super) fn fleet_not_ready() -> Status {
     let message = "the state of the nodes has not been read from NATS yet";
@@ -147,18 +156,18 @@ pub(super) fn attach(id: &str, error: &AttachError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::opflex::Identity;
 
     fn pools(count: usize) -> Vec<Arc<PoolState>> {
         let pool = |number| PoolState {
             name: format!("fabric-{number}").into(),
             health: PoolHealth::Down,
             health_since: std::time::SystemTime::UNIX_EPOCH,
-            identity: Arc::new(Identity::new("node", "domain")),
+            identity: None,
             not_healthy_since: None,
             proxies: None,
             wanted: 0,
             ready: 0,
+            unknown: 0,
             parked: 0,
             stale_since: None,
             revision: 0,

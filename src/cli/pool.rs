@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 
 use crate::{
-    api::pb::{GetPoolRequest, ListPoolsRequest, Pool, Proxies},
+    api::pb::{GetPoolRequest, ListPoolsRequest, Pool, PoolHealth, Proxies},
     cli::{
         GlobalArgs,
         client::{Client, all_pages, call, promised},
@@ -115,6 +115,9 @@ pub(crate) fn how_long(pool: &Pool, now: SystemTime) -> Cell {
         return Cell::new(style::ALARM, &format!("node silent {since}"));
     }
     Cell::plain(match &pool.not_healthy_since {
+        _ if pool.health() == PoolHealth::Unspecified => {
+            format!("unknown {}", text::age(pool.health_since.as_ref(), now))
+        }
         None => format!("healthy {}", text::age(pool.health_since.as_ref(), now)),
         since => format!("not healthy {}", text::age(since.as_ref(), now)),
     })
@@ -123,7 +126,7 @@ pub(crate) fn how_long(pool: &Pool, now: SystemTime) -> Cell {
 fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
     let is_fleet = pools.iter().any(|pool| node_of(text::pool_name(&pool.name)).is_some());
     let row = |pool: &Pool| {
-        let identity = pool.identity.clone().unwrap_or_default();
+        let (identity, domain) = identity(pool);
         let name = text::pool_name(&pool.name);
         let (node, name) = node_of(name).unwrap_or(("", name));
         let node = is_fleet.then(|| Cell::plain(node));
@@ -134,8 +137,8 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
             Cell::plain(pool.ready_count),
             Cell::plain(pool.peer_count),
             Cell::plain(pool.parked_count),
-            Cell::plain(identity.name),
-            Cell::plain(identity.domain),
+            identity,
+            domain,
         ];
         node.into_iter().chain(others).collect()
     };
@@ -144,8 +147,16 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
     table(header, pools.iter().map(row).collect(), "no pools", style)
 }
 
+/// Its name and domain. An observed pool has none: the connections are those of the agent.
+fn identity(pool: &Pool) -> (Cell, Cell) {
+    pool.identity.as_ref().map_or_else(
+        || (Cell::new(style::DIM, "observed"), Cell::default()),
+        |identity| (Cell::plain(&identity.name), Cell::plain(&identity.domain)),
+    )
+}
+
 fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
-    let identity = pool.identity.clone().unwrap_or_default();
+    let (identity, domain) = identity(pool);
     let mut rows = vec![
         ("name", Cell::plain(&pool.name)),
         ("health", Cell::health(pool.health)),
@@ -153,9 +164,9 @@ fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
         ("not healthy since", Cell::plain(text::moment(pool.not_healthy_since.as_ref(), now))),
         ("ready", Cell::plain(format!("{} of {} wanted peers", pool.ready_count, pool.peer_count))),
         ("parked", Cell::plain(pool.parked_count)),
-        ("identity", Cell::plain(identity.name)),
-        ("domain", Cell::plain(identity.domain)),
-        ("location", Cell::plain(identity.location)),
+        ("identity", identity),
+        ("domain", domain),
+        ("location", Cell::plain(pool.identity.as_ref().map_or("", |identity| &identity.location))),
     ];
     if pool.stale_since.is_some() {
         let since = text::moment(pool.stale_since.as_ref(), now);

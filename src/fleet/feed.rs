@@ -210,6 +210,11 @@ impl Feed {
         if revision != self.cursor {
             return None;
         }
+        if self.pools.keys().any(|name| pools.iter().all(|pool| pool.name != *name)) {
+            // A reload removed it: the commit of a whole state no longer lists it.
+            self.restart(StateReason::Start);
+            return None;
+        }
         let differs = |pool: &&Arc<PoolState>| {
             self.pools.get(&pool.name).is_none_or(|before| {
                 let before = PoolState { revision: pool.revision, ..PoolState::clone(before) };

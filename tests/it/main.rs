@@ -33,6 +33,7 @@ mod logs;
 mod malformed;
 mod membership;
 mod netns;
+mod observed;
 mod reasons;
 mod recovery;
 mod refusals;
