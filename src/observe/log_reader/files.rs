@@ -2,7 +2,6 @@
 //! another file has taken its place.
 
 use std::{
-    collections::VecDeque,
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -10,7 +9,7 @@ use std::{
 
 use super::{
     LogEvent, LossCause, loss,
-    open_file::{Chunk, OpenFile, id},
+    open_file::{Chunk, FileId, OpenFile, id},
     rotation::{find, is_glob, newest, number, rotated},
 };
 use crate::observe::log_line::Framer;
@@ -29,8 +28,8 @@ pub(super) struct FileReader {
     pattern: String,
     framer: Framer,
     current: Option<OpenFile>,
-    /// Files between the current one and the one that is written to now, oldest first.
-    next: VecDeque<PathBuf>,
+    /// Where the log is written, if the current file was renamed.
+    log_path: Option<PathBuf>,
     scanned: Option<Instant>,
     /// The error that was told last.
     error: Option<String>,
@@ -46,7 +45,7 @@ impl FileReader {
             pattern: pattern.to_owned(),
             framer: Framer::default(),
             current: None,
-            next: VecDeque::new(),
+            log_path: None,
             scanned: None,
             error: None,
             was_missing: false,
@@ -166,11 +165,8 @@ impl FileReader {
 
     /// The current file was read to its end.
     fn look_for_next(&mut self, events: &mut Vec<LogEvent>) -> io::Result<()> {
-        if let Some(path) = self.next.pop_front() {
-            return self.go_on_with(&path, events);
-        }
         let Some(current) = &self.current else { return Ok(()) };
-        let path = current.path.clone();
+        let path = self.log_path.clone().unwrap_or_else(|| current.path.clone());
         match fs::metadata(&path) {
             // A file that nobody has written to yet may have been made long before the agent opens it.
             Ok(metadata) if id(&metadata) != current.id && metadata.len() > 0 => {
@@ -178,37 +174,33 @@ impl FileReader {
                     self.has_more = true; // it was written between the two looks
                     return Ok(());
                 }
-                self.find_between(&path);
-                self.next.push_back(path);
-                self.has_more = true;
-                Ok(())
+                // Others were written and renamed between them if this process paused.
+                let files = rotated(&path);
+                let ours = files.iter().position(|it| it.id == current.id);
+                let between = ours.and_then(|ours| files.get(ours + 1));
+                let (next, expected) = between.map_or((&path, id(&metadata)), |it| (&it.path, it.id));
+                self.go_on_with(&next.clone(), expected, &path, events)
             }
             _ if is_glob(&self.pattern) && self.is_scan_due() => self.look_for_instance(events),
             _ => Ok(()),
         }
     }
 
-    /// Files that were written and renamed after the current one: only after a pause of this process.
-    fn find_between(&mut self, path: &Path) {
-        let Some(current) = &self.current else { return };
-        let files = rotated(path);
-        let ours = files.iter().position(|it| it.id == current.id);
-        if let Some(ours) = ours {
-            self.next.extend(files.into_iter().skip(ours + 1).map(|it| it.path));
-        }
-    }
-
-    fn go_on_with(&mut self, path: &Path, events: &mut Vec<LogEvent>) -> io::Result<()> {
+    fn go_on_with(
+        &mut self,
+        path: &Path,
+        expected: FileId,
+        log_path: &Path,
+        events: &mut Vec<LogEvent>,
+    ) -> io::Result<()> {
         self.has_more = true;
         let file = match OpenFile::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Renamed again or removed since it was found.
-                self.framer.reset();
-                events.push(loss(LossCause::Missing, format!("{} is gone", path.display())));
-                return Ok(());
-            }
+            // Renamed again since it was found: the next look finds it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Ok(file) if file.id != expected => return Ok(()),
             opened => opened?,
         };
+        self.log_path = Some(log_path.to_owned());
         self.end_file(events);
         self.current = Some(file);
         Ok(())
@@ -240,6 +232,7 @@ impl FileReader {
             self.end_file(events);
             self.framer.reset();
             events.push(LogEvent::NewInstance);
+            self.log_path = None;
             self.current = Some(file);
             self.has_more = true;
         }
