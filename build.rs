@@ -1,9 +1,16 @@
 //! Compiles `proto/` with protox, so that no protoc is needed, and keeps the descriptor set for
 //! server reflection and for JSON output.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use prost::Message as _;
+use tonic_prost_build::Builder;
+use tonic_prost_build::FileDescriptorSet;
 
 const PROTOS: [&str; 6] = [
     "grpc/health/v1/health.proto",
@@ -19,10 +26,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    if env::var_os("CARGO_FEATURE_SERVER").is_some() {
+        generate_servers(&out, &descriptors)?;
+    }
+    configure().build_server(false).compile_fds(descriptors)?;
+    Ok(())
+}
+
+fn configure() -> Builder {
+    tonic_prost_build::configure().bytes(".opflex.peerstatus.v1")
+}
+
+fn generate_servers(out: &Path, descriptors: &FileDescriptorSet) -> Result<(), Box<dyn Error>> {
     // The server that the benchmarks compare with is as tonic makes it.
     let plain = out.join("plain");
     fs::create_dir_all(&plain)?;
-    let configure = || tonic_prost_build::configure().bytes(".opflex.peerstatus.v1");
     let types = "::opflex_peerstatus::api::pb";
     let plainly = configure().build_client(false).extern_path(".opflex.peerstatus.v1", types);
     plainly.out_dir(plain).compile_fds(descriptors.clone())?;
@@ -37,6 +55,5 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".opflex.peerstatus.v1.WatchPeerStatusResponse", "crate::api::WatchMessage")
         .out_dir(server)
         .compile_fds(descriptors.clone())?;
-    configure().build_server(false).compile_fds(descriptors)?;
     Ok(())
 }

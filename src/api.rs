@@ -51,26 +51,10 @@ use crate::{
 /// Longest request: `user_data` and a full filter are below 50 KiB.
 const MAX_REQUEST: usize = 64 * 1024;
 
-/// Generated from `proto/grpc/health/v1`.
-#[allow(clippy::all, unreachable_pub, missing_docs, rustdoc::bare_urls)] // not ours to lint
-pub mod health_pb {
-    tonic::include_proto!("grpc.health.v1");
-}
+pub use crate::pb;
+pub use crate::pb::health as health_pb;
 
-/// Generated from `proto/opflex/peerstatus/v1`: messages and clients.
-#[allow(clippy::all, unreachable_pub)] // not ours to lint
-pub mod pb {
-    tonic::include_proto!("opflex.peerstatus.v1");
-
-    // The traits as tonic generates them, for scripted servers in tests.
-    #[cfg(test)]
-    include!(concat!(env!("OUT_DIR"), "/plain/opflex.peerstatus.v1.rs"));
-
-    /// The descriptor set of everything that is generated: for server reflection and JSON output.
-    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
-}
-
-/// Generated from the same: the traits of the services. `WatchPeerStatus` returns [`WatchMessage`]s.
+/// Generated from `proto/opflex/peerstatus/v1`: the traits of the services. `WatchPeerStatus` returns [`WatchMessage`]s.
 #[allow(clippy::all, unreachable_pub, missing_docs)] // not ours to lint
 mod server_pb {
     include!(concat!(env!("OUT_DIR"), "/server/opflex.peerstatus.v1.rs"));

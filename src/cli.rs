@@ -1,7 +1,6 @@
 //! The command line: reads the arguments, runs one command, returns its exit code. Commands that ask the service are
 //! clients of its API like any other.
 
-mod address;
 mod client;
 mod complete;
 mod cycle;
@@ -121,7 +120,7 @@ struct GlobalArgs {
 
 impl GlobalArgs {
     async fn connect(&self) -> Result<Client, Failure> {
-        Client::connect(&self.server).await
+        client::connect(&self.server).await
     }
 
     /// Prints `messages` one by one as JSON, or the lines of `text` for people.

@@ -4,7 +4,6 @@
 //! one listener's stream. A listener owns no queue: it is a cursor into the log, so that publishing never waits for
 //! anyone and memory per listener is constant. Nothing here knows how messages are encoded, sent or counted.
 
-pub mod clock;
 mod delivery;
 mod event;
 mod failures;
@@ -24,6 +23,7 @@ mod tests;
 mod wait;
 mod wakeup;
 
+pub use crate::clock;
 pub use delivery::{Delivery, EndReason, ListenerMessage, ResetReason};
 pub(crate) use event::Attachment;
 pub use event::{

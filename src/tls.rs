@@ -8,16 +8,20 @@ mod direct_trust;
 mod explain;
 mod pem;
 mod public_key;
+#[cfg(feature = "server")]
 mod self_signed;
+#[cfg(feature = "server")]
 mod server;
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 mod tests;
 mod verifier;
 
 pub use certificate::{holder, not_after};
 pub use client::{ClientSettings, ClientTls, PeerTlsMode};
 pub use explain::explain;
+#[cfg(feature = "server")]
 pub use self_signed::self_signed;
+#[cfg(feature = "server")]
 pub use server::{ClientAuth, ServerSettings, ServerTls};
 
 use std::{

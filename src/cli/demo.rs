@@ -23,8 +23,9 @@ use crate::{
         exit::Failure,
         target::Target,
         top::{self, Display, End},
-        watch::{follow_until, follower::Follower, output_closed, printer::Printer},
+        watch::{follow_until, output_closed, printer::Printer},
     },
+    client::Follower,
     config::parse_listen,
 };
 

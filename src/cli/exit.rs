@@ -1,11 +1,10 @@
 //! Exit codes, and the failures of commands.
 
-use std::{error::Error, io, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
 
-use crate::cli::text;
+use crate::client::{Cause, Error, Hint, describe, is_local, reason};
 
 /// How a command ends. The numbers are part of the interface; `peerstatus --help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,17 +118,15 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Domain of the `ErrorInfo` of every error of the service.
-const DOMAIN: &str = "opflex.peerstatus";
 const CREDENTIALS_HINT: &str = "authenticate with --token-file, or with --tls-cert and --tls-key";
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let text = describe(&status);
         match status.code() {
-            _ if is_local(&status) => Self::Unreachable(format!(
-                "{text}. Is that the address of a `peerstatus serve`? If it speaks TLS, use https://HOST:PORT."
-            )),
+            _ if is_local(&status) => {
+                Self::Unreachable(with_remedy(&Cause { text, hint: Some(Hint::CorrectAddress) }))
+            }
             Code::Unavailable => Self::Unreachable(text),
             Code::InvalidArgument => Self::Usage(text),
             _ => Self::Refused { text, reason: reason(&status) }
@@ -138,105 +135,41 @@ impl From<Status> for Failure {
     }
 }
 
-/// Whether the status was made on this side because the connection failed, and not by the service.
-pub(crate) fn is_local(status: &Status) -> bool {
-    status.source().is_some()
-}
-
-/// The reason that the service gave, for example `LISTENER_NOT_FOUND`. Empty if the status has no `ErrorInfo` of the
-/// service: then the connection failed, or a proxy or another server answered.
-pub(crate) fn reason(status: &Status) -> String {
-    let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
-    info.map(|info| info.reason).unwrap_or_default()
-}
-
-/// Whether the service refused the request, and would refuse it again. The code alone is not enough: a proxy's 403,
-/// 404 and 401 are `PERMISSION_DENIED`, `UNIMPLEMENTED` and `UNAUTHENTICATED` to a client, and go away with the next
-/// deployment of the proxy.
-pub(crate) fn is_permanent(status: &Status) -> bool {
-    let is_refusal = matches!(
-        status.code(),
-        Code::Cancelled
-            | Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-            | Code::Aborted
-            | Code::OutOfRange
-            | Code::Unimplemented
-            | Code::Unauthenticated
-    );
-    is_refusal && !reason(status).is_empty()
-}
-
-/// A status for people: `listeners/x: no such listener (NOT_FOUND, LISTENER_NOT_FOUND)`, and a line for each wrong
-/// field that the message does not mention.
-pub(crate) fn describe(status: &Status) -> String {
-    if let Some(source) = status.source() {
-        return format!("connection lost: {}", root_cause(source));
-    }
-    let message = match status.message() {
-        "" => "an error without a message".to_owned(),
-        message => text::plain(message),
-    };
-    let code = code_name(status.code());
-    let mut text = match reason(status).as_str() {
-        "" => format!("{message} ({code})"),
-        reason => format!("{message} ({code}, {})", text::plain(reason)),
-    };
-    for violation in status.get_details_bad_request().into_iter().flat_map(|request| request.field_violations)
-    {
-        let line = format!("{}: {}", text::plain(&violation.field), text::plain(&violation.description));
-        if !message.contains(&line) {
-            text.push_str("\n  ");
-            text.push_str(&line);
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid { setting, reason } => Self::Usage(format!("--{setting}: {reason}")),
+            Error::NeedsTls { setting, reason, server } => {
+                Self::Usage(format!("--{setting}: {reason}: use --server https://{server}"))
+            }
+            Error::Unreachable(cause) => Self::Unreachable(with_remedy(&cause)),
+            Error::Refused(status) => Self::from(*status),
+            Error::InvalidResponse(text) => Self::invalid_response(text),
         }
     }
-    text
 }
 
-/// [`describe`], and the origin if it is not the service: for errors that are retried.
-pub(crate) fn describe_with_origin(status: &Status) -> String {
-    let text = describe(status);
-    if is_local(status) || !reason(status).is_empty() {
-        return text;
-    }
-    format!("{text}, sent by a proxy or another server")
-}
-
-/// The root cause of an error: the operating system's message if there is one, without its number.
-pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut root = error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    let text = match root.downcast_ref::<io::Error>() {
-        Some(error) if error.raw_os_error().is_some() => match error.kind() {
-            io::ErrorKind::NotFound => "no such file".into(),
-            kind => kind.to_string(),
-        },
-        _ => root.to_string(),
-    };
-    // kinds that std has no name for
-    if text == "uncategorized error" || text == "other error" { root.to_string() } else { text::plain(&text) }
-}
-
-/// The code's name as in the API's documentation: `INVALID_ARGUMENT`.
-fn code_name(code: Code) -> String {
-    let mut name = String::new();
-    for letter in format!("{code:?}").chars() {
-        if letter.is_uppercase() && !name.is_empty() {
-            name.push('_');
+/// The cause of a failed connection, and the option or command that may help.
+pub(crate) fn with_remedy(cause: &Cause) -> String {
+    let remedy = match cause.hint {
+        None => return cause.text.clone(),
+        Some(Hint::TrustAuthority) => "If you trust its authority, name the file with --tls-ca.",
+        Some(Hint::ExpectName) => {
+            "If that is the right service, set the expected name with --tls-server-name."
         }
-        name.push(letter.to_ascii_uppercase());
-    }
-    name
+        Some(Hint::UsePlaintext) => "If it serves plaintext, leave out https://.",
+        Some(Hint::PresentCertificate) => "It may require a client certificate: --tls-cert and --tls-key.",
+        Some(Hint::StartService) => "Is `peerstatus serve` running? Use --server or PEERSTATUS_SERVER.",
+        Some(Hint::CorrectAddress) => {
+            "Is that the address of a `peerstatus serve`? If it speaks TLS, use https://HOST:PORT."
+        }
+    };
+    format!("{}. {remedy}", cause.text)
 }
 
 #[cfg(test)]
 mod tests {
-    use tonic_types::ErrorDetails;
+    use tonic_types::{ErrorDetails, StatusExt as _};
 
     use super::*;
 
@@ -275,13 +208,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_field_is_told_once() {
-        let details = ErrorDetails::with_bad_request_violation("name", "has no port");
-        let status = refused(Code::InvalidArgument, "name: has no port", details);
-        assert_eq!(describe(&status), "name: has no port (INVALID_ARGUMENT)");
-    }
-
-    #[test]
     fn a_connection_that_fails_is_no_answer_of_the_service() {
         let error = io::Error::from(io::ErrorKind::ConnectionReset);
         let status = Status::from_error(Box::new(error));
@@ -289,43 +215,6 @@ mod tests {
         assert_eq!(describe(&status), "connection lost: connection reset");
         assert_eq!(Failure::from(status).exit(), Exit::Unreachable);
         assert_eq!(Failure::from(Status::unavailable("stopping")).exit(), Exit::Unreachable);
-    }
-
-    #[test]
-    fn only_a_refusal_with_details_of_the_service_is_permanent() {
-        let refusals = [
-            Code::Cancelled,
-            Code::InvalidArgument,
-            Code::NotFound,
-            Code::AlreadyExists,
-            Code::PermissionDenied,
-            Code::FailedPrecondition,
-            Code::Aborted,
-            Code::OutOfRange,
-            Code::Unimplemented,
-            Code::Unauthenticated,
-        ];
-        for code in (0..=16).map(Code::from_i32) {
-            let with = |reason: &str, domain: &str| {
-                is_permanent(&refused(code, "no", ErrorDetails::with_error_info(reason, domain, [])))
-            };
-            assert_eq!(with("ANY", "opflex.peerstatus"), refusals.contains(&code), "{code:?}");
-            assert!(!with("ANY", "googleapis.com"), "{code:?} of another service");
-            assert!(!with("", "opflex.peerstatus"), "{code:?} without a reason");
-            assert!(!is_permanent(&Status::new(code, "no")), "{code:?} of a proxy");
-        }
-    }
-
-    #[test]
-    fn an_error_that_is_retried_names_its_origin() {
-        let details = ErrorDetails::with_error_info("DRAINING", "opflex.peerstatus", []);
-        let draining = refused(Code::Unavailable, "the service is stopping", details);
-        assert_eq!(describe_with_origin(&draining), "the service is stopping (UNAVAILABLE, DRAINING)");
-        let proxy = Status::unavailable("no healthy upstream");
-        let expected = "no healthy upstream (UNAVAILABLE), sent by a proxy or another server";
-        assert_eq!(describe_with_origin(&proxy), expected);
-        let reset = Status::from_error(Box::new(io::Error::from(io::ErrorKind::ConnectionReset)));
-        assert_eq!(describe_with_origin(&reset), "connection lost: connection reset");
     }
 
     #[test]

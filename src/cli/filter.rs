@@ -109,11 +109,6 @@ pub(crate) fn as_options(filter: &ListenerFilter) -> String {
     options.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the listener gets changes of peers, or only of the health of pools.
-pub(crate) fn includes_peers(filter: &ListenerFilter) -> bool {
-    filter.interests.is_empty() || filter.interests.contains(&Interest::Peers.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,8 +126,6 @@ mod tests {
         };
         let expected = "--pool lab --peer 10.* --peer ·[2J --status ready --origin learned --interest health";
         assert_eq!(as_options(&filter), expected);
-        assert!(!includes_peers(&filter));
-        assert!(includes_peers(&ListenerFilter::default()));
     }
 
     #[test]

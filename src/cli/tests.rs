@@ -4,9 +4,9 @@ pub(super) mod behind_proxy;
 pub(super) mod output;
 pub(super) mod proxy;
 mod reconnect;
-pub(super) mod samples;
 
 use super::*;
+pub(super) use crate::client::samples;
 
 fn parsed(line: &str) -> Result<Cli, Exit> {
     read(line.split_whitespace().map(OsString::from)).map_err(|error| exit_of(&error))

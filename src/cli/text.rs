@@ -4,19 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 
-use crate::{api::pb, opflex::text::is_control_or_format};
-
-/// Makes text safe for a terminal: control characters, which could move the cursor or repaint the screen, and
-/// invisible ones that reorder what is read, become `·`; line breaks and tabs become blanks.
-pub(crate) fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '\n' | '\r' | '\t' => ' ',
-            c if is_control_or_format(c) => '·',
-            c => c,
-        })
-        .collect()
-}
+use crate::api::pb;
+pub(crate) use crate::{client::short_name as listener_name, opflex::text::plain};
 
 /// The word for a peer's status, for example `READY`; `UNKNOWN` for an unspecified one, which observed pools have.
 pub(crate) fn status(number: i32) -> String {
@@ -100,11 +89,6 @@ pub(crate) fn pool_name(name: &str) -> &str {
 /// The short name of a node: `worker-1` for `nodes/worker-1`.
 pub(crate) fn node_name(name: &str) -> &str {
     name.strip_prefix("nodes/").unwrap_or(name)
-}
-
-/// The short name of a listener: `noc` for `listeners/noc`.
-pub(crate) fn listener_name(name: &str) -> &str {
-    name.strip_prefix("listeners/").unwrap_or(name)
 }
 
 /// `2 of 3 peers ready`

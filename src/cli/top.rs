@@ -38,9 +38,10 @@ use super::{
     peers::list::live::ask_again,
     pool,
     target::Target,
-    watch::{follow_until, follower::Follower, output_closed},
+    watch::{follow_until, output_closed},
 };
 use crate::api::pb::{ListenerFilter, WatchPeerStatusRequest};
+use crate::client::Follower;
 
 /// For the screen's thread to notice the end, and for a slow terminal to take the sequences that restore it.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(1);

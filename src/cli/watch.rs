@@ -2,7 +2,6 @@
 
 mod flood;
 pub(super) mod follow;
-pub(super) mod follower;
 pub(super) mod notice;
 pub(super) mod printer;
 mod renderer;
@@ -17,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     follow::{Sink, follow},
-    follower::Follower,
     printer::Printer,
 };
 use crate::{
@@ -26,6 +24,7 @@ use crate::{
         GlobalArgs, complete, exit::Failure, filter::FilterArgs, listeners::parse_user_data, names,
         target::Target, text,
     },
+    client::Follower,
 };
 
 /// How long to wait after Ctrl-C for a blocked output.

@@ -26,6 +26,18 @@ pub(crate) fn printable(text: &str, limit: usize) -> String {
     clip(text, limit).replace(is_control_or_format, " ")
 }
 
+/// Makes text safe for a terminal: control characters, which could move the cursor or repaint the screen, and
+/// invisible ones that reorder what is read, become `·`; line breaks and tabs become blanks.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            '\n' | '\r' | '\t' => ' ',
+            c if is_control_or_format(c) => '·',
+            c => c,
+        })
+        .collect()
+}
+
 /// Displays text in quotes, escaped and clipped.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 

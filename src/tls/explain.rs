@@ -16,7 +16,7 @@ use x509_parser::{
 };
 
 use super::verifier::NotAccepted;
-use crate::status::clock;
+use crate::clock;
 
 /// The TLS error inside an I/O error; `None` for an error of the stream itself.
 #[must_use]

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::PrintLine;
 use crate::{
     api::pb::{Peer, PeerStatus},
-    cli::{client::Client, exit::Failure, peers::list, target::Target, text},
+    cli::{client, exit::Failure, peers::list, target::Target, text},
     sim::{Behaviour, Outages, SimPeer},
 };
 
@@ -82,7 +82,7 @@ async fn restart(peer: &mut SimPeer) -> Result<(), Failure> {
 
 /// Waits until the peer is READY: before that, a fault would not be visible.
 pub(super) async fn wait_until_ready(address: SocketAddr, server: &Target) -> Result<(), Failure> {
-    let client = Client::connect(server).await?;
+    let client = client::connect(server).await?;
     let is_it = |peer: &Peer| text::peer_address(&peer.name) == address.to_string();
     loop {
         // Its pool is that of a node, in a fleet.

@@ -18,9 +18,9 @@ use crate::{
     api::pb::{GetPoolRequest, Pool, PoolHealth, WaitForPoolRequest},
     cli::{
         GlobalArgs,
-        client::{CALL_TIMEOUT, Client, promised},
+        client::{CALL_TIMEOUT, connect, promised},
         complete,
-        exit::{self, Failure},
+        exit::Failure,
         filter::value_of,
         names,
         notices::Notices,
@@ -28,6 +28,7 @@ use crate::{
         target::Target,
         text,
     },
+    client,
     peer::Backoff,
 };
 
@@ -148,7 +149,7 @@ async fn wait(server: &Target, args: &WaitArgs, notices: &mut Notices) -> Result
 
 /// Connects, and asks the service to answer when the pool has the health.
 async fn attempt(server: &Target, args: &WaitArgs, deadline: Instant) -> Result<Pool, AttemptError> {
-    let mut pools = Client::connect(server).await?.pools();
+    let mut pools = connect(server).await?.pools();
     let name = args.pool.clone();
     if args.timeout.is_zero() {
         let response = pools.get_pool(GetPoolRequest { name }).await?.into_inner();
@@ -182,16 +183,16 @@ impl From<Failure> for AttemptError {
 
 impl From<Status> for AttemptError {
     fn from(status: Status) -> Self {
-        if exit::is_permanent(&status) {
+        if client::is_permanent(&status) {
             return Self::Permanent(status.into());
         }
-        match (exit::reason(&status).as_str(), status.code()) {
+        match (client::reason(&status).as_str(), status.code()) {
             ("CONDITION_NOT_MET", _) => not_met(&pool_of(&status)),
             // The transport gave up, here or there, before the service answered.
             ("", Code::DeadlineExceeded | Code::Cancelled) => {
                 Self::Temporary("no answer from the service".to_owned())
             }
-            _ => Self::Temporary(exit::describe_with_origin(&status)),
+            _ => Self::Temporary(client::describe_with_origin(&status)),
         }
     }
 }

@@ -12,11 +12,8 @@ use super::{
 use crate::{
     api::pb::WatchPeerStatusRequest,
     app::{LoadedConfig, Service},
-    cli::{
-        exit::Exit,
-        target::Target,
-        watch::{follow::follow, follower::Follower},
-    },
+    cli::{exit::Exit, target::Target, watch::follow::follow},
+    client::Follower,
     config::{Admin, Overrides},
 };
 

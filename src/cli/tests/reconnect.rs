@@ -31,12 +31,13 @@ use crate::{
         peer_status_service_server::{PeerStatusService, PeerStatusServiceServer},
     },
     cli::{
-        client::Client,
+        client,
         exit::{Exit, Failure},
         notices::Notices,
         target::Target,
-        watch::{follow::follow, follower::Follower, printer::Printer},
+        watch::{follow::follow, printer::Printer},
     },
+    client::Follower,
 };
 
 /// What one stream sends, and how it ends; `None`: it stays open.
@@ -223,7 +224,7 @@ async fn relay(proxy: &TcpListener, service: &Target) {
 #[tokio::test]
 async fn a_socket_that_is_not_there_is_a_file_that_is_not_there() {
     let address: Target = "unix:/no/such.sock".parse().unwrap();
-    let failure = Client::connect(&address).await.unwrap_err();
+    let failure = client::connect(&address).await.unwrap_err();
     let expected =
         "cannot reach the service at unix:/no/such.sock: no such file. Is `peerstatus serve` running?";
     assert!(failure.to_string().starts_with(expected), "{failure}");

@@ -10,8 +10,9 @@ use crate::{
             list::{self, Sort, View, live::known::Known},
         },
         text,
-        watch::notice::Notice,
+        watch::notice,
     },
+    client::Notice,
 };
 
 /// What a key or the time asks for.
@@ -147,9 +148,9 @@ impl Model {
                 Stream::Lost { since, .. } => since,
                 _ => now,
             };
-            self.stream = Stream::Lost { since, cause: notice.to_string() };
+            self.stream = Stream::Lost { since, cause: notice::text(notice) };
         } else {
-            self.message = Some(notice.to_string());
+            self.message = Some(notice::text(notice));
         }
         self.version += 1;
     }

@@ -9,14 +9,15 @@ use super::model::{Effect, Model};
 use crate::{
     api::pb::{Peer, ResetScope, WatchPeerStatusResponse},
     cli::{
-        client::Client,
+        client,
         exit::Failure,
         peers::{history::PeerHistory, reset_peers},
         service_clock,
         target::Target,
         text,
-        watch::{follow::Sink, notice::Notice},
+        watch::follow::Sink,
     },
+    client::Notice,
 };
 
 /// Puts what the watch receives into the model.
@@ -82,12 +83,12 @@ async fn answer(effect: Effect, server: &Target, model: &Mutex<Model>) {
 }
 
 async fn history(server: &Target, peer: &Peer) -> Result<PeerHistory, Failure> {
-    let client = Client::connect(server).await?;
+    let client = client::connect(server).await?;
     PeerHistory::of(&client, &peer.pool, text::peer_address(&peer.name)).await
 }
 
 async fn reset(server: &Target, peer: &Peer) -> Result<(), Failure> {
-    let client = Client::connect(server).await?;
+    let client = client::connect(server).await?;
     let pool = format!("pools/{}", text::pool_name(&peer.pool));
     reset_peers(&client, pool, ResetScope::Named, vec![peer.name.clone()]).await.map(drop)
 }

@@ -10,8 +10,9 @@ use crate::{
         notices::Notices,
         service_clock,
         style::{self, Style},
-        watch::{follow::Sink, notice::Notice, renderer::Renderer},
+        watch::{follow::Sink, notice, renderer::Renderer},
     },
+    client::Notice,
 };
 
 /// Writes messages and notices, each at once.
@@ -58,7 +59,7 @@ impl Sink for Printer {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        self.notices.print(&format!("watch: {notice}"));
+        self.notices.print(&format!("watch: {}", notice::text(notice)));
     }
 
     fn tick(&mut self, is_end: bool) -> Result<(), Failure> {

@@ -11,7 +11,6 @@ use crate::{
         WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
     cli::{
-        filter,
         peers::list,
         places::Places,
         style::{self, Style},
@@ -19,6 +18,7 @@ use crate::{
         text,
         watch::flood::{Floods, Folded},
     },
+    client::includes_peers,
 };
 
 /// `08:31:02.114`
@@ -85,7 +85,7 @@ impl Renderer {
         self.snapshot = None;
         self.streams += 1;
         let filter = attached.listener.as_ref().and_then(|listener| listener.filter.as_ref());
-        self.includes_peers = filter.is_none_or(filter::includes_peers);
+        self.includes_peers = filter.is_none_or(includes_peers);
         let listener = attached.listener.as_ref().map_or("", |listener| &listener.name);
         match attached.resumed {
             _ if listener.is_empty() => Vec::new(),

@@ -26,8 +26,7 @@ use crate::{
         },
     },
     cli::{
-        self, GlobalArgs,
-        client::Client,
+        self, GlobalArgs, client,
         exit::Failure,
         notices::Notices,
         service_clock,
@@ -35,8 +34,9 @@ use crate::{
         table::{Cell, Columns},
         target::Target,
         text,
-        watch::{follow::Sink, follow_until, follower::Follower, notice::Notice, output_closed},
+        watch::{follow::Sink, follow_until, notice, output_closed},
     },
+    client::{Follower, Notice},
 };
 
 /// A failure that is the same as the one before is no change, so the counters on the screen are asked for this often.
@@ -79,7 +79,7 @@ pub(super) async fn run(
 pub(in crate::cli) async fn ask_again(pool: &str, server: &Target, fresh: &Mutex<Vec<Peer>>) {
     loop {
         sleep(COUNTERS).await;
-        if let Ok(client) = Client::connect(server).await
+        if let Ok(client) = client::connect(server).await
             && let Ok(peers) = peers(&client, pool).await
         {
             *fresh.lock() = peers;
@@ -153,7 +153,7 @@ impl Sink for Lines {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        self.notices.print(&format!("list: {notice}"));
+        self.notices.print(&format!("list: {}", notice::text(notice)));
     }
 
     fn tick(&mut self, _: bool) -> Result<(), Failure> {

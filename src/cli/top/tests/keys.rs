@@ -1,5 +1,5 @@
 use super::{super::model::Page, *};
-use crate::cli::{top::model::Stream, watch::notice::Notice};
+use crate::{cli::top::model::Stream, client::Notice};
 
 fn selected(model: &Model) -> &str {
     rows(model)[model.selected]

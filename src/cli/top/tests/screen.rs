@@ -4,7 +4,7 @@ use super::{
     super::{paint::Look, view},
     *,
 };
-use crate::cli::{peers::history::PeerHistory, watch::notice::Notice};
+use crate::{cli::peers::history::PeerHistory, client::Notice};
 
 const PLAIN: Look = Look { colour: false, unicode: true };
 const ASCII: Look = Look { colour: false, unicode: false };

@@ -16,8 +16,9 @@ use crate::{
         service_clock,
         style::{self, Style},
         table::Cell,
-        watch::{follow::Sink, notice::Notice},
+        watch::{follow::Sink, notice},
     },
+    client::Notice,
 };
 
 /// Not more often: nobody can read faster, and a terminal far away is slow.
@@ -89,7 +90,7 @@ impl Sink for Screen {
 
     fn notice(&mut self, notice: &Notice) {
         self.trouble = match notice {
-            Notice::Lost { .. } => Some(notice.to_string()),
+            Notice::Lost { .. } => Some(notice::text(notice)),
             _ => None,
         };
         let _ = self.draw(); // the next one fails, too, and its error is reported

@@ -6,15 +6,15 @@ use std::time::Duration;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
+use super::{
+    Cause, Error, Hint,
+    error::{self, describe, describe_with_origin, is_local, reason},
+    notice::Notice,
+};
 use crate::{
-    api::pb::{
-        Attached, CreateListenerRequest, Cursor, GetListenerRequest, Listener, WatchPeerStatusRequest,
-        WatchPeerStatusResponse, watch_peer_status_response::Event,
-    },
-    cli::{
-        exit::{self, Failure},
-        filter, text,
-        watch::notice::Notice,
+    pb::{
+        Attached, CreateListenerRequest, Cursor, GetListenerRequest, Interest, Listener, ListenerFilter,
+        WatchPeerStatusRequest, WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
     peer::Backoff,
 };
@@ -34,9 +34,9 @@ pub(crate) enum StreamEnd {
     /// With an error, of the service or of the connection.
     Status(Status),
     /// There was no connection or no sign of life; why, for people.
-    Lost(String),
+    Lost(Cause),
     /// An option, a local file or a response of the service is invalid.
-    Failed(Failure),
+    Failed(Error),
 }
 
 /// The next step.
@@ -53,7 +53,7 @@ pub(crate) enum Next {
     },
     /// The service refused the request and would refuse it again. Before the first stream also: an option or a file
     /// is wrong, or any error if the reader asked for the state alone.
-    Fail(Failure),
+    Fail(Error),
 }
 
 /// The number of pools and peers in a snapshot.
@@ -91,7 +91,7 @@ pub(crate) struct Follower {
     /// Attempts that failed since the last `synced`.
     failures: u32,
     /// The cause of the end of the last stream, until the next one begins.
-    outage: Option<String>,
+    outage: Option<Cause>,
     /// `retry_after` of `draining`.
     retry_after: Duration,
     /// The listener that is watched, as it was when a stream was attached to it last.
@@ -129,6 +129,11 @@ impl Follower {
         Self { resumes_listener: true, ..Self::new(request) }
     }
 
+    /// The last revision processed; `None` while there is no complete snapshot before it.
+    pub(crate) const fn cursor(&self) -> Option<Cursor> {
+        self.cursor
+    }
+
     /// The same, but tries again before the first stream also if the reader asked for the state alone.
     pub(crate) fn keep_trying(self) -> Self {
         Self { keeps_trying: true, ..self }
@@ -155,7 +160,7 @@ impl Follower {
     pub(crate) fn lost_listener(&self) -> Option<CreateListenerRequest> {
         let listener = self.listener.as_ref().filter(|_| self.is_lost)?;
         Some(CreateListenerRequest {
-            listener_id: text::listener_name(&listener.name).to_owned(),
+            listener_id: short_name(&listener.name).to_owned(),
             filter: listener.filter.clone(),
             user_data: listener.user_data.clone(),
             idle_ttl: listener.idle_ttl,
@@ -250,10 +255,10 @@ impl Follower {
     fn nothing_matches(&self) -> Option<Notice> {
         let filter = self.listener.as_ref()?.filter.as_ref()?;
         let found = self.snapshot_size?;
-        let no_peers = found.peers == 0 && filter::includes_peers(filter);
+        let no_peers = found.peers == 0 && includes_peers(filter);
         let nothing = found.pools + found.peers == 0;
         let is_empty = !filter.peers.is_empty() && no_peers || !filter.pools.is_empty() && nothing;
-        is_empty.then(|| Notice::NothingMatches { filter: filter::as_options(filter) })
+        is_empty.then(|| Notice::NothingMatches { filter: filter.clone() })
     }
 
     /// Applies a change; false if it was shown before.
@@ -294,7 +299,7 @@ impl Follower {
         let retry_after = std::mem::take(&mut self.retry_after);
         match end {
             StreamEnd::Closed if self.request.stop_after_sync && self.is_synced => Next::Done,
-            StreamEnd::Closed => self.retry("the service ended the stream".to_owned(), retry_after),
+            StreamEnd::Closed => self.retry("the service ended the stream".into(), retry_after),
             StreamEnd::Status(status) if self.is_listener_lost(&status) => self.recreate_listener(&status),
             StreamEnd::Status(status) if self.is_permanent(&status) || self.is_one_shot() => {
                 Next::Fail(status.into())
@@ -302,24 +307,26 @@ impl Follower {
             StreamEnd::Status(status) => {
                 let asked = status.get_details_retry_info().and_then(|info| info.retry_delay);
                 let retry_after = retry_after.max(asked.unwrap_or_default());
-                self.retry(self.cause(status), retry_after)
+                self.retry(self.cause(&status), retry_after)
             }
-            StreamEnd::Lost(cause) if self.is_one_shot() => Next::Fail(Failure::Unreachable(cause)),
+            StreamEnd::Lost(cause) if self.is_one_shot() => Next::Fail(Error::Unreachable(cause)),
             StreamEnd::Lost(cause) => self.retry(cause, retry_after),
-            StreamEnd::Failed(failure) if self.was_attached => self.retry(failure.to_string(), retry_after),
-            StreamEnd::Failed(failure) => Next::Fail(failure),
+            StreamEnd::Failed(error) if self.was_attached => {
+                self.retry(error.to_string().into(), retry_after)
+            }
+            StreamEnd::Failed(error) => Next::Fail(error),
         }
     }
 
     /// Whether the same request would be refused again. Everything else is retried, also what a proxy answers while
     /// the service behind it is away.
     fn is_permanent(&self, status: &Status) -> bool {
-        match exit::reason(status).as_str() {
+        match reason(status).as_str() {
             // After a connection that broke unnoticed, our own stream is what is still attached.
             "LISTENER_ATTACHED" if self.was_attached => false,
             // The file may hold another token by now.
             "TOKEN_EXPIRED" if self.was_attached => false,
-            _ => exit::is_permanent(status),
+            _ => error::is_permanent(status),
         }
     }
 
@@ -329,11 +336,11 @@ impl Follower {
         self.request.stop_after_sync && !self.was_attached && !self.keeps_trying
     }
 
-    /// The text for an error that is retried. Before the first stream with advice: the address may be wrong.
-    fn cause(&self, status: Status) -> String {
-        match exit::is_local(&status) && !self.was_attached {
-            true => Failure::from(status).to_string(),
-            false => exit::describe_with_origin(&status),
+    /// The cause of an error that is retried. Before the first stream, the address may be wrong.
+    fn cause(&self, status: &Status) -> Cause {
+        match is_local(status) && !self.was_attached {
+            true => Cause { text: describe(status), hint: Some(Hint::CorrectAddress) },
+            false => describe_with_origin(status).into(),
         }
     }
 
@@ -341,13 +348,13 @@ impl Follower {
     /// have ended with LISTENER_DESTROYED.
     fn is_listener_lost(&self, status: &Status) -> bool {
         let has_name = !self.request.listener.is_empty(); // or it goes with its stream
-        has_name && self.listener.is_some() && exit::reason(status) == "LISTENER_NOT_FOUND"
+        has_name && self.listener.is_some() && reason(status) == "LISTENER_NOT_FOUND"
     }
 
     /// Retries at once, but with backoff if the recreated listener was lost again.
     fn recreate_listener(&mut self, status: &Status) -> Next {
         let was_lost = std::mem::replace(&mut self.is_lost, true);
-        let retry = self.retry(exit::describe(status), Duration::ZERO);
+        let retry = self.retry(describe(status).into(), Duration::ZERO);
         let name = self.listener.as_ref().map(|listener| listener.name.clone()).unwrap_or_default();
         match was_lost {
             true => retry,
@@ -355,7 +362,7 @@ impl Follower {
         }
     }
 
-    fn retry(&mut self, cause: String, retry_after: Duration) -> Next {
+    fn retry(&mut self, cause: Cause, retry_after: Duration) -> Next {
         let after = self.backoff.next().max(retry_after.min(LONGEST_RETRY_AFTER));
         self.failures = self.failures.saturating_add(1);
         let is_news = self.outage.as_ref() != Some(&cause);
@@ -363,6 +370,16 @@ impl Follower {
         self.outage = Some(cause);
         Next::Retry { after, notice }
     }
+}
+
+/// The short name of a listener: `noc` for `listeners/noc`.
+pub(crate) fn short_name(name: &str) -> &str {
+    name.strip_prefix("listeners/").unwrap_or(name)
+}
+
+/// Whether the listener gets changes of peers, or only of the health of pools.
+pub(crate) fn includes_peers(filter: &ListenerFilter) -> bool {
+    filter.interests.is_empty() || filter.interests.contains(&Interest::Peers.into())
 }
 
 /// The duration, or zero if it is unset or not valid. The conversion of the type would overflow with some.

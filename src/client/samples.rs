@@ -2,7 +2,7 @@
 
 use prost_types::Timestamp;
 
-use crate::api::pb::{
+use crate::pb::{
     Attached, Change, ChangeKind, Cursor, Draining, HealthChange, Heartbeat, Identity, Listener, Peer,
     PeerChange, PeerOrigin, PeerStatus, Pool, PoolHealth, Reason, Reset, ResetReason, Snapshot, Synced,
     WatchPeerStatusResponse, watch_peer_status_response::Event,

@@ -1,4 +1,4 @@
-//! The address of the service, as given on the command line.
+//! The address of the service, as people write it.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
@@ -9,7 +9,7 @@ const DEFAULT_PORT: u16 = 50051;
 
 /// The address of the service. Parses `host`, `host:port`, `http://host:port`, `https://host:port` and `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ServerAddress {
+pub enum ServerAddress {
     /// At a host and a port, in plaintext.
     Plain(Authority),
     /// The same, with TLS.
@@ -20,7 +20,8 @@ pub(crate) enum ServerAddress {
 
 impl ServerAddress {
     /// The host, without a port and brackets; `None`: it is this machine's socket.
-    pub(crate) fn host(&self) -> Option<&str> {
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
         match self {
             Self::Plain(authority) | Self::Tls(authority) => {
                 Some(authority.host().trim_start_matches('[').trim_end_matches(']'))
@@ -30,7 +31,8 @@ impl ServerAddress {
     }
 
     /// Whether a token sent there could be read on the network.
-    pub(crate) fn is_remote_plaintext(&self) -> bool {
+    #[must_use]
+    pub fn is_remote_plaintext(&self) -> bool {
         let is_loopback = |host: &str| {
             host.eq_ignore_ascii_case("localhost")
                 || host.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
@@ -39,7 +41,7 @@ impl ServerAddress {
     }
 
     /// For HTTP/2.
-    pub(crate) fn uri(&self) -> Result<Uri, http::Error> {
+    pub(super) fn uri(&self) -> Result<Uri, http::Error> {
         let (scheme, authority) = match self {
             Self::Plain(authority) => ("http", authority.as_str()),
             Self::Tls(authority) => ("https", authority.as_str()),
