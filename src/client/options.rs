@@ -53,6 +53,15 @@ impl ConnectOptions {
         }
     }
 
+    /// Reads the files, as each connection will.
+    ///
+    /// # Errors
+    /// The first setting that is invalid.
+    pub fn check(&self) -> Result<(), Error> {
+        self.tls()?;
+        self.bearer().map(drop)
+    }
+
     /// TLS towards the service, if there is any.
     pub(super) fn tls(&self) -> Result<Option<ClientTls>, Error> {
         let host = match &self.server {
