@@ -2,8 +2,8 @@
 #
 # The tests need cargo, go, python3 and npm. The scripts in tools/ install everything else into .tools/, in the versions of
 # tools/versions.sh and of the tests' lock files. Three exceptions: the packages of Node.js go into node_modules/ of the example, and
-# apt-get installs grpc++ (as root or with sudo), iproute2 and tmux (as root; without them the tests in network namespaces and of `top` in
-# a terminal are skipped).
+# apt-get installs grpc++ (as root or with sudo), iproute2, tmux, gcc, clang and valgrind (as root; without them the tests in network
+# namespaces, of `top` in a terminal, and those of the C library that need them are skipped).
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -46,7 +46,7 @@ RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/peerstatus
 override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
-.PHONY: help build test rust-test proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
+.PHONY: help build test rust-test c-library install-c c-test gcc clang valgrind proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
     load-test proxy-test web-test browser-test helm-test helm-snapshots cluster-test cluster-run chart-package pictures alert-series image-root image image-archive sbom image-test faults faults-test fleet fleet-test watch-go fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 tmux grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
@@ -59,14 +59,14 @@ build: | need-cargo ## Build the release binary, target/release/peerstatus
 	@echo '==> Building the release binary'
 	@$(CARGO) build --release --locked
 
-STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp load-test proxy-test web-test browser-test faults-test fleet-test helm-test image-test
+STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp c-test load-test proxy-test web-test browser-test faults-test fleet-test helm-test image-test
 
 test: need-cargo need-go need-npm need-python ## Run every test there is
 	@MAKE='$(MAKE)' tools/test.sh $(STAGES)
 
 rust-test: $(STAMPS)/nats-server | need-cargo iproute2 tmux ## Run the Rust tests
 	@echo '==> Running the Rust tests'
-	@$(CARGO) test --locked
+	@$(CARGO) test --locked --workspace
 
 proto-lint: $(STAMPS)/buf ## Lint the API (buf's STANDARD rules), check its format, and that old clients go on working
 	@tools/lint-proto.sh $(BASELINE)
@@ -98,6 +98,28 @@ interop-node: release-binary $(STAMPS)/node-modules $(PY_GEN) $(RPC_GEN) ## Run 
 interop-cpp: release-binary $(CPP_BIN) $(PY_GEN) ## Run the client in C++
 	@echo '==> Running the C++ client'
 	@$(IN_PYTHON) $(PY)/stage.py $(CPP_BIN)
+
+# ---- the C library ----
+
+C_BUILT := $(CURDIR)/target/c
+
+c-library: | need-cargo ## Build the C library, shared and static, into target/c/lib
+	@echo '==> Building the C library'
+	@$(TOOL_VARS) tools/build-c-library.sh $(abspath $(or $(CARGO_TARGET_DIR),target)) $(C_BUILT)
+
+install-c: c-library ## Install the C library below PREFIX=/usr/local, in DESTDIR if that is set
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' LIBDIR='$(LIBDIR)' INCLUDEDIR='$(INCLUDEDIR)' tools/install-c-library.sh $(C_BUILT)
+
+# Without optimisation across crates, as the binary of image-test.
+C_TEST := $(CURDIR)/target/c-test
+
+c-test: release-binary gcc clang valgrind | need-cargo need-python ## Run programs in C, on the C library, beside a service and the recordings
+	@echo '==> Building the C library, quickly'
+	@$(TOOL_VARS) tools/build-c-library.sh target/quick-c $(C_TEST)/built $(QUICK)
+	@echo '==> Building programs in C'
+	@tools/build-c-tests.sh $(C_TEST)/built $(C_TEST)/programs
+	@echo '==> Running programs in C'
+	@cd tests/c && C_LIBRARY=$(C_TEST)/built C_PROGRAMS=$(C_TEST)/programs PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m unittest -v
 
 # With LOAD_SECONDS=60 the tests also see the proxies' own timeouts.
 IN_LOAD := PYTHONPATH=$(TOOLS)/gen/python:$(CURDIR)/$(PY):$(CURDIR)/$(LOAD) PYTHONDONTWRITEBYTECODE=1 PATH=$(BIN):$$PATH:/usr/sbin \
@@ -230,7 +252,7 @@ sbom: $(STAMPS)/cargo-cyclonedx ## Write the list of crates in the binary (Cyclo
 	@echo '==> Writing target/opflex-peerstatus.cdx.json'
 	@$(BIN)/cargo-cyclonedx cyclonedx --quiet --format json --spec-version 1.5 --no-build-deps \
 	    --target $(STATIC_TARGET) --override-filename opflex-peerstatus.cdx
-	@mkdir -p target && mv opflex-peerstatus.cdx.json target/
+	@mkdir -p target && mv opflex-peerstatus.cdx.json target/ && rm -f clients/c/opflex-peerstatus.cdx.json # one for each member
 
 image-test: $(STAMPS)/helm $(STAMPS)/python-helm | need-cargo iproute2 ## Run the root folder of the image as a container runtime would
 	@echo '==> Building the static binary, quickly'
@@ -239,19 +261,20 @@ image-test: $(STAMPS)/helm $(STAMPS)/python-helm | need-cargo iproute2 ## Run th
 	@cd $(HELM_TESTS) && IMAGE_ROOT=$(abspath target/quick/root) $(IN_HELM) -m unittest discover -v -p 'image_test.py'
 
 fmt: $(STAMPS)/buf | need-cargo ## Format the Rust code and the API
-	@$(CARGO) fmt
+	@$(CARGO) fmt --all
 	@$(BIN)/buf format --write proto
 
 lint: | need-cargo ## Check the format and run clippy, warnings denied
 	@echo '==> Checking the format and running clippy'
-	@$(CARGO) fmt --check
-	@$(CARGO) clippy --all-targets --locked -- -D warnings
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@$(CARGO) clippy --no-default-features --features client --locked -- -D warnings
 
 deny: $(STAMPS)/cargo-deny ## Check the dependencies: bans, licences, sources
 	@echo '==> Checking the dependencies'
 	@$(BIN)/cargo-deny --locked --log-level error check --hide-inclusion-graph bans licenses sources
 
-# No sanitizer: the crate has no unsafe code, and the stable compiler supports none.
+# No sanitizer: what is fuzzed has no unsafe code, and the stable compiler supports none.
 fuzz: $(FUZZERS:%=fuzz-%) ## Fuzz, FUZZ_SECONDS=60 per target
 
 $(FUZZERS:%=fuzz-%): fuzz-%: $(STAMPS)/cargo-fuzz
@@ -268,7 +291,7 @@ $(FUZZERS:%=fuzz-corpus-%): fuzz-corpus-%: $(STAMPS)/cargo-fuzz
 
 docs: | need-cargo ## Build the documentation of the crate, warnings denied
 	@echo '==> Building the documentation'
-	@RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --locked
+	@RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --workspace --locked
 
 ci: ## Run what CI runs
 	@.ci/run
@@ -293,7 +316,7 @@ $(STAMPS)/envoy: $(STAMPS)/python
 
 FORCE:
 
-iproute2 tmux grpc++:
+iproute2 tmux grpc++ gcc clang valgrind:
 	@$(TOOL_VARS) tools/install.sh $@
 
 need-%:

@@ -5,6 +5,9 @@ set -euo pipefail
 
 case $1 in
     iproute2) command=ip dnf=iproute tests='the tests in network namespaces' ;;
+    gcc) command=gcc dnf=gcc tests='the tests of the C library with gcc' ;;
+    clang) command=clang dnf=clang tests='the tests of the C library with clang' ;;
+    valgrind) command=valgrind dnf=valgrind tests='the tests of the C library with valgrind' ;;
     tmux) command=tmux dnf=tmux tests='the tests of `top` in a terminal' ;;
 esac
 # Namespaces need root even where iproute2 is installed.
