@@ -11,11 +11,11 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "interop" / "python"))
 import harness  # noqa: E402
-from harness import RECORDINGS, Process, Service, TestCase, reserved_port  # noqa: E402, F401
+from harness import RECORDINGS, Process, Proxy, TestCase, reserved_port  # noqa: E402, F401
 
 BINARY = os.environ.get("PEERSTATUS_BIN") or str(ROOT / "target" / "release" / "peerstatus")
 # Where the Makefile has built the programs.
-PROGRAMS = pathlib.Path(os.environ.get("C_PROGRAMS") or ROOT / "target" / "c-test")
+PROGRAMS = pathlib.Path(os.environ.get("C_PROGRAMS") or ROOT / "target" / "c-test" / "programs")
 PATIENCE_S = 30
 
 
@@ -43,6 +43,14 @@ class Server(Process):
         except BaseException:
             self.kill()
             raise
+
+
+class Service(harness.Server):
+    """`peerstatus serve` with these peers and options; port 0 is one of the system's choice."""
+
+    def __init__(self, *peers, options=(), port=0):
+        command = [BINARY, "serve", "--listen", f"127.0.0.1:{port}", "--admin", "off", *options]
+        super().__init__("the service", command + [part for peer in peers for part in ("--peer", peer)])
 
 
 class OpflexPeer(harness.OpflexPeer):

@@ -1,5 +1,6 @@
 """Programs in C beside a service whose peers flap: many listeners, threads, forks, signals, and memory."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -7,7 +8,7 @@ import subprocess
 import tempfile
 import unittest
 
-from support import BINARY, PROGRAMS, Program, Server, Service, TestCase, certificates, reserved_port, until
+from support import BINARY, PROGRAMS, OpflexPeer, Program, Proxy, Server, Service, TestCase, certificates, reserved_port, until
 
 PEERS = 5
 # Under valgrind everything takes twenty times as long.
@@ -35,7 +36,7 @@ class Flapping(TestCase):
 
     def serve(self):
         peers = [f"127.0.0.1:{port}" for port in self.ports]
-        return self.enter(Service(*peers, options=["--listen", f"127.0.0.1:{self.port}"]))
+        return self.enter(Service(*peers, port=self.port))
 
     def run_case(self, *case, program="cases", wrapper=(), timeout=120):
         with Program([PROGRAMS / program, *case], self.service.address, wrapper=wrapper) as running:
@@ -108,7 +109,7 @@ class Outages(TestCase):
 
         def serve():
             peers = [f"127.0.0.1:{peer}", f"127.0.0.1:{dead}"]
-            return self.enter(Service(*peers, options=["--listen", f"127.0.0.1:{port}"]))
+            return self.enter(Service(*peers, port=port))
 
         service = serve()
         told = {}
@@ -141,26 +142,61 @@ class Outages(TestCase):
         program.close_input()
         program.ended()
 
+    def test_changes_during_a_lost_connection_are_called_back_once_and_in_order(self):
+        count = 100
+        port = self.enter(reserved_port())
+        peer = self.enter(OpflexPeer(port=port))
+        service = self.enter(Service(f"127.0.0.1:{port}"))
+        proxy = self.enter(Proxy(service.address))
+        told = {}
+
+        def line(text):
+            index, _, rest = text.partition(" ")
+            if index.isdigit():
+                told.setdefault(int(index), []).append(" ".join(rest.split()[:3 if rest.startswith("peer") else 2]))
+
+        program = self.enter(Program([PROGRAMS / "cases", "many", count], proxy.address, line=line))
+        until("the state", lambda: len(told) == count and all(each[-1] == "health 2" for each in told.values()), detail=lambda: told)
+        proxy.cut()
+        until("the outage", lambda: all(each[-1] == "health -1" for each in told.values()), detail=lambda: told)
+        at = {index: len(each) for index, each in told.items()}
+        peer.kill()
+        self.enter(OpflexPeer(port=port))
+
+        def is_ready():
+            command = [BINARY, "peers", "get", f"127.0.0.1:{port}", "-o", "json", "--server", service.address]
+            got = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            return got["status"] == "PEER_STATUS_READY" and int(got["flapCount"]) == 1
+
+        until("READY again", is_ready)
+        proxy.mend()
+        missed = [f"peer 127.0.0.1:{port} 1", "health 0", f"peer 127.0.0.1:{port} 2", f"peer 127.0.0.1:{port} 3", "health 2"]
+        until("what was missed", lambda: all(len(each) >= at[index] + len(missed) for index, each in told.items()), detail=lambda: told)
+        program.close_input()
+        program.ended()
+        for index, each in told.items():
+            self.assertEqual(each[at[index]:], missed)
+
     def test_a_service_that_is_late_is_told_as_an_error_once(self):
         port = self.enter(reserved_port())
         lines = []
         program = self.enter(Program([PROGRAMS / "cases", "many", 1], f"127.0.0.1:{port}", line=lines.append))
         until("the error", lambda: len(lines) == 1)
         self.assertEqual(lines, [f"0 health -1 cannot reach the service at 127.0.0.1:{port}: connection refused"])
-        self.enter(Service(options=["--listen", f"127.0.0.1:{port}"]))
+        self.enter(Service(port=port))
         until("the state", lambda: lines[1:] == ["0 health 0 "], detail=lambda: lines)
         program.close_input()
         program.ended()
 
     def test_a_stopped_service_is_an_error_and_its_return_the_state(self):
         port = self.enter(reserved_port())
-        service = self.enter(Service(options=["--listen", f"127.0.0.1:{port}"]))
+        service = self.enter(Service(port=port))
         lines = []
         program = self.enter(Program([PROGRAMS / "cases", "many", 1], f"127.0.0.1:{port}", line=lines.append))
         until("the state", lambda: lines == ["0 health 0 "])
         service.stop()
         until("the error", lambda: len(lines) == 2 and lines[1].startswith("0 health -1 "), detail=lambda: lines)
-        self.enter(Service(options=["--listen", f"127.0.0.1:{port}"]))
+        self.enter(Service(port=port))
         until("the state again", lambda: lines[2:] == ["0 health 0 "], detail=lambda: lines)
         program.close_input()
         program.ended()
@@ -176,7 +212,6 @@ class Settings(TestCase):
         folder = pathlib.Path(self.enter(tempfile.TemporaryDirectory()))
         certificates(folder)
         made = subprocess.run([BINARY, "token", "new", "ci", "--role", "viewer", "-o", "json"], check=True, capture_output=True, text=True)
-        import json
         token = json.loads(made.stdout)
         (folder / "ci.token").write_text(token["token"] + "\n", encoding="utf-8")
         (folder / "tokens").write_text(token["line"] + "\n", encoding="utf-8")
@@ -200,7 +235,7 @@ class Settings(TestCase):
 
 class Library(unittest.TestCase):
     def test_only_our_symbols_are_exported_and_each_has_a_version(self):
-        library = pathlib.Path(os.environ["C_LIBRARY"]) / "lib" / "libopflex-peerstatus.so"
+        library = pathlib.Path(os.environ.get("C_LIBRARY") or PROGRAMS.parent / "built") / "lib" / "libopflex-peerstatus.so"
         names = subprocess.run(["nm", "-D", "--defined-only", library], check=True, capture_output=True, text=True).stdout
         names = [line.split()[-1] for line in names.splitlines() if " A " not in line]
         self.assertTrue(names)
