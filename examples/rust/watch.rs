@@ -18,7 +18,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
             }
             Event::Change(change) => {
                 if let Some(peer) = change.peer.and_then(|change| change.peer) {
-                    println!("{} is {}: {}", peer.name, peer.status().as_str_name(), peer.reason().as_str_name());
+                    println!(
+                        "{} is {}: {}",
+                        peer.name,
+                        peer.status().as_str_name(),
+                        peer.reason().as_str_name()
+                    );
                 }
                 if let Some(health) = change.health {
                     println!("{} is {}", health.pool, health.health().as_str_name());

@@ -11,7 +11,7 @@ use super::{
     follower::{Follower, Next, StreamEnd},
     notice::Notice,
 };
-use crate::pb::WatchPeerStatusResponse;
+use crate::pb::{Cursor, WatchPeerStatusResponse};
 
 /// The service sends a heartbeat after this long without another message, unless the request says otherwise.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -52,8 +52,9 @@ impl Messages {
         self.stream.is_some()
     }
 
-    pub(crate) const fn follower(&self) -> &Follower {
-        &self.follower
+    /// The cursor after all items that were returned; none while there is no complete state before it.
+    pub(crate) fn cursor(&self) -> Option<Cursor> {
+        if self.queue.is_empty() { self.follower.cursor() } else { None }
     }
 
     /// The next item; none when there is nothing more to follow. Dropping the future loses no item; while there is no

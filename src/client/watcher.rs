@@ -139,11 +139,11 @@ impl Watcher {
         }
     }
 
-    /// The cursor after the last change, for [`Start::After`]; none while the state is incomplete. All events up to it were
-    /// returned by [`Watcher::next`] if the present one was, too.
+    /// The cursor after the event that [`Watcher::next`] returned last, for [`Start::After`]; none while the state is
+    /// incomplete, and between an [`Event::Gap`] and the event after it.
     #[must_use]
     pub fn cursor(&self) -> Option<Cursor> {
-        if self.queue.is_empty() { self.messages.follower().cursor() } else { None }
+        if self.queue.is_empty() { self.messages.cursor() } else { None }
     }
 
     /// The next event; none after an error. Dropping the future loses no event; during an outage it also drops the attempt

@@ -26,6 +26,8 @@
  * ofstatus return OF_EFAILED, no callback comes, and listeners of the parent are not touched. After exec everything works. A
  * program that makes itself a daemon must create its listeners after that.
  *
+ * EXIT: callbacks may come until the listener is destroyed, also while exit() runs. The library stays loaded after dlclose().
+ *
  * The ENVIRONMENT is the default of every setting, and the same as for the command `peerstatus`:
  *
  *     PEERSTATUS_SERVER            HOST[:PORT], https://HOST[:PORT] or unix:PATH. If it is not set:

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use opflex_peerstatus::{
-    client::{ConnectOptions, Error, Event, WatchOptions, Watcher},
+    client::{ConnectOptions, Error, Event, Gap, WatchOptions, Watcher},
     pb::ListenerFilter,
 };
 use parking_lot::Mutex;
@@ -103,7 +103,11 @@ impl Listener {
                 Event::Snapshot(all) => state.replace(&all),
                 Event::Change(change) => state.apply(&change),
                 Event::Resumed => state.resume(),
-                Event::Gap(_) => state.outage("changes were missed"),
+                Event::Gap(Gap::Reset(_)) => state.outage("changes were missed"),
+                // No snapshot follows, so the watch begins anew.
+                Event::Gap(Gap::Broken { .. }) => {
+                    return Err(Error::InvalidResponse("the service left out changes".to_owned()));
+                }
                 Event::Disconnected { cause, .. } => state.outage(&cause.text),
                 _ => Vec::new(),
             };
