@@ -81,7 +81,8 @@ typedef ofobj_p ofpeerstatuslistener_p;
 
 /* Not known. Only in pools that observe another program's connections. */
 #define OF_PEERSTATUS_ERROR -1
-/* The peer has left the pool; the next call for it says that it is back. (The framework never tells this status.) */
+/* The peer has left the pool, or is parked because it is not in its own list. Another status says that it is back. (The framework
+ * never calls back with this status.) */
 #define OF_PEERSTATUS_DISCONNECTED 0
 /* There is no connection yet, or it was lost. The service dials until there is one. */
 #define OF_PEERSTATUS_CONNECTING 1
