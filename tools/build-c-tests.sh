@@ -6,14 +6,14 @@ cd "$(dirname "$0")/.."
 built=$1 out=$2
 rm -rf "$out"
 mkdir -p "$out"
-DESTDIR='' PREFIX=$out/prefix tools/install-c-library.sh "$built"
+env -u DESTDIR PREFIX=$out/prefix tools/install-c-library.sh "$built"
 export PKG_CONFIG_PATH=$out/prefix/lib/pkgconfig
 # shellcheck disable=SC2046 # several options
 set -- $(pkg-config --cflags opflex-peerstatus)
 cflags=("$@" -Wall -Wextra -Wpedantic -Werror -O1 -g)
 # shellcheck disable=SC2046
 set -- $(pkg-config --libs opflex-peerstatus)
-libs=("$@" -Wl,-rpath,"$out/prefix/lib" -pthread)
+libs=("$@" "-Wl,-rpath,$out/prefix/lib" -pthread)
 # shellcheck disable=SC2046
 set -- $(pkg-config --libs --static opflex-peerstatus)
 static=("${@/-lopflex-peerstatus/-l:libopflex-peerstatus.a}" -pthread)

@@ -3,17 +3,17 @@
 # folders than lib and include there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-built=$1 prefix=${PREFIX:-/usr/local}
+built=$1 prefix=${PREFIX:-/usr/local} dest=${DESTDIR:-}
 libdir=${LIBDIR:-$prefix/lib} includedir=${INCLUDEDIR:-$prefix/include}
 
-install -d "$DESTDIR$libdir/pkgconfig" "$DESTDIR$includedir"
-install -m 755 "$built"/lib/libopflex-peerstatus.so.*.*.* "$DESTDIR$libdir/"
-cp -P "$built"/lib/libopflex-peerstatus.so "$built"/lib/libopflex-peerstatus.so.? "$DESTDIR$libdir/"
-install -m 644 "$built"/lib/libopflex-peerstatus.a "$DESTDIR$libdir/"
-install -m 644 clients/c/include/opflex-peerstatus.h "$DESTDIR$includedir/"
+install -d "$dest$libdir/pkgconfig" "$dest$includedir"
+install -m 755 "$built"/lib/libopflex-peerstatus.so.*.*.* "$dest$libdir/"
+cp -P "$built"/lib/libopflex-peerstatus.so "$built"/lib/libopflex-peerstatus.so.? "$dest$libdir/"
+install -m 644 "$built"/lib/libopflex-peerstatus.a "$dest$libdir/"
+install -m 644 clients/c/include/opflex-peerstatus.h "$dest$includedir/"
 # Apart from other headers, because the framework has headers of these names, too.
-install -d "$DESTDIR$includedir/opflex-peerstatus-compat/opflex/c"
-install -m 644 clients/c/include/compat/opflex/c/*.h "$DESTDIR$includedir/opflex-peerstatus-compat/opflex/c/"
+install -d "$dest$includedir/opflex-peerstatus-compat/opflex/c"
+install -m 644 clients/c/include/compat/opflex/c/*.h "$dest$includedir/opflex-peerstatus-compat/opflex/c/"
 sed -e "s|@PREFIX@|$prefix|" -e "s|@LIBDIR@|$libdir|" -e "s|@INCLUDEDIR@|$includedir|" \
-    "$built/opflex-peerstatus.pc.in" >"$DESTDIR$libdir/pkgconfig/opflex-peerstatus.pc"
-chmod 644 "$DESTDIR$libdir/pkgconfig/opflex-peerstatus.pc"
+    "$built/opflex-peerstatus.pc.in" >"$dest$libdir/pkgconfig/opflex-peerstatus.pc"
+chmod 644 "$dest$libdir/pkgconfig/opflex-peerstatus.pc"
