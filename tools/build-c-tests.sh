@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 built=$1 out=$2
 rm -rf "$out"
 mkdir -p "$out"
-env -u DESTDIR PREFIX=$out/prefix tools/install-c-library.sh "$built"
+env -u DESTDIR PREFIX="$out/prefix" tools/install-c-library.sh "$built"
 export PKG_CONFIG_PATH=$out/prefix/lib/pkgconfig
 # shellcheck disable=SC2046 # several options
 set -- $(pkg-config --cflags opflex-peerstatus)
