@@ -1,0 +1,52 @@
+"""Watches the status of OpFlex peers, and resumes where it was when a connection breaks. See `Watcher`."""
+
+from .events import Change, Disconnected, Event, Gap, Snapshot, WatchError
+from .types import (
+    ChangeKind,
+    Cursor,
+    HealthChange,
+    Identity,
+    Node,
+    NodeChange,
+    NodeState,
+    Peer,
+    PeerChange,
+    PeerFailure,
+    PeerOrigin,
+    PeerStatus,
+    Pool,
+    PoolHealth,
+    Proxies,
+    Reason,
+    ResetReason,
+    Role,
+)
+from .watcher import Watcher
+
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Cursor",
+    "Disconnected",
+    "Event",
+    "Gap",
+    "HealthChange",
+    "Identity",
+    "Node",
+    "NodeChange",
+    "NodeState",
+    "Peer",
+    "PeerChange",
+    "PeerFailure",
+    "PeerOrigin",
+    "PeerStatus",
+    "Pool",
+    "PoolHealth",
+    "Proxies",
+    "Reason",
+    "ResetReason",
+    "Role",
+    "Snapshot",
+    "WatchError",
+    "Watcher",
+]
