@@ -63,10 +63,10 @@ impl Connector {
         let ip: Option<IpAddr> = peer.host().parse().ok();
         let (addresses, left) = match ip {
             Some(ip) => (vec![SocketAddr::new(ip, peer.port())], self.timeout),
-            None => self.resolve(peer, priority).await?,
+            None => self.resolve(peer, priority, reach).await?,
         };
         let addresses = self.within(reach, addresses)?;
-        let _slot = self.limits.dials.acquire(priority).await;
+        let _slot = self.limits.dials.acquire(priority, reach).await;
         let permit = self.limits.try_connection()?;
         let (stream, address) = self.connect_any(&addresses, Instant::now() + left).await?;
         // If the connection is lost already, reading from it gives a better error.
@@ -104,8 +104,9 @@ impl Connector {
         &self,
         peer: &PeerAddress,
         priority: DialPriority,
+        reach: Reach,
     ) -> Result<(Vec<SocketAddr>, Duration), DialError> {
-        let slot = self.limits.lookups.acquire(priority).await;
+        let slot = self.limits.lookups.acquire(priority, reach).await;
         let deadline = Instant::now() + self.timeout;
         let name = (peer.host().to_owned(), peer.port());
         let lookup = spawn_blocking(move || {

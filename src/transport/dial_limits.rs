@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{connector::DialError, frame_budget::FrameBudget};
-use crate::peer::{DialPriority, PeerAddress, Reason, is_loopback as is_loopback_peer};
+use crate::peer::{DialPriority, PeerAddress, Reach, Reason, is_loopback as is_loopback_peer};
 
 /// Bounds of the limit on attempts, whatever the limit on open files. The upper one exceeds the default limit on the
 /// peers of a pool.
@@ -29,7 +29,8 @@ pub struct DialLimits {
     max_connections: usize,
 }
 
-/// A limited number of slots: a quarter is reserved for high priority, and low priority gets at most half.
+/// A limited number of slots: a quarter is reserved for high priority, low priority gets at most half, and learned peers at most
+/// three quarters: what others say must not keep configured ones from being dialled.
 #[derive(Clone, Debug)]
 pub(super) struct PriorityLimit {
     all: Arc<Semaphore>,
@@ -37,6 +38,8 @@ pub(super) struct PriorityLimit {
     normal: Arc<Semaphore>,
     /// Needed besides for low priority.
     low: Arc<Semaphore>,
+    /// Needed besides for learned peers.
+    learned: Arc<Semaphore>,
 }
 
 /// A slot in use.
@@ -135,14 +138,20 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
 
 impl PriorityLimit {
     fn new(size: usize) -> Self {
-        let [all, normal, low] = [size, size - size / 4, size / 2].map(|size| Arc::new(Semaphore::new(size)));
-        Self { all, normal, low }
+        let part = |size| Arc::new(Semaphore::new(size));
+        let most = size - size / 4;
+        Self { all: part(size), normal: part(most), low: part(size / 2), learned: part(most) }
     }
 
-    /// Waits for a slot.
-    pub(super) async fn acquire(&self, priority: DialPriority) -> Permits {
+    /// Waits for a slot. A learned peer that was never READY has low priority.
+    pub(super) async fn acquire(&self, priority: DialPriority, reach: Reach) -> Permits {
+        let is_learned = reach != Reach::Any;
         let wanted: &[_] = match priority {
+            DialPriority::High if is_learned => &[&self.learned, &self.all],
             DialPriority::High => &[&self.all],
+            DialPriority::Normal | DialPriority::Low if is_learned => {
+                &[&self.learned, &self.low, &self.normal, &self.all]
+            }
             DialPriority::Normal => &[&self.normal, &self.all],
             DialPriority::Low => &[&self.low, &self.normal, &self.all],
         };
@@ -166,12 +175,27 @@ mod tests {
     #[test]
     fn however_many_poor_prospects_there_are_a_quarter_is_kept_for_the_others() {
         let limit = PriorityLimit::new(64);
-        let fill =
-            |priority| -> Vec<_> { std::iter::from_fn(|| limit.acquire(priority).now_or_never()).collect() };
+        let fill = |priority| -> Vec<_> {
+            std::iter::from_fn(|| limit.acquire(priority, Reach::Any).now_or_never()).collect()
+        };
         let [low, normal, high] = [DialPriority::Low, DialPriority::Normal, DialPriority::High].map(fill);
         assert_eq!([low.len(), normal.len(), high.len()], [32, 16, 16]);
         drop((low, normal));
         assert_eq!(fill(DialPriority::High).len(), 48, "high priority may use every slot");
+    }
+
+    #[test]
+    fn learned_peers_keep_no_new_configured_one_waiting() {
+        for priority in [DialPriority::High, DialPriority::Normal, DialPriority::Low] {
+            let limit = PriorityLimit::new(64);
+            let learned: Vec<_> =
+                std::iter::from_fn(|| limit.acquire(priority, Reach::Remote).now_or_never()).collect();
+            assert_eq!(learned.len(), if priority == DialPriority::High { 48 } else { 32 });
+            for _ in 0..16 {
+                let slot = limit.acquire(DialPriority::Normal, Reach::Any).now_or_never();
+                std::mem::forget(slot.unwrap());
+            }
+        }
     }
 
     #[test]

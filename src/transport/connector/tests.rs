@@ -144,7 +144,7 @@ async fn a_socket_that_found_itself_is_recognised() {
 async fn attempts_beyond_the_bound_wait_for_a_slot_and_lose_no_time_by_it() {
     let (_full, address) = black_hole();
     let connector = connector();
-    let acquire = || connector.limits.dials.acquire(DialPriority::Normal).now_or_never();
+    let acquire = || connector.limits.dials.acquire(DialPriority::Normal, Reach::Any).now_or_never();
     let taken: Vec<_> = std::iter::from_fn(acquire).collect();
     let start = Instant::now();
     let later = async {
