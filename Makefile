@@ -92,6 +92,7 @@ interop-python: release-binary $(PY_GEN) $(PY_PACKAGE) $(STAMPS)/grpcurl $(STAMP
 	@cd $(PY_CLIENT) && $(IN_PYTHON) -m unittest discover -t . -s tests
 	@echo '==> Building the example in Go'
 	@cd $(GO_EXAMPLE) && $(GO) build -o $(BIN)/example-go .
+	@cd $(GOLANG) && $(GO) build -o $(BIN)/many-go ./many
 	@echo '==> Running the Python and grpcurl clients, and the examples'
 	@cd $(PY) && GRPCURL=$(BIN)/grpcurl H2SPEC=$(BIN)/h2spec NODE=$(NODE) GO=$(GO) $(IN_PYTHON) -m unittest -v
 

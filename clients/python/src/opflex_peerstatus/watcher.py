@@ -25,9 +25,9 @@ OPTIONS: list[tuple[str, Any]] = [
     # Detects a connection that broke silently.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    # The pauses are the session's; those of gRPC grow up to two minutes.
+    # The pauses are the session's; those of gRPC grow up to two minutes. "min" is the time that a connection has to be made in.
     ("grpc.initial_reconnect_backoff_ms", 250),
-    ("grpc.min_reconnect_backoff_ms", 250),
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.use_local_subchannel_pool", 1),
 ]
