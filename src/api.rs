@@ -97,7 +97,7 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// The listeners.
     pub listeners: Arc<Listeners>,
-    /// The pools that can be changed, by name.
+    /// The pools that can be changed, by name: all but those that are observed.
     pub pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
     /// Counts watches.
     pub metrics: WatchMetrics,

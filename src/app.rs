@@ -25,8 +25,11 @@ use crate::{
     api::{self, Api, JsonGateway},
     config::Role,
     fleet::{self, Nats, Reader},
-    metrics::{FleetMetrics, ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics},
-    pool::{self, LogBudget, PoolHandle},
+    metrics::{
+        FleetMetrics, ForwarderMetrics, LoopMonitors, ObserverMetrics, PeerMetrics, ReloadMetrics,
+        WatchMetrics,
+    },
+    pool::{self, LogBudget, ObservedContext, PoolHandle},
     server::{self, Access, Server, ServerMetrics, SocketError},
     status::{Hub, Listeners},
     transport::DialLimits,
@@ -39,12 +42,14 @@ mod fd_limit;
 mod forwarding;
 mod listener_expiry;
 mod loaded_config;
+mod observed_pools;
 
 use bound_sockets::BoundSockets;
 pub use config_reload::Reloader;
 use forwarding::Forwarding;
 pub use loaded_config::LoadedConfig;
 use loaded_config::listener_limits;
+use observed_pools::{ObservedHandle, ObservedPools};
 
 /// How often certificates, keys and tokens are checked for changes.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -130,7 +135,8 @@ impl Service {
         let files = fd_limit::raise_limit();
         let own: Vec<_> = [Some(address), admin_address].into_iter().flatten().collect();
         let limits = DialLimits::for_files(files).with_own_addresses(&own);
-        let mut pools = open_pools(&loaded, &limits, &hub, &peers);
+        let observer = ObserverMetrics::default();
+        let mut pools = open_pools(&loaded, &limits, &hub, &peers, observer.clone());
         let handles = Arc::new(pools.handles);
         let access = Arc::new(Access::new(loaded.tls.clone(), Arc::clone(&loaded.auth)));
         if !address.ip().is_loopback() && !access.accepts_remote() {
@@ -186,6 +192,7 @@ impl Service {
             hub: Arc::clone(&hub),
             listeners: Arc::clone(&listeners),
             peers,
+            observer,
             calls: methods.calls,
             connections,
             watches,
@@ -233,6 +240,7 @@ impl Service {
             running: loaded.config,
             listeners,
             pools: handles,
+            observed: pools.observed,
             access,
             reloads,
             effective,
@@ -282,13 +290,21 @@ impl Service {
 
 /// The running pools.
 struct Pools {
+    /// Of those that connect.
     handles: BTreeMap<Arc<str>, PoolHandle>,
+    observed: ObservedHandle,
     owners: JoinSet<()>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers: &PeerMetrics) -> Pools {
+fn open_pools(
+    loaded: &LoadedConfig,
+    limits: &DialLimits,
+    hub: &Arc<Hub>,
+    peers: &PeerMetrics,
+    metrics: ObserverMetrics,
+) -> Pools {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let (mut handles, mut owners, log) = (BTreeMap::new(), JoinSet::new(), LogBudget::default());
     for pool in loaded.pools() {
@@ -301,7 +317,11 @@ fn open_pools(loaded: &LoadedConfig, limits: &DialLimits, hub: &Arc<Hub>, peers:
         owners.spawn(owner);
         handles.insert(name, handle);
     }
-    Pools { handles, owners, tasks, stop }
+    let (hub, peers) = (Arc::clone(hub), peers.clone());
+    let context = ObservedContext { hub, peers, metrics, log, tasks: tasks.clone() };
+    let (all, observed) = ObservedPools::start(loaded.observed(), context, stop.clone());
+    owners.spawn(all.run());
+    Pools { handles, observed, owners, tasks, stop }
 }
 
 /// Lists the certificates in use, with the end of their validity.

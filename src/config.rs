@@ -19,10 +19,11 @@ mod server;
 mod tests;
 pub(crate) mod values;
 
-pub use changes::{Changes, PeerChanges, check_reload, diff};
+pub use changes::{Changes, ObservedChanges, PeerChanges, check_reload, diff};
 pub use fleet::{FleetLimitsSection, FleetSection};
 pub use overrides::Overrides;
-pub use pool::PoolSection;
+pub(crate) use pool::PEER_PORT;
+pub use pool::{PoolSection, PoolSource};
 pub use server::{Admin, Origin, ServerSection, SocketSection, WebSection, parse_listen};
 
 /// In paths of keys, where a value is a [`toml::Spanned`].
@@ -183,7 +184,20 @@ impl Config {
     /// What is valid and hardly meant, a sentence for each.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.pools.iter().flat_map(|pool| pool.warnings(&pool::host_name())).collect()
+        let of_pools = self.pools.iter().flat_map(|pool| pool.warnings(&pool::host_name()));
+        of_pools.chain(self.watchdog_warning()).collect()
+    }
+
+    /// A pool that connects beside one that observes the agent of this node.
+    fn watchdog_warning(&self) -> Option<String> {
+        let observed = self.pools.iter().find(|pool| pool.is_observed())?;
+        let connecting = self.pools.iter().find(|pool| !pool.is_observed())?;
+        Some(format!(
+            "pool {:?} connects from the node whose agent pool {:?} observes: its connections satisfy the check by which \
+             the launch script of the node notices that the agent has lost its own, so the agent is not restarted; see \
+             docs/aci.md",
+            connecting.name, observed.name
+        ))
     }
 
     /// As JSON, under the names of the configuration file. There are no secrets in it.

@@ -8,6 +8,7 @@
 mod auth;
 mod connection;
 mod feed;
+mod foreign;
 mod forwarder;
 mod reader;
 mod record;

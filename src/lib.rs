@@ -13,6 +13,7 @@
 //! | files | [`auth`] | authentication and roles |
 //! | files | [`tls`] | PEM files to what rustls needs |
 //! | I/O | [`transport`] | byte streams to peers |
+//! | tasks | [`observe`] | what the agent of this node does, from its log and its sockets |
 //! | tasks | [`pool`] | an owner task per pool, a session task per peer |
 //! | edge | `error_info`, `deadline` | errors as clients see them; deadlines of calls |
 //! | edge | [`server`] | sockets, TLS, HTTP, limits, and the layers that every request passes; it knows no API |
@@ -35,6 +36,7 @@ pub mod deadline;
 pub mod error_info;
 pub mod fleet;
 pub mod metrics;
+pub mod observe;
 pub mod opflex;
 pub mod peer;
 pub mod pool;

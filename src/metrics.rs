@@ -7,6 +7,7 @@ mod calls;
 mod fleet;
 mod fleet_reader;
 mod loop_monitor;
+mod observed;
 mod peers;
 mod reloads;
 mod watches;
@@ -17,8 +18,9 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 
 pub use calls::{Call, CallMetrics, MethodKind, MethodMetrics};
 pub use fleet::ForwarderMetrics;
-pub use fleet_reader::FleetMetrics;
+pub use fleet_reader::{FleetMetrics, MAX_PROBLEMS, Problem};
 pub use loop_monitor::{LoopMonitor, LoopMonitors};
+pub use observed::{ObservedCounts, ObservedPoolMetrics, ObserverMetrics};
 pub use peers::{PeerMetrics, PeerTransition, PoolMetrics};
 pub use reloads::{ReloadMetrics, ReloadResult};
 pub use watches::{DetachReason, WatchMetrics};

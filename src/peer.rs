@@ -15,4 +15,4 @@ pub use flapping::NewestFlaps;
 pub use fsm::{Action, BackoffCaps, CLOSED, DialPriority, Input, PeerFsm, Report, Security, Timers};
 pub use reach::{Reach, is_loopback};
 pub use severity::Severity;
-pub use status::{PeerOrigin, PeerStatus, PoolHealth, Reason};
+pub use status::{Evidence, PeerOrigin, PeerStatus, PoolHealth, Reason};

@@ -10,6 +10,7 @@ mod core;
 mod effect;
 mod log_limiter;
 mod membership;
+mod observed;
 mod rediscovery;
 mod restart_backoff;
 mod session;
@@ -22,5 +23,6 @@ mod transition_log;
 
 pub use command::{PoolError, PoolHandle, Reset};
 pub use log_limiter::LogBudget;
+pub use observed::{ObservedConfig, ObservedContext, observe};
 pub use rediscovery::REDISCOVERY_INTERVAL;
 pub use supervisor::{PoolConfig, open};

@@ -27,7 +27,8 @@ mod wakeup;
 pub use delivery::{Delivery, EndReason, ListenerMessage, ResetReason};
 pub(crate) use event::Attachment;
 pub use event::{
-    ChangeKind, Cursor, Event, Failure, HealthChange, NodeChange, PeerChange, PeerState, PoolState,
+    ChangeKind, Cursor, Event, Failure, HealthChange, NodeChange, ObservedPeer, PeerChange, PeerState,
+    PoolState, SocketFacts,
 };
 pub use failures::FailureCounts;
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};

@@ -5,6 +5,8 @@
 
 mod measure;
 mod nats;
+#[path = "../../tests/it/support/nats_program.rs"]
+mod nats_program;
 mod nodes;
 mod services;
 #[path = "../support/mod.rs"]

@@ -8,7 +8,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::support::{self, Outcome};
+use super::{
+    nats_program,
+    support::{self, Outcome},
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,7 +28,7 @@ impl Nats {
         let folder = env::temp_dir().join(format!("peerstatus-bench-{:016x}", fastrand::u64(..)));
         fs::create_dir(&folder)?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let program = program().ok_or("there is no nats-server; --help says what to do")?;
+        let program = nats_program::find().ok_or("there is no nats-server; --help says what to do")?;
         let mut command = Command::new(program);
         command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(&folder);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn()?;
@@ -67,12 +70,4 @@ impl Drop for Nats {
         let _ = self.child.start_kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-fn program() -> Option<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/nats-server");
-    let named = env::var_os("NATS_SERVER").map(PathBuf::from);
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).map(|folder| folder.join("nats-server"));
-    named.into_iter().chain([own]).chain(on_path).find(|program| program.is_file())
 }

@@ -13,7 +13,8 @@ use tokio::{sync::Mutex, task::spawn_blocking};
 use super::{fleet_metrics::ForwardLag, process_metrics::ProcessMetrics, service_metrics::ServiceMetrics};
 use crate::{
     metrics::{
-        CallMetrics, FleetMetrics, ForwarderMetrics, LoopMonitors, PeerMetrics, ReloadMetrics, WatchMetrics,
+        CallMetrics, FleetMetrics, ForwarderMetrics, LoopMonitors, ObserverMetrics, PeerMetrics,
+        ReloadMetrics, WatchMetrics,
     },
     status::{Hub, Listeners},
 };
@@ -26,6 +27,8 @@ pub struct Sources {
     pub listeners: Arc<Listeners>,
     /// Counters and histograms of the pools.
     pub peers: PeerMetrics,
+    /// Counters of the observed pools.
+    pub observer: ObserverMetrics,
     /// Counters of gRPC calls.
     pub calls: Arc<CallMetrics>,
     /// Open client connections.
@@ -71,6 +74,7 @@ impl Exposition {
             hub,
             listeners,
             peers,
+            observer,
             calls,
             connections,
             watches,
@@ -81,6 +85,7 @@ impl Exposition {
             certificates,
         } = sources;
         peers.register(&mut registry);
+        observer.register(&mut registry);
         watches.register(&mut registry);
         reloads.register(&mut registry);
         registry.register("opflex_peerstatus_connections", "Client connections", connections);

@@ -27,7 +27,7 @@ pub(super) fn encode(snapshot: &Snapshot, encoder: &mut Encoder<'_>) -> Result<(
 
 fn statuses(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Error> {
     let statuses = peers.iter().flat_map(|(peer, name)| {
-        PeerStatus::ALL.iter().map(move |status| {
+        statuses_of(peer.observed.is_some()).map(move |status| {
             let labels = (labels(peer, name), [("status", LowercaseLabel(status.as_str()))]);
             (labels, is(peer.status == *status))
         })
@@ -39,6 +39,11 @@ fn statuses(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Err
     gauges(encoder, "opflex_peer_wanted", "Whether the peer counts in the health of its pool.", wanted)
 }
 
+/// Only what is observed can be unknown.
+pub(super) fn statuses_of(is_observed: bool) -> impl Iterator<Item = &'static PeerStatus> {
+    PeerStatus::ALL.iter().filter(move |status| is_observed || **status != PeerStatus::Unknown)
+}
+
 fn times(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Error> {
     let clock = clock::shift();
     let not_ready = peers.iter().filter(|(peer, _)| peer.status.is_wanted()).filter_map(|(peer, name)| {
@@ -48,7 +53,17 @@ fn times(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Error>
     gauges(encoder, "opflex_peer_not_ready_since_timestamp_seconds", help, not_ready)?;
     let rtts =
         peers.iter().filter_map(|(peer, name)| Some((labels(peer, name), peer.echo_rtt?.as_secs_f64())));
-    gauges(encoder, "opflex_peer_echo_rtt_seconds", "Round trip of the last echo.", rtts)
+    gauges(encoder, "opflex_peer_echo_rtt_seconds", "Round trip of the last echo.", rtts)?;
+    let observed =
+        || peers.iter().filter_map(|(peer, name)| Some((labels(peer, name), peer.observed.as_ref()?)));
+    let rtts = observed().filter_map(|(labels, seen)| Some((labels, seen.socket.rtt?.as_secs_f64())));
+    let help = "Smoothed round trip of the TCP connection of an observed peer.";
+    gauges(encoder, "opflex_peer_tcp_rtt_seconds", help, rtts)?;
+    let received = observed().filter_map(|(labels, seen)| {
+        Some((labels, unix_seconds(clock.to_system(seen.socket.last_received?))))
+    });
+    let help = "When data came in last on the connection of an observed peer.";
+    gauges(encoder, "opflex_peer_last_received_timestamp_seconds", help, received)
 }
 
 fn failures(peers: &Named<'_>, encoder: &mut Encoder<'_>) -> Result<(), fmt::Error> {

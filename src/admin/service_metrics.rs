@@ -11,7 +11,7 @@ use prometheus_client::{
 use super::{exposition::CertificateExpiry, peer_metrics};
 use crate::{
     metrics::{LoopMonitors, LowercaseLabel},
-    peer::{PeerOrigin, PeerStatus, PoolHealth},
+    peer::{PeerOrigin, PoolHealth},
     status::{Hub, Listeners, PeerState, PoolState, Snapshot},
 };
 
@@ -79,7 +79,9 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
     // Of the pool of a STALE node, the health is not known.
     let known = snapshot.pools.iter().filter(|pool| pool.stale_since.is_none());
     let healths = known.flat_map(|pool| {
-        PoolHealth::ALL.iter().map(move |health| {
+        let healths =
+            PoolHealth::ALL.iter().filter(|health| is_observed(pool) || **health != PoolHealth::Unknown);
+        healths.map(move |health| {
             let labels = ([("pool", &*pool.name)], [("health", LowercaseLabel(health.as_str()))]);
             (labels, u64::from(pool.health == *health))
         })
@@ -92,17 +94,24 @@ fn pools(snapshot: &Snapshot, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
     )?;
     let by_pool = by_pool(snapshot);
     let peers = by_pool.iter().filter(|(pool, _)| pool.stale_since.is_none()).flat_map(|(pool, peers)| {
-        PeerStatus::ALL.iter().map(move |status| {
+        peer_metrics::statuses_of(is_observed(pool)).map(move |status| {
             let count = peers.iter().filter(|peer| peer.status == *status).count();
             (([("pool", &*pool.name)], [("status", LowercaseLabel(status.as_str()))]), count as u64)
         })
     });
     gauges(encoder, "opflex_pool_peers", "Peers of the pool, by status.", peers)?;
-    let configured = by_pool.iter().map(|(pool, peers)| {
+    // An observed pool has none, and is none the worse for it.
+    let connecting = by_pool.iter().filter(|(pool, _)| !is_observed(pool));
+    let configured = connecting.map(|(pool, peers)| {
         let configured = peers.iter().filter(|peer| peer.origin == PeerOrigin::Configured).count();
         ([("pool", &*pool.name)], configured as u64)
     });
     gauges(encoder, "opflex_pool_configured_peers", "Peers from the configuration or AddPeer.", configured)
+}
+
+/// It announces no identity.
+const fn is_observed(pool: &PoolState) -> bool {
+    pool.identity.is_none()
 }
 
 /// Each pool with its peers. Both are ordered by the pool's name.

@@ -141,15 +141,21 @@ impl PeerRow {
             status: peer.status,
             is_wanted: peer.status.is_wanted(),
             is_flapping: peer.is_flapping(),
-            since: clock::rfc3339(
-                clock::shift().to_system(peer.not_ready_since.unwrap_or(peer.status_since)),
-            ),
+            since: clock::rfc3339(clock::shift().to_system(since(peer))),
             flaps: peer.flaps,
             failures: peer.failures.total(),
-            last_failure: failure
-                .map_or_else(String::new, |failure| format!("{}: {}", failure.reason, failure.detail)),
+            last_failure: match failure {
+                _ if peer.status == PeerStatus::Unknown => format!("{}: {}", peer.reason, peer.detail),
+                Some(failure) => format!("{}: {}", failure.reason, failure.detail),
+                None => String::new(),
+            },
         }
     }
+}
+
+/// Since when it has not been READY, or has been what it is instead, or unknown.
+fn since(peer: &PeerState) -> SystemTime {
+    peer.not_ready_since.filter(|_| peer.status != PeerStatus::Unknown).unwrap_or(peer.status_since)
 }
 
 /// The worst is the least; of those that are not READY, the longest first.

@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use super::{names, pb};
 use crate::{
     opflex::Role,
-    peer::{PeerOrigin, PeerStatus, PoolHealth, Reason},
+    peer::{Evidence, PeerOrigin, PeerStatus, PoolHealth, Reason},
     status::{
         ChangeKind, Cursor, Delivery, Event, Interest, ListenerMessage, ListenerView, Liveness, NodeSummary,
         Parts, PeerState, PoolState, ResetReason, clock, node_of,
@@ -24,22 +24,28 @@ macro_rules! to_api {
     };
 }
 
-/// Defines the conversion back, too. A number that is unspecified or unknown has none.
+/// Defines the conversion back, too. A number without a variant has none.
 macro_rules! to_api_and_back {
-    ($function:ident, $parse:ident: $name:ident { $($variant:ident),+ $(,)? }) => {
-        to_api!(pub(super) $function: $name { $($variant),+ });
+    ($function:ident, $parse:ident: $name:ident { $($variant:ident $(= $in_api:ident)?),+ $(,)? }) => {
+        pub(super) const fn $function(value: $name) -> pb::$name {
+            match value { $($name::$variant => to_api_and_back!(@ $name $variant $($in_api)?),)+ }
+        }
 
         pub(crate) fn $parse(number: i32) -> Option<$name> {
-            match pb::$name::try_from(number) {
-                $(Ok(pb::$name::$variant) => Some($name::$variant),)+
-                Ok(pb::$name::Unspecified) | Err(_) => None,
-            }
+            let value = pb::$name::try_from(number).ok()?;
+            $(if value == to_api_and_back!(@ $name $variant $($in_api)?) { return Some($name::$variant); })+
+            None
         }
     };
+    (@ $name:ident $variant:ident) => { pb::$name::$variant };
+    (@ $name:ident $variant:ident $in_api:ident) => { pb::$name::$in_api };
 }
 
-to_api_and_back!(peer_status, parse_peer_status: PeerStatus { Disconnected, Connecting, Connected, Ready, Closing });
-to_api_and_back!(pool_health, parse_pool_health: PoolHealth { Down, Degraded, Healthy });
+to_api_and_back!(peer_status, parse_peer_status: PeerStatus {
+    Unknown = Unspecified, Disconnected, Connecting, Connected, Ready, Closing,
+});
+to_api_and_back!(pool_health, parse_pool_health: PoolHealth { Unknown = Unspecified, Down, Degraded, Healthy });
+to_api_and_back!(evidence, parse_evidence: Evidence { Log, Socket, Both, Inferred });
 to_api_and_back!(origin, parse_origin: PeerOrigin { Configured, Learned });
 to_api_and_back!(interest, parse_interest: Interest { Peers, Health, Nodes });
 to_api_and_back!(role, parse_role: Role { PolicyElement, PolicyRepository, EndpointRegistry, Observer });
@@ -48,7 +54,7 @@ to_api!(reset_reason: ResetReason { Overflow, Compacted, EpochChanged });
 to_api_and_back!(reason, parse_reason: Reason {
     Added, Dialing, TcpEstablished, HandshakeComplete, ResolveFailed, ConnectFailed, ConnectTimeout, TlsFailed,
     HandshakeTimeout, HandshakeRejected, ProtocolError, KeepaliveTimeout, RemoteClosed, RemovedByClient, NotInPeerList,
-    Reset, PoolStopping,
+    Reset, PoolStopping, ObservationLost,
 });
 
 /// Shows the times of one message.
@@ -66,6 +72,7 @@ pub(crate) fn peer(peer: &PeerState) -> pb::Peer {
 }
 
 fn peer_with(peer: &PeerState, timestamp: impl Fn(SystemTime) -> Timestamp + Copy) -> pb::Peer {
+    let observed = peer.observed.as_deref();
     pb::Peer {
         name: names::peer(&peer.pool, &peer.address),
         pool: peer.pool.to_string(),
@@ -93,21 +100,25 @@ fn peer_with(peer: &PeerState, timestamp: impl Fn(SystemTime) -> Timestamp + Cop
         learned_from: peer.learned_from.as_ref().map(|by| names::peer(&peer.pool, by)).unwrap_or_default(),
         echo_rtt: peer.echo_rtt.and_then(|rtt| rtt.try_into().ok()),
         flapping_until: peer.newest_flaps.flapping_until().map(timestamp),
+        evidence: observed.and_then(|seen| seen.evidence).map_or(pb::Evidence::Unspecified, evidence).into(),
+        observed_time: observed.map(|seen| timestamp(seen.time)),
+        tcp_rtt: observed.and_then(|seen| seen.socket.rtt?.try_into().ok()),
+        last_received_time: observed.and_then(|seen| seen.socket.last_received).map(timestamp),
     }
 }
 
 pub(crate) fn pool(pool: &PoolState) -> pb::Pool {
     let timestamp = timestamps();
-    let identity = pb::Identity {
-        name: pool.identity.name.clone(),
-        domain: pool.identity.domain.clone(),
-        location: pool.identity.location.clone().unwrap_or_default(),
-    };
+    let identity = pool.identity.as_ref().map(|identity| pb::Identity {
+        name: identity.name.clone(),
+        domain: identity.domain.clone(),
+        location: identity.location.clone().unwrap_or_default(),
+    });
     pb::Pool {
         name: names::pool(&pool.name),
         health: pool_health(pool.health).into(),
         health_since: Some(timestamp(pool.health_since)),
-        identity: Some(identity),
+        identity,
         proxies: pool.proxies.map(|proxies| pb::Proxies {
             v4: proxies.v4.to_string(),
             v6: proxies.v6.to_string(),
@@ -145,6 +156,7 @@ fn node_with(summary: &NodeSummary, timestamp: impl Fn(SystemTime) -> Timestamp 
         version: node.version.to_string(),
         chain_break_count: node.chain_breaks,
         conflict: node.has_conflict,
+        incomplete: node.is_incomplete,
     }
 }
 

@@ -9,15 +9,15 @@ use crate::{
     error_info::{draining, invalid, retryable, status, with_metadata},
     peer::PoolHealth,
     pool::PoolError,
-    status::{AttachError, CreateError, FilterError, ListenerError, PoolState, node_of},
+    status::{AttachError, CreateError, FilterError, ListenerError, NodeSummary, PoolState, node_of},
 };
 
 /// When to retry after a quota was hit: listeners and streams end all the time.
 const QUOTA_RETRY: Duration = Duration::from_secs(5);
 /// When to retry while the state of a fleet is read, which takes some seconds.
 const FLEET_RETRY: Duration = Duration::from_secs(1);
-/// Most names of pools in an error: there can be hundreds.
-const MAX_LISTED_POOLS: usize = 5;
+/// Most names of pools or nodes in an error: there can be hundreds.
+const MAX_LISTED: usize = 5;
 
 /// `WaitForPool` timed out; with the state of the pool now.
 pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status {
@@ -35,15 +35,22 @@ pub(super) fn condition_not_met(pool: &PoolState, wanted: PoolHealth) -> Status 
 
 /// Lists existing pools, because the caller may not know the configuration.
 pub(super) fn pool_not_found(name: &str, pools: &[Arc<PoolState>]) -> Status {
-    let message = format!("pools/{name}: no such pool; {}", available_pools(pools));
-    status(Code::NotFound, "POOL_NOT_FOUND", message)
+    let is_fleet = pools.iter().any(|pool| node_of(&pool.name).is_some());
+    let hint = if is_fleet && node_of(name).is_none() {
+        format!("; in a fleet, the node is in front: {{node}}.{name}")
+    } else {
+        String::new()
+    };
+    let available = available(pools.iter().map(|pool| &*pool.name));
+    status(Code::NotFound, "POOL_NOT_FOUND", format!("pools/{name}: no such pool; {available}{hint}"))
 }
 
 /// `there are fabric-1, fabric-2 and 3 more`
-fn available_pools(pools: &[Arc<PoolState>]) -> String {
-    let names: Vec<&str> = pools.iter().take(MAX_LISTED_POOLS).map(|pool| &*pool.name).collect();
-    let verb = if pools.len() == 1 { "is" } else { "are" };
-    match (names.len(), pools.len() - names.len()) {
+fn available<'a>(all: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let count = all.len();
+    let names: Vec<&str> = all.take(MAX_LISTED).collect();
+    let verb = if count == 1 { "is" } else { "are" };
+    match (names.len(), count - names.len()) {
         (0, _) => "there are none".to_owned(),
         (_, 0) => format!("there {verb} {}", names.join(", ")),
         (_, more) => format!("there {verb} {} and {more} more", names.join(", ")),
@@ -54,8 +61,11 @@ pub(super) fn peer_not_found(name: &str) -> Status {
     status(Code::NotFound, "PEER_NOT_FOUND", format!("{name}: no such peer"))
 }
 
-pub(super) fn node_not_found(name: &str) -> Status {
-    status(Code::NotFound, "NODE_NOT_FOUND", format!("{}: no such node", names::node(name)))
+/// Lists existing nodes.
+pub(super) fn node_not_found(name: &str, nodes: &[NodeSummary]) -> Status {
+    let available = available(nodes.iter().map(|summary| &*summary.node.name));
+    let message = format!("{}: no such node; {available}", names::node(name));
+    status(Code::NotFound, "NODE_NOT_FOUND", message)
 }
 
 /// A fleet's pools can be changed on their nodes alone.
@@ -73,6 +83,15 @@ pub(super) fn read_only_fleet(pool: &str) -> Status {
     );
     let node = node_of(pool).map_or_else(String::new, |(node, _)| names::node(node));
     with_metadata(Code::FailedPrecondition, "READ_ONLY_FLEET", message, [("node", node)])
+}
+
+/// The connections of an observed pool are the agent's.
+pub(super) fn pool_observed(pool: &str) -> Status {
+    let message = format!(
+        "pools/{pool} is observed: its connections are those of the opflex-agent, and change with its configuration \
+         alone"
+    );
+    with_metadata(Code::FailedPrecondition, "POOL_OBSERVED", message, [("pool", names::pool(pool))])
 }
 
 /// The nodes have not been read yet.
@@ -137,18 +156,18 @@ pub(super) fn attach(id: &str, error: &AttachError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::opflex::Identity;
 
     fn pools(count: usize) -> Vec<Arc<PoolState>> {
         let pool = |number| PoolState {
             name: format!("fabric-{number}").into(),
             health: PoolHealth::Down,
             health_since: std::time::SystemTime::UNIX_EPOCH,
-            identity: Arc::new(Identity::new("node", "domain")),
+            identity: None,
             not_healthy_since: None,
             proxies: None,
             wanted: 0,
             ready: 0,
+            unknown: 0,
             parked: 0,
             stale_since: None,
             revision: 0,

@@ -112,7 +112,7 @@ mod tests {
                 r#""origin":"PEER_ORIGIN_UNSPECIFIED","status":"PEER_STATUS_READY","reason":"REASON_UNSPECIFIED","#,
                 r#""detail":"two\nlines\u009b2J\u202e\udb40\udc01","statusSince":"1970-01-01T00:00:01.500Z","#,
                 r#""consecutiveFailures":0,"transitionCount":"0","roles":[],"revision":"7","#,
-                r#""wanted":false,"failureCount":"0","flapCount":"0","learnedFrom":""},"#,
+                r#""wanted":false,"failureCount":"0","flapCount":"0","learnedFrom":"","evidence":"EVIDENCE_UNSPECIFIED"},"#,
                 r#""kind":"CHANGE_KIND_STATUS","previousStatus":"PEER_STATUS_CONNECTED"}}}"#
             )
         );

@@ -5,6 +5,7 @@ mod changes;
 mod events;
 
 use std::{
+    future::Future,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -13,6 +14,7 @@ use http::StatusCode;
 use prost_types::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
@@ -29,11 +31,15 @@ use super::{
 };
 use crate::auth::Caller;
 
+/// Responses that are made at once: a page of 5,000 changes takes 24 MiB while it is encoded.
+const ENCODERS: usize = 2;
+
 /// Calls methods for callers that were authorized before.
 #[derive(Clone)]
 pub struct JsonGateway {
     api: Api,
     changes: Arc<EncodedChanges>,
+    encoders: Arc<Semaphore>,
 }
 
 /// A response that is not what was asked for.
@@ -90,7 +96,7 @@ impl JsonGateway {
     /// For this API.
     #[must_use]
     pub fn new(api: Api) -> Self {
-        Self { api, changes: Arc::default() }
+        Self { api, changes: Arc::default(), encoders: Arc::new(Semaphore::new(ENCODERS)) }
     }
 
     /// `ListPools`.
@@ -99,7 +105,7 @@ impl JsonGateway {
     /// As those of the method; the same of the others.
     pub async fn pools(&self, query: PageQuery) -> JsonResult {
         let PageQuery { page_size, page_token } = query;
-        respond(self.api.list_pools(Request::new(pb::ListPoolsRequest { page_size, page_token })).await).await
+        self.respond(self.api.list_pools(Request::new(pb::ListPoolsRequest { page_size, page_token }))).await
     }
 
     /// `ListNodes`.
@@ -108,7 +114,7 @@ impl JsonGateway {
     /// See [`JsonGateway::pools`].
     pub async fn nodes(&self, query: PageQuery) -> JsonResult {
         let PageQuery { page_size, page_token } = query;
-        respond(self.api.list_nodes(Request::new(pb::ListNodesRequest { page_size, page_token })).await).await
+        self.respond(self.api.list_nodes(Request::new(pb::ListNodesRequest { page_size, page_token }))).await
     }
 
     /// `ListPeers`.
@@ -118,7 +124,7 @@ impl JsonGateway {
     pub async fn peers(&self, query: PeersQuery) -> JsonResult {
         let PeersQuery { pool, page_size, page_token } = query;
         let request = pb::ListPeersRequest { parent: parent(&pool), page_size, page_token };
-        respond(self.api.list_peers(Request::new(request)).await).await
+        self.respond(self.api.list_peers(Request::new(request))).await
     }
 
     /// `ListTransitions`.
@@ -132,7 +138,7 @@ impl JsonGateway {
         let parent = parent(&pool);
         let request =
             pb::ListTransitionsRequest { parent, page_size, page_token, peer, start_time, end_time: None };
-        respond(self.api.list_transitions(Request::new(request)).await).await
+        self.respond(self.api.list_transitions(Request::new(request))).await
     }
 
     /// `ListListeners`: those that the caller may see.
@@ -143,24 +149,31 @@ impl JsonGateway {
         let PageQuery { page_size, page_token } = query;
         let mut request = Request::new(pb::ListListenersRequest { page_size, page_token });
         request.extensions_mut().insert(caller);
-        respond(self.api.list_listeners(request).await).await
+        self.respond(self.api.list_listeners(request)).await
+    }
+
+    /// Makes a page, and encodes it.
+    async fn respond<M: Named + 'static>(&self, page: impl Future<Output = RpcResult<M>>) -> JsonResult {
+        let _encoder = self.encoders.acquire().await;
+        let message = page.await.map_err(|status| JsonError::from(&status))?.into_inner();
+        encode(message).await.map_err(|status| JsonError::from(&status))
+    }
+
+    async fn encode<M: Named + 'static>(&self, message: M) -> Result<String, Status> {
+        let _encoder = self.encoders.acquire().await;
+        encode(message).await
     }
 }
 
-fn parent(pool: &str) -> String {
-    if pool.is_empty() { String::new() } else { names::pool(pool) }
-}
-
 /// Off the runtime, because a long list takes a while.
-async fn respond<M: Named + 'static>(result: RpcResult<M>) -> JsonResult {
-    let message = result.map_err(|status| JsonError::from(&status))?.into_inner();
-    encode(message).await.map_err(|status| JsonError::from(&status))
-}
-
 async fn encode<M: Named + 'static>(message: M) -> Result<String, Status> {
     let encoded = tokio::task::spawn_blocking(move || json::line(&message)).await;
     let failed = |error: String| Status::internal(format!("cannot encode the response: {error}"));
     encoded.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(format!("{error:#}")))
+}
+
+fn parent(pool: &str) -> String {
+    if pool.is_empty() { String::new() } else { names::pool(pool) }
 }
 
 impl From<&Status> for JsonError {

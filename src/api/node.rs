@@ -25,7 +25,10 @@ impl NodeService for Api {
     async fn get_node(&self, request: Request<pb::GetNodeRequest>) -> RpcResult<pb::GetNodeResponse> {
         let request = request.into_inner();
         let name = names::parse_node("name", &request.name)?;
-        let (node, cursor) = self.hub.node(name).ok_or_else(|| errors::node_not_found(name))?;
+        let (node, cursor) = self
+            .hub
+            .node(name)
+            .ok_or_else(|| errors::node_not_found(name, &self.hub.nodes(None, usize::MAX).0))?;
         let (node, cursor) = (Some(convert::node(&node)), Some(convert::cursor(cursor)));
         Ok(Response::new(pb::GetNodeResponse { node, cursor }))
     }

@@ -149,7 +149,7 @@ fn timestamp(field: &str, given: Option<prost_types::Timestamp>) -> Result<Optio
 /// The health to wait for.
 pub(super) fn health(number: i32) -> Result<PoolHealth, Status> {
     let bad = || invalid("health", "BAD_ENUM", format!("{number} is not a health that can be waited for"));
-    convert::parse_pool_health(number).ok_or_else(bad)
+    convert::parse_pool_health(number).filter(|health| *health != PoolHealth::Unknown).ok_or_else(bad)
 }
 
 pub(super) fn peer_address(host: &str, port: u32) -> Result<PeerAddress, Status> {

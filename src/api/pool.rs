@@ -210,6 +210,10 @@ impl Api {
         if self.hub.is_fleet() {
             return Err(errors::read_only_fleet(name));
         }
-        self.pools.get(name).ok_or_else(|| self.pool_not_found(name))
+        self.pools.get(name).ok_or_else(|| match self.hub.pool(name) {
+            // Of the others there is a handle.
+            Some(_) => errors::pool_observed(name),
+            None => self.pool_not_found(name),
+        })
     }
 }

@@ -246,7 +246,7 @@ impl WatchStream {
             EndReason::Overflow => (
                 Code::OutOfRange,
                 "CURSOR_COMPACTED",
-                "the stream was read too slowly: changes after its cursor are no longer in the log",
+                "changes after the cursor of the stream are no longer in the log",
             ),
         };
         error_info::status(code, reason, message)

@@ -10,9 +10,12 @@ use std::{
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
-use super::loaded_config::{LoadedConfig, listener_limits};
+use super::{
+    loaded_config::{LoadedConfig, listener_limits, observed_pool},
+    observed_pools::ObservedHandle,
+};
 use crate::{
-    config::{Config, ConfigError, PeerChanges, check_reload, diff},
+    config::{Config, ConfigError, ObservedChanges, PeerChanges, check_reload, diff},
     metrics::{ReloadMetrics, ReloadResult},
     peer::PeerAddress,
     pool::{PoolError, PoolHandle},
@@ -26,6 +29,7 @@ pub struct Reloader {
     pub(super) running: Config,
     pub(super) listeners: Arc<Listeners>,
     pub(super) pools: Arc<BTreeMap<Arc<str>, PoolHandle>>,
+    pub(super) observed: ObservedHandle,
     pub(super) access: Arc<Access>,
     pub(super) reloads: ReloadMetrics,
     /// The configuration in effect, for `/config`.
@@ -83,6 +87,13 @@ impl Reloader {
             removed += self.remove_peers(change).await;
             added += self.add_peers(&change.pool, &change.added).await;
         }
+        let ObservedChanges { removed: unobserved, added: observed } = changes.observed;
+        let limits_now = &new.config.limits;
+        let observed: Vec<_> = observed.iter().filter_map(|pool| observed_pool(pool, limits_now)).collect();
+        let (observed_count, unobserved_count) = (observed.len(), unobserved.len());
+        if observed_count + unobserved_count > 0 {
+            self.observed.replace(unobserved, observed).await;
+        }
         if let (Some(text), Some(level)) = (&changes.level, level) {
             level.set(text);
         }
@@ -96,6 +107,8 @@ impl Reloader {
         info!(
             added,
             removed,
+            observed = Some(observed_count).filter(|count| *count > 0),
+            unobserved = Some(unobserved_count).filter(|count| *count > 0),
             refused = (!self.refused.is_empty()).then_some(self.refused.len()),
             max_listeners = limits.map(|limits| limits.max_listeners),
             max_listeners_per_principal = limits.map(|limits| limits.max_listeners_per_principal),

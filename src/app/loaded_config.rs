@@ -5,13 +5,14 @@ use std::{path::Path, sync::Arc};
 use crate::{
     auth::Auth,
     config::{
-        Config, ConfigError, FleetLimitsSection, FleetSection, Overrides, PoolSection, Role, read_text,
+        Config, ConfigError, FleetLimitsSection, FleetSection, Overrides, PEER_PORT, PoolSection, Role,
+        read_text,
     },
     fleet::{
         AuthSource, FleetLimits, ForwarderSettings, NatsAuth, NatsSettings, NodeLimits, ReaderSettings,
         StreamSettings,
     },
-    pool::PoolConfig,
+    pool::{ObservedConfig, PoolConfig},
     server::{ServerOptions, WebSettings},
     status::ListenerLimits,
     tls::{ClientTls, PeerTlsMode, ServerTls},
@@ -163,10 +164,15 @@ impl LoadedConfig {
         &self.config
     }
 
-    /// The pools, ready to be opened.
+    /// The pools that are observed, ready to be opened.
+    pub fn observed(&self) -> impl Iterator<Item = ObservedConfig> {
+        self.config.pools.iter().filter_map(|pool| observed_pool(pool, &self.config.limits))
+    }
+
+    /// The pools that connect, ready to be opened.
     pub fn pools(&self) -> impl Iterator<Item = PoolConfig> {
         let Config { pools, limits, .. } = &self.config;
-        pools.iter().zip(&self.pools).map(|(pool, tls)| {
+        pools.iter().zip(&self.pools).filter(|(pool, _)| !pool.is_observed()).map(|(pool, tls)| {
             let PoolSection {
                 name, mode, peers, learn_local, identity, timers, rediscovery_interval, ..
             } = pool.clone();
@@ -198,6 +204,22 @@ impl LoadedConfig {
             ..ServerOptions::default()
         }
     }
+}
+
+/// `None`: it is not observed. A valid section has a log.
+pub(super) fn observed_pool(
+    pool: &PoolSection,
+    limits: &crate::config::LimitsSection,
+) -> Option<ObservedConfig> {
+    let log = pool.log.clone().filter(|_| pool.is_observed())?;
+    Some(ObservedConfig {
+        name: pool.name.as_str().into(),
+        log,
+        peer_port: pool.peer_port.unwrap_or(PEER_PORT).get(),
+        level_hint: pool.level_hint,
+        handshake_timeout: pool.timers.handshake,
+        peer_limit: limits.max_peers,
+    })
 }
 
 pub(super) const fn listener_limits(limits: &crate::config::LimitsSection) -> ListenerLimits {

@@ -1,6 +1,7 @@
 //! `peerstatus demo`: simulated OpFlex peers on real sockets, the service or that of a fleet, and a live watch of it, while
 //! peers fail and recover.
 
+mod agent;
 mod faults;
 mod nats;
 mod services;
@@ -31,6 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   peerstatus demo                 until Ctrl-C
   peerstatus demo --top           on the whole terminal
+  peerstatus demo --observe       the service observes an agent, and connects to nothing
   peerstatus demo --fleet         three nodes, NATS, and one watch of all of them
   peerstatus demo --for 1m        for scripts
   peerstatus demo -o json         what a client receives, one JSON object a line
@@ -61,6 +63,10 @@ pub(crate) struct DemoArgs {
     #[arg(long)]
     fleet: bool,
 
+    /// A stand-in for an opflex-agent connects to the peers, and the service observes its log and its sockets
+    #[arg(long, conflicts_with = "fleet")]
+    observe: bool,
+
     /// Seed of the random outages: the same seed gives the same ones [default: a new one]
     #[arg(long)]
     seed: Option<u64>,
@@ -88,6 +94,7 @@ pub(crate) async fn run(args: DemoArgs, globals: &GlobalArgs) -> Result<(), Fail
     }
     let mut services = match args.fleet {
         true => Services::fleet(args.listen).await?,
+        false if args.observe => Services::observed(args.listen).await?,
         false => Services::single(args.listen).await?,
     };
     let server: Target = services.main.address().to_string().parse().map_err(Failure::Usage)?;

@@ -13,7 +13,9 @@ use crate::{
     cli::{complete, names, text},
 };
 
-pub(crate) const STATUSES: [&str; 5] = ["disconnected", "connecting", "connected", "ready", "closing"];
+/// `unknown` is `PEER_STATUS_UNSPECIFIED`, which a word without a value of the API is read as.
+pub(crate) const STATUSES: [&str; 6] =
+    ["disconnected", "connecting", "connected", "ready", "closing", "unknown"];
 
 /// The filter. All kinds of options must match; of options of the same kind, one must.
 #[derive(Debug, Default, Args)]
@@ -146,5 +148,6 @@ mod tests {
             let read = all.parse_ref(&Command::new("x"), None, OsStr::new(text)).ok();
             assert_eq!(read, Some(PeerStatus::Ready.into()), "{text}");
         }
+        assert_eq!(all.parse_ref(&Command::new("x"), None, OsStr::new("Unknown")).ok(), Some(0));
     }
 }

@@ -76,7 +76,12 @@ pub(crate) fn pool_of_node(pool: &str, node: &str) -> Result<String, Failure> {
 /// Whether a glob for nodes matches the node of this pool; without a glob all do.
 pub(crate) fn is_of_node(glob: Option<&str>, pool: &str) -> bool {
     let node = node_of(text::pool_name(pool)).map_or("", |(node, _)| node);
-    glob.is_none_or(|glob| WildMatch::new(&glob.to_ascii_lowercase()).matches(node))
+    glob.is_none_or(|glob| is_match(glob, node))
+}
+
+/// Whether a glob matches the name of a node.
+pub(crate) fn is_match(glob: &str, node: &str) -> bool {
+    WildMatch::new(&glob.to_ascii_lowercase()).matches(node)
 }
 
 /// Reads the name of a listener, with or without `listeners/`; returns it in full.

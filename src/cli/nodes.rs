@@ -59,6 +59,11 @@ enum NodesCommand {
     },
 }
 
+/// Nodes that an error names.
+const MAX_LISTED: usize = 5;
+const CONFLICT: &str = "two nodes have this name";
+const INCOMPLETE: &str = "peers may be missing";
+
 /// Runs the command.
 pub(crate) async fn run(args: NodesArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     match args.command {
@@ -67,7 +72,8 @@ pub(crate) async fn run(args: NodesArgs, globals: &GlobalArgs) -> Result<(), Fai
             globals.show(&nodes, |style, now| nodes_table(&nodes, style, now))
         }
         NodesCommand::Get { node: name } => {
-            let response = call(globals.connect().await?.nodes().get_node(GetNodeRequest { name })).await?;
+            let response = call(globals.connect().await?.nodes().get_node(GetNodeRequest { name })).await;
+            let response = response.map_err(only_in_a_fleet)?;
             let node = promised(response.node, "node")?;
             globals.show(slice::from_ref(&node), |style, now| node_card(&node, style, now))
         }
@@ -78,10 +84,38 @@ pub(crate) async fn run(args: NodesArgs, globals: &GlobalArgs) -> Result<(), Fai
 pub(crate) async fn nodes(client: &Client) -> Result<Vec<Node>, Failure> {
     let mut client = client.nodes();
     all_pages(async |page_token| {
-        let page = call(client.list_nodes(ListNodesRequest { page_token, ..Default::default() })).await?;
+        let page = call(client.list_nodes(ListNodesRequest { page_token, ..Default::default() })).await;
+        let page = page.map_err(only_in_a_fleet)?;
         Ok((page.nodes, page.next_page_token))
     })
     .await
+}
+
+/// The service of a single node does not have these methods.
+fn only_in_a_fleet(failure: Failure) -> Failure {
+    if failure.is_for("UNKNOWN_METHOD") {
+        let text = "this is the service of a single node: only a fleet has nodes";
+        return Failure::Usage(text.to_owned());
+    }
+    failure
+}
+
+/// Fails if no node matches the glob.
+pub(crate) async fn check(client: &Client, glob: Option<&str>) -> Result<(), Failure> {
+    let Some(glob) = glob else { return Ok(()) };
+    let nodes = nodes(client).await?;
+    let names = || nodes.iter().map(|node| text::node_name(&node.name));
+    if names().any(|name| names::is_match(glob, name)) {
+        return Ok(());
+    }
+    let known: Vec<_> = names().take(MAX_LISTED).collect();
+    let more = nodes.len() - known.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let text = match &known[..] {
+        [] => format!("--node {glob}: the fleet has no nodes"),
+        _ => format!("--node {glob}: no such node; there are {}{more}", known.join(", ")),
+    };
+    Err(Failure::Refused { text, reason: "NODE_NOT_FOUND".to_owned() })
 }
 
 fn state(node: &Node) -> Cell {
@@ -102,8 +136,9 @@ fn how_long(node: &Node, now: SystemTime) -> Cell {
 
 /// What is wrong with it, beside its state.
 fn notes(node: &Node) -> String {
-    let conflict = node.conflict.then_some("two nodes have this name");
-    conflict.unwrap_or_default().to_owned()
+    let conflict = node.conflict.then_some(CONFLICT);
+    let incomplete = node.incomplete.then_some(INCOMPLETE);
+    [conflict, incomplete].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn nodes_table(nodes: &[Node], style: Style, now: SystemTime) -> Vec<String> {
@@ -136,7 +171,8 @@ fn node_card(node: &Node, style: Style, now: SystemTime) -> Vec<String> {
         ("version", Cell::plain(&node.version)),
         ("own revision", Cell::plain(node.revision)),
         ("chain breaks", Cell::plain(node.chain_break_count)),
-        ("conflict", Cell::plain(if node.conflict { "two nodes have this name" } else { "none" })),
+        ("conflict", Cell::plain(if node.conflict { CONFLICT } else { "none" })),
+        ("complete", Cell::plain(if node.incomplete { INCOMPLETE } else { "yes" })),
     ];
     card(rows, style)
 }

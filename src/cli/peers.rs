@@ -308,7 +308,7 @@ fn card_rows(peer: &Peer, now: SystemTime) -> Vec<(&'static str, Cell)> {
         true => ("last asked", None),
         false => ("since", peer.not_ready_since.as_ref()),
     };
-    vec![
+    let mut rows = vec![
         ("name", Cell::plain(&peer.name)),
         ("status", list::status(peer, now)),
         (since, Cell::plain(text::moment(peer.status_since.as_ref(), now))),
@@ -330,10 +330,19 @@ fn card_rows(peer: &Peer, now: SystemTime) -> Vec<(&'static str, Cell)> {
         ("origin", Cell::plain(text::origin(peer.origin))),
         ("learned from", Cell::plain(or_none(text::peer_address(&peer.learned_from)))),
         ("roles", Cell::plain(or_none(&roles(peer)))),
-        ("echo round trip", Cell::plain(echo_rtt(peer))),
-        ("status changes", Cell::plain(peer.transition_count)),
-        ("revision", Cell::plain(peer.revision)),
-    ]
+    ];
+    rows.extend(match &peer.observed_time {
+        None => vec![("echo round trip", Cell::plain(milliseconds(peer.echo_rtt)))],
+        observed => vec![
+            ("evidence", Cell::plain(text::evidence(peer.evidence))),
+            ("observed", Cell::plain(text::moment(observed.as_ref(), now))),
+            ("tcp round trip", Cell::plain(milliseconds(peer.tcp_rtt))),
+            ("last received", Cell::plain(text::moment(peer.last_received_time.as_ref(), now))),
+        ],
+    });
+    rows.push(("status changes", Cell::plain(peer.transition_count)));
+    rows.push(("revision", Cell::plain(peer.revision)));
+    rows
 }
 
 fn or_none(text: &str) -> &str {
@@ -347,8 +356,8 @@ pub(crate) fn roles(peer: &Peer) -> String {
 }
 
 /// `1.24 ms`; `-` for an unset one.
-pub(crate) fn echo_rtt(peer: &Peer) -> String {
-    let rtt = peer.echo_rtt.and_then(|rtt| Duration::try_from(rtt).ok());
+pub(crate) fn milliseconds(span: Option<prost_types::Duration>) -> String {
+    let rtt = span.and_then(|span| Duration::try_from(span).ok());
     rtt.map_or_else(|| "-".to_owned(), |rtt| format!("{:.2} ms", rtt.as_secs_f64() * 1e3))
 }
 

@@ -8,13 +8,13 @@ use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 
 use crate::{
-    api::pb::{GetPoolRequest, ListPoolsRequest, Pool, Proxies},
+    api::pb::{GetPoolRequest, ListPoolsRequest, Pool, PoolHealth, Proxies},
     cli::{
         GlobalArgs,
         client::{Client, all_pages, call, promised},
         complete,
         exit::Failure,
-        names,
+        names, nodes,
         style::{self, Style},
         table::{Cell, card, table},
         text,
@@ -63,6 +63,9 @@ enum PoolCommand {
         /// Its name, with or without `pools/`
         #[arg(default_value = "default", value_parser = names::pool, add = ArgValueCompleter::new(complete::pools))]
         pool: String,
+        /// The node that the pool is of, in a fleet
+        #[arg(long, value_name = "NAME", value_parser = names::node, add = ArgValueCompleter::new(complete::nodes))]
+        node: Option<String>,
     },
     /// Wait until a pool is healthy, or at least degraded, or down
     #[command(after_help = wait::EXAMPLES)]
@@ -73,13 +76,15 @@ enum PoolCommand {
 pub(crate) async fn run(args: PoolArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     match args.command {
         PoolCommand::List { node } => list(node.as_deref(), globals).await,
-        PoolCommand::Get { pool } => get(pool, globals).await,
+        PoolCommand::Get { pool, node } => get(pool, node.as_deref(), globals).await,
         PoolCommand::Wait(args) => wait::run(args, globals).await,
     }
 }
 
 async fn list(node: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
-    let mut pools = pools(&globals.connect().await?).await?;
+    let client = globals.connect().await?;
+    nodes::check(&client, node).await?;
+    let mut pools = pools(&client).await?;
     pools.retain(|pool| names::is_of_node(node, &pool.name));
     globals.show(&pools, |style, now| pools_table(&pools, style, now))
 }
@@ -94,8 +99,11 @@ pub(crate) async fn pools(client: &Client) -> Result<Vec<Pool>, Failure> {
     .await
 }
 
-async fn get(name: String, globals: &GlobalArgs) -> Result<(), Failure> {
-    let response = call(globals.connect().await?.pools().get_pool(GetPoolRequest { name })).await?;
+async fn get(pool: String, node: Option<&str>, globals: &GlobalArgs) -> Result<(), Failure> {
+    let client = globals.connect().await?;
+    nodes::check(&client, node.map(text::node_name)).await?;
+    let name = node.map_or(Ok(pool.clone()), |node| names::pool_of_node(&pool, node))?;
+    let response = call(client.pools().get_pool(GetPoolRequest { name })).await?;
     let pool = promised(response.pool, "pool")?;
     globals.show(slice::from_ref(&pool), |style, now| pool_card(&pool, style, now))
 }
@@ -107,6 +115,9 @@ pub(crate) fn how_long(pool: &Pool, now: SystemTime) -> Cell {
         return Cell::new(style::ALARM, &format!("node silent {since}"));
     }
     Cell::plain(match &pool.not_healthy_since {
+        _ if pool.health() == PoolHealth::Unspecified => {
+            format!("unknown {}", text::age(pool.health_since.as_ref(), now))
+        }
         None => format!("healthy {}", text::age(pool.health_since.as_ref(), now)),
         since => format!("not healthy {}", text::age(since.as_ref(), now)),
     })
@@ -115,7 +126,7 @@ pub(crate) fn how_long(pool: &Pool, now: SystemTime) -> Cell {
 fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
     let is_fleet = pools.iter().any(|pool| node_of(text::pool_name(&pool.name)).is_some());
     let row = |pool: &Pool| {
-        let identity = pool.identity.clone().unwrap_or_default();
+        let (identity, domain) = identity(pool);
         let name = text::pool_name(&pool.name);
         let (node, name) = node_of(name).unwrap_or(("", name));
         let node = is_fleet.then(|| Cell::plain(node));
@@ -126,8 +137,8 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
             Cell::plain(pool.ready_count),
             Cell::plain(pool.peer_count),
             Cell::plain(pool.parked_count),
-            Cell::plain(identity.name),
-            Cell::plain(identity.domain),
+            identity,
+            domain,
         ];
         node.into_iter().chain(others).collect()
     };
@@ -136,8 +147,16 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
     table(header, pools.iter().map(row).collect(), "no pools", style)
 }
 
+/// Its name and domain. An observed pool has none: the connections are those of the agent.
+fn identity(pool: &Pool) -> (Cell, Cell) {
+    pool.identity.as_ref().map_or_else(
+        || (Cell::new(style::DIM, "observed"), Cell::default()),
+        |identity| (Cell::plain(&identity.name), Cell::plain(&identity.domain)),
+    )
+}
+
 fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
-    let identity = pool.identity.clone().unwrap_or_default();
+    let (identity, domain) = identity(pool);
     let mut rows = vec![
         ("name", Cell::plain(&pool.name)),
         ("health", Cell::health(pool.health)),
@@ -145,9 +164,9 @@ fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
         ("not healthy since", Cell::plain(text::moment(pool.not_healthy_since.as_ref(), now))),
         ("ready", Cell::plain(format!("{} of {} wanted peers", pool.ready_count, pool.peer_count))),
         ("parked", Cell::plain(pool.parked_count)),
-        ("identity", Cell::plain(identity.name)),
-        ("domain", Cell::plain(identity.domain)),
-        ("location", Cell::plain(identity.location)),
+        ("identity", identity),
+        ("domain", domain),
+        ("location", Cell::plain(pool.identity.as_ref().map_or("", |identity| &identity.location))),
     ];
     if pool.stale_since.is_some() {
         let since = text::moment(pool.stale_since.as_ref(), now);

@@ -8,6 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    pin::pin,
     str::FromStr,
     sync::Arc,
     time::Duration,
@@ -26,12 +27,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use self::plan::{Event, Listed, MAX_PEERS, Mode, Plan, PlannedBehaviour, PlannedPeer, Schedule, Simulation};
 use crate::{
     cli::{self, exit::Failure},
     opflex::Proxies,
     peer::PeerAddress,
-    sim::{Outages, SimPeer},
+    sim::{Outages, SimAgent, SimPeer},
     tls::{ClientAuth, ServerSettings, ServerTls, self_signed},
 };
 
@@ -52,6 +55,8 @@ Examples:
     peerstatus simulate --ports 18009 --tls-cert leaf.pem --tls-key leaf.key --tls-client-ca ca.pem
   Peers, lists and a timeline of faults from a file:
     peerstatus simulate --scenario examples/forty-peers.toml
+  Peers, and an agent whose log a pool with source = \"agent\" can observe:
+    peerstatus simulate --ports 18009-18011 --agent-log /tmp/agent.log
 
 Without --peers, peers list those of their own process and no others. A pool follows the
 list that came last: what it has learned from one process leaves it, NOT_IN_PEER_LIST,
@@ -78,7 +83,7 @@ Prints a line when a peer comes up or goes down, and for each event. Ends with S
 pub(crate) struct SimulateArgs {
     /// Ports to listen on, one peer each: 18009, 18009-18011, or several of these with commas; 0 lets the system
     /// choose one
-    #[arg(long, value_name = "PORTS", value_delimiter = ',', required_unless_present = "scenario")]
+    #[arg(long, value_name = "PORTS", value_delimiter = ',', required_unless_present_any = ["scenario", "agent_peers"])]
     ports: Vec<Ports>,
 
     /// IP address to listen on [default: 127.0.0.1]
@@ -110,6 +115,15 @@ pub(crate) struct SimulateArgs {
     /// Require certificates of clients, of these authorities: PEM file, or directory of such
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
+
+    /// Run a stand-in for an opflex-agent, too, which connects to the peers and appends to this log, for pools with
+    /// source = "agent"
+    #[arg(long, value_name = "FILE")]
+    agent_log: Option<PathBuf>,
+
+    /// The peers that the agent is configured with [default: all that this process simulates]
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', requires = "agent_log")]
+    agent_peers: Vec<PeerAddress>,
 
     /// Stop after that long, for example 20s or 5m [default: at SIGTERM or Ctrl-C]
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -243,7 +257,7 @@ impl SimulateArgs {
 
     fn plan_of_ports(&self, scenario: Scenario) -> Result<Plan, String> {
         let count: usize = self.ports.iter().map(|ports| ports.0.len()).sum();
-        if count == 0 {
+        if count == 0 && self.agent_peers.is_empty() {
             return Err(format!("--ports is needed with --scenario {scenario:?}").to_lowercase());
         }
         if count > MAX_PEERS {
@@ -317,16 +331,52 @@ pub(crate) async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let plan = args.plan().map_err(Failure::Usage)?;
     let mut simulation = Simulation::start(&plan.peers, args.tls(&plan)?.as_ref()).await?;
+    let stop_agent = CancellationToken::new();
+    let mut agent = pin!(run_agent(&args, &simulation, stop_agent.clone())?);
+    let mut has_agent_ended = false;
     let ended = select! {
         ended = play(&plan, &mut simulation) => ended,
+        ended = &mut agent => {
+            has_agent_ended = true;
+            ended
+        }
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         () = sleep(args.duration.unwrap_or(Duration::MAX)) => Ok(()),
     };
+    stop_agent.cancel();
+    let agent_ended = if has_agent_ended { Ok(()) } else { agent.await };
     for peer in &mut simulation.peers {
         peer.stop().await;
     }
-    ended
+    ended.and(agent_ended)
+}
+
+/// The agent, if there is to be one. Without one, it waits for `stop`.
+fn run_agent(
+    args: &SimulateArgs,
+    simulation: &Simulation,
+    stop: CancellationToken,
+) -> Result<impl Future<Output = Result<(), Failure>> + use<>, Failure> {
+    let opened = args.agent_log.as_ref().map(|path| {
+        let opened = SimAgent::open(path).with_context(|| format!("cannot write {}", path.display()));
+        opened.map(|agent| (agent, path.clone()))
+    });
+    let agent = opened.transpose()?;
+    let simulated = simulation.peers.iter().filter_map(|peer| peer.address().to_string().parse().ok());
+    let peers = if args.agent_peers.is_empty() { simulated.collect() } else { args.agent_peers.clone() };
+    Ok(async move {
+        match agent {
+            Some((agent, path)) => {
+                let ended = agent.run(peers, stop).await;
+                Ok(ended.with_context(|| format!("cannot write {}", path.display()))?)
+            }
+            None => {
+                stop.cancelled().await;
+                Ok(())
+            }
+        }
+    })
 }
 
 /// Prints the peers, and runs what is planned for them.

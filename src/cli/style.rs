@@ -16,6 +16,8 @@ pub(crate) const DIM: Ansi = Ansi::new().dimmed();
 pub(crate) const BOLD: Ansi = Ansi::new().bold();
 /// What comes and goes.
 pub(crate) const FLAPPING: Ansi = AnsiColor::Yellow.on_default().bold();
+/// A status or a health that is not known.
+const UNKNOWN: Ansi = AnsiColor::Magenta.on_default().bold();
 /// Failures.
 pub(crate) const ALARM: Ansi = AnsiColor::Red.on_default().bold();
 /// Notices on stderr.
@@ -89,7 +91,8 @@ pub(crate) fn status(number: i32) -> Ansi {
         // Only READY looks well: a peer that never answers is CONNECTED.
         Ok(PeerStatus::Connecting | PeerStatus::Connected) => AnsiColor::Yellow.on_default(),
         Ok(PeerStatus::Closing | PeerStatus::Disconnected) => AnsiColor::BrightBlack.on_default(),
-        Ok(PeerStatus::Unspecified) | Err(_) => NORMAL,
+        Ok(PeerStatus::Unspecified) => UNKNOWN,
+        Err(_) => NORMAL,
     }
 }
 
@@ -99,7 +102,8 @@ pub(crate) fn health(number: i32) -> Ansi {
         Ok(PoolHealth::Healthy) => AnsiColor::Green.on_default().bold(),
         Ok(PoolHealth::Degraded) => AnsiColor::Yellow.on_default().bold(),
         Ok(PoolHealth::Down) => ALARM,
-        Ok(PoolHealth::Unspecified) | Err(_) => NORMAL,
+        Ok(PoolHealth::Unspecified) => UNKNOWN,
+        Err(_) => NORMAL,
     }
 }
 

@@ -18,14 +18,14 @@ pub(crate) fn plain(text: &str) -> String {
         .collect()
 }
 
-/// The word for a peer's status, for example `READY`.
+/// The word for a peer's status, for example `READY`; `UNKNOWN` for an unspecified one, which observed pools have.
 pub(crate) fn status(number: i32) -> String {
-    word(pb::PeerStatus::try_from(number).map(|value| value.as_str_name()), "PEER_STATUS_", number)
+    known(word(pb::PeerStatus::try_from(number).map(|value| value.as_str_name()), "PEER_STATUS_", number))
 }
 
-/// The word for a pool's health, for example `DEGRADED`.
+/// The word for a pool's health, for example `DEGRADED`; `UNKNOWN` for an unspecified one.
 pub(crate) fn health(number: i32) -> String {
-    word(pb::PoolHealth::try_from(number).map(|value| value.as_str_name()), "POOL_HEALTH_", number)
+    known(word(pb::PoolHealth::try_from(number).map(|value| value.as_str_name()), "POOL_HEALTH_", number))
 }
 
 /// A reason in words, for example `remote closed`.
@@ -36,6 +36,11 @@ pub(crate) fn reason(number: i32) -> String {
 /// How a peer came to its pool: `configured` or `learned`.
 pub(crate) fn origin(number: i32) -> String {
     lower(&word(pb::PeerOrigin::try_from(number).map(|value| value.as_str_name()), "PEER_ORIGIN_", number))
+}
+
+/// From what the status of an observed peer is known: `log`, `socket`, `both`, `inferred`, or `unspecified`.
+pub(crate) fn evidence(number: i32) -> String {
+    lower(&word(pb::Evidence::try_from(number).map(|value| value.as_str_name()), "EVIDENCE_", number))
 }
 
 /// A role in words, for example `policy repository`.
@@ -71,6 +76,11 @@ fn word<E>(name: Result<&'static str, E>, prefix: &str, number: i32) -> String {
         Ok(name) => name.strip_prefix(prefix).unwrap_or(name).to_owned(),
         Err(_) => format!("{prefix}{number}"),
     }
+}
+
+/// A status or health that the API does not specify is one that is not known.
+fn known(word: String) -> String {
+    if word == "UNSPECIFIED" { "UNKNOWN".to_owned() } else { word }
 }
 
 fn lower(word: &str) -> String {
@@ -184,6 +194,7 @@ mod tests {
     fn an_unknown_number_keeps_its_meaning() {
         assert_eq!(status(4), "READY");
         assert_eq!(status(77), "PEER_STATUS_77");
+        assert_eq!((status(0), health(0)), ("UNKNOWN".to_owned(), "UNKNOWN".to_owned()));
         assert_eq!(reason(13), "remote closed");
         assert_eq!(reason(-5), "reason -5");
     }

@@ -15,6 +15,8 @@ use crate::{
 pub struct Changes {
     /// Configured peers that came and went, by pool.
     pub peers: Vec<PeerChanges>,
+    /// Observed pools that came and went.
+    pub observed: ObservedChanges,
     /// The new limits on listeners, streams and peers.
     pub limits: Option<LimitsSection>,
     /// Whether `[server.tls]` or `[server.auth]` differ.
@@ -23,6 +25,15 @@ pub struct Changes {
     pub level: Option<String>,
     /// Keys that differ, and need a restart.
     pub fixed: Vec<String>,
+}
+
+/// Observed pools that came and went. One that changed did both.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ObservedChanges {
+    /// Names of those that are gone.
+    pub removed: Vec<String>,
+    /// Those that are new.
+    pub added: Vec<PoolSection>,
 }
 
 /// The differences of one pool.
@@ -40,8 +51,10 @@ impl Changes {
     /// Whether nothing takes effect without a restart.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self { peers, limits, access, level, fixed: _ } = self;
-        peers.is_empty() && limits.is_none() && !*access && level.is_none()
+        let Self { peers, observed: ObservedChanges { removed, added }, limits, access, level, fixed: _ } =
+            self;
+        let is_same = peers.is_empty() && removed.is_empty() && added.is_empty();
+        is_same && limits.is_none() && !*access && level.is_none()
     }
 }
 
@@ -114,11 +127,21 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
     let access = |config: &Config| (config.server.tls.clone(), config.server.auth.clone());
     Changes {
         peers: old.pools.iter().filter_map(|pool| peers_of(pool, new.pool(&pool.name)?)).collect(),
+        observed: observed(old, &applied),
         limits: (old.limits != applied.limits).then(|| applied.limits.clone()),
         access: access(old) != access(new),
         level: (old.log.level != new.log.level).then(|| new.log.level.clone()),
         fixed: fixed(&applied, new),
     }
+}
+
+fn observed(old: &Config, new: &Config) -> ObservedChanges {
+    let differing = |these: &Config, others: &Config| {
+        let differs = |pool: &&PoolSection| pool.is_observed() && others.pool(&pool.name) != Some(pool);
+        these.pools.iter().filter(differs).cloned().collect::<Vec<_>>()
+    };
+    let removed = differing(old, new).into_iter().map(|pool| pool.name).collect();
+    ObservedChanges { removed, added: differing(new, old) }
 }
 
 /// The keys that still differ once the live settings are applied.
@@ -186,11 +209,18 @@ impl Config {
         applied.log.level.clone_from(&new.log.level);
         applied.reload.clone_from(&new.reload);
         applied.is_empty = new.is_empty;
+        // Observed pools come and go. Those that connect stay, and none turns into the other kind.
+        applied.pools.retain(|pool| !pool.is_observed() || new.pool(&pool.name).is_some());
         for pool in &mut applied.pools {
-            if let Some(new) = new.pool(&pool.name) {
-                pool.peers.clone_from(&new.peers);
+            match new.pool(&pool.name).filter(|new| new.source == pool.source) {
+                Some(new) if pool.is_observed() => pool.clone_from(new),
+                Some(new) => pool.peers.clone_from(&new.peers),
+                None => {}
             }
         }
+        let is_new = |pool: &&PoolSection| pool.is_observed() && applied.pool(&pool.name).is_none();
+        let added: Vec<_> = new.pools.iter().filter(is_new).cloned().collect();
+        applied.pools.extend(added);
         applied
     }
 }

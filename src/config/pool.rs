@@ -1,6 +1,6 @@
-//! `[[pool]]`: the identity of a pool, its peers, and how long it waits for them.
+//! `[[pool]]`: the identity of a pool, its peers, and how long it waits for them; or the agent whose connections it observes.
 
-use std::{collections::BTreeSet, fs, time::Duration};
+use std::{collections::BTreeSet, fs, num::NonZeroU16, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -9,6 +9,7 @@ use super::{
     values::{duration, parse},
 };
 use crate::{
+    observe::{Level, LogSource},
     opflex::{ElementMode, Identity, Role, Roles},
     peer::{PeerAddress, Timers},
     pool::REDISCOVERY_INTERVAL,
@@ -19,12 +20,36 @@ use crate::{
 /// Name of the pool that flags are for.
 pub(super) const DEFAULT_POOL: &str = "default";
 
+/// The port of OpFlex peers.
+pub(crate) const PEER_PORT: NonZeroU16 = NonZeroU16::new(8009).expect("not zero");
+
+/// Whose connections a pool has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolSource {
+    /// Its own.
+    #[default]
+    Connect,
+    /// Those of the opflex-agent on this node, which it observes.
+    Agent,
+}
+
 /// `[[pool]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)] // docs/configuration.md describes every key.
 pub struct PoolSection {
     pub name: String,
+    pub source: PoolSource,
+    /// Only of observed pools, which need it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSource>,
+    /// Only of observed pools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer_port: Option<NonZeroU16>,
+    /// Only of observed pools.
+    #[serde(with = "level", skip_serializing_if = "Option::is_none")]
+    pub level_hint: Option<Level>,
     pub mode: ElementMode,
     pub peers: Vec<PeerAddress>,
     /// `None`: from peers on loopback, loopback addresses.
@@ -43,6 +68,10 @@ impl Default for PoolSection {
     fn default() -> Self {
         Self {
             name: DEFAULT_POOL.to_owned(),
+            source: PoolSource::default(),
+            log: None,
+            peer_port: None,
+            level_hint: None,
             mode: ElementMode::default(),
             peers: Vec::new(),
             learn_local: None,
@@ -97,11 +126,54 @@ fn default_identity() -> Identity {
     Identity::new(format!("{host}{separator}peerstatus"), "default")
 }
 
+/// The words of the agent's own configuration.
+mod level {
+    use serde::Serializer;
+
+    use super::{Deserialize as _, Deserializer, Level};
+
+    const WORDS: [(&str, Level); 6] = [
+        ("trace", Level::Trace),
+        ("debug", Level::Debug),
+        ("info", Level::Info),
+        ("warning", Level::Warning),
+        ("error", Level::Error),
+        ("fatal", Level::Fatal),
+    ];
+
+    pub(super) fn serialize<S: Serializer>(level: &Option<Level>, to: S) -> Result<S::Ok, S::Error> {
+        let word = WORDS.into_iter().find(|(_, known)| Some(*known) == *level).map(|(word, _)| word);
+        match word {
+            Some(word) => to.serialize_some(word),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Level>, D::Error> {
+        let given = String::deserialize(from)?;
+        let level = WORDS.into_iter().find(|(word, _)| *word == given).map(|(_, level)| level);
+        let unknown = || {
+            let words = WORDS.map(|(word, _)| word).join(", ");
+            serde::de::Error::custom(format!("{given:?} is not a level of the agent's log: {words}"))
+        };
+        level.map(Some).ok_or_else(unknown)
+    }
+}
+
 impl PoolSection {
+    /// Whether the pool observes the agent of this node.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.source == PoolSource::Agent
+    }
+
     /// What is valid and hardly meant, on a machine of this name.
     pub(super) fn warnings(&self, host: &str) -> Vec<String> {
         let Self { name: pool, peers, identity, .. } = self;
         let mut warnings = Vec::new();
+        if self.is_observed() {
+            return warnings;
+        }
         if peers.is_empty() {
             warnings.push(format!(
                 "pool {pool:?} has no peers and is DOWN until AddPeer adds one: set peers in the file, --peer or \
@@ -155,6 +227,7 @@ pub(super) fn validate(pools: &mut [PoolSection], max_peers: usize) -> Result<()
         if !names.insert(&pool.name) {
             return invalid("name", format!("{:?} is a duplicate", pool.name));
         }
+        check_source(pool).or_else(|(key, reason)| invalid(key, reason))?;
         for (key, text) in [("name", &pool.identity.name), ("domain", &pool.identity.domain)] {
             if text.is_empty() || text.len() > 1024 || text.contains(char::is_control) {
                 let reason = "must have 1 to 1024 bytes, and no control characters";
@@ -175,6 +248,38 @@ pub(super) fn validate(pools: &mut [PoolSection], max_peers: usize) -> Result<()
         check_timers(&format!("pool[{index}].timers"), &pool.timers)?;
     }
     Ok(())
+}
+
+/// Keys of the other source. A default that is written out has no effect and does no harm.
+fn check_source(pool: &PoolSection) -> Result<(), (&'static str, String)> {
+    let default = PoolSection::default();
+    let (unused, reason) = if pool.is_observed() {
+        if pool.log.is_none() {
+            let reason = "is missing: give the file or the files of the agent's log, or journald:UNIT";
+            return Err(("log", reason.to_owned()));
+        }
+        let unused = vec![
+            ("peers", !pool.peers.is_empty()),
+            ("identity", pool.identity != default.identity),
+            ("mode", pool.mode != default.mode),
+            ("learn_local", pool.learn_local.is_some()),
+            ("tls", pool.tls != default.tls),
+            ("timers", pool.timers != default.timers),
+        ];
+        (
+            unused,
+            "has no effect with source = \"agent\": the pool observes the agent's connections and makes none",
+        )
+    } else {
+        let unused = vec![
+            ("log", pool.log.is_some()),
+            ("peer_port", pool.peer_port.is_some()),
+            ("level_hint", pool.level_hint.is_some()),
+        ];
+        (unused, "has no effect without source = \"agent\"")
+    };
+    let given = unused.into_iter().find(|(_, is_given)| *is_given);
+    given.map_or(Ok(()), |(key, _)| Err((key, reason.to_owned())))
 }
 
 /// Keys that the mode does not use, and halves of pairs.

@@ -379,3 +379,59 @@ fn a_reload_is_checked_against_the_addresses_that_are_bound() {
     assert!(error.contains("plaintext gRPC on 0.0.0.0:1"), "it is still bound there: {error}");
     assert_eq!(check_reload(&open, &insecure), Ok(()));
 }
+
+#[test]
+fn an_observed_pool_needs_a_log_and_takes_no_keys_of_connections() {
+    let file = "[[pool]]\nsource = \"agent\"\nlog = \"/var/log/pods/*/opflex-agent/*.log\"";
+    let pool =
+        from_toml(&format!("{file}\npeer_port = 8010\nlevel_hint = \"warning\"")).unwrap().pools.remove(0);
+    assert!(pool.is_observed() && pool.warnings("node-1").is_empty());
+    let why =
+        "has no effect with source = \"agent\": the pool observes the agent's connections and makes none";
+    for (keys, key, reason) in [
+        ("peers = [\"a:1\"]", "peers", why),
+        ("mode = \"transport\"", "mode", why),
+        ("learn_local = true", "learn_local", why),
+        ("identity = { name = \"n\" }", "identity", why),
+        ("tls = { mode = \"encrypted\" }", "tls", why),
+        ("timers = { echo = \"10s\" }", "timers", why),
+        (
+            "level_hint = \"warn\"",
+            "level_hint",
+            "\"warn\" is not a level of the agent's log: trace, debug, info, warning, error, fatal",
+        ),
+    ] {
+        let error = from_toml(&format!("{file}\n{keys}")).unwrap_err().to_string();
+        assert_eq!(error, format!("pool[0].{key}: {reason}"));
+    }
+    let error = from_toml("[[pool]]\nsource = \"agent\"").unwrap_err().to_string();
+    assert!(error.starts_with("pool[0].log: is missing"), "{error}");
+    let error = from_toml(&file.replace("/var", "var")).unwrap_err().to_string();
+    assert!(error.contains("is no place of a log: give an absolute path"), "{error}");
+    let error = from_toml("[[pool]]\npeer_port = 8009").unwrap_err().to_string();
+    assert_eq!(error, "pool[0].peer_port: has no effect without source = \"agent\"");
+    let both = from_toml(&format!("{file}\n[[pool]]\nname = \"own\"\npeers = [\"a:1\"]")).unwrap();
+    let warnings = both.warnings().join("\n");
+    assert!(warnings.contains("the agent is not restarted"), "{warnings}");
+}
+
+#[test]
+fn a_reload_adds_removes_and_changes_observed_pools() {
+    let observed =
+        |name: &str, log: &str| format!("[[pool]]\nname = \"{name}\"\nsource = \"agent\"\nlog = \"{log}\"\n");
+    let config = |text: &str| from_toml(&format!("[[pool]]\npeers = [\"a:1\"]\n{text}")).unwrap();
+    let old = config(&(observed("one", "/1") + &observed("two", "/2")));
+    let new = config(&(observed("two", "/3") + &observed("three", "/3")));
+    check_reload(&old, &new).unwrap();
+    let changes = diff(&old, &new);
+    let added: Vec<_> = changes.observed.added.iter().map(|pool| pool.name.as_str()).collect();
+    assert_eq!(changes.observed.removed, ["one", "two"]);
+    assert_eq!(added, ["two", "three"]);
+    assert_eq!((changes.fixed, changes.peers), (vec![], vec![]));
+    assert!(diff(&new, &old.with_changes_of(&new)).is_empty());
+    // What connects does not turn into the other kind.
+    let turned = from_toml(&(observed("default", "/1") + &observed("two", "/2"))).unwrap();
+    let changes = diff(&old, &turned);
+    assert_eq!(changes.observed.removed, ["one"]);
+    assert!(changes.fixed.iter().any(|key| key.contains("pool \"default\": source")), "{:?}", changes.fixed);
+}

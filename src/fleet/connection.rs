@@ -26,6 +26,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a client that has lost its only connection waits, before it gives up. By then its successor has published what it
 /// still has in its queue.
 const LAST_DELAY: Duration = Duration::from_secs(30);
+/// Messages of a subscription that are kept until they are read. One that is lost is logged.
+const SUBSCRIPTION_CAPACITY: usize = 256;
 /// Commands that the client keeps for its connection: more than there can be unacknowledged records.
 const CLIENT_CAPACITY: usize = 512;
 
@@ -59,6 +61,8 @@ pub struct ConnectionState {
     pub is_connected: bool,
     /// How many there have been.
     pub count: u64,
+    /// Whether NATS refuses a subscription to subjects of the fleet.
+    pub is_subscription_refused: bool,
 }
 
 /// A client that connects by itself, again and again. Its task ends when all clones of `client` and `jetstream` are
@@ -82,7 +86,7 @@ impl Nats {
         Self::connect_with(settings, |options| options.retry_on_initial_connect().max_reconnects(None)).await
     }
 
-    /// Connects once. After the loss of its connection, a client sends to the next one what is in its queue, without what was
+    /// Connects once, and gets no messages that it publishes itself. After the loss of its connection, a client sends to the next one what is in its queue, without what was
     /// lost with the connection. To publish in order takes a new client for each connection.
     ///
     /// # Errors
@@ -92,7 +96,7 @@ impl Nats {
         let had_connection = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&had_connection);
         let nats = Self::connect_with(settings, |options| {
-            options.max_reconnects(attempts).reconnect_delay_callback(move |_| {
+            options.no_echo().max_reconnects(attempts).reconnect_delay_callback(move |_| {
                 if is_over.load(Ordering::Acquire) { LAST_DELAY } else { Duration::ZERO }
             })
         });
@@ -119,6 +123,7 @@ impl Nats {
             .request_timeout(Some(ANSWER_TIMEOUT))
             .ping_interval(PING_INTERVAL)
             .client_capacity(CLIENT_CAPACITY)
+            .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .event_callback(move |event| {
                 events.handle(&event);
                 std::future::ready(())
@@ -151,6 +156,10 @@ impl Events {
             _ => {}
         }
         let text = event.to_string();
+        if is_refused_subscription(&text) {
+            // The forwarder, which made it, does without, and says so.
+            return self.changes.send_modify(|state| state.is_subscription_refused = true);
+        }
         if std::mem::replace(&mut *self.last.lock(), text.clone()) == text {
             return;
         }
@@ -159,4 +168,10 @@ impl Events {
             _ => warn!("NATS: {text}"),
         }
     }
+}
+
+/// Whether the error of a server is about the subscription to subjects of the fleet.
+fn is_refused_subscription(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    text.contains("permissions violation for subscription to \"opflex.")
 }

@@ -40,6 +40,10 @@ pub enum StateReason {
     Overrun,
     /// The stream has records in another order than they were published in, or lost some.
     Order,
+    /// Somebody else published on the node's subjects, in place of its records.
+    Foreign,
+    /// The stream does not have the newest commit any more.
+    Lost,
 }
 
 /// The records of one node, in order.
@@ -126,6 +130,11 @@ impl Feed {
         std::mem::take(&mut self.states)
     }
 
+    /// The next sign of life is due now, if any is.
+    pub(super) fn hasten_up(&mut self, now: Instant) {
+        self.up_at = self.up_at.map(|_| now);
+    }
+
     /// Whether every change up to this one is in the records so far, and a state has been published.
     pub(super) const fn includes(&self, revision: u64) -> bool {
         matches!(self.phase, Phase::Changes) && self.cursor >= revision
@@ -199,6 +208,11 @@ impl Feed {
     fn next_pool(&mut self) -> Option<Record> {
         let (pools, Cursor { revision, .. }) = self.hub.pools(None, usize::MAX);
         if revision != self.cursor {
+            return None;
+        }
+        if self.pools.keys().any(|name| pools.iter().all(|pool| pool.name != *name)) {
+            // A reload removed it: the commit of a whole state no longer lists it.
+            self.restart(StateReason::Start);
             return None;
         }
         let differs = |pool: &&Arc<PoolState>| {

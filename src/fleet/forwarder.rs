@@ -6,10 +6,14 @@
 
 use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-use async_nats::jetstream::{
-    context::{PublishError, PublishErrorKind, traits::Publisher as _},
-    message::OutboundMessage,
-    publish::PublishAck,
+use async_nats::{
+    Message, Subscriber,
+    header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE,
+    jetstream::{
+        context::{PublishError, PublishErrorKind, traits::Publisher as _},
+        message::OutboundMessage,
+        publish::PublishAck,
+    },
 };
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use nuid::NUID;
@@ -20,8 +24,9 @@ use tracing::{info, warn};
 use super::{
     connection::{Nats, NatsSettings},
     feed::{Feed, StateReason},
+    foreign::{Foreign, Repair},
     record::Content,
-    subject::Name,
+    subject::{Name, Subject, Topic},
     window::{Order, Unacknowledged, Window},
 };
 use crate::{
@@ -33,6 +38,13 @@ use crate::{
 /// Delays between attempts to connect.
 const CONNECT_BACKOFF_BASE: Duration = Duration::from_millis(250);
 const CONNECT_BACKOFF_CAP: Duration = Duration::from_secs(5);
+/// How often foreign messages are logged.
+const FOREIGN_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Whose newest message has the expected place, with [`NATS_EXPECTED_LAST_SUBJECT_SEQUENCE`]. The client library does not name it.
+const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+/// The kind of a commit, and of a sign of life.
+const COMMIT: &str = "node";
+const UP: &str = "up";
 
 /// Who publishes.
 #[derive(Clone, Debug)]
@@ -56,6 +68,19 @@ pub struct Forwarder {
     acknowledgements: FuturesOrdered<BoxFuture<'static, Result<PublishAck, PublishError>>>,
     /// Whether the newest attempt to publish failed.
     is_failing: bool,
+    /// Begins the id of each record.
+    secret: String,
+    /// What only this node publishes on.
+    own_subjects: String,
+    /// Where its commits are.
+    commit_subject: String,
+    /// Where the stream has the newest commit, if the stream is asked whether it is still there.
+    commit: Option<u64>,
+    repair: Repair,
+    /// Why the next repair is made.
+    repair_reason: StateReason,
+    foreign_logged: Option<Instant>,
+    is_refusal_logged: bool,
     metrics: ForwarderMetrics,
 }
 
@@ -69,9 +94,19 @@ impl Forwarder {
         metrics: ForwarderMetrics,
     ) -> Self {
         let ForwarderSettings { cluster, node, max_age } = settings;
+        let secret = NUID::new().next().to_string();
+        let commit = Subject { cluster: cluster.clone(), node: node.clone(), topic: Topic::Node };
         Self {
             wakeup: hub.wakers().add(),
-            feed: Feed::new(Arc::clone(&hub), cluster, node, max_age / 4, NUID::new().next().to_string()),
+            own_subjects: Subject::of_node(&cluster, &node),
+            commit_subject: commit.to_string(),
+            feed: Feed::new(Arc::clone(&hub), cluster, node, max_age / 4, secret.clone()),
+            secret,
+            commit: None,
+            repair: Repair::new(),
+            repair_reason: StateReason::Foreign,
+            foreign_logged: None,
+            is_refusal_logged: false,
             window: Window::new(hub.epoch()),
             hub,
             nats,
@@ -105,7 +140,13 @@ impl Forwarder {
     /// Publishes as long as there is a connection.
     async fn publish(&mut self, mut nats: Nats, stop: &CancellationToken) -> End {
         let mut last = None;
+        // It fails only if the connection is lost.
+        let mut foreign = nats.client.subscribe(self.own_subjects.clone()).await.ok();
+        let mut refusals = nats.state.clone();
         loop {
+            if self.repair.take(Instant::now().into_std()) {
+                self.feed.restart(self.repair_reason);
+            }
             self.fill();
             self.send(&nats).await;
             if last.is_some_and(|revision| self.feed.includes(revision) && self.window.is_empty()) {
@@ -118,6 +159,11 @@ impl Forwarder {
                     return if last.is_some() { End::Stopped } else { End::Disconnected };
                 }
                 Some(result) = self.acknowledgements.next() => self.acknowledge(result),
+                Some(message) = next(&mut foreign) => self.foreign(&message),
+                _ = refusals.wait_for(|state| state.is_subscription_refused), if foreign.is_some() => {
+                    foreign = None;
+                    self.log_refusal();
+                }
                 () = wait(&mut self.wakeup, &self.hub, &self.feed), if may_fill => {}
                 () = sleep_until_some(deadline) => {}
             }
@@ -133,8 +179,12 @@ impl Forwarder {
         while self.may_fill()
             && let Some(record) = self.feed.next(Instant::now().into_std())
         {
-            let (message, revision) = (record.encode(), record.header.revision);
-            self.window.push(Unacknowledged { message, revision, kind: kind(&record.content) });
+            let (mut message, revision) = (record.encode(), record.header.revision);
+            let kind = kind(&record.content);
+            if kind == UP && self.window.is_empty() {
+                self.expect_commit(&mut message);
+            }
+            self.window.push(Unacknowledged { message, revision, kind });
         }
         for reason in self.feed.take_states() {
             self.metrics.state(label(reason));
@@ -158,9 +208,54 @@ impl Forwarder {
         }
     }
 
+    /// The stream takes the message only if the newest commit is still there.
+    fn expect_commit(&self, message: &mut OutboundMessage) {
+        let Some(sequence) = self.commit else { return };
+        let headers = message.headers.get_or_insert_default();
+        headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+        headers.insert(EXPECTED_SUBJECT, self.commit_subject.as_str());
+    }
+
+    /// It is not: somebody purged the stream or stored something else in its place, or the stream is full.
+    fn commit_is_lost(&mut self) {
+        let now = Instant::now().into_std();
+        self.window.refuse();
+        self.commit = None;
+        self.feed.hasten_up(now);
+        self.repair_reason = StateReason::Lost;
+        self.repair.need(now);
+    }
+
+    fn foreign(&mut self, message: &Message) {
+        let Some(foreign) = Foreign::of(message, &self.secret, self.hub.epoch()) else { return };
+        let now = Instant::now();
+        self.metrics.foreign(foreign.label());
+        self.repair_reason = StateReason::Foreign;
+        self.repair.foreign(foreign, now.into_std());
+        if self.foreign_logged.is_none_or(|at| now >= at + FOREIGN_LOG_INTERVAL) {
+            self.foreign_logged = Some(now);
+            let subject = &*message.subject;
+            warn!(subject, kind = foreign.label(), "somebody else publishes on the subjects of this node");
+        }
+    }
+
+    fn log_refusal(&mut self) {
+        if !std::mem::replace(&mut self.is_refusal_logged, true) {
+            let subject = &self.own_subjects;
+            warn!(
+                subject,
+                "NATS refuses the subscription to the subjects of this node: without it, what others store in place \
+                 of its records stays until the state is published again; permit it to the user of the node"
+            );
+        }
+    }
+
     fn acknowledge(&mut self, result: Result<PublishAck, PublishError>) {
         let PublishAck { sequence, duplicate, .. } = match result {
             Ok(acknowledgement) => acknowledgement,
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+                return self.commit_is_lost();
+            }
             Err(error) => return self.fail(&error),
         };
         if std::mem::take(&mut self.is_failing) {
@@ -168,6 +263,9 @@ impl Forwarder {
         }
         let Some((record, order)) = self.window.acknowledge(sequence) else { return };
         self.metrics.acknowledged(record.kind, record.revision, duplicate);
+        if record.kind == COMMIT {
+            self.commit = Some(sequence);
+        }
         if order == Order::Broken {
             self.feed.restart(StateReason::Order);
         }
@@ -186,7 +284,7 @@ impl Forwarder {
     fn deadline(&self) -> Option<Instant> {
         let retry = self.window.retry_at();
         let feed = self.feed.next_deadline().filter(|_| self.may_fill());
-        [retry, feed].into_iter().flatten().min().map(Instant::from_std)
+        [retry, feed, self.repair.due()].into_iter().flatten().min().map(Instant::from_std)
     }
 }
 
@@ -223,6 +321,14 @@ async fn wait(wakeup: &mut Wakeup, hub: &Hub, feed: &Feed) {
     .await;
 }
 
+/// The next message, if there is a subscription.
+async fn next(subscription: &mut Option<Subscriber>) -> Option<Message> {
+    match subscription {
+        Some(messages) => messages.next().await,
+        None => None,
+    }
+}
+
 async fn sleep_until_some(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -235,8 +341,8 @@ const fn kind(content: &Content) -> &'static str {
         Content::Change { .. } => "change",
         Content::State(_) => "state",
         Content::Pool(_) => "pool",
-        Content::Commit { .. } => "node",
-        Content::Up(_) => "up",
+        Content::Commit { .. } => COMMIT,
+        Content::Up(_) => UP,
     }
 }
 
@@ -245,6 +351,8 @@ const fn label(reason: StateReason) -> &'static str {
         StateReason::Start => "start",
         StateReason::Overrun => "overrun",
         StateReason::Order => "order",
+        StateReason::Foreign => "foreign",
+        StateReason::Lost => "lost",
     }
 }
 

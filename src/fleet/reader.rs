@@ -3,10 +3,12 @@
 //! [`FleetCore`] is the fold of the records, pure; [`Reader`] is its task, with NATS. The state at a position of the
 //! stream depends on the records up to there alone, so all replicas have the same, and honour each other's cursors.
 
+mod census;
 mod core;
 mod messages;
 mod node;
 mod parse;
+mod purge;
 mod recent;
 mod shell;
 #[cfg(test)]

@@ -128,6 +128,12 @@ impl Subject {
         format!("{}.{cluster}.>", PREFIX.join("."))
     }
 
+    /// The subjects of the commits of all nodes of one cluster.
+    #[must_use]
+    pub fn of_commits(cluster: &Name) -> String {
+        format!("{}.{cluster}.*.node", PREFIX.join("."))
+    }
+
     /// The subjects of one node, which are all that its credentials need to publish to.
     #[must_use]
     pub fn of_node(cluster: &Name, node: &Name) -> String {

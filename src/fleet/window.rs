@@ -102,6 +102,13 @@ impl Window {
         Some((self.records.pop_front()?, order))
     }
 
+    /// The stream does not take the oldest one, and will not: it is dropped.
+    pub(super) fn refuse(&mut self) {
+        (self.retry_at, self.is_probing) = (None, false);
+        self.sent = self.sent.saturating_sub(1);
+        self.records.pop_front();
+    }
+
     /// The oldest one failed: all are sent again, after a pause.
     pub(super) fn fail(&mut self, now: Instant) {
         self.retry_at = Some(now + self.backoff.next());

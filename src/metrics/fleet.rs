@@ -14,7 +14,8 @@ use super::{KindLabel, LowercaseLabel, ReasonLabel};
 
 const RECORDS: [&str; 5] = ["change", "state", "pool", "node", "up"];
 const ERRORS: [&str; 5] = ["no_stream", "timeout", "rejected", "disconnected", "other"];
-const STATES: [&str; 3] = ["start", "overrun", "order"];
+const STATES: [&str; 5] = ["start", "overrun", "order", "foreign", "lost"];
+const FOREIGN: [&str; 2] = ["process", "other"];
 
 /// Metrics of the forwarder. Clones share them.
 #[derive(Clone, Debug)]
@@ -31,12 +32,15 @@ struct Inner {
     retries: Counter,
     errors: Family<KindLabel, Counter>,
     states: Family<ReasonLabel, Counter>,
+    foreign: Family<KindLabel, Counter>,
 }
 
 impl Default for ForwarderMetrics {
     /// Creates all counters, so that rates begin at zero.
     fn default() -> Self {
         let (published, errors, states) = (Family::default(), Family::default(), Family::default());
+        let foreign = Family::default();
+        FOREIGN.into_iter().for_each(|kind| drop(foreign.get_or_create(&of_kind(kind))));
         RECORDS.into_iter().for_each(|kind| drop(published.get_or_create(&of_kind(kind))));
         ERRORS.into_iter().for_each(|kind| drop(errors.get_or_create(&of_kind(kind))));
         STATES.into_iter().for_each(|reason| drop(states.get_or_create(&of_reason(reason))));
@@ -49,6 +53,7 @@ impl Default for ForwarderMetrics {
             retries: Counter::default(),
             errors,
             states,
+            foreign,
         }))
     }
 }
@@ -91,6 +96,11 @@ impl ForwarderMetrics {
         self.0.states.get_or_create(&of_reason(reason)).inc();
     }
 
+    /// Somebody else published on the node's subjects.
+    pub fn foreign(&self, kind: &'static str) {
+        self.0.foreign.get_or_create(&of_kind(kind)).inc();
+    }
+
     /// Registers them for export.
     pub fn register(&self, registry: &mut Registry) {
         let Inner {
@@ -102,6 +112,7 @@ impl ForwarderMetrics {
             retries,
             errors,
             states,
+            foreign,
         } = &*self.0;
         let help = "Whether there is a connection to NATS";
         registry.register("opflex_fleet_connected", help, connected.clone());
@@ -117,6 +128,8 @@ impl ForwarderMetrics {
         registry.register("opflex_fleet_publish_errors", help, errors.clone());
         let help = "Times that the whole state was published";
         registry.register("opflex_fleet_states", help, states.clone());
+        let help = "Messages on the subjects of this node that it did not publish";
+        registry.register("opflex_fleet_foreign_messages", help, foreign.clone());
     }
 }
 

@@ -1,6 +1,9 @@
 //! Metrics of the service of a fleet: its nodes, and the stream that they publish to.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -13,7 +16,12 @@ use super::{LowercaseLabel, ReasonLabel};
 
 /// Nodes that are named in labels. The others are counted together: a page of metrics must stay readable.
 const MAX_NODES: usize = 100;
+/// Problems of nodes that are named.
+pub const MAX_PROBLEMS: usize = 100;
 const OTHERS: &str = "(others)";
+
+/// A node, and what is wrong with it.
+pub type Problem = (Arc<str>, &'static str);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
@@ -31,10 +39,19 @@ struct SkippedLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProblemLabels {
+    node: Arc<str>,
+    problem: &'static str,
+}
+
 /// Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct FleetMetrics {
     nodes: Family<StateLabel, Gauge>,
+    problems: Family<ProblemLabels, Gauge>,
+    /// Those that have a series.
+    known_problems: Arc<Mutex<BTreeSet<Problem>>>,
     stream_bytes: Gauge,
     stream_max_bytes: Gauge,
     records: Counter,
@@ -51,6 +68,8 @@ impl FleetMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let help = "Nodes of the fleet";
         registry.register("opflex_fleet_nodes", help, self.nodes.clone());
+        let help = "1 for each node with this problem, at most 100";
+        registry.register("opflex_fleet_node_problem", help, self.problems.clone());
         let help = "Bytes of the stream that the nodes publish to";
         registry.register("opflex_fleet_stream_bytes", help, self.stream_bytes.clone());
         let help = "Most bytes that the stream keeps; 0: no limit";
@@ -69,8 +88,17 @@ impl FleetMetrics {
         registry.register("opflex_fleet_records_skipped", help, self.skipped.clone());
     }
 
-    /// How many nodes are in which state.
-    pub fn set_nodes(&self, live: usize, stale: usize) {
+    /// How many nodes are in which state, and what is wrong with which: at most [`MAX_PROBLEMS`].
+    pub fn set_nodes(&self, live: usize, stale: usize, problems: BTreeSet<Problem>) {
+        let labels = |(node, problem): &Problem| ProblemLabels { node: Arc::clone(node), problem };
+        let mut known = self.known_problems.lock();
+        for problem in problems.difference(&known) {
+            self.problems.get_or_create(&labels(problem)).set(1);
+        }
+        for problem in known.difference(&problems) {
+            self.problems.remove(&labels(problem));
+        }
+        *known = problems;
         for (state, count) in [("live", live), ("stale", stale)] {
             self.nodes.get_or_create(&StateLabel { state }).set(count.try_into().unwrap_or(i64::MAX));
         }

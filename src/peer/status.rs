@@ -13,7 +13,7 @@ macro_rules! named_enum {
             /// All values, in the order of the API's numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// Its name in the API, without the prefix.
+            /// Its name in the API, without the prefix; UNKNOWN, which is UNSPECIFIED there.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
@@ -31,6 +31,8 @@ macro_rules! named_enum {
 named_enum! {
     /// The state of one connection.
     PeerStatus {
+        /// Not known, in a pool that is observed.
+        Unknown = "UNKNOWN",
         /// Removed or parked: no connection is wanted.
         Disconnected = "DISCONNECTED",
         /// Not connected, but wanted.
@@ -55,6 +57,8 @@ impl PeerStatus {
 named_enum! {
     /// The state of a pool, over its wanted peers.
     PoolHealth {
+        /// Peers that are unknown decide it, or nothing was observed yet.
+        Unknown = "UNKNOWN",
         /// No peer is ready.
         Down = "DOWN",
         /// Some peers are ready.
@@ -71,6 +75,20 @@ named_enum! {
         Configured = "CONFIGURED",
         /// From another peer's list.
         Learned = "LEARNED",
+    }
+}
+
+named_enum! {
+    /// From what the status of an observed peer is known.
+    Evidence {
+        /// From a line of the agent's log.
+        Log = "LOG",
+        /// From a socket of the agent.
+        Socket = "SOCKET",
+        /// From both, which agree.
+        Both = "BOTH",
+        /// From how long its socket has been established, without a line of the log.
+        Inferred = "INFERRED",
     }
 }
 
@@ -111,6 +129,8 @@ named_enum! {
         Reset = "RESET",
         /// The service stops.
         PoolStopping = "POOL_STOPPING",
+        /// What happens to an observed peer cannot be seen any more, or not yet.
+        ObservationLost = "OBSERVATION_LOST",
     }
 }
 

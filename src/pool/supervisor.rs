@@ -274,14 +274,14 @@ impl Supervisor {
 }
 
 /// Waits until then; without a moment, for ever.
-async fn until(moment: Option<std::time::Instant>) {
+pub(super) async fn until(moment: Option<std::time::Instant>) {
     match moment {
         Some(moment) => sleep_until(Instant::from_std(moment)).await,
         None => std::future::pending().await,
     }
 }
 
-fn transition(event: &Event) -> Option<PeerTransition> {
+pub(super) fn transition(event: &Event) -> Option<PeerTransition> {
     let PeerChange { peer, previous, .. } = event.peer.as_ref()?;
     Some(PeerTransition { from: *previous, to: peer.status, reason: peer.reason })
 }

@@ -28,7 +28,8 @@ impl TimeToReady {
                 self.0.entry(peer.address.clone()).or_insert(event.time);
                 None
             }
-            PeerStatus::Disconnected | PeerStatus::Closing => {
+            // Of one that is unknown, it is not known when it was lost.
+            PeerStatus::Unknown | PeerStatus::Disconnected | PeerStatus::Closing => {
                 self.0.remove(&peer.address);
                 None
             }

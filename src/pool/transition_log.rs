@@ -6,7 +6,7 @@ use tracing::{field::display, info, warn};
 
 use super::log_limiter::{LogBudget, LogLimiter};
 use crate::{
-    peer::PeerAddress,
+    peer::{PeerAddress, PoolHealth},
     status::{ChangeKind, Event, HealthChange},
 };
 
@@ -123,7 +123,8 @@ fn log_health(event: &Event, suppressed: u64) {
         return;
     };
     let (pool, cause, revision) = (&change.peer.pool, &change.peer.address, event.revision);
-    if health < previous {
+    // A pool that was unknown and is DOWN may have been better.
+    if health < previous || (previous, health) == (PoolHealth::Unknown, PoolHealth::Down) {
         warn!(%pool, from = %previous, to = %health, ready, peers = wanted, %cause, revision, suppressed, "pool health");
     } else {
         info!(%pool, from = %previous, to = %health, ready, peers = wanted, %cause, revision, suppressed, "pool health");

@@ -9,7 +9,7 @@ use std::{
 use super::{FailureCounts, Liveness, NodeSummary, clock};
 use crate::{
     opflex::{Identity, Proxies, Roles},
-    peer::{NewestFlaps, PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
+    peer::{Evidence, NewestFlaps, PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason},
 };
 
 /// A point in the stream of changes of one process, or of a fleet.
@@ -60,6 +60,8 @@ pub struct PeerState {
     pub learned_from: Option<PeerAddress>,
     /// Round trip of its last echo.
     pub echo_rtt: Option<Duration>,
+    /// Of an observed peer. Apart, because the log keeps a state with each change.
+    pub observed: Option<Box<ObservedPeer>>,
     /// Revision of its last change.
     pub revision: u64,
 }
@@ -71,6 +73,26 @@ impl PeerState {
         let until = self.newest_flaps.flapping_until();
         self.status.is_wanted() && until.is_some_and(|until| until > clock::now())
     }
+}
+
+/// What is known of an observed peer beyond its status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObservedPeer {
+    /// From what the status is known; `None` while it is unknown.
+    pub evidence: Option<Evidence>,
+    /// When the newest evidence was seen.
+    pub time: SystemTime,
+    /// What the kernel knows of its connection.
+    pub socket: SocketFacts,
+}
+
+/// What the kernel knows of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketFacts {
+    /// Smoothed round trip.
+    pub rtt: Option<Duration>,
+    /// When data came in last.
+    pub last_received: Option<SystemTime>,
 }
 
 /// A failed attempt, or the loss of a connection.
@@ -95,14 +117,16 @@ pub struct PoolState {
     pub health_since: SystemTime,
     /// Since when it has not been HEALTHY; `None` while it is.
     pub not_healthy_since: Option<SystemTime>,
-    /// The identity that it announces to peers.
-    pub identity: Arc<Identity>,
+    /// The identity that it announces to peers; `None`: the pool is observed, and announces nothing.
+    pub identity: Option<Arc<Identity>>,
     /// The forwarding proxies that a peer announced, in transport mode.
     pub proxies: Option<Proxies>,
     /// Peers that count in its health.
     pub wanted: u32,
     /// How many of those are READY.
     pub ready: u32,
+    /// Of how many of those it is not known whether they are READY.
+    pub unknown: u32,
     /// Peers that are parked.
     pub parked: u32,
     /// Of a node's pool: since when nothing has been heard of the node. The state is the last known one.

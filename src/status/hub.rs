@@ -17,10 +17,12 @@ use parking_lot::RwLock;
 
 pub use self::mirror::{MirrorStart, Mirrored, MirroredRecord, NodeSummary};
 use self::pool::Pool;
-use super::{Cursor, Event, Gap, NodeState, PeerState, PoolState, Wakers, log::Log, recent::Recent};
+use super::{
+    Cursor, Event, Gap, NodeState, PeerState, PoolState, SocketFacts, Wakers, log::Log, recent::Recent,
+};
 use crate::{
     opflex::{Identity, Proxies},
-    peer::{PeerAddress, PeerOrigin, PoolHealth, Report},
+    peer::{Evidence, PeerAddress, PeerOrigin, PoolHealth, Report},
 };
 
 pub(super) mod mirror;
@@ -82,6 +84,10 @@ pub enum Update {
     Added(PeerOrigin, Option<PeerAddress>),
     /// Its status, reason, detail or failures changed.
     Status(Report),
+    /// It was observed in this status, and may be new. The hub counts its failures.
+    Observed(Report, Option<Evidence>),
+    /// Its connection was seen again. Not a change.
+    Socket(SocketFacts),
     /// It is configured now and was learned, or the other way round.
     Origin(PeerOrigin),
     /// The list of this peer named it. Not a change.
@@ -157,15 +163,36 @@ impl Hub {
 
     /// Adds an empty pool, which is DOWN. Not a change.
     pub fn add_pool(&self, name: Arc<str>, identity: Arc<Identity>, at: SystemTime) {
+        self.insert_pool(name, Some(identity), PoolHealth::Down, at);
+    }
+
+    /// Adds an empty pool that is observed. Its health is unknown until a peer was seen. Not a change.
+    pub fn add_observed_pool(&self, name: Arc<str>, at: SystemTime) {
+        self.insert_pool(name, None, PoolHealth::Unknown, at);
+    }
+
+    /// Removes a pool, whose peers were removed before. Not a change.
+    pub fn remove_pool(&self, name: &str) {
+        self.state.write().pools_mut().remove(name);
+    }
+
+    fn insert_pool(
+        &self,
+        name: Arc<str>,
+        identity: Option<Arc<Identity>>,
+        health: PoolHealth,
+        at: SystemTime,
+    ) {
         let state = PoolState {
             name: Arc::clone(&name),
-            health: PoolHealth::Down,
+            health,
             health_since: at,
             not_healthy_since: Some(at),
             identity,
             proxies: None,
             wanted: 0,
             ready: 0,
+            unknown: 0,
             parked: 0,
             stale_since: None,
             revision: 0,
@@ -177,7 +204,7 @@ impl Hub {
     pub fn set_identity(&self, pool: &str, identity: Arc<Identity>, proxies: Option<Proxies>) {
         if let Some(pool) = self.state.write().pools_mut().get_mut(pool) {
             let state = Arc::make_mut(&mut pool.state);
-            (state.identity, state.proxies) = (identity, proxies);
+            (state.identity, state.proxies) = (Some(identity), proxies);
         }
     }
 
@@ -244,6 +271,11 @@ impl Hub {
     /// How many changes after `revision` there were, as far as the log knows.
     pub fn lag(&self, revision: u64) -> u64 {
         self.state.read().log.lag(revision)
+    }
+
+    /// Whether the log was begun anew after this revision.
+    pub(super) fn is_from_before(&self, revision: u64) -> bool {
+        self.state.read().log.is_from_before(revision)
     }
 
     /// How many changes there were after one revision and up to another, as far as the log knows.

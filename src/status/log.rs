@@ -21,12 +21,14 @@ pub(super) struct Log {
     head: u64,
     /// All events after it are kept.
     floor: u64,
+    /// The log never had the events up to here.
+    start: u64,
 }
 
 impl Log {
     pub(super) const fn new(capacity: usize) -> Self {
         let capacity = if capacity == 0 { 1 } else { capacity };
-        Self { events: VecDeque::new(), capacity, head: 0, floor: 0 }
+        Self { events: VecDeque::new(), capacity, head: 0, floor: 0, start: 0 }
     }
 
     /// Where the log ends: the revision of the newest event, or a later one without an event; 0 before the first.
@@ -53,7 +55,7 @@ impl Log {
 
     /// Empties it. It starts after this revision. Returns the events, to be freed without the lock.
     pub(super) fn restart(&mut self, floor: u64) -> impl Sized + use<> {
-        (self.head, self.floor) = (floor, floor);
+        (self.head, self.floor, self.start) = (floor, floor, floor);
         std::mem::take(&mut self.events)
     }
 
@@ -61,8 +63,14 @@ impl Log {
     pub(super) fn forget(&mut self, revision: u64) -> Vec<Arc<Event>> {
         let old = self.events.partition_point(|(known, _)| *known <= revision);
         self.floor = self.floor.max(revision);
+        self.start = self.start.max(revision);
         self.head = self.head.max(revision);
         self.events.drain(..old).map(|(_, event)| event).collect()
+    }
+
+    /// Whether the log began after this revision, so that no reader was too slow for what came next.
+    pub(super) const fn is_from_before(&self, revision: u64) -> bool {
+        revision < self.start
     }
 
     /// How many of the changes after `revision` there are, if they are all still here.

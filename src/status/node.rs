@@ -29,6 +29,8 @@ pub struct NodeState {
     pub chain_breaks: u64,
     /// Whether two processes publish under its name.
     pub has_conflict: bool,
+    /// Whether a part of its state may be missing or out of date.
+    pub is_incomplete: bool,
     /// Revision of its last change.
     pub revision: u64,
 }

@@ -306,11 +306,13 @@ impl Subscription {
         change
     }
 
-    /// The log moved past this stream: it was read too slowly.
+    /// The log moved past this stream: it was read too slowly, or a replica of a fleet has read its state anew.
     fn overflow(&mut self) {
+        let is_compacted = self.hub.is_from_before(self.cursor);
+        let reason = if is_compacted { ResetReason::Compacted } else { ResetReason::Overflow };
         match self.gap_policy {
             GapPolicy::Fail => self.state = StreamState::Ending(EndReason::Overflow),
-            GapPolicy::Resnapshot => self.start_over(None, Some((ResetReason::Overflow, Some(self.cursor)))),
+            GapPolicy::Resnapshot => self.start_over(None, Some((reason, Some(self.cursor)))),
         }
     }
 

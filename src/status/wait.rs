@@ -103,9 +103,10 @@ impl Future for HealthWait {
     }
 }
 
-/// Whether the health is the wanted one, or better if the wanted one is not DOWN.
+/// Whether the health is the wanted one, or better if the wanted one is not DOWN. An unknown one is none of them.
 fn meets(health: PoolHealth, wanted: PoolHealth) -> bool {
     match wanted {
+        PoolHealth::Unknown => false,
         PoolHealth::Down => health == PoolHealth::Down,
         PoolHealth::Degraded | PoolHealth::Healthy => health >= wanted,
     }

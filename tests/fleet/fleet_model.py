@@ -16,8 +16,8 @@ from model import DOWN, READY, UNWANTED, Agreement, Json, Listener, health_of, s
 
 # A record has 2^16 revisions, of which it uses as many as it has effects.
 INDEX_BITS = 16
-# Of a node: it is counted from the start of the replica.
-OF_REPLICA = ("chainBreakCount",)
+# Of a node: what is known from the start of the replica on.
+OF_REPLICA = ("chainBreakCount", "incomplete")
 
 
 def node_of(pool: str) -> str:

@@ -12,7 +12,7 @@ import unittest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from chart import CASES, PATIENCE_S, config, fleet, manifests, workload
+from chart import CASES, PATIENCE_S, config, fleet, manifests, pods, workload
 
 FLEET = "fleet.enabled=true,fleet.cluster=lab,fleet.nats={nats://nats:4222}"
 
@@ -115,7 +115,8 @@ class Config(unittest.TestCase):
             path.write_text(self.files.write(config(found), folder), encoding="utf-8")
             kind = workload(found)["kind"]
             command = [os.environ["PEERSTATUS_BIN"], "fleet" if kind == "Deployment" else "serve", "--check", "--config", path]
-            env = {"PEERSTATUS_NAME": "node-1-peerstatus"} if kind == "DaemonSet" else {}
+            has_name = any(variable["name"] == "PEERSTATUS_NAME" for variable in pods(found)[0]["containers"][0].get("env", []))
+            env = {"PEERSTATUS_NAME": "node-1-peerstatus"} if has_name else {}
             return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, env=env)
 
     def test_the_service_takes_it(self):

@@ -79,7 +79,7 @@ async fn wrong_filters_are_refused_where_a_listener_is_made_and_where_a_watch_ma
         (ListenerFilter { pools: vec![String::new()], ..any() }, "filter.pools"),
         (ListenerFilter { pools: vec!["*".into(); 65], ..any() }, "filter.pools"),
         (ListenerFilter { pools: vec!["x".repeat(321)], ..any() }, "filter.pools"),
-        (ListenerFilter { statuses: vec![0], ..any() }, "filter.statuses"),
+        (ListenerFilter { statuses: vec![-1], ..any() }, "filter.statuses"),
         (ListenerFilter { statuses: vec![6], ..any() }, "filter.statuses"),
         (ListenerFilter { statuses: vec![4; 65], ..any() }, "filter.statuses"),
         (ListenerFilter { origins: vec![0], ..any() }, "filter.origins"),

@@ -24,16 +24,6 @@ use crate::{
 
 const POLL: Duration = Duration::from_millis(20);
 
-fn fleet(nats: &NatsServer) -> FleetSection {
-    FleetSection {
-        cluster: Some("lab".parse().unwrap()),
-        node: Some("node-1".parse().unwrap()),
-        nats: vec![nats.url()],
-        create_stream: true,
-        ..FleetSection::default()
-    }
-}
-
 fn config(peers: &[String], fleet: FleetSection) -> Config {
     Config { fleet: Some(fleet), ..settings(peers) }
 }
@@ -196,7 +186,7 @@ async fn settle(server: &Server, peers: std::ops::Range<u32>, left: usize) {
 async fn the_state_and_every_change_arrive_in_order_with_a_whole_chain() {
     let Some(nats) = NatsServer::start("").await else { return };
     let peer = sim();
-    let server = Server::start_with(config(&[peer.address().to_string()], fleet(&nats))).await;
+    let server = Server::start_with(config(&[peer.address().to_string()], nats.section())).await;
     server.watch().await.until_ready(&peer.address().to_string()).await;
     churn(&server, 1..21).await;
     settle(&server, 1..21, 1).await;
@@ -222,7 +212,7 @@ async fn the_state_and_every_change_arrive_in_order_with_a_whole_chain() {
 async fn after_a_killed_nats_server_nothing_is_missing_and_nothing_twice() {
     let Some(mut nats) = NatsServer::start("").await else { return };
     let peer = sim();
-    let server = Server::start_with(config(&[peer.address().to_string()], fleet(&nats))).await;
+    let server = Server::start_with(config(&[peer.address().to_string()], nats.section())).await;
     server.watch().await.until_ready(&peer.address().to_string()).await;
     until_published(server.admin()).await;
     for round in 0..3_u32 {
@@ -247,7 +237,7 @@ async fn after_a_killed_nats_server_nothing_is_missing_and_nothing_twice() {
 async fn a_nats_server_that_hangs_delays_no_watch_and_catches_up() {
     let Some(nats) = NatsServer::start("").await else { return };
     let peer = sim();
-    let server = Server::start_with(config(&[peer.address().to_string()], fleet(&nats))).await;
+    let server = Server::start_with(config(&[peer.address().to_string()], nats.section())).await;
     let mut watch = server.watch().await;
     watch.until_ready(&peer.address().to_string()).await;
     until_published(server.admin()).await;
@@ -277,7 +267,7 @@ async fn a_nats_server_that_hangs_delays_no_watch_and_catches_up() {
 #[tokio::test]
 async fn a_full_stream_and_none_at_all_are_told_by_the_metrics_alone() {
     let Some(nats) = NatsServer::start("").await else { return };
-    let section = FleetSection { create_stream: false, ..fleet(&nats) };
+    let section = FleetSection { create_stream: false, ..nats.section() };
     let server = Server::start_with(config(&[], section)).await;
     until_at_least(server.admin(), "opflex_fleet_publish_errors_total{kind=\"no_stream\"}", 1.0).await;
     let jetstream = nats.jetstream().await;
@@ -303,7 +293,7 @@ fn wanted() -> StreamSettings {
 async fn a_node_that_stops_publishes_what_there_is_and_starts_with_a_new_epoch() {
     let Some(nats) = NatsServer::start("").await else { return };
     let peer = sim();
-    let start = || Server::start_with(config(&[peer.address().to_string()], fleet(&nats)));
+    let start = || Server::start_with(config(&[peer.address().to_string()], nats.section()));
     let server = start().await;
     server.watch().await.until_ready(&peer.address().to_string()).await;
     churn(&server, 1..21).await;
@@ -341,7 +331,7 @@ async fn credentials_for_the_own_subjects_alone_are_enough() {
     let folder = Folder::new();
     let password = folder.write("password", "secret\n");
     let (user, password) = (Some("node-1".to_owned()), Some(password.into()));
-    let own = FleetSection { user, password_file: password, create_stream: false, ..fleet(&nats) };
+    let own = FleetSection { user, password_file: password, create_stream: false, ..nats.section() };
     let server = Server::start_with(config(&[], own.clone())).await;
     churn(&server, 1..5).await;
     until_published(server.admin()).await;

@@ -15,16 +15,6 @@ use crate::support::{Authority, ClientFiles, Folder, Issued, NatsServer, Server,
 
 const POLL: Duration = Duration::from_millis(50);
 
-fn section(nats: &NatsServer) -> FleetSection {
-    FleetSection {
-        cluster: Some("lab".parse().unwrap()),
-        node: Some("node-1".parse().unwrap()),
-        nats: vec![nats.url()],
-        create_stream: true,
-        ..FleetSection::default()
-    }
-}
-
 async fn start(fleet: FleetSection) -> Server {
     Server::start_with(Config { fleet: Some(fleet), ..settings(&[]) }).await
 }
@@ -62,10 +52,10 @@ async fn tls_with_a_certificate_of_the_node_is_enough_and_required() {
         key: Some(files.write("node.key", &key)),
         ..trusted.clone()
     };
-    let server = start(FleetSection { tls: own, ..section(&nats) }).await;
+    let server = start(FleetSection { tls: own, ..nats.section() }).await;
     until_published(&server).await;
     server.stop().await;
-    let without = start(FleetSection { tls: trusted, ..section(&nats) }).await;
+    let without = start(FleetSection { tls: trusted, ..nats.section() }).await;
     sleep(Duration::from_secs(2)).await;
     assert!(!is_connected(&without).await, "the server requires a certificate");
     without.stop().await;
@@ -78,7 +68,7 @@ async fn another_nkey_in_the_file_is_taken_with_the_next_connection() {
     let Some(nats) = NatsServer::start(&users).await else { return };
     let folder = Folder::new();
     let file = folder.write("node.nk", &(old.seed().unwrap() + "\n"));
-    let server = start(FleetSection { nkey_file: Some(file.into()), ..section(&nats) }).await;
+    let server = start(FleetSection { nkey_file: Some(file.into()), ..nats.section() }).await;
     sleep(Duration::from_secs(1)).await;
     assert!(!is_connected(&server).await, "the server does not know this key");
     folder.write("node.nk", &(new.seed().unwrap() + "\n"));
@@ -130,7 +120,7 @@ async fn a_creds_file_of_an_operator_is_enough() {
     );
     let folder = Folder::new();
     let file = folder.write("node.creds", &creds);
-    let server = start(FleetSection { credentials_file: Some(file.into()), ..section(&nats) }).await;
+    let server = start(FleetSection { credentials_file: Some(file.into()), ..nats.section() }).await;
     until_published(&server).await;
     server.stop().await;
 }

@@ -19,7 +19,7 @@ use tonic::{Code, transport::Channel};
 
 use crate::{
     admin::exported,
-    support::{NatsServer, Process, Server, Watch, explain, page, sim, within},
+    support::{NatsServer, Process, Server, Watch, explain, numbers, page, sim, within},
 };
 
 const POLL: Duration = Duration::from_millis(50);
@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(50);
 const STALE_PATIENCE: Duration = Duration::from_secs(75);
 
 /// A node in a process of its own.
-fn node(nats: &NatsServer, name: &str, peers: &[&SimPeer]) -> Process {
+pub(crate) fn node(nats: &NatsServer, name: &str, peers: &[&SimPeer]) -> Process {
     let (url, peers) = (nats.url(), peers.iter().map(|peer| peer.address().to_string()).collect::<Vec<_>>());
     let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--fleet-cluster", "lab"];
     args.extend(["--fleet-node", name, "--fleet-nats", &url]);
@@ -36,19 +36,22 @@ fn node(nats: &NatsServer, name: &str, peers: &[&SimPeer]) -> Process {
 }
 
 /// A replica of the service of the fleet, and a client of it.
-struct Replica {
+pub(crate) struct Replica {
     process: Process,
+    /// Where it listens.
+    pub(crate) address: String,
     channel: Channel,
 }
 
 impl Replica {
-    async fn start(nats: &NatsServer) -> Self {
+    pub(crate) async fn start(nats: &NatsServer) -> Self {
         let url = nats.url();
         let args = ["fleet", "--listen", "127.0.0.1:0", "--fleet-cluster", "lab", "--fleet-nats", &url];
         let mut process = Process::start(&args);
-        let url = format!("http://{}", process.address().await);
+        let address = process.address().await;
+        let url = format!("http://{address}");
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
-        let replica = Self { process, channel };
+        let replica = Self { process, address, channel };
         within("the state of the fleet", async {
             while let Err(status) = replica.nodes_or_error().await {
                 assert_eq!(explain(&status), (Code::Unavailable, "FLEET_NOT_READY".into(), vec![]));
@@ -76,7 +79,7 @@ impl Replica {
     }
 
     /// Waits until the node is in this state, with so many READY peers.
-    async fn until(&self, name: &str, state: NodeState, ready: u32, patience: Duration) -> Node {
+    pub(crate) async fn until(&self, name: &str, state: NodeState, ready: u32, patience: Duration) -> Node {
         let end = Instant::now() + patience;
         loop {
             let node = self.node(name).await;
@@ -274,6 +277,43 @@ async fn a_node_that_is_killed_is_stale_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_node_whose_records_are_deleted_is_gone() {
+    let Some(nats) = NatsServer::start("").await else { return };
+    let (replica, peers) = (Replica::start(&nats).await, [sim(), sim(), sim()]);
+    let nodes = [node(&nats, "n1", &[&peers[0]]), node(&nats, "n2", &[&peers[1]])];
+    let _stays = node(&nats, "n3", &[&peers[2]]);
+    for name in ["n1", "n2", "n3"] {
+        replica.until(name, NodeState::Live, 1, Duration::from_secs(30)).await;
+    }
+    drop(nodes);
+    let jetstream = nats.jetstream().await;
+    let stream = jetstream.get_stream("OPFLEX").await.unwrap();
+    // As the documentation says: at once, and in the order of the stream.
+    stream.purge().filter("opflex.v1.lab.n1.>").await.unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Marker-Reason", "Purge");
+    headers.insert("Nats-TTL", "1h");
+    let commit = "opflex.v1.lab.n1.node";
+    jetstream.publish_with_headers(commit, headers, "".into()).await.unwrap().await.unwrap();
+    within("the marker", async {
+        while replica.node("n1").await.is_some() {
+            sleep(POLL).await;
+        }
+    })
+    .await;
+    let mut client = Client::default();
+    client.watch(&replica, |client| client.peers.len() == 2).await;
+    // Without a marker.
+    stream.purge().filter("opflex.v1.lab.n2.>").await.unwrap();
+    client.watch(&replica, |client| client.peers.len() == 1).await;
+    assert_eq!(client.peers, BTreeMap::from([(name("n3", &peers[2]), PeerStatus::Ready)]));
+    client.watch(&replica, |client| client.nodes["nodes/n2"] == NodeState::Gone).await;
+    assert_eq!(client.resets, []);
+    let names: Vec<_> = replica.nodes_or_error().await.unwrap().into_iter().map(|node| node.name).collect();
+    assert_eq!(names, ["nodes/n3"]);
+}
+
+#[tokio::test]
 async fn nobody_changes_anything_through_a_fleet() {
     let Some(nats) = NatsServer::start("").await else { return };
     let (replica, peer) = (Replica::start(&nats).await, sim());
@@ -344,8 +384,8 @@ async fn the_end_of_nats_or_of_its_stream_is_survived_and_told() {
 }
 
 #[tokio::test]
-async fn the_page_about_metrics_tells_of_those_of_a_fleet() {
-    let Some(nats) = NatsServer::start("").await else { return };
+async fn the_page_about_metrics_tells_of_those_of_a_fleet_and_they_of_a_lost_connection() {
+    let Some(mut nats) = NatsServer::start("").await else { return };
     let overrides = Overrides {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         admin: Some(Admin::At("127.0.0.1:0".parse().unwrap())),
@@ -372,5 +412,19 @@ async fn the_page_about_metrics_tells_of_those_of_a_fleet() {
     let names: Vec<_> = names.filter(|name| name.starts_with("fleet_")).collect();
     assert!(names.len() >= 6 && names.iter().all(|name| told.contains(name)), "{names:?}");
     assert!(!page.body.contains("opflex_peer_status{"));
+    let until_reading = async |wanted: f64| {
+        let started = Instant::now();
+        while numbers(server.admin()).await["opflex_fleet_reading"] != wanted {
+            assert!(started.elapsed() < Duration::from_secs(12), "it is not {wanted}");
+            sleep(POLL).await;
+        }
+        started.elapsed()
+    };
+    until_reading(1.0).await;
+    nats.kill().await;
+    let lost = until_reading(0.0).await;
+    assert!(lost < Duration::from_secs(2), "{lost:?}");
+    nats.restart().await;
+    until_reading(1.0).await;
     server.stop().await;
 }

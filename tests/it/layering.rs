@@ -14,6 +14,7 @@ const RUNGS: &[&[&str]] = &[
     &["reload"],
     &["auth", "tls"],
     &["transport"],
+    &["observe"],
     &["pool"],
     &["error_info", "deadline"],
     &["server"],

@@ -18,7 +18,10 @@ use std::{fs, future::Future, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use opflex_peerstatus::{
-    api::pb::{ListPoolsRequest, ListTransitionsRequest, WatchPeerStatusRequest},
+    api::{
+        JsonGateway, TransitionsQuery,
+        pb::{ListPoolsRequest, ListTransitionsRequest, WatchPeerStatusRequest},
+    },
     auth::{AccessRole, Auth, AuthSettings, NewToken},
     server::{Access, Keepalive, ServerOptions},
     status::ListenerScope,
@@ -272,4 +275,26 @@ async fn calls_without_credentials_that_send_their_head_alone_take_no_more_than_
     }
     drop(clients);
     served.stop().await;
+}
+
+/// On the admin port, which may have no authentication.
+#[tokio::test]
+async fn pages_of_json_are_encoded_one_after_the_other() {
+    const PAGES: usize = 40;
+    /// A page of 5,000 changes while it is encoded, and afterwards.
+    const ENCODING: usize = 12 << 20;
+    const ENCODED: usize = 1 << 20;
+    let _turn = TURN.lock().await;
+    let _profiler = dhat::Profiler::builder().testing().build();
+    let stage = Stage::new(1, 8_192, &["default"]);
+    stage.add("leaf");
+    stage.flap("leaf", 6_000);
+    let gateway = JsonGateway::new(stage.api.clone());
+    let before = dhat::HeapStats::get().curr_bytes;
+    let page = || gateway.transitions(TransitionsQuery { page_size: 5_000, ..TransitionsQuery::default() });
+    let pages = join_all((0..PAGES).map(|_| page())).await;
+    let most = dhat::HeapStats::get().max_bytes - before;
+    let longest = pages.iter().map(|page| page.as_ref().unwrap().len()).max().unwrap();
+    println!("{} KiB for {PAGES} pages of {} KiB", most >> 10, longest >> 10);
+    assert!(most <= 2 * ENCODING + PAGES * ENCODED, "{most} bytes");
 }

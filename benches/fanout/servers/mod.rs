@@ -101,8 +101,7 @@ fn message_at(number: u64, now: SystemTime) -> pb::WatchPeerStatusResponse {
         failure_count: number,
         flap_count: 1,
         learned_from: String::new(),
-        echo_rtt: None,
-        flapping_until: None,
+        ..pb::Peer::default()
     };
     let change = pb::PeerChange {
         peer: Some(peer),

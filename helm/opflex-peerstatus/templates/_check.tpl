@@ -57,12 +57,36 @@
 {{- include "peerstatus.checkPod" . }}
 {{- end }}
 
+{{/* The socket table and the log are those of one node, in its own network. */}}
+{{- define "peerstatus.checkSource" -}}
+{{- if eq (.pool.source | default "connect") "agent" }}
+{{- range $key := list "peers" "mode" "learn_local" "identity" "tls" "timers" }}
+{{- if get $.pool $key }}
+{{- fail (printf "%s.%s: it has no effect with source agent: the pool observes the connections of the node's opflex-agent and makes none" $.place $key) }}
+{{- end }}
+{{- end }}
+{{- if ne .Values.mode "daemonset" }}
+{{- fail (printf "%s.source: an agent is observed on its own node; use mode daemonset" .place) }}
+{{- end }}
+{{- if not .Values.hostNetwork }}
+{{- fail (printf "%s.source: the agent's sockets are in the network of the node; set hostNetwork, and server.listen=127.0.0.1:50051 or server.tls" .place) }}
+{{- end }}
+{{- else }}
+{{- range $key := list "log" "peer_port" "level_hint" }}
+{{- if get $.pool $key }}
+{{- fail (printf "%s.%s: it has no effect without source agent" $.place $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "peerstatus.checkPools" -}}
 {{- $names := list }}
 {{- range $index, $pool := .Values.pools }}
 {{- $name := $pool.name | default "default" }}
 {{- $place := printf "pools[%d]" $index }}
 {{- $names = append $names $name }}
+{{- include "peerstatus.checkSource" (dict "pool" $pool "place" $place "Values" $.Values) }}
 {{- if eq $.Values.mode "daemonset" }}
 {{- if ne $name "default" }}
 {{- fail (printf "%s.name: in a daemonset there is one pool, `default`, on each node, not %q" $place $name) }}

@@ -85,6 +85,10 @@
 {{- $names = append $names .name }}
 {{- $paths = append $paths .path }}
 {{- end }}
+{{- with include "peerstatus.observed" . }}
+{{- $names = append $names "agent-log" }}
+{{- $paths = append $paths (include "peerstatus.agentLogFolder" (fromJson .)) }}
+{{- end }}
 {{- with .Values.server.socket.path }}
 {{- $folder := dir . }}
 {{- range $taken := concat $paths (list "/usr/bin" "/etc" "/dev" "/proc" "/sys") }}

@@ -63,6 +63,9 @@
 {{- $folder := printf "/etc/peerstatus/pools/%s" $name }}
 
 [[pool]]
+{{- if eq (.pool.source | default "connect") "agent" }}
+{{- include "peerstatus.pairs" (dict "name" $name "source" "agent" "log" (include "peerstatus.agentLog" .pool) "peer_port" .pool.peer_port "level_hint" .pool.level_hint) }}
+{{- else }}
 {{- include "peerstatus.pairs" (dict "name" $name "mode" .pool.mode "peers" (.pool.peers | default list) "learn_local" .pool.learn_local) }}
 {{- $identity := deepCopy (.pool.identity | default dict) }}
 {{- if and (ne .Values.mode "daemonset") (not $identity.name) }}
@@ -79,6 +82,21 @@
 {{- include "peerstatus.table" (dict "name" "pool.tls" "pairs" $pairs) }}
 {{- end }}
 {{- include "peerstatus.table" (dict "name" "pool.timers" "pairs" (.pool.timers | default dict)) }}
+{{- end }}
+{{- end }}
+
+{{/* The log of an observed pool, and the folder on the node that has it: all before the first wildcard. */}}
+{{- define "peerstatus.agentLog" -}}
+{{ .log | default "/var/log/pods/aci-containers-system_aci-containers-host-*/opflex-agent/*.log" }}
+{{- end }}
+
+{{- define "peerstatus.agentLogFolder" -}}
+{{ regexReplaceAll `/[^/*?]*([*?].*)?$` (include "peerstatus.agentLog" .) "" }}
+{{- end }}
+
+{{/* The pool that observes the node's agent, as JSON, if there is one: in a daemonset, there is one pool. */}}
+{{- define "peerstatus.observed" -}}
+{{- range .Values.pools }}{{ if eq (.source | default "connect") "agent" }}{{ toJson . }}{{ end }}{{ end }}
 {{- end }}
 
 {{- define "peerstatus.config" -}}

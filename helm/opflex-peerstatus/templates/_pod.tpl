@@ -78,7 +78,12 @@ spec:
 
 {{/* Without what a null removes: a parent chart's nulls get this far. */}}
 {{- define "peerstatus.podSecurity" -}}
-{{- include "peerstatus.withoutNulls" .Values.podSecurityContext }}
+{{- $context := .Values.podSecurityContext }}
+{{- if and (include "peerstatus.observed" .) (not (hasKey $context "supplementalGroups")) }}
+{{- /* containerd writes the logs of pods for the group root to read. */}}
+{{- $context = merge (dict "supplementalGroups" (list 0)) $context }}
+{{- end }}
+{{- include "peerstatus.withoutNulls" $context }}
 {{- end }}
 
 {{- define "peerstatus.security" -}}
@@ -106,8 +111,10 @@ env:
     valueFrom:
       fieldRef:
         fieldPath: spec.nodeName
+  {{- if not (include "peerstatus.observed" .) }}
   - name: PEERSTATUS_NAME
     value: {{ .Values.identity.name | replace "{node}" "$(NODE_NAME)" | quote }}
+  {{- end }}
   {{- if .Values.fleet.enabled }}
   - name: PEERSTATUS_FLEET_NODE
     value: $(NODE_NAME)

@@ -40,6 +40,11 @@ volumeMounts:
     {{- end }}
     readOnly: true
   {{- end }}
+  {{- with include "peerstatus.observed" . }}
+  - name: agent-log
+    mountPath: {{ include "peerstatus.agentLogFolder" (fromJson .) }}
+    readOnly: true
+  {{- end }}
   {{- with .Values.server.socket.path }}
   - name: socket
     mountPath: {{ dir . }}
@@ -60,6 +65,12 @@ volumes:
       name: {{ .configMap }}
       defaultMode: 0444
     {{- end }}
+  {{- end }}
+  {{- with include "peerstatus.observed" . }}
+  - name: agent-log
+    hostPath:
+      path: {{ include "peerstatus.agentLogFolder" (fromJson .) }}
+      type: Directory
   {{- end }}
   {{- if .Values.server.socket.path }}
   - name: socket

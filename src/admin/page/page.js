@@ -19,7 +19,9 @@ const SILENT_AFTER = 40e3; // the service sends something every 15 s
 
 const $ = (id) => document.getElementById(id);
 const word = (name, prefix) => String(name).replace(prefix, "");
-const statusOf = (peer) => (peer.word ??= word(peer.status, "PEER_STATUS_"));
+// What is not specified is not known, in an observed pool.
+const known = (name, prefix) => word(name, prefix).replace("UNSPECIFIED", "UNKNOWN");
+const statusOf = (peer) => (peer.word ??= known(peer.status, "PEER_STATUS_"));
 const reasonOf = (name) => word(name, "REASON_").toLowerCase().replaceAll("_", " ");
 const addressOf = (name) => name.slice(name.indexOf("/peers/") + 7);
 const shortName = (peer) => `${peer.pool}/${addressOf(peer.name)}`;
@@ -62,6 +64,7 @@ function reasonAndDetail(reason, detail) {
 // ---- what is shown of a peer ----
 
 const isMissing = (peer) => peer.wanted && statusOf(peer) !== "READY";
+const isUnknown = (peer) => peer.wanted && statusOf(peer) === "UNKNOWN";
 const isParked = (peer) => !peer.wanted && statusOf(peer) === "DISCONNECTED";
 
 const isFlapping = (peer) => peer.wanted && time(peer.flappingUntil) > now();
@@ -135,17 +138,18 @@ class Past {
 
 // As `peerstatus peers list` says it.
 function howLong(peer) {
+  if (isUnknown(peer)) return `unknown ${age(peer.statusSince)}`;
   if (isMissing(peer)) return `not ready ${age(peer.notReadySince)}`;
   if (statusOf(peer) === "READY") return `up ${age(peer.statusSince)}`;
   return isParked(peer) ? "parked" : `leaving ${age(peer.statusSince)}`;
 }
 
 // Since when a parked one is parked is not known: its status is new each time that it was asked.
-const since = (peer) => (isMissing(peer) ? peer.notReadySince : isParked(peer) ? "" : peer.statusSince) || "";
+const since = (peer) => (isMissing(peer) && !isUnknown(peer) ? peer.notReadySince : isParked(peer) ? "" : peer.statusSince) || "";
 
 function lastFailure(peer) {
   const present = reasonAndDetail(peer.reason, peer.detail);
-  if (!peer.wanted) return present;
+  if (!peer.wanted || isUnknown(peer)) return present;
   const failure = peer.lastFailure;
   const what = failure && reasonAndDetail(failure.reason, failure.detail);
   if (!isMissing(peer)) return failure ? `${age(failure.time)} ago: ${what}` : "";
@@ -153,9 +157,11 @@ function lastFailure(peer) {
   return `none yet: ${statusOf(peer) === "CONNECTED" ? "no answer to send_identity so far" : present}`;
 }
 
+// Of an observed peer, the round trip of TCP.
 function echo(peer) {
-  if (!peer.echoRtt) return "";
-  const ms = parseFloat(peer.echoRtt) * 1000;
+  const rtt = peer.echoRtt || peer.tcpRtt;
+  if (!rtt) return "";
+  const ms = parseFloat(rtt) * 1000;
   return ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`;
 }
 
@@ -288,7 +294,7 @@ function drawPools() {
   const pools = [...state.pools.values()].sort((a, b) => natural.compare(a.name, b.name));
   arrange($("pools"), pools.map((pool) => {
     const made = tile(pool);
-    const health = word(pool.health, "POOL_HEALTH_");
+    const health = known(pool.health, "POOL_HEALTH_");
     const count = counts.get(made.name) || { wanted: 0, ready: 0, parked: 0 };
     setClass(made.button, `tile ${health.toLowerCase()}`);
     made.button.setAttribute("aria-pressed", String(filter.pool === made.name));
@@ -523,13 +529,13 @@ function changeText({ change: { peer, health, node } }, run) {
   const parts = [];
   if (peer) {
     const { peer: its, kind, previousStatus } = peer;
-    const [before, after] = [word(previousStatus, "PEER_STATUS_"), statusOf(its)];
+    const [before, after] = [known(previousStatus, "PEER_STATUS_"), statusOf(its)];
     const what = kind === "CHANGE_KIND_ADDED" ? "added" : kind === "CHANGE_KIND_REMOVED" ? "removed"
       : before === after ? after : `${before} → ${after}`;
     parts.push(`${shortName(its)} ${what}, ${reasonAndDetail(its.reason, its.detail)}`);
   }
   if (health) {
-    const [before, after] = [word(health.previous, "POOL_HEALTH_"), word(health.health, "POOL_HEALTH_")];
+    const [before, after] = [known(health.previous, "POOL_HEALTH_"), known(health.health, "POOL_HEALTH_")];
     parts.push(`pool ${word(health.pool, "pools/")} ${before} → ${after}, ${health.readyCount} of ${health.peerCount} READY`);
   }
   if (node) {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use tonic::{Request, Status};
 
-use super::{JsonError, JsonGateway, describe, encode};
+use super::{JsonError, JsonGateway, describe};
 use crate::{
     api::{
         WatchMessage, WatchStream, pb, pb::watch_peer_status_response::Event as Content,
@@ -149,7 +149,7 @@ impl JsonGateway {
             Some(Content::Draining(drain)) => ("draining", id(drain.cursor)),
             Some(Content::Change(_)) | None => ("message", None),
         };
-        Ok(JsonEvent { name, id, data: encode(*message).await? })
+        Ok(JsonEvent { name, id, data: self.encode(*message).await? })
     }
 }
 

@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, anyhow};
 
-use super::{PrintLine, nats::NatsServer};
+use super::{PrintLine, agent::Agent, nats::NatsServer};
 use crate::{
     app::{LoadedConfig, Service},
     cli::{exit::Failure, serve::not_started},
-    config::{Admin, Overrides, Role},
+    config::{Admin, Config, Overrides, PoolSection, PoolSource, Role},
     sim::{SimConfig, SimPeer},
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Services {
     nodes: Vec<Service>,
     pub(super) peers: Vec<SimPeer>,
     nats: Option<NatsServer>,
+    /// The one that is observed.
+    agent: Option<Agent>,
 }
 
 impl Services {
@@ -35,7 +37,26 @@ impl Services {
         let peers = start_peers(PEERS)?;
         let main =
             start(node(&peers, Overrides { listen: Some(listen), admin: admin(), ..named("demo") })?).await?;
-        Ok(Self { main, nodes: Vec::new(), peers, nats: None })
+        Ok(Self { main, nodes: Vec::new(), peers, nats: None, agent: None })
+    }
+
+    /// An agent in a process of its own, which knows the first peer, and a service that observes it.
+    pub(super) async fn observed(listen: SocketAddr) -> Result<Self, Failure> {
+        let peers = start_peers(PEERS)?;
+        let first = peers.first().ok_or_else(|| anyhow!("there is no simulated peer"))?.address();
+        let agent = Agent::start(first)?;
+        let settings = Overrides { listen: Some(listen), admin: admin(), ..Overrides::default() };
+        let config = Config::load(&settings).map_err(|error| Failure::Usage(error.to_string()))?;
+        let pool = PoolSection {
+            source: PoolSource::Agent,
+            log: Some(agent.log().parse().map_err(anyhow::Error::new)?),
+            peer_port: first.port().try_into().ok(),
+            ..PoolSection::default()
+        };
+        let config = LoadedConfig::new(Config { pools: vec![pool], ..config });
+        let config = config.map_err(|error| Failure::Usage(error.to_string()))?;
+        let main = Service::start(config).await.map_err(not_started)?;
+        Ok(Self { main, nodes: Vec::new(), peers, nats: None, agent: Some(agent) })
     }
 
     /// A service for each node, with two peers, and that of the fleet.
@@ -65,14 +86,21 @@ impl Services {
         }
         // So that the faults are on several nodes.
         let peers = firsts.into_iter().chain(seconds).collect();
-        Ok(Self { main, nodes, peers, nats: Some(nats) })
+        Ok(Self { main, nodes, peers, nats: Some(nats), agent: None })
     }
 
     pub(super) fn print_introduction(&self, print_line: &PrintLine) -> Result<(), Failure> {
         let addresses: Vec<_> = self.peers.iter().map(|peer| peer.address().to_string()).collect();
         let first = addresses.first().map(String::as_str).unwrap_or_default();
         print_line(&format!("simulated OpFlex peers: {}", addresses.join(", ")))?;
+        if let Some(agent) = &self.agent {
+            print_line(&format!(
+                "an agent is connected to them, and the service reads its log {}",
+                agent.log()
+            ))?;
+        }
         match &self.nats {
+            None if self.agent.is_some() => {}
             None => print_line(&format!("the service knows {first} and has learned of the others from it"))?,
             Some(nats) => {
                 print_line(&format!("nodes: {}; each has two of the peers", NODES.join(", ")))?;
@@ -90,12 +118,15 @@ impl Services {
 
     /// Stops all.
     pub(super) async fn stop(self) -> Result<(), Failure> {
-        let Self { main, nodes, peers, nats } = self;
+        let Self { main, nodes, peers, nats, agent } = self;
         for service in [main].into_iter().chain(nodes) {
             service.stopper().cancel();
             service.join().await.map_err(anyhow::Error::new)?;
         }
         // After the services, which would report them as lost.
+        if let Some(agent) = agent {
+            agent.stop().await?;
+        }
         drop(peers);
         match nats {
             Some(nats) => nats.stop().await,

@@ -23,6 +23,7 @@ use crate::{
         exit::Failure,
         filter::{STATUSES, value_of},
         names::{self, PeerName},
+        nodes,
         peers::list,
         places::Places,
         style::{self, Style},
@@ -126,6 +127,7 @@ pub(super) async fn run(mut args: HistoryArgs, globals: &GlobalArgs) -> Result<(
     let request = request(&args, SystemTime::now())?;
     let is_for_people = globals.output == cli::Output::Human;
     let client = globals.connect().await?;
+    nodes::check(&client, args.node.as_deref()).await?;
     let (read, is_cut) = read(&client, &args, &request, is_for_people).await?;
     let mut entries = entries(&read, &args, is_for_people);
     entries.truncate(limit(&args));

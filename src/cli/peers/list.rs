@@ -15,7 +15,7 @@ use crate::{
         client::{Client, all_pages, call},
         complete,
         exit::Failure,
-        names,
+        names, nodes,
         places::Places,
         style::{self, Style},
         table::{self, Cell},
@@ -101,7 +101,9 @@ pub(in crate::cli) enum Sort {
 /// Runs the command.
 pub(super) async fn run(args: ListArgs, globals: &GlobalArgs) -> Result<(), Failure> {
     let pool = args.pool.unwrap_or_default();
-    let mut peers = peers(&globals.connect().await?, &pool).await?;
+    let client = globals.connect().await?;
+    nodes::check(&client, args.node.as_deref()).await?;
+    let mut peers = peers(&client, &pool).await?;
     peers.retain(|peer| names::is_of_node(args.node.as_deref(), &peer.pool));
     if args.watch {
         return live::run(pool, args.node, args.view, globals).await;
@@ -167,17 +169,24 @@ fn severity(peer: &Peer) -> (Severity, Option<(i64, i32)>) {
     (severity, since.map(|since| (since.seconds, since.nanos)))
 }
 
-/// `38 of 40 READY, 1 parked`, or `no peers`
+/// Whether it is not known what it is: only peers of observed pools are.
+pub(in crate::cli) fn is_unknown(peer: &Peer) -> bool {
+    peer.wanted && peer.status() == PeerStatus::Unspecified
+}
+
+/// `38 of 40 READY, 1 unknown, 1 parked`, or `no peers`
 pub(in crate::cli) fn total<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> String {
-    let (mut all, mut ready, mut wanted, mut parked) = (0, 0, 0, 0);
+    let (mut all, mut ready, mut wanted, mut unknown, mut parked) = (0, 0, 0, 0, 0);
     for peer in peers {
         all += 1;
         ready += u32::from(peer.wanted && !is_missing(peer));
         wanted += u32::from(peer.wanted);
+        unknown += u32::from(is_unknown(peer));
         parked += u32::from(is_parked(peer));
     }
-    let parked = if parked > 0 { format!(", {parked} parked") } else { String::new() };
-    if all == 0 { "no peers".to_owned() } else { format!("{ready} of {wanted} READY{parked}") }
+    let some = |count, what| if count > 0 { format!(", {count} {what}") } else { String::new() };
+    let (unknown, parked) = (some(unknown, "unknown"), some(parked, "parked"));
+    if all == 0 { "no peers".to_owned() } else { format!("{ready} of {wanted} READY{unknown}{parked}") }
 }
 
 pub(in crate::cli) fn is_parked(peer: &Peer) -> bool {
@@ -268,20 +277,22 @@ pub(in crate::cli) fn status(peer: &Peer, now: SystemTime) -> Cell {
     }
 }
 
-/// Since when it has not been READY, or has been what it is instead. Of a parked one it is not known: its status is new
+/// Since when it has not been READY, or has been what it is instead, or unknown. Of a parked one it is not known: its status is new
 /// each time that it was asked again.
 pub(in crate::cli) fn since(peer: &Peer) -> Option<&Timestamp> {
     match () {
+        () if is_unknown(peer) => peer.status_since.as_ref(),
         () if is_missing(peer) => peer.not_ready_since.as_ref(),
         () if is_parked(peer) => None,
         () => peer.status_since.as_ref(),
     }
 }
 
-/// The same as a duration: `not ready 3m 12s`, `up 2d 4h`, `parked`.
+/// The same as a duration: `not ready 3m 12s`, `up 2d 4h`, `unknown 8s`, `parked`.
 pub(in crate::cli) fn how_long(peer: &Peer, now: SystemTime) -> Cell {
     let age = text::age(since(peer), now);
     match peer.status() {
+        _ if is_unknown(peer) => Cell::plain(format!("unknown {age}")),
         _ if is_missing(peer) => Cell::plain(format!("not ready {age}")),
         PeerStatus::Ready => Cell::plain(format!("up {age}")),
         PeerStatus::Disconnected => Cell::new(style::DIM, "parked"),
@@ -308,6 +319,7 @@ pub(in crate::cli) fn last_failure(peer: &Peer, now: SystemTime) -> Cell {
     let order = |time: Option<prost_types::Timestamp>| time.map(|time| (time.seconds, time.nanos));
     match &peer.last_failure {
         _ if !peer.wanted => dim(text::reason_and_detail(peer.reason, &peer.detail)),
+        _ if is_unknown(peer) => Cell::reason_and_detail(peer.reason, &peer.detail),
         Some(failure) if !is_missing(peer) => {
             let ago = text::age(failure.time.as_ref(), now);
             dim(format!("{ago} ago: {}", text::reason_and_detail(failure.reason, &failure.detail)))

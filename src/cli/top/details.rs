@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use crate::{
     api::pb::Peer,
     cli::{
-        peers::{echo_rtt, list, roles},
+        peers::{list, milliseconds, roles},
         table::Cell,
         text,
     },
@@ -50,7 +50,11 @@ fn origin(peer: &Peer) -> String {
         origin = format!("{origin}; {}", roles(peer));
     }
     if peer.echo_rtt.is_some() {
-        origin = format!("{origin}; echo in {}", echo_rtt(peer));
+        origin = format!("{origin}; echo in {}", milliseconds(peer.echo_rtt));
+    }
+    if peer.observed_time.is_some() {
+        let (evidence, rtt) = (text::evidence(peer.evidence), milliseconds(peer.tcp_rtt));
+        origin = format!("{origin}; observed, evidence {evidence}, TCP round trip {rtt}");
     }
     origin
 }

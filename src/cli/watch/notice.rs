@@ -81,7 +81,7 @@ impl fmt::Display for Notice {
                     ResetReason::Unspecified => "the service started over",
                 };
                 match (reset.missed_count, reset.reason()) {
-                    (0, ResetReason::EpochChanged) => {
+                    (0, _) => {
                         write!(f, "{cause}: an unknown number of changes was missed; a snapshot follows")
                     }
                     (1, _) => write!(f, "{cause}: 1 revision was missed; a snapshot follows"),

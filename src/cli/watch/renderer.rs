@@ -7,8 +7,8 @@ use prost_types::Timestamp;
 
 use crate::{
     api::pb::{
-        Attached, Change, ChangeKind, HealthChange, NodeChange, Peer, PeerChange, Pool, PoolHealth, Snapshot,
-        Synced, WatchPeerStatusResponse, watch_peer_status_response::Event,
+        Attached, Change, ChangeKind, HealthChange, NodeChange, Peer, PeerChange, Pool, Snapshot, Synced,
+        WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
     cli::{
         filter,
@@ -259,6 +259,9 @@ fn status_change(event: &PeerChange, peer: &Peer) -> (Cell, Cell) {
     let (before, now) = (Cell::status(event.previous_status), Cell::status(peer.status));
     let why = Cell::reason_and_detail(peer.reason, &peer.detail);
     match event.kind() {
+        ChangeKind::Added if peer.observed_time.is_some() => {
+            (Cell::new(style::BOLD, "+ added ").and(Cell::status(peer.status)), why)
+        }
         ChangeKind::Added => (Cell::new(style::BOLD, "+ added"), Cell::plain(text::origin(peer.origin))),
         ChangeKind::Removed => (Cell::new(style::BOLD, "- removed"), why),
         ChangeKind::Origin => (now.dimmed(), Cell::new_origin(peer)),
@@ -270,7 +273,7 @@ fn status_change(event: &PeerChange, peer: &Peer) -> (Cell, Cell) {
 /// The health of the pool before and now.
 fn health(event: &HealthChange) -> Cell {
     let now = Cell::health(event.health);
-    if event.previous == event.health || event.previous == i32::from(PoolHealth::Unspecified) {
+    if event.previous == event.health {
         return now;
     }
     arrow(Cell::health(event.previous), now)

@@ -270,3 +270,25 @@ proptest! {
         reader.assert_equals(&hub);
     }
 }
+
+#[test]
+fn a_pool_that_a_reload_removed_is_in_the_next_state_no_more() {
+    let hub = hub(64);
+    hub.add_observed_pool("q".into(), SystemTime::UNIX_EPOCH);
+    let (mut feed, now) = (feed(&hub), Instant::now());
+    let pools_of_commits = |feed: &mut Feed| {
+        let mut commits = Vec::new();
+        // A restart ends one round of records.
+        for _ in 0..2 {
+            while let Some(record) = feed.next(now) {
+                if let Content::Commit { node, .. } = record.content {
+                    commits.push(node.pools);
+                }
+            }
+        }
+        commits
+    };
+    assert_eq!(pools_of_commits(&mut feed), [["p", "q"]]);
+    hub.remove_pool("q");
+    assert_eq!(pools_of_commits(&mut feed), [["p"]]);
+}

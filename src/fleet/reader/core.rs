@@ -1,7 +1,7 @@
 //! All nodes of a cluster, as the fold of their records. Pure.
 
 use std::{
-    collections::{HashMap, hash_map::Entry as MapEntry},
+    collections::{BTreeSet, HashMap, hash_map::Entry as MapEntry},
     sync::Arc,
     time::SystemTime,
 };
@@ -9,11 +9,13 @@ use std::{
 use async_nats::HeaderMap;
 
 use super::{
+    census::Census,
     node::{Node, Skipped, Step},
     view::{Excess, NodeLimits},
 };
 use crate::{
-    fleet::{Content, Entry, Name, Topic},
+    fleet::{Content, Entry, Name, Subject, Topic},
+    metrics::Problem,
     status::{Liveness, Mirrored, MirroredRecord, is_node_name, is_pool_name},
 };
 
@@ -79,15 +81,26 @@ pub struct FleetCore {
     cluster: Name,
     limits: FleetLimits,
     nodes: HashMap<Arc<str>, Node>,
+    /// Of a snapshot: nodes with something else in place of a record.
+    spoiled: BTreeSet<String>,
     /// Before the end of the snapshot there are no effects, and chains have holes.
     is_live: bool,
+    /// Nodes that the stream has nothing of, without a record that says so.
+    purged: BTreeSet<Arc<str>>,
+    census: Census,
 }
 
 impl FleetCore {
     /// Expects the last record of each subject, in the order of the stream.
     #[must_use]
     pub fn new(cluster: Name, limits: FleetLimits) -> Self {
-        Self { cluster, limits, nodes: HashMap::new(), is_live: false }
+        let (nodes, spoiled, census) = (HashMap::new(), BTreeSet::new(), Census::new());
+        Self { cluster, limits, nodes, spoiled, is_live: false, purged: BTreeSet::new(), census }
+    }
+
+    /// Nodes with something else in place of a record at the end of the snapshot.
+    pub fn spoiled(&self) -> impl Iterator<Item = &str> {
+        self.spoiled.iter().map(String::as_str)
     }
 
     /// All records up to a place in the stream have come, of each subject the last one. Returns the state, in effects that
@@ -95,8 +108,10 @@ impl FleetCore {
     pub fn finish_snapshot(&mut self) -> Vec<Mirrored> {
         self.is_live = true;
         let mut effects = Vec::new();
-        for node in self.nodes.values_mut() {
-            node.finish_snapshot(&mut effects);
+        for (name, node) in &mut self.nodes {
+            let before = node.state().cloned();
+            node.finish_snapshot(self.spoiled.contains(&**name), &mut effects);
+            self.census.update(before.as_ref(), node.state());
         }
         effects
     }
@@ -110,9 +125,36 @@ impl FleetCore {
 
     /// How many nodes are in this state.
     #[must_use]
-    pub fn count(&self, liveness: Liveness) -> usize {
-        let states = self.nodes.values().filter_map(Node::state);
-        states.filter(|state| state.liveness == liveness).count()
+    pub const fn count(&self, liveness: Liveness) -> usize {
+        match liveness {
+            Liveness::Live => self.census.live,
+            Liveness::Stale => self.census.stale,
+            Liveness::Gone => 0,
+        }
+    }
+
+    /// What is wrong with which nodes, in order of their names, if the counts or this differ from what they were at the last call.
+    pub(super) fn take_problems(&mut self) -> Option<&BTreeSet<Problem>> {
+        self.census.take_change().then_some(&self.census.problems)
+    }
+
+    /// The stream has nothing of this node: it is gone with the next record, unless that is its own.
+    pub(super) fn purge(&mut self, node: Arc<str>) {
+        self.purged.insert(node);
+    }
+
+    fn remove_purged(&mut self, step: &mut Step) {
+        for name in std::mem::take(&mut self.purged) {
+            let Some(mut node) = self.nodes.remove(&name) else { continue };
+            let before = node.state().cloned();
+            node.commit_expired(step);
+            self.census.update(before.as_ref(), None);
+        }
+    }
+
+    /// The nodes that have published their whole state.
+    pub(super) fn committed(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.nodes.iter().filter(|(_, node)| node.state().is_some()).map(|(name, _)| name)
     }
 
     /// Applies one message of the stream.
@@ -127,8 +169,12 @@ impl FleetCore {
         };
         let (node, skipped) = match Entry::decode(subject, headers, payload) {
             Ok(entry) => self.entry(&entry, payload.len(), &mut step),
-            Err(error) => (self.known_node(subject), Some(error.label())),
+            Err(error) => {
+                self.spoil(subject);
+                (self.known_node(subject), Some(error.label()))
+            }
         };
+        self.remove_purged(&mut step);
         let (first, head) = (at.first_revision(), at.last_revision());
         let Step { at, effects, is_break, is_uncertain, .. } = step;
         let record = MirroredRecord { first, head, at, effects: effects.unwrap_or_default() };
@@ -153,6 +199,7 @@ impl FleetCore {
         if !is_node_name(&name) || !pools(entry).all(|pool| is_pool_name(pool) && !pool.contains('.')) {
             return (None, Some("subject"));
         }
+        self.purged.remove(&*name);
         let count = self.nodes.len();
         let mut place = match self.nodes.entry(name.into()) {
             MapEntry::Occupied(place) => place,
@@ -164,7 +211,7 @@ impl FleetCore {
             }
         };
         let (node, first) = (place.get_mut(), step.revision);
-        let was_incomplete = node.is_incomplete();
+        let (was_incomplete, before) = (node.is_incomplete(), node.state().cloned());
         let skipped = match entry {
             Entry::Record(record) => {
                 let (header, content) = (&record.header, &record.content);
@@ -181,11 +228,20 @@ impl FleetCore {
             }
         };
         step.is_uncertain |= was_incomplete && step.revision > first;
+        self.census.update(before.as_ref(), node.state());
         let name = Arc::clone(place.key());
         if place.get().is_gone() {
             place.remove();
         }
         (Some(name), skipped.map(label))
+    }
+
+    /// The subject has no record. In a snapshot, there may have been one.
+    fn spoil(&mut self, subject: &str) {
+        let Ok(Subject { cluster, node, .. }) = subject.parse() else { return };
+        if !self.is_live && cluster == self.cluster && self.spoiled.len() < self.limits.nodes {
+            self.spoiled.insert(node.as_str().to_ascii_lowercase());
+        }
     }
 
     /// The node of a subject, if it is known: a label of a metric.

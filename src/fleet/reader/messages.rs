@@ -45,6 +45,8 @@ pub(super) enum ReadError {
     Messages(#[from] pull::MessagesError),
     #[error("the stream ended")]
     Ended,
+    #[error("the connection to NATS is lost")]
+    Disconnected,
     #[error("a message has no position: {0}")]
     NoPosition(String),
     #[error("a message is missing: the consumer is at {found}, not {expected}")]

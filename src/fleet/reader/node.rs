@@ -253,6 +253,7 @@ impl Node {
         let mut staged =
             known.map_or_else(|| View::new(epoch, step.revision), |index| self.staged.swap_remove(index));
         let result = change(&mut staged);
+        staged.last = step.revision;
         if self.staged.len() >= MAX_STAGED {
             self.staged.sort_by_key(|staged| staged.first);
             self.staged.remove(0);
@@ -285,7 +286,7 @@ impl Node {
             self.replace(new, &listed, step);
         }
         self.view.revision = self.view.revision.max(header.revision);
-        self.view.anchor = self.view.revision;
+        (self.view.anchor, self.view.last) = (self.view.revision, step.revision);
         self.view.listed = listed;
         let listed = &self.view.listed;
         let gone: Vec<_> = self.view.pools.keys().filter(|pool| !listed.contains(*pool)).cloned().collect();
@@ -320,6 +321,7 @@ impl Node {
             (state.last_seen, state.own_revision, state.epoch) =
                 (stored, self.view.revision, self.view.epoch);
             (state.pools, state.version) = (pools, parse::version(node));
+            state.is_incomplete = false;
             state.chain_breaks += u64::from(has_break);
         };
         let previous = self.state.as_ref().map(|state| state.liveness);
@@ -341,6 +343,7 @@ impl Node {
             version: Arc::from(""),
             chain_breaks: 0,
             has_conflict: false,
+            is_incomplete: false,
             revision: 0,
         }
     }
@@ -352,11 +355,11 @@ impl Node {
         self.set_node(state, Some(previous), step);
     }
 
-    /// Stores the state. It is a change if more than times and revisions differ.
+    /// Stores the state. It is a change if more than times and revisions differ, and what other replicas do not know.
     fn set_node(&mut self, mut state: NodeState, previous: Option<Liveness>, step: &mut Step) {
         let is_same = self.state.as_ref().is_some_and(|before| {
-            let NodeState { last_seen, own_revision, revision, .. } = **before;
-            NodeState { last_seen, own_revision, revision, ..state.clone() } == **before
+            let NodeState { last_seen, own_revision, revision, is_incomplete, .. } = **before;
+            NodeState { last_seen, own_revision, revision, is_incomplete, ..state.clone() } == **before
         });
         if is_same {
             let state = Arc::new(state);

@@ -6,7 +6,10 @@ use crate::{
     api::{convert, pb},
     opflex::{Identity, Proxies},
     peer::{NewestFlaps, PeerAddress, PeerStatus},
-    status::{ChangeKind, Failure, FailureCounts, HealthChange, PeerState, PoolState, clock, fleet_pool},
+    status::{
+        ChangeKind, Failure, FailureCounts, HealthChange, ObservedPeer, PeerState, PoolState, SocketFacts,
+        clock, fleet_pool,
+    },
 };
 
 /// Longest detail of a peer, in bytes.
@@ -43,7 +46,7 @@ pub(super) fn change(pool: &Arc<str>, address: &PeerAddress, change: &pb::Change
     Ok(Change {
         peer: peer(pool, address, moved.peer.as_ref().ok_or(Invalid)?)?,
         kind,
-        previous: convert::parse_peer_status(moved.previous_status),
+        previous: convert::parse_peer_status(moved.previous_status).filter(|_| kind != ChangeKind::Added),
         health: change.health.as_ref().map(health).transpose()?,
         time: time(moved.time)?,
     })
@@ -84,28 +87,44 @@ pub(super) fn peer(pool: &Arc<str>, address: &PeerAddress, peer: &pb::Peer) -> R
         roles: peer.roles.iter().filter_map(|role| convert::parse_role(*role)).collect(),
         learned_from: learned_from(&peer.learned_from)?,
         echo_rtt: peer.echo_rtt.and_then(|rtt| rtt.try_into().ok()),
+        observed: observed(peer)?.map(Box::new),
         revision: 0,
     })
 }
 
 /// The state of a pool in the fleet.
 pub(super) fn pool(node: &str, pool: &str, published: &pb::Pool) -> Result<PoolState, Invalid> {
-    let identity = published.identity.as_ref().ok_or(Invalid)?;
-    let mut known = Identity::new(&*text(&identity.name, MAX_TEXT)?, &*text(&identity.domain, MAX_TEXT)?);
-    known.location = Some(text(&identity.location, MAX_TEXT)?.to_string()).filter(|text| !text.is_empty());
     Ok(PoolState {
         name: fleet_pool(node, pool).into(),
         health: convert::parse_pool_health(published.health).ok_or(Invalid)?,
         health_since: time(published.health_since)?,
         not_healthy_since: some_time(published.not_healthy_since)?,
-        identity: Arc::new(known),
+        identity: published.identity.as_ref().map(identity).transpose()?.map(Arc::new),
         proxies: published.proxies.as_ref().map(proxies).transpose()?,
         wanted: published.peer_count,
         ready: published.ready_count,
+        // The hub of the fleet counts its peers.
+        unknown: 0,
         parked: published.parked_count,
         stale_since: None,
         revision: 0,
     })
+}
+
+fn identity(published: &pb::Identity) -> Result<Identity, Invalid> {
+    let mut known = Identity::new(&*text(&published.name, MAX_TEXT)?, &*text(&published.domain, MAX_TEXT)?);
+    known.location = Some(text(&published.location, MAX_TEXT)?.to_string()).filter(|text| !text.is_empty());
+    Ok(known)
+}
+
+/// What is known of a peer beyond its status, in an observed pool.
+fn observed(peer: &pb::Peer) -> Result<Option<ObservedPeer>, Invalid> {
+    let Some(time) = some_time(peer.observed_time)? else { return Ok(None) };
+    let socket = SocketFacts {
+        rtt: peer.tcp_rtt.and_then(|rtt| rtt.try_into().ok()),
+        last_received: some_time(peer.last_received_time)?,
+    };
+    Ok(Some(ObservedPeer { evidence: convert::parse_evidence(peer.evidence), time, socket }))
 }
 
 /// The version of a node's service.
@@ -141,4 +160,59 @@ fn some_time(time: Option<prost_types::Timestamp>) -> Result<Option<SystemTime>,
     let is_known = (0..=MAX_SECONDS).contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
     let known = is_known.then(|| SystemTime::try_from(time).ok()).flatten().ok_or(Invalid)?;
     Ok(Some(clock::shift().from_system(known)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        peer::{Evidence, PoolHealth, Reason, Report},
+        status::{Hub, Update},
+    };
+
+    #[test]
+    fn unknown_and_observed_peers_survive_the_trip_and_so_do_their_pool_and_its_changes() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let hub = Hub::new(1, 16);
+        hub.add_observed_pool("default".into(), at);
+        let lost = Report::new(PeerStatus::Unknown, Reason::ObservationLost);
+        let ready = Report::new(PeerStatus::Ready, Reason::HandshakeComplete);
+        let socket = SocketFacts { rtt: Some(Duration::from_micros(250)), last_received: Some(at) };
+        let address = |host: &str| format!("{host}:8009").parse::<PeerAddress>().unwrap();
+        let events = hub.apply(
+            "default",
+            at,
+            [
+                (address("a"), Update::Observed(lost.clone(), None)),
+                (address("b"), Update::Observed(ready, Some(Evidence::Both))),
+                (address("b"), Update::Socket(socket)),
+                (address("b"), Update::Observed(lost, None)),
+            ],
+        );
+        let snapshot = hub.snapshot();
+        let name: Arc<str> = "n.default".into();
+        for sent in &snapshot.peers {
+            let back = peer(&name, &sent.address, &convert::peer(sent)).unwrap();
+            let expected = PeerState { pool: Arc::clone(&name), revision: 0, ..PeerState::clone(sent) };
+            assert_eq!(back, expected);
+        }
+        let back = pool("n", "default", &convert::pool(&snapshot.pools[0])).unwrap();
+        assert_eq!((back.health, back.identity, back.wanted), (PoolHealth::Unknown, None, 2));
+        let parts = crate::status::Parts { peer: true, health: true, node: false };
+        let changes = events.iter().map(|event| {
+            let sent = &event.peer.as_ref().unwrap().peer.address;
+            change(&name, sent, &convert::change(event, parts)).unwrap()
+        });
+        let previous: Vec<_> = changes.map(|change| (change.kind, change.previous, change.health)).collect();
+        let expected = [
+            (ChangeKind::Added, None, None),
+            (ChangeKind::Added, None, None),
+            (ChangeKind::Status, Some(PeerStatus::Ready), None),
+        ];
+        assert_eq!(previous, expected);
+    }
 }

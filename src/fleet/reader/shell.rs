@@ -6,21 +6,23 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
     stream::{ConsumerError, Info, Stream},
 };
-use tokio::time::{Instant, interval, sleep};
+use tokio::sync::watch;
+use tokio::time::{Instant, interval, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
     core::{FleetCore, FleetLimits, Outcome, last_revision},
     messages::{EXPIRES, Messages, Read, ReadError},
+    purge::{self, PurgeCheck},
     recent::{self, Recent, RecentError},
 };
 use crate::{
     error_info::with_causes,
-    fleet::{Name, Nats, StreamSettings, Subject},
-    metrics::FleetMetrics,
+    fleet::{ConnectionState, Name, Nats, StreamSettings, Subject},
+    metrics::{FleetMetrics, MAX_PROBLEMS},
     peer::Backoff,
-    status::{Hub, Liveness, MirrorStart, Mirrored, MirroredRecord},
+    status::{Hub, Liveness, MirrorStart, MirroredRecord},
 };
 
 /// A consumer that nobody reads is deleted after this.
@@ -34,6 +36,8 @@ const BACKOFF_CAP: Duration = Duration::from_secs(5);
 const MAX_AWAY: Duration = Duration::from_secs(30);
 /// How long a snapshot waits for nodes that are in the middle of publishing their state.
 const STAGING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Names of nodes in a line of the log.
+const MAX_LOGGED: usize = 10;
 /// Records after which other tasks get a turn.
 const RECORDS_PER_TURN: usize = 256;
 
@@ -153,12 +157,16 @@ impl Reader {
             }
         };
         let state = core.finish_snapshot();
+        let spoiled: Vec<_> = core.spoiled().take(MAX_LOGGED).collect();
+        if !spoiled.is_empty() {
+            warn!(nodes = ?spoiled, "the stream has something else in place of records of nodes: peers may be missing");
+        }
         let replay = Replay { start, records, messages };
         let (records, floor, messages) = self.replay(&mut core, replay).await?;
         let is_first = !self.hub.is_complete();
         self.hub.restart(MirrorStart { epoch, revision: last_revision(start), state, records, floor });
         self.epoch = epoch;
-        self.count_nodes(&core);
+        count_nodes(&mut core, &self.metrics);
         let nodes = core.count(Liveness::Live) + core.count(Liveness::Stale);
         self.core = Some(core);
         if is_first {
@@ -264,13 +272,24 @@ impl Reader {
         self.metrics.set_reading();
         self.away_since = None;
         let mut every = interval(INFO_INTERVAL);
+        let mut check = interval_at(Instant::now() + purge::CHECK_INTERVAL, purge::CHECK_INTERVAL);
+        let mut purge = PurgeCheck::default();
+        let mut connection = self.nats.state.clone();
         let mut records = 0;
         loop {
             let message = tokio::select! {
+                // Without a heartbeat, the consumer notices only 10 s later.
+                () = lost(&mut connection) => return Err(ReadError::Disconnected),
                 message = messages.next() => message?,
                 _ = every.tick() => {
                     let info = stream.info().await?;
                     self.metrics.set_stream(info.state.bytes, info.config.max_bytes);
+                    continue;
+                }
+                _ = check.tick() => {
+                    if let Some(core) = &mut self.core {
+                        purge.run(stream, &self.settings.cluster, core).await?;
+                    }
                     continue;
                 }
             };
@@ -286,12 +305,11 @@ impl Reader {
         let Some(core) = &mut self.core else { return };
         let outcome = read.apply(core);
         self.count(&outcome);
-        let has_node = outcome.record.effects.iter().any(|effect| matches!(effect, Mirrored::Node { .. }));
         self.hub.mirror(outcome.record);
         self.position = read.position.sequence;
         self.metrics.record(read.pending);
-        if has_node && let Some(core) = &self.core {
-            self.count_nodes(core);
+        if let Some(core) = &mut self.core {
+            count_nodes(core, &self.metrics);
         }
     }
 
@@ -303,10 +321,6 @@ impl Reader {
             warn!(%node, "changes of a node are missing in the stream");
             self.metrics.chain_break(node);
         }
-    }
-
-    fn count_nodes(&self, core: &FleetCore) {
-        self.metrics.set_nodes(core.count(Liveness::Live), core.count(Liveness::Stale));
     }
 
     async fn consume(
@@ -334,6 +348,20 @@ struct Replay {
     records: Vec<Read>,
     /// What follows.
     messages: Messages,
+}
+
+/// Waits for the end of the connection.
+async fn lost(connection: &mut watch::Receiver<ConnectionState>) {
+    // Without a sender, the client is gone, too.
+    drop(connection.wait_for(|state| !state.is_connected).await);
+}
+
+/// Shows counts of the nodes, and what is wrong with them, if that is new.
+fn count_nodes(core: &mut FleetCore, metrics: &FleetMetrics) {
+    if let Some(problems) = core.take_problems() {
+        let problems = problems.iter().take(MAX_PROBLEMS).cloned().collect();
+        metrics.set_nodes(core.count(Liveness::Live), core.count(Liveness::Stale), problems);
+    }
 }
 
 /// The identity of the stream: the same for all replicas, and another one when the stream is made anew.

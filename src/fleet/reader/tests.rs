@@ -647,6 +647,94 @@ fn a_replica_that_starts_beside_two_processes_with_one_name_waits_for_the_one_th
 }
 
 #[test]
+fn problems_of_nodes_are_counted_as_they_come_and_go() {
+    let (mut one, mut other, mut stream) = namesakes();
+    stream.extend(one.change("leaf-3", Some(pb::PeerStatus::Ready)));
+    let mut replica = replica(&stream);
+    let problems = |replica: &mut Replica| {
+        let known = replica.core.take_problems();
+        let known = known.map(|known| known.iter().map(|(_, problem)| *problem).collect::<Vec<_>>());
+        (replica.core.count(Liveness::Live), replica.core.count(Liveness::Stale), known)
+    };
+    assert_eq!(problems(&mut replica), (1, 0, Some(vec!["conflict"])));
+    assert_eq!(problems(&mut replica), (1, 0, None), "nothing is new");
+    let silence = act(&mut other, Act::Silence).pop().unwrap();
+    replica.read(stream.len(), &silence);
+    assert_eq!(problems(&mut replica), (0, 1, Some(vec!["conflict", "stale"])));
+    replica.read(stream.len() + 1, &other.up());
+    assert_eq!(problems(&mut replica), (1, 0, Some(vec!["conflict"])));
+    let gone = Message { subject: other.commit(0).subject, ..silence };
+    replica.read(stream.len() + 2, &gone);
+    assert_eq!(problems(&mut replica), (0, 0, Some(vec![])));
+}
+
+#[test]
+fn a_node_that_was_purged_is_gone_with_the_next_record_of_another_one() {
+    let (mut node, mut other) = (Publisher::new("n1", 1), Publisher::new("n2", 2));
+    node.change("leaf-1", Some(pb::PeerStatus::Ready));
+    let mut stream = [node.whole(), other.whole()].concat();
+    let mut replica = replica(&stream);
+    replica.core.purge("n1".into());
+    let up = node.up();
+    replica.read(stream.len(), &up);
+    assert_eq!(state_of_n1(&replica).liveness, Liveness::Live, "it is there");
+    replica.core.purge("n1".into());
+    stream.push(up);
+    replica.read(stream.len(), &other.up());
+    assert!(replica.hub.node("n1").is_none() && replica.hub.snapshot().peers.is_empty());
+    let mut events = Vec::new();
+    replica.hub.read_after(0xffff, 99, &mut events).unwrap();
+    let last = events.last().unwrap().node.as_ref().unwrap();
+    assert_eq!((last.node.node.liveness, last.previous), (Liveness::Gone, Some(Liveness::Live)));
+    assert_eq!((replica.core.count(Liveness::Live), replica.core.count(Liveness::Stale)), (1, 0));
+}
+
+/// An acknowledgement of JetStream in place of this message.
+fn acknowledgement(message: &Message) -> Message {
+    let payload = br#"{"stream":"OPFLEX", "seq":7}"#.to_vec();
+    Message { subject: message.subject.clone(), headers: HeaderMap::new(), payload }
+}
+
+#[test]
+fn a_replica_that_starts_without_a_record_says_that_its_node_is_incomplete_until_the_next_commit() {
+    let mut node = Publisher::new("n1", 1);
+    node.change("leaf-1", Some(pb::PeerStatus::Ready));
+    node.change("leaf-2", Some(pb::PeerStatus::Ready));
+    let mut stream = node.whole();
+    stream.push(acknowledgement(&node.state("leaf-2")));
+    let running = Replica::starting(&stream, 0);
+    assert!(!state_of_n1(&running).is_incomplete, "it has the record from before");
+    let mut late = Replica::starting(&stream, stream.len());
+    assert!(state_of_n1(&late).is_incomplete);
+    assert_eq!(late.hub.snapshot().peers.len(), 1);
+    let whole = node.whole();
+    for (index, message) in whole.iter().enumerate() {
+        late.read(stream.len() + index, message);
+    }
+    assert!(!state_of_n1(&late).is_incomplete);
+    stream.extend(whole);
+    let again = Replica::starting(&stream, stream.len());
+    assert_eq!((state_of_n1(&again).is_incomplete, again.hub.snapshot().peers.len()), (false, 2));
+}
+
+#[test]
+fn a_late_record_of_the_process_before_makes_a_node_incomplete_until_its_next_commit() {
+    let mut old = Publisher::new("n1", 1);
+    old.change("leaf-1", Some(pb::PeerStatus::Ready));
+    let mut stream = old.whole();
+    let mut new = Publisher::new("n1", 2);
+    new.change("leaf-1", Some(pb::PeerStatus::Ready));
+    stream.extend(new.whole());
+    stream.extend(old.change("leaf-1", Some(pb::PeerStatus::Connecting)));
+    let late = Replica::starting(&stream, stream.len());
+    assert!(state_of_n1(&late).is_incomplete);
+    assert_eq!(late.hub.snapshot().peers.len(), 0, "its record is gone");
+    stream.extend(new.whole());
+    let again = Replica::starting(&stream, stream.len());
+    assert_eq!((state_of_n1(&again).is_incomplete, again.hub.snapshot().peers.len()), (false, 1));
+}
+
+#[test]
 fn a_node_without_signs_of_life_is_stale_and_one_without_records_is_gone() {
     let mut node = Publisher::new("n1", 1);
     node.peers.insert("leaf-1", pb::PeerStatus::Ready);

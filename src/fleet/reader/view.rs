@@ -24,6 +24,8 @@ pub(super) struct View {
     pub(super) anchor: u64,
     /// Where in the stream it begins.
     pub(super) first: u64,
+    /// Where its newest record is, before a commit, and then the commit.
+    pub(super) last: u64,
     /// The pools that its newest commit lists.
     pub(super) listed: BTreeSet<Arc<str>>,
     /// Those of them whose state is known, and before a commit all of them.
@@ -147,8 +149,9 @@ impl View {
         let PoolState { health, ready, wanted, .. } = *known.state;
         known.is_outdated &= own.is_none();
         let own = own.or_else(|| {
-            // A new pool is DOWN.
-            let previous = known.sent.unwrap_or(PoolHealth::Down);
+            // A new pool is DOWN, and one that is observed unknown.
+            let new = known.state.identity.as_ref().map_or(PoolHealth::Unknown, |_| PoolHealth::Down);
+            let previous = known.sent.unwrap_or(new);
             let is_new = previous != health && !known.is_outdated;
             is_new.then_some(HealthChange { previous, health, ready, wanted })
         });

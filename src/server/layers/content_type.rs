@@ -9,6 +9,8 @@ use axum::{
 };
 use http::{HeaderValue, Method, StatusCode, Version, header};
 
+use crate::server::admission::OpenCall;
+
 const HINT: &str = "This port serves gRPC. From a shell, try `grpcurl HOST:PORT list`, with -plaintext if the port has no \
     TLS. Metrics and probes are on the admin port, server.admin.\n";
 
@@ -22,6 +24,9 @@ pub(super) async fn check(
     match refusal(&origins, &request) {
         None => next.run(request).await,
         Some((status, reason)) => {
+            if let Some(call) = request.extensions().get::<Arc<OpenCall>>() {
+                call.connection().refuse();
+            }
             let mut response = (status, format!("{reason}\n{HINT}")).into_response();
             if version < Version::HTTP_2 {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

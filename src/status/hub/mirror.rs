@@ -275,10 +275,11 @@ impl Pool {
         }
     }
 
-    fn set_counts(&mut self, Counts { wanted, ready, parked }: Counts) {
-        if self.counts() != (Counts { wanted, ready, parked }) {
+    fn set_counts(&mut self, counts: Counts) {
+        if self.counts() != counts {
             let state = Arc::make_mut(&mut self.state);
-            (state.wanted, state.ready, state.parked) = (wanted, ready, parked);
+            (state.wanted, state.ready) = (counts.wanted, counts.ready);
+            (state.unknown, state.parked) = (counts.unknown, counts.parked);
         }
     }
 

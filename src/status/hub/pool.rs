@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use super::Update;
 use crate::{
     opflex::Roles,
-    peer::{NewestFlaps, PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
-    status::{ChangeKind, Event, Failure, FailureCounts, HealthChange, PeerChange, PeerState, PoolState},
+    peer::{Evidence, NewestFlaps, PeerAddress, PeerOrigin, PeerStatus, PoolHealth, Reason, Report},
+    status::{
+        ChangeKind, Event, Failure, FailureCounts, HealthChange, ObservedPeer, PeerChange, PeerState,
+        PoolState,
+    },
 };
 
 /// A pool and its peers.
@@ -15,11 +18,12 @@ pub(super) struct Pool {
     pub(super) peers: BTreeMap<PeerAddress, Arc<PeerState>>,
 }
 
-/// How many peers are wanted, READY and parked.
+/// How many peers are wanted, and of those READY or unknown, and how many are parked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::status) struct Counts {
     pub(in crate::status) wanted: u32,
     pub(in crate::status) ready: u32,
+    pub(in crate::status) unknown: u32,
     pub(in crate::status) parked: u32,
 }
 
@@ -30,15 +34,20 @@ impl Counts {
         Self {
             wanted: u32::from(status.is_some_and(PeerStatus::is_wanted)),
             ready: is(PeerStatus::Ready),
+            unknown: is(PeerStatus::Unknown),
             parked: is(PeerStatus::Disconnected),
         }
     }
 
+    /// With peers that are unknown, the health is known only if it is the same whatever they are: DEGRADED, where one
+    /// peer is READY and another one is known not to be.
     pub(in crate::status) const fn health(self) -> PoolHealth {
-        match self.ready {
-            0 => PoolHealth::Down,
-            ready if ready < self.wanted => PoolHealth::Degraded,
-            _ => PoolHealth::Healthy,
+        let missing = self.wanted.saturating_sub(self.ready).saturating_sub(self.unknown);
+        match (self.ready, missing, self.unknown) {
+            (1.., 1.., _) => PoolHealth::Degraded,
+            (_, _, 1..) => PoolHealth::Unknown,
+            (0, _, 0) => PoolHealth::Down,
+            (1.., 0, 0) => PoolHealth::Healthy,
         }
     }
 
@@ -47,6 +56,7 @@ impl Counts {
         Self {
             wanted: count(self.wanted, before.wanted, after.wanted),
             ready: count(self.ready, before.ready, after.ready),
+            unknown: count(self.unknown, before.unknown, after.unknown),
             parked: count(self.parked, before.parked, after.parked),
         }
     }
@@ -102,6 +112,9 @@ impl Pool {
         let (previous, previous_origin) = before.map(|peer| (peer.status, peer.origin)).unzip();
         let mut peer = match (&update, before) {
             (Update::Added(origin, _), None) => new_peer(Arc::clone(&self.state.name), address, *origin, at),
+            (Update::Observed(..), None) => {
+                new_peer(Arc::clone(&self.state.name), address, PeerOrigin::Learned, at)
+            }
             (Update::Added(..), Some(_)) | (_, None) => return None,
             (_, Some(before)) => PeerState::clone(before),
         };
@@ -111,6 +124,20 @@ impl Pool {
                 Some(ChangeKind::Added)
             }
             Update::Status(report) => apply_report(&mut peer, report, at).then_some(ChangeKind::Status),
+            Update::Observed(report, evidence) => {
+                let is_change = apply_observed(&mut peer, report, evidence, at);
+                if previous.is_none() {
+                    Some(ChangeKind::Added)
+                } else {
+                    is_change.then_some(ChangeKind::Status)
+                }
+            }
+            Update::Socket(socket) => {
+                if let Some(observed) = &mut peer.observed {
+                    (observed.time, observed.socket) = (observed.time.max(at), socket);
+                }
+                None
+            }
             Update::Origin(origin) => {
                 let is_new = std::mem::replace(&mut peer.origin, origin) != origin;
                 is_new.then_some(ChangeKind::Origin)
@@ -142,14 +169,15 @@ impl Pool {
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let PoolState { wanted, ready, parked, .. } = *self.state;
-        Counts { wanted, ready, parked }
+        let PoolState { wanted, ready, unknown, parked, .. } = *self.state;
+        Counts { wanted, ready, unknown, parked }
     }
 
     fn set_state(&mut self, counts: Counts, at: SystemTime, revision: u64) {
         let health = counts.health();
         let state = Arc::make_mut(&mut self.state);
-        (state.wanted, state.ready, state.parked) = (counts.wanted, counts.ready, counts.parked);
+        (state.wanted, state.ready) = (counts.wanted, counts.ready);
+        (state.unknown, state.parked) = (counts.unknown, counts.parked);
         state.revision = revision;
         if state.health != health {
             state.health_since = at;
@@ -182,8 +210,23 @@ fn new_peer(pool: Arc<str>, address: PeerAddress, origin: PeerOrigin, at: System
         roles: Roles::default(),
         learned_from: None,
         echo_rtt: None,
+        observed: None,
         revision: 0,
     }
+}
+
+/// As [`apply_report`], and counts failures: the observer knows of no attempts.
+fn apply_observed(peer: &mut PeerState, report: Report, evidence: Option<Evidence>, at: SystemTime) -> bool {
+    let failures = match report.status {
+        PeerStatus::Ready => 0,
+        _ => peer.consecutive_failures.saturating_add(u32::from(report.reason.is_failure())),
+    };
+    let is_open = matches!(report.status, PeerStatus::Connected | PeerStatus::Ready);
+    let socket =
+        peer.observed.as_ref().map(|observed| observed.socket).filter(|_| is_open).unwrap_or_default();
+    let is_change = apply_report(peer, Report { failures, ..report }, at);
+    peer.observed = Some(Box::new(ObservedPeer { evidence, time: at, socket }));
+    is_change
 }
 
 /// Returns whether the status or the reason changed.

@@ -4,8 +4,28 @@ use proptest::prelude::*;
 
 use super::{super::hub::pool::Counts, *};
 
-/// The definition, word by word (design, rule 6).
+/// The definition: known if it is the same whatever the unknown peers are.
 fn defined(statuses: &[PeerStatus]) -> PoolHealth {
+    let mut healths = vec![statuses.to_vec()];
+    for index in 0..statuses.len() {
+        let known = |pool: Vec<PeerStatus>| {
+            let known = if pool[index] == Unknown { &PeerStatus::ALL[1..] } else { &[pool[index]][..] };
+            let with = |status: &PeerStatus| {
+                let mut pool = pool.clone();
+                pool[index] = *status;
+                pool
+            };
+            known.iter().map(with).collect::<Vec<_>>()
+        };
+        healths = healths.into_iter().flat_map(known).collect();
+    }
+    let mut healths = healths.iter().map(|pool| known(pool));
+    let first = healths.next().unwrap();
+    if healths.all(|health| health == first) { first } else { PoolHealth::Unknown }
+}
+
+/// The same for known peers, word by word (design, rule 6).
+fn known(statuses: &[PeerStatus]) -> PoolHealth {
     let wanted: Vec<_> = statuses.iter().filter(|status| !matches!(status, Closing | Disconnected)).collect();
     if wanted.is_empty() {
         PoolHealth::Down

@@ -221,8 +221,8 @@ fn an_identity_is_no_change_and_leaves_snapshots_alone() {
     let new = Arc::new(Identity { location: Some("pod-2".into()), ..Identity::clone(&identity()) });
     hub.set_identity("p", Arc::clone(&new), None);
     hub.set_identity("q", Arc::clone(&new), None);
-    assert_eq!(hub.pool("p").unwrap().0.identity, new);
-    assert_eq!(before.pools[0].identity, identity());
+    assert_eq!(hub.pool("p").unwrap().0.identity, Some(new));
+    assert_eq!(before.pools[0].identity, Some(identity()));
     assert_eq!(hub.cursor().revision, 0);
 }
 

@@ -28,10 +28,11 @@ fn pool_state(name: &str) -> PoolState {
         health: PoolHealth::Down,
         health_since: at(0),
         not_healthy_since: Some(at(0)),
-        identity: identity(),
+        identity: Some(identity()),
         proxies: None,
         wanted: 77,
         ready: 77,
+        unknown: 0,
         parked: 77,
         stale_since: None,
         revision: 0,
@@ -51,6 +52,7 @@ fn node(name: &str, liveness: Liveness) -> Arc<NodeState> {
         version: "1".into(),
         chain_breaks: 0,
         has_conflict: false,
+        is_incomplete: false,
         revision: 0,
     })
 }
@@ -202,6 +204,20 @@ fn a_stream_that_is_made_anew_is_a_reset() {
     restart(&hub, 9, 5, vec![pool("n1.p"), Mirrored::PeerState(state("b", Ready, 5))]);
     assert_eq!(told(&mut stream), ["reset EpochChanged 0", "snapshot 65535>5 [b]", "synced 5 1"]);
     assert_eq!(next(&mut strict), "end EpochChanged");
+}
+
+#[test]
+fn a_state_that_is_read_anew_is_compaction_and_no_slow_reader() {
+    let hub = fleet(2);
+    let listeners = Listeners::new(Arc::clone(&hub), limits());
+    let mut stream = listeners.attach_ephemeral(ListenerSpec::default(), options()).unwrap();
+    told(&mut stream);
+    restart(&hub, STREAM, 9 << 16, vec![pool("n1.p"), Mirrored::PeerState(state("b", Ready, 9 << 16))]);
+    assert_eq!(told(&mut stream), ["reset Compacted 0", "snapshot 65535>589824 [b]", "synced 589824 1"]);
+    for place in 10..14 {
+        record(&hub, place, vec![change("b", Ready, Some(Ready), place << 16)]);
+    }
+    assert_eq!(next(&mut stream), "reset Overflow 2");
 }
 
 #[test]

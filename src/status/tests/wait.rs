@@ -24,11 +24,11 @@ fn met(wait: &mut HealthWait) -> Option<(PoolHealth, u32, u32, u64)> {
 fn better_is_good_enough_but_down_is_down() {
     use PoolHealth::*;
     for (wanted, good) in [(Down, &[Down][..]), (Degraded, &[Degraded, Healthy]), (Healthy, &[Healthy])] {
-        for health in [Down, Degraded, Healthy] {
+        for (readies, health) in [Down, Degraded, Healthy].into_iter().enumerate() {
             let hub = hub(64);
             add(&hub, "a");
             add(&hub, "b");
-            for host in ["a", "b"].iter().take(health as usize) {
+            for host in ["a", "b"].iter().take(readies) {
                 set(&hub, host, Ready);
             }
             assert_eq!(hub.pool("p").unwrap().0.health, health);
@@ -36,6 +36,24 @@ fn better_is_good_enough_but_down_is_down() {
             assert_eq!(wait.met().is_some(), good.contains(&health), "{health} for {wanted}");
         }
     }
+}
+
+#[test]
+fn an_unknown_health_is_none_to_wait_for() {
+    let hub = Arc::new(Hub::new(1, 64));
+    hub.add_observed_pool("p".into(), at(0));
+    let met = |wanted| waiting(&hub, wanted).met().is_some();
+    let wanted = [PoolHealth::Unknown, PoolHealth::Down, PoolHealth::Degraded, PoolHealth::Healthy];
+    assert_eq!(wanted.map(met), [false; 4], "nothing was seen");
+    let is = |host: &str, status, reason| {
+        publish(&hub, host, Update::Observed(Report::new(status, reason), None)).unwrap()
+    };
+    is("a", Unknown, Reason::ObservationLost);
+    is("b", Ready, Reason::HandshakeComplete);
+    assert_eq!(hub.pool("p").unwrap().0.health, PoolHealth::Unknown);
+    assert_eq!(wanted.map(met), [false; 4], "one of two");
+    is("c", Connecting, Reason::ConnectFailed);
+    assert_eq!(wanted.map(met), [false, false, true, false], "degraded in any case");
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(super) fn update(rng: &mut fastrand::Rng) -> (&'static str, &'static str, Up
         3..5 => Update::Origin(origin),
         5 => Update::Removed,
         _ => Update::Status(Report {
-            status: *pick(rng, PeerStatus::ALL),
+            status: *pick(rng, &PeerStatus::ALL[1..]),
             reason: *pick(rng, &Reason::ALL[..3]),
             detail: rng.u64(..).to_string().into(),
             failures: rng.u32(..),

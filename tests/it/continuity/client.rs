@@ -236,7 +236,8 @@ impl Client {
         let known = Known::from(peer);
         assert_eq!((&peer.pool, &peer.host), (&happened.pool, &happened.host));
         assert_eq!((change.kind(), &known), (happened.kind, &happened.told));
-        let previous = (change.previous_status != 0).then(|| PeerStatus::ALL[value(change.previous_status)]);
+        let previous =
+            (change.previous_status != 0).then(|| PeerStatus::ALL[value(change.previous_status) + 1]);
         assert_eq!(previous, happened.before.as_ref().map(|peer| peer.status));
         // As any client has to: what is gone, or out of the filter's sight.
         let stays = admits_status(&self.filter, known.status) && admits_origin(&self.filter, known.origin);
@@ -253,8 +254,8 @@ impl Client {
         assert_eq!(change.pool, format!("pools/{}", happened.pool));
         assert_eq!(change.cause, format!("{}/peers/{}", change.pool, address(&happened.host)));
         let moved = HealthMove {
-            previous: PoolHealth::ALL[value(change.previous)],
-            health: PoolHealth::ALL[value(change.health)],
+            previous: PoolHealth::ALL[value(change.previous) + 1],
+            health: PoolHealth::ALL[value(change.health) + 1],
             ready: change.ready_count,
             wanted: change.peer_count,
         };
@@ -266,5 +267,5 @@ impl Client {
 
 fn health(pool: &Pool) -> (String, PoolHealth) {
     let name = pool.name.strip_prefix("pools/").expect("a pool's name").to_owned();
-    (name, PoolHealth::ALL[value(pool.health)])
+    (name, PoolHealth::ALL[value(pool.health) + 1])
 }

@@ -22,7 +22,7 @@ impl From<&pb::Peer> for Known {
     fn from(peer: &pb::Peer) -> Self {
         Self {
             origin: PeerOrigin::ALL[value(peer.origin)],
-            status: PeerStatus::ALL[value(peer.status)],
+            status: PeerStatus::ALL[value(peer.status) + 1],
             reason: Reason::ALL[value(peer.reason)],
             transitions: peer.transition_count,
             revision: peer.revision,
@@ -30,7 +30,7 @@ impl From<&pb::Peer> for Known {
     }
 }
 
-/// The place of a value of the API in its list: 0 is "unspecified" there, and never sent.
+/// The place of a value of the API in its list: 0 is "unspecified" there, and sent by observed pools alone.
 pub(super) fn value(number: i32) -> usize {
     usize::try_from(number - 1).expect("a value")
 }
@@ -193,7 +193,8 @@ fn admits_place(filter: &ListenerFilter, pool: &str, host: &str) -> bool {
 }
 
 pub(super) fn admits_status(filter: &ListenerFilter, status: PeerStatus) -> bool {
-    filter.statuses.is_empty() || filter.statuses.iter().any(|code| PeerStatus::ALL[value(*code)] == status)
+    filter.statuses.is_empty()
+        || filter.statuses.iter().any(|code| PeerStatus::ALL[value(*code) + 1] == status)
 }
 
 pub(super) fn admits_origin(filter: &ListenerFilter, origin: PeerOrigin) -> bool {

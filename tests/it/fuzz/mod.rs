@@ -3,6 +3,7 @@
 
 mod frame;
 mod message;
+mod observer;
 mod peer;
 
 use std::{fs, path::Path};
@@ -34,4 +35,9 @@ fn whatever_a_frame_holds_it_is_read_without_panic_and_answered_in_one_frame() {
 #[test]
 fn whatever_a_peer_does_the_state_machine_keeps_its_promises() {
     every_input("peer", peer::run);
+}
+
+#[test]
+fn whatever_peers_write_into_the_log_no_peer_is_ready_that_is_not() {
+    every_input("observer", observer::run);
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod nats;
+mod nats_program;
 mod netns;
 mod peer;
 mod process;

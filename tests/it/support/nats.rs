@@ -1,15 +1,16 @@
 //! A real NATS server with JetStream. Without nats-server the test is skipped with a message.
 
-use std::{env, fs, path::PathBuf, process::Stdio};
+use std::{fs, path::PathBuf, process::Stdio};
 
 use async_nats::jetstream;
+use opflex_peerstatus::config::FleetSection;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
     time::{Duration, sleep},
 };
 
-use super::{Folder, report_skipped, within};
+use super::{Folder, nats_program, report_skipped, within};
 
 /// A server with a store of its own, killed when dropped.
 pub(crate) struct NatsServer {
@@ -22,7 +23,7 @@ pub(crate) struct NatsServer {
 impl NatsServer {
     /// `None`, and a message on standard error, if there is no nats-server. `config` is added to its configuration.
     pub(crate) async fn start(config: &str) -> Option<Self> {
-        let Some(program) = program() else {
+        let Some(program) = nats_program::find() else {
             report_skipped("needs nats-server: run `make .tools/stamps/nats-server`");
             return None;
         };
@@ -38,6 +39,17 @@ impl NatsServer {
 
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Of a node that publishes to it.
+    pub(crate) fn section(&self) -> FleetSection {
+        FleetSection {
+            cluster: Some("lab".parse().unwrap()),
+            node: Some("node-1".parse().unwrap()),
+            nats: vec![self.url()],
+            create_stream: true,
+            ..FleetSection::default()
+        }
     }
 
     /// As `kill -9`.
@@ -82,15 +94,6 @@ impl NatsServer {
         let client = within("a connection to NATS", options.connect(self.url())).await;
         jetstream::new(client.expect("a connection"))
     }
-}
-
-/// In the order of precedence: `NATS_SERVER`, the one that make installs, `PATH`.
-fn program() -> Option<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/nats-server");
-    let named = env::var_os("NATS_SERVER").map(PathBuf::from);
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).map(|folder| folder.join("nats-server"));
-    named.into_iter().chain([own]).chain(on_path).find(|program| program.is_file())
 }
 
 fn spawn(program: &PathBuf, folder: &Folder, port: i32) -> Child {

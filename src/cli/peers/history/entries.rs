@@ -60,8 +60,8 @@ impl<'a> Run<'a> {
 
 impl Entry<'_> {
     /// Whether the peer has another status than before, and not only another reason or origin.
-    pub(super) const fn takes_status(&self) -> bool {
-        self.peer.status != self.change.previous_status
+    pub(super) fn takes_status(&self) -> bool {
+        self.change.kind() == ChangeKind::Added || self.peer.status != self.change.previous_status
     }
 
     /// Whether only the reason for its status is new.

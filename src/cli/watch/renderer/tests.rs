@@ -4,7 +4,9 @@ mod floods;
 
 use super::*;
 use crate::{
-    api::pb::{Interest, ListenerFilter, PeerFailure, PeerOrigin, PeerStatus, Reason, ResetReason},
+    api::pb::{
+        Interest, ListenerFilter, PeerFailure, PeerOrigin, PeerStatus, PoolHealth, Reason, ResetReason,
+    },
     cli::tests::samples::{
         at, attached, draining, health_change, heartbeat, message, peer, peer_change, pool, reset, snapshot,
         synced,
@@ -96,7 +98,7 @@ fn changes_are_rows_of_one_table() {
 08:31:05.114  10.0.0.1:8009    + added                 configured
 08:31:06.114  127.0.0.1:18009  - removed               removed by client
 08:31:02.114  pool default     DOWN                    0 of 0 peers ready
-08:31:02.114  pool default     DOWN                    0 of 0 peers ready: 127.0.0.1:18010";
+08:31:02.114  pool default     UNKNOWN → DOWN          0 of 0 peers ready: 127.0.0.1:18010";
     assert_eq!(rendered(&mut renderer, &messages), expected);
 }
 

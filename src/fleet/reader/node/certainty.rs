@@ -15,11 +15,13 @@ pub(super) enum Completeness {
     Unanchored,
     /// It ends in the middle of a state, whose records have replaced others: complete with the next commit.
     Incomplete,
+    /// It has something else in place of records: complete with the next commit, which may take long.
+    Spoiled,
 }
 
 impl Node {
     /// The end of a snapshot: a node without a sign of life in it is STALE. Returns the effects that make its state.
-    pub(in crate::fleet::reader) fn finish_snapshot(&mut self, into: &mut Vec<Mirrored>) {
+    pub(in crate::fleet::reader) fn finish_snapshot(&mut self, is_spoiled: bool, into: &mut Vec<Mirrored>) {
         let Some(state) = &mut self.state else { return };
         if self.up.is_none() && state.liveness == Liveness::Live {
             let state = Arc::make_mut(state);
@@ -32,10 +34,14 @@ impl Node {
         let newest = self.view.peers.values().map(|known| known.revision).max().unwrap_or_default();
         self.view.revision = self.view.revision.max(newest);
         into.extend(self.view.peers.values().map(|known| Mirrored::PeerState(Arc::clone(&known.state))));
-        into.push(Mirrored::NodeState(Arc::clone(state)));
         self.is_liveness_unknown &= self.up != Some(self.view.epoch);
+        // What is before the commit was late, and the commit has replaced it.
+        let has_others = self.staged.iter().any(|staged| staged.last > self.view.last);
+        Arc::make_mut(state).is_incomplete = has_others || is_spoiled;
+        into.push(Mirrored::NodeState(Arc::clone(state)));
         self.completeness = match () {
-            () if !self.staged.is_empty() => Completeness::Incomplete,
+            () if has_others => Completeness::Incomplete,
+            () if is_spoiled => Completeness::Spoiled,
             () if self.view.anchor < self.view.revision => Completeness::Unanchored,
             () => Completeness::Complete,
         };

@@ -2,7 +2,7 @@
 
 use super::{super::*, A, B, change, now, rendered};
 use crate::{
-    api::pb::{PeerFailure, PeerStatus, Reason},
+    api::pb::{PeerFailure, PeerStatus, PoolHealth, Reason},
     cli::tests::samples::{at, health_change, peer, peer_change},
 };
 

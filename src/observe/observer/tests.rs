@@ -1,0 +1,4 @@
+mod forgery;
+mod life;
+mod replay;
+mod scene;
