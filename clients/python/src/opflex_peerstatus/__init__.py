@@ -4,6 +4,7 @@ from .events import Change, Disconnected, Event, Gap, Snapshot, WatchError
 from .types import (
     ChangeKind,
     Cursor,
+    Evidence,
     HealthChange,
     Identity,
     Node,
@@ -29,6 +30,7 @@ __all__ = [
     "Cursor",
     "Disconnected",
     "Event",
+    "Evidence",
     "Gap",
     "HealthChange",
     "Identity",

@@ -77,6 +77,17 @@ class Reason(ApiEnum):
     NOT_IN_PEER_LIST = 15
     RESET = 17
     POOL_STOPPING = 18
+    OBSERVATION_LOST = 19
+
+
+class Evidence(ApiEnum):
+    """What the status of a peer of an observed pool is concluded from."""
+
+    UNSPECIFIED = 0
+    LOG = 1
+    SOCKET = 2
+    BOTH = 3
+    INFERRED = 4
 
 
 class Role(ApiEnum):
@@ -171,6 +182,10 @@ class Peer:
     learned_from: str
     echo_rtt: datetime.timedelta | None
     flapping_until: datetime.datetime | None
+    evidence: Evidence
+    observed_time: datetime.datetime | None
+    tcp_rtt: datetime.timedelta | None
+    last_received_time: datetime.datetime | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -226,6 +241,7 @@ class Node:
     version: str
     chain_break_count: int
     conflict: bool
+    incomplete: bool
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -266,7 +282,7 @@ MESSAGES: dict[str, type[Any]] = {
 }
 ENUMS: dict[str, type[ApiEnum]] = {
     values.__name__: values
-    for values in (PeerStatus, PoolHealth, PeerOrigin, Reason, Role, ChangeKind, NodeState, ResetReason)
+    for values in (PeerStatus, PoolHealth, PeerOrigin, Reason, Evidence, Role, ChangeKind, NodeState, ResetReason)
 }
 
 

@@ -116,7 +116,11 @@ type Node struct {
 	ChainBreakCount uint64 `protobuf:"varint,13,opt,name=chain_break_count,json=chainBreakCount,proto3" json:"chain_break_count,omitempty"`
 	// Whether two processes publish under this name. The state is that of the process that
 	// published its whole state last; give each node a name of its own.
-	Conflict      bool `protobuf:"varint,14,opt,name=conflict,proto3" json:"conflict,omitempty"`
+	Conflict bool `protobuf:"varint,14,opt,name=conflict,proto3" json:"conflict,omitempty"`
+	// Whether a part of its state may be missing or out of date, because the stream had something
+	// else in place of its records when this replica of the fleet service started. False again when
+	// the node has published its whole state, which is no `NodeChange`.
+	Incomplete    bool `protobuf:"varint,15,opt,name=incomplete,proto3" json:"incomplete,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -249,11 +253,18 @@ func (x *Node) GetConflict() bool {
 	return false
 }
 
+func (x *Node) GetIncomplete() bool {
+	if x != nil {
+		return x.Incomplete
+	}
+	return false
+}
+
 var File_opflex_peerstatus_v1_node_proto protoreflect.FileDescriptor
 
 const file_opflex_peerstatus_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1fopflex/peerstatus/v1/node.proto\x12\x14opflex.peerstatus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x03\n" +
+	"\x1fopflex/peerstatus/v1/node.proto\x12\x14opflex.peerstatus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x04\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x125\n" +
@@ -273,7 +284,10 @@ const file_opflex_peerstatus_v1_node_proto_rawDesc = "" +
 	"readyCount\x12\x18\n" +
 	"\aversion\x18\f \x01(\tR\aversion\x12*\n" +
 	"\x11chain_break_count\x18\r \x01(\x04R\x0fchainBreakCount\x12\x1a\n" +
-	"\bconflict\x18\x0e \x01(\bR\bconflict*g\n" +
+	"\bconflict\x18\x0e \x01(\bR\bconflict\x12\x1e\n" +
+	"\n" +
+	"incomplete\x18\x0f \x01(\bR\n" +
+	"incomplete*g\n" +
 	"\tNodeState\x12\x1a\n" +
 	"\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fNODE_STATE_LIVE\x10\x01\x12\x14\n" +

@@ -75,8 +75,8 @@ type PoolServiceClient interface {
 	// Adds a configured peer. A learned peer of the same address becomes a configured one.
 	//
 	// Errors: INVALID_ARGUMENT `BAD_NAME` (parent), `BAD_PEER_ADDRESS`; NOT_FOUND `POOL_NOT_FOUND`;
-	// ALREADY_EXISTS `PEER_EXISTS`; FAILED_PRECONDITION `READ_ONLY_FLEET`; RESOURCE_EXHAUSTED
-	// `PEER_QUOTA`; UNAVAILABLE `DRAINING`.
+	// ALREADY_EXISTS `PEER_EXISTS`; FAILED_PRECONDITION `READ_ONLY_FLEET`, `POOL_OBSERVED`;
+	// RESOURCE_EXHAUSTED `PEER_QUOTA`; UNAVAILABLE `DRAINING`.
 	AddPeer(ctx context.Context, in *AddPeerRequest, opts ...grpc.CallOption) (*AddPeerResponse, error)
 	// Removes a configured peer. Learned peers cannot be removed; they come and go with the lists of
 	// others. A removed peer that others still list does not come back at once: the service learns of
@@ -84,13 +84,13 @@ type PoolServiceClient interface {
 	//
 	// Errors: INVALID_ARGUMENT `BAD_NAME`, `BAD_PEER_ADDRESS` (name); NOT_FOUND `POOL_NOT_FOUND`,
 	// `PEER_NOT_FOUND`; FAILED_PRECONDITION `PEER_NOT_CONFIGURED` for a learned peer,
-	// `READ_ONLY_FLEET`; UNAVAILABLE `DRAINING`.
+	// `READ_ONLY_FLEET`, `POOL_OBSERVED`; UNAVAILABLE `DRAINING`.
 	RemovePeer(ctx context.Context, in *RemovePeerRequest, opts ...grpc.CallOption) (*RemovePeerResponse, error)
 	// Closes connections and dials again; `scope` selects which.
 	//
 	// Errors: INVALID_ARGUMENT `BAD_NAME` (parent, names), `BAD_PEER_ADDRESS` (names), `BAD_ENUM`
 	// (scope); NOT_FOUND `POOL_NOT_FOUND`, `PEER_NOT_FOUND`; FAILED_PRECONDITION
-	// `READ_ONLY_FLEET`; UNAVAILABLE `DRAINING`.
+	// `READ_ONLY_FLEET`, `POOL_OBSERVED`; UNAVAILABLE `DRAINING`.
 	ResetPeers(ctx context.Context, in *ResetPeersRequest, opts ...grpc.CallOption) (*ResetPeersResponse, error)
 	// Lists past changes, newest first, as far back as the log goes: 65536 changes unless configured.
 	// A page token continues with the changes before the last one of its page, regardless of newer
@@ -245,8 +245,8 @@ type PoolServiceServer interface {
 	// Adds a configured peer. A learned peer of the same address becomes a configured one.
 	//
 	// Errors: INVALID_ARGUMENT `BAD_NAME` (parent), `BAD_PEER_ADDRESS`; NOT_FOUND `POOL_NOT_FOUND`;
-	// ALREADY_EXISTS `PEER_EXISTS`; FAILED_PRECONDITION `READ_ONLY_FLEET`; RESOURCE_EXHAUSTED
-	// `PEER_QUOTA`; UNAVAILABLE `DRAINING`.
+	// ALREADY_EXISTS `PEER_EXISTS`; FAILED_PRECONDITION `READ_ONLY_FLEET`, `POOL_OBSERVED`;
+	// RESOURCE_EXHAUSTED `PEER_QUOTA`; UNAVAILABLE `DRAINING`.
 	AddPeer(context.Context, *AddPeerRequest) (*AddPeerResponse, error)
 	// Removes a configured peer. Learned peers cannot be removed; they come and go with the lists of
 	// others. A removed peer that others still list does not come back at once: the service learns of
@@ -254,13 +254,13 @@ type PoolServiceServer interface {
 	//
 	// Errors: INVALID_ARGUMENT `BAD_NAME`, `BAD_PEER_ADDRESS` (name); NOT_FOUND `POOL_NOT_FOUND`,
 	// `PEER_NOT_FOUND`; FAILED_PRECONDITION `PEER_NOT_CONFIGURED` for a learned peer,
-	// `READ_ONLY_FLEET`; UNAVAILABLE `DRAINING`.
+	// `READ_ONLY_FLEET`, `POOL_OBSERVED`; UNAVAILABLE `DRAINING`.
 	RemovePeer(context.Context, *RemovePeerRequest) (*RemovePeerResponse, error)
 	// Closes connections and dials again; `scope` selects which.
 	//
 	// Errors: INVALID_ARGUMENT `BAD_NAME` (parent, names), `BAD_PEER_ADDRESS` (names), `BAD_ENUM`
 	// (scope); NOT_FOUND `POOL_NOT_FOUND`, `PEER_NOT_FOUND`; FAILED_PRECONDITION
-	// `READ_ONLY_FLEET`; UNAVAILABLE `DRAINING`.
+	// `READ_ONLY_FLEET`, `POOL_OBSERVED`; UNAVAILABLE `DRAINING`.
 	ResetPeers(context.Context, *ResetPeersRequest) (*ResetPeersResponse, error)
 	// Lists past changes, newest first, as far back as the log goes: 65536 changes unless configured.
 	// A page token continues with the changes before the last one of its page, regardless of newer

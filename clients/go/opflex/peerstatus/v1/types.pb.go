@@ -30,7 +30,9 @@ const (
 type PeerStatus int32
 
 const (
-	// Never sent. Rejected in a filter with `BAD_FILTER`.
+	// Unknown. Only peers of observed pools have it, with `REASON_OBSERVATION_LOST`: before enough was
+	// seen of them, and when the log of the agent or the sockets cannot be read. It counts in the
+	// pool's health. In a filter it selects these peers.
 	PeerStatus_PEER_STATUS_UNSPECIFIED PeerStatus = 0
 	// No connection, and none is wanted: the peer has been removed or is parked (an anycast bootstrap
 	// address that has served its purpose). Not counted in the pool's health.
@@ -96,11 +98,13 @@ func (PeerStatus) EnumDescriptor() ([]byte, []int) {
 type PoolHealth int32
 
 const (
-	// Never sent, except as `HealthChange.previous` if there was no health before.
+	// Unknown. Only observed pools have it: before any peer was seen, and while the health depends on
+	// peers whose status is unknown. Such a pool is not HEALTHY for sure, and may be DOWN.
+	// `WaitForPool` does not succeed on it.
 	PoolHealth_POOL_HEALTH_UNSPECIFIED PoolHealth = 0
-	// No wanted peer is READY; also an empty pool.
+	// No wanted peer is READY, and of none it is unknown; also an empty pool.
 	PoolHealth_POOL_HEALTH_DOWN PoolHealth = 1
-	// At least one wanted peer is READY and at least one is not.
+	// At least one wanted peer is READY and at least one is known not to be.
 	PoolHealth_POOL_HEALTH_DEGRADED PoolHealth = 2
 	// Every wanted peer is READY, and there is at least one.
 	PoolHealth_POOL_HEALTH_HEALTHY PoolHealth = 3
@@ -157,7 +161,8 @@ const (
 	PeerOrigin_PEER_ORIGIN_UNSPECIFIED PeerOrigin = 0
 	// From the configuration or from `AddPeer`. Stays until it is removed.
 	PeerOrigin_PEER_ORIGIN_CONFIGURED PeerOrigin = 1
-	// From another peer's answer to `send_identity`. Comes and goes with those answers.
+	// From another peer's answer to `send_identity`. Comes and goes with those answers. In an observed
+	// pool, every peer: it comes and goes with the agent's connections.
 	PeerOrigin_PEER_ORIGIN_LEARNED PeerOrigin = 2
 )
 
@@ -248,6 +253,10 @@ const (
 	Reason_REASON_RESET Reason = 17
 	// The service is stopping. (CLOSING, DISCONNECTED)
 	Reason_REASON_POOL_STOPPING Reason = 18
+	// Only in observed pools: what the agent does with this peer cannot be seen, or not enough of it
+	// yet. `detail` says why: a piece of the log is missing, the log or the sockets cannot be read, or
+	// the agent logs too little. (UNSPECIFIED)
+	Reason_REASON_OBSERVATION_LOST Reason = 19
 )
 
 // Enum value maps for Reason.
@@ -271,6 +280,7 @@ var (
 		15: "REASON_NOT_IN_PEER_LIST",
 		17: "REASON_RESET",
 		18: "REASON_POOL_STOPPING",
+		19: "REASON_OBSERVATION_LOST",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":        0,
@@ -291,6 +301,7 @@ var (
 		"REASON_NOT_IN_PEER_LIST":   15,
 		"REASON_RESET":              17,
 		"REASON_POOL_STOPPING":      18,
+		"REASON_OBSERVATION_LOST":   19,
 	}
 )
 
@@ -319,6 +330,68 @@ func (x Reason) Number() protoreflect.EnumNumber {
 // Deprecated: Use Reason.Descriptor instead.
 func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_opflex_peerstatus_v1_types_proto_rawDescGZIP(), []int{3}
+}
+
+// From what the status of a peer of an observed pool is known.
+type Evidence int32
+
+const (
+	// Not known from anything: the status is UNSPECIFIED, or the pool is not observed but connects.
+	Evidence_EVIDENCE_UNSPECIFIED Evidence = 0
+	// From a line of the agent's log alone. READY is never known from it alone.
+	Evidence_EVIDENCE_LOG Evidence = 1
+	// From a socket of the agent alone, which is gone or not established.
+	Evidence_EVIDENCE_SOCKET Evidence = 2
+	// From a line of the log and from a socket, which agree.
+	Evidence_EVIDENCE_BOTH Evidence = 3
+	// From a socket that has been established for longer than the agent waits for a handshake, without
+	// a line of the log: the agent would have closed it. Only for READY.
+	Evidence_EVIDENCE_INFERRED Evidence = 4
+)
+
+// Enum value maps for Evidence.
+var (
+	Evidence_name = map[int32]string{
+		0: "EVIDENCE_UNSPECIFIED",
+		1: "EVIDENCE_LOG",
+		2: "EVIDENCE_SOCKET",
+		3: "EVIDENCE_BOTH",
+		4: "EVIDENCE_INFERRED",
+	}
+	Evidence_value = map[string]int32{
+		"EVIDENCE_UNSPECIFIED": 0,
+		"EVIDENCE_LOG":         1,
+		"EVIDENCE_SOCKET":      2,
+		"EVIDENCE_BOTH":        3,
+		"EVIDENCE_INFERRED":    4,
+	}
+)
+
+func (x Evidence) Enum() *Evidence {
+	p := new(Evidence)
+	*p = x
+	return p
+}
+
+func (x Evidence) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Evidence) Descriptor() protoreflect.EnumDescriptor {
+	return file_opflex_peerstatus_v1_types_proto_enumTypes[4].Descriptor()
+}
+
+func (Evidence) Type() protoreflect.EnumType {
+	return &file_opflex_peerstatus_v1_types_proto_enumTypes[4]
+}
+
+func (x Evidence) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Evidence.Descriptor instead.
+func (Evidence) EnumDescriptor() ([]byte, []int) {
+	return file_opflex_peerstatus_v1_types_proto_rawDescGZIP(), []int{4}
 }
 
 // The role of a peer, from `my_role` in its answer to `send_identity`.
@@ -366,11 +439,11 @@ func (x Role) String() string {
 }
 
 func (Role) Descriptor() protoreflect.EnumDescriptor {
-	return file_opflex_peerstatus_v1_types_proto_enumTypes[4].Descriptor()
+	return file_opflex_peerstatus_v1_types_proto_enumTypes[5].Descriptor()
 }
 
 func (Role) Type() protoreflect.EnumType {
-	return &file_opflex_peerstatus_v1_types_proto_enumTypes[4]
+	return &file_opflex_peerstatus_v1_types_proto_enumTypes[5]
 }
 
 func (x Role) Number() protoreflect.EnumNumber {
@@ -379,7 +452,7 @@ func (x Role) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Role.Descriptor instead.
 func (Role) EnumDescriptor() ([]byte, []int) {
-	return file_opflex_peerstatus_v1_types_proto_rawDescGZIP(), []int{4}
+	return file_opflex_peerstatus_v1_types_proto_rawDescGZIP(), []int{5}
 }
 
 // The kind of a peer change.
@@ -427,11 +500,11 @@ func (x ChangeKind) String() string {
 }
 
 func (ChangeKind) Descriptor() protoreflect.EnumDescriptor {
-	return file_opflex_peerstatus_v1_types_proto_enumTypes[5].Descriptor()
+	return file_opflex_peerstatus_v1_types_proto_enumTypes[6].Descriptor()
 }
 
 func (ChangeKind) Type() protoreflect.EnumType {
-	return &file_opflex_peerstatus_v1_types_proto_enumTypes[5]
+	return &file_opflex_peerstatus_v1_types_proto_enumTypes[6]
 }
 
 func (x ChangeKind) Number() protoreflect.EnumNumber {
@@ -440,7 +513,7 @@ func (x ChangeKind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangeKind.Descriptor instead.
 func (ChangeKind) EnumDescriptor() ([]byte, []int) {
-	return file_opflex_peerstatus_v1_types_proto_rawDescGZIP(), []int{5}
+	return file_opflex_peerstatus_v1_types_proto_rawDescGZIP(), []int{6}
 }
 
 // One remote `host:port` of a pool.
@@ -483,7 +556,8 @@ type Peer struct {
 	// (removed or parked).
 	Wanted bool `protobuf:"varint,15,opt,name=wanted,proto3" json:"wanted,omitempty"`
 	// Since when the peer has not been READY: since it lost READY, or since it was added if it never
-	// was READY, or since a parked peer was dialled again. Unset while it is READY.
+	// was READY, or since a parked peer was dialled again. Unset while it is READY. In an observed pool:
+	// since when it has not been known to be READY.
 	NotReadySince *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=not_ready_since,json=notReadySince,proto3" json:"not_ready_since,omitempty"`
 	// The newest failed attempt or lost connection. Kept when the peer is READY again. Unset if
 	// nothing has failed since it was added.
@@ -503,8 +577,22 @@ type Peer struct {
 	// third last time that it did. In the past if it does not flap now. Unset if it was lost less than
 	// three times.
 	FlappingUntil *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=flapping_until,json=flappingUntil,proto3" json:"flapping_until,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// In an observed pool: from what `status` is known.
+	Evidence Evidence `protobuf:"varint,23,opt,name=evidence,proto3,enum=opflex.peerstatus.v1.Evidence" json:"evidence,omitempty"`
+	// In an observed pool: when the newest evidence of `status` was seen, a line of the log or the
+	// sockets. It moves on while the socket of a peer is seen, at most once a second and without a
+	// change, so it is up to date only in snapshots, `GetPeer` and `ListPeers`. Unset in a pool that
+	// connects.
+	ObservedTime *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=observed_time,json=observedTime,proto3" json:"observed_time,omitempty"`
+	// In an observed pool: the smoothed round trip time of the agent's TCP connection, as the kernel
+	// measured it. Up to date like `observed_time`. Unset without a connection, and if the socket of
+	// the peer is not known. It includes no time that the peer takes, as `echo_rtt` does.
+	TcpRtt *durationpb.Duration `protobuf:"bytes,25,opt,name=tcp_rtt,json=tcpRtt,proto3" json:"tcp_rtt,omitempty"`
+	// In an observed pool: when the agent's connection last received data, as the kernel saw it. Up to
+	// date like `observed_time`, and unset like `tcp_rtt`.
+	LastReceivedTime *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=last_received_time,json=lastReceivedTime,proto3" json:"last_received_time,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Peer) Reset() {
@@ -691,6 +779,34 @@ func (x *Peer) GetFlappingUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Peer) GetEvidence() Evidence {
+	if x != nil {
+		return x.Evidence
+	}
+	return Evidence_EVIDENCE_UNSPECIFIED
+}
+
+func (x *Peer) GetObservedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ObservedTime
+	}
+	return nil
+}
+
+func (x *Peer) GetTcpRtt() *durationpb.Duration {
+	if x != nil {
+		return x.TcpRtt
+	}
+	return nil
+}
+
+func (x *Peer) GetLastReceivedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastReceivedTime
+	}
+	return nil
+}
+
 // A failed attempt, or the loss of a connection.
 type PeerFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -764,7 +880,7 @@ type Pool struct {
 	Health PoolHealth `protobuf:"varint,2,opt,name=health,proto3,enum=opflex.peerstatus.v1.PoolHealth" json:"health,omitempty"`
 	// When `health` took its current value.
 	HealthSince *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=health_since,json=healthSince,proto3" json:"health_since,omitempty"`
-	// The identity that the pool sends to its peers.
+	// The identity that the pool sends to its peers. Unset for an observed pool, which sends nothing.
 	Identity *Identity `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"`
 	// Peers that count in `health`: neither CLOSING nor DISCONNECTED.
 	PeerCount uint32 `protobuf:"varint,5,opt,name=peer_count,json=peerCount,proto3" json:"peer_count,omitempty"`
@@ -1392,7 +1508,7 @@ var File_opflex_peerstatus_v1_types_proto protoreflect.FileDescriptor
 
 const file_opflex_peerstatus_v1_types_proto_rawDesc = "" +
 	"\n" +
-	" opflex/peerstatus/v1/types.proto\x12\x14opflex.peerstatus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fopflex/peerstatus/v1/node.proto\"\xc9\a\n" +
+	" opflex/peerstatus/v1/types.proto\x12\x14opflex.peerstatus.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fopflex/peerstatus/v1/node.proto\"\xc4\t\n" +
 	"\x04Peer\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x12\n" +
@@ -1417,7 +1533,11 @@ const file_opflex_peerstatus_v1_types_proto_rawDesc = "" +
 	"flap_count\x18\x13 \x01(\x04R\tflapCount\x12!\n" +
 	"\flearned_from\x18\x14 \x01(\tR\vlearnedFrom\x124\n" +
 	"\becho_rtt\x18\x15 \x01(\v2\x19.google.protobuf.DurationR\aechoRtt\x12A\n" +
-	"\x0eflapping_until\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\rflappingUntil\"\x8b\x01\n" +
+	"\x0eflapping_until\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\rflappingUntil\x12:\n" +
+	"\bevidence\x18\x17 \x01(\x0e2\x1e.opflex.peerstatus.v1.EvidenceR\bevidence\x12?\n" +
+	"\robserved_time\x18\x18 \x01(\v2\x1a.google.protobuf.TimestampR\fobservedTime\x122\n" +
+	"\atcp_rtt\x18\x19 \x01(\v2\x19.google.protobuf.DurationR\x06tcpRtt\x12H\n" +
+	"\x12last_received_time\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\x10lastReceivedTime\"\x8b\x01\n" +
 	"\vPeerFailure\x124\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1c.opflex.peerstatus.v1.ReasonR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12.\n" +
@@ -1492,7 +1612,7 @@ const file_opflex_peerstatus_v1_types_proto_rawDesc = "" +
 	"PeerOrigin\x12\x1b\n" +
 	"\x17PEER_ORIGIN_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16PEER_ORIGIN_CONFIGURED\x10\x01\x12\x17\n" +
-	"\x13PEER_ORIGIN_LEARNED\x10\x02*\xf8\x03\n" +
+	"\x13PEER_ORIGIN_LEARNED\x10\x02*\x95\x04\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fREASON_ADDED\x10\x01\x12\x12\n" +
@@ -1512,7 +1632,14 @@ const file_opflex_peerstatus_v1_types_proto_rawDesc = "" +
 	"\x18REASON_REMOVED_BY_CLIENT\x10\x0e\x12\x1b\n" +
 	"\x17REASON_NOT_IN_PEER_LIST\x10\x0f\x12\x10\n" +
 	"\fREASON_RESET\x10\x11\x12\x18\n" +
-	"\x14REASON_POOL_STOPPING\x10\x12\"\x04\b\x10\x10\x10*\x0fREASON_GIVEN_UP*\x80\x01\n" +
+	"\x14REASON_POOL_STOPPING\x10\x12\x12\x1b\n" +
+	"\x17REASON_OBSERVATION_LOST\x10\x13\"\x04\b\x10\x10\x10*\x0fREASON_GIVEN_UP*u\n" +
+	"\bEvidence\x12\x18\n" +
+	"\x14EVIDENCE_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fEVIDENCE_LOG\x10\x01\x12\x13\n" +
+	"\x0fEVIDENCE_SOCKET\x10\x02\x12\x11\n" +
+	"\rEVIDENCE_BOTH\x10\x03\x12\x15\n" +
+	"\x11EVIDENCE_INFERRED\x10\x04*\x80\x01\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ROLE_POLICY_ELEMENT\x10\x01\x12\x1a\n" +
@@ -1540,67 +1667,72 @@ func file_opflex_peerstatus_v1_types_proto_rawDescGZIP() []byte {
 	return file_opflex_peerstatus_v1_types_proto_rawDescData
 }
 
-var file_opflex_peerstatus_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_opflex_peerstatus_v1_types_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
 var file_opflex_peerstatus_v1_types_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_opflex_peerstatus_v1_types_proto_goTypes = []any{
 	(PeerStatus)(0),               // 0: opflex.peerstatus.v1.PeerStatus
 	(PoolHealth)(0),               // 1: opflex.peerstatus.v1.PoolHealth
 	(PeerOrigin)(0),               // 2: opflex.peerstatus.v1.PeerOrigin
 	(Reason)(0),                   // 3: opflex.peerstatus.v1.Reason
-	(Role)(0),                     // 4: opflex.peerstatus.v1.Role
-	(ChangeKind)(0),               // 5: opflex.peerstatus.v1.ChangeKind
-	(*Peer)(nil),                  // 6: opflex.peerstatus.v1.Peer
-	(*PeerFailure)(nil),           // 7: opflex.peerstatus.v1.PeerFailure
-	(*Pool)(nil),                  // 8: opflex.peerstatus.v1.Pool
-	(*Proxies)(nil),               // 9: opflex.peerstatus.v1.Proxies
-	(*Identity)(nil),              // 10: opflex.peerstatus.v1.Identity
-	(*Cursor)(nil),                // 11: opflex.peerstatus.v1.Cursor
-	(*Change)(nil),                // 12: opflex.peerstatus.v1.Change
-	(*NodeChange)(nil),            // 13: opflex.peerstatus.v1.NodeChange
-	(*PeerChange)(nil),            // 14: opflex.peerstatus.v1.PeerChange
-	(*HealthChange)(nil),          // 15: opflex.peerstatus.v1.HealthChange
-	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*Node)(nil),                  // 18: opflex.peerstatus.v1.Node
-	(NodeState)(0),                // 19: opflex.peerstatus.v1.NodeState
+	(Evidence)(0),                 // 4: opflex.peerstatus.v1.Evidence
+	(Role)(0),                     // 5: opflex.peerstatus.v1.Role
+	(ChangeKind)(0),               // 6: opflex.peerstatus.v1.ChangeKind
+	(*Peer)(nil),                  // 7: opflex.peerstatus.v1.Peer
+	(*PeerFailure)(nil),           // 8: opflex.peerstatus.v1.PeerFailure
+	(*Pool)(nil),                  // 9: opflex.peerstatus.v1.Pool
+	(*Proxies)(nil),               // 10: opflex.peerstatus.v1.Proxies
+	(*Identity)(nil),              // 11: opflex.peerstatus.v1.Identity
+	(*Cursor)(nil),                // 12: opflex.peerstatus.v1.Cursor
+	(*Change)(nil),                // 13: opflex.peerstatus.v1.Change
+	(*NodeChange)(nil),            // 14: opflex.peerstatus.v1.NodeChange
+	(*PeerChange)(nil),            // 15: opflex.peerstatus.v1.PeerChange
+	(*HealthChange)(nil),          // 16: opflex.peerstatus.v1.HealthChange
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
+	(*Node)(nil),                  // 19: opflex.peerstatus.v1.Node
+	(NodeState)(0),                // 20: opflex.peerstatus.v1.NodeState
 }
 var file_opflex_peerstatus_v1_types_proto_depIdxs = []int32{
 	2,  // 0: opflex.peerstatus.v1.Peer.origin:type_name -> opflex.peerstatus.v1.PeerOrigin
 	0,  // 1: opflex.peerstatus.v1.Peer.status:type_name -> opflex.peerstatus.v1.PeerStatus
 	3,  // 2: opflex.peerstatus.v1.Peer.reason:type_name -> opflex.peerstatus.v1.Reason
-	16, // 3: opflex.peerstatus.v1.Peer.status_since:type_name -> google.protobuf.Timestamp
-	16, // 4: opflex.peerstatus.v1.Peer.last_ready_time:type_name -> google.protobuf.Timestamp
-	4,  // 5: opflex.peerstatus.v1.Peer.roles:type_name -> opflex.peerstatus.v1.Role
-	16, // 6: opflex.peerstatus.v1.Peer.not_ready_since:type_name -> google.protobuf.Timestamp
-	7,  // 7: opflex.peerstatus.v1.Peer.last_failure:type_name -> opflex.peerstatus.v1.PeerFailure
-	17, // 8: opflex.peerstatus.v1.Peer.echo_rtt:type_name -> google.protobuf.Duration
-	16, // 9: opflex.peerstatus.v1.Peer.flapping_until:type_name -> google.protobuf.Timestamp
-	3,  // 10: opflex.peerstatus.v1.PeerFailure.reason:type_name -> opflex.peerstatus.v1.Reason
-	16, // 11: opflex.peerstatus.v1.PeerFailure.time:type_name -> google.protobuf.Timestamp
-	1,  // 12: opflex.peerstatus.v1.Pool.health:type_name -> opflex.peerstatus.v1.PoolHealth
-	16, // 13: opflex.peerstatus.v1.Pool.health_since:type_name -> google.protobuf.Timestamp
-	10, // 14: opflex.peerstatus.v1.Pool.identity:type_name -> opflex.peerstatus.v1.Identity
-	9,  // 15: opflex.peerstatus.v1.Pool.proxies:type_name -> opflex.peerstatus.v1.Proxies
-	16, // 16: opflex.peerstatus.v1.Pool.not_healthy_since:type_name -> google.protobuf.Timestamp
-	16, // 17: opflex.peerstatus.v1.Pool.stale_since:type_name -> google.protobuf.Timestamp
-	14, // 18: opflex.peerstatus.v1.Change.peer:type_name -> opflex.peerstatus.v1.PeerChange
-	15, // 19: opflex.peerstatus.v1.Change.health:type_name -> opflex.peerstatus.v1.HealthChange
-	13, // 20: opflex.peerstatus.v1.Change.node:type_name -> opflex.peerstatus.v1.NodeChange
-	18, // 21: opflex.peerstatus.v1.NodeChange.node:type_name -> opflex.peerstatus.v1.Node
-	19, // 22: opflex.peerstatus.v1.NodeChange.previous:type_name -> opflex.peerstatus.v1.NodeState
-	16, // 23: opflex.peerstatus.v1.NodeChange.time:type_name -> google.protobuf.Timestamp
-	6,  // 24: opflex.peerstatus.v1.PeerChange.peer:type_name -> opflex.peerstatus.v1.Peer
-	5,  // 25: opflex.peerstatus.v1.PeerChange.kind:type_name -> opflex.peerstatus.v1.ChangeKind
-	0,  // 26: opflex.peerstatus.v1.PeerChange.previous_status:type_name -> opflex.peerstatus.v1.PeerStatus
-	16, // 27: opflex.peerstatus.v1.PeerChange.time:type_name -> google.protobuf.Timestamp
-	1,  // 28: opflex.peerstatus.v1.HealthChange.previous:type_name -> opflex.peerstatus.v1.PoolHealth
-	1,  // 29: opflex.peerstatus.v1.HealthChange.health:type_name -> opflex.peerstatus.v1.PoolHealth
-	16, // 30: opflex.peerstatus.v1.HealthChange.time:type_name -> google.protobuf.Timestamp
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	17, // 3: opflex.peerstatus.v1.Peer.status_since:type_name -> google.protobuf.Timestamp
+	17, // 4: opflex.peerstatus.v1.Peer.last_ready_time:type_name -> google.protobuf.Timestamp
+	5,  // 5: opflex.peerstatus.v1.Peer.roles:type_name -> opflex.peerstatus.v1.Role
+	17, // 6: opflex.peerstatus.v1.Peer.not_ready_since:type_name -> google.protobuf.Timestamp
+	8,  // 7: opflex.peerstatus.v1.Peer.last_failure:type_name -> opflex.peerstatus.v1.PeerFailure
+	18, // 8: opflex.peerstatus.v1.Peer.echo_rtt:type_name -> google.protobuf.Duration
+	17, // 9: opflex.peerstatus.v1.Peer.flapping_until:type_name -> google.protobuf.Timestamp
+	4,  // 10: opflex.peerstatus.v1.Peer.evidence:type_name -> opflex.peerstatus.v1.Evidence
+	17, // 11: opflex.peerstatus.v1.Peer.observed_time:type_name -> google.protobuf.Timestamp
+	18, // 12: opflex.peerstatus.v1.Peer.tcp_rtt:type_name -> google.protobuf.Duration
+	17, // 13: opflex.peerstatus.v1.Peer.last_received_time:type_name -> google.protobuf.Timestamp
+	3,  // 14: opflex.peerstatus.v1.PeerFailure.reason:type_name -> opflex.peerstatus.v1.Reason
+	17, // 15: opflex.peerstatus.v1.PeerFailure.time:type_name -> google.protobuf.Timestamp
+	1,  // 16: opflex.peerstatus.v1.Pool.health:type_name -> opflex.peerstatus.v1.PoolHealth
+	17, // 17: opflex.peerstatus.v1.Pool.health_since:type_name -> google.protobuf.Timestamp
+	11, // 18: opflex.peerstatus.v1.Pool.identity:type_name -> opflex.peerstatus.v1.Identity
+	10, // 19: opflex.peerstatus.v1.Pool.proxies:type_name -> opflex.peerstatus.v1.Proxies
+	17, // 20: opflex.peerstatus.v1.Pool.not_healthy_since:type_name -> google.protobuf.Timestamp
+	17, // 21: opflex.peerstatus.v1.Pool.stale_since:type_name -> google.protobuf.Timestamp
+	15, // 22: opflex.peerstatus.v1.Change.peer:type_name -> opflex.peerstatus.v1.PeerChange
+	16, // 23: opflex.peerstatus.v1.Change.health:type_name -> opflex.peerstatus.v1.HealthChange
+	14, // 24: opflex.peerstatus.v1.Change.node:type_name -> opflex.peerstatus.v1.NodeChange
+	19, // 25: opflex.peerstatus.v1.NodeChange.node:type_name -> opflex.peerstatus.v1.Node
+	20, // 26: opflex.peerstatus.v1.NodeChange.previous:type_name -> opflex.peerstatus.v1.NodeState
+	17, // 27: opflex.peerstatus.v1.NodeChange.time:type_name -> google.protobuf.Timestamp
+	7,  // 28: opflex.peerstatus.v1.PeerChange.peer:type_name -> opflex.peerstatus.v1.Peer
+	6,  // 29: opflex.peerstatus.v1.PeerChange.kind:type_name -> opflex.peerstatus.v1.ChangeKind
+	0,  // 30: opflex.peerstatus.v1.PeerChange.previous_status:type_name -> opflex.peerstatus.v1.PeerStatus
+	17, // 31: opflex.peerstatus.v1.PeerChange.time:type_name -> google.protobuf.Timestamp
+	1,  // 32: opflex.peerstatus.v1.HealthChange.previous:type_name -> opflex.peerstatus.v1.PoolHealth
+	1,  // 33: opflex.peerstatus.v1.HealthChange.health:type_name -> opflex.peerstatus.v1.PoolHealth
+	17, // 34: opflex.peerstatus.v1.HealthChange.time:type_name -> google.protobuf.Timestamp
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_opflex_peerstatus_v1_types_proto_init() }
@@ -1614,7 +1746,7 @@ func file_opflex_peerstatus_v1_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opflex_peerstatus_v1_types_proto_rawDesc), len(file_opflex_peerstatus_v1_types_proto_rawDesc)),
-			NumEnums:      6,
+			NumEnums:      7,
 			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
