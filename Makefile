@@ -33,11 +33,13 @@ HELM_TESTS   := tests/helm
 GO_EXAMPLE   := examples/go
 BASELINE     := tests/proto-baseline/v1.binpb
 PROTOS  := $(shell find proto/opflex -name '*.proto')
+PY_CLIENT   := clients/python
+GO_CLIENT   := clients/go
 FUZZERS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
 # Stubs of the API, for the tests.
 PY_GEN  := $(STAMPS)/gen-python
-GO_GEN  := $(GO_EXAMPLE)/gen/.stamp
+PY_PACKAGE := $(STAMPS)/python-package
 RPC_GEN := $(STAMPS)/gen-google-rpc
 CPP_BIN := $(TOOLS)/cpp/life
 
@@ -46,7 +48,7 @@ RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/peerstatus
 override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
-.PHONY: help build test rust-test c-library install-c c-test gcc clang valgrind proto-lint proto-release interop interop-python interop-go interop-node interop-cpp load-go \
+.PHONY: help build test rust-test c-library install-c c-test gcc clang valgrind proto-lint proto-release go-stubs python-package interop interop-python interop-go interop-node interop-cpp load-go \
     load-test proxy-test web-test browser-test helm-test helm-snapshots cluster-test cluster-run chart-package pictures alert-series image-root image image-archive sbom image-test faults faults-test fleet fleet-test watch-go fmt lint deny \
     fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 tmux grpc++ FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
@@ -79,15 +81,25 @@ proto-release: $(STAMPS)/buf ## Make the present API the one that later versions
 
 interop: interop-python interop-go interop-node interop-cpp ## Run clients in other languages against the release binary
 
-IN_PYTHON := PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 GOOGLE_RPC=$(TOOLS)/gen/google-rpc $(BIN)/python
+IN_PYTHON := PYTHONPATH=$(TOOLS)/gen/python-package:$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 GOOGLE_RPC=$(TOOLS)/gen/google-rpc $(BIN)/python
 
-interop-python: release-binary $(PY_GEN) $(STAMPS)/grpcurl $(STAMPS)/h2spec $(GO_GEN) $(STAMPS)/node-modules ## Run the clients in Python, grpcurl, h2spec and the examples
+python-package: $(STAMPS)/python-clients ## Build the wheel and the source distribution of the client in Python, clients/python/dist
+	@tools/build-python-package.sh $(PY_CLIENT)/dist
+
+interop-python: release-binary $(PY_GEN) $(PY_PACKAGE) $(STAMPS)/grpcurl $(STAMPS)/h2spec $(STAMPS)/node-modules ## Run the clients in Python, grpcurl, h2spec and the examples
+	@echo '==> Checking the package for Python'
+	@cd $(PY_CLIENT) && PYTHONPATH=$(TOOLS)/gen/python-package $(BIN)/python-clients -m mypy -p opflex_peerstatus
+	@cd $(PY_CLIENT) && $(IN_PYTHON) -m unittest discover -t . -s tests
 	@echo '==> Building the example in Go'
 	@cd $(GO_EXAMPLE) && $(GO) build -o $(BIN)/example-go .
+	@cd $(GOLANG) && $(GO) build -o $(BIN)/many-go ./many
 	@echo '==> Running the Python and grpcurl clients, and the examples'
 	@cd $(PY) && GRPCURL=$(BIN)/grpcurl H2SPEC=$(BIN)/h2spec NODE=$(NODE) GO=$(GO) $(IN_PYTHON) -m unittest -v
 
-interop-go: release-binary $(GO_GEN) | need-python ## Run the client in Go
+interop-go: release-binary $(STAMPS)/buf | need-python ## Check the client in Go, and run one
+	@echo '==> Checking the client in Go'
+	@tools/generate-stubs.sh go-check
+	@cd $(GO_CLIENT) && $(GO) vet ./... && $(GO) test -race ./watch
 	@echo '==> Running the Go client'
 	@cd $(GOLANG) && PYTHON=$(PYTHON) $(GO) test -count=1 -timeout 5m -v .
 
@@ -125,7 +137,7 @@ c-test: release-binary gcc clang valgrind | need-cargo need-python ## Run progra
 IN_LOAD := PYTHONPATH=$(TOOLS)/gen/python:$(CURDIR)/$(PY):$(CURDIR)/$(LOAD) PYTHONDONTWRITEBYTECODE=1 PATH=$(BIN):$$PATH:/usr/sbin \
     LOAD_GO=$(BIN)/load-go NODE=$(NODE) $(BIN)/python
 
-load-go: $(GO_GEN) | need-go
+load-go: | need-go
 	@cd $(GOLANG) && $(GO) build -o $(BIN)/load-go ./load
 
 load-test: release-binary load-go $(PY_GEN) $(STAMPS)/node-modules $(STAMPS)/ghz $(STAMPS)/distro-tools ## Run clients at full speed beside watches, LOAD_SECONDS=2 each
@@ -147,7 +159,7 @@ IN_FAULTS   := PYTHONPATH=$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 WATCH_GO
     LIBFAKETIME=$(TOOLS)/libfaketime/libfaketime.so $(BIN)/python
 FAULT_TOOLS := release-binary watch-go iproute2 $(PY_GEN) $(STAMPS)/libfaketime
 
-watch-go: $(GO_GEN) | need-go
+watch-go: | need-go
 	@cd $(GOLANG) && $(GO) build -o $(BIN)/watch-go ./watch
 
 faults-test: $(FAULT_TOOLS) ## Test the runner of faults, and run its first ten seeds
@@ -297,7 +309,7 @@ ci: ## Run what CI runs
 	@.ci/run
 
 clean-tools: ## Remove .tools/, the example's node_modules and its stubs
-	rm -rf $(TOOLS) $(GO_EXAMPLE)/gen examples/node/node_modules
+	rm -rf $(TOOLS) examples/node/node_modules
 
 ifeq ($(PEERSTATUS_BIN),$(RELEASE))
 release-binary: build
@@ -327,8 +339,11 @@ need-%:
 $(PY_GEN): $(STAMPS)/python $(PROTOS)
 	@tools/generate-stubs.sh python && touch $@
 
-$(GO_GEN): $(STAMPS)/buf $(GO_EXAMPLE)/buf.gen.yaml $(GO_EXAMPLE)/go.sum $(PROTOS) | need-go
-	@tools/generate-stubs.sh go && touch $@
+$(PY_PACKAGE): $(STAMPS)/python-clients $(PROTOS) $(shell find $(PY_CLIENT) -name '*.py' -not -path '*/opflex/*') $(PY_CLIENT)/pyproject.toml
+	@tools/build-python-package.sh $(TOOLS)/python-package && touch $@
+
+go-stubs: $(STAMPS)/buf | need-go ## Generate the stubs of the client in Go, which are part of the repository
+	@tools/generate-stubs.sh go $(CURDIR)/$(GO_CLIENT)
 
 $(RPC_GEN): $(STAMPS)/python
 	@tools/generate-stubs.sh google-rpc && touch $@

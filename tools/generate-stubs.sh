@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# generate-stubs.sh (python | go | google-rpc): generates the stubs of the API that the tests use.
+# generate-stubs.sh (python | go FOLDER | go-check | google-rpc): generates stubs of the API: for the tests in Python, and of the client in Go.
 # shellcheck source=tools/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -13,10 +13,16 @@ case $1 in
             --python_out="$stubs" --grpc_python_out="$stubs" {} +
         ;;
     go)
-        say 'Generating the Go stubs'
-        rm -rf examples/go/gen
-        cd examples/go
-        "$BIN/buf" generate ../../proto --path ../../proto/opflex
+        say 'Generating the stubs of the client in Go'
+        rm -rf "$2/opflex"
+        cd clients/go
+        "$BIN/buf" generate ../../proto --path ../../proto/opflex --output "$2"
+        ;;
+    go-check)
+        fresh=$(mktemp -d)
+        trap 'rm -rf "$fresh"' EXIT
+        "$0" go "$fresh" >/dev/null
+        diff -r "$fresh/opflex" clients/go/opflex || fail 'the stubs in clients/go are not those of proto/: run `make go-stubs`'
         ;;
     # The protos of error details, from Python's package: the packages for Node.js and C++ do not contain them.
     google-rpc)
@@ -24,5 +30,5 @@ case $1 in
         package=$("$BIN/python" -c 'import google.rpc.status_pb2 as m; print(m.__file__.rpartition("/")[0])')
         cp "$package"/{status,error_details}.proto "$stubs/google/rpc"
         ;;
-    *) fail "$1 is not one of python, go, google-rpc" ;;
+    *) fail "$1 is not one of python, go, go-check, google-rpc" ;;
 esac

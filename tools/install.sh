@@ -9,5 +9,6 @@ case $1 in
     clang | gcc | iproute2 | tmux | valgrind) exec tools/install-optional.sh "$1" ;;
     python) exec tools/install-python.sh python tests/interop/python/requirements.txt ;;
     python-helm) exec tools/install-python.sh python-helm tests/helm/requirements.txt ;;
+    python-clients) exec tools/install-python.sh python-clients clients/python/requirements.txt ;;
     *) exec "tools/install-$1.sh" ;;
 esac

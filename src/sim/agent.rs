@@ -204,6 +204,6 @@ mod tests {
     #[test]
     fn times_are_written_as_the_agent_does() {
         let time = SystemTime::UNIX_EPOCH + Duration::from_micros(1_796_500_256_398_188);
-        assert_eq!(timestamp(time), "2026-Dec-05 17:10:56.398188");
+        assert_eq!(timestamp(time), "2026-Dec-05 19:50:56.398188");
     }
 }

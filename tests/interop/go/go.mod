@@ -3,7 +3,7 @@ module peerstatus.test/interop
 go 1.26.0
 
 require (
-	example.com/peerstatus v0.0.0
+	git.example/opflex-peerstatus/clients/go v0.0.0
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
@@ -15,4 +15,4 @@ require (
 	golang.org/x/text v0.42.0 // indirect
 )
 
-replace example.com/peerstatus => ../../../examples/go
+replace git.example/opflex-peerstatus/clients/go => ../../../clients/go

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	pb "example.com/peerstatus/gen/opflex/peerstatus/v1"
+	pb "git.example/opflex-peerstatus/clients/go/opflex/peerstatus/v1"
 )
 
 var userData = []byte("\x00 opaque \xff bytes")

@@ -18,8 +18,8 @@ from opflex.peerstatus.v1 import types_pb2 as types
 
 
 CONNECTING, CONNECTED, READY = types.PEER_STATUS_CONNECTING, types.PEER_STATUS_CONNECTED, types.PEER_STATUS_READY
-# Redials at once: the tests break connections and wait for them to come back.
-REDIAL = [(f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max")]
+# Redials at once: the tests break connections and wait for them to come back. "min" is the time that a connection has to be made in.
+REDIAL = [(f"grpc.{which}_reconnect_backoff_ms", ms) for which, ms in (("initial", 100), ("min", 10_000), ("max", 100))]
 
 
 class Client:

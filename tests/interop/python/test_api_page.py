@@ -143,7 +143,7 @@ import (
 	"os"
 	"time"
 
-	v1 "example.com/peerstatus/gen/opflex/peerstatus/v1"
+	v1 "git.example/opflex-peerstatus/clients/go/opflex/peerstatus/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"

@@ -23,7 +23,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	pb "example.com/peerstatus/gen/opflex/peerstatus/v1"
+	pb "git.example/opflex-peerstatus/clients/go/opflex/peerstatus/v1"
 )
 
 const (

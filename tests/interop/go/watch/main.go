@@ -22,7 +22,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	pb "example.com/peerstatus/gen/opflex/peerstatus/v1"
+	pb "git.example/opflex-peerstatus/clients/go/opflex/peerstatus/v1"
 )
 
 // Short, so that a run takes seconds.
