@@ -86,12 +86,34 @@ fn candidates(
     let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let named = runtime.block_on(async { timeout(TIMEOUT, asked).await.ok().flatten() });
     let prefix = current.to_string_lossy();
-    let named = named.unwrap_or_default().into_iter().filter(|(name, _)| name.starts_with(&*prefix));
+    let named = named.unwrap_or_default().into_iter();
     named
-        .map(|(name, help)| {
-            CompletionCandidate::new(text::plain(&name)).help(Some(text::plain(&help).into()))
-        })
+        .filter(|(name, _)| name.starts_with(&*prefix) && is_word(name))
+        .map(|(name, help)| CompletionCandidate::new(name).help(Some(text::plain(&help).into())))
         .collect()
+}
+
+/// Whether a shell takes it as one word, and as nothing else: bash puts candidates on the command line as they are. Names of the API
+/// have no other characters; the service may not be what it says.
+fn is_word(name: &str) -> bool {
+    !name.starts_with('-') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-:/[]%".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shell_would_run_or_expand_is_no_candidate() {
+        for name in ["default", "[2001:db8::1%eth0]:8009", "fabric-1/leaf_101.example:8009"] {
+            assert!(is_word(name), "{name}");
+        }
+        for name in
+            ["$(touch x)", "`x`", "a;x", "a b", "a|x", "a\nx", "-o", "~x", "*", "'", "{a,b}", "a\u{202e}"]
+        {
+            assert!(!is_word(name), "{name}");
+        }
+    }
 }
 
 /// The service that the command line so far is about, after the `--` of the shell's call.
