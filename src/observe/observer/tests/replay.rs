@@ -207,6 +207,7 @@ fn statuses_and_their_times_are_those_of_the_library() {
         "i-silent-handshake",
         "m-two-one-flaps",
         "n-orderly-stop",
+        "p-agent-restarted",
         "r-injected",
         "w-not-in-list",
     ] {
@@ -217,4 +218,15 @@ fn statuses_and_their_times_are_those_of_the_library() {
 #[test]
 fn the_log_of_a_container_is_read_through_its_rotation() {
     check("c-killed-restarted", &["cri/0.log.20261129-195100", "cri/0.log"], Duration::from_millis(1));
+}
+
+#[test]
+fn an_agent_that_logs_warnings_alone_makes_no_peer_ready() {
+    let (told, lines) =
+        (callbacks("c-killed-restarted.warning"), lines(&["c-killed-restarted.warning.agent.log"]));
+    assert!(told.iter().any(|it| it.status == "READY"), "the library told so");
+    for hint in [None, Some(Level::Warning)] {
+        let (out, _) = replay(settings(hint), &lines, &|at| sockets_at(&told, at), Duration::from_millis(50));
+        assert!(!out.is_empty() && statuses(&out).iter().all(|it| it.status != "READY"), "{hint:?}: {out:?}");
+    }
 }
