@@ -252,31 +252,6 @@ async fn requests_that_a_principal_does_not_end_take_no_more_than_its_share_on_h
     served.stop().await;
 }
 
-/// Calls that need no credentials, of which there is only the head.
-#[tokio::test]
-async fn calls_without_credentials_that_send_their_head_alone_take_no_more_than_their_share() {
-    const PATH: &str = "/grpc.health.v1.Health/Check";
-    let _turn = TURN.lock().await;
-    let stage = Stage::new(1, 256, &["default"]);
-    let (served, _) = serve_one_principal(&stage).await;
-    let _profiler = dhat::Profiler::builder().testing().build();
-    let mut clients = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let mut client = RawClient::connect(served.address, LARGEST_WINDOW).await;
-        for number in 0..CALLS {
-            client.send(HEADERS, END_HEADERS, 2 * number + 1, &raw::headers(PATH)).await;
-        }
-        clients.push(client);
-    }
-    for tenth in 0..30 {
-        sleep(Duration::from_millis(100)).await;
-        let heap = dhat::HeapStats::get();
-        println!("{tenth}: {} KiB now, {} KiB at most", heap.curr_bytes >> 10, heap.max_bytes >> 10);
-    }
-    drop(clients);
-    served.stop().await;
-}
-
 /// On the admin port, which may have no authentication.
 #[tokio::test]
 async fn pages_of_json_are_encoded_one_after_the_other() {
