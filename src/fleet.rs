@@ -19,7 +19,6 @@ mod window;
 pub use auth::{AuthSource, MalformedAuth, NatsAuth};
 pub use connection::{ANSWER_TIMEOUT, ConnectError, ConnectionState, Nats, NatsSettings};
 pub use feed::StateReason;
-use feed::UP_INTERVAL;
 pub use forwarder::{Forwarder, ForwarderSettings};
 pub use reader::{FleetCore, FleetLimits, NodeLimits, Outcome, Position, Reader, ReaderSettings};
 pub use record::{

@@ -25,7 +25,7 @@ use crate::{
 mod tests;
 
 /// A third of the time after which a node is STALE: two signs may be lost.
-pub(super) const UP_INTERVAL: Duration = Duration::from_secs(15);
+const UP_INTERVAL: Duration = Duration::from_secs(15);
 /// By how much that is shortened, differently for each process: nodes that start together must not go on to send their signs together.
 const UP_SPREAD_MILLIS: u64 = 3_000;
 /// How many changes are read from the log at once.

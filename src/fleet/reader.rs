@@ -11,6 +11,7 @@ mod parse;
 mod purge;
 mod recent;
 mod shell;
+mod silence;
 #[cfg(test)]
 mod tests;
 mod view;

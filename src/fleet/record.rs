@@ -19,6 +19,8 @@ mod tests;
 pub const MAX_RECORD: usize = 64 * 1024;
 /// How long a node counts as LIVE after a sign of life.
 pub const UP_TTL: Duration = Duration::from_secs(45);
+/// How long the stream keeps it. A replica that starts learns from it since when a node is silent, if that is new.
+const UP_STORED: Duration = Duration::from_secs(120);
 /// How long the last record of a removed peer stays: readers that were away for longer start from a state.
 pub const REMOVED_TTL: Duration = Duration::from_secs(3600);
 
@@ -158,7 +160,7 @@ impl Record {
     /// After which the stream drops it, other than by its limits.
     fn time_to_live(&self) -> Option<Duration> {
         match &self.content {
-            Content::Up(_) => Some(UP_TTL),
+            Content::Up(_) => Some(UP_STORED),
             Content::Change { change, .. } => {
                 let peer = change.peer.as_ref();
                 peer.is_some_and(|peer| peer.kind() == pb::ChangeKind::Removed).then_some(REMOVED_TTL)

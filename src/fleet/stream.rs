@@ -10,14 +10,12 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
 };
 
-use super::{record::UP_TTL, subject::Subject};
+use super::{record::MAX_RECORD, subject::Subject};
 
 /// For so long the stream remembers the ids of messages.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// For so long the server keeps a marker that the last message of a subject is gone: readers that were away for longer start
-/// from the state, where the subject is missing. Not longer than a sign of life lasts, because the server lets no message
-/// with a time to live expire earlier than the marker would.
-const MARKER_TTL: Duration = UP_TTL;
+/// Longest message: a record, and its headers.
+const MAX_MESSAGE: i32 = MAX_RECORD as i32 + 4096;
 
 /// What the stream should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +57,10 @@ impl StreamSettings {
             duplicate_window: DUPLICATE_WINDOW,
             allow_direct: true,
             allow_message_ttl: true,
-            subject_delete_marker_ttl: Some(MARKER_TTL),
+            max_message_size: MAX_MESSAGE,
+            // Both, because the server allows the one with the other.
+            subject_delete_marker_ttl: None,
+            allow_rollup: false,
             ..Config::default()
         }
     }
@@ -97,16 +98,17 @@ pub fn differences(wanted: &Config, found: &Config) -> Vec<String> {
         ($($key:ident),+) => { $(compare(stringify!($key), format!("{:?}", wanted.$key), format!("{:?}", found.$key));)+ };
     }
     compare!(subjects, retention, discard, max_age, max_bytes, num_replicas, allow_direct, allow_message_ttl);
-    let marker = |config: &Config| config.subject_delete_marker_ttl.is_some_and(|ttl| !ttl.is_zero());
-    if !marker(found) {
+    if found.allow_rollup {
         sentences.push(
-            "subject_delete_marker_ttl is not set, so readers do not notice that a node is silent".into(),
+            "allow_rollup_hdrs is set, perhaps because subject_delete_marker_ttl is: a node could delete the records of all \
+             others; unset both, as docs/fleet.md says"
+                .into(),
         );
     }
-    if found.subject_delete_marker_ttl > wanted.subject_delete_marker_ttl {
+    if !(1..=wanted.max_message_size).contains(&found.max_message_size) {
         sentences.push(format!(
-            "subject_delete_marker_ttl is {:?}, and should be {UP_TTL:?}: signs of life last as long",
-            found.subject_delete_marker_ttl.unwrap_or_default()
+            "max_msg_size is {}, and should be {}: a node could fill the stream with messages that are no records",
+            found.max_message_size, wanted.max_message_size
         ));
     }
     if found.duplicate_window < wanted.duplicate_window {
@@ -147,7 +149,8 @@ mod tests {
             num_replicas: 1,
             discard: DiscardPolicy::New,
             allow_message_ttl: false,
-            subject_delete_marker_ttl: None,
+            allow_rollup: true,
+            max_message_size: -1,
             duplicate_window: Duration::from_secs(1),
             max_messages_per_subject: 1,
             ..wanted.clone()
@@ -157,7 +160,8 @@ mod tests {
             "discard is New, and should be Old",
             "num_replicas is 1, and should be 3",
             "allow_message_ttl is false, and should be true",
-            "subject_delete_marker_ttl is not set",
+            "allow_rollup_hdrs is set",
+            "max_msg_size is -1, and should be 69632",
             "duplicate_window is 1s, and should be at least 120s",
             "a limit on messages",
         ];

@@ -128,14 +128,17 @@ async fn an_acknowledgement_in_place_of_a_record_is_replaced_at_once() {
 }
 
 #[tokio::test]
-async fn a_purge_by_another_node_is_noticed_with_the_next_sign_of_life() {
+async fn a_node_cannot_purge_the_stream_and_a_purge_is_noticed_with_the_next_sign_of_life() {
     // Without the permission to subscribe.
     let Some(nats) = NatsServer::start(&users("_INBOX.none")).await else { return };
     let stage = Stage::start(&nats, "node-1").await;
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Rollup", "all");
     let own = "opflex.v1.lab.evil.up";
-    stage.evil.publish_with_headers(own, headers, "x".into()).await.unwrap().await.unwrap();
+    let refused = stage.evil.publish_with_headers(own, headers, "x".into()).await.unwrap().await;
+    assert!(refused.unwrap_err().to_string().contains("rollup"), "the stream does not allow it");
+    assert!(stage.has_record(&stage.subject(Topic::Node)).await, "nothing is gone");
+    stage.stream.get_stream("OPFLEX").await.unwrap().purge().await.unwrap();
     assert!(!stage.has_record(&stage.subject(Topic::Node)).await, "all is gone");
     stage.until_repaired(Duration::from_secs(20)).await;
     assert_eq!(stage.number("opflex_fleet_states_total{reason=\"lost\"}").await, 1.0);

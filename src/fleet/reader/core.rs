@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry as MapEntry},
     sync::Arc,
-    time::SystemTime,
+    time::{Instant, SystemTime},
 };
 
 use async_nats::HeaderMap;
@@ -11,16 +11,19 @@ use async_nats::HeaderMap;
 use super::{
     census::Census,
     node::{Node, Skipped, Step},
+    silence::{Heard, Silence},
     view::{Excess, NodeLimits},
 };
 use crate::{
     fleet::{Content, Entry, Name, Subject, Topic},
     metrics::Problem,
-    status::{Liveness, Mirrored, MirroredRecord, is_node_name, is_pool_name},
+    status::{Liveness, Mirrored, MirroredRecord, NodeState, is_node_name, is_pool_name},
 };
 
 /// Bits of a revision for the effects of one record: the rest is the record's place in the stream.
 const INDEX_BITS: u32 = 16;
+/// The first half of them is for nodes that are silent when the record is stored, or have been since the record before.
+const OWN_INDEX: u64 = 1 << (INDEX_BITS - 1);
 
 /// How much a fleet may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +41,15 @@ pub struct Position {
     pub sequence: u64,
     /// When it was stored, on the server's clock.
     pub time: SystemTime,
+    /// When it was read, on our own clock.
+    pub received: Instant,
 }
 
 impl Position {
     /// The revision of the first effect of its record.
     #[must_use]
     pub const fn first_revision(self) -> u64 {
-        self.sequence << INDEX_BITS
+        (self.sequence << INDEX_BITS) | OWN_INDEX
     }
 
     /// The last revision that its record may have.
@@ -62,6 +67,8 @@ pub(super) const fn last_revision(sequence: u64) -> u64 {
 /// What a record does.
 #[derive(Debug)]
 pub struct Outcome {
+    /// The nodes that were silent before it, each as a record of its own.
+    pub silent: Vec<MirroredRecord>,
     /// What it does to the hub.
     pub record: MirroredRecord,
     /// The node that it is of, if it is a known one.
@@ -88,14 +95,26 @@ pub struct FleetCore {
     /// Nodes that the stream has nothing of, without a record that says so.
     purged: BTreeSet<Arc<str>>,
     census: Census,
+    silence: Silence,
 }
+
+/// What is counted of a node.
+type Counted = (Option<Arc<NodeState>>, Option<Heard>);
 
 impl FleetCore {
     /// Expects the last record of each subject, in the order of the stream.
     #[must_use]
     pub fn new(cluster: Name, limits: FleetLimits) -> Self {
-        let (nodes, spoiled, census) = (HashMap::new(), BTreeSet::new(), Census::new());
-        Self { cluster, limits, nodes, spoiled, is_live: false, purged: BTreeSet::new(), census }
+        Self {
+            cluster,
+            limits,
+            nodes: HashMap::new(),
+            spoiled: BTreeSet::new(),
+            is_live: false,
+            purged: BTreeSet::new(),
+            census: Census::new(),
+            silence: Silence::new(),
+        }
     }
 
     /// Nodes with something else in place of a record at the end of the snapshot.
@@ -104,16 +123,68 @@ impl FleetCore {
     }
 
     /// All records up to a place in the stream have come, of each subject the last one. Returns the state, in effects that
-    /// are not sent. Expects every record after that place from now on.
-    pub fn finish_snapshot(&mut self) -> Vec<Mirrored> {
+    /// are not sent. Expects every record after that place from `now` on.
+    pub fn finish_snapshot(&mut self, now: Instant) -> Vec<Mirrored> {
         self.is_live = true;
         let mut effects = Vec::new();
+        let newest = Heard { received: now, ..self.silence.newest() };
         for (name, node) in &mut self.nodes {
             let before = node.state().cloned();
-            node.finish_snapshot(self.spoiled.contains(&**name), &mut effects);
+            node.finish_snapshot(self.spoiled.contains(&**name), newest, &mut effects);
             self.census.update(before.as_ref(), node.state());
+            self.silence.update(name, None, node.heard());
         }
         effects
+    }
+
+    /// The nodes that have been silent for too long by this time of the server are STALE before the record at this place.
+    pub fn pass(&mut self, next: u64, time: SystemTime) -> Vec<MirroredRecord> {
+        self.become_stale(next, |heard| heard.is_over(time)).0
+    }
+
+    /// As [`Self::pass`], by our own clock. Other replicas say the same at the same place: if a record follows, the server stores it after that
+    /// time, too.
+    pub fn pass_by_clock(&mut self, next: u64, now: Instant) -> Vec<MirroredRecord> {
+        let since = self.silence.reading_since;
+        let (mut records, _) = self.become_stale(next, |heard| heard.is_over_by_clock(since, now));
+        if self.census.live == 0 && self.silence.take_all(next) {
+            // Nothing can come before the next record: clients that know it from another replica need not wait for more.
+            let head = (next << INDEX_BITS) | (OWN_INDEX - 1);
+            records.push(MirroredRecord { first: head, head, at: SystemTime::now(), effects: Vec::new() });
+        }
+        records
+    }
+
+    /// Nothing was read until now, so our own clock does not tell who was silent.
+    pub const fn resume(&mut self, now: Instant) {
+        self.silence.reading_since = Some(now);
+    }
+
+    /// Returns also whether another replica may have said something else.
+    fn become_stale(&mut self, next: u64, is_over: impl Fn(&Heard) -> bool) -> (Vec<MirroredRecord>, bool) {
+        let (mut records, mut is_uncertain) = (Vec::new(), false);
+        while let Some((name, heard)) = self.silence.first().filter(|(_, heard)| is_over(heard)) {
+            let Some(index) = self.silence.next_index(next, OWN_INDEX) else { break };
+            let revision = (next << INDEX_BITS) | index;
+            let Some(node) = self.nodes.get_mut(&name) else { break };
+            let before: Counted = (node.state().cloned(), node.heard());
+            let mut step = Step::new(revision, heard.end(), heard, self.is_live);
+            node.become_stale(&mut step);
+            self.recount(&name, &before);
+            is_uncertain |= step.is_uncertain;
+            let effects = step.effects.unwrap_or_default();
+            records.push(MirroredRecord { first: revision, head: revision, at: step.at, effects });
+        }
+        (records, is_uncertain)
+    }
+
+    /// A node changed.
+    fn recount(&mut self, name: &Arc<str>, (state, heard): &Counted) {
+        let node = self.nodes.get(name);
+        self.census.update(state.as_ref(), node.and_then(Node::state));
+        if self.is_live {
+            self.silence.update(name, *heard, node.and_then(Node::heard));
+        }
     }
 
     /// Whether a node was in the middle of publishing its state at the end of the snapshot, which lacks what those records
@@ -146,9 +217,9 @@ impl FleetCore {
     fn remove_purged(&mut self, step: &mut Step) {
         for name in std::mem::take(&mut self.purged) {
             let Some(mut node) = self.nodes.remove(&name) else { continue };
-            let before = node.state().cloned();
+            let before = (node.state().cloned(), node.heard());
             node.commit_expired(step);
-            self.census.update(before.as_ref(), None);
+            self.recount(&name, &before);
         }
     }
 
@@ -159,14 +230,15 @@ impl FleetCore {
 
     /// Applies one message of the stream.
     pub fn record(&mut self, at: Position, subject: &str, headers: &HeaderMap, payload: &[u8]) -> Outcome {
-        let mut step = Step {
-            revision: at.first_revision(),
-            at: at.time,
-            stored: at.time,
-            effects: self.is_live.then(Vec::new),
-            is_break: false,
-            is_uncertain: false,
+        let heard = Heard { sequence: at.sequence, stored: at.time, received: at.received };
+        let (silent, is_uncertain) = if self.is_live {
+            self.become_stale(at.sequence, |heard| heard.is_over(at.time))
+        } else {
+            (Vec::new(), false)
         };
+        self.silence.read(heard);
+        let mut step = Step::new(at.first_revision(), at.time, heard, self.is_live);
+        step.is_uncertain = is_uncertain;
         let (node, skipped) = match Entry::decode(subject, headers, payload) {
             Ok(entry) => self.entry(&entry, payload.len(), &mut step),
             Err(error) => {
@@ -178,7 +250,7 @@ impl FleetCore {
         let (first, head) = (at.first_revision(), at.last_revision());
         let Step { at, effects, is_break, is_uncertain, .. } = step;
         let record = MirroredRecord { first, head, at, effects: effects.unwrap_or_default() };
-        Outcome { record, node, skipped, is_break, is_uncertain }
+        Outcome { silent, record, node, skipped, is_break, is_uncertain }
     }
 
     fn entry(
@@ -211,7 +283,8 @@ impl FleetCore {
             }
         };
         let (node, first) = (place.get_mut(), step.revision);
-        let (was_incomplete, before) = (node.is_incomplete(), node.state().cloned());
+        let was_incomplete = node.is_incomplete();
+        let before: Counted = (node.state().cloned(), node.heard());
         let skipped = match entry {
             Entry::Record(record) => {
                 let (header, content) = (&record.header, &record.content);
@@ -221,18 +294,18 @@ impl FleetCore {
                 match &subject.topic {
                     Topic::Peer { pool, address } => node.peer_expired(pool.as_str(), address, step),
                     Topic::Node => node.commit_expired(step),
-                    Topic::Up => node.up_expired(step),
-                    Topic::Health { .. } => {}
+                    // Silence is told by time.
+                    Topic::Up | Topic::Health { .. } => {}
                 }
                 None
             }
         };
         step.is_uncertain |= was_incomplete && step.revision > first;
-        self.census.update(before.as_ref(), node.state());
         let name = Arc::clone(place.key());
         if place.get().is_gone() {
             place.remove();
         }
+        self.recount(&name, &before);
         (Some(name), skipped.map(label))
     }
 

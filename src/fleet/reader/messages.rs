@@ -77,7 +77,8 @@ impl Read {
 impl From<StreamMessage> for Read {
     fn from(message: StreamMessage) -> Self {
         let StreamMessage { subject, sequence, headers, payload, time } = message;
-        let position = Position { sequence, time: clock::shift().from_system(time.into()) };
+        let (time, received) = (clock::shift().from_system(time.into()), Instant::now().into_std());
+        let position = Position { sequence, time, received };
         Self { subject, headers, payload, position, pending: 0 }
     }
 }
@@ -113,6 +114,7 @@ impl Messages {
         let position = Position {
             sequence: info.stream_sequence,
             time: clock::shift().from_system(info.published.into()),
+            received: Instant::now().into_std(),
         };
         let pending = info.pending;
         self.last = found;

@@ -13,6 +13,7 @@ use std::{
 use self::certainty::Completeness;
 use super::{
     parse::{self, Invalid},
+    silence::Heard,
     view::{Excess, NodeLimits, PeerKey, View},
 };
 use crate::{
@@ -83,9 +84,17 @@ pub(super) struct Step {
     pub(super) is_break: bool,
     /// See [`super::Outcome`].
     pub(super) is_uncertain: bool,
+    /// The record as a sign of life.
+    heard: Heard,
 }
 
 impl Step {
+    /// One that changed nothing yet.
+    pub(super) fn new(revision: u64, stored: SystemTime, heard: Heard, is_live: bool) -> Self {
+        let effects = is_live.then(Vec::new);
+        Self { revision, at: stored, stored, effects, is_break: false, is_uncertain: false, heard }
+    }
+
     /// An effect that makes an event.
     fn emit(&mut self, effect: Mirrored) {
         if let Some(effects) = &mut self.effects {
@@ -114,12 +123,12 @@ pub(super) struct Node {
     /// Of other processes, which have not committed.
     staged: Vec<View>,
     replaced: VecDeque<u64>,
-    /// The process that gave the newest sign of life, while that lasts.
+    /// The process that gave the newest sign of life.
     up: Option<u64>,
     /// The newest sign of life of the process that the state is of; `None`: it was replaced by one of another process.
-    heard: Option<SystemTime>,
+    heard: Option<Heard>,
     conflict_at: Option<SystemTime>,
-    /// Of a snapshot without a sign of life, or the end of one: the last one may have gone only while it was read.
+    /// Of a snapshot without a sign of life of the process that the state is of.
     is_liveness_unknown: bool,
     completeness: Completeness,
 }
@@ -157,6 +166,12 @@ impl Node {
     /// Whether its changes may be others than those that the records before the snapshot led to.
     pub(super) fn is_incomplete(&self) -> bool {
         self.completeness != Completeness::Complete
+    }
+
+    /// The newest sign of life of a node that is LIVE.
+    pub(super) fn heard(&self) -> Option<Heard> {
+        let is_live = self.state.as_ref().is_some_and(|state| state.liveness == Liveness::Live);
+        self.heard.filter(|_| is_live)
     }
 
     pub(super) const fn state(&self) -> Option<&Arc<NodeState>> {
@@ -311,7 +326,7 @@ impl Node {
             self.is_liveness_unknown = true;
         }
         if step.effects.is_some() || self.up == Some(self.view.epoch) {
-            self.heard = Some(step.stored);
+            self.heard = Some(step.heard);
         }
         self.completeness = Completeness::Complete;
         let pools: Arc<[Arc<str>]> = self.view.pools.keys().cloned().collect();

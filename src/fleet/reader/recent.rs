@@ -16,14 +16,11 @@ use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
 use super::messages::{EXPIRES, Messages, Read, ReadError};
-use crate::fleet::{ANSWER_TIMEOUT, Nats, UP_INTERVAL, UP_TTL};
+use crate::fleet::{ANSWER_TIMEOUT, Nats};
 
-/// How long it is. The stream forgets signs of life, and markers that a node is silent, and then it does not say any more when
-/// the node was LIVE. Of each node that is, the sign before the beginning is still there: it is one interval older, or a
-/// little more.
-pub(super) const PERIOD: Duration =
-    Duration::from_secs(UP_TTL.as_secs() - UP_INTERVAL.as_secs() - MARGIN.as_secs());
-const MARGIN: Duration = Duration::from_secs(5);
+/// How long it is. The stream forgets signs of life, and then it does not say any more since when a node is silent. Of each node
+/// that was LIVE at the beginning, a sign is still there.
+pub(super) const PERIOD: Duration = Duration::from_secs(25);
 /// Records in it: some hundred MiB, for the time of the start.
 const MAX_RECORDS: u64 = 200_000;
 /// NATS answers for 1,024 at most.

@@ -16,13 +16,14 @@ use super::{
     messages::{EXPIRES, Messages, Read, ReadError},
     purge::{self, PurgeCheck},
     recent::{self, Recent, RecentError},
+    silence,
 };
 use crate::{
     error_info::with_causes,
     fleet::{ConnectionState, Name, Nats, StreamSettings, Subject},
     metrics::{FleetMetrics, MAX_PROBLEMS},
     peer::Backoff,
-    status::{Hub, Liveness, MirrorStart, MirroredRecord},
+    status::{Hub, Liveness, MirrorStart, MirroredRecord, clock},
 };
 
 /// A consumer that nobody reads is deleted after this.
@@ -32,14 +33,16 @@ const INFO_INTERVAL: Duration = Duration::from_secs(15);
 /// Pauses after failures.
 const BACKOFF_BASE: Duration = Duration::from_millis(250);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
-/// After so long without reading, the state is read anew: the marker that a node is silent may have come and gone.
+/// After so long without reading, the state is read anew: what the stream does not have any more may have come and gone.
 const MAX_AWAY: Duration = Duration::from_secs(30);
 /// How long a snapshot waits for nodes that are in the middle of publishing their state.
 const STAGING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names of nodes in a line of the log.
 const MAX_LOGGED: usize = 10;
+/// How often our own clock is asked which nodes are silent.
+const SILENCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Records after which other tasks get a turn.
-const RECORDS_PER_TURN: usize = 256;
+const RECORDS_PER_TURN: u64 = 256;
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -62,6 +65,8 @@ pub struct Reader {
     epoch: u64,
     /// The place of the last record that was applied.
     position: u64,
+    /// How many records there were after it.
+    pending: u64,
     /// Since when the stream cannot be read.
     away_since: Option<Instant>,
     /// `None`: the next thing to read is a snapshot.
@@ -75,7 +80,18 @@ impl Reader {
     #[must_use]
     pub fn new(settings: ReaderSettings, hub: Arc<Hub>, nats: Nats, metrics: FleetMetrics) -> Self {
         let (core, differences) = (None, Vec::new());
-        Self { settings, hub, nats, metrics, epoch: 0, position: 0, away_since: None, core, differences }
+        Self {
+            settings,
+            hub,
+            nats,
+            metrics,
+            epoch: 0,
+            position: 0,
+            pending: 0,
+            away_since: None,
+            core,
+            differences,
+        }
     }
 
     /// Reads until `stop`.
@@ -156,13 +172,15 @@ impl Reader {
                 (last.unwrap_or(info.state.last_sequence), Vec::new(), snapshot)
             }
         };
-        let state = core.finish_snapshot();
+        let state = core.finish_snapshot(Instant::now().into_std());
         let spoiled: Vec<_> = core.spoiled().take(MAX_LOGGED).collect();
         if !spoiled.is_empty() {
             warn!(nodes = ?spoiled, "the stream has something else in place of records of nodes: peers may be missing");
         }
         let replay = Replay { start, records, messages };
-        let (records, floor, messages) = self.replay(&mut core, replay).await?;
+        let (mut records, floor, messages) = self.replay(&mut core, replay).await?;
+        let read_at = clock::shift().from_system(newest.cached_info().created.into());
+        records.extend(core.pass(self.position + 1, read_at - silence::MARGIN));
         let is_first = !self.hub.is_complete();
         self.hub.restart(MirrorStart { epoch, revision: last_revision(start), state, records, floor });
         self.epoch = epoch;
@@ -230,8 +248,8 @@ impl Reader {
                 floor = read.position.last_revision();
             }
             self.position = read.position.sequence;
-            mirrored.push(outcome.record);
-            if mirrored.len() % RECORDS_PER_TURN == 0 {
+            mirrored.extend(outcome.silent.into_iter().chain([outcome.record]));
+            if self.position % RECORDS_PER_TURN == 0 {
                 tokio::task::yield_now().await;
             }
         }
@@ -272,10 +290,14 @@ impl Reader {
         self.metrics.set_reading();
         self.away_since = None;
         let mut every = interval(INFO_INTERVAL);
+        let mut silence = interval(SILENCE_INTERVAL);
         let mut check = interval_at(Instant::now() + purge::CHECK_INTERVAL, purge::CHECK_INTERVAL);
         let mut purge = PurgeCheck::default();
         let mut connection = self.nats.state.clone();
         let mut records = 0;
+        if let Some(core) = &mut self.core {
+            core.resume(Instant::now().into_std());
+        }
         loop {
             let message = tokio::select! {
                 // Without a heartbeat, the consumer notices only 10 s later.
@@ -284,6 +306,10 @@ impl Reader {
                 _ = every.tick() => {
                     let info = stream.info().await?;
                     self.metrics.set_stream(info.state.bytes, info.config.max_bytes);
+                    continue;
+                }
+                _ = silence.tick() => {
+                    self.pass_by_clock();
                     continue;
                 }
                 _ = check.tick() => {
@@ -305,12 +331,27 @@ impl Reader {
         let Some(core) = &mut self.core else { return };
         let outcome = read.apply(core);
         self.count(&outcome);
-        self.hub.mirror(outcome.record);
-        self.position = read.position.sequence;
+        for record in outcome.silent.into_iter().chain([outcome.record]) {
+            self.hub.mirror(record);
+        }
+        (self.position, self.pending) = (read.position.sequence, read.pending);
         self.metrics.record(read.pending);
         if let Some(core) = &mut self.core {
             count_nodes(core, &self.metrics);
         }
+    }
+
+    /// No record comes that says which nodes are silent.
+    fn pass_by_clock(&mut self) {
+        let (Some(core), now) = (&mut self.core, Instant::now().into_std()) else { return };
+        if self.pending > 0 {
+            // Their signs of life may be among those.
+            return core.resume(now);
+        }
+        for record in core.pass_by_clock(self.position + 1, now) {
+            self.hub.mirror(record);
+        }
+        count_nodes(core, &self.metrics);
     }
 
     fn count(&self, outcome: &Outcome) {

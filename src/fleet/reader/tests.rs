@@ -5,7 +5,8 @@
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, SystemTime},
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_nats::{HeaderMap, jetstream::message::OutboundMessage};
@@ -24,6 +25,12 @@ const HOSTS: [&str; 4] = ["leaf-1", "leaf-2", "leaf-3", "leaf-4"];
 
 fn at(second: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 + second)
+}
+
+/// Our own clock, which says the same.
+fn received(second: u64) -> Instant {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *START + Duration::from_secs(second)
 }
 
 fn time() -> Option<prost_types::Timestamp> {
@@ -183,7 +190,6 @@ enum Act {
     Refresh,
     Up,
     Restart(Vec<usize>),
-    Silence,
 }
 
 fn act(node: &mut Publisher, act: Act) -> Vec<Message> {
@@ -214,13 +220,6 @@ fn act(node: &mut Publisher, act: Act) -> Vec<Message> {
             node.peers = hosts.into_iter().map(|host| (HOSTS[host], pb::PeerStatus::Connecting)).collect();
             node.whole()
         }
-        Act::Silence => {
-            let mut marker = node.up();
-            let mut headers = HeaderMap::new();
-            headers.insert("Nats-Marker-Reason", "MaxAge");
-            (marker.headers, marker.payload) = (headers, Vec::new());
-            vec![marker]
-        }
     }
 }
 
@@ -237,7 +236,6 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => Just(Act::Refresh),
         1 => Just(Act::Up),
         1 => prop::sample::subsequence((0..HOSTS.len()).collect::<Vec<_>>(), 0..4).prop_map(Act::Restart),
-        1 => Just(Act::Silence),
     ]
 }
 
@@ -288,7 +286,7 @@ impl Replica {
             assert!(apply(&mut core, index, &stream[index]).record.effects.is_empty());
         }
         let hub = Hub::of_fleet(100_000);
-        let (revision, state) = (last_revision(start as u64), core.finish_snapshot());
+        let (revision, state) = (last_revision(start as u64), core.finish_snapshot(received(start as u64)));
         hub.restart(MirrorStart { epoch: 1, revision, state, records: Vec::new(), floor: 0 });
         let mut replica = Self { core, hub };
         for (index, message) in stream.iter().enumerate().skip(start) {
@@ -297,8 +295,9 @@ impl Replica {
         replica
     }
 
-    /// One that reads all from `start` on before anybody sees it. The signs of life before `forgotten` have expired.
+    /// One that reads all from `start` on before anybody sees it. The signs of life before `forgotten` have expired, which are much too old.
     fn replaying(stream: &[Message], start: usize, forgotten: usize) -> Self {
+        let forgotten = forgotten.min(start.saturating_sub(50));
         let mut newest = BTreeMap::new();
         for (index, message) in stream.iter().enumerate().take(start) {
             if index < forgotten && message.subject.ends_with(".up") {
@@ -313,14 +312,14 @@ impl Replica {
         for index in order {
             apply(&mut core, index, &stream[index]);
         }
-        let (revision, state) = (last_revision(start as u64), core.finish_snapshot());
+        let (revision, state) = (last_revision(start as u64), core.finish_snapshot(received(start as u64)));
         let (mut records, mut floor) = (Vec::new(), 0);
         for (index, message) in stream.iter().enumerate().skip(start) {
             let outcome = apply(&mut core, index, message);
             if outcome.is_uncertain {
                 floor = position(index).last_revision();
             }
-            records.push(outcome.record);
+            records.extend(outcome.silent.into_iter().chain([outcome.record]));
         }
         let hub = Hub::of_fleet(100_000);
         hub.restart(MirrorStart { epoch: 1, revision, state, records, floor });
@@ -352,6 +351,9 @@ impl Replica {
             matches!(effect, Mirrored::Peer { .. } | Mirrored::PeerRemoved { .. } | Mirrored::Node { .. })
         });
         let emitted = emitted.count() as u64;
+        for silent in outcome.silent {
+            assert_eq!(self.hub.mirror(silent), 1, "a node that is LIVE becomes STALE");
+        }
         let applied = self.hub.mirror(outcome.record);
         assert_eq!(applied, emitted, "each emitted effect is of a pool that the hub has");
     }
@@ -372,7 +374,7 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 fn position(index: usize) -> Position {
-    Position { sequence: index as u64 + 1, time: at(index as u64) }
+    Position { sequence: index as u64 + 1, time: at(index as u64), received: received(index as u64) }
 }
 
 fn apply(core: &mut FleetCore, index: usize, message: &Message) -> Outcome {
@@ -648,7 +650,7 @@ fn a_replica_that_starts_beside_two_processes_with_one_name_waits_for_the_one_th
 
 #[test]
 fn problems_of_nodes_are_counted_as_they_come_and_go() {
-    let (mut one, mut other, mut stream) = namesakes();
+    let (mut one, other, mut stream) = namesakes();
     stream.extend(one.change("leaf-3", Some(pb::PeerStatus::Ready)));
     let mut replica = replica(&stream);
     let problems = |replica: &mut Replica| {
@@ -658,13 +660,12 @@ fn problems_of_nodes_are_counted_as_they_come_and_go() {
     };
     assert_eq!(problems(&mut replica), (1, 0, Some(vec!["conflict"])));
     assert_eq!(problems(&mut replica), (1, 0, None), "nothing is new");
-    let silence = act(&mut other, Act::Silence).pop().unwrap();
-    replica.read(stream.len(), &silence);
+    let later = stream.len() + 60;
+    replica.read(later, &Publisher::new("n2", 9).up());
     assert_eq!(problems(&mut replica), (0, 1, Some(vec!["conflict", "stale"])));
-    replica.read(stream.len() + 1, &other.up());
+    replica.read(later + 1, &other.up());
     assert_eq!(problems(&mut replica), (1, 0, Some(vec!["conflict"])));
-    let gone = Message { subject: other.commit(0).subject, ..silence };
-    replica.read(stream.len() + 2, &gone);
+    replica.read(later + 2, &marker(other.commit(0)));
     assert_eq!(problems(&mut replica), (0, 0, Some(vec![])));
 }
 
@@ -687,6 +688,13 @@ fn a_node_that_was_purged_is_gone_with_the_next_record_of_another_one() {
     let last = events.last().unwrap().node.as_ref().unwrap();
     assert_eq!((last.node.node.liveness, last.previous), (Liveness::Gone, Some(Liveness::Live)));
     assert_eq!((replica.core.count(Liveness::Live), replica.core.count(Liveness::Stale)), (1, 0));
+}
+
+/// The end of the last message of a subject, as operators publish it.
+fn marker(message: Message) -> Message {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Marker-Reason", "Purge");
+    Message { headers, payload: Vec::new(), ..message }
 }
 
 /// An acknowledgement of JetStream in place of this message.
@@ -739,13 +747,11 @@ fn a_node_without_signs_of_life_is_stale_and_one_without_records_is_gone() {
     let mut node = Publisher::new("n1", 1);
     node.peers.insert("leaf-1", pb::PeerStatus::Ready);
     let mut stream = node.whole();
-    stream.extend(act(&mut node, Act::Silence));
+    stream.extend((0..100).map(|_| Publisher::new("n2", 9).up()));
     let stale = replica(&stream);
     let (summary, _) = stale.hub.node("n1").unwrap();
     assert_eq!((summary.node.liveness, summary.wanted, summary.ready), (Liveness::Stale, 1, 0));
-    let mut marker = stream.last().unwrap().clone();
-    marker.subject = "opflex.v1.lab.n1.node".into();
-    stream.push(marker);
+    stream.push(marker(node.commit(0)));
     let gone = replica(&stream);
     assert!(gone.hub.node("n1").is_none() && gone.hub.snapshot().pools.is_empty());
     let mut events = Vec::new();
@@ -757,7 +763,7 @@ fn a_node_without_signs_of_life_is_stale_and_one_without_records_is_gone() {
 #[test]
 fn a_node_has_only_so_many_peers_and_the_fleet_so_many_nodes() {
     let mut core = FleetCore::new("lab".parse().unwrap(), LIMITS);
-    core.finish_snapshot();
+    core.finish_snapshot(received(0));
     let mut node = Publisher::new("n1", 1);
     let mut index = 0;
     let mut read = |core: &mut FleetCore, message: &Message| {
@@ -784,4 +790,81 @@ fn a_node_has_only_so_many_peers_and_the_fleet_so_many_nodes() {
     let long = Message { payload: vec![0; 70_000], ..node.up() };
     assert_eq!(read(&mut core, &long), Some("too_large"));
     let _ = Arc::new(core);
+}
+
+/// The liveness of the nodes that the events after this revision tell of, with their revisions.
+fn told(replica: &Replica, after: u64) -> Vec<(u64, String, Liveness)> {
+    let mut events = Vec::new();
+    replica.hub.read_after(after, 99, &mut events).unwrap();
+    let nodes = events.iter().filter_map(|event| Some((event.revision, event.node.as_ref()?)));
+    nodes.map(|(at, change)| (at, change.node.node.name.to_string(), change.node.node.liveness)).collect()
+}
+
+impl Replica {
+    /// No record comes until then.
+    fn wait(&mut self, next: usize, until: Instant) -> usize {
+        let records = self.core.pass_by_clock(next as u64 + 1, until);
+        records.into_iter().map(|record| self.hub.mirror(record) as usize).sum()
+    }
+}
+
+#[test]
+fn a_silent_node_is_stale_at_the_same_place_whether_a_record_or_our_own_clock_says_so() {
+    let nodes = ["n1", "n2", "n3"].map(|name| Publisher::new(name, 1));
+    let mut stream: Vec<_> = nodes.iter().flat_map(|node| node.clone().whole()).collect();
+    let end = stream.len();
+    let (mut by_clock, mut by_record, mut both) = (replica(&stream), replica(&stream), replica(&stream));
+    let before = last_revision(end as u64);
+    assert_eq!(by_clock.wait(end, received(2 + 49)), 0, "records may still be on their way");
+    assert_eq!(by_clock.wait(end, received(end as u64 + 60)), 3);
+    assert_eq!(both.wait(end, received(2 + 50)), 1);
+    let stale = told(&by_clock, before);
+    let names: Vec<_> = stale.iter().map(|(_, name, liveness)| (&**name, *liveness)).collect();
+    assert_eq!(names, ["n1", "n2", "n3"].map(|name| (name, Liveness::Stale)));
+    // The first one comes back after an hour, with a record at this place.
+    stream.push(nodes[0].up());
+    let back = |replica: &mut Replica| {
+        let at = Position { time: at(3_600), received: received(3_600), ..position(end) };
+        let outcome =
+            replica.core.record(at, &stream[end].subject, &stream[end].headers, &stream[end].payload);
+        for record in outcome.silent.into_iter().chain([outcome.record]) {
+            replica.hub.mirror(record);
+        }
+        told(replica, before)
+    };
+    let told = back(&mut by_clock);
+    assert_eq!((&told[..3], told.len(), told[3].2), (&stale[..], 4, Liveness::Live));
+    assert_eq!((back(&mut by_record), back(&mut both)), (told.clone(), told));
+    let since = by_record.hub.node("n2").unwrap().0.node.stale_since;
+    assert_eq!(since, Some(at(2 * end as u64 / 3 - 1) + Duration::from_secs(45)));
+}
+
+#[test]
+fn our_own_clock_stands_still_while_nothing_is_read() {
+    let stream = Publisher::new("n1", 1).whole();
+    let (mut replica, end) = (replica(&stream), stream.len());
+    replica.core.resume(received(1_000));
+    assert_eq!(replica.wait(end, received(1_049)), 0);
+    assert_eq!(replica.wait(end, received(1_051)), 1);
+}
+
+#[test]
+fn when_all_nodes_are_silent_a_client_of_another_replica_need_not_wait_for_the_next_record() {
+    let stream = Publisher::new("n1", 1).whole();
+    let (mut one, end) = (replica(&stream), stream.len());
+    one.wait(end, received(100));
+    let cursor = one.hub.cursor().revision;
+    // Its first record is a sign of life that never expires, of a node that has been gone for long.
+    let mut late = Replica::starting(&stream, end);
+    let passed = late.core.pass(end as u64 + 1, at(200));
+    assert_eq!(passed.len(), 1);
+    for record in passed {
+        late.hub.mirror(record);
+    }
+    assert_eq!(state_of_n1(&late).liveness, Liveness::Stale);
+    assert_eq!(late.wait(end, received(0)), 0);
+    assert!(late.hub.cursor().revision >= cursor, "it has what the other one has");
+    let back = Publisher::new("n1", 1).up();
+    late.read(end, &back);
+    assert_eq!(state_of_n1(&late).liveness, Liveness::Live);
 }

@@ -154,7 +154,7 @@ fn the_headers_are_those_of_the_contract() {
     assert_eq!(header(&commit.encode(), "Opflex-State-Revision"), Some("1"));
     assert_eq!(header(&commit.encode(), "Nats-TTL"), None);
     let up = example(|subject| Content::Up(node(subject, Vec::new())), "opflex.v1.lab.n.up").encode();
-    assert_eq!([header(&up, "Nats-TTL"), header(&up, "Opflex-Previous-Revision")], [Some("45s"), None]);
+    assert_eq!([header(&up, "Nats-TTL"), header(&up, "Opflex-Previous-Revision")], [Some("120s"), None]);
 }
 
 #[test]

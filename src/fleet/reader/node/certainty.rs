@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{Node, Step};
-use crate::status::{HealthChange, Liveness, Mirrored};
+use crate::{
+    fleet::reader::silence::Heard,
+    status::{HealthChange, Liveness, Mirrored},
+};
 
 /// What a snapshot has of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +23,25 @@ pub(super) enum Completeness {
 }
 
 impl Node {
-    /// The end of a snapshot: a node without a sign of life in it is STALE. Returns the effects that make its state.
-    pub(in crate::fleet::reader) fn finish_snapshot(&mut self, is_spoiled: bool, into: &mut Vec<Mirrored>) {
+    /// The end of a snapshot, with its newest record: a node without a sign of life in it is STALE, and so is one whose sign is
+    /// too old. Returns the effects that make its state.
+    pub(in crate::fleet::reader) fn finish_snapshot(
+        &mut self,
+        is_spoiled: bool,
+        newest: Heard,
+        into: &mut Vec<Mirrored>,
+    ) {
         let Some(state) = &mut self.state else { return };
-        if self.up.is_none() && state.liveness == Liveness::Live {
+        if self.up != Some(self.view.epoch) {
+            // It is heard of, or not, from then on.
+            self.heard = self.up.map(|_| newest);
+        }
+        let heard = self.heard.map(|heard| Heard { received: newest.received, ..heard });
+        let end = heard.map(|heard| heard.end());
+        self.heard = heard.filter(|heard| !heard.is_over(newest.stored));
+        if self.heard.is_none() && state.liveness == Liveness::Live {
             let state = Arc::make_mut(state);
-            (state.liveness, state.stale_since) = (Liveness::Stale, Some(state.last_seen));
+            (state.liveness, state.stale_since) = (Liveness::Stale, end.or(Some(state.last_seen)));
         }
         for known in self.view.pools.values_mut() {
             known.sent = Some(known.state.health);

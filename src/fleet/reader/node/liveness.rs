@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Node, Step};
 use crate::{
     api::pb,
-    fleet::{Header, UP_TTL, reader::parse},
+    fleet::{Header, reader::parse},
     status::Liveness,
 };
 
@@ -20,7 +20,7 @@ impl Node {
             self.heard_another(step);
             return;
         }
-        self.heard = Some(step.stored);
+        self.heard = Some(step.heard);
         self.learn_liveness(step);
         self.advance(header.revision, header.revision > self.view.revision, step);
         self.anchor(header.revision);
@@ -36,26 +36,14 @@ impl Node {
         });
     }
 
+    /// Another process of the name is alive. A snapshot with its sign of life does not have when that which the state is of was
+    /// heard: the signs of both replace each other.
+    pub(super) fn heard_another(&self, step: &mut Step) {
+        step.is_uncertain |= step.effects.is_some() && self.state.is_some() && self.is_liveness_unknown;
+    }
+
     /// There was no sign of life for too long.
-    pub(in crate::fleet::reader) fn up_expired(&mut self, step: &mut Step) {
-        self.up = None;
-        self.become_stale(step);
-    }
-
-    /// Another process of the name is alive. That which the state is of may be gone, and no record says so then, because the
-    /// signs of life of both replace each other.
-    pub(super) fn heard_another(&mut self, step: &mut Step) {
-        if step.effects.is_none() || self.state.is_none() {
-            return;
-        }
-        // A snapshot does not have when it was heard.
-        step.is_uncertain |= self.is_liveness_unknown;
-        if step.stored > *self.heard.get_or_insert(step.stored) + UP_TTL {
-            self.become_stale(step);
-        }
-    }
-
-    fn become_stale(&mut self, step: &mut Step) {
+    pub(in crate::fleet::reader) fn become_stale(&mut self, step: &mut Step) {
         self.learn_liveness(step);
         let since = step.stored;
         self.change_node(step, |state| {

@@ -1,0 +1,105 @@
+//! Which nodes give no sign of life any more. Pure.
+//!
+//! The times at which the server stored the records decide, so that all replicas say the same at the same place: before
+//! the first record that is stored too long after the last sign of life of a node. Where no record comes, our own clock decides.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use crate::fleet::UP_TTL;
+
+/// How much longer our own clock waits. Records that are stored before and take longer to come may make a node
+/// STALE here alone.
+pub(super) const MARGIN: Duration = Duration::from_secs(5);
+
+/// A sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// The place of its record.
+    pub(super) sequence: u64,
+    /// When the server stored it.
+    pub(super) stored: SystemTime,
+    /// When it was read here.
+    pub(super) received: Instant,
+}
+
+impl Heard {
+    /// When the node counts as silent.
+    pub(super) fn end(&self) -> SystemTime {
+        self.stored + UP_TTL
+    }
+
+    pub(super) fn is_over(&self, time: SystemTime) -> bool {
+        time > self.end()
+    }
+
+    /// `reading_since`: nothing was read before.
+    pub(super) fn is_over_by_clock(&self, reading_since: Option<Instant>, now: Instant) -> bool {
+        let since = reading_since.map_or(self.received, |since| since.max(self.received));
+        now.saturating_duration_since(since) >= UP_TTL + MARGIN
+    }
+}
+
+/// The last signs of life of the nodes that are LIVE.
+#[derive(Debug)]
+pub(super) struct Silence {
+    /// By their places, which is the order of both clocks.
+    last: BTreeMap<(u64, Arc<str>), Heard>,
+    /// The newest record.
+    newest: Heard,
+    /// Since when our own clock counts, if not always.
+    pub(super) reading_since: Option<Instant>,
+    /// The next record, and how many nodes were silent before it.
+    next: (u64, u64),
+}
+
+impl Silence {
+    pub(super) fn new() -> Self {
+        let newest = Heard { sequence: 0, stored: SystemTime::UNIX_EPOCH, received: Instant::now() };
+        Self { last: BTreeMap::new(), newest, reading_since: None, next: (0, 0) }
+    }
+
+    pub(super) const fn read(&mut self, record: Heard) {
+        self.newest = record;
+    }
+
+    pub(super) const fn newest(&self) -> Heard {
+        self.newest
+    }
+
+    pub(super) fn update(&mut self, name: &Arc<str>, before: Option<Heard>, after: Option<Heard>) {
+        if before == after {
+            return;
+        }
+        if let Some(before) = before {
+            self.last.remove(&(before.sequence, Arc::clone(name)));
+        }
+        if let Some(after) = after {
+            self.last.insert((after.sequence, Arc::clone(name)), after);
+        }
+    }
+
+    /// The node that has been silent for longest.
+    pub(super) fn first(&self) -> Option<(Arc<str>, Heard)> {
+        self.last.first_key_value().map(|((_, name), heard)| (Arc::clone(name), *heard))
+    }
+
+    /// The index of the next one before this record. `None`: there are as many as there may be.
+    pub(super) fn next_index(&mut self, next: u64, end: u64) -> Option<u64> {
+        if self.next.0 != next {
+            self.next = (next, 0);
+        }
+        // The last one is for `take_all`.
+        let index = Some(self.next.1).filter(|index| index + 1 < end)?;
+        self.next.1 += 1;
+        Some(index)
+    }
+
+    /// No node is LIVE. Returns whether that is new before this record.
+    pub(super) fn take_all(&mut self, next: u64) -> bool {
+        std::mem::replace(&mut self.next, (next, u64::MAX - 1)) != (next, u64::MAX - 1)
+    }
+}
