@@ -12,6 +12,7 @@ mod foreign;
 mod forwarder;
 mod reader;
 mod record;
+mod stored;
 mod stream;
 mod subject;
 mod window;

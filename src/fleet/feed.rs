@@ -258,8 +258,16 @@ impl Feed {
         self.refresh.begin(now, peers);
     }
 
+    /// Without counts, unless they are those at the cursor: readers compare them with what they have.
     fn up(&mut self) -> Record {
-        let node = pb::Node { pools: Vec::new(), ..self.node_message() };
+        let mut node = pb::Node { pools: Vec::new(), ..self.node_message() };
+        let (pools, Cursor { revision, .. }) = self.hub.pools(None, usize::MAX);
+        if matches!(self.phase, Phase::Changes) && revision == self.cursor {
+            node.peer_count = pools.iter().map(|pool| pool.wanted).sum();
+            node.ready_count = pools.iter().map(|pool| pool.ready).sum();
+        } else {
+            (node.pool_count, node.peer_count, node.ready_count) = (0, 0, 0);
+        }
         self.record(Topic::Up, "up", Content::Up(node))
     }
 

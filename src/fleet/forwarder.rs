@@ -26,6 +26,7 @@ use super::{
     feed::{Feed, StateReason},
     foreign::{Foreign, Repair},
     record::Content,
+    stored::Stored,
     subject::{Name, Subject, Topic},
     window::{Order, Unacknowledged, Window},
 };
@@ -76,6 +77,9 @@ pub struct Forwarder {
     commit_subject: String,
     /// Where the stream has the newest commit, if the stream is asked whether it is still there.
     commit: Option<u64>,
+    stored: Stored,
+    /// Whether it was asked so for the oldest record the last time.
+    is_oldest_expected: bool,
     repair: Repair,
     /// Why the next repair is made.
     repair_reason: StateReason,
@@ -103,6 +107,8 @@ impl Forwarder {
             feed: Feed::new(Arc::clone(&hub), cluster, node, max_age / 4, secret.clone()),
             secret,
             commit: None,
+            stored: Stored::default(),
+            is_oldest_expected: false,
             repair: Repair::new(),
             repair_reason: StateReason::Foreign,
             foreign_logged: None,
@@ -182,11 +188,12 @@ impl Forwarder {
             let (mut message, revision) = (record.encode(), record.header.revision);
             let kind = kind(&record.content);
             if kind == UP && self.window.is_empty() {
-                self.expect_commit(&mut message);
+                self.expect_records(&mut message);
             }
             self.window.push(Unacknowledged { message, revision, kind });
         }
         for reason in self.feed.take_states() {
+            self.stored.clear();
             self.metrics.state(label(reason));
             if reason != StateReason::Start {
                 warn!(reason = label(reason), "the whole state is published again");
@@ -208,12 +215,16 @@ impl Forwarder {
         }
     }
 
-    /// The stream takes the message only if the newest commit is still there.
-    fn expect_commit(&self, message: &mut OutboundMessage) {
-        let Some(sequence) = self.commit else { return };
+    /// The stream takes the message only if the newest commit is still there; every second time, the oldest of all newest records: if
+    /// that is, the stream has dropped none.
+    fn expect_records(&mut self, message: &mut OutboundMessage) {
+        self.is_oldest_expected = !self.is_oldest_expected;
+        let oldest = self.stored.oldest().filter(|_| self.is_oldest_expected);
+        let commit = self.commit.map(|sequence| (&*self.commit_subject, sequence));
+        let Some((subject, sequence)) = oldest.or(commit) else { return };
         let headers = message.headers.get_or_insert_default();
         headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
-        headers.insert(EXPECTED_SUBJECT, self.commit_subject.as_str());
+        headers.insert(EXPECTED_SUBJECT, subject);
     }
 
     /// It is not: somebody purged the stream or stored something else in its place, or the stream is full.
@@ -263,6 +274,7 @@ impl Forwarder {
         }
         let Some((record, order)) = self.window.acknowledge(sequence) else { return };
         self.metrics.acknowledged(record.kind, record.revision, duplicate);
+        self.stored.insert(&record.message, sequence);
         if record.kind == COMMIT {
             self.commit = Some(sequence);
         }

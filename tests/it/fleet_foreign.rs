@@ -146,6 +146,24 @@ async fn a_node_cannot_purge_the_stream_and_a_purge_is_noticed_with_the_next_sig
 }
 
 #[tokio::test]
+async fn a_record_of_a_peer_that_the_stream_dropped_is_published_again() {
+    let Some(nats) = NatsServer::start(&users("_INBOX.none")).await else { return };
+    let stage = Stage::start(&nats, "node-1").await;
+    let stream = stage.stream.get_stream("OPFLEX").await.unwrap();
+    // So that the commit is its newest record.
+    stream.purge().await.unwrap();
+    stage.until_repaired(Duration::from_secs(20)).await;
+    // As when another node fills the stream: the oldest records go first.
+    let commit = stream.get_last_raw_message_by_subject(&stage.subject(Topic::Node)).await.unwrap();
+    stream.purge().sequence(commit.sequence).await.unwrap();
+    assert!(!stage.has_record(&stage.peer_subject()).await);
+    assert!(stage.has_record(&stage.subject(Topic::Node)).await);
+    stage.until_repaired(Duration::from_secs(60)).await;
+    assert_eq!(stage.number("opflex_fleet_states_total{reason=\"lost\"}").await, 2.0);
+    stage.server.stop().await;
+}
+
+#[tokio::test]
 async fn a_node_that_may_not_subscribe_to_its_subjects_says_so_once_and_goes_on() {
     let Some(mut nats) = NatsServer::start(&users("_INBOX.none")).await else { return };
     FleetSection::default().stream().ensure(&nats.jetstream_as("admin", "secret").await).await.unwrap();

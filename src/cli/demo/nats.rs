@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::cli::exit::Failure;
 
-/// The first version with a time to live for each message, and markers of what has expired.
+/// The first version with a time to live for each message.
 const OLDEST: (u32, u32) = (2, 11);
 /// Where our Makefile installs it.
 const OWN_TOOLS: &str = ".tools/bin";

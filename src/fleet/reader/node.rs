@@ -131,6 +131,8 @@ pub(super) struct Node {
     /// Of a snapshot without a sign of life of the process that the state is of.
     is_liveness_unknown: bool,
     completeness: Completeness,
+    /// The newest count of its peers that it published, and the revision at which it was so.
+    counted: Option<(u64, u32)>,
 }
 
 impl Node {
@@ -150,6 +152,7 @@ impl Node {
             conflict_at,
             is_liveness_unknown,
             completeness,
+            counted: None,
         }
     }
 
@@ -329,6 +332,8 @@ impl Node {
             self.heard = Some(step.heard);
         }
         self.completeness = Completeness::Complete;
+        self.counted = Some((self.view.revision, node.peer_count));
+        let is_short = self.is_short();
         let pools: Arc<[Arc<str>]> = self.view.pools.keys().cloned().collect();
         let (stored, has_break) = (step.stored, step.is_break);
         let update = |state: &mut NodeState| {
@@ -336,7 +341,7 @@ impl Node {
             (state.last_seen, state.own_revision, state.epoch) =
                 (stored, self.view.revision, self.view.epoch);
             (state.pools, state.version) = (pools, parse::version(node));
-            state.is_incomplete = false;
+            state.is_incomplete = is_short;
             state.chain_breaks += u64::from(has_break);
         };
         let previous = self.state.as_ref().map(|state| state.liveness);

@@ -118,6 +118,8 @@ impl Publisher {
             name: format!("nodes/{}", self.name),
             cluster: "lab".into(),
             pools: vec!["default".into()],
+            pool_count: 1,
+            peer_count: self.peers.len() as u32,
             ..Default::default()
         }
     }
@@ -356,6 +358,11 @@ impl Replica {
         }
         let applied = self.hub.mirror(outcome.record);
         assert_eq!(applied, emitted, "each emitted effect is of a pool that the hub has");
+    }
+
+    /// As [`Self::read`], of a record that may be refused.
+    fn read_any(&mut self, index: usize, message: &Message) {
+        self.hub.mirror(apply(&mut self.core, index, message).record);
     }
 
     fn seen(&self) -> Seen {
@@ -695,6 +702,43 @@ fn marker(message: Message) -> Message {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Marker-Reason", "Purge");
     Message { headers, payload: Vec::new(), ..message }
+}
+
+#[test]
+fn a_node_whose_records_were_pushed_out_of_the_stream_is_incomplete_by_the_number_of_its_peers() {
+    let mut node = Publisher::new("n1", 1);
+    for host in ["leaf-1", "leaf-2", "leaf-3"] {
+        node.change(host, Some(pb::PeerStatus::Ready));
+    }
+    let mut stream = node.whole();
+    // The oldest ones: its pool, or that and a peer.
+    for gone in [1, 2] {
+        let late = Replica::starting(&stream[gone..], stream.len() - gone);
+        assert!(state_of_n1(&late).is_incomplete, "{gone}");
+    }
+    stream.remove(1);
+    let mut late = Replica::starting(&stream, stream.len());
+    assert_eq!((state_of_n1(&late).is_incomplete, late.hub.snapshot().peers.len()), (true, 2));
+    let mut next = stream.len();
+    let mut read = |late: &mut Replica, message: &Message| {
+        late.read(next, message);
+        next += 1;
+    };
+    read(&mut late, &node.up());
+    assert!(state_of_n1(&late).is_incomplete, "as long as it is missing");
+    read(&mut late, &node.state("leaf-1"));
+    read(&mut late, &node.up());
+    assert!(!state_of_n1(&late).is_incomplete);
+    // More than the fleet may have are not there, and the node says how many it has.
+    let hosts = ["h1", "h2", "h3", "h4", "h5", "h6"];
+    for host in hosts {
+        for message in node.change(host, Some(pb::PeerStatus::Connecting)) {
+            late.read_any(next, &message);
+            next += 1;
+        }
+    }
+    late.read(next, &node.up());
+    assert!(state_of_n1(&late).is_incomplete);
 }
 
 /// An acknowledgement of JetStream in place of this message.

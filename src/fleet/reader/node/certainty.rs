@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Node, Step};
 use crate::{
-    fleet::reader::silence::Heard,
+    fleet::reader::{silence::Heard, view::Known},
     status::{HealthChange, Liveness, Mirrored},
 };
 
@@ -52,8 +52,10 @@ impl Node {
         into.extend(self.view.peers.values().map(|known| Mirrored::PeerState(Arc::clone(&known.state))));
         self.is_liveness_unknown &= self.up != Some(self.view.epoch);
         // What is before the commit was late, and the commit has replaced it.
+        let is_short = self.is_short();
+        let Some(state) = &mut self.state else { return };
         let has_others = self.staged.iter().any(|staged| staged.last > self.view.last);
-        Arc::make_mut(state).is_incomplete = has_others || is_spoiled;
+        Arc::make_mut(state).is_incomplete = has_others || is_spoiled || is_short;
         into.push(Mirrored::NodeState(Arc::clone(state)));
         self.completeness = match () {
             () if has_others => Completeness::Incomplete,
@@ -61,6 +63,24 @@ impl Node {
             () if self.view.anchor < self.view.revision => Completeness::Unanchored,
             () => Completeness::Complete,
         };
+    }
+
+    /// Whether the node has published that it had another number of peers than there are here: the stream dropped records of
+    /// them before it published those again, or they are more than it may have.
+    pub(super) fn is_short(&self) -> bool {
+        let count =
+            |known: &Known| self.view.pools.contains_key(&known.state.pool) && known.state.status.is_wanted();
+        let wanted = || self.view.peers.values().filter(|known| count(known)).count();
+        self.counted
+            .is_some_and(|(revision, peers)| revision == self.view.revision && wanted() != peers as usize)
+    }
+
+    /// Whether nothing but the number of peers said that something is missing, and it says so no more.
+    pub(super) fn has_all(&self) -> bool {
+        let is_known = self.counted.is_some_and(|(revision, _)| revision == self.view.revision);
+        is_known
+            && !matches!(self.completeness, Completeness::Incomplete | Completeness::Spoiled)
+            && !self.is_short()
     }
 
     /// What comes says whether the node is LIVE. If that was not known before, it is not known whether that is a change.

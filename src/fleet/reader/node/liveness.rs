@@ -24,6 +24,9 @@ impl Node {
         self.learn_liveness(step);
         self.advance(header.revision, header.revision > self.view.revision, step);
         self.anchor(header.revision);
+        // Those that are left out are not known.
+        self.counted = (node.pool_count > 0).then_some((header.revision, node.peer_count)).or(self.counted);
+        let (has_all, is_short) = (self.has_all(), self.is_short());
         let has_break = step.is_break;
         let is_over = self.conflict_at.is_some_and(|at| step.stored > at + CONFLICT_TIME);
         let (stored, revision, version) = (step.stored, self.view.revision, parse::version(node));
@@ -33,6 +36,7 @@ impl Node {
             (state.last_seen, state.own_revision, state.version) = (stored, revision, version);
             state.chain_breaks += u64::from(has_break);
             state.has_conflict &= !is_over;
+            state.is_incomplete = is_short || state.is_incomplete && !has_all;
         });
     }
 
