@@ -23,6 +23,7 @@ mod transition_log;
 
 pub use command::{PoolError, PoolHandle, Reset};
 pub use log_limiter::LogBudget;
+pub(crate) use log_limiter::LogLimiter;
 pub use observed::{ObservedConfig, ObservedContext, observe};
 pub use rediscovery::REDISCOVERY_INTERVAL;
 pub use supervisor::{PoolConfig, open};

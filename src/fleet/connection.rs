@@ -28,6 +28,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const LAST_DELAY: Duration = Duration::from_secs(30);
 /// Messages of a subscription that are kept until they are read. One that is lost is logged.
 const SUBSCRIPTION_CAPACITY: usize = 256;
+/// The same where the reader asks for messages: for more than it asks for at once, whose bytes are limited there.
+const READ_CAPACITY: usize = 4096;
 /// Commands that the client keeps for its connection: more than there can be unacknowledged records.
 const CLIENT_CAPACITY: usize = 512;
 
@@ -83,7 +85,8 @@ impl Nats {
     /// # Errors
     /// The addresses are malformed.
     pub async fn connect(settings: NatsSettings) -> Result<Self, ConnectError> {
-        Self::connect_with(settings, |options| options.retry_on_initial_connect().max_reconnects(None)).await
+        let set = |options: ConnectOptions| options.retry_on_initial_connect().max_reconnects(None);
+        Self::connect_with(settings, |options| set(options).subscription_capacity(READ_CAPACITY)).await
     }
 
     /// Connects once, and gets no messages that it publishes itself. After the loss of its connection, a client sends to the next one what is in its queue, without what was
@@ -96,7 +99,8 @@ impl Nats {
         let had_connection = Arc::new(AtomicBool::new(false));
         let is_over = Arc::clone(&had_connection);
         let nats = Self::connect_with(settings, |options| {
-            options.no_echo().max_reconnects(attempts).reconnect_delay_callback(move |_| {
+            let options = options.subscription_capacity(SUBSCRIPTION_CAPACITY).no_echo();
+            options.max_reconnects(attempts).reconnect_delay_callback(move |_| {
                 if is_over.load(Ordering::Acquire) { LAST_DELAY } else { Duration::ZERO }
             })
         });
@@ -123,7 +127,6 @@ impl Nats {
             .request_timeout(Some(ANSWER_TIMEOUT))
             .ping_interval(PING_INTERVAL)
             .client_capacity(CLIENT_CAPACITY)
-            .subscription_capacity(SUBSCRIPTION_CAPACITY)
             .event_callback(move |event| {
                 events.handle(&event);
                 std::future::ready(())

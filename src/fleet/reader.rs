@@ -5,6 +5,7 @@
 
 mod census;
 mod core;
+mod history;
 mod messages;
 mod node;
 mod parse;

@@ -42,7 +42,7 @@ impl LogBudget {
 }
 
 #[derive(Debug)]
-pub(super) struct LogLimiter<K, T> {
+pub(crate) struct LogLimiter<K, T> {
     budget: LogBudget,
     buckets: HashMap<K, Bucket<T>>,
     /// When suppressed items may be emitted.
@@ -58,12 +58,12 @@ struct Bucket<T> {
 }
 
 impl<K: Clone + Eq + Hash + Ord, T> LogLimiter<K, T> {
-    pub(super) fn new(budget: LogBudget) -> Self {
+    pub(crate) fn new(budget: LogBudget) -> Self {
         Self { budget, buckets: HashMap::new(), due: BTreeSet::new(), sweep_at: MAX_IDLE }
     }
 
     /// Returns the item if it may be emitted now, and suppresses it otherwise.
-    pub(super) fn offer(&mut self, key: K, item: T, now: Instant) -> Option<T> {
+    pub(crate) fn offer(&mut self, key: K, item: T, now: Instant) -> Option<T> {
         self.sweep(now);
         let new = || Bucket { tokens: TokenBucket::new(BURST, INTERVAL, now), suppressed: None };
         let bucket = self.buckets.entry(key.clone()).or_insert_with(new);
@@ -86,13 +86,13 @@ impl<K: Clone + Eq + Hash + Ord, T> LogLimiter<K, T> {
     }
 
     /// When a suppressed item may be emitted.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let (due, _) = self.due.first()?;
         Some(self.budget.next().map_or(*due, |next| next.max(*due)))
     }
 
     /// A suppressed item that may be emitted now, its key, and the number of suppressed items before it.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<(K, T, u64)> {
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<(K, T, u64)> {
         self.due.first().filter(|(due, _)| *due <= now && self.budget.take(now))?;
         let (_, key) = self.due.pop_first()?;
         let bucket = self.buckets.get_mut(&key)?;

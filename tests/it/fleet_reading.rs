@@ -37,7 +37,7 @@ pub(crate) fn node(nats: &NatsServer, name: &str, peers: &[&SimPeer]) -> Process
 
 /// A replica of the service of the fleet, and a client of it.
 pub(crate) struct Replica {
-    process: Process,
+    pub(crate) process: Process,
     /// Where it listens.
     pub(crate) address: String,
     channel: Channel,
@@ -97,7 +97,7 @@ impl Replica {
     }
 
     /// The status of each peer.
-    async fn peers(&self) -> BTreeMap<String, PeerStatus> {
+    pub(crate) async fn peers(&self) -> BTreeMap<String, PeerStatus> {
         let request = ListPeersRequest::default();
         let peers = self.pools().list_peers(request).await.unwrap().into_inner().peers;
         peers.into_iter().map(|peer| (peer.name.clone(), peer.status())).collect()
@@ -106,11 +106,11 @@ impl Replica {
 
 /// A client that goes from replica to replica with what it knows.
 #[derive(Clone, Default)]
-struct Client {
-    peers: BTreeMap<String, PeerStatus>,
+pub(crate) struct Client {
+    pub(crate) peers: BTreeMap<String, PeerStatus>,
     nodes: BTreeMap<String, NodeState>,
     cursor: Option<Cursor>,
-    resets: Vec<ResetReason>,
+    pub(crate) resets: Vec<ResetReason>,
     seen: Vec<u64>,
 }
 
@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// Watches until it knows what `is_enough` asks for.
-    async fn watch(&mut self, replica: &Replica, is_enough: impl Fn(&Self) -> bool) {
+    pub(crate) async fn watch(&mut self, replica: &Replica, is_enough: impl Fn(&Self) -> bool) {
         let resume_after = self.cursor;
         let mut watch =
             replica.watch_with(WatchPeerStatusRequest { resume_after, ..Default::default() }).await;
@@ -158,6 +158,7 @@ impl Client {
                     self.resets.push(reset.reason());
                     self.peers.clear();
                     self.nodes.clear();
+                    self.seen.clear();
                     is_synced = false;
                 }
                 Event::Heartbeat(_) | Event::Draining(_) => {}
@@ -172,12 +173,12 @@ impl Client {
 }
 
 /// Whether the peer can become READY.
-fn set_working(peer: &SimPeer, is_working: bool) {
+pub(crate) fn set_working(peer: &SimPeer, is_working: bool) {
     peer.set_behaviour(if is_working { Behaviour::Normal } else { Behaviour::RejectIdentity });
     peer.drop_connections();
 }
 
-fn name(node: &str, peer: &SimPeer) -> String {
+pub(crate) fn name(node: &str, peer: &SimPeer) -> String {
     format!("pools/{node}.default/peers/{}", peer.address())
 }
 
@@ -353,7 +354,7 @@ async fn hostile_records_harm_nobody_else() {
         let mut headers = HeaderMap::new();
         headers.insert("Opflex-Epoch", "1");
         headers.insert("Opflex-Revision", index.to_string());
-        let payload = vec![index as u8; [0, 100, 70_000][index % 3]];
+        let payload = vec![index as u8; [0, 100, 66_000][index % 3]];
         let subject = format!("opflex.v1.lab.{subject}");
         jetstream.publish_with_headers(subject, headers, payload.into()).await.unwrap().await.unwrap();
     }

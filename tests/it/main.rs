@@ -17,6 +17,7 @@ mod every_call;
 mod fleet;
 mod fleet_auth;
 mod fleet_commands;
+mod fleet_ends;
 mod fleet_foreign;
 mod fleet_reading;
 mod floods;

@@ -4,19 +4,23 @@ use std::time::Duration;
 
 use async_nats::{
     HeaderMap,
+    header::NATS_MESSAGE_TTL,
     jetstream::{
         Message,
         consumer::{Consumer, StreamError as PullError, pull},
         context::GetStreamError,
         message::StreamMessage,
-        stream::{ConsumerError, InfoError},
+        stream::{ConsumerError, DirectGetError, InfoError},
     },
 };
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::core::{FleetCore, Outcome, Position};
+use super::{
+    core::{FleetCore, Outcome, Position},
+    history::Trace,
+};
 use crate::{fleet::StreamError, status::clock};
 
 /// Messages that NATS sends ahead: a snapshot of many nodes is limited by this times the round trip.
@@ -27,6 +31,10 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a pull request lasts.
 pub(super) const EXPIRES: Duration = Duration::from_secs(30);
+
+/// What a record takes beside its texts, and each of its headers.
+const RECORD: usize = 256;
+const HEADER: usize = 96;
 
 /// Why reading was interrupted.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +51,8 @@ pub(super) enum ReadError {
     Pull(#[from] PullError),
     #[error("the stream stopped")]
     Messages(#[from] pull::MessagesError),
+    #[error("cannot ask for a record of the stream")]
+    Get(#[from] DirectGetError),
     #[error("the stream ended")]
     Ended,
     #[error("the connection to NATS is lost")]
@@ -59,14 +69,28 @@ pub(super) struct Read {
     headers: HeaderMap,
     payload: Bytes,
     pub(super) position: Position,
+    pub(super) trace: Trace,
     /// How many messages there are after it.
     pub(super) pending: u64,
 }
 
 impl Read {
-    fn new(Message { message, .. }: Message, position: Position, pending: u64) -> Self {
+    fn new(Message { message, .. }: Message, position: Position, trace: Trace, pending: u64) -> Self {
         let headers = message.headers.unwrap_or_default();
-        Self { subject: message.subject, headers, payload: message.payload, position, pending }
+        Self { subject: message.subject, headers, payload: message.payload, position, trace, pending }
+    }
+
+    /// Whether the stream drops it other than by its limits.
+    pub(super) fn expires(&self) -> bool {
+        self.headers.get(NATS_MESSAGE_TTL).is_some()
+    }
+
+    /// What it takes in memory, about.
+    pub(super) fn size(&self) -> usize {
+        let headers = self.headers.iter().flat_map(|(name, values)| {
+            values.iter().map(move |value| AsRef::<str>::as_ref(name).len() + value.as_str().len() + HEADER)
+        });
+        RECORD + self.subject.len() + self.payload.len() + headers.sum::<usize>()
     }
 
     pub(super) fn apply(&self, core: &mut FleetCore) -> Outcome {
@@ -77,9 +101,10 @@ impl Read {
 impl From<StreamMessage> for Read {
     fn from(message: StreamMessage) -> Self {
         let StreamMessage { subject, sequence, headers, payload, time } = message;
+        let trace = Trace { sequence, stored: time.unix_timestamp_nanos() };
         let (time, received) = (clock::shift().from_system(time.into()), Instant::now().into_std());
         let position = Position { sequence, time, received };
-        Self { subject, headers, payload, position, pending: 0 }
+        Self { subject, headers, payload, position, trace, pending: 0 }
     }
 }
 
@@ -117,8 +142,10 @@ impl Messages {
             received: Instant::now().into_std(),
         };
         let pending = info.pending;
+        let stored = info.published.unix_timestamp_nanos();
+        let trace = Trace { sequence: position.sequence, stored };
         self.last = found;
-        Ok(Read::new(message, position, pending))
+        Ok(Read::new(message, position, trace, pending))
     }
 
     /// The next one, if it comes before `end`.

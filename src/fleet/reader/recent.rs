@@ -21,10 +21,10 @@ use crate::fleet::{ANSWER_TIMEOUT, Nats};
 /// How long it is. The stream forgets signs of life, and then it does not say any more since when a node is silent. Of each node
 /// that was LIVE at the beginning, a sign is still there.
 pub(super) const PERIOD: Duration = Duration::from_secs(25);
-/// Records in it: some hundred MiB, for the time of the start.
-const MAX_RECORDS: u64 = 200_000;
-/// NATS answers for 1,024 at most.
-const SUBJECTS_PER_REQUEST: usize = 512;
+/// What all records may take that are kept until the start.
+const MAX_BYTES: usize = 96 << 20;
+/// NATS answers for 1,024 at most, and the client keeps the answers until they are read.
+const SUBJECTS_PER_REQUEST: usize = 128;
 /// NATS has no record of these subjects up to there.
 const NOT_FOUND: u16 = 404;
 /// That was the last record.
@@ -45,8 +45,8 @@ pub(super) struct Recent {
 pub(super) enum RecentError {
     #[error(transparent)]
     Read(#[from] ReadError),
-    #[error("the stream has {0} records of the last {PERIOD:?}; at most {MAX_RECORDS} are read")]
-    TooMany(u64),
+    #[error("the records of the stream of the last {PERIOD:?} take more than {MAX_BYTES} bytes")]
+    TooLarge,
     #[error("cannot ask for records of the stream: {0}")]
     Request(String),
     #[error("NATS does not answer requests for records of the stream: is that allowed to this user?")]
@@ -72,14 +72,13 @@ impl Recent {
     ) -> Result<Self, RecentError> {
         let info = consumer.cached_info();
         let (start, count) = (info.delivered.stream_sequence, info.num_pending);
-        if count > MAX_RECORDS {
-            return Err(RecentError::TooMany(count));
-        }
+        let mut budget = MAX_BYTES;
         let mut messages = Messages::new(consumer).await.map_err(ReadError::from)?;
         let (mut records, mut left) = (Vec::new(), count);
         while left > 0 {
             let read = messages.next_before(Instant::now() + EXPIRES).await?.ok_or(ReadError::Ended)?;
             left = read.pending.min(left - 1);
+            take(&mut budget, &read)?;
             records.push(read);
         }
         let subjects: BTreeSet<&str> = records.iter().map(|read| read.subject.as_str()).collect();
@@ -87,11 +86,17 @@ impl Recent {
         let mut before = Vec::new();
         // Place 0 means no limit.
         for subjects in subjects.chunks(SUBJECTS_PER_REQUEST).filter(|_| start > 0) {
-            request(nats, stream, &Request { multi_last: subjects, up_to_seq: start }, &mut before).await?;
+            let wanted = Request { multi_last: subjects, up_to_seq: start };
+            request(nats, stream, &wanted, &mut budget, &mut before).await?;
         }
         before.sort_unstable_by_key(|read| read.position.sequence);
         Ok(Self { start, before, records, messages })
     }
+}
+
+fn take(budget: &mut usize, read: &Read) -> Result<(), RecentError> {
+    *budget = budget.checked_sub(read.size()).ok_or(RecentError::TooLarge)?;
+    Ok(())
 }
 
 /// Asks for the last record of each subject up to a place in the stream. The client library has no function for that.
@@ -99,6 +104,7 @@ async fn request(
     nats: &Nats,
     stream: &str,
     request: &Request<'_>,
+    budget: &mut usize,
     into: &mut Vec<Read>,
 ) -> Result<(), RecentError> {
     let failed = |error: &dyn std::fmt::Display| RecentError::Request(error.to_string());
@@ -112,7 +118,11 @@ async fn request(
         let answer = timeout(ANSWER_TIMEOUT, answers.next()).await;
         let answer = answer.ok().flatten().ok_or(RecentError::NoAnswer)?;
         match answer.status {
-            None => into.push(StreamMessage::try_from(answer)?.into()),
+            None => {
+                let read = StreamMessage::try_from(answer)?.into();
+                take(budget, &read)?;
+                into.push(read);
+            }
             Some(status) if matches!(status.as_u16(), END | NOT_FOUND) => return Ok(()),
             Some(status) => return Err(RecentError::Refused(status, answer.description.unwrap_or_default())),
         }

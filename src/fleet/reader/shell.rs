@@ -13,9 +13,10 @@ use tracing::{info, warn};
 
 use super::{
     core::{FleetCore, FleetLimits, Outcome, last_revision},
-    messages::{EXPIRES, Messages, Read, ReadError},
+    history::{History, epoch},
+    messages::{Messages, Read, ReadError},
     purge::{self, PurgeCheck},
-    recent::{self, Recent, RecentError},
+    recent::Recent,
     silence,
 };
 use crate::{
@@ -23,8 +24,13 @@ use crate::{
     fleet::{ConnectionState, Name, Nats, StreamSettings, Subject},
     metrics::{FleetMetrics, MAX_PROBLEMS},
     peer::Backoff,
-    status::{Hub, Liveness, MirrorStart, MirroredRecord, clock},
+    pool::{LogBudget, LogLimiter},
+    status::{Hub, Liveness, MirrorStart, clock},
 };
+
+use self::snapshot::Replay;
+
+mod snapshot;
 
 /// A consumer that nobody reads is deleted after this.
 const INACTIVE: Duration = Duration::from_secs(60);
@@ -35,14 +41,12 @@ const BACKOFF_BASE: Duration = Duration::from_millis(250);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
 /// After so long without reading, the state is read anew: what the stream does not have any more may have come and gone.
 const MAX_AWAY: Duration = Duration::from_secs(30);
-/// How long a snapshot waits for nodes that are in the middle of publishing their state.
-const STAGING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Names of nodes in a line of the log.
 const MAX_LOGGED: usize = 10;
 /// How often our own clock is asked which nodes are silent.
 const SILENCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Records after which other tasks get a turn.
-const RECORDS_PER_TURN: u64 = 256;
+const RECORDS_PER_TURN: usize = 256;
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -73,13 +77,18 @@ pub struct Reader {
     core: Option<FleetCore>,
     /// The differences of the stream that were logged last.
     differences: Vec<String>,
+    /// Of the lines about missing changes.
+    breaks: LogLimiter<Arc<str>, ()>,
+    history: History,
+    /// Random, since the stream lost records that were read.
+    losses: Option<u64>,
 }
 
 impl Reader {
     /// Reads into this hub, which must be one for a fleet.
     #[must_use]
     pub fn new(settings: ReaderSettings, hub: Arc<Hub>, nats: Nats, metrics: FleetMetrics) -> Self {
-        let (core, differences) = (None, Vec::new());
+        let (core, differences, breaks) = (None, Vec::new(), LogLimiter::new(LogBudget::default()));
         Self {
             settings,
             hub,
@@ -91,6 +100,9 @@ impl Reader {
             away_since: None,
             core,
             differences,
+            breaks,
+            history: History::default(),
+            losses: None,
         }
     }
 
@@ -129,7 +141,13 @@ impl Reader {
         let mut stream = self.nats.jetstream.get_stream(&self.settings.stream.name).await?;
         let info = stream.info().await?.clone();
         self.metrics.set_stream(info.state.bytes, info.config.max_bytes);
-        let epoch = epoch(&info);
+        let is_known = self.epoch == epoch(&info, self.losses) && self.core.is_some();
+        let is_lost = is_known
+            && (info.state.last_sequence < self.position || self.history.is_lost(&stream, &info).await?);
+        if is_lost {
+            self.losses = Some(fastrand::u64(..));
+        }
+        let epoch = epoch(&info, self.losses);
         let is_same = self.epoch == epoch && self.core.is_some();
         // The consumer would go on behind a gap in silence.
         let has_next =
@@ -140,6 +158,7 @@ impl Reader {
         }
         if self.core.take().is_some() {
             let reason = match (is_same, has_next) {
+                _ if is_lost => "lost",
                 (false, _) => "new_stream",
                 (_, false) => "trimmed",
                 _ => "away",
@@ -191,88 +210,6 @@ impl Reader {
             info!(nodes, sequence = self.position, "the state of the fleet is complete");
         }
         self.follow(stream, messages).await
-    }
-
-    /// Reads the last record of each subject up to a place in the stream: those up to there among the newest ones, and those
-    /// that have been replaced since. Returns the place of the last one.
-    async fn read_state(
-        &self,
-        core: &mut FleetCore,
-        newest: &mut Messages,
-        mut pending: u64,
-        end: u64,
-        replaced: Vec<Read>,
-    ) -> Result<Option<u64>, ReadError> {
-        let mut replaced = replaced.into_iter().peekable();
-        let mut last = None;
-        while pending > 0 {
-            let read = newest.next_before(Instant::now() + EXPIRES).await?.ok_or(ReadError::Ended)?;
-            let place = read.position.sequence;
-            if place > end {
-                break;
-            }
-            while let Some(earlier) = replaced.next_if(|earlier| earlier.position.sequence < place) {
-                self.count(&earlier.apply(core));
-            }
-            self.count(&read.apply(core));
-            (pending, last) = (read.pending, Some(place));
-        }
-        replaced.for_each(|earlier| self.count(&earlier.apply(core)));
-        Ok(last)
-    }
-
-    /// Applies the records after the state. Waits for nodes that are in the middle of publishing theirs. Returns what the
-    /// records did, and up to which revision that is not certain to be what other replicas send.
-    async fn replay(
-        &mut self,
-        core: &mut FleetCore,
-        replay: Replay,
-    ) -> Result<(Vec<MirroredRecord>, u64, Messages), ReadError> {
-        let Replay { start, records, mut messages } = replay;
-        let (mut mirrored, mut floor) = (Vec::new(), last_revision(start));
-        self.position = start;
-        let mut records = records.into_iter();
-        let end = Instant::now() + STAGING_TIMEOUT;
-        loop {
-            let read = match records.next() {
-                Some(read) => read,
-                None if !core.is_staging() => break,
-                None => match messages.next_before(end).await? {
-                    Some(read) => read,
-                    None => break,
-                },
-            };
-            let outcome = read.apply(core);
-            self.count(&outcome);
-            if outcome.is_uncertain {
-                floor = read.position.last_revision();
-            }
-            self.position = read.position.sequence;
-            mirrored.extend(outcome.silent.into_iter().chain([outcome.record]));
-            if self.position % RECORDS_PER_TURN == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok((mirrored, floor, messages))
-    }
-
-    /// The newest part of the stream. `None`, with a message in the log, if NATS does not say what it replaced.
-    async fn recent(
-        &self,
-        stream: &Stream,
-        newest: &Consumer<pull::Config>,
-    ) -> Result<Option<Recent>, ReadError> {
-        let start_time = newest.cached_info().created - recent::PERIOD;
-        let consumer = self.consume(stream, DeliverPolicy::ByStartTime { start_time }).await?;
-        let recent = Recent::read(&self.nats, &self.settings.stream.name, &consumer).await;
-        match recent {
-            Ok(recent) => Ok(Some(recent)),
-            Err(RecentError::Read(error)) => Err(error),
-            Err(error) => {
-                warn!(%error, "cursors from before the start of this replica are not honoured");
-                Ok(None)
-            }
-        }
     }
 
     async fn follow_from(&mut self, stream: &mut Stream) -> Result<std::convert::Infallible, ReadError> {
@@ -334,6 +271,7 @@ impl Reader {
         for record in outcome.silent.into_iter().chain([outcome.record]) {
             self.hub.mirror(record);
         }
+        self.history.read(read);
         (self.position, self.pending) = (read.position.sequence, read.pending);
         self.metrics.record(read.pending);
         if let Some(core) = &mut self.core {
@@ -343,7 +281,11 @@ impl Reader {
 
     /// No record comes that says which nodes are silent.
     fn pass_by_clock(&mut self) {
-        let (Some(core), now) = (&mut self.core, Instant::now().into_std()) else { return };
+        let now = Instant::now().into_std();
+        while let Some((node, (), others)) = self.breaks.take_due(now) {
+            warn!(%node, times = others + 1, "changes of a node are missing in the stream");
+        }
+        let Some(core) = &mut self.core else { return };
         if self.pending > 0 {
             // Their signs of life may be among those.
             return core.resume(now);
@@ -354,13 +296,15 @@ impl Reader {
         count_nodes(core, &self.metrics);
     }
 
-    fn count(&self, outcome: &Outcome) {
+    fn count(&mut self, outcome: &Outcome) {
         if let Some(reason) = outcome.skipped {
             self.metrics.skipped(outcome.node.as_ref(), reason);
         }
         if let Some(node) = outcome.node.as_ref().filter(|_| outcome.is_break) {
-            warn!(%node, "changes of a node are missing in the stream");
             self.metrics.chain_break(node);
+            if self.breaks.offer(Arc::clone(node), (), Instant::now().into_std()).is_some() {
+                warn!(%node, "changes of a node are missing in the stream");
+            }
         }
     }
 
@@ -382,15 +326,6 @@ impl Reader {
     }
 }
 
-/// The records after the state that a replica begins with.
-struct Replay {
-    /// The place of the state.
-    start: u64,
-    records: Vec<Read>,
-    /// What follows.
-    messages: Messages,
-}
-
 /// Waits for the end of the connection.
 async fn lost(connection: &mut watch::Receiver<ConnectionState>) {
     // Without a sender, the client is gone, too.
@@ -403,15 +338,4 @@ fn count_nodes(core: &mut FleetCore, metrics: &FleetMetrics) {
         let problems = problems.iter().take(MAX_PROBLEMS).cloned().collect();
         metrics.set_nodes(core.count(Liveness::Live), core.count(Liveness::Stale), problems);
     }
-}
-
-/// The identity of the stream: the same for all replicas, and another one when the stream is made anew.
-fn epoch(info: &Info) -> u64 {
-    // FNV-1a, which is the same everywhere and forever.
-    let created = info.created.unix_timestamp_nanos().to_be_bytes();
-    let bytes = info.config.name.bytes().chain(created);
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    hash.max(1)
 }

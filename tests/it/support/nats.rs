@@ -68,6 +68,22 @@ impl NatsServer {
         .await;
     }
 
+    /// Copies its store, as a backup does, or a disk that has not written the rest.
+    pub(crate) fn save(&self) {
+        self.pause();
+        copy(&self.folder.path("store"), &self.folder.path("saved"));
+        self.resume();
+    }
+
+    /// Kills it, and starts it with the store as it was saved.
+    pub(crate) async fn restore(&mut self) {
+        self.kill().await;
+        let store = self.folder.path("store");
+        fs::remove_dir_all(&store).expect("a folder");
+        copy(&self.folder.path("saved"), &store);
+        self.restart().await;
+    }
+
     /// It stops to read and to answer, and keeps its connections.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
@@ -93,6 +109,19 @@ impl NatsServer {
         let options = async_nats::ConnectOptions::with_user_and_password(user.into(), password.into());
         let client = within("a connection to NATS", options.connect(self.url())).await;
         jetstream::new(client.expect("a connection"))
+    }
+}
+
+fn copy(from: &PathBuf, to: &PathBuf) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("a file");
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to);
+        } else {
+            fs::copy(&from, &to).expect("a copy");
+        }
     }
 }
 

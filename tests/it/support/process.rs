@@ -154,6 +154,11 @@ impl Process {
         self.status("VmRSS:")
     }
 
+    /// The most that it has had, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
     /// The number of its threads.
     pub(crate) fn threads(&self) -> u64 {
         self.status("Threads:")
