@@ -41,6 +41,8 @@ const BACKOFF_BASE: Duration = Duration::from_millis(250);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
 /// After so long without reading, the state is read anew: what the stream does not have any more may have come and gone.
 const MAX_AWAY: Duration = Duration::from_secs(30);
+/// After so many failures to ask for records that were read, they count as lost.
+const MAX_FAILED_CHECKS: u32 = 3;
 /// Names of nodes in a line of the log.
 const MAX_LOGGED: usize = 10;
 /// How often our own clock is asked which nodes are silent.
@@ -82,6 +84,8 @@ pub struct Reader {
     history: History,
     /// Random, since the stream lost records that were read.
     losses: Option<u64>,
+    /// How often in a row NATS did not say whether it did.
+    failed_checks: u32,
 }
 
 impl Reader {
@@ -103,6 +107,7 @@ impl Reader {
             breaks,
             history: History::default(),
             losses: None,
+            failed_checks: 0,
         }
     }
 
@@ -142,8 +147,7 @@ impl Reader {
         let info = stream.info().await?.clone();
         self.metrics.set_stream(info.state.bytes, info.config.max_bytes);
         let is_known = self.epoch == epoch(&info, self.losses) && self.core.is_some();
-        let is_lost = is_known
-            && (info.state.last_sequence < self.position || self.history.is_lost(&stream, &info).await?);
+        let is_lost = is_known && self.is_lost(&stream, &info).await?;
         if is_lost {
             self.losses = Some(fastrand::u64(..));
         }
@@ -167,6 +171,24 @@ impl Reader {
             self.metrics.resync(reason);
         }
         self.snapshot(&mut stream, &info, epoch).await
+    }
+
+    /// Whether the stream lost records that were read, or nobody can tell.
+    async fn is_lost(&mut self, stream: &Stream, info: &Info) -> Result<bool, ReadError> {
+        if info.state.last_sequence < self.position {
+            return Ok(true);
+        }
+        let found = self.history.is_lost(stream, info).await;
+        match &found {
+            Ok(_) => self.failed_checks = 0,
+            Err(_) if self.failed_checks < MAX_FAILED_CHECKS => self.failed_checks += 1,
+            Err(error) => {
+                warn!(error = %with_causes(error), "NATS does not say whether the stream still has what was read: is that allowed to this user?");
+                self.failed_checks = 0;
+                return Ok(true);
+            }
+        }
+        found
     }
 
     /// Reads the state at a place in the stream, and then every record.
