@@ -14,7 +14,9 @@ use tokio::{
 };
 
 use super::{
-    ByteStream, Connection, dial_limits::DialLimits, frame_budget::PoolFrameBudget,
+    ByteStream, Connection,
+    dial_limits::{DialLimits, LearnedConnections},
+    frame_budget::PoolFrameBudget,
     limited_stream::LimitedStream,
 };
 use crate::peer::{DialPriority, PeerAddress, Reach, Reason};
@@ -28,6 +30,7 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Connector {
     limits: DialLimits,
+    learned: LearnedConnections,
     frames: PoolFrameBudget,
     timeout: Duration,
 }
@@ -46,7 +49,8 @@ impl Connector {
     /// A connector whose attempts fail after `timeout`, name resolution included.
     #[must_use]
     pub fn new(timeout: Duration, limits: DialLimits) -> Self {
-        Self { frames: PoolFrameBudget::new(limits.frames.clone()), limits, timeout }
+        let frames = PoolFrameBudget::new(limits.frames.clone());
+        Self { learned: limits.learned_connections(), frames, limits, timeout }
     }
 
     /// Connects to a peer, trying its addresses in turn. Returns the stream, and for a peer with a host name the address
@@ -67,12 +71,12 @@ impl Connector {
         };
         let addresses = self.within(reach, addresses)?;
         let _slot = self.limits.dials.acquire(priority, reach).await;
-        let permit = self.limits.try_connection()?;
+        let permits = self.limits.try_connection(reach, &self.learned)?;
         let (stream, address) = self.connect_any(&addresses, Instant::now() + left).await?;
         // If the connection is lost already, reading from it gives a better error.
         let _ = set_options(&stream);
         let detail = if ip.is_none() { format!("at {address}") } else { String::new() };
-        Ok((Box::new(LimitedStream { stream, _permit: permit }), detail))
+        Ok((Box::new(LimitedStream { stream, _permits: permits }), detail))
     }
 
     /// Carries frames of at most `frame_limit` bytes over a stream that [`Connector::dial`] returned, TLS included, for a

@@ -26,8 +26,14 @@ pub struct DialLimits {
     pub(super) frames: FrameBudget,
     pub(super) own: OwnAddresses,
     connections: Arc<Semaphore>,
+    /// Those of learned peers among them.
+    learned_connections: Arc<Semaphore>,
     max_connections: usize,
 }
+
+/// The connections that the learned peers of one pool may have.
+#[derive(Clone, Debug)]
+pub(super) struct LearnedConnections(Arc<Semaphore>);
 
 /// A limited number of slots: a quarter is reserved for high priority, low priority gets at most half, and learned peers at most
 /// three quarters: what others say must not keep configured ones from being dialled.
@@ -57,8 +63,14 @@ impl DialLimits {
             frames: FrameBudget::default(),
             own: OwnAddresses::default(),
             connections: Arc::new(Semaphore::new(max_connections)),
+            learned_connections: Arc::new(Semaphore::new(max_connections - max_connections / 4)),
             max_connections,
         }
+    }
+
+    /// For one pool: half of all.
+    pub(super) fn learned_connections(&self) -> LearnedConnections {
+        LearnedConnections(Arc::new(Semaphore::new(self.max_connections / 2)))
     }
 
     /// The same, for a service that listens on these addresses.
@@ -79,12 +91,21 @@ impl DialLimits {
         self.max_connections
     }
 
-    /// Takes a permit for a connection, or fails if there is none.
-    pub(super) fn try_connection(&self) -> Result<OwnedSemaphorePermit, DialError> {
-        Arc::clone(&self.connections).try_acquire_owned().map_err(|_| DialError {
+    /// Takes a permit for a connection to a peer with this reach, or fails if there is none. Learned peers of one pool may have
+    /// half of them, and those of all pools three quarters: what a peer lists must not take them from others.
+    pub(super) fn try_connection(
+        &self,
+        reach: Reach,
+        of_pool: &LearnedConnections,
+    ) -> Result<Permits, DialError> {
+        let needed = [&self.connections, &of_pool.0, &self.learned_connections];
+        let needed = if reach == Reach::Any { &needed[..1] } else { &needed };
+        let permits = needed.iter().map(|all| Arc::clone(all).try_acquire_owned());
+        permits.collect::<Result<_, _>>().map_err(|_| DialError {
             reason: Reason::ConnectFailed,
             detail: format!(
-                "there are {} connections to peers, all that the limit on open files allows",
+                "there are too many connections to peers: the limit on open files allows {}, of which three quarters may be to \
+                 learned ones, and half to those of one pool",
                 self.max_connections
             ),
         })
@@ -220,9 +241,16 @@ mod tests {
     #[test]
     fn limits_follow_from_the_limit_on_open_files() {
         let limits = DialLimits::for_files(100);
-        let taken: Vec<_> = std::iter::from_fn(|| limits.try_connection().ok()).collect();
-        assert_eq!(taken.len(), 75);
-        assert!(limits.try_connection().unwrap_err().detail.starts_with("there are 75 connections"));
+        let [one, other, third] = [(); 3].map(|()| limits.learned_connections());
+        let take = |reach, pool| limits.try_connection(reach, pool).ok();
+        // They are kept for good.
+        let fill = |reach, pool| std::iter::from_fn(|| take(reach, pool)).map(std::mem::forget).count();
+        assert_eq!(fill(Reach::Remote, &one), 37);
+        assert_eq!(fill(Reach::Remote, &other), 20);
+        assert_eq!(fill(Reach::Remote, &third), 0);
+        assert_eq!(fill(Reach::Any, &third), 18, "they are left for configured peers");
+        let refused = limits.try_connection(Reach::Any, &one).unwrap_err();
+        assert!(refused.detail.contains("allows 75,"), "{refused}");
         for (files, dials) in [(0, 64), (1024, 512), (20_000, 10_000), (1_048_576, 16_384)] {
             assert_eq!(DialLimits::for_files(files).dials.all.available_permits(), dials);
         }

@@ -1,4 +1,4 @@
-//! A TCP connection with its permit of the connection limit.
+//! A TCP connection with its permits of the limits on connections.
 
 use std::{
     io,
@@ -9,13 +9,14 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
 };
+
+use super::dial_limits::Permits;
 
 #[derive(Debug)]
 pub(super) struct LimitedStream {
     pub(super) stream: TcpStream,
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _permits: Permits,
 }
 
 impl AsyncRead for LimitedStream {
