@@ -99,6 +99,13 @@ fn is_word(name: &str) -> bool {
     !name.starts_with('-') && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-:/[]%".contains(c))
 }
 
+/// The service that the command line so far is about, after the `--` of the shell's call.
+fn target() -> Option<GlobalArgs> {
+    let line = env::args_os().skip_while(|word| word != "--").skip(1);
+    let matches: ArgMatches = grammar().ignore_errors(true).try_get_matches_from(line).ok()?;
+    GlobalArgs::from_arg_matches(&matches).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,11 +121,4 @@ mod tests {
             assert!(!is_word(name), "{name}");
         }
     }
-}
-
-/// The service that the command line so far is about, after the `--` of the shell's call.
-fn target() -> Option<GlobalArgs> {
-    let line = env::args_os().skip_while(|word| word != "--").skip(1);
-    let matches: ArgMatches = grammar().ignore_errors(true).try_get_matches_from(line).ok()?;
-    GlobalArgs::from_arg_matches(&matches).ok()
 }
