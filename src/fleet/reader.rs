@@ -12,7 +12,7 @@ mod parse;
 mod purge;
 mod recent;
 mod shell;
-mod silence;
+mod signs_of_life;
 #[cfg(test)]
 mod tests;
 mod view;

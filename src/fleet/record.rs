@@ -19,7 +19,7 @@ mod tests;
 pub const MAX_RECORD: usize = 64 * 1024;
 /// How long a node counts as LIVE after a sign of life.
 pub const UP_TTL: Duration = Duration::from_secs(45);
-/// How long the stream keeps it. A replica that starts learns from it since when a node is silent, if that is new.
+/// How long the stream keeps it. A replica that starts learns from it when a node became STALE, if that is not long ago.
 const UP_STORED: Duration = Duration::from_secs(120);
 /// How long the last record of a removed peer stays: readers that were away for longer start from a state.
 pub const REMOVED_TTL: Duration = Duration::from_secs(3600);

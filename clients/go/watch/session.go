@@ -66,7 +66,7 @@ func (s *session) watchRequest() *v1.WatchPeerStatusRequest {
 	return request
 }
 
-// What the message tells, if anything. `advance` follows when it was handled.
+// The change that the message contains, if any. `advance` follows when it was handled.
 func (s *session) receive(message *v1.WatchPeerStatusResponse) (*Change, error) {
 	switch event := message.Event.(type) {
 	case *v1.WatchPeerStatusResponse_Attached:

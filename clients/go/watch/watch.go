@@ -39,7 +39,7 @@ type Change struct {
 	Snapshot *v1.Snapshot
 	// Gap says that changes were missed; a snapshot follows.
 	Gap *Gap
-	// Lost says that the service cannot be reached, so what is known gets old. It is told once for each cause.
+	// Lost says that the service cannot be reached, so what is known gets old. It is reported once for each cause.
 	Lost error
 }
 

@@ -11,7 +11,7 @@ use async_nats::HeaderMap;
 use super::{
     census::Census,
     node::{Node, Skipped, Step},
-    silence::{Heard, Silence},
+    signs_of_life::{Receipt, SignsOfLife},
     view::{Excess, NodeLimits},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
 
 /// Bits of a revision for the effects of one record: the rest is the record's place in the stream.
 const INDEX_BITS: u32 = 16;
-/// The first half of them is for nodes that are silent when the record is stored, or have been since the record before.
+/// The first half of them is for nodes that are STALE when the record is stored, or became so after the record before.
 const OWN_INDEX: u64 = 1 << (INDEX_BITS - 1);
 
 /// How much a fleet may have.
@@ -67,8 +67,8 @@ pub(super) const fn last_revision(sequence: u64) -> u64 {
 /// What a record does.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The nodes that were silent before it, each as a record of its own.
-    pub silent: Vec<MirroredRecord>,
+    /// The nodes that became STALE before it, each as a record of its own.
+    pub stale: Vec<MirroredRecord>,
     /// What it does to the hub.
     pub record: MirroredRecord,
     /// The node that it is of, if it is a known one.
@@ -95,11 +95,11 @@ pub struct FleetCore {
     /// Nodes that the stream has nothing of, without a record that says so.
     purged: BTreeSet<Arc<str>>,
     census: Census,
-    silence: Silence,
+    signs: SignsOfLife,
 }
 
 /// What is counted of a node.
-type Counted = (Option<Arc<NodeState>>, Option<Heard>);
+type Counted = (Option<Arc<NodeState>>, Option<Receipt>);
 
 impl FleetCore {
     /// Expects the last record of each subject, in the order of the stream.
@@ -113,7 +113,7 @@ impl FleetCore {
             is_live: false,
             purged: BTreeSet::new(),
             census: Census::new(),
-            silence: Silence::new(),
+            signs: SignsOfLife::new(),
         }
     }
 
@@ -127,27 +127,27 @@ impl FleetCore {
     pub fn finish_snapshot(&mut self, now: Instant) -> Vec<Mirrored> {
         self.is_live = true;
         let mut effects = Vec::new();
-        let newest = Heard { received: now, ..self.silence.newest() };
+        let newest = Receipt { received: now, ..self.signs.newest() };
         for (name, node) in &mut self.nodes {
             let before = node.state().cloned();
             node.finish_snapshot(self.spoiled.contains(&**name), newest, &mut effects);
             self.census.update(before.as_ref(), node.state());
-            self.silence.update(name, None, node.heard());
+            self.signs.update(name, None, node.last_sign());
         }
         effects
     }
 
-    /// The nodes that have been silent for too long by this time of the server are STALE before the record at this place.
+    /// The nodes whose last sign of life is too old at this time of the server become STALE before the record at this place.
     pub fn pass(&mut self, next: u64, time: SystemTime) -> Vec<MirroredRecord> {
-        self.become_stale(next, |heard| heard.is_over(time)).0
+        self.become_stale(next, |receipt| receipt.is_over(time)).0
     }
 
     /// As [`Self::pass`], by our own clock. Other replicas say the same at the same place: if a record follows, the server stores it after that
     /// time, too.
     pub fn pass_by_clock(&mut self, next: u64, now: Instant) -> Vec<MirroredRecord> {
-        let since = self.silence.reading_since;
-        let (mut records, _) = self.become_stale(next, |heard| heard.is_over_by_clock(since, now));
-        if self.census.live == 0 && self.silence.take_all(next) {
+        let since = self.signs.reading_since;
+        let (mut records, _) = self.become_stale(next, |receipt| receipt.is_over_by_clock(since, now));
+        if self.census.live == 0 && self.signs.take_all(next) {
             // Nothing can come before the next record: clients that know it from another replica need not wait for more.
             let head = (next << INDEX_BITS) | (OWN_INDEX - 1);
             records.push(MirroredRecord { first: head, head, at: SystemTime::now(), effects: Vec::new() });
@@ -155,20 +155,20 @@ impl FleetCore {
         records
     }
 
-    /// Nothing was read until now, so our own clock does not tell who was silent.
+    /// Nothing was read until now, so our own clock does not say who gave no sign of life.
     pub const fn resume(&mut self, now: Instant) {
-        self.silence.reading_since = Some(now);
+        self.signs.reading_since = Some(now);
     }
 
     /// Returns also whether another replica may have said something else.
-    fn become_stale(&mut self, next: u64, is_over: impl Fn(&Heard) -> bool) -> (Vec<MirroredRecord>, bool) {
+    fn become_stale(&mut self, next: u64, is_over: impl Fn(&Receipt) -> bool) -> (Vec<MirroredRecord>, bool) {
         let (mut records, mut is_uncertain) = (Vec::new(), false);
-        while let Some((name, heard)) = self.silence.first().filter(|(_, heard)| is_over(heard)) {
-            let Some(index) = self.silence.next_index(next, OWN_INDEX) else { break };
+        while let Some((name, receipt)) = self.signs.first().filter(|(_, receipt)| is_over(receipt)) {
+            let Some(index) = self.signs.next_index(next, OWN_INDEX) else { break };
             let revision = (next << INDEX_BITS) | index;
             let Some(node) = self.nodes.get_mut(&name) else { break };
-            let before: Counted = (node.state().cloned(), node.heard());
-            let mut step = Step::new(revision, heard.end(), heard, self.is_live);
+            let before: Counted = (node.state().cloned(), node.last_sign());
+            let mut step = Step::new(revision, receipt.end(), receipt, self.is_live);
             node.become_stale(&mut step);
             self.recount(&name, &before);
             is_uncertain |= step.is_uncertain;
@@ -179,11 +179,11 @@ impl FleetCore {
     }
 
     /// A node changed.
-    fn recount(&mut self, name: &Arc<str>, (state, heard): &Counted) {
+    fn recount(&mut self, name: &Arc<str>, (state, receipt): &Counted) {
         let node = self.nodes.get(name);
         self.census.update(state.as_ref(), node.and_then(Node::state));
         if self.is_live {
-            self.silence.update(name, *heard, node.and_then(Node::heard));
+            self.signs.update(name, *receipt, node.and_then(Node::last_sign));
         }
     }
 
@@ -217,7 +217,7 @@ impl FleetCore {
     fn remove_purged(&mut self, step: &mut Step) {
         for name in std::mem::take(&mut self.purged) {
             let Some(mut node) = self.nodes.remove(&name) else { continue };
-            let before = (node.state().cloned(), node.heard());
+            let before = (node.state().cloned(), node.last_sign());
             node.commit_expired(step);
             self.recount(&name, &before);
         }
@@ -230,14 +230,14 @@ impl FleetCore {
 
     /// Applies one message of the stream.
     pub fn record(&mut self, at: Position, subject: &str, headers: &HeaderMap, payload: &[u8]) -> Outcome {
-        let heard = Heard { sequence: at.sequence, stored: at.time, received: at.received };
-        let (silent, is_uncertain) = if self.is_live {
-            self.become_stale(at.sequence, |heard| heard.is_over(at.time))
+        let receipt = Receipt { sequence: at.sequence, stored: at.time, received: at.received };
+        let (stale, is_uncertain) = if self.is_live {
+            self.become_stale(at.sequence, |receipt| receipt.is_over(at.time))
         } else {
             (Vec::new(), false)
         };
-        self.silence.read(heard);
-        let mut step = Step::new(at.first_revision(), at.time, heard, self.is_live);
+        self.signs.read(receipt);
+        let mut step = Step::new(at.first_revision(), at.time, receipt, self.is_live);
         step.is_uncertain = is_uncertain;
         let (node, skipped) = match Entry::decode(subject, headers, payload) {
             Ok(entry) => self.entry(&entry, payload.len(), &mut step),
@@ -250,7 +250,7 @@ impl FleetCore {
         let (first, head) = (at.first_revision(), at.last_revision());
         let Step { at, effects, is_break, is_uncertain, .. } = step;
         let record = MirroredRecord { first, head, at, effects: effects.unwrap_or_default() };
-        Outcome { silent, record, node, skipped, is_break, is_uncertain }
+        Outcome { stale, record, node, skipped, is_break, is_uncertain }
     }
 
     fn entry(
@@ -284,7 +284,7 @@ impl FleetCore {
         };
         let (node, first) = (place.get_mut(), step.revision);
         let was_incomplete = node.is_incomplete();
-        let before: Counted = (node.state().cloned(), node.heard());
+        let before: Counted = (node.state().cloned(), node.last_sign());
         let skipped = match entry {
             Entry::Record(record) => {
                 let (header, content) = (&record.header, &record.content);
@@ -294,7 +294,7 @@ impl FleetCore {
                 match &subject.topic {
                     Topic::Peer { pool, address } => node.peer_expired(pool.as_str(), address, step),
                     Topic::Node => node.commit_expired(step),
-                    // Silence is told by time.
+                    // STALE follows from time.
                     Topic::Up | Topic::Health { .. } => {}
                 }
                 None

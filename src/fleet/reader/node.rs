@@ -13,7 +13,7 @@ use std::{
 use self::certainty::Completeness;
 use super::{
     parse::{self, Invalid},
-    silence::Heard,
+    signs_of_life::Receipt,
     view::{Excess, NodeLimits, PeerKey, View},
 };
 use crate::{
@@ -85,14 +85,14 @@ pub(super) struct Step {
     /// See [`super::Outcome`].
     pub(super) is_uncertain: bool,
     /// The record as a sign of life.
-    heard: Heard,
+    receipt: Receipt,
 }
 
 impl Step {
     /// One that changed nothing yet.
-    pub(super) fn new(revision: u64, stored: SystemTime, heard: Heard, is_live: bool) -> Self {
+    pub(super) fn new(revision: u64, stored: SystemTime, receipt: Receipt, is_live: bool) -> Self {
         let effects = is_live.then(Vec::new);
-        Self { revision, at: stored, stored, effects, is_break: false, is_uncertain: false, heard }
+        Self { revision, at: stored, stored, effects, is_break: false, is_uncertain: false, receipt }
     }
 
     /// An effect that makes an event.
@@ -126,7 +126,7 @@ pub(super) struct Node {
     /// The process that gave the newest sign of life.
     up: Option<u64>,
     /// The newest sign of life of the process that the state is of; `None`: it was replaced by one of another process.
-    heard: Option<Heard>,
+    last_sign: Option<Receipt>,
     conflict_at: Option<SystemTime>,
     /// Of a snapshot without a sign of life of the process that the state is of.
     is_liveness_unknown: bool,
@@ -138,7 +138,7 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(name: Arc<str>, cluster: Arc<str>) -> Self {
         let (view, staged) = (View::default(), Vec::new());
-        let (replaced, up, heard, conflict_at) = (VecDeque::new(), None, None, None);
+        let (replaced, up, last_sign, conflict_at) = (VecDeque::new(), None, None, None);
         let (is_liveness_unknown, completeness) = (true, Completeness::Complete);
         Self {
             name,
@@ -148,7 +148,7 @@ impl Node {
             staged,
             replaced,
             up,
-            heard,
+            last_sign,
             conflict_at,
             is_liveness_unknown,
             completeness,
@@ -172,9 +172,9 @@ impl Node {
     }
 
     /// The newest sign of life of a node that is LIVE.
-    pub(super) fn heard(&self) -> Option<Heard> {
+    pub(super) fn last_sign(&self) -> Option<Receipt> {
         let is_live = self.state.as_ref().is_some_and(|state| state.liveness == Liveness::Live);
-        self.heard.filter(|_| is_live)
+        self.last_sign.filter(|_| is_live)
     }
 
     pub(super) const fn state(&self) -> Option<&Arc<NodeState>> {
@@ -194,7 +194,7 @@ impl Node {
         let origin = Origin { epoch: header.epoch, revision: header.revision, bytes, limits };
         if self.replaced.contains(&header.epoch) {
             self.conflict(step);
-            self.heard_another(step);
+            self.note_other_process(step);
             return Err(Skipped::Conflict);
         }
         let is_live = step.effects.is_some() && self.is_committed(header.epoch);
@@ -329,7 +329,7 @@ impl Node {
             self.is_liveness_unknown = true;
         }
         if step.effects.is_some() || self.up == Some(self.view.epoch) {
-            self.heard = Some(step.heard);
+            self.last_sign = Some(step.receipt);
         }
         self.completeness = Completeness::Complete;
         self.counted = Some((self.view.revision, node.peer_count));

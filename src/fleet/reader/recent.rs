@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::messages::{EXPIRES, Messages, Read, ReadError};
 use crate::fleet::{ANSWER_TIMEOUT, Nats};
 
-/// How long it is. The stream forgets signs of life, and then it does not say any more since when a node is silent. Of each node
+/// How long it is. The stream forgets signs of life, and then it does not say any more when a node became STALE. Of each node
 /// that was LIVE at the beginning, a sign is still there.
 pub(super) const PERIOD: Duration = Duration::from_secs(25);
 /// What all records may take that are kept until the start.

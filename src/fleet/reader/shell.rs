@@ -17,7 +17,7 @@ use super::{
     messages::{Messages, Read, ReadError},
     purge::{self, PurgeCheck},
     recent::Recent,
-    silence,
+    signs_of_life,
 };
 use crate::{
     error_info::with_causes,
@@ -45,8 +45,8 @@ const MAX_AWAY: Duration = Duration::from_secs(30);
 const MAX_FAILED_CHECKS: u32 = 3;
 /// Names of nodes in a line of the log.
 const MAX_LOGGED: usize = 10;
-/// How often our own clock is asked which nodes are silent.
-const SILENCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often our own clock decides which nodes are STALE.
+const LIVENESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Records after which other tasks get a turn.
 const RECORDS_PER_TURN: usize = 256;
 
@@ -153,7 +153,7 @@ impl Reader {
         }
         let epoch = epoch(&info, self.losses);
         let is_same = self.epoch == epoch && self.core.is_some();
-        // The consumer would go on behind a gap in silence.
+        // The consumer would go on behind a gap without an error.
         let has_next =
             info.state.first_sequence <= self.position + 1 && info.state.last_sequence >= self.position;
         let was_away = self.away_since.is_some_and(|since| since.elapsed() > MAX_AWAY);
@@ -221,7 +221,7 @@ impl Reader {
         let replay = Replay { start, records, messages };
         let (mut records, floor, messages) = self.replay(&mut core, replay).await?;
         let read_at = clock::shift().from_system(newest.cached_info().created.into());
-        records.extend(core.pass(self.position + 1, read_at - silence::MARGIN));
+        records.extend(core.pass(self.position + 1, read_at - signs_of_life::MARGIN));
         let is_first = !self.hub.is_complete();
         self.hub.restart(MirrorStart { epoch, revision: last_revision(start), state, records, floor });
         self.epoch = epoch;
@@ -249,7 +249,7 @@ impl Reader {
         self.metrics.set_reading();
         self.away_since = None;
         let mut every = interval(INFO_INTERVAL);
-        let mut silence = interval(SILENCE_INTERVAL);
+        let mut liveness = interval(LIVENESS_INTERVAL);
         let mut check = interval_at(Instant::now() + purge::CHECK_INTERVAL, purge::CHECK_INTERVAL);
         let mut purge = PurgeCheck::default();
         let mut connection = self.nats.state.clone();
@@ -267,7 +267,7 @@ impl Reader {
                     self.metrics.set_stream(info.state.bytes, info.config.max_bytes);
                     continue;
                 }
-                _ = silence.tick() => {
+                _ = liveness.tick() => {
                     self.pass_by_clock();
                     continue;
                 }
@@ -290,7 +290,7 @@ impl Reader {
         let Some(core) = &mut self.core else { return };
         let outcome = read.apply(core);
         self.count(&outcome);
-        for record in outcome.silent.into_iter().chain([outcome.record]) {
+        for record in outcome.stale.into_iter().chain([outcome.record]) {
             self.hub.mirror(record);
         }
         self.history.read(read);
@@ -301,7 +301,7 @@ impl Reader {
         }
     }
 
-    /// No record comes that says which nodes are silent.
+    /// No record comes whose time says which nodes are STALE.
     fn pass_by_clock(&mut self) {
         let now = Instant::now().into_std();
         while let Some((node, (), others)) = self.breaks.take_due(now) {

@@ -321,7 +321,7 @@ impl Replica {
             if outcome.is_uncertain {
                 floor = position(index).last_revision();
             }
-            records.extend(outcome.silent.into_iter().chain([outcome.record]));
+            records.extend(outcome.stale.into_iter().chain([outcome.record]));
         }
         let hub = Hub::of_fleet(100_000);
         hub.restart(MirrorStart { epoch: 1, revision, state, records, floor });
@@ -353,8 +353,8 @@ impl Replica {
             matches!(effect, Mirrored::Peer { .. } | Mirrored::PeerRemoved { .. } | Mirrored::Node { .. })
         });
         let emitted = emitted.count() as u64;
-        for silent in outcome.silent {
-            assert_eq!(self.hub.mirror(silent), 1, "a node that is LIVE becomes STALE");
+        for stale in outcome.stale {
+            assert_eq!(self.hub.mirror(stale), 1, "a node that is LIVE becomes STALE");
         }
         let applied = self.hub.mirror(outcome.record);
         assert_eq!(applied, emitted, "each emitted effect is of a pool that the hub has");
@@ -609,7 +609,7 @@ fn two_processes_with_one_name_are_a_conflict_and_not_merged() {
     for _ in 0..200 {
         stream.push(other.up());
     }
-    assert!(!node(&stream).has_conflict, "the other one is silent");
+    assert!(!node(&stream).has_conflict, "the other one gives no sign of life");
 }
 
 #[test]
@@ -853,7 +853,7 @@ impl Replica {
 }
 
 #[test]
-fn a_silent_node_is_stale_at_the_same_place_whether_a_record_or_our_own_clock_says_so() {
+fn a_node_without_signs_of_life_is_stale_at_the_same_place_whether_a_record_or_our_own_clock_says_so() {
     let nodes = ["n1", "n2", "n3"].map(|name| Publisher::new(name, 1));
     let mut stream: Vec<_> = nodes.iter().flat_map(|node| node.clone().whole()).collect();
     let end = stream.len();
@@ -871,7 +871,7 @@ fn a_silent_node_is_stale_at_the_same_place_whether_a_record_or_our_own_clock_sa
         let at = Position { time: at(3_600), received: received(3_600), ..position(end) };
         let outcome =
             replica.core.record(at, &stream[end].subject, &stream[end].headers, &stream[end].payload);
-        for record in outcome.silent.into_iter().chain([outcome.record]) {
+        for record in outcome.stale.into_iter().chain([outcome.record]) {
             replica.hub.mirror(record);
         }
         told(replica, before)
@@ -893,7 +893,7 @@ fn our_own_clock_stands_still_while_nothing_is_read() {
 }
 
 #[test]
-fn when_all_nodes_are_silent_a_client_of_another_replica_need_not_wait_for_the_next_record() {
+fn when_all_nodes_are_stale_a_client_of_another_replica_need_not_wait_for_the_next_record() {
     let stream = Publisher::new("n1", 1).whole();
     let (mut one, end) = (replica(&stream), stream.len());
     one.wait(end, received(100));

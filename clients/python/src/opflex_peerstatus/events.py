@@ -40,7 +40,7 @@ class Gap:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The service cannot be reached: what is known gets old. Told once for each cause; a change, a gap or a snapshot follows when
+    """The service cannot be reached: what is known gets old. Reported once for each cause; a change, a gap or a snapshot follows when
     it is back."""
 
     error: str

@@ -66,7 +66,7 @@ class Session:
         return api.CreateListenerRequest(listener_id=self.listener, filter=self.filter, user_data=self.user_data)
 
     def receive(self, message: api.WatchPeerStatusResponse) -> Optional[Event]:
-        """What the message tells, if anything. `advance` follows when the event was handled."""
+        """The event that the message contains, if any. `advance` follows when it was handled."""
         event = message.WhichOneof("event")
         if event == "attached":
             return self._attached(message.attached)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Node, Step};
 use crate::{
-    fleet::reader::{silence::Heard, view::Known},
+    fleet::reader::{signs_of_life::Receipt, view::Known},
     status::{HealthChange, Liveness, Mirrored},
 };
 
@@ -28,18 +28,18 @@ impl Node {
     pub(in crate::fleet::reader) fn finish_snapshot(
         &mut self,
         is_spoiled: bool,
-        newest: Heard,
+        newest: Receipt,
         into: &mut Vec<Mirrored>,
     ) {
         let Some(state) = &mut self.state else { return };
         if self.up != Some(self.view.epoch) {
-            // It is heard of, or not, from then on.
-            self.heard = self.up.map(|_| newest);
+            // Its signs of life count from then on.
+            self.last_sign = self.up.map(|_| newest);
         }
-        let heard = self.heard.map(|heard| Heard { received: newest.received, ..heard });
-        let end = heard.map(|heard| heard.end());
-        self.heard = heard.filter(|heard| !heard.is_over(newest.stored));
-        if self.heard.is_none() && state.liveness == Liveness::Live {
+        let receipt = self.last_sign.map(|receipt| Receipt { received: newest.received, ..receipt });
+        let end = receipt.map(|receipt| receipt.end());
+        self.last_sign = receipt.filter(|receipt| !receipt.is_over(newest.stored));
+        if self.last_sign.is_none() && state.liveness == Liveness::Live {
             let state = Arc::make_mut(state);
             (state.liveness, state.stale_since) = (Liveness::Stale, end.or(Some(state.last_seen)));
         }

@@ -9,7 +9,7 @@ use crate::{
     status::Liveness,
 };
 
-/// Two nodes with one name are reported until one of them has been silent for so long.
+/// Two nodes with one name are reported until one of them has given no sign of life for so long.
 const CONFLICT_TIME: Duration = Duration::from_secs(120);
 
 impl Node {
@@ -17,10 +17,10 @@ impl Node {
     pub(super) fn up(&mut self, node: &pb::Node, header: &Header, step: &mut Step) {
         self.up = Some(header.epoch);
         if !self.is_committed(header.epoch) {
-            self.heard_another(step);
+            self.note_other_process(step);
             return;
         }
-        self.heard = Some(step.heard);
+        self.last_sign = Some(step.receipt);
         self.learn_liveness(step);
         self.advance(header.revision, header.revision > self.view.revision, step);
         self.anchor(header.revision);
@@ -40,9 +40,9 @@ impl Node {
         });
     }
 
-    /// Another process of the name is alive. A snapshot with its sign of life does not have when that which the state is of was
-    /// heard: the signs of both replace each other.
-    pub(super) fn heard_another(&self, step: &mut Step) {
+    /// Another process of the name is alive. A snapshot with its sign of life does not have the last sign of the one that the
+    /// state is of: they replace each other.
+    pub(super) fn note_other_process(&self, step: &mut Step) {
         step.is_uncertain |= step.effects.is_some() && self.state.is_some() && self.is_liveness_unknown;
     }
 

@@ -90,7 +90,7 @@ impl Reader {
             }
             self.position = read.position.sequence;
             self.history.read(&read);
-            mirrored.extend(outcome.silent.into_iter().chain([outcome.record]));
+            mirrored.extend(outcome.stale.into_iter().chain([outcome.record]));
             if mirrored.len() % RECORDS_PER_TURN == 0 {
                 tokio::task::yield_now().await;
             }

@@ -15,10 +15,10 @@ use crate::fleet::UP_TTL;
 /// STALE here alone.
 pub(super) const MARGIN: Duration = Duration::from_secs(5);
 
-/// A sign of life.
+/// Where a record is, and when it was stored and received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heard {
-    /// The place of its record.
+pub(super) struct Receipt {
+    /// Its place in the stream.
     pub(super) sequence: u64,
     /// When the server stored it.
     pub(super) stored: SystemTime,
@@ -26,8 +26,8 @@ pub(super) struct Heard {
     pub(super) received: Instant,
 }
 
-impl Heard {
-    /// When the node counts as silent.
+impl Receipt {
+    /// When a node is STALE whose last sign of life it is.
     pub(super) fn end(&self) -> SystemTime {
         self.stored + UP_TTL
     }
@@ -45,32 +45,32 @@ impl Heard {
 
 /// The last signs of life of the nodes that are LIVE.
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct SignsOfLife {
     /// By their places, which is the order of both clocks.
-    last: BTreeMap<(u64, Arc<str>), Heard>,
+    last: BTreeMap<(u64, Arc<str>), Receipt>,
     /// The newest record.
-    newest: Heard,
+    newest: Receipt,
     /// Since when our own clock counts, if not always.
     pub(super) reading_since: Option<Instant>,
-    /// The next record, and how many nodes were silent before it.
+    /// The next record, and how many nodes became STALE before it.
     next: (u64, u64),
 }
 
-impl Silence {
+impl SignsOfLife {
     pub(super) fn new() -> Self {
-        let newest = Heard { sequence: 0, stored: SystemTime::UNIX_EPOCH, received: Instant::now() };
+        let newest = Receipt { sequence: 0, stored: SystemTime::UNIX_EPOCH, received: Instant::now() };
         Self { last: BTreeMap::new(), newest, reading_since: None, next: (0, 0) }
     }
 
-    pub(super) const fn read(&mut self, record: Heard) {
+    pub(super) const fn read(&mut self, record: Receipt) {
         self.newest = record;
     }
 
-    pub(super) const fn newest(&self) -> Heard {
+    pub(super) const fn newest(&self) -> Receipt {
         self.newest
     }
 
-    pub(super) fn update(&mut self, name: &Arc<str>, before: Option<Heard>, after: Option<Heard>) {
+    pub(super) fn update(&mut self, name: &Arc<str>, before: Option<Receipt>, after: Option<Receipt>) {
         if before == after {
             return;
         }
@@ -82,9 +82,9 @@ impl Silence {
         }
     }
 
-    /// The node that has been silent for longest.
-    pub(super) fn first(&self) -> Option<(Arc<str>, Heard)> {
-        self.last.first_key_value().map(|((_, name), heard)| (Arc::clone(name), *heard))
+    /// The node whose last sign of life is the oldest.
+    pub(super) fn first(&self) -> Option<(Arc<str>, Receipt)> {
+        self.last.first_key_value().map(|((_, name), receipt)| (Arc::clone(name), *receipt))
     }
 
     /// The index of the next one before this record. `None`: there are as many as there may be.
