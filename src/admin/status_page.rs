@@ -187,7 +187,7 @@ mod tests {
 
     fn empty(is_fleet: bool) -> Page {
         let cursor = Cursor { epoch: 0, revision: 0 };
-        Page::of(&Snapshot { cursor, peers: vec![], pools: vec![], nodes: vec![] }, is_fleet)
+        Page::of(&Snapshot { cursor, peers: [].into(), pools: [].into(), nodes: [].into() }, is_fleet)
     }
 
     #[test]

@@ -52,7 +52,7 @@ struct State {
     recent: Recent,
     pools: BTreeMap<Arc<str>, Pool>,
     nodes: BTreeMap<Arc<str>, Arc<NodeState>>,
-    /// The last snapshot, while it is in use and true: clients that attach together share it.
+    /// The last snapshot, while it is in use and its state is that of now: clients that attach together share it.
     snapshot: Weak<Snapshot>,
 }
 
@@ -106,17 +106,17 @@ impl Update {
     }
 }
 
-/// The state at one revision.
-#[derive(Debug)]
+/// The state at one revision. Those between which nothing changed share what they have.
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// The revision at which it was cut.
     pub cursor: Cursor,
     /// Every peer, ordered by pool and address.
-    pub peers: Vec<Arc<PeerState>>,
+    pub peers: Arc<[Arc<PeerState>]>,
     /// Every pool, ordered by name.
-    pub pools: Vec<Arc<PoolState>>,
+    pub pools: Arc<[Arc<PoolState>]>,
     /// Every node, ordered by name.
-    pub nodes: Vec<NodeSummary>,
+    pub nodes: Arc<[NodeSummary]>,
 }
 
 /// There is no pool of that name.
@@ -317,15 +317,19 @@ impl Hub {
     /// All pools and peers, at one revision.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         let mut state = self.state.write();
-        if let Some(snapshot) = state.snapshot.upgrade() {
-            return snapshot;
-        }
-        let snapshot = Arc::new(Snapshot {
-            cursor: self.cursor_of(&state),
-            peers: state.pools.values().flat_map(|pool| pool.peers.values().cloned()).collect(),
-            pools: state.pools.values().map(|pool| Arc::clone(&pool.state)).collect(),
-            nodes: state.nodes.values().map(|node| state.summary(node)).collect(),
-        });
+        let cursor = self.cursor_of(&state);
+        let snapshot = match state.snapshot.upgrade() {
+            Some(snapshot) if snapshot.cursor == cursor => return snapshot,
+            // A fleet's log advances without a change.
+            Some(before) => Snapshot { cursor, ..Snapshot::clone(&before) },
+            None => Snapshot {
+                cursor,
+                peers: state.pools.values().flat_map(|pool| pool.peers.values().cloned()).collect(),
+                pools: state.pools.values().map(|pool| Arc::clone(&pool.state)).collect(),
+                nodes: state.nodes.values().map(|node| state.summary(node)).collect(),
+            },
+        };
+        let snapshot = Arc::new(snapshot);
         state.snapshot = Arc::downgrade(&snapshot);
         snapshot
     }

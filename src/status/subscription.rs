@@ -179,6 +179,8 @@ impl Subscription {
                 }
                 StreamState::Ended(_) => return Progress::Ended(None),
             }
+            // Whatever a step does, the next call is after other tasks.
+            budget -= 1;
             if self.epoch != self.hub.epoch() {
                 self.epoch_changed();
                 continue;

@@ -96,8 +96,8 @@ impl Choice {
             1 => {
                 let snapshot = hub.snapshot();
                 Delivery::Snapshot {
-                    peers: snapshot.peers.clone(),
-                    pools: snapshot.pools.clone(),
+                    peers: snapshot.peers.to_vec(),
+                    pools: snapshot.pools.to_vec(),
                     nodes: Vec::new(),
                 }
             }

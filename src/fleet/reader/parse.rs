@@ -195,7 +195,7 @@ mod tests {
         );
         let snapshot = hub.snapshot();
         let name: Arc<str> = "n.default".into();
-        for sent in &snapshot.peers {
+        for sent in snapshot.peers.iter() {
             let back = peer(&name, &sent.address, &convert::peer(sent)).unwrap();
             let expected = PeerState { pool: Arc::clone(&name), revision: 0, ..PeerState::clone(sent) };
             assert_eq!(back, expected);

@@ -167,8 +167,7 @@ impl State {
         }
     }
 
-    /// Applies one record. Returns how many changes that were. The snapshot stays as it is if nothing was: it is the
-    /// state at its revision.
+    /// Applies one record. Returns how many changes that were. If there was none, the state of the last snapshot stays true.
     fn mirror_record(&mut self, record: MirroredRecord, freed: &mut Vec<Arc<Event>>) -> u64 {
         let MirroredRecord { first, head, at, effects } = record;
         let mut revision = first;

@@ -99,15 +99,17 @@ fn a_hub_that_starts_with_records_keeps_their_changes_after_the_floor() {
 }
 
 #[test]
-fn records_without_a_change_leave_the_shared_snapshot_as_it_is() {
+fn snapshots_share_their_state_until_it_changes() {
     let hub = fleet(16);
     let before = hub.snapshot();
+    assert!(Arc::ptr_eq(&before, &hub.snapshot()));
     record(&hub, 5, vec![]);
     record(&hub, 6, vec![Mirrored::NodeState(node("n1", Liveness::Live))]);
-    assert!(Arc::ptr_eq(&before, &hub.snapshot()), "the state at its revision is the same");
-    assert_eq!(hub.read_after(before.cursor.revision, 9, &mut Vec::new()), Ok(0x6ffff));
+    let after = hub.snapshot();
+    assert_eq!((before.cursor.revision, after.cursor.revision), (0xffff, 0x6ffff));
+    assert!(Arc::ptr_eq(&before.peers, &after.peers) && Arc::ptr_eq(&before.pools, &after.pools));
     record(&hub, 7, vec![Mirrored::NodeState(node("n1", Liveness::Stale))]);
-    assert!(!Arc::ptr_eq(&before, &hub.snapshot()), "its pools are stale");
+    assert!(!Arc::ptr_eq(&after.pools, &hub.snapshot().pools), "its pools are stale");
 }
 
 #[test]
@@ -176,6 +178,23 @@ fn a_client_that_is_ahead_waits_until_the_log_is_there() {
     assert_eq!(told(&mut stream), [format!("{ahead}>{} c READY", 4_u64 << 16)]);
     let error = listeners.attach_ephemeral(ListenerSpec::default(), resume(STREAM, u64::MAX)).err();
     assert!(matches!(error, Some(AttachError::CursorInFuture { .. })), "that far ahead is none of ours");
+}
+
+#[test]
+fn a_client_resumes_behind_a_snapshot_that_is_in_use() {
+    let hub = fleet(16);
+    let listeners = Listeners::new(Arc::clone(&hub), limits());
+    record(&hub, 1, vec![change("a", Ready, None, 1 << 16)]);
+    // As a client has it that does not read.
+    let _in_use = hub.snapshot();
+    let (reached, ahead) = ((2 << 16) | 0xffff, (3 << 16) | 0xffff);
+    record(&hub, 2, vec![]);
+    let mut stream = listeners.attach_ephemeral(ListenerSpec::default(), resume(STREAM, reached)).unwrap();
+    assert_eq!(told(&mut stream), [format!("attached {reached} resumed"), format!("synced {reached} 1")]);
+    let mut stream = listeners.attach_ephemeral(ListenerSpec::default(), resume(STREAM, ahead)).unwrap();
+    assert_eq!(told(&mut stream), [format!("attached {ahead} resumed")]);
+    record(&hub, 3, vec![]);
+    assert_eq!(told(&mut stream), [format!("synced {ahead} 1")]);
 }
 
 #[test]
