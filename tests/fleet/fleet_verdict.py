@@ -40,6 +40,7 @@ class FleetConvergence(Convergence):
         super().__init__(world, CONVERGENCE_S)
         self.world = world
         self.looked_at = 0.0
+        self.asked = ""
 
     def is_reached(self) -> bool:
         """Looks once in a while; notes what is missing."""
@@ -51,7 +52,7 @@ class FleetConvergence(Convergence):
         try:
             self.missing = self._look()
         except grpc.RpcError as error:
-            self.missing = f"{error.code().name}: {error.details()}"
+            self.missing = f"{self.asked}: {error.code().name}: {error.details()}"
         self.looked_at = time.monotonic()
         return not self.missing
 
@@ -77,6 +78,7 @@ class FleetConvergence(Convergence):
 
     def _peers(self, name: str) -> list[Json]:
         """All peers that a node or a replica has."""
+        self.asked = name
         peers: list[Json] = []
         request = pool_api.ListPeersRequest(page_size=PAGE)
         while True:

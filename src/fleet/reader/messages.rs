@@ -55,6 +55,8 @@ pub(super) enum ReadError {
     Get(#[from] DirectGetError),
     #[error("the stream ended")]
     Ended,
+    #[error("a server of NATS does not have all records yet")]
+    Behind,
     #[error("the connection to NATS is lost")]
     Disconnected,
     #[error("a message has no position: {0}")]

@@ -2,7 +2,10 @@
 //! state at the beginning of the part, and the changes since. So a replica that starts honours the cursors that others gave
 //! out shortly before.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use async_nats::{
     StatusCode,
@@ -31,11 +34,13 @@ const NOT_FOUND: u16 = 404;
 const END: u16 = 204;
 
 pub(super) struct Recent {
-    /// The place in the stream before it.
+    /// The place of the record before it.
     pub(super) start: u64,
     /// Of each subject in it, the last record up to `start`, in order.
     pub(super) before: Vec<Read>,
     pub(super) records: Vec<Read>,
+    /// The place of the last of these.
+    pub(super) end: u64,
     /// What follows.
     pub(super) messages: Messages,
 }
@@ -64,33 +69,46 @@ struct Request<'a> {
 }
 
 impl Recent {
-    /// Reads what the consumer had when it was created.
+    /// Reads what the consumer had when it was created. `None`: nothing.
     pub(super) async fn read(
         nats: &Nats,
         stream: &str,
         consumer: &Consumer<pull::Config>,
-    ) -> Result<Self, RecentError> {
-        let info = consumer.cached_info();
-        let (start, count) = (info.delivered.stream_sequence, info.num_pending);
+    ) -> Result<Option<Self>, RecentError> {
+        let mut left = consumer.cached_info().num_pending;
         let mut budget = MAX_BYTES;
         let mut messages = Messages::new(consumer).await.map_err(ReadError::from)?;
-        let (mut records, mut left) = (Vec::new(), count);
+        let mut records = VecDeque::new();
         while left > 0 {
             let read = messages.next_before(Instant::now() + EXPIRES).await?.ok_or(ReadError::Ended)?;
             left = read.pending.min(left - 1);
             take(&mut budget, &read)?;
-            records.push(read);
+            records.push_back(read);
         }
+        let Some(first) = records.pop_front() else { return Ok(None) };
+        let records = Vec::from(records);
+        let start = first.position.sequence;
+        let end = records.last().map_or(start, |read| read.position.sequence);
         let subjects: BTreeSet<&str> = records.iter().map(|read| read.subject.as_str()).collect();
-        let subjects: Vec<_> = subjects.into_iter().collect();
+        let has_first = subjects.contains(first.subject.as_str());
+        let subjects: Vec<_> =
+            subjects.into_iter().filter(|subject| *subject != first.subject.as_str()).collect();
         let mut before = Vec::new();
-        // Place 0 means no limit.
-        for subjects in subjects.chunks(SUBJECTS_PER_REQUEST).filter(|_| start > 0) {
-            let wanted = Request { multi_last: subjects, up_to_seq: start };
-            request(nats, stream, &wanted, &mut budget, &mut before).await?;
+        for subjects in subjects.chunks(SUBJECTS_PER_REQUEST - 1) {
+            // Any server may answer, and some are behind: one that has the first record has all before it.
+            let subjects: Vec<_> = subjects.iter().copied().chain([first.subject.as_str()]).collect();
+            let wanted = Request { multi_last: &subjects, up_to_seq: start };
+            let mut found = request(nats, stream, &wanted, &mut budget).await?;
+            let asked = found.len();
+            found.retain(|read| read.position.sequence != start);
+            if found.len() == asked {
+                return Err(ReadError::Behind.into());
+            }
+            before.append(&mut found);
         }
+        before.extend(has_first.then_some(first));
         before.sort_unstable_by_key(|read| read.position.sequence);
-        Ok(Self { start, before, records, messages })
+        Ok(Some(Self { start, before, records, end, messages }))
     }
 }
 
@@ -105,8 +123,7 @@ async fn request(
     stream: &str,
     request: &Request<'_>,
     budget: &mut usize,
-    into: &mut Vec<Read>,
-) -> Result<(), RecentError> {
+) -> Result<Vec<Read>, RecentError> {
     let failed = |error: &dyn std::fmt::Display| RecentError::Request(error.to_string());
     let payload = serde_json::to_vec(request).map_err(|error| failed(&error))?;
     let inbox = nats.client.new_inbox();
@@ -114,6 +131,7 @@ async fn request(
     let subject = format!("$JS.API.DIRECT.GET.{stream}");
     let sent = nats.client.publish_with_reply(subject, inbox, payload.into()).await;
     sent.map_err(|error| failed(&error))?;
+    let mut found = Vec::new();
     loop {
         let answer = timeout(ANSWER_TIMEOUT, answers.next()).await;
         let answer = answer.ok().flatten().ok_or(RecentError::NoAnswer)?;
@@ -121,9 +139,9 @@ async fn request(
             None => {
                 let read = StreamMessage::try_from(answer)?.into();
                 take(budget, &read)?;
-                into.push(read);
+                found.push(read);
             }
-            Some(status) if matches!(status.as_u16(), END | NOT_FOUND) => return Ok(()),
+            Some(status) if matches!(status.as_u16(), END | NOT_FOUND) => return Ok(found),
             Some(status) => return Err(RecentError::Refused(status, answer.description.unwrap_or_default())),
         }
     }

@@ -16,7 +16,6 @@ use super::{
     history::{History, epoch},
     messages::{Messages, Read, ReadError},
     purge::{self, PurgeCheck},
-    recent::Recent,
     signs_of_life,
 };
 use crate::{
@@ -204,12 +203,12 @@ impl Reader {
         let mut snapshot = Messages::new(&newest).await?;
         let pending = newest.cached_info().num_pending;
         let (start, records, messages) = match recent {
-            Some(Recent { start, before, records, messages }) => {
-                self.read_state(&mut core, &mut snapshot, pending, start, before).await?;
-                (start, records, messages)
+            Some(mut recent) => {
+                self.read_state(&mut core, &mut snapshot, pending, &mut recent).await?;
+                (recent.start, recent.records, recent.messages)
             }
             None => {
-                let last = self.read_state(&mut core, &mut snapshot, pending, u64::MAX, Vec::new()).await?;
+                let last = self.read_newest(&mut core, &mut snapshot, pending).await?;
                 (last.unwrap_or(info.state.last_sequence), Vec::new(), snapshot)
             }
         };

@@ -33,32 +33,49 @@ pub(super) struct Replay {
 }
 
 impl Reader {
-    /// Reads the last record of each subject up to a place in the stream: those up to there among the newest ones, and those
-    /// that have been replaced since. Returns the place of the last one.
-    pub(super) async fn read_state(
+    /// Reads the newest record of each subject. Returns the place of the last one.
+    pub(super) async fn read_newest(
         &mut self,
         core: &mut FleetCore,
         newest: &mut Messages,
         mut pending: u64,
-        end: u64,
-        replaced: Vec<Read>,
     ) -> Result<Option<u64>, ReadError> {
-        let mut replaced = replaced.into_iter().peekable();
         let mut last = None;
         while pending > 0 {
-            let read = newest.next_before(Instant::now() + EXPIRES).await?.ok_or(ReadError::Ended)?;
-            let place = read.position.sequence;
-            if place > end {
-                break;
+            let read = next(newest).await?;
+            self.count(&read.apply(core));
+            (pending, last) = (read.pending, Some(read.position.sequence));
+        }
+        Ok(last)
+    }
+
+    /// Reads the last record of each subject up to where the newest part of the stream begins: those up to there among the newest
+    /// ones, which are so many, and those that have been replaced since.
+    ///
+    /// Another server of NATS may say which are the newest than the one that has the newest part, and either may be behind. What one
+    /// has and the other has not would be missing.
+    pub(super) async fn read_state(
+        &mut self,
+        core: &mut FleetCore,
+        newest: &mut Messages,
+        count: u64,
+        recent: &mut Recent,
+    ) -> Result<(), ReadError> {
+        let mut replaced = std::mem::take(&mut recent.before).into_iter().peekable();
+        let mut last = 0;
+        for _ in 0..count {
+            let read = next(newest).await?;
+            last = read.position.sequence;
+            if last > recent.start {
+                continue;
             }
-            while let Some(earlier) = replaced.next_if(|earlier| earlier.position.sequence < place) {
+            while let Some(earlier) = replaced.next_if(|earlier| earlier.position.sequence < last) {
                 self.count(&earlier.apply(core));
             }
             self.count(&read.apply(core));
-            (pending, last) = (read.pending, Some(place));
         }
         replaced.for_each(|earlier| self.count(&earlier.apply(core)));
-        Ok(last)
+        if (recent.start..=recent.end).contains(&last) { Ok(()) } else { Err(ReadError::Behind) }
     }
 
     /// Applies the records after the state. Waits for nodes that are in the middle of publishing theirs. Returns what the
@@ -98,7 +115,7 @@ impl Reader {
         Ok((mirrored, floor, messages))
     }
 
-    /// The newest part of the stream. `None`, with a message in the log, if NATS does not say what it replaced.
+    /// The newest part of the stream. `None` if there is none, or, with a message in the log, if NATS does not say what it replaced.
     pub(super) async fn recent(
         &self,
         stream: &Stream,
@@ -108,7 +125,7 @@ impl Reader {
         let consumer = self.consume(stream, DeliverPolicy::ByStartTime { start_time }).await?;
         let recent = Recent::read(&self.nats, &self.settings.stream.name, &consumer).await;
         match recent {
-            Ok(recent) => Ok(Some(recent)),
+            Ok(recent) => Ok(recent),
             Err(RecentError::Read(error)) => Err(error),
             Err(error) => {
                 warn!(%error, "cursors from before the start of this replica are not honoured");
@@ -116,4 +133,8 @@ impl Reader {
             }
         }
     }
+}
+
+async fn next(newest: &mut Messages) -> Result<Read, ReadError> {
+    newest.next_before(Instant::now() + EXPIRES).await?.ok_or(ReadError::Ended)
 }
