@@ -82,6 +82,8 @@ struct PoolTile {
     ready: u32,
     wanted: u32,
     parked: u32,
+    /// Of a fleet: whether peers of its node may be missing.
+    is_incomplete: bool,
     since: String,
 }
 
@@ -104,12 +106,15 @@ impl Page {
     fn of(snapshot: &Snapshot, is_fleet: bool) -> Self {
         let mut peers: Vec<&PeerState> = snapshot.peers.iter().map(|peer| &**peer).collect();
         peers.sort_by_key(|peer| severity(peer));
+        let nodes = snapshot.nodes.iter().map(|summary| &summary.node).filter(|node| node.is_incomplete);
+        let incomplete: BTreeSet<&str> = nodes.map(|node| &*node.name).collect();
+        let is_incomplete = |pool: &str| node_of(pool).is_some_and(|(node, _)| incomplete.contains(node));
         Self {
             version: env!("CARGO_PKG_VERSION"),
             time: clock::rfc3339(SystemTime::now()),
             is_fleet,
             severities: severities(),
-            pools: snapshot.pools.iter().map(|pool| PoolTile::of(pool)).collect(),
+            pools: snapshot.pools.iter().map(|pool| PoolTile::of(pool, is_incomplete(&pool.name))).collect(),
             hidden: peers.len().saturating_sub(ROWS),
             peers: peers.into_iter().take(ROWS).map(PeerRow::of).collect(),
         }
@@ -117,8 +122,9 @@ impl Page {
 }
 
 impl PoolTile {
-    fn of(pool: &PoolState) -> Self {
+    fn of(pool: &PoolState, is_incomplete: bool) -> Self {
         Self {
+            is_incomplete,
             name: Arc::clone(&pool.name),
             health: pool.health,
             ready: pool.known_ready(),

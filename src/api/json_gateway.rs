@@ -68,6 +68,8 @@ pub struct PageQuery {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PeersQuery {
+    /// A glob for the nodes of a fleet; empty: all.
+    pub node: String,
     /// The name of the pool; empty: all.
     pub pool: String,
     /// As in the requests of the API.
@@ -80,6 +82,8 @@ pub struct PeersQuery {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TransitionsQuery {
+    /// A glob for the nodes of a fleet; empty: all.
+    pub node: String,
     /// The name of the pool; empty: all.
     pub pool: String,
     /// A glob for the peer; empty: all.
@@ -122,8 +126,8 @@ impl JsonGateway {
     /// # Errors
     /// See [`JsonGateway::pools`].
     pub async fn peers(&self, query: PeersQuery) -> JsonResult {
-        let PeersQuery { pool, page_size, page_token } = query;
-        let request = pb::ListPeersRequest { parent: parent(&pool), page_size, page_token };
+        let PeersQuery { node, pool, page_size, page_token } = query;
+        let request = pb::ListPeersRequest { parent: parent(&pool), page_size, page_token, node };
         self.respond(self.api.list_peers(Request::new(request))).await
     }
 
@@ -132,12 +136,18 @@ impl JsonGateway {
     /// # Errors
     /// See [`JsonGateway::pools`].
     pub async fn transitions(&self, query: TransitionsQuery) -> JsonResult {
-        let TransitionsQuery { pool, peer, seconds, page_size, page_token } = query;
+        let TransitionsQuery { node, pool, peer, seconds, page_size, page_token } = query;
         let start_time =
             (seconds > 0).then(|| Timestamp::from(SystemTime::now() - Duration::from_secs(seconds.into())));
-        let parent = parent(&pool);
-        let request =
-            pb::ListTransitionsRequest { parent, page_size, page_token, peer, start_time, end_time: None };
+        let request = pb::ListTransitionsRequest {
+            parent: parent(&pool),
+            page_size,
+            page_token,
+            peer,
+            start_time,
+            end_time: None,
+            node,
+        };
         self.respond(self.api.list_transitions(Request::new(request))).await
     }
 

@@ -29,10 +29,7 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 
 fn filter(filter: Option<pb::ListenerFilter>, is_fleet: bool) -> Result<Filter, Status> {
     let filter = filter.unwrap_or_default();
-    if !is_fleet && !filter.nodes.is_empty() {
-        let message = "this is the service of a single node: only a fleet has nodes to filter by";
-        return Err(invalid("filter.nodes", "BAD_FILTER", message));
-    }
+    check_nodes("filter.nodes", filter.nodes.is_empty(), is_fleet)?;
     let spec = FilterSpec {
         origins: values("filter.origins", &filter.origins, convert::parse_origin)?,
         statuses: values("filter.statuses", &filter.statuses, convert::parse_peer_status)?,
@@ -42,6 +39,23 @@ fn filter(filter: Option<pb::ListenerFilter>, is_fleet: bool) -> Result<Filter, 
         peers: filter.peers,
     };
     Filter::compile(spec).map_err(|error| bad_filter(&error))
+}
+
+/// Only a fleet has nodes to filter by.
+fn check_nodes(field: &str, is_empty: bool, is_fleet: bool) -> Result<(), Status> {
+    let message = "this is the service of a single node: only a fleet has nodes to filter by";
+    if is_empty || is_fleet { Ok(()) } else { Err(invalid(field, "BAD_FILTER", message)) }
+}
+
+/// The filter of a list that has the peers of some nodes only.
+pub(super) fn node_filter(node: &str, is_fleet: bool) -> Result<Filter, Status> {
+    check_nodes("node", node.is_empty(), is_fleet)?;
+    let spec = FilterSpec { nodes: glob(node), ..FilterSpec::default() };
+    Filter::compile(spec).map_err(|error| invalid("node", "BAD_FILTER", error.message))
+}
+
+fn glob(glob: &str) -> Vec<String> {
+    Some(glob.to_owned()).filter(|glob| !glob.is_empty()).into_iter().collect()
 }
 
 /// Converts the numbers of an enum.
@@ -122,12 +136,17 @@ impl TransitionQuery<'_> {
     }
 }
 
-pub(super) fn transition_query(request: &pb::ListTransitionsRequest) -> Result<TransitionQuery<'_>, Status> {
+pub(super) fn transition_query(
+    request: &pb::ListTransitionsRequest,
+    is_fleet: bool,
+) -> Result<TransitionQuery<'_>, Status> {
     let pool = names::parse_parent(&request.parent)?;
+    node_filter(&request.node, is_fleet)?;
     let spec = FilterSpec {
         // No character of a pool's id has a meaning in a glob.
         pools: pool.iter().map(|pool| (*pool).to_owned()).collect(),
-        peers: Some(request.peer.clone()).filter(|glob| !glob.is_empty()).into_iter().collect(),
+        peers: glob(&request.peer),
+        nodes: glob(&request.node),
         ..FilterSpec::default()
     };
     let filter = Filter::compile(spec).map_err(|error| invalid("peer", "BAD_FILTER", error.message))?;

@@ -92,12 +92,13 @@ impl PoolService for Api {
             }
             place => Ok(place),
         };
+        let nodes = parse::node_filter(&request.node, self.hub.is_fleet())?;
         let after = paging::after(&request.page_token, parse)?;
         let after = after.as_ref().map(|(pool, address)| (*pool, address));
         let mut page = Page::new(request.page_size);
         let (peers, cursor) = self
             .hub
-            .peers(pool, after, page.fetch_limit())
+            .peers_of(pool, &nodes, after, page.fetch_limit())
             .map_err(|_| self.pool_not_found(pool.unwrap_or_default()))?;
         page.fill(peers.iter().map(|peer| convert::peer(peer)));
         let (peers, next_page_token) = page.finish(|peer| peer.name.clone());
@@ -164,7 +165,7 @@ impl PoolService for Api {
     ) -> RpcResult<pb::ListTransitionsResponse> {
         let turn = request.extensions().get::<Turn>().cloned();
         let request = request.into_inner();
-        let query = parse::transition_query(&request)?;
+        let query = parse::transition_query(&request, self.hub.is_fleet())?;
         if let Some(pool) = query.pool.filter(|pool| self.hub.pool(pool).is_none()) {
             return Err(self.pool_not_found(pool));
         }

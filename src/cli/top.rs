@@ -162,12 +162,14 @@ impl Display {
                 _ = interrupt.recv() => End::Interrupted,
                 () = output_closed() => return Err(Failure::OutputClosed),
                 () = ask_again("", &server, &counters) => End::Quit,
+                () = service::ask_for_nodes(&server, &model) => End::Quit,
             };
             Ok(())
         };
         let filter = (!nodes.is_empty()).then(|| ListenerFilter { nodes, ..Default::default() });
         let follower = Follower::new(WatchPeerStatusRequest { filter, ..Default::default() });
-        let followed = follow_until(server.clone(), follower, service::Feed::new(model), until).await;
+        let followed =
+            follow_until(server.clone(), follower, service::Feed::new(Arc::clone(&model)), until).await;
         stop.cancel();
         if timeout(RESTORE_TIMEOUT, screen).await.is_err() {
             screen::leave_raw_mode();

@@ -18,7 +18,8 @@ use parking_lot::RwLock;
 pub use self::mirror::{MirrorStart, Mirrored, MirroredRecord, NodeSummary};
 use self::pool::Pool;
 use super::{
-    Cursor, Event, Gap, NodeState, PeerState, PoolState, SocketFacts, Wakers, log::Log, recent::Recent,
+    Cursor, Event, Filter, Gap, NodeState, PeerState, PoolState, SocketFacts, Wakers, log::Log,
+    recent::Recent,
 };
 use crate::{
     opflex::{Identity, Proxies},
@@ -365,20 +366,29 @@ impl Hub {
         after: Option<(&str, &PeerAddress)>,
         max: usize,
     ) -> Result<(Vec<Arc<PeerState>>, Cursor), UnknownPool> {
+        self.peers_of(pool, &Filter::everything(), after, max)
+    }
+
+    /// The same, in those pools alone that pass the filter.
+    pub(crate) fn peers_of(
+        &self,
+        pool: Option<&str>,
+        pools: &Filter,
+        after: Option<(&str, &PeerAddress)>,
+        max: usize,
+    ) -> Result<(Vec<Arc<PeerState>>, Cursor), UnknownPool> {
         let state = self.state.read();
         if pool.is_some_and(|name| !state.pools.contains_key(name)) {
             return Err(UnknownPool);
         }
         let first = pool.or(after.map(|(pool, _)| pool)).map_or(Bound::Unbounded, Bound::Included);
-        let peers = state
-            .pools
-            .range::<str, _>((first, Bound::Unbounded))
+        let pools_from = state.pools.range::<str, _>((first, Bound::Unbounded));
+        let peers = pools_from
             .take_while(|(name, _)| pool.is_none_or(|wanted| wanted == &***name))
+            .filter(|(name, _)| pools.admits_health_of(name))
             .flat_map(|(name, pool)| {
-                let start = match after {
-                    Some((after_pool, address)) if after_pool == &**name => Bound::Excluded(address),
-                    _ => Bound::Unbounded,
-                };
+                let after = after.filter(|(of, _)| *of == &**name).map(|(_, address)| address);
+                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
                 pool.peers.range((start, Bound::Unbounded)).map(|(_, peer)| Arc::clone(peer))
             })
             .take(max)

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use opflex_peerstatus::api::pb::NodeState;
+use tokio::time::sleep;
 
 use crate::{
     fleet_reading::{Replica, node},
-    support::{NatsServer, Server, peerstatus, sim},
+    support::{NatsServer, Process, Server, peerstatus, sim, within},
 };
 
 /// The exit code, and what the command prints.
@@ -84,4 +85,44 @@ async fn a_service_of_a_single_node_refuses_what_is_about_nodes() {
         assert!(code == 64 && error.contains("only a fleet has nodes"), "{command:?}: {code} {error}");
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn the_commands_to_try_a_fleet_work_as_the_documentation_has_them() {
+    let Some(nats) = NatsServer::start("").await else { return };
+    let (_, text) = include_str!("../../docs/fleet.md").split_once("\n## Try it\n").unwrap();
+    let commands =
+        text.split("```").nth(1).unwrap().lines().filter_map(|line| line.strip_prefix("peerstatus "));
+    let (mut services, mut server, mut asked) = (Vec::new(), String::new(), Vec::new());
+    for command in commands {
+        let command = command.replace("nats://127.0.0.1:4222", &nats.url());
+        let words = |command: &str| command.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        match command.strip_suffix(" &") {
+            Some(service) => {
+                let mut args = words(&service.replace("127.0.0.1:50052", "127.0.0.1:0"));
+                if args[0] == "serve" {
+                    args.extend(words("--listen 127.0.0.1:0 --admin off"));
+                }
+                let mut process = Process::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
+                let address = process.address().await;
+                if args[0] == "fleet" {
+                    server = address;
+                }
+                services.push(process);
+            }
+            None => {
+                let client = command.strip_prefix("--server 127.0.0.1:50052 ").unwrap();
+                let args = words(&client.replace("watch", "watch --until-synced"));
+                let args: Vec<_> = args.iter().map(String::as_str).collect();
+                within("the node", async {
+                    while !run(&server, &args).await.1.contains("worker-1") {
+                        sleep(Duration::from_millis(100)).await;
+                    }
+                })
+                .await;
+                asked.push(client.to_owned());
+            }
+        }
+    }
+    assert_eq!((services.len(), asked), (2, vec!["nodes list".to_owned(), "watch".to_owned()]));
 }

@@ -19,6 +19,7 @@ mod fleet_auth;
 mod fleet_commands;
 mod fleet_ends;
 mod fleet_foreign;
+mod fleet_page;
 mod fleet_reading;
 mod floods;
 mod fuzz;

@@ -107,7 +107,9 @@ async fn a_bad_query_is_answered_with_what_is_wrong() {
     let server = Server::start(&[]).await;
     for (path, status, reason, message) in [
         ("/api/v1/peers?pool=nope", 404, "POOL_NOT_FOUND", "pools/nope: no such pool; there is default"),
-        ("/api/v1/peers?pol=x", 400, "BAD_QUERY", "unknown field `pol`, expected one of `pool`"),
+        ("/api/v1/peers?pol=x", 400, "BAD_QUERY", "unknown field `pol`, expected one of `node`"),
+        ("/api/v1/peers?node=n1", 400, "BAD_FILTER", "only a fleet has nodes"),
+        ("/api/v1/transitions?node=n1", 400, "BAD_FILTER", "only a fleet has nodes"),
         ("/api/v1/pools?page_size=-1", 400, "BAD_QUERY", "page_size"),
         ("/api/v1/pools?page_token=x", 400, "BAD_PAGE_TOKEN", "page_token"),
         ("/api/v1/transitions?seconds=x", 400, "BAD_QUERY", "seconds"),

@@ -34,6 +34,7 @@ const state = {
   order: null, // name of the peer: its place by name; null: to be sorted
   changes: [], // newest first
   listeners: [],
+  incomplete: new Set(), // names of nodes
   isComplete: false, // until then the page stays as it was served
   arriving: null, // the snapshot that is being received
   cursor: "",
@@ -299,7 +300,8 @@ function drawPools() {
     setClass(made.button, `tile ${health.toLowerCase()}`);
     made.button.setAttribute("aria-pressed", String(filter.pool === made.name));
     setText(made.button.children[1].lastChild, health);
-    setText(made.button.children[2], `${count.ready} of ${count.wanted} READY${count.parked ? `, ${count.parked} parked` : ""}`);
+    const notes = [count.parked ? `${count.parked} parked` : "", state.incomplete.has(placeOf(made.name)[0]) ? "node incomplete" : ""];
+    setText(made.button.children[2], [`${count.ready} of ${count.wanted} READY`, ...notes.filter(Boolean)].join(", "));
     setText(made.button.children[3], `for ${age(pool.healthSince)}`);
     return made.item;
   }));
@@ -825,6 +827,9 @@ async function refresh() {
       if (ours && Number(peer.revision) >= Number(ours.revision)) put(state.peers, peer);
     }
     state.listeners = listeners;
+    // That a node is complete again is no event.
+    const nodes = isFleet ? await list("api/v1/nodes?page_size=2000", "nodes", 50) : [];
+    state.incomplete = new Set(nodes.filter(({ incomplete }) => incomplete).map(({ name }) => word(name, "nodes/")));
     drawListeners();
     redraw();
   } catch (error) {

@@ -1,9 +1,9 @@
 //! The state of the display, as a value: no terminal, no clock, no connection.
 
-use std::time::SystemTime;
+use std::{collections::BTreeSet, time::SystemTime};
 
 use crate::{
-    api::pb::{Peer, Pool, PoolHealth, WatchPeerStatusResponse},
+    api::pb::{Node, Peer, Pool, PoolHealth, WatchPeerStatusResponse},
     cli::{
         peers::{
             history::PeerHistory,
@@ -13,6 +13,7 @@ use crate::{
         watch::notice,
     },
     client::Notice,
+    status::node_of,
 };
 
 /// What a key or the time asks for.
@@ -78,6 +79,8 @@ pub(super) struct Shown {
 pub(super) struct Model {
     pub(super) server: String,
     pub(super) known: Known,
+    /// Nodes of a fleet of which peers may be missing.
+    incomplete: BTreeSet<String>,
     pub(super) stream: Stream,
     pub(super) page: Page,
     pub(super) sort: Sort,
@@ -109,6 +112,7 @@ impl Model {
         Self {
             server,
             known: Known::default(),
+            incomplete: BTreeSet::new(),
             stream: Stream::Connecting,
             page: Page::Peers,
             sort: Sort::Worst,
@@ -139,6 +143,19 @@ impl Model {
             self.known.refresh(peers);
             self.arrange();
         }
+    }
+
+    /// Takes the nodes of a fleet.
+    pub(super) fn nodes(&mut self, nodes: &[Node]) {
+        let incomplete = nodes.iter().filter(|node| node.incomplete);
+        self.incomplete = incomplete.map(|node| text::node_name(&node.name).to_owned()).collect();
+        self.version += 1;
+    }
+
+    /// Whether peers of the node of this pool may be missing.
+    pub(super) fn is_incomplete(&self, pool: &Pool) -> bool {
+        let node = node_of(text::pool_name(&pool.name)).map(|(node, _)| node);
+        node.is_some_and(|node| self.incomplete.contains(node))
     }
 
     /// Applies a notice of the watch about itself.

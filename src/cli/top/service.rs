@@ -1,9 +1,9 @@
 //! The watch that feeds the display, and the calls that keys ask for.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::sleep};
 
 use super::model::{Effect, Model};
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
     cli::{
         client,
         exit::Failure,
-        peers::{history::PeerHistory, reset_peers},
+        nodes,
+        peers::{history::PeerHistory, list::live::COUNTERS, reset_peers},
         service_clock,
         target::Target,
         text,
@@ -43,6 +44,21 @@ impl Sink for Feed {
 
     fn tick(&mut self, _: bool) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+/// Puts the nodes of a fleet into the model, every few seconds: that one is complete again is no change. The service of a single node has none.
+pub(super) async fn ask_for_nodes(server: &Target, model: &Mutex<Model>) {
+    loop {
+        if let Ok(client) = client::connect(server).await {
+            match nodes::nodes(&client).await {
+                Ok(nodes) => model.lock().nodes(&nodes),
+                Err(Failure::Usage(_)) => return pending().await,
+                // The watch says so.
+                Err(_) => {}
+            }
+        }
+        sleep(COUNTERS).await;
     }
 }
 

@@ -11,7 +11,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::model::{Effect, Model};
 use crate::{
     api::pb::{
-        Change, ChangeKind, Peer, PeerChange, PeerFailure, PeerStatus, Pool, PoolHealth, Reason,
+        Change, ChangeKind, Node, Peer, PeerChange, PeerFailure, PeerStatus, Pool, PoolHealth, Reason,
         WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
     cli::tests::samples::{at, attached, message, peer, peer_change, pool, snapshot, synced},

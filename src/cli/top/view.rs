@@ -107,7 +107,13 @@ fn pools(model: &Model, room: usize, columns: usize, now: SystemTime) -> Vec<Cel
     let pools = model.pools();
     let is_fleet = pools.iter().any(|(pool, _)| node_of(text::pool_name(&pool.name)).is_some());
     let skipped = usize::from(!is_fleet);
-    let rows = pools.iter().map(|(pool, counts)| pool_row(pool, *counts, now).split_off(skipped));
+    let rows = pools.iter().map(|(pool, counts)| {
+        let mut row = pool_row(pool, *counts, now).split_off(skipped);
+        let how_long = row.pop().unwrap_or_default();
+        let note = if model.is_incomplete(pool) { ", node incomplete" } else { "" };
+        row.push(how_long.and(Cell::new(style::ALARM, note)));
+        row
+    });
     let (header, rows) = (POOL_HEADER.get(skipped..).unwrap_or_default(), rows.collect::<Vec<_>>());
     let (header, mut rows) = layout(header, &rows, Some(columns.saturating_sub(INDENT)));
     let places = room.saturating_sub(2).max(1); // header and blank

@@ -88,6 +88,8 @@ pub struct FleetCore {
     cluster: Name,
     limits: FleetLimits,
     nodes: HashMap<Arc<str>, Node>,
+    /// Those without a state: they give way to others.
+    idle: BTreeSet<Arc<str>>,
     /// Of a snapshot: nodes with something else in place of a record.
     spoiled: BTreeSet<String>,
     /// Before the end of the snapshot there are no effects, and chains have holes.
@@ -109,6 +111,7 @@ impl FleetCore {
             cluster,
             limits,
             nodes: HashMap::new(),
+            idle: BTreeSet::new(),
             spoiled: BTreeSet::new(),
             is_live: false,
             purged: BTreeSet::new(),
@@ -217,6 +220,7 @@ impl FleetCore {
     fn remove_purged(&mut self, step: &mut Step) {
         for name in std::mem::take(&mut self.purged) {
             let Some(mut node) = self.nodes.remove(&name) else { continue };
+            self.idle.remove(&name);
             let before = (node.state().cloned(), node.last_sign());
             node.commit_expired(step);
             self.recount(&name, &before);
@@ -272,11 +276,11 @@ impl FleetCore {
             return (None, Some("subject"));
         }
         self.purged.remove(&*name);
-        let count = self.nodes.len();
+        let has_place = self.nodes.contains_key(&*name) || self.make_room(entry);
         let mut place = match self.nodes.entry(name.into()) {
             MapEntry::Occupied(place) => place,
             MapEntry::Vacant(_) if matches!(entry, Entry::Marker(..)) => return (None, None),
-            MapEntry::Vacant(_) if count >= self.limits.nodes => return (None, Some("too_many_nodes")),
+            MapEntry::Vacant(_) if !has_place => return (None, Some("too_many_nodes")),
             MapEntry::Vacant(place) => {
                 let name = Arc::clone(place.key());
                 place.insert_entry(Node::new(name, subject.cluster.as_str().into()))
@@ -302,11 +306,29 @@ impl FleetCore {
         };
         step.is_uncertain |= was_incomplete && step.revision > first;
         let name = Arc::clone(place.key());
+        match place.get().is_idle() {
+            true => self.idle.insert(Arc::clone(&name)),
+            false => self.idle.remove(&name),
+        };
         if place.get().is_gone() {
+            self.idle.remove(&name);
             place.remove();
         }
         self.recount(&name, &before);
         (Some(name), skipped.map(label))
+    }
+
+    /// Whether there is a place for one more node. If there is none, a record that is not just a sign of life takes that of a node without
+    /// a state: such nodes would keep theirs for ever.
+    fn make_room(&mut self, entry: &Entry) -> bool {
+        let is_state = matches!(entry, Entry::Record(record) if !matches!(record.content, Content::Up(_)));
+        if self.nodes.len() >= self.limits.nodes
+            && is_state
+            && let Some(name) = self.idle.pop_first()
+        {
+            self.nodes.remove(&name);
+        }
+        self.nodes.len() < self.limits.nodes
     }
 
     /// The subject has no record. In a snapshot, there may have been one.

@@ -139,7 +139,6 @@ impl Node {
     pub(super) fn new(name: Arc<str>, cluster: Arc<str>) -> Self {
         let (view, staged) = (View::default(), Vec::new());
         let (replaced, up, last_sign, conflict_at) = (VecDeque::new(), None, None, None);
-        let (is_liveness_unknown, completeness) = (true, Completeness::Complete);
         Self {
             name,
             cluster,
@@ -150,15 +149,20 @@ impl Node {
             up,
             last_sign,
             conflict_at,
-            is_liveness_unknown,
-            completeness,
+            is_liveness_unknown: true,
+            completeness: Completeness::Complete,
             counted: None,
         }
     }
 
     /// Whether nothing is known of it.
     pub(super) fn is_gone(&self) -> bool {
-        self.state.is_none() && self.staged.is_empty() && self.up.is_none()
+        self.is_idle() && self.up.is_none()
+    }
+
+    /// Whether it has no state and publishes none now: it gives signs of life alone, or is gone.
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.is_none() && self.staged.is_empty()
     }
 
     /// Whether its next commit is to come soon.

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    sync::LazyLock,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -834,6 +833,39 @@ fn a_node_has_only_so_many_peers_and_the_fleet_so_many_nodes() {
     let long = Message { payload: vec![0; 70_000], ..node.up() };
     assert_eq!(read(&mut core, &long), Some("too_large"));
     let _ = Arc::new(core);
+}
+
+#[test]
+fn nodes_that_only_give_signs_of_life_or_are_gone_give_way_to_those_that_publish_a_state() {
+    let mut core = FleetCore::new("lab".parse().unwrap(), LIMITS);
+    core.finish_snapshot(received(0));
+    let mut index = 0;
+    let mut read = |core: &mut FleetCore, messages: &[Message]| {
+        let skipped = messages.iter().filter_map(|message| {
+            index += 1;
+            apply(core, index, message).skipped
+        });
+        skipped.collect::<Vec<_>>()
+    };
+    let whole = |name| Publisher::new(name, 7).whole();
+    let up = |name| [Publisher::new(name, 7).up()];
+    assert!(read(&mut core, &whole("n1")).is_empty());
+    for name in ["n2", "n3"] {
+        assert!(read(&mut core, &up(name)).is_empty());
+    }
+    assert_eq!(read(&mut core, &up("n4")), ["too_many_nodes"], "it has no more to say");
+    for name in ["n4", "n5"] {
+        assert!(read(&mut core, &whole(name)).is_empty(), "{name} has the place of one without a state");
+    }
+    for name in ["n2", "n6"] {
+        let skipped = read(&mut core, &whole(name));
+        assert!(!skipped.is_empty() && skipped.iter().all(|skipped| *skipped == "too_many_nodes"), "{name}");
+    }
+    let committed: BTreeSet<_> = core.committed().map(|name| &**name).collect();
+    assert_eq!(committed, BTreeSet::from(["n1", "n4", "n5"]));
+    core.purge("n4".into());
+    assert!(read(&mut core, &up("n1")).is_empty());
+    assert!(read(&mut core, &whole("n6")).is_empty(), "n4 is gone");
 }
 
 /// The liveness of the nodes that the events after this revision tell of, with their revisions.

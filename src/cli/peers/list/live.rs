@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// A failure that is the same as the one before is no change, so the counters on the screen are asked for this often.
-const COUNTERS: Duration = Duration::from_secs(5);
+pub(in crate::cli) const COUNTERS: Duration = Duration::from_secs(5);
 
 /// Follows the peers until Ctrl-C.
 pub(super) async fn run(

@@ -51,6 +51,19 @@ fn a_small_terminal_has_everything() {
 }
 
 #[test]
+fn a_node_of_which_peers_may_be_missing_says_so_until_it_is_complete() {
+    let pools = ["n1.default", "n2.default"].map(|name| pool(name, PoolHealth::Healthy, 1, 1));
+    let mut model = model(pools.to_vec(), vec![]);
+    let node = |incomplete| Node { name: "nodes/n2".into(), incomplete, ..Default::default() };
+    model.nodes(&[node(true)]);
+    let screen = text(&drawn(&mut model, PLAIN, 120, 24));
+    let line = |node: &str| screen.lines().find(|line| line.trim_start().starts_with(node)).unwrap();
+    assert!(line("n2").ends_with(", node incomplete") && !line("n1").contains("incomplete"), "{screen}");
+    model.nodes(&[node(false)]);
+    assert!(!text(&drawn(&mut model, PLAIN, 120, 24)).contains("incomplete"));
+}
+
+#[test]
 fn a_large_terminal_has_each_peer_on_one_line() {
     let screen = text(&drawn(&mut three(), PLAIN, 300, 80));
     let line = "> b:1   CONNECTING  not ready 5s  0      7         connect failed: connection refused\n";

@@ -414,7 +414,10 @@ type ListPeersRequest struct {
 	// is at most 256 KiB, so it may have fewer entries.
 	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// `next_page_token` of the previous page. Empty: the first page.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Glob for the name of the node, in a fleet, as in `ListenerFilter.nodes`. Empty: all nodes. The
+	// service of a single node rejects it with `BAD_FILTER`.
+	Node          string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +469,13 @@ func (x *ListPeersRequest) GetPageSize() uint32 {
 func (x *ListPeersRequest) GetPageToken() string {
 	if x != nil {
 		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListPeersRequest) GetNode() string {
+	if x != nil {
+		return x.Node
 	}
 	return ""
 }
@@ -954,7 +964,10 @@ type ListTransitionsRequest struct {
 	// Omit changes before this time, on the service's clock. Unset: as far back as the log goes.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// Omit changes at or after this time, which must not be before `start_time`. Unset: up to now.
-	EndTime       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// Glob for the name of the node, in a fleet, as in `ListenerFilter.nodes`. Empty: all nodes. The
+	// service of a single node rejects it with `BAD_FILTER`.
+	Node          string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1029,6 +1042,13 @@ func (x *ListTransitionsRequest) GetEndTime() *timestamppb.Timestamp {
 		return x.EndTime
 	}
 	return nil
+}
+
+func (x *ListTransitionsRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 // One past change.
@@ -1163,12 +1183,13 @@ const file_opflex_peerstatus_v1_pool_service_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
 	"\x06health\x18\x02 \x01(\x0e2 .opflex.peerstatus.v1.PoolHealthR\x06health\"E\n" +
 	"\x13WaitForPoolResponse\x12.\n" +
-	"\x04pool\x18\x01 \x01(\v2\x1a.opflex.peerstatus.v1.PoolR\x04pool\"f\n" +
+	"\x04pool\x18\x01 \x01(\v2\x1a.opflex.peerstatus.v1.PoolR\x04pool\"z\n" +
 	"\x10ListPeersRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tR\tpageToken\"\xa3\x01\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\"\xa3\x01\n" +
 	"\x11ListPeersResponse\x120\n" +
 	"\x05peers\x18\x01 \x03(\v2\x1a.opflex.peerstatus.v1.PeerR\x05peers\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x124\n" +
@@ -1193,7 +1214,7 @@ const file_opflex_peerstatus_v1_pool_service_proto_rawDesc = "" +
 	"\x05names\x18\x03 \x03(\tR\x05names\"5\n" +
 	"\x12ResetPeersResponse\x12\x1f\n" +
 	"\vreset_count\x18\x01 \x01(\rR\n" +
-	"resetCount\"\xf2\x01\n" +
+	"resetCount\"\x86\x02\n" +
 	"\x16ListTransitionsRequest\x12\x16\n" +
 	"\x06parent\x18\x01 \x01(\tR\x06parent\x12\x1b\n" +
 	"\tpage_size\x18\x02 \x01(\rR\bpageSize\x12\x1d\n" +
@@ -1202,7 +1223,8 @@ const file_opflex_peerstatus_v1_pool_service_proto_rawDesc = "" +
 	"\x04peer\x18\x04 \x01(\tR\x04peer\x129\n" +
 	"\n" +
 	"start_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
-	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\"^\n" +
+	"\bend_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x12\n" +
+	"\x04node\x18\a \x01(\tR\x04node\"^\n" +
 	"\n" +
 	"Transition\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x124\n" +
