@@ -2,8 +2,8 @@
 #
 # The tests need cargo, go, python3 and npm. The scripts in tools/ install everything else into .tools/, in the versions of
 # tools/versions.sh and of the tests' lock files. Three exceptions: the packages of Node.js go into node_modules/ of the example, and
-# apt-get installs grpc++ (as root or with sudo), iproute2, tmux, gcc, clang and valgrind (as root; without them the tests in network
-# namespaces, of `top` in a terminal, and those of the C library that need them are skipped).
+# apt-get installs grpc++ (as root or with sudo), iproute2, tmux, gcc, clang, valgrind, a JDK and Maven (as root; without them the tests in
+# network namespaces, of `top` in a terminal, those of the C library that need them, and the client in Java are skipped).
 
 SHELL         := bash
 .SHELLFLAGS   := -euo pipefail -c
@@ -19,8 +19,10 @@ NPM    ?= npm
 PYTHON ?= python3
 CXX    ?= g++
 NODE   ?= node
+JAVA   ?= java
+MVN    ?= mvn
 # Not exported: cargo's build scripts read CXX.
-TOOL_VARS := CARGO='$(CARGO)' GO='$(GO)' NPM='$(NPM)' PYTHON='$(PYTHON)' CXX='$(CXX)'
+TOOL_VARS := CARGO='$(CARGO)' GO='$(GO)' NPM='$(NPM)' PYTHON='$(PYTHON)' CXX='$(CXX)' MVN='$(MVN)'
 
 TOOLS  := $(CURDIR)/.tools
 BIN    := $(TOOLS)/bin
@@ -42,15 +44,16 @@ PY_GEN  := $(STAMPS)/gen-python
 PY_PACKAGE := $(STAMPS)/python-package
 RPC_GEN := $(STAMPS)/gen-google-rpc
 CPP_BIN := $(TOOLS)/cpp/life
+JAVA_CLASSES := $(TOOLS)/java/classes
 
 # The binary that the tests run. PEERSTATUS_BIN=… names another one, and nothing is built then.
 RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target))/release/peerstatus
 override PEERSTATUS_BIN := $(abspath $(or $(PEERSTATUS_BIN),$(RELEASE)))
 export PEERSTATUS_BIN
 
-.PHONY: help build test rust-test c-library install-c c-test gcc clang valgrind proto-lint proto-release go-stubs python-package interop interop-python interop-go interop-node interop-cpp load-go \
+.PHONY: help build test rust-test c-library install-c c-test gcc clang valgrind interop-java-run proto-lint proto-release go-stubs python-package interop interop-python interop-go interop-node interop-cpp interop-java load-go \
     load-test proxy-test web-test browser-test helm-test helm-snapshots cluster-test cluster-run chart-package pictures alert-series image-root image image-archive sbom image-test faults faults-test fleet fleet-test watch-go fmt lint deny \
-    fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 tmux grpc++ FORCE $(FUZZERS:%=fuzz-%) \
+    fuzz fuzz-corpus docs ci clean-tools release-binary iproute2 tmux grpc++ jdk maven FORCE $(FUZZERS:%=fuzz-%) \
     $(FUZZERS:%=fuzz-corpus-%)
 
 help: ## List the targets
@@ -61,7 +64,7 @@ build: | need-cargo ## Build the release binary, target/release/peerstatus
 	@echo '==> Building the release binary'
 	@$(CARGO) build --release --locked
 
-STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp c-test load-test proxy-test web-test browser-test faults-test fleet-test helm-test image-test
+STAGES := rust-test proto-lint interop-python interop-go interop-node interop-cpp interop-java c-test load-test proxy-test web-test browser-test faults-test fleet-test helm-test image-test
 
 test: need-cargo need-go need-npm need-python ## Run every test there is
 	@MAKE='$(MAKE)' tools/test.sh $(STAGES)
@@ -79,7 +82,7 @@ proto-release: $(STAMPS)/buf ## Make the present API the one that later versions
 	@echo '==> Writing $(BASELINE)'
 	@$(BIN)/buf build proto --exclude-source-info --output $(BASELINE)
 
-interop: interop-python interop-go interop-node interop-cpp ## Run clients in other languages against the release binary
+interop: interop-python interop-go interop-node interop-cpp interop-java ## Run clients in other languages against the release binary
 
 IN_PYTHON := PYTHONPATH=$(TOOLS)/gen/python-package:$(TOOLS)/gen/python PYTHONDONTWRITEBYTECODE=1 GOOGLE_RPC=$(TOOLS)/gen/google-rpc $(BIN)/python
 
@@ -110,6 +113,13 @@ interop-node: release-binary $(STAMPS)/node-modules $(PY_GEN) $(RPC_GEN) ## Run 
 interop-cpp: release-binary $(CPP_BIN) $(PY_GEN) ## Run the client in C++
 	@echo '==> Running the C++ client'
 	@$(IN_PYTHON) $(PY)/stage.py $(CPP_BIN)
+
+interop-java: release-binary jdk maven $(PY_GEN) ## Run the client in Java
+	@if type '$(MVN)' '$(JAVA)' javac >/dev/null 2>&1; then $(MAKE) interop-java-run; else echo 'SKIPPED: the client in Java needs a JDK and Maven'; fi
+
+interop-java-run: $(JAVA_CLASSES)
+	@echo '==> Running the Java client'
+	@$(IN_PYTHON) $(PY)/stage.py $(JAVA) -cp '$(JAVA_CLASSES):$(TOOLS)/java/dependency/*' Life
 
 # ---- the C library ----
 
@@ -328,7 +338,7 @@ $(STAMPS)/envoy: $(STAMPS)/python
 
 FORCE:
 
-iproute2 tmux grpc++ gcc clang valgrind:
+iproute2 tmux grpc++ gcc clang valgrind jdk maven:
 	@$(TOOL_VARS) tools/install.sh $@
 
 need-%:
@@ -350,3 +360,6 @@ $(RPC_GEN): $(STAMPS)/python
 
 $(CPP_BIN): tests/interop/cpp/life.cc $(PROTOS) $(RPC_GEN) | grpc++
 	@$(TOOL_VARS) tools/build-cpp-client.sh $(PROTOS)
+
+$(JAVA_CLASSES): tests/interop/java/pom.xml $(wildcard tests/interop/java/src/main/java/*.java) $(PROTOS)
+	@$(TOOL_VARS) tools/build-java-client.sh && touch $@

@@ -3,11 +3,14 @@
 # say so, so this script never fails.
 set -euo pipefail
 
+apt=$1
 case $1 in
     iproute2) command=ip dnf=iproute tests='the tests in network namespaces' ;;
     gcc) command=gcc dnf=gcc tests='the tests of the C library with gcc' ;;
     clang) command=clang dnf=clang tests='the tests of the C library with clang' ;;
     valgrind) command=valgrind dnf=valgrind tests='the tests of the C library with valgrind' ;;
+    jdk) command=javac apt=default-jdk-headless dnf=java-latest-openjdk-devel apk=openjdk17-jdk tests='the client in Java' ;;
+    maven) command=mvn dnf=maven tests='the client in Java' ;;
     tmux) command=tmux dnf=tmux tests='the tests of `top` in a terminal' ;;
 esac
 # Namespaces need root even where iproute2 is installed.
@@ -19,11 +22,11 @@ fi
 if command -v "$command" >/dev/null; then exit 0; fi
 echo "==> Installing $1"
 if command -v apt-get >/dev/null; then
-    { apt-get -qq install --yes "$1" || { apt-get -qq update && apt-get -qq install --yes "$1"; }; } >/dev/null 2>&1
+    { apt-get -qq install --yes "$apt" || { apt-get -qq update && apt-get -qq install --yes "$apt"; }; } >/dev/null 2>&1
 elif command -v dnf >/dev/null; then
     dnf --quiet --assumeyes install "$dnf"
 elif command -v apk >/dev/null; then
-    apk add --quiet "$1"
+    apk add --quiet "${apk:-$1}"
 else
     false
 fi || echo "==> No $1: $tests will be skipped"

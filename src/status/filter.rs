@@ -7,7 +7,7 @@ use std::{
 
 use wildmatch::WildMatch;
 
-use super::{Event, NodeState, PeerState, node_of};
+use super::{Event, Liveness, NodeState, PeerState, node_of};
 use crate::peer::{PeerOrigin, PeerStatus};
 
 /// Entries per list of a filter: enough for every leaf of a pod by name, and a bound on the work per change.
@@ -231,11 +231,13 @@ impl Compiled {
         self.nodes.is_empty() || self.nodes.iter().any(|glob| glob.matches(node))
     }
 
-    /// Any of its pools will do.
+    /// Any of its pools will do. A node that is GONE has none any more, and clients must forget those that they know.
     fn admits_node(&self, node: &NodeState) -> bool {
         self.wants(Interest::Nodes)
             && self.admits_node_name(&node.name)
-            && (self.pools.is_empty() || node.pools.iter().any(|pool| self.admits_pool(pool)))
+            && (self.pools.is_empty()
+                || node.liveness == Liveness::Gone
+                || node.pools.iter().any(|pool| self.admits_pool(pool)))
     }
 
     fn admits_address(&self, peer: &PeerState) -> bool {

@@ -113,13 +113,13 @@ class Program:
 
 
 class Reference(Program):
-    """`reference.c`, and what it was called back with."""
+    """`reference.c`, and its callbacks."""
 
     def __init__(self, header, address):
         self.peers, self.health, self.ending = {}, [], None
-        super().__init__([PROGRAMS / f"reference-{header}"], address, line=self._told)
+        super().__init__([PROGRAMS / f"reference-{header}"], address, line=self._parse)
 
-    def _told(self, line):
+    def _parse(self, line):
         kind, *values = line.split()
         if kind == "peer":
             self.peers.setdefault(values[0], []).append(int(values[1]))
@@ -128,18 +128,18 @@ class Reference(Program):
         else:
             self.ending = line
 
-    def told(self):
-        return f"the program was told {self.peers} and {self.health}"
+    def calls(self):
+        return f"the program was called with {self.peers} and {self.health}"
 
     def is_past(self, wanted):
-        """Whether this was told. A status that differs from it fails."""
+        """Whether these calls were made. A status that differs from them fails."""
         peers, health = wanted
         pairs = [(self.peers.get(address, []), statuses) for address, statuses in peers.items()] + [(self.health, health)]
-        for told, expected in pairs:
-            length = min(len(told), len(expected))
-            if list(told)[:length] != expected[:length]:
-                raise AssertionError(f"expected {wanted}; {self.told()}")
-        return all(len(told) >= len(expected) for told, expected in pairs)
+        for found, expected in pairs:
+            length = min(len(found), len(expected))
+            if list(found)[:length] != expected[:length]:
+                raise AssertionError(f"expected {wanted}; {self.calls()}")
+        return all(len(found) >= len(expected) for found, expected in pairs)
 
     def end(self):
         self.close_input()

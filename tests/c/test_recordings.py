@@ -136,7 +136,7 @@ class Play:
         self.stop()
 
     def check(self):
-        until(f"{self.name} as far as {self.wanted()}", lambda: self.program.is_past(self.wanted()), detail=self.program.told)
+        until(f"{self.name} as far as {self.wanted()}", lambda: self.program.is_past(self.wanted()), detail=self.program.calls)
 
     def wanted(self):
         peers = {f"127.0.0.1:{self.ports[letter]}": self.codes(letter, statuses) for letter, statuses in self.expected.items()}
@@ -155,10 +155,10 @@ class Play:
                 continue
             command = [BINARY, "peers", "remove", f"127.0.0.1:{port}", "--server", self.service.address]
             subprocess.run(command, check=True, capture_output=True, timeout=20)
-        until("the end of all peers", lambda: all(told[-1:] == [0] for told in self.program.peers.values()) and self.program.health[-1] == 0,
-              detail=self.program.told)
-        for address, told in self.program.peers.items():
-            self.test.assertEqual(told[-2:], [CODES["CLOSING"], CODES["DISCONNECTED"]], address)
+        until("the end of all peers", lambda: all(found[-1:] == [0] for found in self.program.peers.values()) and self.program.health[-1] == 0,
+              detail=self.program.calls)
+        for address, found in self.program.peers.items():
+            self.test.assertEqual(found[-2:], [CODES["CLOSING"], CODES["DISCONNECTED"]], address)
         self.test.assertEqual(set(self.program.peers), {f"127.0.0.1:{port}" for port in self.ports.values()})
         self.program.end()
 
@@ -188,7 +188,7 @@ class Recordings(TestCase):
                 program = stack.enter_context(Reference("ours", service.address))
                 until("the present state", lambda: program.health == [0])
                 stack.enter_context(OpflexPeer(port=port, recording=RECORDINGS / f"{name}.frames.jsonl"))
-                until("READY", lambda: program.is_past(({f"127.0.0.1:{port}": [1, 2, 3]}, [0, 2])), detail=program.told)
+                until("READY", lambda: program.is_past(({f"127.0.0.1:{port}": [1, 2, 3]}, [0, 2])), detail=program.calls)
                 program.end()
 
 

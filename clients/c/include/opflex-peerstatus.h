@@ -109,7 +109,7 @@ typedef ofobj_p ofpeerstatuslistener_p;
  * Called when the status of a peer changes. `peerhostname` is the host as the service names it, and valid until the callback
  * returns.
  *
- * Peers are told apart by pool, host and port. If the listener is of several pools, ofps_change_pool() has the name.
+ * A peer is identified by pool, host and port. If the listener is of several pools, ofps_change_pool() has the name.
  */
 typedef void (*ofpeerstatus_peer_p)(void *user_data, const char *peerhostname, int port, int status);
 
@@ -122,6 +122,9 @@ typedef void (*ofpeerstatus_peer_p)(void *user_data, const char *peerhostname, i
  * these changes, for example because it was restarted, its whole state is called back again: OF_PEERSTATUS_DISCONNECTED for the
  * peers that are gone, then the status of every peer, then the health. A refusal by the service, such as one of missing
  * credentials, is an outage, too, after which the library tries again every 10 s to 20 s.
+ *
+ * If the service is that of a fleet, and a node is gone, its peers are OF_PEERSTATUS_DISCONNECTED, and its pools no longer count
+ * in the health. A node without signs of life (STALE) keeps the statuses and the health that it published last.
  */
 typedef void (*ofpeerstatus_health_p)(void *user_data, int health);
 

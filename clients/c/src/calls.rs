@@ -56,7 +56,8 @@ impl Callbacks {
         match (self.peer, self.health) {
             (Some(_), Some(_)) => Vec::new(), // everything
             (Some(_), None) => vec![Interest::Peers.into()],
-            (None, _) => vec![Interest::Health.into()],
+            // With a node, the health of its pools goes.
+            (None, _) => vec![Interest::Health.into(), Interest::Nodes.into()],
         }
     }
 

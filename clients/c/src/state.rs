@@ -1,10 +1,10 @@
-//! What the caller was told, and what is to be called next. It knows no connection.
+//! The state that was called back, and the calls that a change of it needs. It knows no connection.
 
 use std::{collections::BTreeMap, ffi::c_int};
 
 use opflex_peerstatus::{
     client,
-    pb::{self, ChangeKind, PeerChange, Reason},
+    pb::{self, ChangeKind, NodeState, PeerChange, Reason},
 };
 
 use crate::{
@@ -20,34 +20,37 @@ struct PeerKey {
     port: u32,
 }
 
-/// The state of the service, as far as the caller was told.
+/// The state of the service, as it was called back.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     /// The status of each peer.
     peers: BTreeMap<PeerKey, c_int>,
     /// The health of each pool.
     pools: BTreeMap<String, c_int>,
-    /// The health that the caller was told last; `None`: it has to be told again.
-    told: Option<c_int>,
-    /// Whether the caller was told of the present outage.
+    /// The pools of each node of a fleet.
+    nodes: BTreeMap<String, Vec<String>>,
+    /// The health of the last call; `None`: it has to be called again.
+    last_health: Option<c_int>,
+    /// Whether the present outage was called back.
     is_outage: bool,
 }
 
 impl State {
-    /// Takes the whole state: all of it is told.
+    /// Replaces the whole state. All of it is called back.
     pub(crate) fn replace(&mut self, all: &client::State) -> Vec<Call> {
         let peers = all.peers.iter().map(|peer| (key(peer), code(peer.status))).collect();
         let before = std::mem::replace(&mut self.peers, peers);
         self.pools = all.pools.iter().map(|pool| (short(&pool.name), code(pool.health))).collect();
+        self.nodes = all.nodes.iter().map(|node| (node.name.clone(), pools_of(node))).collect();
         let gone = before.into_keys().filter(|key| !self.peers.contains_key(key));
         let mut calls: Vec<_> = gone.map(|key| key.call(OF_PEERSTATUS_DISCONNECTED, "", "")).collect();
         calls.extend(all.peers.iter().map(status));
-        self.told = None;
+        self.last_health = None;
         calls.extend(self.resume());
         calls
     }
 
-    /// Takes a change: first of the peer, then of the health.
+    /// Applies a change: first of the peer, then of the health. That of a node comes alone.
     pub(crate) fn apply(&mut self, change: &pb::Change) -> Vec<Call> {
         let mut calls: Vec<_> = change.peer.iter().filter_map(|change| self.apply_peer(change)).collect();
         if let Some(health) = &change.health {
@@ -58,6 +61,27 @@ impl State {
             };
             calls.extend(self.health(&short(&health.pool), reason, detail));
         }
+        if let Some(node) = change.node.as_ref().and_then(|change| change.node.as_ref()) {
+            calls.extend(self.apply_node(node));
+        }
+        calls
+    }
+
+    /// Pools that the node no longer has are gone, all of them if the node is. The service removes their peers by changes of their
+    /// own, but no change removes the health.
+    fn apply_node(&mut self, node: &pb::Node) -> Vec<Call> {
+        let now = pools_of(node);
+        let before = match node.state() {
+            NodeState::Gone => self.nodes.remove(&node.name),
+            _ => self.nodes.insert(node.name.clone(), now.clone()),
+        };
+        let mut calls = Vec::new();
+        for pool in before.unwrap_or_default().iter().filter(|pool| !now.contains(pool)) {
+            self.pools.remove(pool);
+            let peers = self.peers.extract_if(.., |key, _| key.pool == *pool);
+            calls.extend(peers.map(|(key, _)| key.call(OF_PEERSTATUS_DISCONNECTED, "", "")));
+        }
+        calls.extend(self.health("", "", ""));
         calls
     }
 
@@ -71,28 +95,28 @@ impl State {
         (before != Some(now)).then(|| status(peer)) // or only its reason is new
     }
 
-    /// The connection is back, and all changes were delivered: the health is told unless it was with one of them.
+    /// The connection is back, and all changes were delivered: the health is called back unless it was with one of them.
     pub(crate) fn resume(&mut self) -> Vec<Call> {
         self.is_outage = false;
         let pool = self.pools.keys().next().filter(|_| self.pools.len() == 1).cloned();
         self.health(&pool.unwrap_or_default(), "", "").into_iter().collect()
     }
 
-    /// The state is not known, once per outage.
+    /// The state is not known. This is called back once per outage.
     pub(crate) fn outage(&mut self, cause: &str) -> Vec<Call> {
         if std::mem::replace(&mut self.is_outage, true) {
             return Vec::new();
         }
-        self.told = None;
+        self.last_health = None;
         let change = Change { detail: c_string(cause), ..Change::default() };
         vec![Call::Health { health: OF_POOLHEALTH_ERROR, change }]
     }
 
-    /// The health of all pools, which is the worst of them, if it is not what the caller was told.
+    /// Calls back the health of all pools, which is the worst of them, if it is not that of the last call.
     fn health(&mut self, pool: &str, reason: &str, detail: &str) -> Option<Call> {
         let health = self.pools.values().min().copied().unwrap_or(OF_POOLHEALTH_DOWN);
         let change = Change { pool: c_string(pool), reason: c_string(reason), detail: c_string(detail) };
-        (self.told.replace(health) != Some(health)).then_some(Call::Health { health, change })
+        (self.last_health.replace(health) != Some(health)).then_some(Call::Health { health, change })
     }
 }
 
@@ -122,6 +146,10 @@ const fn code(value: i32) -> c_int {
 
 fn short(pool: &str) -> String {
     pool.strip_prefix("pools/").unwrap_or(pool).to_owned()
+}
+
+fn pools_of(node: &pb::Node) -> Vec<String> {
+    node.pools.iter().map(|pool| short(pool)).collect()
 }
 
 fn reason(peer: &pb::Peer) -> &'static str {

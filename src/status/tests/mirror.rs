@@ -163,6 +163,21 @@ fn the_peers_of_a_stale_node_do_not_count_as_ready() {
 }
 
 #[test]
+fn globs_for_pools_select_nodes_with_such_pools_and_all_that_are_gone() {
+    let gone = NodeState { pools: [].into(), ..NodeState::clone(&node("n1", Liveness::Gone)) };
+    for (globs, admits, admits_gone) in
+        [(vec![], true, true), (vec!["p"], true, true), (vec!["n1.*"], true, true), (vec!["q"], false, true)]
+    {
+        let pools = globs.iter().map(ToString::to_string).collect();
+        let filter = Filter::compile(FilterSpec { pools, ..FilterSpec::default() }).unwrap();
+        assert_eq!(filter.admits_node(&node("n1", Liveness::Live)), admits, "{globs:?}");
+        assert_eq!(filter.admits_node(&gone), admits_gone, "{globs:?}");
+    }
+    let other = FilterSpec { nodes: vec!["n2".into()], ..FilterSpec::default() };
+    assert!(!Filter::compile(other).unwrap().admits_node(&gone));
+}
+
+#[test]
 fn a_client_that_is_ahead_waits_until_the_log_is_there() {
     let hub = fleet(16);
     let listeners = Listeners::new(Arc::clone(&hub), limits());

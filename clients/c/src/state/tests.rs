@@ -1,4 +1,4 @@
-use opflex_peerstatus::pb::{HealthChange, Peer, PeerStatus, Pool, PoolHealth};
+use opflex_peerstatus::pb::{HealthChange, Node, NodeChange, Peer, PeerStatus, Pool, PoolHealth};
 
 use super::*;
 
@@ -33,12 +33,38 @@ fn change(kind: ChangeKind, peer: Peer, health: Option<PoolHealth>) -> pb::Chang
 }
 
 /// Calls as `host status` and `health`.
-fn told(calls: Vec<Call>) -> Vec<String> {
+fn texts(calls: Vec<Call>) -> Vec<String> {
     let of = |call: Call| match call {
         Call::Peer { host, status, .. } => format!("{} {status}", host.to_string_lossy()),
         Call::Health { health, .. } => format!("health {health}"),
     };
     calls.into_iter().map(of).collect()
+}
+
+fn node(name: &str, state: NodeState, pools: &[&str]) -> Node {
+    let pools = pools.iter().map(|pool| format!("pools/{pool}")).collect();
+    Node { name: format!("nodes/{name}"), state: state.into(), pools, ..Node::default() }
+}
+
+fn node_change(node: Node) -> pb::Change {
+    let change = NodeChange { node: Some(node), ..NodeChange::default() };
+    pb::Change { node: Some(change), ..pb::Change::default() }
+}
+
+/// A fleet: `n1` with the pools `n1.x` (DOWN) and `n1.y` (DEGRADED), and `n10` with `n10.x` (HEALTHY).
+fn fleet() -> State {
+    let mut state = State::default();
+    let pools = [("n1.x", PoolHealth::Down), ("n1.y", PoolHealth::Degraded), ("n10.x", PoolHealth::Healthy)];
+    let peers = [("a", "n1.x"), ("b", "n1.y"), ("c", "n10.x")].map(|(host, name)| Peer {
+        pool: format!("pools/{name}"),
+        ..peer(host, PeerStatus::Ready, Reason::HandshakeComplete)
+    });
+    let nodes =
+        vec![node("n1", NodeState::Live, &["n1.x", "n1.y"]), node("n10", NodeState::Live, &["n10.x"])];
+    let pools = pools.into_iter().map(|(name, health)| pool(name, health)).collect();
+    let all = client::State { nodes, ..whole(pools, peers.into()) };
+    assert_eq!(texts(state.replace(&all)), ["a 3", "b 3", "c 3", "health 0"]);
+    state
 }
 
 fn degraded() -> State {
@@ -48,25 +74,25 @@ fn degraded() -> State {
         peer("b", PeerStatus::Connecting, Reason::ConnectFailed),
     ];
     let calls = state.replace(&whole(vec![pool("default", PoolHealth::Degraded)], peers));
-    assert_eq!(told(calls), ["a 3", "b 1", "health 1"], "the present state comes first");
+    assert_eq!(texts(calls), ["a 3", "b 1", "health 1"], "the present state comes first");
     state
 }
 
 #[test]
-fn a_change_is_told_with_the_peer_first_and_the_health_only_if_it_differs() {
+fn a_change_calls_back_the_peer_first_and_the_health_only_if_it_differs() {
     let mut state = degraded();
     let connected = peer("b", PeerStatus::Connected, Reason::TcpEstablished);
-    assert_eq!(told(state.apply(&change(ChangeKind::Status, connected, None))), ["b 2"]);
+    assert_eq!(texts(state.apply(&change(ChangeKind::Status, connected, None))), ["b 2"]);
     let ready = peer("b", PeerStatus::Ready, Reason::HandshakeComplete);
     let healthy = change(ChangeKind::Status, ready, Some(PoolHealth::Healthy));
-    assert_eq!(told(state.apply(&healthy)), ["b 3", "health 2"]);
-    assert_eq!(told(state.apply(&healthy)), [""; 0], "the same again");
+    assert_eq!(texts(state.apply(&healthy)), ["b 3", "health 2"]);
+    assert_eq!(texts(state.apply(&healthy)), [""; 0], "the same again");
 }
 
 #[test]
-fn another_reason_for_the_same_status_is_not_told() {
+fn another_reason_for_the_same_status_is_not_called_back() {
     let reset = peer("b", PeerStatus::Connecting, Reason::ConnectTimeout);
-    assert_eq!(told(degraded().apply(&change(ChangeKind::Status, reset, None))), [""; 0]);
+    assert_eq!(texts(degraded().apply(&change(ChangeKind::Status, reset, None))), [""; 0]);
 }
 
 #[test]
@@ -74,45 +100,69 @@ fn a_peer_that_leaves_is_closing_and_then_disconnected() {
     let mut state = degraded();
     let closing = peer("b", PeerStatus::Closing, Reason::RemovedByClient);
     let calls = state.apply(&change(ChangeKind::Status, closing, Some(PoolHealth::Healthy)));
-    assert_eq!(told(calls), ["b 4", "health 2"]);
+    assert_eq!(texts(calls), ["b 4", "health 2"]);
     let removed =
         change(ChangeKind::Removed, peer("b", PeerStatus::Disconnected, Reason::RemovedByClient), None);
-    assert_eq!(told(state.apply(&removed)), ["b 0"]);
+    assert_eq!(texts(state.apply(&removed)), ["b 0"]);
     let added = change(ChangeKind::Added, peer("b", PeerStatus::Connecting, Reason::Added), None);
-    assert_eq!(told(state.apply(&added)), ["b 1"]);
+    assert_eq!(texts(state.apply(&added)), ["b 1"]);
 }
 
 #[test]
-fn an_outage_is_told_once_and_its_end_with_the_health() {
+fn an_outage_is_called_back_once_and_its_end_with_the_health() {
     let mut state = degraded();
-    assert_eq!(told(state.outage("connection refused")), ["health -1"]);
-    assert_eq!(told(state.outage("connection reset")), [""; 0]);
-    assert_eq!(told(state.resume()), ["health 1"], "the same as before, but it was unknown meanwhile");
-    assert_eq!(told(state.resume()), [""; 0]);
+    assert_eq!(texts(state.outage("connection refused")), ["health -1"]);
+    assert_eq!(texts(state.outage("connection reset")), [""; 0]);
+    assert_eq!(texts(state.resume()), ["health 1"], "the same as before, but it was unknown meanwhile");
+    assert_eq!(texts(state.resume()), [""; 0]);
     state.outage("connection refused");
     let ready = peer("b", PeerStatus::Ready, Reason::HandshakeComplete);
     let missed = change(ChangeKind::Status, ready, Some(PoolHealth::Healthy));
-    assert_eq!(told(state.apply(&missed)), ["b 3", "health 2"], "what was missed comes when it is back");
-    assert_eq!(told(state.resume()), [""; 0]);
+    assert_eq!(texts(state.apply(&missed)), ["b 3", "health 2"], "what was missed comes when it is back");
+    assert_eq!(texts(state.resume()), [""; 0]);
 }
 
 #[test]
-fn after_a_gap_the_whole_state_is_told_and_peers_that_are_gone_are_disconnected() {
+fn after_a_gap_the_whole_state_is_called_back_and_peers_that_are_gone_are_disconnected() {
     let mut state = degraded();
     state.outage("connection refused");
     let peers = vec![peer("a", PeerStatus::Ready, Reason::HandshakeComplete)];
     let calls = state.replace(&whole(vec![pool("default", PoolHealth::Healthy)], peers));
-    assert_eq!(told(calls), ["b 0", "a 3", "health 2"]);
+    assert_eq!(texts(calls), ["b 0", "a 3", "health 2"]);
 }
 
 #[test]
 fn the_health_of_several_pools_is_the_worst_and_no_pool_is_down() {
     let mut state = State::default();
     let pools = vec![pool("x", PoolHealth::Healthy), pool("y", PoolHealth::Degraded)];
-    assert_eq!(told(state.replace(&whole(pools, vec![]))), ["health 1"]);
+    assert_eq!(texts(state.replace(&whole(pools, vec![]))), ["health 1"]);
     let pools = vec![pool("x", PoolHealth::Healthy), pool("y", PoolHealth::Unspecified)];
-    assert_eq!(told(state.replace(&whole(pools, vec![]))), ["health -1"]);
-    assert_eq!(told(state.replace(&whole(vec![], vec![]))), ["health 0"]);
+    assert_eq!(texts(state.replace(&whole(pools, vec![]))), ["health -1"]);
+    assert_eq!(texts(state.replace(&whole(vec![], vec![]))), ["health 0"]);
+}
+
+#[test]
+fn the_pools_of_a_node_that_is_gone_no_longer_count_and_their_peers_are_disconnected() {
+    let mut state = fleet();
+    let stale = node("n1", NodeState::Stale, &["n1.x", "n1.y"]);
+    assert_eq!(texts(state.apply(&node_change(stale))), [""; 0], "it keeps its last state");
+    let a =
+        Peer { pool: "pools/n1.x".into(), ..peer("a", PeerStatus::Disconnected, Reason::HandshakeComplete) };
+    assert_eq!(texts(state.apply(&change(ChangeKind::Removed, a, None))), ["a 0"]);
+    let gone = node_change(node("n1", NodeState::Gone, &[]));
+    assert_eq!(texts(state.apply(&gone)), ["b 0", "health 2"], "a was removed before");
+    assert_eq!(texts(state.apply(&gone)), [""; 0]);
+    let gone = node_change(node("n10", NodeState::Gone, &[]));
+    assert_eq!(texts(state.apply(&gone)), ["c 0", "health 0"], "no pool at all");
+}
+
+#[test]
+fn a_pool_that_a_node_no_longer_has_no_longer_counts() {
+    let mut state = fleet();
+    let listed = node_change(node("n1", NodeState::Live, &["n1.y"]));
+    assert_eq!(texts(state.apply(&listed)), ["a 0", "health 1"]);
+    let new = node_change(node("n1", NodeState::Live, &["n1.y", "n1.z"]));
+    assert_eq!(texts(state.apply(&new)), [""; 0]);
 }
 
 #[test]
