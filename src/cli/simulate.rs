@@ -70,6 +70,9 @@ docs/simulate.md describes all keys: also anycast, lists, tls, proxies, close.
 
 Prints a line when a peer comes up or goes down, and for each event. Ends with SIGTERM or Ctrl-C.";
 
+/// In place of a file.
+const STDOUT: &str = "-";
+
 /// Run OpFlex peers to develop and demonstrate against.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -110,7 +113,7 @@ pub(crate) struct SimulateArgs {
     tls_client_ca: Option<PathBuf>,
 
     /// Run a stand-in for an opflex-agent, too, which connects to the peers and appends to this log, for pools with
-    /// source = "agent"
+    /// source = "agent"; - for the standard output
     #[arg(long, value_name = "FILE")]
     agent_log: Option<PathBuf>,
 
@@ -230,8 +233,8 @@ impl SimulateArgs {
 
     /// Checks what no option by itself can know.
     fn plan(&self) -> Result<Plan, String> {
-        match &self.scenario {
-            Source::Named(scenario) => self.plan_of_ports(*scenario),
+        let plan = match &self.scenario {
+            Source::Named(scenario) => self.plan_of_ports(*scenario)?,
             Source::File(path) => {
                 let in_the_file = [
                     ("ports", !self.ports.is_empty()),
@@ -243,9 +246,17 @@ impl SimulateArgs {
                 if let Some((flag, _)) = in_the_file.into_iter().find(|(_, is_given)| *is_given) {
                     return Err(format!("--{flag} has no effect with a scenario file"));
                 }
-                scenario::read(path).map_err(|error| error.to_string())
+                scenario::read(path).map_err(|error| error.to_string())?
             }
+        };
+        if self.agent_log.as_ref().is_some_and(|log| log.as_os_str() == STDOUT) && !plan.peers.is_empty() {
+            return Err(
+                "--agent-log - takes the standard output, which has the lines about the peers: simulate \
+                        them in another process, and give --agent-peers"
+                    .to_owned(),
+            );
         }
+        Ok(plan)
     }
 
     fn plan_of_ports(&self, scenario: Scenario) -> Result<Plan, String> {

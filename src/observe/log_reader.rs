@@ -4,9 +4,9 @@
 //!
 //! What it does not read, it says: [`LogEvent::Lost`].
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
-use tokio::{sync::mpsc, task::spawn_blocking, time::sleep};
+use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{LogLine, LogSource, Loss, LossCause};
@@ -39,33 +39,32 @@ pub enum LogEvent {
 
 /// Reads until `stop`, or until nobody takes the events.
 pub async fn follow(source: LogSource, events: mpsc::Sender<LogEvent>, stop: CancellationToken) {
+    let token = stop.clone();
     let read = async {
         match source {
-            LogSource::Files(pattern) => follow_files(FileReader::new(&pattern), &events).await,
+            LogSource::Files(pattern) => follow_files(FileReader::new(&pattern), events, token).await,
             LogSource::Journal(unit) => journalctl::follow("journalctl", &unit, &events).await,
         }
     };
     stop.run_until_cancelled(read).await;
 }
 
-async fn follow_files(mut reader: FileReader, events: &mpsc::Sender<LogEvent>) {
-    loop {
-        // Reading a file can block, for example on a network.
-        let polled = spawn_blocking(move || {
-            let found = reader.poll();
-            (reader, found)
-        });
-        let Ok((back, found)) = polled.await else { return };
-        reader = back;
-        for event in found {
-            if events.send(event).await.is_err() {
-                return;
+/// In a thread of its own, since reading a file can block, for example on a network. It ends soon after `stop`.
+async fn follow_files(mut reader: FileReader, events: mpsc::Sender<LogEvent>, stop: CancellationToken) {
+    let thread = spawn_blocking(move || {
+        while !stop.is_cancelled() {
+            for event in reader.poll() {
+                if events.blocking_send(event).is_err() {
+                    return;
+                }
+            }
+            if !reader.has_more() {
+                thread::sleep(POLL);
             }
         }
-        if !reader.has_more() {
-            sleep(POLL).await;
-        }
-    }
+    });
+    // A panic has been printed.
+    let _ = thread.await;
 }
 
 fn loss(cause: LossCause, detail: impl Into<String>) -> LogEvent {

@@ -24,6 +24,8 @@ use super::{Socket, SocketState};
 const BUFFER: usize = 32 * 1024;
 /// A node has a few connections to peers. More than this is another program that uses the port, or an attack.
 const MAX_SOCKETS: usize = 4096;
+/// More than this are not asked for one by one.
+const MAX_LOOKUPS: usize = 128;
 /// Offsets in `struct tcp_info`. Older kernels have a shorter one that begins the same, which is why the crate's own type is
 /// not used: it needs that of a new kernel.
 const LAST_DATA_RECEIVED_MS: usize = 52;
@@ -51,12 +53,22 @@ pub struct SocketTable {
     sequence: u32,
     /// Whether each socket of the last dump is one of this process.
     is_own: HashMap<u64, bool>,
+    /// The sockets of the last dump.
+    known: Vec<Known>,
 }
 
 /// A socket as the kernel lists it.
 struct Listed {
     socket: Socket,
     inode: u32,
+    known: Known,
+}
+
+/// What a socket is found again by, and its state.
+struct Known {
+    family: u8,
+    id: SocketId,
+    state: u8,
 }
 
 impl SocketTable {
@@ -67,6 +79,7 @@ impl SocketTable {
     /// They cannot be read. The next call tries anew.
     pub fn dump(&mut self, ports: impl IntoIterator<Item = u16>) -> Result<Vec<Socket>, SocketsError> {
         let mut listed = Vec::new();
+        self.known.clear();
         for port in ports {
             for family in [AF_INET, AF_INET6] {
                 let answer = self.dump_family(family, port, &mut listed);
@@ -78,7 +91,59 @@ impl SocketTable {
         }
         self.note_owners(&listed)?;
         let is_foreign = |listed: &Listed| self.is_own.get(&listed.socket.cookie) == Some(&false);
-        Ok(listed.into_iter().filter(is_foreign).map(|listed| listed.socket).collect())
+        let foreign: Vec<_> = listed.into_iter().filter(is_foreign).collect();
+        let (sockets, known) = foreign.into_iter().map(|listed| (listed.socket, listed.known)).unzip();
+        self.known = known;
+        Ok(sockets)
+    }
+
+    /// Whether the sockets of the last dump are all there, in the same states. Asking for each takes microseconds, while for a dump
+    /// the kernel goes through its whole table, which takes a millisecond or more. `false` also if that cannot be told.
+    pub fn is_unchanged(&mut self) -> bool {
+        if self.known.len() > MAX_LOOKUPS {
+            return false;
+        }
+        let answer = self.look_up();
+        if answer.is_err() {
+            self.netlink = None;
+        }
+        answer.unwrap_or(false)
+    }
+
+    fn look_up(&mut self) -> Result<bool, SocketsError> {
+        let first = self.sequence.wrapping_add(1);
+        let mut requests = Vec::new();
+        for Known { family, id, .. } in &self.known {
+            self.sequence = self.sequence.wrapping_add(1);
+            requests.extend(request(*family, id.clone(), ExtensionFlags::empty(), (0, self.sequence)));
+        }
+        if requests.is_empty() {
+            return Ok(true);
+        }
+        let netlink = connected(&mut self.netlink)?;
+        netlink.send(&requests, 0)?;
+        let mut buffer = Vec::with_capacity(BUFFER);
+        let mut answered = 0;
+        while answered < self.known.len() {
+            for message in receive(netlink, &mut buffer)? {
+                let index = message.header.sequence_number.wrapping_sub(first) as usize;
+                let Some(known) = self.known.get(index) else { continue };
+                answered += 1;
+                // An error says that it is gone, or that the kernel does not look sockets up.
+                let is_same = match message.payload {
+                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                        response.header.state == known.state
+                            && response.header.socket_id.cookie == known.id.cookie
+                    }
+                    _ => false,
+                };
+                if !is_same {
+                    // The next request passes over the other answers.
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Tells for each socket that is new whether it is one of this process, and forgets those that are gone.
@@ -87,7 +152,7 @@ impl SocketTable {
         self.is_own.retain(|cookie, _| cookies.contains(cookie));
         if cookies.len() > self.is_own.len() {
             let own = own_inodes()?;
-            for Listed { socket, inode } in listed {
+            for Listed { socket, inode, .. } in listed {
                 self.is_own.entry(socket.cookie).or_insert_with(|| own.contains(inode));
             }
         }
@@ -96,19 +161,14 @@ impl SocketTable {
 
     fn dump_family(&mut self, family: u8, port: u16, into: &mut Vec<Listed>) -> Result<(), SocketsError> {
         self.sequence = self.sequence.wrapping_add(1);
-        let request = request(family, port, self.sequence);
-        let netlink = match &mut self.netlink {
-            Some(netlink) => netlink,
-            none => none.insert(open()?),
-        };
+        let any = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
+        let id = SocketId { destination_port: port, ..any };
+        let request = request(family, id, ExtensionFlags::INFO, (NLM_F_DUMP, self.sequence));
+        let netlink = connected(&mut self.netlink)?;
         netlink.send(&request, 0)?;
         let mut buffer = Vec::with_capacity(BUFFER);
         loop {
-            buffer.clear();
-            let length = netlink.recv(&mut buffer, 0)?;
-            let mut rest = buffer.get(..length).unwrap_or_default();
-            while !rest.is_empty() {
-                let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)?;
+            for message in receive(netlink, &mut buffer)? {
                 match message.payload {
                     _ if message.header.sequence_number != self.sequence => {}
                     NetlinkPayload::Done(_) => return Ok(()),
@@ -122,12 +182,35 @@ impl SocketTable {
                 if into.len() > MAX_SOCKETS {
                     return Err(SocketsError::TooMany);
                 }
-                // Messages begin at multiples of 4; the last one may end before.
-                let length = (message.header.length as usize).next_multiple_of(4).max(4);
-                rest = rest.get(length..).unwrap_or_default();
             }
         }
     }
+}
+
+fn connected(netlink: &mut Option<Netlink>) -> io::Result<&mut Netlink> {
+    Ok(match netlink {
+        Some(netlink) => netlink,
+        none => none.insert(open()?),
+    })
+}
+
+/// The messages of one datagram.
+fn receive(
+    netlink: &Netlink,
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<NetlinkMessage<SockDiagMessage>>, SocketsError> {
+    buffer.clear();
+    let length = netlink.recv(buffer, 0)?;
+    let mut rest = buffer.get(..length).unwrap_or_default();
+    let mut messages = Vec::new();
+    while !rest.is_empty() {
+        let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)?;
+        // They begin at multiples of 4; the last one may end before.
+        let length = (message.header.length as usize).next_multiple_of(4).max(4);
+        rest = rest.get(length..).unwrap_or_default();
+        messages.push(message);
+    }
+    Ok(messages)
 }
 
 fn open() -> io::Result<Netlink> {
@@ -139,18 +222,17 @@ fn open() -> io::Result<Netlink> {
     Ok(netlink)
 }
 
-fn request(family: u8, port: u16, sequence: u32) -> Vec<u8> {
+fn request(
+    family: u8,
+    socket_id: SocketId,
+    extensions: ExtensionFlags,
+    (flags, sequence): (u16, u32),
+) -> Vec<u8> {
     let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    header.flags = NLM_F_REQUEST | flags;
     header.sequence_number = sequence;
-    let id = if family == AF_INET { SocketId::new_v4() } else { SocketId::new_v6() };
-    let request = InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::INFO,
-        states: StateFlags::all(),
-        socket_id: SocketId { destination_port: port, ..id },
-    };
+    let states = StateFlags::all();
+    let request = InetRequest { family, protocol: IPPROTO_TCP, extensions, states, socket_id };
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
@@ -184,7 +266,8 @@ fn listed(response: &InetResponse) -> impl Iterator<Item = Listed> + use<> {
         rtt: micros.map(|micros| Duration::from_micros(micros.into())),
         last_received: millis.map(|millis| Duration::from_millis(millis.into())),
     };
-    (id.destination_port != 0).then_some(Listed { socket, inode: header.inode }).into_iter()
+    let known = Known { family: header.family, id: id.clone(), state: header.state };
+    (id.destination_port != 0).then_some(Listed { socket, inode: header.inode, known }).into_iter()
 }
 
 /// The inodes of the sockets that this process has open.
@@ -247,21 +330,26 @@ mod tests {
             let listener = TcpListener::bind(bound).unwrap();
             let address = listener.local_addr().unwrap();
             let mut table = SocketTable::default();
-            let mut dump = || table.dump([address.port(), 1]).unwrap();
-            assert!(dump().is_empty());
+            let ports = [address.port(), 1];
+            assert!(table.dump(ports).unwrap().is_empty() && table.is_unchanged());
             let _ours = TcpStream::connect(address).unwrap();
             let child = connect_elsewhere(address, family);
             listener.accept().unwrap();
             let (mut accepted, _) = listener.accept().unwrap();
             accepted.write_all(b"x").unwrap();
-            let seen = dump();
+            let seen = table.dump(ports).unwrap();
+            assert!(table.is_unchanged());
             assert_eq!(seen.len(), 1, "{seen:?}");
             assert_eq!((seen[0].address, seen[0].state), (address, SocketState::Established));
             assert!(seen[0].rtt.is_some_and(|rtt| rtt < Duration::from_secs(1)), "{seen:?}");
             assert!(seen[0].last_received.is_some_and(|ago| ago < Duration::from_secs(60)), "{seen:?}");
-            assert_eq!(dump()[0].cookie, seen[0].cookie);
+            assert_eq!(table.dump(ports).unwrap()[0].cookie, seen[0].cookie);
             kill(child);
-            assert!(dump().iter().all(|socket| socket.state == SocketState::Other), "killed");
+            assert!(!table.is_unchanged(), "killed");
+            assert!(
+                table.dump(ports).unwrap().iter().all(|socket| socket.state == SocketState::Other),
+                "killed"
+            );
         }
     }
 

@@ -2,6 +2,7 @@
 //! It connects to nothing.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -21,7 +22,7 @@ use crate::{
     metrics::{ObservedCounts, ObservedPoolMetrics, ObserverMetrics, PeerMetrics, PoolMetrics},
     observe::{
         Input, Level, LogEvent, LogLine, LogSource, Loss, LossCause, Observation, Observed, Observer,
-        ObserverSettings, Socket, SocketTable, follow,
+        ObserverSettings, Socket, SocketState, SocketTable, follow,
     },
     opflex::text::printable,
     peer::{Evidence, PeerAddress, PeerStatus, Reason, Report},
@@ -30,9 +31,14 @@ use crate::{
 
 /// Pieces of the log on their way to the pool. When the queue is full, reading waits.
 const EVENTS: usize = 16;
-/// How often the sockets are read: one that is gone is noticed well within a second.
-const DUMP_INTERVAL: Duration = Duration::from_millis(200);
-/// How often what the kernel knows of a connection is published.
+/// How often the known sockets are looked at: one that is gone is noticed well within a second.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often all sockets are listed, when nothing happens.
+const DUMP_INTERVAL: Duration = Duration::from_secs(2);
+/// For how long they are listed at each look after something happened: as long as the observer waits for lines about a socket
+/// that is gone, and some.
+const RESTLESS: Duration = Duration::from_millis(600);
+/// How often what the kernel knows of a connection is published at most.
 const FACTS_INTERVAL: Duration = Duration::from_secs(1);
 /// As long as the detail of any peer may be, in bytes.
 const MAX_DETAIL: usize = 512;
@@ -90,6 +96,7 @@ pub fn observe(
         sockets: SocketTable::default(),
         listed: Vec::new(),
         are_sockets_readable: true,
+        looks: Looks::default(),
         transitions: TransitionLog::new(Arc::clone(&config.name), log),
         time_to_ready: TimeToReady::default(),
         counts: peers.of(Arc::clone(&config.name)),
@@ -97,6 +104,17 @@ pub fn observe(
         name: config.name,
     };
     pool.run(config.log, tasks, stop)
+}
+
+/// When the sockets are looked at again.
+#[derive(Default)]
+struct Looks {
+    /// When all were listed.
+    dumped: Option<Instant>,
+    /// When a peer or a socket was seen to change.
+    moved: Option<Instant>,
+    /// When the facts were published.
+    published: Option<Instant>,
 }
 
 struct ObservedPool {
@@ -107,6 +125,7 @@ struct ObservedPool {
     /// As of the last dump.
     listed: Vec<Socket>,
     are_sockets_readable: bool,
+    looks: Looks,
     transitions: TransitionLog,
     time_to_ready: TimeToReady,
     counts: PoolMetrics,
@@ -119,11 +138,8 @@ impl ObservedPool {
         let (sender, mut events) = mpsc::channel(EVENTS);
         let reader_stop = stop.child_token();
         tasks.spawn(follow(source, sender, reader_stop.clone()));
-        let mut dumps = interval(DUMP_INTERVAL);
-        let mut facts = interval(FACTS_INTERVAL);
-        for every in [&mut dumps, &mut facts] {
-            every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        }
+        let mut looks = interval(LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.metrics.log_readable(true);
         let mut is_reading = true;
         loop {
@@ -135,9 +151,8 @@ impl ObservedPool {
                     is_reading = event.is_some();
                     self.log(event.unwrap_or_else(reader_ended));
                 }
-                _ = dumps.tick() => self.dump(),
+                _ = looks.tick() => self.look(),
                 () = deadline => self.step(Input::Tick),
-                _ = facts.tick() => self.publish_facts(),
                 () = log_due => self.transitions.catch_up(Instant::now().into_std()),
             }
         }
@@ -179,13 +194,27 @@ impl ObservedPool {
         }
     }
 
+    /// Lists all sockets only if there is a reason: the kernel goes through its whole table for that.
+    fn look(&mut self) {
+        let is_past = |at: Option<Instant>, after| at.is_none_or(|at| at.elapsed() >= after);
+        let is_quiet = !is_past(self.looks.dumped, DUMP_INTERVAL) && is_past(self.looks.moved, RESTLESS);
+        if !(is_quiet && self.are_sockets_readable && self.sockets.is_unchanged()) {
+            self.dump();
+        }
+    }
+
     fn dump(&mut self) {
+        self.looks.dumped = Some(Instant::now());
         let sockets = self.sockets.dump(self.observer.ports());
         let is_readable = sockets.is_ok();
         match sockets {
             Ok(sockets) => {
                 self.step_once(Input::Sockets(&sockets));
+                if states(&sockets) != states(&self.listed) {
+                    self.looks.moved = Some(Instant::now());
+                }
                 self.listed = sockets;
+                self.publish_facts();
             }
             Err(error) => {
                 if self.are_sockets_readable {
@@ -201,6 +230,9 @@ impl ObservedPool {
 
     fn step_once(&mut self, input: Input<'_>) {
         let observations = self.observer.step(input, Instant::now().into_std(), SystemTime::now());
+        if !observations.is_empty() {
+            self.looks.moved = Some(Instant::now());
+        }
         for (at, updates) in steps(observations) {
             // A line may carry any time.
             self.publish(clock::shift().from_system(at).min(clock::now()), updates);
@@ -220,8 +252,12 @@ impl ObservedPool {
         }
     }
 
-    /// Publishes what the kernel knows of the connections.
-    fn publish_facts(&self) {
+    /// Publishes what the kernel knows of the connections, if that was not done just before.
+    fn publish_facts(&mut self) {
+        if self.looks.published.is_some_and(|at| at.elapsed() < FACTS_INTERVAL) {
+            return;
+        }
+        self.looks.published = Some(Instant::now());
         let now = clock::now();
         let facts = self.listed.iter().filter_map(|socket| {
             let last_received = socket.last_received.and_then(|ago| now.checked_sub(ago));
@@ -244,6 +280,11 @@ impl ObservedPool {
         self.publish(clock::now(), peers.iter().map(|peer| removed(&peer.address)).collect());
         info!(pool = %self.name, peers = peers.len(), "observed pool stopped");
     }
+}
+
+/// What there is, and in which state.
+fn states(sockets: &[Socket]) -> BTreeMap<u64, SocketState> {
+    sockets.iter().map(|socket| (socket.cookie, socket.state)).collect()
 }
 
 const fn reader_ended() -> LogEvent {

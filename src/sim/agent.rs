@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     fs::{File, OpenOptions},
     io::{self, Write as _},
+    os::fd::AsFd as _,
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -42,7 +43,18 @@ impl SimAgent {
     /// # Errors
     /// The file cannot be opened or written.
     pub fn open(log: &Path) -> io::Result<Self> {
-        let log = OpenOptions::new().create(true).append(true).open(log)?;
+        Self::new(OpenOptions::new().create(true).append(true).open(log)?)
+    }
+
+    /// Writes the log to the standard output, as an agent does in a container.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn on_stdout() -> io::Result<Self> {
+        Self::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+    }
+
+    fn new(log: File) -> io::Result<Self> {
         let mut agent = Self { hub: Arc::new(Hub::new(1, HISTORY)), log, written: 0 };
         agent.write(&[line("info", "Agent.cpp:100:start", "Starting OpFlex Agent 0.0.0-simulated")])?;
         Ok(agent)

@@ -62,7 +62,9 @@ def kubelet(cgroup: str) -> dict[str, Any]:
         "enforceNodeAllocatable": [], "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "localStorageCapacityIsolation": False,
         "clusterDNS": [NODE_ADDRESSES[family] for family in FAMILIES], "clusterDomain": DOMAIN, "resolvConf": str(FOLDER / "resolv.conf"),
-        "containerRuntimeEndpoint": f"unix://{CONTAINERD}", "podLogsDir": str(FOLDER / "pod-logs"),
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD}",
+        # A few losses of a connection, as an agent logs them, so that its log is rotated during a test.
+        "containerLogMaxSize": "4Ki", "containerLogMonitorInterval": "3s",
         # How soon changed ConfigMaps and Secrets are in the pods. The default is a minute.
         "syncFrequency": "5s",
     }

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    SimulateArgs,
+    STDOUT, SimulateArgs,
     plan::{Event, Plan, Schedule, Simulation},
 };
 use crate::{
@@ -54,7 +54,8 @@ fn run_agent(
     stop: CancellationToken,
 ) -> Result<impl Future<Output = Result<(), Failure>> + use<>, Failure> {
     let opened = args.agent_log.as_ref().map(|path| {
-        let opened = SimAgent::open(path).with_context(|| format!("cannot write {}", path.display()));
+        let opened = if path.as_os_str() == STDOUT { SimAgent::on_stdout() } else { SimAgent::open(path) };
+        let opened = opened.with_context(|| format!("cannot write {}", path.display()));
         opened.map(|agent| (agent, path.clone()))
     });
     let agent = opened.transpose()?;

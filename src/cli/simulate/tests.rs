@@ -99,6 +99,13 @@ fn what_a_scenario_file_has_is_refused_as_a_flag() {
 }
 
 #[test]
+fn the_log_of_an_agent_has_the_standard_output_alone() {
+    let error = refusal("--ports 0 --agent-log -");
+    assert!(error.starts_with("--agent-log - takes the standard output"), "{error}");
+    assert!(args("--agent-peers 127.0.0.1:8009 --agent-log -").unwrap().plan().unwrap().peers.is_empty());
+}
+
+#[test]
 fn proxies_are_three_unicast_addresses() {
     let given = args("--ports 0 --proxies 10.0.0.1,10.0.0.2,10.0.0.3").unwrap().proxies.unwrap();
     assert_eq!([given.v4, given.v6, given.mac].map(|proxy| proxy.octets()[3]), [1, 2, 3]);

@@ -82,12 +82,15 @@ impl OpenFile {
 
     /// Reads on.
     pub(super) fn read(&mut self) -> io::Result<Chunk> {
-        if self.len()? < self.offset {
+        let length = self.len()?;
+        if length < self.offset {
             return Ok(Chunk::Overwritten);
         }
         let known = self.fingerprint.len();
-        let mut buffer = vec![0; CHUNK];
         let from = self.offset.saturating_sub(known as u64);
+        // Most often there is nothing new.
+        let wanted = usize::try_from(length - from).unwrap_or(CHUNK);
+        let mut buffer = vec![0; wanted.clamp(known + 1, CHUNK)];
         let length = loop {
             match self.file.read_at(&mut buffer, from) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
