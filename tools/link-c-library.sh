@@ -1,18 +1,16 @@
 #!/usr/bin/env bash
-# build-c-library.sh TARGET-FOLDER OUTPUT-FOLDER [CARGO-OPTION…]: builds the C library, shared and static, and links OUTPUT-FOLDER/lib
-# to be used in place.
+# link-c-library.sh ARCHIVE OUTPUT-FOLDER: makes the C library, shared and static, in OUTPUT-FOLDER/lib, from the static library that
+# cargo has built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-target=$1 out=$2
-shift 2
+archive=$1 out=$2
 
 source=clients/c
 version=$(sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' $source/Cargo.toml)
 soname=libopflex-peerstatus.so.${version%%.*}
 
-"${CARGO:-cargo}" build --release --locked --package opflex-peerstatus-c --target-dir "$target" "$@"
 mkdir -p "$out/lib"
-cp "$target/release/libopflex_peerstatus_c.a" "$out/lib/libopflex-peerstatus.a"
+cp "$archive" "$out/lib/libopflex-peerstatus.a"
 # What Rust's standard library needs of the system: `rustc --print native-static-libs`.
 private=(-lgcc_s -lutil -lrt -lpthread -lm -ldl)
 # The threads of the library never end, so it must not be unloaded.
