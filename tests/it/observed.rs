@@ -14,6 +14,7 @@ use opflex_peerstatus::{
         ResetPeersRequest, WaitForPoolRequest,
     },
     config::{Config, PoolSection, PoolSource},
+    observe::Level,
 };
 use tokio::time::sleep;
 use tonic::{Code, Request};
@@ -68,7 +69,7 @@ fn all_ready(count: usize) -> impl Fn(&[Peer]) -> bool {
 }
 
 /// Lines as the agent writes them.
-fn write(log: &Path, lines: &[(&str, String)]) {
+fn write(log: &Path, level: &str, lines: &[(&str, String)]) {
     let mut file = OpenOptions::new().create(true).append(true).open(log).unwrap();
     for (place, message) in lines {
         let now = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
@@ -77,7 +78,7 @@ fn write(log: &Path, lines: &[(&str, String)]) {
         let (month, rest) = (&rest[1..3], &rest[3..]);
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let month = months[month.parse::<usize>().unwrap() - 1];
-        writeln!(file, "[{year}-{month}{rest}] [info] [{place}] {message}").unwrap();
+        writeln!(file, "[{year}-{month}{rest}] [{level}] [{place}] {message}").unwrap();
     }
 }
 
@@ -179,6 +180,45 @@ async fn a_pool_that_is_observed_late_is_unknown_until_a_handshake_would_have_ti
 }
 
 #[tokio::test]
+async fn without_lines_of_level_info_no_peer_is_ready_and_the_reason_is_said() {
+    const SHORT: Duration = Duration::from_secs(1);
+    let (folder, leaves) = (Folder::new(), sims(1));
+    let (empty, alone, leaf) = (folder.path("empty.log"), folder.path("errors.log"), leaves[0].address());
+    for log in [&empty, &alone] {
+        std::fs::write(log, "").unwrap();
+    }
+    let mut told = observing(&empty, leaf.port(), SHORT);
+    told.pools[0].level_hint = Some(Level::Warning);
+    let inferring = observing(&alone, leaf.port(), SHORT);
+    let servers = [Server::start_with(told).await, Server::start_with(inferring).await];
+    let place = "OpflexClientConnection.cpp:185:on_state_change";
+    write(&alone, "error", &[(place, format!("[{leaf}] Connection error: permanent failure"))]);
+    let agent = agent(&folder.path("unread.log"), &[leaf]);
+    let is_said = |peers: &[Peer]| peers.len() == 1 && peers[0].detail.contains("above info");
+    for server in &servers {
+        until(server, "the level is said to be the reason", is_said).await;
+    }
+    // For longer than until a handshake would be inferred.
+    let begin = Instant::now();
+    while begin.elapsed() < SHORT + Duration::from_secs(3) {
+        for server in &servers {
+            let peer = peers(server).await.remove(0);
+            assert_eq!(
+                (peer.status(), peer.evidence()),
+                (PeerStatus::Unspecified, Evidence::Unspecified),
+                "{peer:?}"
+            );
+            assert_eq!(server.pool().await.health(), PoolHealth::Unspecified);
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    drop(agent);
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn lines_without_a_socket_make_no_peer_ready_and_nothing_connects_to_a_peer() {
     let (folder, peer) = (Folder::new(), TcpListener::bind("127.0.0.1:0").unwrap());
     let (log, name) = (folder.path("agent.log"), peer.local_addr().unwrap());
@@ -186,6 +226,7 @@ async fn lines_without_a_socket_make_no_peer_ready_and_nothing_connects_to_a_pee
     let server = Server::start_with(observing(&log, name.port(), HANDSHAKE)).await;
     write(
         &log,
+        "info",
         &[
             ("OpflexPool.cpp:342:doAddPeer", format!("Adding peer {name}")),
             ("active_connection.cpp:54:create", name.to_string()),
