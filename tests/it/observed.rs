@@ -183,17 +183,17 @@ async fn a_pool_that_is_observed_late_is_unknown_until_a_handshake_would_have_ti
 async fn without_lines_of_level_info_no_peer_is_ready_and_the_reason_is_said() {
     const SHORT: Duration = Duration::from_secs(1);
     let (folder, leaves) = (Folder::new(), sims(1));
-    let (all, alone, leaf) = (folder.path("all.log"), folder.path("warnings.log"), leaves[0].address());
-    for log in [&all, &alone] {
+    let (empty, alone, leaf) = (folder.path("empty.log"), folder.path("errors.log"), leaves[0].address());
+    for log in [&empty, &alone] {
         std::fs::write(log, "").unwrap();
     }
-    let mut told = observing(&all, leaf.port(), SHORT);
+    let mut told = observing(&empty, leaf.port(), SHORT);
     told.pools[0].level_hint = Some(Level::Warning);
     let inferring = observing(&alone, leaf.port(), SHORT);
     let servers = [Server::start_with(told).await, Server::start_with(inferring).await];
     let place = "OpflexClientConnection.cpp:185:on_state_change";
     write(&alone, "error", &[(place, format!("[{leaf}] Connection error: permanent failure"))]);
-    let agent = agent(&all, &[leaf]);
+    let agent = agent(&folder.path("unread.log"), &[leaf]);
     let is_said = |peers: &[Peer]| peers.len() == 1 && peers[0].detail.contains("above info");
     for server in &servers {
         until(server, "the level is said to be the reason", is_said).await;
