@@ -66,13 +66,16 @@ impl Reader {
         for _ in 0..count {
             let read = next(newest).await?;
             last = read.position.sequence;
-            if last > recent.start {
-                continue;
+            if last <= recent.start {
+                while let Some(earlier) = replaced.next_if(|earlier| earlier.position.sequence < last) {
+                    self.count(&earlier.apply(core));
+                }
+                self.count(&read.apply(core));
             }
-            while let Some(earlier) = replaced.next_if(|earlier| earlier.position.sequence < last) {
-                self.count(&earlier.apply(core));
+            // Some may have expired since they were counted.
+            if read.pending == 0 {
+                break;
             }
-            self.count(&read.apply(core));
         }
         replaced.for_each(|earlier| self.count(&earlier.apply(core)));
         if (recent.start..=recent.end).contains(&last) { Ok(()) } else { Err(ReadError::Behind) }
