@@ -7,7 +7,7 @@ use async_nats::jetstream::{
     stream::{ConsumerError, Info, Stream},
 };
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, interval_at, sleep};
+use tokio::time::{Instant, interval, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -35,6 +35,8 @@ mod snapshot;
 const INACTIVE: Duration = Duration::from_secs(60);
 /// How often the size of the stream is asked for.
 const INFO_INTERVAL: Duration = Duration::from_secs(15);
+/// How long the answer is waited for. No record is read meanwhile.
+const INFO_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pauses after failures.
 const BACKOFF_BASE: Duration = Duration::from_millis(250);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
@@ -262,8 +264,10 @@ impl Reader {
                 () = lost(&mut connection) => return Err(ReadError::Disconnected),
                 message = messages.next() => message?,
                 _ = every.tick() => {
-                    let info = stream.info().await?;
-                    self.metrics.set_stream(info.state.bytes, info.config.max_bytes);
+                    // NATS may go on to send records while it elects who answers this.
+                    if let Ok(Ok(info)) = timeout(INFO_TIMEOUT, stream.info()).await {
+                        self.metrics.set_stream(info.state.bytes, info.config.max_bytes);
+                    }
                     continue;
                 }
                 _ = liveness.tick() => {
@@ -271,8 +275,11 @@ impl Reader {
                     continue;
                 }
                 _ = check.tick() => {
-                    if let Some(core) = &mut self.core {
-                        purge.run(stream, &self.settings.cluster, core).await?;
+                    if let Some(core) = &mut self.core
+                        && let Err(error) = purge.run(stream, &self.settings.cluster, core).await
+                    {
+                        let error = with_causes(&error);
+                        warn!(%error, "NATS does not say whether the stream still has the records of all nodes");
                     }
                     continue;
                 }
