@@ -1,12 +1,12 @@
 //! `peerstatus nodes …`: the nodes of a fleet.
 
-use std::{slice, time::SystemTime};
+use std::{collections::BTreeSet, slice, time::SystemTime};
 
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 
 use crate::{
-    api::pb::{GetNodeRequest, ListNodesRequest, Node, NodeState},
+    api::pb::{GetNodeRequest, ListNodesRequest, Node, NodeState, Peer},
     cli::{
         GlobalArgs,
         client::{Client, all_pages, call, promised},
@@ -91,6 +91,16 @@ pub(crate) async fn nodes(client: &Client) -> Result<Vec<Node>, Failure> {
     .await
 }
 
+/// The nodes that are STALE, if these peers are those of a fleet.
+pub(crate) async fn stale(client: &Client, peers: &[Peer]) -> Result<BTreeSet<String>, Failure> {
+    if !peers.iter().any(|peer| peer.pool.contains('.')) {
+        return Ok(BTreeSet::new());
+    }
+    let nodes = nodes(client).await?;
+    let stale = nodes.iter().filter(|node| node.state() == NodeState::Stale);
+    Ok(stale.map(|node| text::node_name(&node.name).to_owned()).collect())
+}
+
 /// The service of a single node does not have these methods.
 fn only_in_a_fleet(failure: Failure) -> Failure {
     if failure.is_for("UNKNOWN_METHOD") {
@@ -113,7 +123,7 @@ pub(crate) async fn check(client: &Client, glob: Option<&str>) -> Result<(), Fai
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let text = match &known[..] {
         [] => format!("--node {glob}: the fleet has no nodes"),
-        _ => format!("--node {glob}: no such node; there are {}{more}", known.join(", ")),
+        _ => format!("--node {glob}: no such node; the fleet has {}{more}", known.join(", ")),
     };
     Err(Failure::Refused { text, reason: "NODE_NOT_FOUND".to_owned() })
 }

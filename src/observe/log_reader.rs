@@ -21,8 +21,8 @@ use files::FileReader;
 #[cfg(test)]
 mod tests;
 
-/// How often files are polled: a tenth of a second is what a status is late at most. Each poll that finds lines wakes two threads.
-const POLL: Duration = Duration::from_millis(100);
+/// How often files are polled: a twentieth of a second is what a status is late at most. Lines that are read together taint each other.
+const POLL: Duration = Duration::from_millis(50);
 
 /// What was read: the part of [`super::Input`] that is about the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

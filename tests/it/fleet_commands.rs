@@ -52,7 +52,7 @@ async fn tables_of_a_fleet_have_a_column_for_the_node_and_show_one_node_alone() 
         let (code, error) = run(&[command, &["--node", "n9"]].concat()).await;
         assert_eq!(
             (code, error.as_str()),
-            (1, "error: --node n9: no such node; there are n1, n2\n"),
+            (1, "error: --node n9: no such node; the fleet has n1, n2\n"),
             "{command:?}"
         );
     }

@@ -108,7 +108,9 @@ pub(super) async fn run(args: ListArgs, globals: &GlobalArgs) -> Result<(), Fail
     if args.watch {
         return live::run(pool, args.node, args.view, globals).await;
     }
-    let (shown, total) = (args.view.of(&peers), total(&peers));
+    let stale = nodes::stale(&client, &peers).await?;
+    let (shown, total) =
+        (args.view.of(&peers), total_beside(&peers, |peer| names::is_of_any(&stale, &peer.pool)));
     globals.show(&shown, |style, now| args.view.lines(&shown, total, style, now))
 }
 
@@ -176,17 +178,24 @@ pub(in crate::cli) fn is_unknown(peer: &Peer) -> bool {
 
 /// `38 of 40 READY, 1 unknown, 1 parked`, or `no peers`
 pub(in crate::cli) fn total<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> String {
-    let (mut all, mut ready, mut wanted, mut unknown, mut parked) = (0, 0, 0, 0, 0);
+    total_beside(peers, |_| false)
+}
+
+/// The same, where the status of some is the last that a STALE node gave: `0 of 3 READY, 3 of STALE nodes`.
+fn total_beside<'a>(peers: impl IntoIterator<Item = &'a Peer>, is_stale: impl Fn(&Peer) -> bool) -> String {
+    let (mut all, mut ready, mut wanted, mut unknown, mut parked, mut stale) = (0, 0, 0, 0, 0, 0);
     for peer in peers {
+        let is_stale = is_stale(peer);
         all += 1;
-        ready += u32::from(peer.wanted && !is_missing(peer));
+        ready += u32::from(peer.wanted && !is_missing(peer) && !is_stale);
         wanted += u32::from(peer.wanted);
         unknown += u32::from(is_unknown(peer));
         parked += u32::from(is_parked(peer));
+        stale += u32::from(is_stale);
     }
     let some = |count, what| if count > 0 { format!(", {count} {what}") } else { String::new() };
-    let (unknown, parked) = (some(unknown, "unknown"), some(parked, "parked"));
-    if all == 0 { "no peers".to_owned() } else { format!("{ready} of {wanted} READY{unknown}{parked}") }
+    let others = [some(unknown, "unknown"), some(parked, "parked"), some(stale, "of STALE nodes")].concat();
+    if all == 0 { "no peers".to_owned() } else { format!("{ready} of {wanted} READY{others}") }
 }
 
 pub(in crate::cli) fn is_parked(peer: &Peer) -> bool {
