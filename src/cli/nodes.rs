@@ -17,6 +17,7 @@ use crate::{
         table::{Cell, card, table},
         text,
     },
+    status::node_of,
 };
 
 const EXAMPLES: &str = "\
@@ -93,7 +94,7 @@ pub(crate) async fn nodes(client: &Client) -> Result<Vec<Node>, Failure> {
 
 /// The nodes that are STALE, if these peers are those of a fleet.
 pub(crate) async fn stale(client: &Client, peers: &[Peer]) -> Result<BTreeSet<String>, Failure> {
-    if !peers.iter().any(|peer| peer.pool.contains('.')) {
+    if !peers.iter().any(|peer| node_of(text::pool_name(&peer.pool)).is_some()) {
         return Ok(BTreeSet::new());
     }
     let nodes = nodes(client).await?;
