@@ -133,15 +133,15 @@ class PythonClient(TestCase):
         peer = self.start_peer()
 
         async def run():
-            seen = []
+            seen, returned = [], None
             async for event in (watcher := Watcher(self.proxy.address)):
                 seen.append(event)
                 if isinstance(event, Snapshot) and len(seen) == 1:
                     peer.kill()
                 elif status(PeerStatus.CONNECTING)(event):
                     self.proxy.cut()
-                elif isinstance(event, Disconnected):
-                    self.start_peer()
+                elif isinstance(event, Disconnected) and not returned:  # there is one for each cause
+                    returned = self.start_peer()
                     self.proxy.mend()
                 elif status(PeerStatus.READY)(event):
                     watcher.close()
