@@ -19,6 +19,7 @@ mod serve;
 mod service_clock;
 mod signals;
 mod simulate;
+mod stale;
 mod style;
 mod table;
 mod target;

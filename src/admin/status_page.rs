@@ -1,7 +1,12 @@
 //! The status page: rendered with the state at the time of the request, so that it is complete without scripts; with
 //! them, it goes on from there by itself.
 
-use std::{collections::BTreeSet, fmt, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::SystemTime,
+};
 
 use askama::Template;
 use axum::{
@@ -104,8 +109,11 @@ struct PeerRow {
 
 impl Page {
     fn of(snapshot: &Snapshot, is_fleet: bool) -> Self {
-        let mut peers: Vec<&PeerState> = snapshot.peers.iter().map(|peer| &**peer).collect();
-        peers.sort_by_key(|peer| severity(peer));
+        let stale: BTreeMap<&str, SystemTime> =
+            snapshot.pools.iter().filter_map(|pool| Some((&*pool.name, pool.stale_since?))).collect();
+        let mut peers: Vec<KnownPeer<'_>> =
+            snapshot.peers.iter().map(|peer| KnownPeer::of(peer, &stale)).collect();
+        peers.sort_by_key(KnownPeer::severity);
         let nodes = snapshot.nodes.iter().map(|summary| &summary.node).filter(|node| node.is_incomplete);
         let incomplete: BTreeSet<&str> = nodes.map(|node| &*node.name).collect();
         let is_incomplete = |pool: &str| node_of(pool).is_some_and(|(node, _)| incomplete.contains(node));
@@ -116,7 +124,7 @@ impl Page {
             severities: severities(),
             pools: snapshot.pools.iter().map(|pool| PoolTile::of(pool, is_incomplete(&pool.name))).collect(),
             hidden: peers.len().saturating_sub(ROWS),
-            peers: peers.into_iter().take(ROWS).map(PeerRow::of).collect(),
+            peers: peers.iter().take(ROWS).map(PeerRow::of).collect(),
         }
     }
 }
@@ -126,49 +134,74 @@ impl PoolTile {
         Self {
             is_incomplete,
             name: Arc::clone(&pool.name),
-            health: pool.health,
+            health: if pool.stale_since.is_some() { PoolHealth::Unknown } else { pool.health },
             ready: pool.known_ready(),
             wanted: pool.wanted,
             parked: pool.parked,
-            since: clock::rfc3339(clock::shift().to_system(pool.health_since)),
+            since: clock::rfc3339(clock::shift().to_system(pool.stale_since.unwrap_or(pool.health_since))),
+        }
+    }
+}
+
+/// A peer as far as it is known: of one that is wanted, and whose node is STALE, only what it was.
+struct KnownPeer<'a> {
+    last: &'a PeerState,
+    status: PeerStatus,
+    stale_since: Option<SystemTime>,
+}
+
+impl<'a> KnownPeer<'a> {
+    /// `stale` has the pools of STALE nodes.
+    fn of(last: &'a PeerState, stale: &BTreeMap<&str, SystemTime>) -> Self {
+        let stale_since = stale.get(&*last.pool).copied().filter(|_| last.status.is_wanted());
+        let status = stale_since.map_or(last.status, |_| PeerStatus::Unknown);
+        Self { last, status, stale_since }
+    }
+
+    /// Since when it has not been READY, or has been what it is instead, or unknown.
+    fn since(&self) -> SystemTime {
+        let not_ready_since = self.last.not_ready_since.filter(|_| self.status != PeerStatus::Unknown);
+        self.stale_since.or(not_ready_since).unwrap_or(self.last.status_since)
+    }
+
+    /// The worst is the least; of those that are not READY, the longest first.
+    fn severity(&self) -> (Severity, Option<SystemTime>) {
+        let (peer, is_ready) = (self.last, self.status == PeerStatus::Ready);
+        let severity = Severity::of(peer.status.is_wanted(), is_ready, peer.flaps, peer.failures.total());
+        let since = self.stale_since.or(peer.not_ready_since);
+        (severity, since.filter(|_| severity == Severity::Missing))
+    }
+
+    fn last_failure(&self, node: &str) -> String {
+        match &self.last.last_failure {
+            _ if self.stale_since.is_some() => {
+                format!("was {}; nothing is heard of node {node}", self.last.status)
+            }
+            _ if self.status == PeerStatus::Unknown => format!("{}: {}", self.last.reason, self.last.detail),
+            Some(failure) => format!("{}: {}", failure.reason, failure.detail),
+            None => String::new(),
         }
     }
 }
 
 impl PeerRow {
-    fn of(peer: &PeerState) -> Self {
-        let failure = peer.last_failure.as_ref();
+    fn of(known: &KnownPeer<'_>) -> Self {
+        let peer = known.last;
         let (node, pool) = node_of(&peer.pool).unwrap_or(("", &peer.pool));
         Self {
             node: node.to_owned(),
             pool: pool.to_owned(),
             address: peer.address.to_string(),
             learned_from: peer.learned_from.as_ref().map(ToString::to_string),
-            status: peer.status,
+            status: known.status,
             is_wanted: peer.status.is_wanted(),
             is_flapping: peer.is_flapping(),
-            since: clock::rfc3339(clock::shift().to_system(since(peer))),
+            since: clock::rfc3339(clock::shift().to_system(known.since())),
             flaps: peer.flaps,
             failures: peer.failures.total(),
-            last_failure: match failure {
-                _ if peer.status == PeerStatus::Unknown => format!("{}: {}", peer.reason, peer.detail),
-                Some(failure) => format!("{}: {}", failure.reason, failure.detail),
-                None => String::new(),
-            },
+            last_failure: known.last_failure(node),
         }
     }
-}
-
-/// Since when it has not been READY, or has been what it is instead, or unknown.
-fn since(peer: &PeerState) -> SystemTime {
-    peer.not_ready_since.filter(|_| peer.status != PeerStatus::Unknown).unwrap_or(peer.status_since)
-}
-
-/// The worst is the least; of those that are not READY, the longest first.
-fn severity(peer: &PeerState) -> (Severity, Option<SystemTime>) {
-    let is_ready = peer.status == PeerStatus::Ready;
-    let severity = Severity::of(peer.status.is_wanted(), is_ready, peer.flaps, peer.failures.total());
-    (severity, peer.not_ready_since.filter(|_| severity == Severity::Missing))
 }
 
 /// For the script: how bad a peer is, for each kind of peer. Its bits: wanted, READY, lost at some time, failed before.

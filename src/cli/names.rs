@@ -1,10 +1,7 @@
 //! Names as people type them: short or in full. They are checked before a request is sent, so that an error names the
 //! option and not a field of the API.
 
-use std::{
-    collections::BTreeSet,
-    fmt::{self, Display},
-};
+use std::fmt::{self, Display};
 
 use wildmatch::WildMatch;
 
@@ -80,11 +77,6 @@ pub(crate) fn pool_of_node(pool: &str, node: &str) -> Result<String, Failure> {
 pub(crate) fn is_of_node(glob: Option<&str>, pool: &str) -> bool {
     let node = node_of(text::pool_name(pool)).map_or("", |(node, _)| node);
     glob.is_none_or(|glob| is_match(glob, node))
-}
-
-/// Whether a pool is of one of these nodes.
-pub(crate) fn is_of_any(nodes: &BTreeSet<String>, pool: &str) -> bool {
-    node_of(text::pool_name(pool)).is_some_and(|(node, _)| nodes.contains(node))
 }
 
 /// Whether a glob matches the name of a node.

@@ -1,6 +1,6 @@
 //! `peerstatus nodes …`: the nodes of a fleet.
 
-use std::{collections::BTreeSet, slice, time::SystemTime};
+use std::{slice, time::SystemTime};
 
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -13,6 +13,7 @@ use crate::{
         complete,
         exit::Failure,
         names,
+        stale::StaleNodes,
         style::{self, Style},
         table::{Cell, card, table},
         text,
@@ -93,13 +94,11 @@ pub(crate) async fn nodes(client: &Client) -> Result<Vec<Node>, Failure> {
 }
 
 /// The nodes that are STALE, if these peers are those of a fleet.
-pub(crate) async fn stale(client: &Client, peers: &[Peer]) -> Result<BTreeSet<String>, Failure> {
+pub(crate) async fn stale(client: &Client, peers: &[Peer]) -> Result<StaleNodes, Failure> {
     if !peers.iter().any(|peer| node_of(text::pool_name(&peer.pool)).is_some()) {
-        return Ok(BTreeSet::new());
+        return Ok(StaleNodes::default());
     }
-    let nodes = nodes(client).await?;
-    let stale = nodes.iter().filter(|node| node.state() == NodeState::Stale);
-    Ok(stale.map(|node| text::node_name(&node.name).to_owned()).collect())
+    Ok(StaleNodes::of(&nodes(client).await?))
 }
 
 /// The service of a single node does not have these methods.
@@ -150,6 +149,11 @@ fn notes(node: &Node) -> String {
     let conflict = node.conflict.then_some(CONFLICT);
     let incomplete = node.incomplete.then_some(INCOMPLETE);
     [conflict, incomplete].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// The table of these nodes; nothing if there are none.
+pub(crate) fn table_of(nodes: &[Node], style: Style, now: SystemTime) -> Vec<String> {
+    if nodes.is_empty() { Vec::new() } else { nodes_table(nodes, style, now) }
 }
 
 fn nodes_table(nodes: &[Node], style: Style, now: SystemTime) -> Vec<String> {

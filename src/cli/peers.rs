@@ -22,7 +22,7 @@ use crate::{
         complete,
         exit::Failure,
         names::{self, PeerName, PeerOrHost},
-        pool,
+        nodes, pool,
         style::{self, Style},
         table::{Cell, card},
         text,
@@ -174,7 +174,8 @@ async fn get(peer: &PeerName<PeerOrHost>, pool: Option<&str>, globals: &GlobalAr
         PeerOrHost::Peer(address) => in_its_pool(address, named, &client).await?,
         PeerOrHost::Host(host) => of_host(host, named.as_deref(), &client).await?,
     };
-    globals.show(slice::from_ref(&peer), |style, now| peer_card(&peer, style, now))
+    let stale = nodes::stale(&client, slice::from_ref(&peer)).await?;
+    globals.show(slice::from_ref(&peer), |style, now| peer_card(&stale.known(&peer), style, now))
 }
 
 /// The peer at an address, of this pool or of the only one that has it.

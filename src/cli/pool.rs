@@ -108,11 +108,16 @@ async fn get(pool: String, node: Option<&str>, globals: &GlobalArgs) -> Result<(
     globals.show(slice::from_ref(&pool), |style, now| pool_card(&pool, style, now))
 }
 
-/// Since when it is healthy, or is not: `not healthy 3m 12s`. Of a node of which nothing is heard: `unknown for 3m 12s`.
+/// The health as far as it is known: that of a pool whose node is STALE is not.
+pub(crate) fn health(pool: &Pool) -> i32 {
+    if pool.stale_since.is_some() { PoolHealth::Unspecified.into() } else { pool.health }
+}
+
+/// Since when it is healthy, or is not: `not healthy 3m 12s`. Of a STALE node: `node silent 3m 12s, was HEALTHY`.
 pub(crate) fn how_long(pool: &Pool, now: SystemTime) -> Cell {
     if pool.stale_since.is_some() {
-        let since = text::age(pool.stale_since.as_ref(), now);
-        return Cell::new(style::ALARM, &format!("node silent {since}"));
+        let (since, was) = (text::age(pool.stale_since.as_ref(), now), text::health(pool.health));
+        return Cell::new(style::ALARM, &format!("node silent {since}, was {was}"));
     }
     Cell::plain(match &pool.not_healthy_since {
         _ if pool.health() == PoolHealth::Unspecified => {
@@ -132,7 +137,7 @@ fn pools_table(pools: &[Pool], style: Style, now: SystemTime) -> Vec<String> {
         let node = is_fleet.then(|| Cell::plain(node));
         let others = vec![
             Cell::plain(name),
-            Cell::health(pool.health),
+            Cell::health(health(pool)),
             how_long(pool, now),
             Cell::plain(pool.ready_count),
             Cell::plain(pool.peer_count),
@@ -155,11 +160,20 @@ fn identity(pool: &Pool) -> (Cell, Cell) {
     )
 }
 
+/// What a card says beside an unknown health: `, node silent since … (3m 12s ago), was HEALTHY`.
+fn was(pool: &Pool, now: SystemTime) -> Cell {
+    if pool.stale_since.is_none() {
+        return Cell::default();
+    }
+    let (since, was) = (text::moment(pool.stale_since.as_ref(), now), text::health(pool.health));
+    Cell::new(style::ALARM, &format!(", node silent since {since}, was {was}"))
+}
+
 fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
     let (identity, domain) = identity(pool);
     let mut rows = vec![
         ("name", Cell::plain(&pool.name)),
-        ("health", Cell::health(pool.health)),
+        ("health", Cell::health(health(pool)).and(was(pool, now))),
         ("since", Cell::plain(text::moment(pool.health_since.as_ref(), now))),
         ("not healthy since", Cell::plain(text::moment(pool.not_healthy_since.as_ref(), now))),
         ("ready", Cell::plain(format!("{} of {} wanted peers", pool.ready_count, pool.peer_count))),
@@ -168,10 +182,6 @@ fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
         ("domain", domain),
         ("location", Cell::plain(pool.identity.as_ref().map_or("", |identity| &identity.location))),
     ];
-    if pool.stale_since.is_some() {
-        let since = text::moment(pool.stale_since.as_ref(), now);
-        rows.push(("node silent since", Cell::new(style::ALARM, &since)));
-    }
     if let Some(Proxies { v4, v6, mac }) = &pool.proxies {
         rows.push(("proxies", Cell::plain(format!("{v4} (IPv4), {v6} (IPv6), {mac} (bridged)"))));
     }

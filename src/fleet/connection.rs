@@ -52,8 +52,13 @@ pub struct NatsSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The client could not be made.
-    #[error("cannot connect to NATS")]
-    Connect(#[source] async_nats::ConnectError),
+    #[error("cannot connect to NATS at {servers}")]
+    Connect {
+        /// As `HOST:PORT, HOST:PORT`.
+        servers: Arc<str>,
+        /// Why.
+        source: async_nats::ConnectError,
+    },
 }
 
 /// Whether there is a connection, and which.
@@ -77,6 +82,8 @@ pub struct Nats {
     pub jetstream: Context,
     /// Whether there is a connection.
     pub state: watch::Receiver<ConnectionState>,
+    /// The servers, as `HOST:PORT, HOST:PORT`, for logs.
+    pub servers: Arc<str>,
 }
 
 impl Nats {
@@ -115,7 +122,10 @@ impl Nats {
     ) -> Result<Self, ConnectError> {
         let NatsSettings { servers, auth, tls, name, inbox } = settings;
         let (changes, state) = watch::channel(ConnectionState::default());
-        let events = Arc::new(Events { changes, last: Mutex::default() });
+        let addresses: Vec<_> =
+            servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
+        let addresses: Arc<str> = addresses.join(", ").into();
+        let events = Arc::new(Events { changes, last: Mutex::default(), servers: Arc::clone(&addresses) });
         let mut options = set(auth.map_or_else(ConnectOptions::new, AuthSource::into_options));
         if let Some(tls) = tls {
             options = options.tls_client_config((*tls.config()).clone()).require_tls(true);
@@ -133,10 +143,10 @@ impl Nats {
             })
             .connect(servers)
             .await
-            .map_err(ConnectError::Connect)?;
+            .map_err(|source| ConnectError::Connect { servers: Arc::clone(&addresses), source })?;
         let jetstream =
             ContextBuilder::new().timeout(ANSWER_TIMEOUT).ack_timeout(ANSWER_TIMEOUT).build(client.clone());
-        Ok(Self { client, jetstream, state })
+        Ok(Self { client, jetstream, state, servers: addresses })
     }
 }
 
@@ -144,6 +154,7 @@ impl Nats {
 struct Events {
     changes: watch::Sender<ConnectionState>,
     last: Mutex<String>,
+    servers: Arc<str>,
 }
 
 impl Events {
@@ -167,8 +178,8 @@ impl Events {
             return;
         }
         match event {
-            Event::Connected => info!("connected to NATS"),
-            _ => warn!("NATS: {text}"),
+            Event::Connected => info!(servers = %self.servers, "connected to NATS"),
+            _ => warn!(servers = %self.servers, "NATS: {text}"),
         }
     }
 }

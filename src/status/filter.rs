@@ -150,7 +150,7 @@ impl Filter {
         Self(None)
     }
 
-    pub(super) const fn is_everything(&self) -> bool {
+    pub(crate) const fn is_everything(&self) -> bool {
         self.0.is_none()
     }
 

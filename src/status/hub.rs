@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    ops::Bound,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -18,14 +17,14 @@ use parking_lot::RwLock;
 pub use self::mirror::{MirrorStart, Mirrored, MirroredRecord, NodeSummary};
 use self::pool::Pool;
 use super::{
-    Cursor, Event, Filter, Gap, NodeState, PeerState, PoolState, SocketFacts, Wakers, log::Log,
-    recent::Recent,
+    Cursor, Event, Gap, NodeState, PeerState, PoolState, SocketFacts, Wakers, log::Log, recent::Recent,
 };
 use crate::{
     opflex::{Identity, Proxies},
     peer::{Evidence, PeerAddress, PeerOrigin, PoolHealth, Report},
 };
 
+mod lists;
 pub(super) mod mirror;
 pub(super) mod pool;
 
@@ -339,61 +338,6 @@ impl Hub {
     pub fn pool(&self, name: &str) -> Option<(Arc<PoolState>, Cursor)> {
         let state = self.state.read();
         state.pools.get(name).map(|pool| (Arc::clone(&pool.state), self.cursor_of(&state)))
-    }
-
-    /// Up to `max` pools whose names come after `after`.
-    pub fn pools(&self, after: Option<&str>, max: usize) -> (Vec<Arc<PoolState>>, Cursor) {
-        let state = self.state.read();
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let pools = state.pools.range::<str, _>((start, Bound::Unbounded)).take(max);
-        (pools.map(|(_, pool)| Arc::clone(&pool.state)).collect(), self.cursor_of(&state))
-    }
-
-    /// One peer, and when it was read.
-    pub fn peer(&self, pool: &str, address: &PeerAddress) -> Option<(Arc<PeerState>, Cursor)> {
-        let state = self.state.read();
-        let peer = state.pools.get(pool)?.peers.get(address)?;
-        Some((Arc::clone(peer), self.cursor_of(&state)))
-    }
-
-    /// Up to `max` peers of one pool, or of all, that come after `after` in the order of pool and address.
-    ///
-    /// # Errors
-    /// There is no such pool.
-    pub fn peers(
-        &self,
-        pool: Option<&str>,
-        after: Option<(&str, &PeerAddress)>,
-        max: usize,
-    ) -> Result<(Vec<Arc<PeerState>>, Cursor), UnknownPool> {
-        self.peers_of(pool, &Filter::everything(), after, max)
-    }
-
-    /// The same, in those pools alone that pass the filter.
-    pub(crate) fn peers_of(
-        &self,
-        pool: Option<&str>,
-        pools: &Filter,
-        after: Option<(&str, &PeerAddress)>,
-        max: usize,
-    ) -> Result<(Vec<Arc<PeerState>>, Cursor), UnknownPool> {
-        let state = self.state.read();
-        if pool.is_some_and(|name| !state.pools.contains_key(name)) {
-            return Err(UnknownPool);
-        }
-        let first = pool.or(after.map(|(pool, _)| pool)).map_or(Bound::Unbounded, Bound::Included);
-        let pools_from = state.pools.range::<str, _>((first, Bound::Unbounded));
-        let peers = pools_from
-            .take_while(|(name, _)| pool.is_none_or(|wanted| wanted == &***name))
-            .filter(|(name, _)| pools.admits_health_of(name))
-            .flat_map(|(name, pool)| {
-                let after = after.filter(|(of, _)| *of == &**name).map(|(_, address)| address);
-                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-                pool.peers.range((start, Bound::Unbounded)).map(|(_, peer)| Arc::clone(peer))
-            })
-            .take(max)
-            .collect();
-        Ok((peers, self.cursor_of(&state)))
     }
 
     /// They are woken after every change.

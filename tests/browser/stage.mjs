@@ -124,18 +124,20 @@ export class Stage {
     await until("the service", async () => (await fetch(`${this.url}readyz`)).ok || service.exitCode !== null);
   }
 
-  /** Starts two nodes of a fleet that have the leaf as their peer; returns the address of the page of the fleet. */
+  /** Starts two nodes of a fleet that have the leaf as their peer, and kills `worker-1`; returns the address of the page of the fleet. */
   async startFleet() {
     const [nats, admin, leaf] = [await freePort(), await freePort(), await freePort()];
     this.processes.set("nats", spawn(NATS_SERVER, ["-js", "-a", "127.0.0.1", "-p", nats, "-sd", join(this.folder, "nats")], { stdio: "ignore" }));
     this.run("fleet-leaf", "simulate", "--ports", String(leaf));
     const fleet = ["--fleet-cluster", "lab", "--fleet-nats", `nats://127.0.0.1:${nats}`, "--listen", "127.0.0.1:0"];
-    for (const node of ["worker-1", "worker-2"]) {
+    this.startNode = (node) =>
       this.run(node, "serve", ...fleet, "--admin", "off", "--fleet-node", node, "--peer", `127.0.0.1:${leaf}`, "--peer", `127.0.0.1:1`);
-    }
+    for (const node of ["worker-1", "worker-2"]) this.startNode(node);
     this.run("fleet", "fleet", ...fleet, "--admin", `127.0.0.1:${admin}`);
     const url = `http://127.0.0.1:${admin}/`;
-    await until("the fleet", async () => (await (await fetch(`${url}api/v1/peers`)).json()).peers.length === 4);
+    const ready = (peers) => peers.filter((peer) => peer.status === "PEER_STATUS_READY").length;
+    await until("the fleet", async () => ready((await (await fetch(`${url}api/v1/peers`)).json()).peers) === 2);
+    await this.kill("worker-1");
     return url;
   }
 

@@ -45,6 +45,13 @@ async fn tables_of_a_fleet_have_a_column_for_the_node_and_show_one_node_alone() 
         code == 0 && table.contains(" NODE ") && table.contains(" n1 ") && !table.contains(" n2 "),
         "{table}"
     );
+    // A pool without its node is that of all nodes, as for a watch.
+    let (code, table) = run(&["peers", "list", "--pool", "default"]).await;
+    assert_eq!((code, first_words(&table)[..3].to_vec()), (0, vec!["NODE", "n1", "n2"]), "{table}");
+    let (code, error) = run(&["peers", "list", "--pool", "other"]).await;
+    assert!(code == 1 && error.contains("no such pool"), "{error}");
+    let (code, state) = run(&["watch", "--until-synced", "--node", "n9"]).await;
+    assert!(code == 0 && state.contains("no peers; times are UTC; no node matches n9 yet"), "{state}");
     let (code, card) = run(&["pool", "get", "--node", "n1"]).await;
     assert!(code == 0 && card.contains("pools/n1.default"), "{card}");
     // A node that is not there.
@@ -94,8 +101,10 @@ async fn the_commands_to_try_a_fleet_work_as_the_documentation_has_them() {
     let commands =
         text.split("```").nth(1).unwrap().lines().filter_map(|line| line.strip_prefix("peerstatus "));
     let (mut services, mut server, mut asked) = (Vec::new(), String::new(), Vec::new());
+    let mut leaf = String::new();
     for command in commands {
         let command = command.replace("nats://127.0.0.1:4222", &nats.url());
+        let command = command.replace("127.0.0.1:18009", &leaf).replace("--ports 18009", "--ports 0");
         let words = |command: &str| command.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
         match command.strip_suffix(" &") {
             Some(service) => {
@@ -104,9 +113,10 @@ async fn the_commands_to_try_a_fleet_work_as_the_documentation_has_them() {
                     args.extend(words("--listen 127.0.0.1:0 --admin off"));
                 }
                 let mut process = Process::start(&args.iter().map(String::as_str).collect::<Vec<_>>());
-                let address = process.address().await;
-                if args[0] == "fleet" {
-                    server = address;
+                match args[0].as_str() {
+                    "simulate" => leaf = process.line().await.unwrap().trim_end_matches(" up").to_owned(),
+                    "fleet" => server = process.address().await,
+                    _ => drop(process.address().await),
                 }
                 services.push(process);
             }
@@ -115,7 +125,9 @@ async fn the_commands_to_try_a_fleet_work_as_the_documentation_has_them() {
                 let args = words(&client.replace("watch", "watch --until-synced"));
                 let args: Vec<_> = args.iter().map(String::as_str).collect();
                 within("the node", async {
-                    while !run(&server, &args).await.1.contains("worker-1") {
+                    let told = async || run(&server, &args).await.1;
+                    let ready = if client == "watch" { "READY  " } else { "worker-1" };
+                    while !told().await.contains(ready) {
                         sleep(Duration::from_millis(100)).await;
                     }
                 })
@@ -124,5 +136,5 @@ async fn the_commands_to_try_a_fleet_work_as_the_documentation_has_them() {
             }
         }
     }
-    assert_eq!((services.len(), asked), (2, vec!["nodes list".to_owned(), "watch".to_owned()]));
+    assert_eq!((services.len(), asked), (3, vec!["nodes list".to_owned(), "watch".to_owned()]));
 }

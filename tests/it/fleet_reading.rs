@@ -19,7 +19,7 @@ use tonic::{Code, transport::Channel};
 
 use crate::{
     admin::exported,
-    support::{NatsServer, Process, Server, Watch, explain, numbers, page, sim, within},
+    support::{NatsServer, Process, Server, Watch, explain, numbers, page, peerstatus, sim, within},
 };
 
 const POLL: Duration = Duration::from_millis(50);
@@ -271,10 +271,37 @@ async fn a_node_that_is_killed_is_stale_and_comes_back() {
     );
     let another = Replica::start(&nats).await;
     another.until("n1", NodeState::Stale, 0, Duration::from_secs(5)).await;
+    commands_say_unknown(&another.address).await;
     let _running = node(&nats, "n1", &[&peer]);
     let live = replica.until("n1", NodeState::Live, 1, Duration::from_secs(30)).await;
     assert!(live.stale_since.is_none() && !live.conflict, "{live:?}");
     assert_ne!(live.epoch, stale.epoch);
+}
+
+/// What people are told of a STALE node, whose only peer was READY.
+async fn commands_say_unknown(server: &str) {
+    for (args, code, told) in [
+        ("peers list", 0, "0 of 1 READY, 1 unknown"),
+        ("peers list", 0, "was READY; nothing is heard of node n1"),
+        ("peers list --not-ready", 0, " UNKNOWN "),
+        ("peers list -o json", 0, "\"PEER_STATUS_READY\""),
+        ("pool list", 0, " UNKNOWN "),
+        ("pool get --node n1", 0, ", was HEALTHY"),
+        (
+            "pool wait --node n1 --for degraded --timeout 0s",
+            75,
+            "is UNKNOWN: nothing is heard of its node since ",
+        ),
+        ("watch --until-synced", 0, "pool n1.default: UNKNOWN, node silent "),
+        ("watch --until-synced", 0, "was READY; nothing is heard of node n1"),
+        ("watch --until-synced --interest nodes", 0, "n1    STALE  silent "),
+    ] {
+        let output =
+            peerstatus(&[&["--server", server], &args.split(' ').collect::<Vec<_>>()[..]].concat()).await;
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args}: {text}");
+        assert!(text.contains(told), "{args}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,8 @@ const $ = (id) => document.getElementById(id);
 const word = (name, prefix) => String(name).replace(prefix, "");
 // What is not specified is not known, in an observed pool.
 const known = (name, prefix) => word(name, prefix).replace("UNSPECIFIED", "UNKNOWN");
-const statusOf = (peer) => (peer.word ??= known(peer.status, "PEER_STATUS_"));
+const lastStatusOf = (peer) => (peer.word ??= known(peer.status, "PEER_STATUS_"));
+const statusOf = (peer) => (staleSince(peer) ? "UNKNOWN" : lastStatusOf(peer));
 const reasonOf = (name) => word(name, "REASON_").toLowerCase().replaceAll("_", " ");
 const addressOf = (name) => name.slice(name.indexOf("/peers/") + 7);
 const shortName = (peer) => `${peer.pool}/${addressOf(peer.name)}`;
@@ -35,6 +36,7 @@ const state = {
   changes: [], // newest first
   listeners: [],
   incomplete: new Set(), // names of nodes
+  stale: new Map(), // names of nodes: since when nothing is heard of them
   isComplete: false, // until then the page stays as it was served
   arriving: null, // the snapshot that is being received
   cursor: "",
@@ -62,6 +64,38 @@ function reasonAndDetail(reason, detail) {
   return detail ? `${reasonOf(reason)}: ${detail}` : reasonOf(reason);
 }
 
+// ---- nodes of a fleet ----
+
+const isFleet = Boolean(document.querySelector(".fleet"));
+
+/** Of a pool of a fleet its node, and the name that it has there. */
+function placeOf(pool) {
+  const dot = isFleet ? pool.indexOf(".") : -1;
+  return [pool.slice(0, Math.max(dot, 0)), pool.slice(dot + 1)];
+}
+
+const nodeOf = (peer) => (peer.node ??= placeOf(peer.pool)[0]);
+// Of a STALE node it is known what its peers were, and not what they are.
+const staleSince = (peer) => (isFleet && peer.wanted ? state.stale.get(nodeOf(peer)) : undefined);
+
+function noteNode(stale, { name, state: its, staleSince: since }) {
+  if (word(its, "NODE_STATE_") === "STALE") stale.set(word(name, "nodes/"), since);
+  else stale.delete(word(name, "nodes/"));
+}
+
+function nodeChanged(node, at) {
+  const name = word(node.name, "nodes/");
+  noteNode(state.stale, node);
+  if (word(node.state, "NODE_STATE_") === "GONE") {
+    for (const pool of state.pools.keys()) if (placeOf(word(pool, "pools/"))[0] === name) state.pools.delete(pool);
+  }
+  for (const peer of state.peers.values()) {
+    if (nodeOf(peer) !== name) continue;
+    put(state.peers, peer);
+    remember(peer.name, at, statusOf(peer));
+  }
+}
+
 // ---- what is shown of a peer ----
 
 const isMissing = (peer) => peer.wanted && statusOf(peer) !== "READY";
@@ -78,7 +112,7 @@ const SEVERITIES = $("rows").dataset.severities;
 function put(peers, peer) {
   const is = [peer.wanted, statusOf(peer) === "READY", Number(peer.flapCount) > 0, Number(peer.failureCount) > 0];
   peer.severity = Number(SEVERITIES[is.reduce((kind, bit) => 2 * kind + bit, 0)]);
-  peer.missingSince = isMissing(peer) ? time(peer.notReadySince) : 0;
+  peer.missingSince = isMissing(peer) ? time(staleSince(peer) || peer.notReadySince) : 0;
   peer.flaps = is[0] && is[1] ? Number(peer.flapCount) : 0;
   if (!peers.has(peer.name)) state.order = null;
   peers.set(peer.name, peer);
@@ -139,16 +173,17 @@ class Past {
 
 // As `peerstatus peers list` says it.
 function howLong(peer) {
-  if (isUnknown(peer)) return `unknown ${age(peer.statusSince)}`;
+  if (isUnknown(peer)) return `unknown ${age(since(peer))}`;
   if (isMissing(peer)) return `not ready ${age(peer.notReadySince)}`;
   if (statusOf(peer) === "READY") return `up ${age(peer.statusSince)}`;
   return isParked(peer) ? "parked" : `leaving ${age(peer.statusSince)}`;
 }
 
 // Since when a parked one is parked is not known: its status is new each time that it was asked.
-const since = (peer) => (isMissing(peer) && !isUnknown(peer) ? peer.notReadySince : isParked(peer) ? "" : peer.statusSince) || "";
+const since = (peer) => staleSince(peer) || (isMissing(peer) && !isUnknown(peer) ? peer.notReadySince : isParked(peer) ? "" : peer.statusSince) || "";
 
 function lastFailure(peer) {
+  if (staleSince(peer)) return `was ${lastStatusOf(peer)}; nothing is heard of node ${nodeOf(peer)}`;
   const present = reasonAndDetail(peer.reason, peer.detail);
   if (!peer.wanted || isUnknown(peer)) return present;
   const failure = peer.lastFailure;
@@ -295,14 +330,16 @@ function drawPools() {
   const pools = [...state.pools.values()].sort((a, b) => natural.compare(a.name, b.name));
   arrange($("pools"), pools.map((pool) => {
     const made = tile(pool);
-    const health = known(pool.health, "POOL_HEALTH_");
+    const silentSince = state.stale.get(placeOf(made.name)[0]);
+    const last = known(pool.health, "POOL_HEALTH_");
+    const health = silentSince ? "UNKNOWN" : last;
     const count = counts.get(made.name) || { wanted: 0, ready: 0, parked: 0 };
     setClass(made.button, `tile ${health.toLowerCase()}`);
     made.button.setAttribute("aria-pressed", String(filter.pool === made.name));
     setText(made.button.children[1].lastChild, health);
     const notes = [count.parked ? `${count.parked} parked` : "", state.incomplete.has(placeOf(made.name)[0]) ? "node incomplete" : ""];
     setText(made.button.children[2], [`${count.ready} of ${count.wanted} READY`, ...notes.filter(Boolean)].join(", "));
-    setText(made.button.children[3], `for ${age(pool.healthSince)}`);
+    setText(made.button.children[3], silentSince ? `node silent ${age(silentSince)}, was ${last}` : `for ${age(pool.healthSince)}`);
     return made.item;
   }));
   const names = ["", ...pools.map((pool) => word(pool.name, "pools/"))];
@@ -314,14 +351,6 @@ function drawPools() {
 }
 
 const LABELS = ["", "", "Flaps", "Failures", "Last failure", "Echo", "Last hour"];
-const isFleet = Boolean(document.querySelector(".fleet"));
-
-/** Of a pool of a fleet its node, and the name that it has there. */
-function placeOf(pool) {
-  const dot = isFleet ? pool.indexOf(".") : -1;
-  return [pool.slice(0, Math.max(dot, 0)), pool.slice(dot + 1)];
-}
-
 function row(name) {
   let made = rows.get(name);
   if (!made) {
@@ -356,7 +385,7 @@ function row(name) {
 function drawRow(peer) {
   const made = row(peer.name);
   const [title, node, status, age, flaps, failures, failure, rtt, strip] = made.parts;
-  const [itsNode, pool] = placeOf(peer.pool);
+  const pool = placeOf(peer.pool)[1];
   const shownPool = severalPools ? `${pool}/` : "";
   const link = title.firstChild;
   if (link.dataset.pool !== shownPool) {
@@ -364,7 +393,7 @@ function drawRow(peer) {
     link.replaceChildren(...(shownPool ? [element("span", "pool", shownPool)] : []), addressOf(peer.name));
     link.href = `#${new URLSearchParams({ peer: shortName(peer) })}`;
   }
-  setText(node, itsNode);
+  setText(node, nodeOf(peer));
   const flapping = isFlapping(peer);
   setClass(made, `${statusOf(peer).toLowerCase()}${flapping ? " flapping" : ""}${peer.wanted ? "" : " unwanted"}`);
   setText(status.firstChild.lastChild, flapping ? `${statusOf(peer)} ~flapping` : statusOf(peer));
@@ -663,7 +692,8 @@ function remember(name, at, status) {
 }
 
 function apply(change, revision) {
-  const { peer, health } = change;
+  const { peer, health, node } = change;
+  if (node) nodeChanged(node.node, time(node.time));
   if (peer) {
     const its = peer.peer;
     if (peer.kind === "CHANGE_KIND_REMOVED") {
@@ -692,13 +722,14 @@ const handlers = {
     resumed = !state.epoch ? "" : isNew ? "; the service was restarted" : attached.resumed ? "; resumed, nothing was missed" : "";
     if (resumed) resumed += ` (${clock(Date.now())})`;
     state.epoch = epoch;
-    state.arriving = attached.resumed ? null : { peers: new Map(), pools: new Map() };
+    state.arriving = attached.resumed ? null : { peers: new Map(), pools: new Map(), stale: new Map() };
   },
   reset() {
-    state.arriving = { peers: new Map(), pools: new Map() };
+    state.arriving = { peers: new Map(), pools: new Map(), stale: new Map() };
   },
   snapshot({ snapshot }) {
     const into = state.arriving || state;
+    for (const node of snapshot.nodes) noteNode(into.stale, node);
     for (const pool of snapshot.pools) into.pools.set(pool.name, pool);
     for (const peer of snapshot.peers) put(into.peers, peer);
   },
@@ -707,7 +738,10 @@ const handlers = {
     if (!state.arriving) return;
     Object.assign(state, state.arriving, { arriving: null, order: null });
     for (const name of rows.keys()) if (!state.peers.has(name)) rows.delete(name);
-    for (const peer of state.peers.values()) remember(peer.name, time(peer.statusSince), statusOf(peer));
+    for (const peer of state.peers.values()) {
+      if (staleSince(peer)) put(state.peers, peer); // only now it is known of its node
+      remember(peer.name, time(since(peer) || peer.statusSince), statusOf(peer));
+    }
     loadPast();
     refresh();
     if (chosen.peer) choose(chosen.peer);
@@ -808,7 +842,7 @@ async function loadPast() {
       const peer = state.peers.get(name);
       if (!peer) continue;
       before.goOn(state.past.get(name), begin, now());
-      before.note(time(peer.statusSince), statusOf(peer));
+      before.note(time(since(peer) || peer.statusSince), statusOf(peer));
       state.past.set(name, before);
     }
     redraw();

@@ -2,14 +2,14 @@
 
 pub(in crate::cli) mod live;
 
-use std::{cmp::Reverse, iter, time::SystemTime};
+use std::{cmp::Reverse, collections::BTreeMap, iter, time::SystemTime};
 
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use prost_types::Timestamp;
 
 use crate::{
-    api::pb::{ListPeersRequest, Peer, PeerStatus},
+    api::pb::{ListPeersRequest, Peer, PeerStatus, Reason},
     cli::{
         GlobalArgs,
         client::{Client, all_pages, call},
@@ -22,6 +22,7 @@ use crate::{
         text,
     },
     peer::{PeerAddress, Severity},
+    status::node_of,
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -109,13 +110,27 @@ pub(super) async fn run(args: ListArgs, globals: &GlobalArgs) -> Result<(), Fail
         return live::run(pool, args.node, args.view, globals).await;
     }
     let stale = nodes::stale(&client, &peers).await?;
-    let (shown, total) =
-        (args.view.of(&peers), total_beside(&peers, |peer| names::is_of_any(&stale, &peer.pool)));
-    globals.show(&shown, |style, now| args.view.lines(&shown, total, style, now))
+    let known: Vec<Peer> = peers.iter().map(|peer| stale.known(peer).into_owned()).collect();
+    let (shown, total) = (args.view.of(&known), total(&known));
+    // JSON has them as the service gave them.
+    let given: BTreeMap<_, _> = peers.into_iter().map(|peer| (peer.name.clone(), peer)).collect();
+    let given: Vec<Peer> = shown.iter().filter_map(|peer| given.get(&peer.name)).cloned().collect();
+    globals.show(&given, |style, now| args.view.lines(&shown, total, style, now))
 }
 
-/// All peers of a pool in full, or of all pools.
+/// All peers of a pool in full, or of all pools. In a fleet, the name of a pool without its node is that of all nodes.
 pub(crate) async fn peers(client: &Client, parent: &str) -> Result<Vec<Peer>, Failure> {
+    match peers_of(client, parent).await {
+        Err(failure) if failure.is_for("POOL_NOT_FOUND") => {
+            let mut all = peers_of(client, "").await?;
+            all.retain(|peer| node_of(&peer.pool).is_some_and(|(_, name)| name == text::pool_name(parent)));
+            if all.is_empty() { Err(failure) } else { Ok(all) }
+        }
+        answer => answer,
+    }
+}
+
+async fn peers_of(client: &Client, parent: &str) -> Result<Vec<Peer>, Failure> {
     let mut pools = client.pools();
     all_pages(async |page_token| {
         let request = ListPeersRequest { parent: parent.to_owned(), page_token, ..Default::default() };
@@ -171,30 +186,23 @@ fn severity(peer: &Peer) -> (Severity, Option<(i64, i32)>) {
     (severity, since.map(|since| (since.seconds, since.nanos)))
 }
 
-/// Whether it is not known what it is: only peers of observed pools are.
+/// Whether it is not known what it is: some peers of observed pools and those of STALE nodes are.
 pub(in crate::cli) fn is_unknown(peer: &Peer) -> bool {
     peer.wanted && peer.status() == PeerStatus::Unspecified
 }
 
 /// `38 of 40 READY, 1 unknown, 1 parked`, or `no peers`
 pub(in crate::cli) fn total<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> String {
-    total_beside(peers, |_| false)
-}
-
-/// The same, where the status of some is the last that a STALE node gave: `0 of 3 READY, 3 of STALE nodes`.
-fn total_beside<'a>(peers: impl IntoIterator<Item = &'a Peer>, is_stale: impl Fn(&Peer) -> bool) -> String {
-    let (mut all, mut ready, mut wanted, mut unknown, mut parked, mut stale) = (0, 0, 0, 0, 0, 0);
+    let (mut all, mut ready, mut wanted, mut unknown, mut parked) = (0, 0, 0, 0, 0);
     for peer in peers {
-        let is_stale = is_stale(peer);
         all += 1;
-        ready += u32::from(peer.wanted && !is_missing(peer) && !is_stale);
+        ready += u32::from(peer.wanted && !is_missing(peer));
         wanted += u32::from(peer.wanted);
         unknown += u32::from(is_unknown(peer));
         parked += u32::from(is_parked(peer));
-        stale += u32::from(is_stale);
     }
     let some = |count, what| if count > 0 { format!(", {count} {what}") } else { String::new() };
-    let others = [some(unknown, "unknown"), some(parked, "parked"), some(stale, "of STALE nodes")].concat();
+    let others = [some(unknown, "unknown"), some(parked, "parked")].concat();
     if all == 0 { "no peers".to_owned() } else { format!("{ready} of {wanted} READY{others}") }
 }
 
@@ -322,13 +330,21 @@ pub(in crate::cli) fn flaps(peer: &Peer, now: SystemTime) -> Cell {
     })
 }
 
+/// Why it is what it is. That of a STALE node has no reason of its own.
+pub(in crate::cli) fn reason(peer: &Peer) -> Cell {
+    match peer.reason() {
+        Reason::Unspecified => Cell::plain(text::plain(&peer.detail)),
+        _ => Cell::reason_and_detail(peer.reason, &peer.detail),
+    }
+}
+
 /// Why it is not READY. Of one that is, what is past.
 pub(in crate::cli) fn last_failure(peer: &Peer, now: SystemTime) -> Cell {
     let dim = |text: String| Cell::new(style::DIM, &text);
     let order = |time: Option<prost_types::Timestamp>| time.map(|time| (time.seconds, time.nanos));
     match &peer.last_failure {
         _ if !peer.wanted => dim(text::reason_and_detail(peer.reason, &peer.detail)),
-        _ if is_unknown(peer) => Cell::reason_and_detail(peer.reason, &peer.detail),
+        _ if is_unknown(peer) => reason(peer),
         Some(failure) if !is_missing(peer) => {
             let ago = text::age(failure.time.as_ref(), now);
             dim(format!("{ago} ago: {}", text::reason_and_detail(failure.reason, &failure.detail)))

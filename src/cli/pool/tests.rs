@@ -44,3 +44,14 @@ location
 revision           9"
     );
 }
+
+#[test]
+fn the_health_of_a_stale_node_is_unknown() {
+    let mut stale = pool("n-1.default", PoolHealth::Healthy, 0, 1);
+    stale.stale_since = at(-5);
+    let table = pools_table(&[stale.clone()], Style::default(), now()).join("\n");
+    assert!(table.contains("UNKNOWN  node silent 5s, was HEALTHY "), "{table}");
+    let card = pool_card(&stale, Style::default(), now()).join("\n");
+    assert!(card.contains("UNKNOWN, node silent since 1970-"), "{card}");
+    assert!(card.contains(" (5s ago), was HEALTHY\n"), "{card}");
+}

@@ -162,14 +162,18 @@ async fn attempt(server: &Target, args: &WaitArgs, deadline: Instant) -> Result<
 }
 
 fn is_met(wanted: i32, pool: &Pool) -> bool {
-    let is_better = wanted == i32::from(PoolHealth::Degraded) && pool.health() == PoolHealth::Healthy;
-    pool.health == wanted || is_better
+    let health = super::health(pool);
+    let is_better = wanted == i32::from(PoolHealth::Degraded) && health == i32::from(PoolHealth::Healthy);
+    health == wanted || is_better
 }
 
 fn not_met(pool: &Pool) -> AttemptError {
-    let (name, health) = (text::pool_name(&pool.name), text::health(pool.health));
-    let counts = text::ready_of(pool.ready_count, pool.peer_count);
-    AttemptError::Temporary(format!("pool {name} is {health}: {counts}"))
+    let (name, health) = (text::pool_name(&pool.name), text::health(super::health(pool)));
+    let why = match pool.stale_since {
+        Some(since) => format!("nothing is heard of its node since {}", text::stamp(Some(&since))),
+        None => text::ready_of(pool.ready_count, pool.peer_count),
+    };
+    AttemptError::Temporary(format!("pool {name} is {health}: {why}"))
 }
 
 impl From<Failure> for AttemptError {

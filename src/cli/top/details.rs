@@ -27,7 +27,7 @@ pub(super) fn rows(peer: &Peer, now: SystemTime) -> Vec<(&'static str, Cell)> {
     let mut rows = vec![
         ("name", Cell::plain(&peer.name)),
         ("status", status.and(Cell::plain(since))),
-        ("reason", Cell::reason_and_detail(peer.reason, &peer.detail)),
+        ("reason", list::reason(peer)),
     ];
     if let Some(failure) = &peer.last_failure
         && (failure.reason, &failure.detail) != (peer.reason, &peer.detail)

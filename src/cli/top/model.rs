@@ -9,7 +9,7 @@ use crate::{
             history::PeerHistory,
             list::{self, Sort, View, live::known::Known},
         },
-        text,
+        pool, text,
         watch::notice,
     },
     client::Notice,
@@ -287,11 +287,11 @@ impl Model {
             Counts::of(self.known.peers().filter(|peer| peer.pool == name))
         };
         let mut pools: Vec<_> = self.known.pools().map(|pool| (pool, counts(pool))).collect();
-        pools.sort_by_key(|(pool, _)| match pool.health() {
-            PoolHealth::Down => 0,
-            PoolHealth::Unspecified => 1,
-            PoolHealth::Degraded => 2,
-            PoolHealth::Healthy => 3,
+        pools.sort_by_key(|(pool, _)| match PoolHealth::try_from(pool::health(pool)) {
+            Ok(PoolHealth::Down) => 0,
+            Ok(PoolHealth::Unspecified) | Err(_) => 1,
+            Ok(PoolHealth::Degraded) => 2,
+            Ok(PoolHealth::Healthy) => 3,
         });
         pools
     }

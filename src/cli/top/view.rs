@@ -139,19 +139,20 @@ fn marked(row: Vec<Cell>, is_selected: bool) -> Vec<Cell> {
 }
 
 fn pool_row(pool: &Pool, counts: Counts, now: SystemTime) -> Vec<Cell> {
-    let shape = match pool.health() {
-        PoolHealth::Healthy => "●",
-        PoolHealth::Degraded => "▲",
-        PoolHealth::Down => "✕",
-        PoolHealth::Unspecified => "?",
+    let health = pool::health(pool);
+    let shape = match PoolHealth::try_from(health) {
+        Ok(PoolHealth::Healthy) => "●",
+        Ok(PoolHealth::Degraded) => "▲",
+        Ok(PoolHealth::Down) => "✕",
+        Ok(PoolHealth::Unspecified) | Err(_) => "?",
     };
-    let look = style::health(pool.health);
+    let look = style::health(health);
     let name = text::pool_name(&pool.name);
     let (node, name) = node_of(name).unwrap_or(("", name));
     vec![
         Cell::plain(node),
         Cell::plain(name),
-        Cell::new(look, &format!("{shape} {}", text::health(pool.health))),
+        Cell::new(look, &format!("{shape} {}", text::health(health))),
         Cell::plain(counts.ready),
         Cell::plain(counts.wanted),
         Cell::plain(counts.parked),

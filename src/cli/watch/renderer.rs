@@ -7,12 +7,15 @@ use prost_types::Timestamp;
 
 use crate::{
     api::pb::{
-        Attached, Change, ChangeKind, HealthChange, NodeChange, Peer, PeerChange, Pool, Snapshot, Synced,
-        WatchPeerStatusResponse, watch_peer_status_response::Event,
+        Attached, Change, ChangeKind, HealthChange, Interest, Node, NodeChange, NodeState, Peer, PeerChange,
+        Pool, Snapshot, Synced, WatchPeerStatusResponse, watch_peer_status_response::Event,
     },
     cli::{
+        nodes,
         peers::list,
         places::Places,
+        pool,
+        stale::StaleNodes,
         style::{self, Style},
         table::{Cell, Columns},
         text,
@@ -40,6 +43,8 @@ pub(crate) struct Renderer {
     /// How many streams there were.
     streams: usize,
     includes_peers: bool,
+    /// Globs for nodes.
+    nodes: Vec<String>,
     floods: Floods,
     /// The day of the last line, in UTC.
     day: Option<String>,
@@ -55,6 +60,7 @@ impl Renderer {
             snapshot: None,
             streams: 0,
             includes_peers: true,
+            nodes: Vec::new(),
             floods: Floods::default(),
             day: None,
         }
@@ -69,6 +75,7 @@ impl Renderer {
                 let snapshot = self.snapshot.get_or_insert_default();
                 snapshot.pools.extend_from_slice(&part.pools);
                 snapshot.peers.extend_from_slice(&part.peers);
+                snapshot.nodes.extend_from_slice(&part.nodes);
                 Vec::new()
             }
             Some(Event::Synced(synced)) => self.synced(synced, now),
@@ -86,6 +93,10 @@ impl Renderer {
         self.streams += 1;
         let filter = attached.listener.as_ref().and_then(|listener| listener.filter.as_ref());
         self.includes_peers = filter.is_none_or(includes_peers);
+        let asked = filter.filter(|filter| {
+            filter.interests.is_empty() || filter.interests.contains(&Interest::Nodes.into())
+        });
+        self.nodes = asked.map(|filter| filter.nodes.clone()).unwrap_or_default();
         let listener = attached.listener.as_ref().map_or("", |listener| &listener.name);
         match attached.resumed {
             _ if listener.is_empty() => Vec::new(),
@@ -105,16 +116,28 @@ impl Renderer {
         };
         self.pools.extend(snapshot.pools.iter().map(|pool| text::pool_name(&pool.name).to_owned()));
         self.pools.extend(snapshot.peers.iter().map(|peer| peer.pool.clone()));
-        let mut lines: Vec<String> = snapshot.pools.iter().map(|pool| self.pool(pool, now)).collect();
+        // All of them if they are what was asked for, else those that pools and peers do not tell of.
+        let has_others = !(snapshot.pools.is_empty() && snapshot.peers.is_empty());
+        let is_shown = |node: &&Node| !has_others || node.state() != NodeState::Live;
+        let shown: Vec<Node> = snapshot.nodes.iter().filter(is_shown).cloned().collect();
+        let mut lines = nodes::table_of(&shown, self.style, now);
+        lines.extend(snapshot.pools.iter().map(|pool| self.pool(pool, now)));
         if !snapshot.peers.is_empty() {
-            lines.extend(self.peers(&snapshot.peers, now));
+            let stale = StaleNodes::of(&snapshot.nodes);
+            let known: Vec<Peer> = snapshot.peers.iter().map(|peer| stale.known(peer).into_owned()).collect();
+            lines.extend(self.peers(&known, now));
         }
-        let count = match self.includes_peers {
-            true => count(usize::try_from(synced.peer_count).unwrap_or(usize::MAX), "peer"),
-            false => count(snapshot.pools.len(), "pool"),
+        let count = match (self.includes_peers, snapshot.pools.len()) {
+            (true, _) => count(usize::try_from(synced.peer_count).unwrap_or(usize::MAX), "peer"),
+            (false, 0) if !snapshot.nodes.is_empty() => count(snapshot.nodes.len(), "node"),
+            (false, pools) => count(pools, "pool"),
         };
         let live = if self.until_synced { "as of now" } else { "live" };
-        lines.push(self.heading(&format!("{live}: {count}; times are UTC")));
+        let missing = match self.nodes.is_empty() || !snapshot.nodes.is_empty() {
+            true => String::new(),
+            false => format!("; no node matches {} yet", text::plain(&self.nodes.join(", "))),
+        };
+        lines.push(self.heading(&format!("{live}: {count}; times are UTC{missing}")));
         lines
     }
 
@@ -122,9 +145,13 @@ impl Renderer {
     fn pool(&self, pool: &Pool, now: SystemTime) -> String {
         let since = text::age(pool.health_since.as_ref(), now);
         let counts = text::ready_of(pool.ready_count, pool.peer_count);
+        let rest = match pool.stale_since {
+            None => Cell::plain(format!(" for {since}, {counts}")),
+            Some(_) => Cell::plain(", ").and(pool::how_long(pool, now)),
+        };
         Cell::plain(format!("pool {}: ", text::pool_name(&pool.name)))
-            .and(Cell::health(pool.health))
-            .and(Cell::plain(format!(" for {since}, {counts}")))
+            .and(Cell::health(pool::health(pool)))
+            .and(rest)
             .show(self.style)
     }
 

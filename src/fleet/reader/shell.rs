@@ -123,7 +123,10 @@ impl Reader {
             };
             self.metrics.interrupted();
             self.away_since.get_or_insert_with(Instant::now);
-            warn!(error = %with_causes(&error), "reading the fleet's stream was interrupted");
+            match self.nats.state.borrow().is_connected {
+                true => warn!(error = %with_causes(&error), "reading the fleet's stream was interrupted"),
+                false => warn!(servers = %self.nats.servers, "there is no connection to NATS; trying again"),
+            }
             if self.position != before {
                 backoff.reset();
             }

@@ -21,7 +21,7 @@ use crate::{
     api::{
         json,
         pb::{
-            Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse,
+            Change, Interest, ListenerFilter, Peer, WatchPeerStatusRequest, WatchPeerStatusResponse,
             watch_peer_status_response::Event,
         },
     },
@@ -49,15 +49,19 @@ pub(super) async fn run(
     view: View,
     globals: &GlobalArgs,
 ) -> Result<(), Failure> {
+    // JSON has the peers as the service gives them, without what is known of their nodes.
+    let is_human = globals.output == cli::Output::Human;
+    let nodes = is_human.then_some(Interest::Nodes);
+    let interests = [Interest::Peers].into_iter().chain(nodes).map(Into::into).collect();
     let filter = ListenerFilter {
         nodes: node.into_iter().collect(),
         pools: (!pool.is_empty()).then(|| text::pool_name(&pool).to_owned()).into_iter().collect(),
-        interests: vec![Interest::Peers.into()],
+        interests,
         ..Default::default()
     };
     let follower = Follower::new(WatchPeerStatusRequest { filter: Some(filter), ..Default::default() });
     let fresh = Arc::new(Mutex::new(Vec::new()));
-    let is_on_screen = globals.output == cli::Output::Human && io::stdout().is_terminal();
+    let is_on_screen = is_human && io::stdout().is_terminal();
     let until = async {
         Err(tokio::select! {
             _ = tokio::signal::ctrl_c() => Failure::Interrupted,
@@ -143,7 +147,8 @@ impl Sink for Lines {
             return Ok(());
         }
         let time = match &message.event {
-            Some(Event::Change(change)) => change.peer.as_ref().and_then(|change| change.time),
+            Some(Event::Change(Change { peer: Some(change), .. })) => change.time,
+            Some(Event::Change(Change { node: Some(change), .. })) => change.time,
             _ => None,
         };
         for line in self.lines(&shown, time.unwrap_or_else(|| service_clock::now().into()))? {

@@ -4,10 +4,13 @@ use std::time::SystemTime;
 
 use super::{super::Sort, *};
 use crate::{
-    api::pb::{Change, ChangeKind, PeerChange, PeerStatus, Reason, watch_peer_status_response::Event},
+    api::pb::{
+        Change, ChangeKind, Node, NodeChange, NodeState, PeerChange, PeerStatus, PoolHealth, Reason,
+        watch_peer_status_response::Event,
+    },
     cli::tests::{
         output::Shared,
-        samples::{at, attached, message, peer, peer_change, snapshot, synced},
+        samples::{at, attached, message, peer, peer_change, pool, snapshot, synced},
     },
 };
 
@@ -86,6 +89,64 @@ fn a_snapshot_after_a_lost_stream_tells_what_is_different() {
     messages.push(snapshot(9, vec![], vec![wanted("a:1", PeerStatus::Ready)]));
     messages.push(synced(9, 1));
     assert!(lines_of(ALL, &messages).ends_with("a:1 READY\nb:1 CONNECTING\n"), "b:1 is gone");
+}
+
+fn node(state: NodeState) -> Node {
+    let stale_since = if state == NodeState::Stale { at(-3) } else { None };
+    Node { name: "nodes/n-1".to_owned(), state: state.into(), stale_since, ..Default::default() }
+}
+
+fn node_change(state: NodeState) -> WatchPeerStatusResponse {
+    let change = NodeChange { node: Some(node(state)), time: at(0), ..Default::default() };
+    message(3, 2, Event::Change(Change { peer: None, health: None, node: Some(change) }))
+}
+
+fn of_node(address: &str, status: PeerStatus) -> Peer {
+    Peer { pool: "n-1.default".to_owned(), ..wanted(address, status) }
+}
+
+#[test]
+fn peers_of_a_stale_node_are_unknown_until_it_is_live_again() {
+    let peers = vec![of_node("a:1", PeerStatus::Ready), wanted("b:1", PeerStatus::Ready)];
+    let mut messages = vec![attached(1, false), snapshot(1, vec![], peers), synced(1, 2)];
+    messages.push(node_change(NodeState::Stale));
+    messages.push(change(of_node("a:1", PeerStatus::Connecting), PeerStatus::Ready)); // it is still STALE
+    messages.push(node_change(NodeState::Live));
+    let told = lines_of(ALL, &messages);
+    let rows: Vec<_> = told.lines().skip(3).collect();
+    assert_eq!(rows, ["n-1 a:1", "n-1 a:1"], "{told}");
+
+    let mut known = Known::default();
+    let statuses = |known: &Known| known.peers().map(|peer| peer.status()).collect::<Vec<_>>();
+    messages[..4].iter().for_each(|message| drop(known.apply(message)));
+    assert_eq!(statuses(&known), [PeerStatus::Unspecified, PeerStatus::Ready]);
+    known.refresh(vec![of_node("a:1", PeerStatus::Ready)]);
+    assert_eq!(
+        statuses(&known),
+        [PeerStatus::Unspecified, PeerStatus::Ready],
+        "counters tell nothing of a node"
+    );
+    messages[4..].iter().for_each(|message| drop(known.apply(message)));
+    assert_eq!(statuses(&known), [PeerStatus::Connecting, PeerStatus::Ready]);
+}
+
+#[test]
+fn pools_of_a_stale_node_say_since_when_and_those_of_one_that_is_gone_go() {
+    let mut known = Known::default();
+    let pools =
+        vec![pool("n-1.default", PoolHealth::Healthy, 1, 1), pool("default", PoolHealth::Healthy, 1, 1)];
+    [attached(1, false), snapshot(1, pools, vec![]), synced(1, 0)]
+        .iter()
+        .for_each(|message| drop(known.apply(message)));
+    let stale = |known: &Known| known.pools().map(|pool| pool.stale_since.is_some()).collect::<Vec<_>>();
+    for (state, expected) in [
+        (NodeState::Stale, &[false, true][..]),
+        (NodeState::Live, &[false, false]),
+        (NodeState::Gone, &[false]),
+    ] {
+        known.apply(&node_change(state));
+        assert_eq!(stale(&known), expected, "{state:?}");
+    }
 }
 
 fn screen(columns: Option<usize>) -> Screen {
