@@ -5,13 +5,17 @@ use std::{path::PathBuf, time::Duration};
 use data_encoding::BASE64URL_NOPAD;
 use nkeys::KeyPair;
 use opflex_peerstatus::{
+    api::pb::NodeState,
     config::{Config, FleetSection},
     tls::{ClientSettings, PeerTlsMode},
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::support::{Authority, ClientFiles, Folder, Issued, NatsServer, Server, numbers, settings, within};
+use crate::{
+    fleet_reading::{Replica, node_with, set_working},
+    support::{Authority, ClientFiles, Folder, Issued, NatsServer, Server, numbers, settings, sim, within},
+};
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -74,6 +78,46 @@ async fn another_nkey_in_the_file_is_taken_with_the_next_connection() {
     folder.write("node.nk", &(new.seed().unwrap() + "\n"));
     until_published(&server).await;
     server.stop().await;
+}
+
+/// The blocks of docs/fleet.md with accounts: all nodes in one, and each node in its own.
+fn documented_accounts() -> [String; 2] {
+    let text = include_str!("../../docs/fleet.md");
+    let blocks: Vec<_> = text.split("```").filter(|block| block.contains("\naccounts {\n")).collect();
+    let [shared, own] = blocks[..] else { panic!("{} blocks with accounts", blocks.len()) };
+    // The second one leaves out the permissions of the service, which are those of the first.
+    let (_, permissions) = shared.split_once("nkey: FLEET, permissions: {").unwrap();
+    let permissions = permissions.split_once("subscribe: \"_INBOX.lab.>\" }").unwrap().0;
+    let permissions = format!("permissions: {{ {permissions} subscribe: \"_INBOX.lab.>\" }}");
+    [shared.to_owned(), own.replace("permissions: { … }", &permissions)]
+}
+
+#[tokio::test]
+async fn the_accounts_of_the_documentation_are_enough_and_keep_nodes_apart() {
+    for accounts in documented_accounts() {
+        let users = ["WORKER_1", "WORKER_2", "FLEET", "ADMIN"].map(|name| (name, KeyPair::new_user()));
+        let keyed = users.iter().fold(accounts, |text, (name, key)| {
+            text.replace(&format!("nkey: {name}"), &format!("nkey: {}", key.public_key()))
+        });
+        let Some(nats) = NatsServer::start(&keyed).await else { return };
+        let folder = Folder::new();
+        let config = |(name, key): &(&str, KeyPair)| {
+            let seed = folder.write(&format!("{name}.nk"), &key.seed().unwrap());
+            folder.write(&format!("{name}.toml"), &format!("[fleet]\nnkey_file = {seed:?}\n"))
+        };
+        let [worker, other, fleet, _] = users.each_ref().map(config);
+        let (peer, patience) = (sim(), Duration::from_secs(30));
+        let replica = Replica::start_with(&nats, &["--config", &fleet]).await;
+        let _worker = node_with(&nats, "worker-1", &[&peer], &["--config", &worker]);
+        // Its credentials are for another name.
+        let _evil = node_with(&nats, "worker-3", &[&peer], &["--config", &other]);
+        replica.until("worker-1", NodeState::Live, 1, patience).await;
+        set_working(&peer, false);
+        replica.until("worker-1", NodeState::Live, 0, patience).await;
+        set_working(&peer, true);
+        replica.until("worker-1", NodeState::Live, 1, patience).await;
+        assert_eq!(replica.peers().await.len(), 1, "nothing of worker-3");
+    }
 }
 
 /// A JWT of NATS.

@@ -28,9 +28,15 @@ const STALE_PATIENCE: Duration = Duration::from_secs(75);
 
 /// A node in a process of its own.
 pub(crate) fn node(nats: &NatsServer, name: &str, peers: &[&SimPeer]) -> Process {
+    node_with(nats, name, peers, &[])
+}
+
+/// The same, with more options.
+pub(crate) fn node_with(nats: &NatsServer, name: &str, peers: &[&SimPeer], options: &[&str]) -> Process {
     let (url, peers) = (nats.url(), peers.iter().map(|peer| peer.address().to_string()).collect::<Vec<_>>());
     let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--fleet-cluster", "lab"];
     args.extend(["--fleet-node", name, "--fleet-nats", &url]);
+    args.extend(options);
     peers.iter().for_each(|peer| args.extend(["--peer", peer]));
     Process::start(&args)
 }
@@ -45,9 +51,14 @@ pub(crate) struct Replica {
 
 impl Replica {
     pub(crate) async fn start(nats: &NatsServer) -> Self {
+        Self::start_with(nats, &[]).await
+    }
+
+    /// The same, with more options.
+    pub(crate) async fn start_with(nats: &NatsServer, options: &[&str]) -> Self {
         let url = nats.url();
         let args = ["fleet", "--listen", "127.0.0.1:0", "--fleet-cluster", "lab", "--fleet-nats", &url];
-        let mut process = Process::start(&args);
+        let mut process = Process::start(&[&args, options].concat());
         let address = process.address().await;
         let url = format!("http://{address}");
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
