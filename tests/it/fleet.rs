@@ -252,7 +252,8 @@ async fn a_nats_server_that_hangs_delays_no_watch_and_catches_up() {
         slowest = slowest.max(started.elapsed());
         server.pools().remove_peer(RemovePeerRequest { name }).await.unwrap();
     }
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // A request to NATS fails after 5 s.
+    assert!(slowest < Duration::from_secs(4), "{slowest:?}");
     let numbers = numbers(server.admin()).await;
     assert!(numbers["opflex_fleet_forward_lag"] >= 300.0, "{}", numbers["opflex_fleet_forward_lag"]);
     assert!(numbers["opflex_fleet_unacknowledged"] <= 256.0);

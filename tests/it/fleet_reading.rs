@@ -462,7 +462,8 @@ async fn the_page_about_metrics_tells_of_those_of_a_fleet_and_they_of_a_lost_con
     until_reading(1.0).await;
     nats.kill().await;
     let lost = until_reading(0.0).await;
-    assert!(lost < Duration::from_secs(2), "{lost:?}");
+    // Without heartbeats it would be 10 s.
+    assert!(lost < Duration::from_secs(5), "{lost:?}");
     nats.restart().await;
     until_reading(1.0).await;
     server.stop().await;

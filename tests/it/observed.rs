@@ -116,7 +116,8 @@ async fn the_life_of_an_agent_is_told_and_nothing_of_it_can_be_changed() {
     first.signal("KILL").await;
     let none_ready = |peers: &[Peer]| peers.iter().all(|peer| peer.status() != PeerStatus::Ready);
     let (_, after) = until(&server, "none is READY", none_ready).await;
-    assert!(after < Duration::from_secs(1), "{after:?}");
+    // The log says nothing; 0.4 to 0.6 s on a machine that is not busy.
+    assert!(after < Duration::from_secs(5), "{after:?}");
     assert_eq!(server.pool().await.ready_count, 0);
     let second = agent(&log, &[leaf]);
     until(&server, "both are READY again", all_ready(2)).await;

@@ -331,7 +331,7 @@ async fn filters_that_are_as_much_work_as_can_be_hold_up_nobody() {
         told.until(&mut client, 1, revision).await;
         slowest = slowest.max(begin.elapsed());
     }
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     within("the others", async {
         while stage.listeners.list(None, 9, &ListenerScope::All).iter().any(|listener| listener.lag > 0) {
             tokio::time::sleep(Duration::from_millis(5)).await;
