@@ -3,13 +3,14 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket},
     select,
@@ -244,6 +245,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
             },
         }
     }
+    // A process that another thread starts has this socket, too, until it runs its program. Without this, it would listen so long.
+    let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
     drop(listener);
     connections.shutdown().await;
 }

@@ -1,7 +1,15 @@
 //! Simulated peers as a client on the other end of a real socket sees them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -292,4 +300,30 @@ fn outages_come_from_the_seed_alone_and_hit_every_peer() {
         assert!(outages(7).iter().any(|outage| outage.peer == peer));
     }
     assert_eq!(Outages::new(0, 7).next(), None);
+}
+
+#[tokio::test]
+async fn a_peer_listens_again_while_processes_are_started() {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let starters = (0..4).map(|_| {
+        let is_over = Arc::clone(&is_over);
+        tokio::task::spawn_blocking(move || {
+            while !is_over.load(Ordering::Relaxed) {
+                // Until it runs its program, it has all descriptors of this process.
+                Command::new("true").status().unwrap();
+            }
+        })
+    });
+    let starters: Vec<_> = starters.collect();
+    let mut peer = SimPeer::start(SimConfig::default()).unwrap();
+    let mut restarted = Ok(());
+    for _ in 0..200 {
+        restarted = restarted.and(peer.restart().await);
+        time::sleep(Duration::from_millis(1)).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    for starter in starters {
+        starter.await.unwrap();
+    }
+    restarted.unwrap();
 }
