@@ -8,7 +8,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from opflex.peerstatus.v1 import peer_status_service_pb2 as api
 from opflex.peerstatus.v1 import types_pb2
-from opflex_peerstatus import Change, Cursor, Gap, ResetReason, Snapshot, Watcher, WatchError
+from opflex_peerstatus import Change, Cursor, Gap, ResetReason, Snapshot, WatchError
 from opflex_peerstatus.session import ChainBroken, Session, make_filter
 
 EPOCH = 7
@@ -147,19 +147,6 @@ class Sessions(unittest.TestCase):
         self.assertEqual(session.pause(), 30)
         session.lost(Refusal(grpc.StatusCode.UNAVAILABLE, "DRAINING", retry_after=3600))
         self.assertEqual(session.pause(), 60)
-
-
-class Arguments(unittest.TestCase):
-    def test_mistakes_are_named(self):
-        for mistake, text, arguments in (
-            (TypeError, "list of globs", {"pools": "default"}),
-            (ValueError, "not an address", {"server": "ftp://a"}),
-            (ValueError, "https", {"ca": "ca.pem"}),
-            (ValueError, "plaintext", {"server": "leaf.example:50051", "token": lambda: "secret"}),
-            (ValueError, "exclude", {"token": lambda: "secret", "token_file": "file"}),
-        ):
-            with self.assertRaisesRegex(mistake, text):
-                Watcher(**arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pathlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Optional, Union
@@ -14,6 +13,8 @@ import grpc.aio
 
 from opflex.peerstatus.v1 import peer_status_service_pb2_grpc as rpc
 
+from . import arguments
+from .arguments import UnusableFile
 from .events import Disconnected, Event, Gap
 from .session import ChainBroken, Session, is_existing, make_filter
 from .types import Cursor, PeerStatus, ResetReason
@@ -41,14 +42,14 @@ class Watcher:
     as a `Gap`. What would be refused again is raised as `WatchError`; everything else is tried again, after at most 10 s.
 
     Args:
-        server: `HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`, as for `peerstatus --server`.
+        server: `HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`, as for `peerstatus --server`; the port is 50051 if there is none.
         pools, peers, nodes: globs; empty is all. `peers` match `HOST:PORT`, nodes are those of a fleet.
         statuses: only changes that enter or leave one of them; empty is all.
         health_only: only changes of the health of pools.
         listener: the name of a listener, which outlives its streams and is shown by `peerstatus listeners list`. Another
             watcher with the same name takes over, and this one raises `WatchError`. Unset: the stream is its own listener.
         user_data: up to 4,096 bytes that are kept with the listener.
-        resume_after: the cursor of an earlier watcher.
+        resume_after: the cursor of an earlier watcher, or its text.
         ca, certificate, key: PEM files for TLS: the authority to trust instead of the system's, and a client certificate.
         token: a function that returns the bearer token; it is called for each connection.
         token_file: a file with the token instead, read for each connection.
@@ -65,27 +66,37 @@ class Watcher:
         health_only: bool = False,
         listener: str = "",
         user_data: bytes = b"",
-        resume_after: Optional[Cursor] = None,
-        ca: Union[str, pathlib.Path, None] = None,
-        certificate: Union[str, pathlib.Path, None] = None,
-        key: Union[str, pathlib.Path, None] = None,
+        resume_after: Union[Cursor, str, None] = None,
+        ca: arguments.Path = None,
+        certificate: arguments.Path = None,
+        key: arguments.Path = None,
         token: Optional[Callable[[], str]] = None,
-        token_file: Union[str, pathlib.Path, None] = None,
+        token_file: arguments.Path = None,
     ) -> None:
-        for name, globs in (("pools", pools), ("peers", peers), ("nodes", nodes)):
-            if isinstance(globs, str):
-                raise TypeError(f"{name} is a list of globs: write {name}=[{globs!r}]")
         if token and token_file:
             raise ValueError("token and token_file exclude each other")
-        self._target, is_tls = _target(server)
-        if not is_tls and (ca or certificate or key):
-            raise ValueError("ca, certificate and key need an https:// address")
-        if (token or token_file) and not is_tls and not _is_local(self._target):
-            raise ValueError("a token is not sent in plaintext beyond this machine: use an https:// address")
-        self._files = (ca, key, certificate)
-        self._is_tls = is_tls
-        self._token = token or (lambda: pathlib.Path(token_file).read_text().strip() if token_file else "")
-        self._session = Session(make_filter(pools, peers, nodes, statuses, health_only), listener, user_data, resume_after)
+        if token is not None and not callable(token):
+            raise TypeError(f"token is a {type(token).__name__}: a function that returns the token is expected, such as token=lambda: TOKEN")
+        self._target, self._is_tls = arguments.address(server)
+        if not self._is_tls and (ca or certificate or key):
+            raise ValueError(f"ca, certificate and key need an https:// address, and server is {server!r}")
+        if bool(certificate) != bool(key):
+            raise ValueError("certificate and key need each other: both or neither is expected")
+        if (token or token_file) and not self._is_tls and not arguments.is_local(self._target):
+            raise ValueError(f"a token is not sent in plaintext beyond this machine: server is {server!r}, an https:// address is expected")
+        self._ca, self._certificate, self._key = ca, certificate, key
+        self._token, self._token_file = token, token_file
+        globs = {name: arguments.globs(name, value) for name, value in (("pools", pools), ("peers", peers), ("nodes", nodes))}
+        self._session = Session(
+            make_filter(**globs, statuses=arguments.statuses(statuses), health_only=health_only),
+            arguments.text("listener", listener),
+            arguments.data("user_data", user_data),
+            arguments.cursor(resume_after),
+        )
+        # A file that is missing now would be tried again for ever. Later it may be one that is just being replaced.
+        self._credentials()
+        if token_file:
+            arguments.read_token(token_file)
         self._closed = threading.Event()
         self._call: Any = None
         self._wake: Optional[Callable[[], object]] = None
@@ -124,7 +135,7 @@ class Watcher:
             except ChainBroken as failure:
                 error = told = str(failure)
                 yield Gap(ResetReason.UNSPECIFIED, None)
-            except (grpc.RpcError, OSError) as failure:
+            except (grpc.RpcError, OSError, UnusableFile) as failure:
                 error = self._lost(failure)
             if not self._closed.is_set() and error != told:
                 told = error
@@ -166,7 +177,7 @@ class Watcher:
             except ChainBroken as failure:
                 error = told = str(failure)
                 yield Gap(ResetReason.UNSPECIFIED, None)
-            except (grpc.RpcError, OSError) as failure:
+            except (grpc.RpcError, OSError, UnusableFile) as failure:
                 error = self._lost(failure)
             except asyncio.CancelledError:
                 if not self._closed.is_set():
@@ -213,30 +224,22 @@ class Watcher:
         return pause
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
-        token = self._token()
+        token = arguments.read_token(self._token_file) if self._token_file else self._token() if self._token else ""
+        if not arguments.is_token(token):
+            raise TypeError("token returned what is no string of printable ASCII")
         return (("authorization", f"Bearer {token}"),) if token else ()
 
-    def _channel(self, library: Any) -> Any:
+    def _credentials(self) -> Optional[grpc.ChannelCredentials]:
         if not self._is_tls:
+            return None
+        return grpc.ssl_channel_credentials(
+            arguments.read_pem("ca", self._ca, "CERTIFICATE"),
+            arguments.read_pem("key", self._key, "PRIVATE KEY"),
+            arguments.read_pem("certificate", self._certificate, "CERTIFICATE"),
+        )
+
+    def _channel(self, library: Any) -> Any:
+        credentials = self._credentials()
+        if credentials is None:
             return library.insecure_channel(self._target, options=OPTIONS)
-        ca, key, certificate = (pathlib.Path(file).read_bytes() if file else None for file in self._files)
-        return library.secure_channel(self._target, grpc.ssl_channel_credentials(ca, key, certificate), options=OPTIONS)
-
-
-def _target(server: str) -> tuple[str, bool]:
-    """The address as gRPC spells it, and whether it is reached with TLS."""
-    scheme, separator, rest = server.partition("://")
-    if not separator:
-        scheme, rest = ("unix", server) if server.startswith("unix:") else ("http", server)
-    if scheme == "unix":
-        return (server if server.startswith("unix:") else f"unix:{rest}"), False
-    host = rest.rstrip("/")
-    if scheme not in ("http", "https") or not host or "/" in host:
-        raise ValueError(f"{server!r} is not an address of the service: HOST:PORT, https://HOST:PORT or unix:/PATH is expected")
-    has_port = host.rpartition("]")[2].count(":") == 1
-    return (host if has_port else f"{host}:50051"), scheme == "https"
-
-
-def _is_local(target: str) -> bool:
-    host = target.rpartition(":")[0].strip("[]")
-    return target.startswith("unix:") or host in ("localhost", "::1") or host.startswith("127.")
+        return library.secure_channel(self._target, credentials, options=OPTIONS)
