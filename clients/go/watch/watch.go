@@ -4,7 +4,12 @@
 //	conn, err := grpc.NewClient("127.0.0.1:50051", grpc.WithTransportCredentials(insecure.NewCredentials()), watch.Keepalive())
 //	…
 //	err = watch.New(conn, watch.Pools("default")).Run(ctx, func(change watch.Change) {
-//		fmt.Println(change)
+//		switch {
+//		case change.Snapshot != nil: // the whole state: replaces what was known
+//		case change.Gap != nil: // changes were missed; a snapshot follows
+//		case change.Lost != nil: // the service is away: what is known gets old
+//		default: // change.Peer, change.Health or change.Node
+//		}
 //	})
 package watch
 
