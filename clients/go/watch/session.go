@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -21,6 +23,7 @@ const (
 	longestPause      = 10 * time.Second
 	longestRetryAfter = time.Minute
 	mostDoublings     = 10
+	mostCauses        = 8 // of one outage: texts of proxies may differ each time
 )
 
 var (
@@ -44,6 +47,7 @@ type session struct {
 	wasAttached bool
 	failures    int
 	retryAfter  time.Duration
+	causes      map[string]bool
 
 	// Of the present stream.
 	epoch, last uint64
@@ -87,6 +91,7 @@ func (s *session) receive(message *v1.WatchPeerStatusResponse) (*Change, error) 
 			s.snapshot = nil
 			return &Change{Cursor: event.Synced.Cursor, Snapshot: snapshot}, nil
 		}
+		return &Change{Cursor: event.Synced.Cursor, Resumed: true}, nil
 	case *v1.WatchPeerStatusResponse_Change:
 		return s.change(message, event.Change)
 	case *v1.WatchPeerStatusResponse_Draining:
@@ -126,7 +131,23 @@ func (s *session) change(message *v1.WatchPeerStatusResponse, change *v1.Change)
 func (s *session) advance(cursor *v1.Cursor) {
 	if cursor != nil {
 		s.cursor, s.failures = cursor, 0
+		clear(s.causes)
 	}
+}
+
+// Whether the present outage has not had this cause yet. Numbers in its text, such as ports, do not make another one.
+func (s *session) isNewCause(err error) bool {
+	cause := strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, err.Error())
+	if s.causes[cause] || len(s.causes) >= mostCauses {
+		return false
+	}
+	s.causes[cause] = true
+	return true
 }
 
 // The pause before the next attempt: as the service asked, or a random part of a time that doubles.

@@ -10,7 +10,7 @@ import unittest
 import opflex_peerstatus
 from client import READY, Client
 from harness import PATIENCE_S, ROOT, OpflexPeer, Proxy, Service, TestCase, error_page, reserved_port
-from opflex_peerstatus import Change, Disconnected, Gap, PeerStatus, PoolHealth, ResetReason, Snapshot, Watcher, WatchError
+from opflex_peerstatus import Change, Disconnected, Gap, PeerStatus, PoolHealth, ResetReason, Resumed, Snapshot, Watcher, WatchError
 
 
 class Events:
@@ -83,7 +83,8 @@ class PythonClient(TestCase):
         changes += events.until("that the service is away", lambda event: isinstance(event, Disconnected))
         peer = self.start_peer()
         self.proxy.mend()
-        changes += events.until("what was missed", status(PeerStatus.READY))
+        changes += events.until("what was missed, and that this was all", lambda event: isinstance(event, Resumed))
+        self.assertTrue(status(PeerStatus.READY)(changes[-2]), changes)
         changes = [event for event in changes if isinstance(event, Change)]
         for earlier, later in zip([snapshot, *changes], changes):
             self.assertEqual(later.previous_revision, earlier.cursor.revision, "a chain")
@@ -151,6 +152,15 @@ class PythonClient(TestCase):
         changes = [event for event in seen if isinstance(event, Change)]
         for earlier, later in zip([seen[0], *changes], changes):
             self.assertEqual(later.previous_revision, earlier.cursor.revision, "a chain")
+
+    def test_asyncio_can_be_closed_by_a_thread_and_after_its_end(self):
+        async def run(watcher):
+            async for event in watcher:
+                self.assertIsInstance(event, Snapshot)
+                threading.Timer(0, watcher.close).start()  # nothing happens any more that would end the wait
+
+        with Watcher(self.service.address) as watcher:
+            asyncio.run(asyncio.wait_for(run(watcher), PATIENCE_S))
 
     def test_asyncio_can_be_cancelled(self):
         async def run():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -38,7 +39,7 @@ class Watcher:
     """Iterates over what happens to OpFlex peers, and goes on where it was when a connection breaks.
 
     `for event in Watcher(…)` waits in the calling thread, `async for event in Watcher(…)` in asyncio. The events are
-    `Snapshot`, `Change`, `Gap` and `Disconnected`. Nothing is missed silently: a change that the service has no more is told
+    `Snapshot`, `Change`, `Gap`, `Disconnected` and `Resumed`. Nothing is missed silently: a change that the service has no more is told
     as a `Gap`. What would be refused again is raised as `WatchError`; everything else is tried again, after at most 10 s.
 
     Args:
@@ -98,8 +99,8 @@ class Watcher:
         if token_file:
             arguments.read_token(token_file)
         self._closed = threading.Event()
-        self._call: Any = None
-        self._wake: Optional[Callable[[], object]] = None
+        self._cancel: Callable[[], object] = lambda: None
+        self._stop: Optional[Callable[[], object]] = None
 
     @property
     def cursor(self) -> Optional[Cursor]:
@@ -110,10 +111,8 @@ class Watcher:
     def close(self) -> None:
         """Ends the iteration, from any thread."""
         self._closed.set()
-        if self._call is not None:
-            self._call.cancel()
-        if self._wake is not None:
-            self._wake()
+        with contextlib.suppress(RuntimeError):  # the loop of asyncio has ended, and with it the iteration
+            (self._stop or self._cancel)()
 
     def __enter__(self) -> Watcher:
         return self
@@ -122,25 +121,24 @@ class Watcher:
         self.close()
 
     def __iter__(self) -> Iterator[Event]:
-        told = ""
         while not self._closed.is_set():
-            error = ""
+            error, is_told = "", False
             try:
                 with self._channel(grpc) as channel:
                     for event in self._stream(rpc.PeerStatusServiceStub(channel)):
-                        told = ""
                         yield event
                         self._advance(event)
+                        if self._closed.is_set():
+                            break
                 error = "the stream ended"
             except ChainBroken as failure:
-                error = told = str(failure)
+                error, is_told = str(failure), True
                 yield Gap(ResetReason.UNSPECIFIED, None)
             except (grpc.RpcError, OSError, UnusableFile) as failure:
                 error = self._lost(failure)
-            if not self._closed.is_set() and error != told:
-                told = error
+            if self._is_new(error) and not is_told:
                 yield Disconnected(error)
-            self._closed.wait(self._pause(error))
+            self._closed.wait(self._session.pause())
 
     def _stream(self, stub: rpc.PeerStatusServiceStub) -> Iterator[Event]:
         metadata, session = self._metadata(), self._session
@@ -150,7 +148,8 @@ class Watcher:
             except grpc.RpcError as error:
                 if not is_existing(error):
                     raise
-        self._call = call = stub.WatchPeerStatus(session.watch_request(), metadata=metadata)
+        call: Any = stub.WatchPeerStatus(session.watch_request(), metadata=metadata)
+        self._cancel = call.cancel
         if self._closed.is_set():
             call.cancel()
         try:
@@ -162,31 +161,35 @@ class Watcher:
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         loop, closed = asyncio.get_running_loop(), asyncio.Event()
-        self._wake = lambda: loop.call_soon_threadsafe(closed.set)
-        told = ""
+
+        def stop() -> None:
+            closed.set()
+            self._cancel()
+
+        self._stop = lambda: loop.call_soon_threadsafe(stop)
         while not self._closed.is_set():
-            error = ""
+            error, is_told = "", False
             try:
                 async with self._channel(grpc.aio) as channel:
                     stub: rpc.PeerStatusServiceAsyncStub = rpc.PeerStatusServiceStub(channel)
                     async for event in self._async_stream(stub):
-                        told = ""
                         yield event
                         self._advance(event)
+                        if self._closed.is_set():
+                            break
                 error = "the stream ended"
             except ChainBroken as failure:
-                error = told = str(failure)
+                error, is_told = str(failure), True
                 yield Gap(ResetReason.UNSPECIFIED, None)
             except (grpc.RpcError, OSError, UnusableFile) as failure:
                 error = self._lost(failure)
             except asyncio.CancelledError:
                 if not self._closed.is_set():
                     raise
-            if not self._closed.is_set() and error != told:
-                told = error
+            if self._is_new(error) and not is_told:
                 yield Disconnected(error)
             try:
-                await asyncio.wait_for(closed.wait(), self._pause(error))
+                await asyncio.wait_for(closed.wait(), self._session.pause())
             except asyncio.TimeoutError:
                 pass
 
@@ -198,7 +201,8 @@ class Watcher:
             except grpc.RpcError as error:
                 if not is_existing(error):
                     raise
-        self._call = call = stub.WatchPeerStatus(session.watch_request(), metadata=metadata)
+        call: Any = stub.WatchPeerStatus(session.watch_request(), metadata=metadata)
+        self._cancel = call.cancel
         if self._closed.is_set():
             call.cancel()
         try:
@@ -218,10 +222,13 @@ class Watcher:
             return ""
         return self._session.lost(failure) if isinstance(failure, grpc.RpcError) else str(failure)
 
-    def _pause(self, error: str) -> float:
-        pause = self._session.pause()
-        log.warning("%s: %s; next attempt in %.1f s", self._target, error, pause) if error else None
-        return pause
+    def _is_new(self, error: str) -> bool:
+        """Whether the present outage has not had this cause yet. Others are not logged as warnings, either."""
+        if self._closed.is_set() or not error:
+            return False
+        is_new = self._session.is_new_cause(error)
+        log.log(logging.WARNING if is_new else logging.DEBUG, "%s: %s; trying again", self._target, error)
+        return is_new
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         token = arguments.read_token(self._token_file) if self._token_file else self._token() if self._token else ""
