@@ -2,8 +2,9 @@
 
 import asyncio
 import doctest
-import os
+import pathlib
 import queue
+import tempfile
 import threading
 import unittest
 
@@ -152,6 +153,20 @@ class PythonClient(TestCase):
         changes = [event for event in seen if isinstance(event, Change)]
         for earlier, later in zip([seen[0], *changes], changes):
             self.assertEqual(later.previous_revision, earlier.cursor.revision, "a chain")
+
+    def test_a_unix_socket(self):
+        folder = pathlib.Path(self.enter(tempfile.TemporaryDirectory()))
+        config = folder / "peerstatus.toml"
+        config.write_text(f'[server.socket]\npath = "{folder}/socket"\n', encoding="utf-8")
+        self.enter(Service(options=["--config", str(config)]))
+
+        async def first(watcher):
+            async for event in watcher:
+                return event
+
+        for address in (f"unix:{folder}/socket", f"unix://{folder}/socket"):
+            self.assertIsInstance(next(iter(Watcher(address))), Snapshot)
+            self.assertIsInstance(asyncio.run(asyncio.wait_for(first(Watcher(address, listener="mine")), PATIENCE_S)), Snapshot)
 
     def test_asyncio_can_be_closed_by_a_thread_and_after_its_end(self):
         async def run(watcher):

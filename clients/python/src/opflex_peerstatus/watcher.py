@@ -247,6 +247,9 @@ class Watcher:
 
     def _channel(self, library: Any) -> Any:
         credentials = self._credentials()
+        if self._target.startswith("unix:"):
+            # The default is the path, which is no authority in HTTP.
+            return library.insecure_channel(self._target, options=[*OPTIONS, ("grpc.default_authority", "localhost")])
         if credentials is None:
             return library.insecure_channel(self._target, options=OPTIONS)
         return library.secure_channel(self._target, credentials, options=OPTIONS)
