@@ -4,14 +4,16 @@ import asyncio
 import doctest
 import pathlib
 import queue
+import socket
 import tempfile
 import threading
 import unittest
+import unittest.mock
 
 import opflex_peerstatus
 from client import READY, Client
-from harness import PATIENCE_S, ROOT, OpflexPeer, Proxy, Service, TestCase, error_page, reserved_port
-from opflex_peerstatus import Change, Disconnected, Gap, PeerStatus, PoolHealth, ResetReason, Resumed, Snapshot, Watcher, WatchError
+from harness import ACK, PATIENCE_S, PING, ROOT, SETTINGS, OpflexPeer, Proxy, Service, TestCase, error_page, frame, reserved_port, until
+from opflex_peerstatus import Change, Disconnected, Gap, PeerStatus, PoolHealth, ResetReason, Resumed, Snapshot, Watcher, WatchError, watcher
 
 
 class Events:
@@ -50,6 +52,34 @@ class Events:
         self.watcher.close()
         self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive(), "close() ends the iteration"
+
+
+class Pings:
+    """A server in HTTP/2 that answers pings, which it counts, and nothing else."""
+
+    def __init__(self):
+        self.listening, self.count = socket.create_server(("127.0.0.1", 0)), 0
+        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        self.connection, _ = self.listening.accept()
+        with self.connection, self.connection.makefile("rb") as frames:
+            frames.read(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
+            self.connection.sendall(frame(SETTINGS, 0, 0))
+            while len(head := frames.read(9)) == 9:
+                kind, flags, payload = head[3], head[4], frames.read(int.from_bytes(head[:3], "big"))
+                if kind in (SETTINGS, PING) and not flags & ACK:
+                    self.count += kind == PING
+                    self.connection.sendall(frame(kind, ACK, 0, payload if kind == PING else b""))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listening.close()
+        self.thread.join(PATIENCE_S)
 
 
 def status(wanted):
@@ -153,6 +183,14 @@ class PythonClient(TestCase):
         changes = [event for event in seen if isinstance(event, Change)]
         for earlier, later in zip([seen[0], *changes], changes):
             self.assertEqual(later.previous_revision, earlier.cursor.revision, "a chain")
+
+    def test_a_silent_connection_is_probed_for_as_long_as_it_is_silent(self):
+        keepalive = [("grpc.keepalive_time_ms", 500), ("grpc.keepalive_timeout_ms", 10_000)]
+        options = [option for option in watcher.OPTIONS if not option[0].startswith("grpc.keepalive")]
+        with unittest.mock.patch.object(watcher, "OPTIONS", options + keepalive):
+            silent = self.enter(Pings())
+            self.enter(Events(Watcher(silent.address)))
+            until("more pings than gRPC allows by default, which are two in a minute", lambda: silent.count > 4)
 
     def test_a_unix_socket(self):
         folder = pathlib.Path(self.enter(tempfile.TemporaryDirectory()))
