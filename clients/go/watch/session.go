@@ -23,7 +23,10 @@ const (
 	longestPause      = 10 * time.Second
 	longestRetryAfter = time.Minute
 	mostDoublings     = 10
-	mostCauses        = 8 // of one outage: texts of proxies may differ each time
+	firstMessage      = 10 * time.Second
+	// Three heartbeats, and 5 s for delays: a proxy can keep a connection open that delivers nothing.
+	silence    = 3*15*time.Second + 5*time.Second
+	mostCauses = 8 // of one outage: texts of proxies may differ each time
 )
 
 var (
@@ -49,6 +52,8 @@ type session struct {
 	retryAfter  time.Duration
 	causes      map[string]bool
 
+	firstMessage, silence time.Duration
+
 	// Of the present stream.
 	epoch, last uint64
 	snapshot    *v1.Snapshot
@@ -68,6 +73,14 @@ func (s *session) watchRequest() *v1.WatchPeerStatusRequest {
 		request.Filter, request.UserData = s.filter, s.userData
 	}
 	return request
+}
+
+// How long to wait for the next message of the stream.
+func (s *session) patience() time.Duration {
+	if s.epoch == 0 {
+		return s.firstMessage
+	}
+	return s.silence
 }
 
 // The change that the message contains, if any. `advance` follows when it was handled.

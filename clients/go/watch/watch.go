@@ -121,7 +121,7 @@ type Watcher struct {
 
 // New returns a watcher. The connection has the credentials: those of TLS, and TokenFile.
 func New(conn *grpc.ClientConn, options ...Option) *Watcher {
-	s := &session{filter: &v1.ListenerFilter{}, causes: map[string]bool{}}
+	s := &session{filter: &v1.ListenerFilter{}, causes: map[string]bool{}, firstMessage: firstMessage, silence: silence}
 	for _, option := range options {
 		option(s)
 	}
@@ -167,7 +167,11 @@ func (w *Watcher) stream(ctx context.Context, handle func(Change)) error {
 		return s.lost(err)
 	}
 	for {
+		timer := time.AfterFunc(s.patience(), cancel)
 		message, err := stream.Recv()
+		if !timer.Stop() && err != nil {
+			return fmt.Errorf("no message from the service for %v", s.patience())
+		}
 		if errors.Is(err, io.EOF) {
 			return errEnded
 		}

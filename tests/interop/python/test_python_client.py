@@ -1,6 +1,7 @@
 """The package for Python beside the service: what it hands over is what the service knows, whatever breaks."""
 
 import asyncio
+import concurrent.futures
 import doctest
 import pathlib
 import queue
@@ -10,10 +11,15 @@ import threading
 import unittest
 import unittest.mock
 
+import grpc
 import opflex_peerstatus
 from client import READY, Client
 from harness import ACK, PATIENCE_S, PING, ROOT, SETTINGS, OpflexPeer, Proxy, Service, TestCase, error_page, frame, reserved_port, until
-from opflex_peerstatus import Change, Disconnected, Gap, PeerStatus, PoolHealth, ResetReason, Resumed, Snapshot, Watcher, WatchError, watcher
+from opflex.peerstatus.v1 import peer_status_service_pb2 as api
+from opflex.peerstatus.v1 import types_pb2
+from opflex_peerstatus import Change, Disconnected, Gap, PeerStatus, PoolHealth, ResetReason, Resumed, Snapshot, Watcher, WatchError, session, watcher
+
+CURSOR = types_pb2.Cursor(epoch=7, revision=1)
 
 
 class Events:
@@ -170,7 +176,7 @@ class PythonClient(TestCase):
                 seen.append(event)
                 if isinstance(event, Snapshot) and len(seen) == 1:
                     peer.kill()
-                elif status(PeerStatus.CONNECTING)(event):
+                elif status(PeerStatus.CONNECTING)(event) and not returned:  # there may be one for each reason
                     self.proxy.cut()
                 elif isinstance(event, Disconnected) and not returned:  # there is one for each cause
                     returned = self.start_peer()
@@ -191,6 +197,34 @@ class PythonClient(TestCase):
             silent = self.enter(Pings())
             self.enter(Events(Watcher(silent.address)))
             until("more pings than gRPC allows by default, which are two in a minute", lambda: silent.count > 4)
+
+    def test_a_service_that_is_silent_behind_a_proxy_is_away(self):
+        async def lost(watcher):
+            async for event in watcher:
+                if isinstance(event, Disconnected):
+                    return event.error
+
+        def messages(count):
+            yield from [api.WatchPeerStatusResponse(attached=api.Attached(cursor=CURSOR)), api.WatchPeerStatusResponse(snapshot=api.Snapshot()),
+                        api.WatchPeerStatusResponse(synced=api.Synced(cursor=CURSOR))][:count]
+            ended.wait()
+
+        ended = threading.Event()
+        for count, limit in ((0, "FIRST_MESSAGE_S"), (3, "SILENCE_S")):
+            with concurrent.futures.ThreadPoolExecutor() as threads, unittest.mock.patch.object(session, limit, 0.5):
+                handler = grpc.unary_stream_rpc_method_handler(
+                    lambda *_, count=count: messages(count), api.WatchPeerStatusRequest.FromString, api.WatchPeerStatusResponse.SerializeToString)
+                server = grpc.server(threads)
+                server.add_registered_method_handlers("opflex.peerstatus.v1.PeerStatusService", {"WatchPeerStatus": handler})
+                port = server.add_insecure_port("127.0.0.1:0")
+                server.start()
+                events = self.enter(Events(Watcher(f"127.0.0.1:{port}")))
+                told = events.until("silence", lambda event: isinstance(event, Disconnected))
+                errors = told[-1].error, asyncio.run(asyncio.wait_for(lost(Watcher(f"127.0.0.1:{port}")), PATIENCE_S))
+                self.assertEqual(set(errors), {"no message from the service for 0.5 s"})
+                ended.set()
+                server.stop(0).wait()
+                ended.clear()
 
     def test_a_unix_socket(self):
         folder = pathlib.Path(self.enter(tempfile.TemporaryDirectory()))

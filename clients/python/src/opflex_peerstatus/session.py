@@ -27,6 +27,9 @@ PERMANENT = frozenset(
 )
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
 LONGEST_RETRY_AFTER_S = 60.0
+FIRST_MESSAGE_S = 10.0
+# Three heartbeats, and 5 s for delays: a proxy can keep a connection open that delivers nothing.
+SILENCE_S = 3 * 15.0 + 5.0
 # Reported causes of one outage: texts of proxies may differ each time.
 MOST_CAUSES = 8
 
@@ -51,6 +54,11 @@ class Session:
         self._epoch = self._last = 0
         self._messages: dict[str, list[Any]] = {"peers": [], "pools": [], "nodes": []}
         self._is_snapshot = False
+
+    @property
+    def patience(self) -> float:
+        """How long to wait for the next message of the stream."""
+        return SILENCE_S if self._epoch else FIRST_MESSAGE_S
 
     def watch_request(self) -> api.WatchPeerStatusRequest:
         """The request of the next stream."""

@@ -17,6 +17,7 @@ from opflex.peerstatus.v1 import peer_status_service_pb2_grpc as rpc
 from . import arguments
 from .arguments import UnusableFile
 from .events import Disconnected, Event, Gap
+from .patience import Patience, silence
 from .session import ChainBroken, Session, is_existing, make_filter
 from .types import Cursor, PeerStatus, ResetReason
 
@@ -154,12 +155,10 @@ class Watcher:
         self._cancel = call.cancel
         if self._closed.is_set():
             call.cancel()
-        try:
-            for message in call:
+        with Patience(call, session) as patience:
+            for message in patience.messages():
                 if event := session.receive(message):
                     yield event
-        finally:
-            call.cancel()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         loop, closed = asyncio.get_running_loop(), asyncio.Event()
@@ -208,7 +207,7 @@ class Watcher:
         if self._closed.is_set():
             call.cancel()
         try:
-            async for message in call:
+            async for message in _messages(call, session):
                 if event := session.receive(message):
                     yield event
         finally:
@@ -255,3 +254,27 @@ class Watcher:
         if credentials is None:
             return library.insecure_channel(self._target, options=OPTIONS)
         return library.secure_channel(self._target, credentials, options=OPTIONS)
+
+
+async def _messages(call: Any, session: Session) -> AsyncIterator[Any]:
+    """The messages of the call, which is cancelled when the next one was waited for too long."""
+    is_silent, messages, loop = False, call.__aiter__(), asyncio.get_running_loop()
+
+    def give_up() -> None:
+        nonlocal is_silent
+        is_silent = True
+        call.cancel()
+
+    while True:
+        timer = loop.call_later(session.patience, give_up)
+        try:
+            message = await messages.__anext__()
+        except StopAsyncIteration:
+            return
+        except asyncio.CancelledError:
+            if is_silent:
+                raise silence(session.patience) from None
+            raise
+        finally:
+            timer.cancel()
+        yield message
