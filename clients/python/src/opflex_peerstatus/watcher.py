@@ -28,6 +28,8 @@ OPTIONS: list[tuple[str, Any]] = [
     # Detects a connection that broke silently.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # The time that gRPC waits for the answer to a ping: a minute by default, whatever the timeout of keepalive.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     # Else gRPC sends two pings, and then one in a minute, because a watch sends no data.
     ("grpc.http2.max_pings_without_data", 0),
     # The pauses are the session's; those of gRPC grow up to two minutes. "min" is the time that a connection has to be made in.
