@@ -42,6 +42,8 @@ func show(change watch.Change) {
 		fmt.Println("missed", change.Gap.Missed, "changes (0: unknown):", name(change.Gap.Reason, "RESET_REASON_"))
 	case change.Lost != nil:
 		fmt.Println("lost:", change.Lost)
+	case change.Resumed:
+		fmt.Println("resumed", change.Cursor.Revision)
 	}
 }
 

@@ -7,7 +7,7 @@
 import signal
 import sys
 
-from opflex_peerstatus import Change, Disconnected, Gap, Snapshot, Watcher, WatchError
+from opflex_peerstatus import Change, Disconnected, Gap, Resumed, Snapshot, Watcher, WatchError
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # end on Ctrl-C without a traceback
 try:
@@ -21,5 +21,7 @@ try:
             print("missed", event.missed or 0, "changes (0: unknown):", event.reason, flush=True)
         elif isinstance(event, Disconnected):
             print("lost:", event.error, flush=True)
+        elif isinstance(event, Resumed):
+            print("resumed", event.cursor.revision, flush=True)
 except WatchError as error:
     sys.exit(f"trying again would not help: {error}")

@@ -189,6 +189,8 @@ pub struct NodeChange {
     pub node: NodeSummary,
     /// Its liveness before; `None` for a new one.
     pub previous: Option<Liveness>,
+    /// Its pools before. Clients that know one of them must learn that it is gone.
+    pub previous_pools: Arc<[Arc<str>]>,
 }
 
 /// What the API keeps with each event, so that it is encoded once for all watches. The API implements this for

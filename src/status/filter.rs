@@ -7,7 +7,7 @@ use std::{
 
 use wildmatch::WildMatch;
 
-use super::{Event, Liveness, NodeState, PeerState, node_of};
+use super::{Event, Liveness, NodeChange, NodeState, PeerState, node_of};
 use crate::peer::{PeerOrigin, PeerStatus};
 
 /// Entries per list of a filter: enough for every leaf of a pod by name, and a bound on the work per change.
@@ -199,7 +199,7 @@ impl Compiled {
     }
 
     fn parts(&self, event: &Event) -> Parts {
-        let node = event.node.as_ref().is_some_and(|change| self.admits_node(&change.node.node));
+        let node = event.node.as_ref().is_some_and(|change| self.admits_node_change(change));
         let Some(change) = event.peer.as_ref().filter(|change| self.admits_pool(&change.peer.pool)) else {
             return Parts { peer: false, health: false, node };
         };
@@ -238,6 +238,12 @@ impl Compiled {
             && (self.pools.is_empty()
                 || node.liveness == Liveness::Gone
                 || node.pools.iter().any(|pool| self.admits_pool(pool)))
+    }
+
+    /// A client that knows a pool of the node must learn that the node no longer has it.
+    fn admits_node_change(&self, change: &NodeChange) -> bool {
+        self.admits_node(&change.node.node)
+            || self.wants(Interest::Nodes) && change.previous_pools.iter().any(|pool| self.admits_pool(pool))
     }
 
     fn admits_address(&self, peer: &PeerState) -> bool {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -21,6 +23,10 @@ const (
 	longestPause      = 10 * time.Second
 	longestRetryAfter = time.Minute
 	mostDoublings     = 10
+	firstMessage      = 10 * time.Second
+	// Three heartbeats, and 5 s for delays: a proxy can keep a connection open that delivers nothing.
+	silence    = 3*15*time.Second + 5*time.Second
+	mostCauses = 8 // of one outage: texts of proxies may differ each time
 )
 
 var (
@@ -44,6 +50,9 @@ type session struct {
 	wasAttached bool
 	failures    int
 	retryAfter  time.Duration
+	causes      map[string]bool
+
+	firstMessage, silence time.Duration
 
 	// Of the present stream.
 	epoch, last uint64
@@ -64,6 +73,14 @@ func (s *session) watchRequest() *v1.WatchPeerStatusRequest {
 		request.Filter, request.UserData = s.filter, s.userData
 	}
 	return request
+}
+
+// How long to wait for the next message of the stream.
+func (s *session) patience() time.Duration {
+	if s.epoch == 0 {
+		return s.firstMessage
+	}
+	return s.silence
 }
 
 // The change that the message contains, if any. `advance` follows when it was handled.
@@ -87,6 +104,7 @@ func (s *session) receive(message *v1.WatchPeerStatusResponse) (*Change, error) 
 			s.snapshot = nil
 			return &Change{Cursor: event.Synced.Cursor, Snapshot: snapshot}, nil
 		}
+		return &Change{Cursor: event.Synced.Cursor, Resumed: true}, nil
 	case *v1.WatchPeerStatusResponse_Change:
 		return s.change(message, event.Change)
 	case *v1.WatchPeerStatusResponse_Draining:
@@ -126,7 +144,23 @@ func (s *session) change(message *v1.WatchPeerStatusResponse, change *v1.Change)
 func (s *session) advance(cursor *v1.Cursor) {
 	if cursor != nil {
 		s.cursor, s.failures = cursor, 0
+		clear(s.causes)
 	}
+}
+
+// Whether the present outage has not had this cause yet. Numbers in its text, such as ports, do not make another one.
+func (s *session) isNewCause(err error) bool {
+	cause := strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, err.Error())
+	if s.causes[cause] || len(s.causes) >= mostCauses {
+		return false
+	}
+	s.causes[cause] = true
+	return true
 }
 
 // The pause before the next attempt: as the service asked, or a random part of a time that doubles.

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,34 @@ func TestEmptySnapshotIsTold(t *testing.T) {
 	changes, _ := receive(newSession(), attached(0, nil), snapshot(0), synced(0))
 	if len(changes) != 1 || changes[0].Snapshot == nil {
 		t.Error(changes)
+	}
+}
+
+func TestResumptionIsToldAfterWhatWasMissed(t *testing.T) {
+	changes, err := receive(newSession(ResumeAfter(at(5))), attached(5, nil), changed(5, 6), synced(6))
+	if err != nil || len(changes) != 2 || !changes[1].Resumed || changes[1].Cursor.Revision != 6 {
+		t.Error(changes, err)
+	}
+}
+
+func TestCauseIsNewOnceInAnOutage(t *testing.T) {
+	s := newSession()
+	isNew := func(text string) bool { return s.isNewCause(errors.New(text)) }
+	if !isNew("write 127.0.0.1:40902: broken pipe") || !isNew("reset") || isNew("write 127.0.0.1:40903: broken pipe") || isNew("reset") {
+		t.Error("a cause is new once, whatever its numbers")
+	}
+	count := 0
+	for length := range 100 {
+		if isNew(strings.Repeat("x", length)) {
+			count++
+		}
+	}
+	if count != mostCauses-2 {
+		t.Error(count)
+	}
+	s.advance(at(5))
+	if !isNew("reset") {
+		t.Error("another outage")
 	}
 }
 

@@ -4,7 +4,13 @@
 //	conn, err := grpc.NewClient("127.0.0.1:50051", grpc.WithTransportCredentials(insecure.NewCredentials()), watch.Keepalive())
 //	…
 //	err = watch.New(conn, watch.Pools("default")).Run(ctx, func(change watch.Change) {
-//		fmt.Println(change)
+//		switch {
+//		case change.Snapshot != nil: // the whole state: replaces what was known
+//		case change.Gap != nil: // changes were missed; a snapshot follows
+//		case change.Lost != nil: // the service is away: what is known gets old
+//		case change.Resumed: // it is back, and nothing was missed
+//		default: // change.Peer, change.Health or change.Node
+//		}
 //	})
 package watch
 
@@ -26,7 +32,7 @@ const callTimeout = 10 * time.Second
 // Change is what a watcher hands over. A change of a peer, and the change of health that it causes, are one. Of the other fields, one
 // is set.
 type Change struct {
-	// Cursor is the position after the snapshot or the change. It can be stored, and given to ResumeAfter.
+	// Cursor is the position after the snapshot or the change, and with Resumed. It can be stored, and given to ResumeAfter.
 	Cursor *v1.Cursor
 	// PreviousRevision is that of the snapshot or the change before it.
 	PreviousRevision uint64
@@ -39,8 +45,13 @@ type Change struct {
 	Snapshot *v1.Snapshot
 	// Gap says that changes were missed; a snapshot follows.
 	Gap *Gap
-	// Lost says that the service cannot be reached, so what is known gets old. It is reported once for each cause.
+	// Lost says that the service cannot be reached, so what is known gets old. It is reported once for each cause, whatever the
+	// numbers in its text, and at most eight times. When the service is back, changes that were missed follow and then Resumed, or a
+	// gap, or a snapshot.
 	Lost error
+	// Resumed says that the stream goes on where it was, and that everything that happened meanwhile was handed over before: what is
+	// known is up to date.
+	Resumed bool
 }
 
 // Gap says that changes were missed.
@@ -110,7 +121,7 @@ type Watcher struct {
 
 // New returns a watcher. The connection has the credentials: those of TLS, and TokenFile.
 func New(conn *grpc.ClientConn, options ...Option) *Watcher {
-	s := &session{filter: &v1.ListenerFilter{}}
+	s := &session{filter: &v1.ListenerFilter{}, causes: map[string]bool{}, firstMessage: firstMessage, silence: silence}
 	for _, option := range options {
 		option(s)
 	}
@@ -121,20 +132,15 @@ func New(conn *grpc.ClientConn, options ...Option) *Watcher {
 // what would be refused again, when it returns a RefusedError. Everything else is tried again, after at most 10 s. It must not be
 // called a second time.
 func (w *Watcher) Run(ctx context.Context, handle func(Change)) error {
-	told := ""
 	for {
-		err := w.stream(ctx, func(change Change) {
-			told = ""
-			handle(change)
-		})
+		err := w.stream(ctx, handle)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if refused := (*RefusedError)(nil); errors.As(err, &refused) {
 			return err
 		}
-		if err.Error() != told && !errors.Is(err, errChain) {
-			told = err.Error()
+		if w.session.isNewCause(err) && !errors.Is(err, errChain) {
 			handle(Change{Lost: err})
 		}
 		select {
@@ -161,7 +167,11 @@ func (w *Watcher) stream(ctx context.Context, handle func(Change)) error {
 		return s.lost(err)
 	}
 	for {
+		timer := time.AfterFunc(s.patience(), cancel)
 		message, err := stream.Recv()
+		if !timer.Stop() && err != nil {
+			return fmt.Errorf("no message from the service for %v", s.patience())
+		}
 		if errors.Is(err, io.EOF) {
 			return errEnded
 		}

@@ -47,7 +47,7 @@ class Types(unittest.TestCase):
     def test_a_cursor_can_be_stored_as_text(self):
         cursor = Cursor(epoch=2**64 - 1, revision=12)
         self.assertEqual(Cursor.parse(str(cursor)), cursor)
-        for text in ("", "1", "1.", ".1", "1.-2", "a.b"):
+        for text in ("", "1", "1.", ".1", "1.-2", "a.b", f"1.{2**64}"):
             with self.assertRaisesRegex(ValueError, "EPOCH.REVISION"):
                 Cursor.parse(text)
 

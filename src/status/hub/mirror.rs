@@ -216,8 +216,10 @@ impl State {
                 return None;
             }
             Mirrored::Node { node: state, previous } => {
+                let before = self.nodes.get(&state.name);
+                let previous_pools = before.map(|before| Arc::clone(&before.pools)).unwrap_or_default();
                 self.put_node(Arc::clone(&state));
-                node = Some(NodeChange { node: self.summary(&state), previous });
+                node = Some(NodeChange { node: self.summary(&state), previous, previous_pools });
             }
             Mirrored::NodeState(state) => {
                 self.put_node(state);

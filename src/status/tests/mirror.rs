@@ -178,6 +178,36 @@ fn globs_for_pools_select_nodes_with_such_pools_and_all_that_are_gone() {
 }
 
 #[test]
+fn a_filter_by_pools_lets_the_change_pass_by_which_a_node_loses_its_last_such_pool() {
+    let hub = Hub::of_fleet(16);
+    let with = |pools: &[&str]| {
+        let pools = pools.iter().map(|&name| name.into()).collect();
+        Arc::new(NodeState { pools, ..NodeState::clone(&node("n1", Liveness::Live)) })
+    };
+    restart(
+        &hub,
+        STREAM,
+        0xffff,
+        vec![pool("n1.p"), pool("n1.q"), Mirrored::NodeState(with(&["n1.p", "n1.q"]))],
+    );
+    let changed = |pools| Mirrored::Node { node: with(pools), previous: Some(Liveness::Live) };
+    record(&hub, 1, vec![Mirrored::PoolRemoved("n1.p".into()), changed(&["n1.q"])]);
+    record(&hub, 2, vec![changed(&["n1.q", "n1.r"])]);
+    let mut events = Vec::new();
+    hub.read_after(0xffff, 9, &mut events).unwrap();
+    let passes = |spec: FilterSpec| {
+        let filter = Filter::compile(spec).unwrap();
+        events.iter().map(|event| filter.parts(event).node).collect::<Vec<_>>()
+    };
+    let pools = |glob: &str| FilterSpec { pools: vec![glob.into()], ..FilterSpec::default() };
+    assert_eq!(passes(pools("p")), [true, false], "the second change is of pools that it never knew");
+    assert_eq!(passes(pools("q")), [true, true]);
+    assert_eq!(passes(pools("r")), [false, true]);
+    assert_eq!(passes(FilterSpec { nodes: vec!["n2".into()], ..pools("p") }), [false, false]);
+    assert_eq!(passes(FilterSpec { interests: vec![Interest::Health], ..pools("p") }), [false, false]);
+}
+
+#[test]
 fn a_client_that_is_ahead_waits_until_the_log_is_there() {
     let hub = fleet(16);
     let listeners = Listeners::new(Arc::clone(&hub), limits());

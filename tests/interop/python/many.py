@@ -5,9 +5,9 @@ import json
 import sys
 import threading
 
-from opflex_peerstatus import Change, Disconnected, Gap, Snapshot, Watcher
+from opflex_peerstatus import Change, Disconnected, Gap, Resumed, Snapshot, Watcher
 
-KINDS = {Snapshot: "snapshot", Change: "change", Gap: "gap", Disconnected: "lost"}
+KINDS = {Snapshot: "snapshot", Change: "change", Gap: "gap", Disconnected: "lost", Resumed: "resumed"}
 lock = threading.Lock()
 
 

@@ -1,6 +1,6 @@
 """Watches the status of OpFlex peers, and resumes where it was when a connection breaks. See `Watcher`."""
 
-from .events import Change, Disconnected, Event, Gap, Snapshot, WatchError
+from .events import Change, Disconnected, Event, Gap, Resumed, Snapshot, WatchError
 from .types import (
     ChangeKind,
     Cursor,
@@ -47,6 +47,7 @@ __all__ = [
     "Proxies",
     "Reason",
     "ResetReason",
+    "Resumed",
     "Role",
     "Snapshot",
     "WatchError",

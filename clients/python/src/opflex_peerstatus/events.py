@@ -40,13 +40,20 @@ class Gap:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The service cannot be reached: what is known gets old. Reported once for each cause; a change, a gap or a snapshot follows when
-    it is back."""
+    """The service cannot be reached: what is known gets old. Reported once for each cause, whatever the numbers in its text, and at most
+    eight times; when the service is back, changes that were missed follow and then `Resumed`, or a gap, or a snapshot."""
 
     error: str
 
 
-Event = Union[Snapshot, Change, Gap, Disconnected]
+@dataclasses.dataclass(frozen=True, slots=True)
+class Resumed:
+    """The stream goes on where it was, and everything that happened meanwhile was handed over before: what is known is up to date."""
+
+    cursor: Cursor
+
+
+Event = Union[Snapshot, Change, Gap, Disconnected, Resumed]
 
 
 class WatchError(Exception):

@@ -4,6 +4,7 @@ asyncio share it."""
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Optional, cast
 
@@ -14,7 +15,7 @@ from grpc_status import rpc_status
 from opflex.peerstatus.v1 import peer_status_service_pb2 as api
 from opflex.peerstatus.v1 import types_pb2
 
-from .events import Change, Event, Gap, Snapshot, WatchError
+from .events import Change, Event, Gap, Resumed, Snapshot, WatchError
 from .types import Cursor, PeerStatus, ResetReason, from_message
 
 DOMAIN = "opflex.peerstatus"
@@ -26,6 +27,11 @@ PERMANENT = frozenset(
 )
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
 LONGEST_RETRY_AFTER_S = 60.0
+FIRST_MESSAGE_S = 10.0
+# Three heartbeats, and 5 s for delays: a proxy can keep a connection open that delivers nothing.
+SILENCE_S = 3 * 15.0 + 5.0
+# Reported causes of one outage: texts of proxies may differ each time.
+MOST_CAUSES = 8
 
 
 class ChainBroken(Exception):
@@ -41,12 +47,18 @@ class Session:
         self.was_attached = False
         self._failures = 0
         self._retry_after = 0.0
+        self._causes: set[str] = set()
         self._begin()
 
     def _begin(self) -> None:
         self._epoch = self._last = 0
         self._messages: dict[str, list[Any]] = {"peers": [], "pools": [], "nodes": []}
         self._is_snapshot = False
+
+    @property
+    def patience(self) -> float:
+        """How long to wait for the next message of the stream."""
+        return SILENCE_S if self._epoch else FIRST_MESSAGE_S
 
     def watch_request(self) -> api.WatchPeerStatusRequest:
         """The request of the next stream."""
@@ -84,9 +96,10 @@ class Session:
             return self._change(message)
         if event == "draining":
             self._retry_after = _seconds(message.draining.retry_after)
-        if event == "synced" and self._is_snapshot:
-            return self._snapshot(message.synced.cursor)
-        if event in ("synced", "heartbeat", "draining"):
+        if event == "synced":
+            cursor = message.synced.cursor
+            return self._snapshot(cursor) if self._is_snapshot else Resumed(cursor=from_message(cursor))
+        if event in ("heartbeat", "draining"):
             self.advance(Cursor(self._epoch, message.revision))
         return None
 
@@ -118,6 +131,15 @@ class Session:
     def advance(self, cursor: Cursor) -> None:
         """Everything up to the cursor was handled: the next stream begins there."""
         self.cursor, self._failures = cursor, 0
+        self._causes.clear()
+
+    def is_new_cause(self, error: str) -> bool:
+        """Whether the present outage has not had this cause yet. Numbers in its text, such as ports, do not make another one."""
+        cause = re.sub(r"\d+", "", error)
+        if cause in self._causes or len(self._causes) >= MOST_CAUSES:
+            return False
+        self._causes.add(cause)
+        return True
 
     def pause(self) -> float:
         """Seconds before the next attempt: as the service asked, or a random part of a time that doubles."""

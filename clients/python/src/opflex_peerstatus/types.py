@@ -142,7 +142,7 @@ class Cursor:
     def parse(cls, text: str) -> Cursor:
         """The inverse of `str(cursor)`."""
         epoch, dot, revision = text.partition(".")
-        if not (dot and epoch.isdecimal() and revision.isdecimal()):
+        if not (dot and all(part.isdecimal() and int(part) < 2**64 for part in (epoch, revision))):
             raise ValueError(f"{text!r} is not a cursor: EPOCH.REVISION is expected")
         return cls(int(epoch), int(revision))
 

@@ -61,6 +61,8 @@ func kind(change watch.Change) string {
 		return "gap"
 	case change.Lost != nil:
 		return "lost"
+	case change.Resumed:
+		return "resumed"
 	}
 	return "change"
 }

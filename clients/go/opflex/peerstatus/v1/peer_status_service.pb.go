@@ -253,7 +253,7 @@ func (ResetReason) EnumDescriptor() ([]byte, []int) {
 type ListenerFilter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Globs for the pool's short name; in a fleet for `{node}.{pool}`, or for `{pool}` alone. Empty: all
-	// pools. Changes of a node match if one of its pools does, and if it is GONE.
+	// pools. Changes of a node match if one of its pools does, before or after, and if it is GONE.
 	Pools []string `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"`
 	// Globs for the peer, matched against `host:port` (IPv6 in brackets) and against the host alone.
 	// Empty: all peers. Does not affect health changes, which belong to the pool.
