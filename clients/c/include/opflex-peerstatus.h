@@ -95,8 +95,9 @@ typedef ofobj_p ofpeerstatuslistener_p;
 
 /* The health of the pool: that of the service's API, minus 1. */
 
-/* Not known: the service cannot be reached or has refused this client, changes were missed, or the pool observes another
- * program's connections and does not know the status of one. ofps_change_detail() says which. */
+/* Not known: the service cannot be reached or has refused this client, changes were missed, the pool observes another
+ * program's connections and does not know the status of one, or nothing is heard of a node of the fleet.
+ * ofps_change_detail() says which. */
 #define OF_POOLHEALTH_ERROR -1
 /* No peer is READY. */
 #define OF_POOLHEALTH_DOWN 0

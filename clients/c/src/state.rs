@@ -1,6 +1,9 @@
 //! The state that was called back, and the calls that a change of it needs. It knows no connection.
 
-use std::{collections::BTreeMap, ffi::c_int};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::c_int,
+};
 
 use opflex_peerstatus::{
     client,
@@ -29,6 +32,8 @@ pub(crate) struct State {
     pools: BTreeMap<String, c_int>,
     /// The pools of each node of a fleet.
     nodes: BTreeMap<String, Vec<String>>,
+    /// The nodes of which nothing is heard.
+    stale: BTreeSet<String>,
     /// The health of the last call; `None`: it has to be called again.
     last_health: Option<c_int>,
     /// Whether the present outage was called back.
@@ -42,6 +47,8 @@ impl State {
         let before = std::mem::replace(&mut self.peers, peers);
         self.pools = all.pools.iter().map(|pool| (short(&pool.name), code(pool.health))).collect();
         self.nodes = all.nodes.iter().map(|node| (node.name.clone(), pools_of(node))).collect();
+        let stale = all.nodes.iter().filter(|node| node.state() == NodeState::Stale);
+        self.stale = stale.map(|node| node.name.clone()).collect();
         let gone = before.into_keys().filter(|key| !self.peers.contains_key(key));
         let mut calls: Vec<_> = gone.map(|key| key.call(OF_PEERSTATUS_DISCONNECTED, "", "")).collect();
         calls.extend(all.peers.iter().map(status));
@@ -75,13 +82,22 @@ impl State {
             NodeState::Gone => self.nodes.remove(&node.name),
             _ => self.nodes.insert(node.name.clone(), now.clone()),
         };
+        match node.state() {
+            NodeState::Stale => self.stale.insert(node.name.clone()),
+            _ => self.stale.remove(&node.name),
+        };
         let mut calls = Vec::new();
         for pool in before.unwrap_or_default().iter().filter(|pool| !now.contains(pool)) {
             self.pools.remove(pool);
             let peers = self.peers.extract_if(.., |key, _| key.pool == *pool);
             calls.extend(peers.map(|(key, _)| key.call(OF_PEERSTATUS_DISCONNECTED, "", "")));
         }
-        calls.extend(self.health("", "", ""));
+        let name = node.name.strip_prefix("nodes/").unwrap_or(&node.name);
+        let detail = match node.state() {
+            NodeState::Stale => format!("nothing is heard of node {name}"),
+            _ => String::new(),
+        };
+        calls.extend(self.health("", "", &detail));
         calls
     }
 
@@ -114,7 +130,16 @@ impl State {
 
     /// Calls back the health of all pools, which is the worst of them, if it is not that of the last call.
     fn health(&mut self, pool: &str, reason: &str, detail: &str) -> Option<Call> {
-        let health = self.pools.values().min().copied().unwrap_or(OF_POOLHEALTH_DOWN);
+        // Of a STALE node it is not known.
+        let is_unknown = |pool: &String| {
+            let mut stale = self.stale.iter().filter_map(|node| self.nodes.get(node));
+            stale.any(|pools| pools.contains(pool))
+        };
+        let known = self
+            .pools
+            .iter()
+            .map(|(pool, health)| if is_unknown(pool) { OF_POOLHEALTH_ERROR } else { *health });
+        let health = known.min().unwrap_or(OF_POOLHEALTH_DOWN);
         let change = Change { pool: c_string(pool), reason: c_string(reason), detail: c_string(detail) };
         (self.last_health.replace(health) != Some(health)).then_some(Call::Health { health, change })
     }

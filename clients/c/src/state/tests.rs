@@ -145,7 +145,15 @@ fn the_health_of_several_pools_is_the_worst_and_no_pool_is_down() {
 fn the_pools_of_a_node_that_is_gone_no_longer_count_and_their_peers_are_disconnected() {
     let mut state = fleet();
     let stale = node("n1", NodeState::Stale, &["n1.x", "n1.y"]);
-    assert_eq!(texts(state.apply(&node_change(stale))), [""; 0], "it keeps its last state");
+    let calls = state.apply(&node_change(stale.clone()));
+    let Some(Call::Health { change: cause, .. }) = calls.first() else { panic!("{calls:?}") };
+    assert_eq!(cause.detail.as_c_str(), c"nothing is heard of node n1");
+    assert_eq!(texts(calls), ["health -1"], "its peers keep their last status");
+    assert_eq!(
+        texts(state.apply(&node_change(node("n1", NodeState::Live, &["n1.x", "n1.y"])))),
+        ["health 0"]
+    );
+    assert_eq!(texts(state.apply(&node_change(stale))), ["health -1"]);
     let a =
         Peer { pool: "pools/n1.x".into(), ..peer("a", PeerStatus::Disconnected, Reason::HandshakeComplete) };
     assert_eq!(texts(state.apply(&change(ChangeKind::Removed, a, None))), ["a 0"]);
