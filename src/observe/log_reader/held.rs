@@ -90,9 +90,9 @@ mod tests {
         let read = |lines| vec![ReadEvent { at: start, ..ReadEvent::now(lines) }];
         let mut held = Held::default();
         assert_eq!(held.add(read(lines(&[IDLE])), start), None);
-        assert_eq!(held.add(Vec::new(), start + HOLD - Duration::from_millis(1)), None);
-        assert_eq!(held.add(Vec::new(), start + HOLD).map(|all| all.len()), Some(1));
-        assert_eq!(held.add(read(lines(&[IDLE; MAX_LINES])), start), None);
+        assert_eq!(held.add(Vec::new(), start + Duration::from_millis(999)), None);
+        assert_eq!(held.add(Vec::new(), start + Duration::from_secs(1)).map(|all| all.len()), Some(1));
+        assert_eq!(held.add(read(lines(&[IDLE; 1000])), start), None);
         assert_eq!(held.add(read(lines(&[IDLE])), start).map(|all| all.len()), Some(2));
     }
 }
