@@ -319,7 +319,8 @@ fn open_pools(
     }
     let (hub, peers) = (Arc::clone(hub), peers.clone());
     let context = ObservedContext { hub, peers, metrics, log, tasks: tasks.clone() };
-    let (all, observed) = ObservedPools::start(loaded.observed(), context, stop.clone());
+    let (all, observed) =
+        ObservedPools::start(loaded.observed(), context, loaded.config.limits.max_peers, stop.clone());
     owners.spawn(all.run());
     Pools { handles, observed, owners, tasks, stop }
 }

@@ -48,7 +48,7 @@ pub struct Config {
     #[serde(skip)]
     pub is_empty: bool,
     /// At least one, once the configuration is loaded.
-    #[serde(rename = "pool")]
+    #[serde(rename = "pool", serialize_with = "pool::serialize_all")]
     pub pools: Vec<PoolSection>,
 }
 

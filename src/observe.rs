@@ -10,7 +10,7 @@ mod sockets;
 mod source;
 
 pub use log_line::{Level, LogLine};
-pub use log_reader::{LogEvent, follow};
+pub use log_reader::{LogEvent, ReadEvent, check_log, follow};
 pub use observer::{
     Counts, Input, Loss, LossCause, Observation, Observed, Observer, ObserverSettings, Socket, SocketState,
 };

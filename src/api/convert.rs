@@ -130,6 +130,7 @@ pub(crate) fn pool(pool: &PoolState) -> pb::Pool {
         not_healthy_since: pool.not_healthy_since.map(timestamp),
         parked_count: pool.parked,
         stale_since: pool.stale_since.map(timestamp),
+        detail: pool.detail.to_string(),
     }
 }
 

@@ -169,6 +169,7 @@ mod tests {
             ready: 0,
             unknown: 0,
             parked: 0,
+            detail: Arc::from(""),
             stale_since: None,
             revision: 0,
         };

@@ -78,6 +78,7 @@ impl Reloader {
                 // It fails if the pool has stopped.
                 let _ = pool.set_limit(limits.max_peers).await;
             }
+            self.observed.set_peer_limit(limits.max_peers);
         }
         if changes.access {
             self.access.replace(new.tls, new.auth);
@@ -88,8 +89,7 @@ impl Reloader {
             added += self.add_peers(&change.pool, &change.added).await;
         }
         let ObservedChanges { removed: unobserved, added: observed } = changes.observed;
-        let limits_now = &new.config.limits;
-        let observed: Vec<_> = observed.iter().filter_map(|pool| observed_pool(pool, limits_now)).collect();
+        let observed: Vec<_> = observed.iter().filter_map(observed_pool).collect();
         let (observed_count, unobserved_count) = (observed.len(), unobserved.len());
         if observed_count + unobserved_count > 0 {
             self.observed.replace(unobserved, observed).await;

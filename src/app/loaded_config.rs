@@ -166,7 +166,7 @@ impl LoadedConfig {
 
     /// The pools that are observed, ready to be opened.
     pub fn observed(&self) -> impl Iterator<Item = ObservedConfig> {
-        self.config.pools.iter().filter_map(|pool| observed_pool(pool, &self.config.limits))
+        self.config.pools.iter().filter_map(observed_pool)
     }
 
     /// The pools that connect, ready to be opened.
@@ -207,10 +207,7 @@ impl LoadedConfig {
 }
 
 /// `None`: it is not observed. A valid section has a log.
-pub(super) fn observed_pool(
-    pool: &PoolSection,
-    limits: &crate::config::LimitsSection,
-) -> Option<ObservedConfig> {
+pub(super) fn observed_pool(pool: &PoolSection) -> Option<ObservedConfig> {
     let log = pool.log.clone().filter(|_| pool.is_observed())?;
     Some(ObservedConfig {
         name: pool.name.as_str().into(),
@@ -218,7 +215,6 @@ pub(super) fn observed_pool(
         peer_port: pool.peer_port.unwrap_or(PEER_PORT).get(),
         level_hint: pool.level_hint,
         handshake_timeout: pool.timers.handshake,
-        peer_limit: limits.max_peers,
     })
 }
 

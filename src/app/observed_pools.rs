@@ -3,13 +3,17 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::{AbortHandle, JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::pool::{ObservedConfig, ObservedContext, observe};
+use crate::{
+    peer::{PeerStatus, Reason, Report},
+    pool::{ObservedConfig, ObservedContext, observe},
+    status::{Update, clock},
+};
 
 /// A reload waits for the one before.
 const QUEUE: usize = 1;
@@ -24,15 +28,23 @@ struct Replacement {
 
 /// Asks for other observed pools.
 #[derive(Clone, Debug)]
-pub(super) struct ObservedHandle(mpsc::Sender<Replacement>);
+pub(super) struct ObservedHandle {
+    requests: mpsc::Sender<Replacement>,
+    peer_limit: watch::Sender<usize>,
+}
 
 impl ObservedHandle {
     /// Returns when those that go are gone, or when the service stops.
     pub(super) async fn replace(&self, removed: Vec<String>, added: Vec<ObservedConfig>) {
         let (done, is_done) = oneshot::channel();
-        if self.0.send(Replacement { removed, added, done }).await.is_ok() {
+        if self.requests.send(Replacement { removed, added, done }).await.is_ok() {
             let _ = is_done.await;
         }
+    }
+
+    /// How many peers each pool may have from now on.
+    pub(super) fn set_peer_limit(&self, limit: usize) {
+        self.peer_limit.send_replace(limit);
     }
 }
 
@@ -43,6 +55,7 @@ pub(super) struct ObservedPools {
     tasks: JoinSet<()>,
     running: BTreeMap<Arc<str>, (AbortHandle, CancellationToken)>,
     requests: mpsc::Receiver<Replacement>,
+    peer_limit: watch::Receiver<usize>,
 }
 
 impl ObservedPools {
@@ -50,18 +63,21 @@ impl ObservedPools {
     pub(super) fn start(
         pools: impl Iterator<Item = ObservedConfig>,
         context: ObservedContext,
+        peer_limit: usize,
         stop: CancellationToken,
     ) -> (Self, ObservedHandle) {
         let (sender, requests) = mpsc::channel(QUEUE);
+        let (limit_sender, peer_limit) = watch::channel(peer_limit);
         let (tasks, running) = (JoinSet::new(), BTreeMap::new());
-        let mut all = Self { context, stop, tasks, running, requests };
+        let mut all = Self { context, stop, tasks, running, requests, peer_limit };
         pools.for_each(|pool| all.open(pool));
-        (all, ObservedHandle(sender))
+        (all, ObservedHandle { requests: sender, peer_limit: limit_sender })
     }
 
     fn open(&mut self, pool: ObservedConfig) {
         let (name, stop) = (Arc::clone(&pool.name), self.stop.child_token());
-        let task = self.tasks.spawn(observe(pool, self.context.clone(), stop.clone()));
+        let task =
+            self.tasks.spawn(observe(pool, self.context.clone(), self.peer_limit.clone(), stop.clone()));
         self.running.insert(name, (task, stop));
     }
 
@@ -85,7 +101,7 @@ impl ObservedPools {
         }
     }
 
-    /// Its peers leave, and then the pool.
+    /// Its peers leave, as from any pool, and then the pool.
     async fn close(&mut self, name: &str) {
         let Some((task, stop)) = self.running.remove(name) else { return };
         stop.cancel();
@@ -93,7 +109,17 @@ impl ObservedPools {
             let Some(ended) = self.tasks.join_next().await else { break };
             check(ended);
         }
-        self.context.hub.remove_pool(name);
+        let hub = &self.context.hub;
+        let peers = hub.peers(Some(name), None, usize::MAX).map(|(peers, _)| peers).unwrap_or_default();
+        let closing = Report {
+            detail: "it is not observed any more: the agent's connection goes on".into(),
+            ..Report::new(PeerStatus::Closing, Reason::PoolStopping)
+        };
+        for update in [Update::Status(closing), Update::Removed] {
+            let updates = peers.iter().map(|peer| (peer.address.clone(), update.clone()));
+            hub.apply(name, clock::now(), updates);
+        }
+        hub.remove_pool(name);
         info!(pool = name, "the pool is no longer observed");
     }
 }

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use clap_complete::ArgValueCompleter;
 
 use crate::{
-    api::pb::{GetPoolRequest, ListPoolsRequest, Pool, PoolHealth, Proxies},
+    api::pb::{GetPoolRequest, Identity, ListPoolsRequest, Pool, PoolHealth, Proxies},
     cli::{
         GlobalArgs,
         client::{Client, all_pages, call, promised},
@@ -170,7 +170,6 @@ fn was(pool: &Pool, now: SystemTime) -> Cell {
 }
 
 fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
-    let (identity, domain) = identity(pool);
     let mut rows = vec![
         ("name", Cell::plain(&pool.name)),
         ("health", Cell::health(health(pool)).and(was(pool, now))),
@@ -178,10 +177,18 @@ fn pool_card(pool: &Pool, style: Style, now: SystemTime) -> Vec<String> {
         ("not healthy since", Cell::plain(text::moment(pool.not_healthy_since.as_ref(), now))),
         ("ready", Cell::plain(format!("{} of {} wanted peers", pool.ready_count, pool.peer_count))),
         ("parked", Cell::plain(pool.parked_count)),
-        ("identity", identity),
-        ("domain", domain),
-        ("location", Cell::plain(pool.identity.as_ref().map_or("", |identity| &identity.location))),
     ];
+    match &pool.identity {
+        Some(Identity { name, domain, location }) => rows.extend([
+            ("identity", Cell::plain(name)),
+            ("domain", Cell::plain(domain)),
+            ("location", Cell::plain(location)),
+        ]),
+        None => rows.push(("observed", Cell::plain("the connections of the opflex-agent"))),
+    }
+    if !pool.detail.is_empty() {
+        rows.push(("detail", Cell::new(style::ALARM, &pool.detail)));
+    }
     if let Some(Proxies { v4, v6, mac }) = &pool.proxies {
         rows.push(("proxies", Cell::plain(format!("{v4} (IPv4), {v6} (IPv6), {mac} (bridged)"))));
     }

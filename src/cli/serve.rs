@@ -21,6 +21,7 @@ use crate::{
     cli::{self, GlobalArgs, exit::Failure},
     config::{Overrides, Role},
     metrics::LoopMonitors,
+    observe::check_log,
     telemetry::{self, Logs},
 };
 
@@ -86,7 +87,15 @@ pub(crate) async fn run(args: ServeArgs, globals: &GlobalArgs) -> Result<(), Fai
     let warnings = config.warnings();
     if args.check {
         let mut notices = globals.notices();
-        warnings.iter().for_each(|warning| notices.print(&format!("warning: {warning}")));
+        let of_logs = config.pools.iter().filter_map(|pool| {
+            let missing = check_log(pool.log.as_ref()?).err()?;
+            Some(format!(
+                "pool {:?}: {missing}; it is UNKNOWN until the log of the agent can be read",
+                pool.name
+            ))
+        });
+        let all = warnings.into_iter().chain(of_logs);
+        all.for_each(|warning| notices.print(&format!("warning: {warning}")));
         let peers: usize = config.pools.iter().map(|pool| pool.peers.len()).sum();
         return cli::print([format!(
             "configuration is valid: pools: {}, peers: {peers}",

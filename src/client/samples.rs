@@ -67,6 +67,7 @@ pub(crate) fn pool(name: &str, health: PoolHealth, ready_count: u32, peer_count:
         not_healthy_since: (health != PoolHealth::Healthy).then(|| at(-192)).flatten(),
         parked_count: 0,
         stale_since: None,
+        detail: String::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, num::NonZeroU16, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     ConfigError, check_range,
@@ -114,6 +114,39 @@ struct TimerKeys {
     backoff_cap: Duration,
 }
 
+/// The keys that an observed pool has.
+#[derive(Serialize)]
+struct ObservedKeys<'a> {
+    name: &'a str,
+    source: PoolSource,
+    log: &'a Option<LogSource>,
+    peer_port: NonZeroU16,
+    #[serde(with = "level", skip_serializing_if = "Option::is_none")]
+    level_hint: Option<Level>,
+}
+
+/// Each pool with the keys that it has.
+pub(super) fn serialize_all<S: Serializer>(pools: &[PoolSection], to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    #[serde(untagged)]
+    enum Keys<'a> {
+        Observed(ObservedKeys<'a>),
+        Connecting(&'a PoolSection),
+    }
+    to.collect_seq(pools.iter().map(|pool| {
+        if !pool.is_observed() {
+            return Keys::Connecting(pool);
+        }
+        Keys::Observed(ObservedKeys {
+            name: &pool.name,
+            source: pool.source,
+            log: &pool.log,
+            peer_port: pool.peer_port.unwrap_or(PEER_PORT),
+            level_hint: pool.level_hint,
+        })
+    }))
+}
+
 /// The name of this machine; empty if it has none.
 pub(super) fn host_name() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
@@ -128,9 +161,7 @@ fn default_identity() -> Identity {
 
 /// The words of the agent's own configuration.
 mod level {
-    use serde::Serializer;
-
-    use super::{Deserialize as _, Deserializer, Level};
+    use super::{Deserialize as _, Deserializer, Level, Serializer};
 
     const WORDS: [(&str, Level); 6] = [
         ("trace", Level::Trace),

@@ -410,6 +410,11 @@ fn an_observed_pool_needs_a_log_and_takes_no_keys_of_connections() {
     assert!(error.contains("is no place of a log: give an absolute path"), "{error}");
     let error = from_toml("[[pool]]\npeer_port = 8009").unwrap_err().to_string();
     assert_eq!(error, "pool[0].peer_port: has no effect without source = \"agent\"");
+    let shown = from_toml(file).unwrap().effective();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let mut keys: Vec<_> = shown["pool"][0].as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["log", "name", "peer_port", "source"], "no keys of connections");
     let both = from_toml(&format!("{file}\n[[pool]]\nname = \"own\"\npeers = [\"a:1\"]")).unwrap();
     let warnings = both.warnings().join("\n");
     assert!(warnings.contains("the agent is not restarted"), "{warnings}");

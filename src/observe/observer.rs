@@ -32,6 +32,7 @@ mod types;
 
 use clock::Clock;
 use forgery::Forgery;
+pub(super) use lines::is_idle;
 use lines::{Carries, Event, PeerEvent, classify};
 use peer::Peer;
 use sockets::SocketTable;
@@ -64,6 +65,8 @@ pub struct Observer {
     log: LogState,
     /// What a line without a name said of the next one with a name.
     hint: Option<(Reason, Box<str>)>,
+    /// Since something can be seen of the agent, it had a peer.
+    has_had_peers: bool,
     /// Whether the agent said that it stops.
     is_stopping: bool,
     wants_sockets: bool,
@@ -132,6 +135,7 @@ impl Observer {
                 is_silent: false,
             },
             hint: None,
+            has_had_peers: false,
             is_stopping: false,
             wants_sockets: true,
             wait: None,
@@ -198,6 +202,26 @@ impl Observer {
         self.peers.iter().find(|(_, peer)| peer.cookie == Some(cookie)).map(|(address, _)| address)
     }
 
+    /// Why nothing can be seen of the agent now.
+    #[must_use]
+    pub fn blindness(&self) -> Option<&str> {
+        self.log.error.as_deref().or(self.sockets.error.as_deref())
+    }
+
+    /// What is not known of the pool, for people: why nothing can be seen, or handshakes cannot, or that no peer was seen yet. Empty if
+    /// there is nothing of the kind.
+    #[must_use]
+    pub fn limitation(&self) -> &str {
+        let unseen = (!self.has_had_peers).then_some(NO_PEER);
+        self.blindness().or_else(|| self.insufficient_level()).or(unseen).unwrap_or_default()
+    }
+
+    /// Sets for how many peers there is room. Those that are there stay.
+    pub const fn set_peer_limit(&mut self, limit: usize) {
+        self.settings.peer_limit = limit;
+        self.forgery.set_peer_limit(limit);
+    }
+
     /// What was rejected and lost so far.
     #[must_use]
     pub const fn counts(&self) -> &Counts {
@@ -207,6 +231,7 @@ impl Observer {
     fn apply_all(&mut self, now: Instant, wall: SystemTime) {
         self.wants_sockets = false;
         self.wait = None;
+        self.has_had_peers &= !self.peers.is_empty() || self.blindness().is_none();
         while let Some(pending) = self.queue.front().cloned() {
             let step = match &pending.event {
                 Pended::Line(event) => self.apply(event, &pending, now, wall),
@@ -336,6 +361,9 @@ impl Observer {
         }
     }
 }
+
+const NO_PEER: &str =
+    "no peer was seen yet: neither a line of the agent's log about one nor a connection to the port of peers";
 
 /// How long it takes at most from a line to what the sockets show, and from the sockets to the line.
 const SOCKET_GRACE: Duration = Duration::from_millis(200);

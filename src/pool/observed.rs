@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,13 +21,17 @@ use super::{
 use crate::{
     metrics::{ObservedCounts, ObservedPoolMetrics, ObserverMetrics, PeerMetrics, PoolMetrics},
     observe::{
-        Input, Level, LogEvent, LogLine, LogSource, Loss, LossCause, Observation, Observed, Observer,
-        ObserverSettings, Socket, SocketState, SocketTable, follow,
+        Input, Level, LogEvent, LogLine, LogSource, Loss, LossCause, Observer, ObserverSettings, ReadEvent,
+        Socket, SocketState, SocketTable, follow,
     },
     opflex::text::printable,
-    peer::{Evidence, PeerAddress, PeerStatus, Reason, Report},
+    peer::PeerAddress,
     status::{Hub, SocketFacts, Update, clock},
 };
+
+mod steps;
+
+use steps::steps;
 
 /// Pieces of the log on their way to the pool. When the queue is full, reading waits.
 const EVENTS: usize = 16;
@@ -40,7 +44,7 @@ const DUMP_INTERVAL: Duration = Duration::from_secs(2);
 const RESTLESS: Duration = Duration::from_millis(600);
 /// How often what the kernel knows of a connection is published at most.
 const FACTS_INTERVAL: Duration = Duration::from_secs(1);
-/// As long as the detail of any peer may be, in bytes.
+/// As long as the detail of any peer or pool may be, in bytes.
 const MAX_DETAIL: usize = 512;
 
 /// What an observed pool is made of.
@@ -56,8 +60,6 @@ pub struct ObservedConfig {
     pub level_hint: Option<Level>,
     /// How long the agent waits for a handshake.
     pub handshake_timeout: Duration,
-    /// How many peers it may have.
-    pub peer_limit: usize,
 }
 
 /// Where observed pools publish and count.
@@ -75,11 +77,12 @@ pub struct ObservedContext {
     pub tasks: TaskTracker,
 }
 
-/// Adds an observed pool to the hub. The future is the pool's task: it runs until `stop`, when it announces every peer as
-/// CLOSING, then as removed.
+/// Adds an observed pool to the hub. The future is the pool's task: it runs until `stop`. Then the peers stay as they are, since the
+/// agent goes on.
 pub fn observe(
     config: ObservedConfig,
     context: ObservedContext,
+    peer_limit: watch::Receiver<usize>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + use<> {
     let ObservedContext { hub, peers, metrics, log, tasks } = context;
@@ -88,7 +91,7 @@ pub fn observe(
         peer_port: config.peer_port,
         handshake_timeout: config.handshake_timeout,
         level_hint: config.level_hint,
-        peer_limit: config.peer_limit,
+        peer_limit: *peer_limit.borrow(),
     };
     let pool = ObservedPool {
         hub,
@@ -96,6 +99,9 @@ pub fn observe(
         sockets: SocketTable::default(),
         listed: Vec::new(),
         are_sockets_readable: true,
+        is_log_readable: true,
+        sight: (false, String::new()),
+        peer_limit,
         looks: Looks::default(),
         transitions: TransitionLog::new(Arc::clone(&config.name), log),
         time_to_ready: TimeToReady::default(),
@@ -125,6 +131,10 @@ struct ObservedPool {
     /// As of the last dump.
     listed: Vec<Socket>,
     are_sockets_readable: bool,
+    is_log_readable: bool,
+    /// As published: whether nothing can be seen, and what cannot.
+    sight: (bool, String),
+    peer_limit: watch::Receiver<usize>,
     looks: Looks,
     transitions: TransitionLog,
     time_to_ready: TimeToReady,
@@ -147,48 +157,79 @@ impl ObservedPool {
             let log_due = until(self.transitions.due());
             tokio::select! {
                 () = stop.cancelled() => break,
-                event = events.recv(), if is_reading => {
-                    is_reading = event.is_some();
-                    self.log(event.unwrap_or_else(reader_ended));
+                read = events.recv(), if is_reading => {
+                    is_reading = read.is_some();
+                    self.log(read.unwrap_or_else(reader_ended));
                 }
                 _ = looks.tick() => self.look(),
-                () = deadline => self.step(Input::Tick),
+                () = deadline => self.tick(),
                 () = log_due => self.transitions.catch_up(Instant::now().into_std()),
+                Ok(()) = self.peer_limit.changed() => {
+                    let limit = *self.peer_limit.borrow_and_update();
+                    self.observer.set_peer_limit(limit);
+                }
             }
         }
         reader_stop.cancel();
-        self.end();
+        info!(pool = %self.name, "observed pool stopped");
     }
 
-    fn log(&mut self, event: LogEvent) {
-        match event {
-            LogEvent::History(lines) => self.step(Input::History(&lines)),
-            LogEvent::Lines(lines) => {
-                self.note_lag(&lines);
-                self.metrics.log_readable(true);
-                self.step(Input::Lines(&lines));
-            }
-            LogEvent::Lost(loss) => {
-                warn!(pool = %self.name, cause = ?loss.cause, detail = loss.detail, "a piece of the agent's log is lost");
-                if matches!(loss.cause, LossCause::Unreadable | LossCause::Ended) {
-                    self.metrics.log_readable(false);
+    fn log(&mut self, read: Vec<ReadEvent>) {
+        for ReadEvent { event, at, wall } in read {
+            match event {
+                LogEvent::History(lines) => {
+                    self.note_log_readable(None);
+                    self.step_at(Input::History(&lines), at, wall);
                 }
-                self.step(Input::Lost(&loss));
+                LogEvent::Lines(lines) => {
+                    self.note_lag(&lines, wall);
+                    self.note_log_readable(None);
+                    self.step_at(Input::Lines(&lines), at, wall);
+                }
+                LogEvent::Lost(loss) => {
+                    match loss.cause {
+                        LossCause::Unreadable | LossCause::Ended => {
+                            self.note_log_readable(Some(&loss.detail))
+                        }
+                        LossCause::Truncated | LossCause::Missing => {
+                            warn!(pool = %self.name, cause = loss.cause.as_str(), detail = loss.detail, "a piece of the agent's log is lost");
+                        }
+                    }
+                    self.step_at(Input::Lost(&loss), at, wall);
+                }
+                LogEvent::NewInstance => self.step_at(Input::NewInstance, at, wall),
             }
-            LogEvent::NewInstance => self.step(Input::NewInstance),
+            self.dump_if_wanted();
         }
+        self.metrics.count(counts(&self.observer));
+    }
+
+    /// With why it is not. The reader gives each reason once.
+    fn note_log_readable(&mut self, error: Option<&str>) {
+        match error {
+            Some(error) => {
+                warn!(pool = %self.name, error, "the agent's log cannot be read: nothing is known of its connections until it can");
+            }
+            None if !self.is_log_readable => info!(pool = %self.name, "the agent's log can be read now"),
+            None => {}
+        }
+        self.is_log_readable = error.is_none();
+        self.metrics.log_readable(self.is_log_readable);
     }
 
     /// Only the container runtime and journald write a time that has a zone.
-    fn note_lag(&self, lines: &[LogLine]) {
+    fn note_lag(&self, lines: &[LogLine], read: SystemTime) {
         if let Some(received) = lines.last().and_then(|line| line.received) {
-            self.metrics.log_lag(SystemTime::now().duration_since(received).unwrap_or_default());
+            self.metrics.log_lag(read.duration_since(received).unwrap_or_default());
         }
     }
 
-    /// Handles an input, and the dump that it asks for.
-    fn step(&mut self, input: Input<'_>) {
-        self.step_once(input);
+    fn tick(&mut self) {
+        self.step(Input::Tick);
+        self.dump_if_wanted();
+    }
+
+    fn dump_if_wanted(&mut self) {
         if self.observer.wants_sockets() {
             self.dump();
         }
@@ -209,7 +250,7 @@ impl ObservedPool {
         let is_readable = sockets.is_ok();
         match sockets {
             Ok(sockets) => {
-                self.step_once(Input::Sockets(&sockets));
+                self.step(Input::Sockets(&sockets));
                 if states(&sockets) != states(&self.listed) {
                     self.looks.moved = Some(Instant::now());
                 }
@@ -221,15 +262,20 @@ impl ObservedPool {
                     warn!(pool = %self.name, %error, "the sockets of the node cannot be read: no peer is READY until they can");
                 }
                 self.listed.clear();
-                self.step_once(Input::SocketsUnreadable(&error.to_string()));
+                self.step(Input::SocketsUnreadable(&error.to_string()));
             }
         }
         self.are_sockets_readable = is_readable;
         self.metrics.sockets_readable(is_readable);
     }
 
-    fn step_once(&mut self, input: Input<'_>) {
-        let observations = self.observer.step(input, Instant::now().into_std(), SystemTime::now());
+    fn step(&mut self, input: Input<'_>) {
+        self.step_at(input, Instant::now().into_std(), SystemTime::now());
+        self.metrics.count(counts(&self.observer));
+    }
+
+    fn step_at(&mut self, input: Input<'_>, now: std::time::Instant, wall: SystemTime) {
+        let observations = self.observer.step(input, now, wall);
         if !observations.is_empty() {
             self.looks.moved = Some(Instant::now());
         }
@@ -237,7 +283,16 @@ impl ObservedPool {
             // A line may carry any time.
             self.publish(clock::shift().from_system(at).min(clock::now()), updates);
         }
-        self.metrics.count(counts(&self.observer));
+        self.publish_sight();
+    }
+
+    fn publish_sight(&mut self) {
+        let (is_blind, detail) = (self.observer.blindness().is_some(), self.observer.limitation());
+        if (is_blind, detail) != (self.sight.0, &self.sight.1) {
+            let detail = printable(detail, MAX_DETAIL);
+            self.hub.set_sight(&self.name, is_blind, &detail, clock::now());
+            self.sight = (is_blind, self.observer.limitation().to_owned());
+        }
     }
 
     fn publish(&mut self, at: SystemTime, updates: Vec<(PeerAddress, Update)>) {
@@ -269,17 +324,6 @@ impl ObservedPool {
             self.hub.apply(&self.name, now, facts);
         }
     }
-
-    /// All peers leave, and the pool with them.
-    fn end(&mut self) {
-        let peers =
-            self.hub.peers(Some(&self.name), None, usize::MAX).map(|(peers, _)| peers).unwrap_or_default();
-        let closing = || Update::Status(Report::new(PeerStatus::Closing, Reason::PoolStopping));
-        self.publish(clock::now(), peers.iter().map(|peer| (peer.address.clone(), closing())).collect());
-        let removed = |address: &PeerAddress| (address.clone(), Update::Removed);
-        self.publish(clock::now(), peers.iter().map(|peer| removed(&peer.address)).collect());
-        info!(pool = %self.name, peers = peers.len(), "observed pool stopped");
-    }
 }
 
 /// What there is, and in which state.
@@ -287,35 +331,8 @@ fn states(sockets: &[Socket]) -> BTreeMap<u64, SocketState> {
     sockets.iter().map(|socket| (socket.cookie, socket.state)).collect()
 }
 
-const fn reader_ended() -> LogEvent {
-    LogEvent::Lost(Loss { cause: LossCause::Ended, detail: String::new() })
-}
-
-/// Observations of the same time are one step, of which no reader sees a part. A new peer is added with the status that it
-/// has in it.
-fn steps(observations: Vec<Observation>) -> Vec<(SystemTime, Vec<(PeerAddress, Update)>)> {
-    let mut steps: Vec<(SystemTime, Vec<(PeerAddress, Update)>)> = Vec::new();
-    let mut observations = observations.into_iter().peekable();
-    while let Some(Observation { address, what, at }) = observations.next() {
-        let is_next =
-            |next: &Observation| next.address == address && matches!(next.what, Observed::Status { .. });
-        let update = match what {
-            Observed::Added if observations.peek().is_some_and(is_next) => continue,
-            Observed::Added => {
-                Update::Observed(Report::new(PeerStatus::Connecting, Reason::Added), Some(Evidence::Log))
-            }
-            Observed::Status { status, reason, detail, evidence } => {
-                let detail = Arc::from(printable(&detail, MAX_DETAIL));
-                Update::Observed(Report { detail, ..Report::new(status, reason) }, evidence)
-            }
-            Observed::Removed => Update::Removed,
-        };
-        match steps.last_mut() {
-            Some((time, step)) if *time == at => step.push((address, update)),
-            _ => steps.push((at, vec![(address, update)])),
-        }
-    }
-    steps
+fn reader_ended() -> Vec<ReadEvent> {
+    vec![ReadEvent::now(LogEvent::Lost(Loss { cause: LossCause::Ended, detail: String::new() }))]
 }
 
 fn counts(observer: &Observer) -> ObservedCounts {
@@ -336,45 +353,4 @@ fn counts(observer: &Observer) -> ObservedCounts {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn a_new_peer_is_added_with_the_status_that_it_has() {
-        let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-        let observation =
-            |host: &str, what, second| Observation { address: host.parse().unwrap(), what, at: at(second) };
-        let unknown = || Observed::Status {
-            status: PeerStatus::Unknown,
-            reason: Reason::ObservationLost,
-            detail: "two\nlines".into(),
-            evidence: None,
-        };
-        let steps = steps(vec![
-            observation("a:1", Observed::Added, 1),
-            observation("a:1", unknown(), 1),
-            observation("b:1", Observed::Added, 1),
-            observation("a:1", Observed::Removed, 2),
-        ]);
-        let hub = Hub::new(1, 64);
-        hub.add_observed_pool("p".into(), at(0));
-        let told: Vec<_> = steps
-            .into_iter()
-            .flat_map(|(at, updates)| hub.apply("p", at, updates))
-            .map(|event| {
-                let change = event.peer.as_ref().unwrap();
-                let health = event.health.map(|health| health.health.as_str());
-                (change.kind, change.peer.status, change.peer.detail.to_string(), health)
-            })
-            .collect();
-        use crate::status::ChangeKind::{Added, Removed};
-        let expected = [
-            (Added, PeerStatus::Unknown, "two lines".to_owned(), None),
-            (Added, PeerStatus::Connecting, String::new(), None),
-            (Removed, PeerStatus::Disconnected, "two lines".to_owned(), Some("DOWN")),
-        ];
-        assert_eq!(told, expected);
-    }
-}
+mod tests;

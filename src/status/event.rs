@@ -129,6 +129,8 @@ pub struct PoolState {
     pub unknown: u32,
     /// Peers that are parked.
     pub parked: u32,
+    /// Of an observed pool: what cannot be seen of the agent, and why. Empty otherwise.
+    pub detail: Arc<str>,
     /// Of a node's pool: since when nothing has been heard of the node. The state is the last known one.
     pub stale_since: Option<SystemTime>,
     /// Revision of the last change in it.

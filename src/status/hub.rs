@@ -26,6 +26,7 @@ use crate::{
 
 mod lists;
 pub(super) mod mirror;
+mod observed;
 pub(super) mod pool;
 
 /// Changes that are kept of each peer in a pool, beyond the log. None of a fleet's, which may have hundreds of thousands.
@@ -166,11 +167,6 @@ impl Hub {
         self.insert_pool(name, Some(identity), PoolHealth::Down, at);
     }
 
-    /// Adds an empty pool that is observed. Its health is unknown until a peer was seen. Not a change.
-    pub fn add_observed_pool(&self, name: Arc<str>, at: SystemTime) {
-        self.insert_pool(name, None, PoolHealth::Unknown, at);
-    }
-
     /// Removes a pool, whose peers were removed before. Not a change.
     pub fn remove_pool(&self, name: &str) {
         self.state.write().pools_mut().remove(name);
@@ -194,6 +190,7 @@ impl Hub {
             ready: 0,
             unknown: 0,
             parked: 0,
+            detail: Arc::from(""),
             stale_since: None,
             revision: 0,
         };

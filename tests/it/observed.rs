@@ -21,7 +21,9 @@ use tonic::{Code, Request};
 
 use crate::{
     admin::{documented, exported},
-    support::{Folder, Process, Server, explain, numbers, page, peerstatus, settings, sims, within},
+    support::{
+        Folder, Process, Server, explain, free_address, numbers, page, peerstatus, settings, sims, within,
+    },
 };
 
 /// The configuration of a service that observes the agent with this log.
@@ -244,4 +246,141 @@ async fn lines_without_a_socket_make_no_peer_ready_and_nothing_connects_to_a_pee
     server.stop().await;
     peer.set_nonblocking(true).unwrap();
     assert!(peer.accept().is_err(), "somebody has connected");
+}
+
+/// The configuration of a pool with this log.
+fn file(folder: &Folder, pools: &[(&str, &Path)], max_peers: usize, peer_port: u16) -> String {
+    let pool = |(name, log): &(&str, &Path)| {
+        let log = log.display();
+        format!("[[pool]]\nname = \"{name}\"\nsource = \"agent\"\nlog = \"{log}\"\npeer_port = {peer_port}\n")
+    };
+    let pools: String = pools.iter().map(pool).collect();
+    folder.write("observe.toml", &format!("[limits]\nmax_peers = {max_peers}\n{pools}"))
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_there_is_warned_of_once_and_shown_until_the_agent_writes_it() {
+    let (folder, leaves) = (Folder::new(), sims(1));
+    let (log, glob) = (folder.path("agent.log"), folder.path("pods/*/agent/*.log"));
+    let config = file(&folder, &[("default", &log), ("pods", &glob)], 10, leaves[0].address().port());
+    let checked = peerstatus(&["serve", "--check", "--config", &config]).await;
+    let warnings = String::from_utf8_lossy(&checked.stderr).into_owned();
+    let missing =
+        [format!("there is no file {}", log.display()), format!("no file matches {}", glob.display())];
+    assert!(checked.status.success(), "{checked:?}");
+    for missing in &missing {
+        assert!(warnings.contains(&format!("{missing}; it is UNKNOWN until")), "{warnings}");
+    }
+    let args = ["serve", "--listen", "127.0.0.1:0", "--config", &config];
+    let mut process = Process::start_with_logs(&[], &args);
+    let server = process.address().await;
+    for _ in &missing {
+        let warning = process
+            .log("the agent's log cannot be read: nothing is known of its connections until it can")
+            .await;
+        assert_eq!(warning["level"], "WARN");
+        assert!(missing.iter().any(|missing| warning["error"] == **missing), "{warning}");
+    }
+    let get = async || {
+        let output = peerstatus(&["pool", "get", "--server", &server]).await;
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let card = get().await;
+    assert!(card.contains("UNKNOWN") && card.contains(&missing[0]) && !card.contains("identity"), "{card}");
+    let agent = agent(&log, &[leaves[0].address()]);
+    // In between, each log would have been missed many times.
+    let readable = process.log("the agent's log can be read now").await;
+    assert_eq!(readable["pool"], "default");
+    within("the pool is healthy", async {
+        while !get().await.contains("HEALTHY") {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert!(!get().await.contains("detail"), "nothing is missing");
+    // The agent goes on when the service stops.
+    process.signal("TERM").await;
+    while let Some(line) = process.next_log().await {
+        assert_ne!(line["message"], "peer removed", "{line}");
+        assert_ne!(line["to"], "CLOSING", "{line}");
+    }
+    drop(agent);
+}
+
+#[tokio::test]
+async fn a_limit_on_peers_that_a_reload_raises_counts_for_observed_pools() {
+    let folder = Folder::new();
+    let log = folder.path("agent.log");
+    let config = file(&folder, &[("default", &log)], 1, 1);
+    let add = || {
+        let add = |host: &str| ("OpflexPool.cpp:342:doAddPeer", format!("Adding peer {host}:1"));
+        write(&log, "info", &[add("10.0.0.1"), add("10.0.0.2")]);
+    };
+    add();
+    let mut process =
+        Process::start_with_logs(&[], &["serve", "--listen", "127.0.0.1:0", "--config", &config]);
+    let server = process.address().await;
+    let count = async || {
+        let output = peerstatus(&["peers", "list", "--server", &server]).await;
+        String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains("10.0.0.")).count()
+    };
+    let until = async |wanted| {
+        within("the peers are known", async {
+            while count().await != wanted {
+                add();
+                sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    };
+    until(1).await;
+    file(&folder, &[("default", &log)], 2, 1);
+    process.signal("HUP").await;
+    assert_eq!(process.log("configuration reloaded").await["max_peers"], 2);
+    until(2).await;
+}
+
+#[tokio::test]
+async fn the_commands_to_try_observation_work_as_the_documentation_has_them() {
+    let (folder, port) = (Folder::new(), free_address().port());
+    let (_, text) = include_str!("../../docs/observe.md").split_once("\n## Try it\n").unwrap();
+    let log = folder.path("agent.log").display().to_string();
+    let adapted = |text: &str| {
+        text.replace("18009-18011", &format!("{port}-{port}"))
+            .replace("18009", &port.to_string())
+            .replace("/tmp/agent.log", &log)
+    };
+    let blocks: Vec<_> = text.split("```").collect();
+    let config = folder.write("observe.toml", &adapted(blocks[1].strip_prefix("toml").unwrap()));
+    let (mut services, mut server, mut asked) = (Vec::new(), String::new(), Vec::new());
+    for command in blocks[3].lines().filter_map(|line| line.strip_prefix("peerstatus ")) {
+        let adapted = adapted(command).replace("observe.toml", &config);
+        let args: Vec<_> = adapted.trim_end_matches(" &").split(' ').collect();
+        if let ("serve", true) = (args[0], command.ends_with('&')) {
+            let mut service = Process::start(&[&args[..], &["--listen", "127.0.0.1:0"]].concat());
+            server = service.address().await;
+            services.push(service);
+        } else if command.ends_with('&') {
+            services.push(Process::start(&args));
+        } else if args[0] == "serve" {
+            let output = peerstatus(&args).await;
+            assert!(String::from_utf8_lossy(&output.stderr).contains("there is no file"), "{output:?}");
+        } else {
+            let args: Vec<_> = adapted.split(' ').chain(["--server", &server]).collect();
+            let args = [&args[..], if args[0] == "watch" { &["--until-synced"] } else { &[] }].concat();
+            within("READY peers", async {
+                while !contains_any(&peerstatus(&args).await.stdout, &["HEALTHY", "READY"]) {
+                    sleep(Duration::from_millis(100)).await;
+                }
+            })
+            .await;
+            asked.push(command.to_owned());
+        }
+    }
+    assert_eq!((services.len(), asked.join(", ")), (2, "pool get, peers list, watch".to_owned()));
+}
+
+fn contains_any(output: &[u8], words: &[&str]) -> bool {
+    let text = String::from_utf8_lossy(output);
+    words.iter().any(|word| text.split_whitespace().any(|found| found == *word))
 }

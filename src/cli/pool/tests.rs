@@ -55,3 +55,23 @@ fn the_health_of_a_stale_node_is_unknown() {
     assert!(card.contains("UNKNOWN, node silent since 1970-"), "{card}");
     assert!(card.contains(" (5s ago), was HEALTHY\n"), "{card}");
 }
+
+#[test]
+fn an_observed_pool_has_no_identity_and_says_what_cannot_be_seen() {
+    let mut observed = pool("default", PoolHealth::Unspecified, 0, 0);
+    (observed.identity, observed.detail) = (None, "there is no file /agent.log".to_owned());
+    let text = pool_card(&observed, Style::default(), now()).join("\n");
+    assert_eq!(
+        text,
+        "\
+name               pools/default
+health             UNKNOWN
+since              1970-01-02T08:27:50.114Z (3m 12s ago)
+not healthy since  1970-01-02T08:27:50.114Z (3m 12s ago)
+ready              0 of 0 wanted peers
+parked             0
+observed           the connections of the opflex-agent
+detail             there is no file /agent.log
+revision           9"
+    );
+}

@@ -106,6 +106,7 @@ pub(super) fn pool(node: &str, pool: &str, published: &pb::Pool) -> Result<PoolS
         // The hub of the fleet counts its peers.
         unknown: 0,
         parked: published.parked_count,
+        detail: text(&published.detail, MAX_DETAIL)?,
         stale_since: None,
         revision: 0,
     })

@@ -944,3 +944,25 @@ fn when_all_nodes_are_stale_a_client_of_another_replica_need_not_wait_for_the_ne
     late.read(end, &back);
     assert_eq!(state_of_n1(&late).liveness, Liveness::Live);
 }
+
+#[test]
+fn a_pool_without_peers_whose_agent_cannot_be_seen_any_more_is_unknown_and_says_why() {
+    let mut node = Publisher::new("n1", 1);
+    let mut stream = node.whole();
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Connecting)));
+    stream.extend(node.change("leaf-1", None));
+    let shown = |stream: &[Message]| {
+        let pool = replica(stream).hub.pool("n1.default").unwrap().0;
+        (pool.health, pool.detail.to_string())
+    };
+    assert_eq!(shown(&stream), (PoolHealth::Down, String::new()));
+    let unknown = pb::Pool {
+        name: "pools/default".into(),
+        health: pb::PoolHealth::Unspecified.into(),
+        health_since: time(),
+        detail: "no log".into(),
+        ..pb::Pool::default()
+    };
+    stream.push(node.record(Topic::Health { pool: "default".parse().unwrap() }, Content::Pool(unknown)));
+    assert_eq!(shown(&stream), (PoolHealth::Unknown, "no log".to_owned()));
+}

@@ -174,6 +174,14 @@ impl View {
         Some(Arc::new(PoolState { health, ..PoolState::clone(state) }))
     }
 
+    /// A pool whose agent cannot be seen any more became unknown. Without peers, no change carries that.
+    pub(super) fn note_unknown(&mut self, name: &str) {
+        let has_peers = self.peers.keys().any(|(pool, _)| &**pool == name);
+        if let Some(known) = self.pools.get_mut(name).filter(|_| !has_peers) {
+            known.sent = Some(PoolHealth::Unknown);
+        }
+    }
+
     /// A change of a pool came in a snapshot. If it did not change the health, another one that the snapshot lacks may have.
     pub(super) fn outdate(&mut self, pool: &str, own: Option<HealthChange>) {
         if let Some(known) = self.pools.get_mut(pool) {

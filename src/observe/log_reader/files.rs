@@ -23,6 +23,26 @@ const SCAN: Duration = Duration::from_millis(500);
 /// A log of another pod is only taken for the newer one if the present one was not written to for so long before.
 const IDLE: Duration = Duration::from_secs(2);
 
+/// What is wrong with the log, for people.
+fn describe(pattern: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound if is_glob(pattern) => format!("no file matches {pattern}"),
+        io::ErrorKind::NotFound => format!("there is no file {pattern}"),
+        _ => format!("{pattern}: {error}"),
+    }
+}
+
+/// Opens the newest of the files.
+fn open(pattern: &str) -> io::Result<OpenFile> {
+    let path = newest(find(pattern)?).ok_or(io::ErrorKind::NotFound)?;
+    OpenFile::open(&path)
+}
+
+/// Why there is nothing to read now.
+pub(super) fn check(pattern: &str) -> Result<(), String> {
+    open(pattern).map(drop).map_err(|error| describe(pattern, &error))
+}
+
 #[derive(Debug)]
 pub(super) struct FileReader {
     pattern: String,
@@ -76,11 +96,7 @@ impl FileReader {
         if !self.is_scan_due() {
             return;
         }
-        let opened = find(&self.pattern).and_then(|paths| {
-            let path = newest(paths).ok_or(io::ErrorKind::NotFound)?;
-            OpenFile::open(&path)
-        });
-        match opened {
+        match open(&self.pattern) {
             Ok(file) => {
                 self.error = None;
                 self.current = Some(file);
@@ -102,7 +118,7 @@ impl FileReader {
 
     fn fail(&mut self, error: &io::Error, events: &mut Vec<LogEvent>) {
         self.framer.reset();
-        let error = format!("{}: {error}", self.pattern);
+        let error = describe(&self.pattern, error);
         if self.error.as_ref() != Some(&error) {
             events.push(loss(LossCause::Unreadable, &error));
             self.error = Some(error);

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{LogEvent, LossCause, loss};
+use super::{EventSender, LogEvent, LossCause, ReadEvent, loss};
 use crate::observe::{LogLine, log_line::Framer};
 
 /// How many entries are read back at the start.
@@ -24,8 +24,30 @@ const HISTORY_TIME: Duration = Duration::from_secs(1);
 /// How long after it ended it is started again.
 const RESTART: Duration = Duration::from_secs(1);
 
+/// What the reader gives if there is nothing to read.
+fn no_entries(unit: &str) -> String {
+    format!(
+        "the journal has no entries of the unit {unit}: it does not exist, was not started yet, or this user may not read them"
+    )
+}
+
+/// Why there is nothing to read now.
+pub(super) fn check(program: &str, unit: &str) -> Result<(), String> {
+    let output = std::process::Command::new(program)
+        .args(["--output=cat", "--no-pager", "--quiet", "--lines=1"])
+        .arg(format!("--unit={unit}"))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("run {program}: {error}"))?;
+    match (output.status.success(), output.stdout.is_empty()) {
+        (false, _) => Err(ended(program, output.status)),
+        (true, true) => Err(no_entries(unit)),
+        (true, false) => Ok(()),
+    }
+}
+
 /// Follows the entries of a unit; ends if nobody takes the events.
-pub(super) async fn follow(program: &str, unit: &str, events: &mpsc::Sender<LogEvent>) {
+pub(super) async fn follow(program: &str, unit: &str, events: &EventSender) {
     let mut history = HISTORY;
     let mut told = String::new();
     loop {
@@ -33,7 +55,7 @@ pub(super) async fn follow(program: &str, unit: &str, events: &mpsc::Sender<LogE
         let error = match start(program, unit, history) {
             Ok((mut child, stdout)) => {
                 let first = (history == HISTORY).then_some(started);
-                let was_read = read(stdout, first, events).await;
+                let was_read = read(stdout, unit, first, events).await;
                 match child.wait().await {
                     _ if was_read.is_err() => return,
                     Ok(status) => ended(program, status),
@@ -43,7 +65,7 @@ pub(super) async fn follow(program: &str, unit: &str, events: &mpsc::Sender<LogE
             Err(error) => format!("run {program}: {error}"),
         };
         history = "--lines=0";
-        if error != told && events.send(loss(LossCause::Ended, &error)).await.is_err() {
+        if error != told && send(events, loss(LossCause::Ended, &error)).await.is_err() {
             return;
         }
         told = error;
@@ -68,17 +90,22 @@ fn ended(program: &str, status: ExitStatus) -> String {
     format!("{program} ended ({status}): this user may not read the journal, or the unit does not exist")
 }
 
+async fn send(events: &EventSender, event: LogEvent) -> Result<(), mpsc::error::SendError<Vec<ReadEvent>>> {
+    events.send(vec![ReadEvent::now(event)]).await
+}
+
 /// Reads to the end. An error: nobody takes the events.
 async fn read(
     mut stdout: ChildStdout,
+    unit: &str,
     first: Option<SystemTime>,
-    events: &mpsc::Sender<LogEvent>,
-) -> Result<(), mpsc::error::SendError<LogEvent>> {
+    events: &EventSender,
+) -> Result<(), mpsc::error::SendError<Vec<ReadEvent>>> {
     let (mut framer, mut buffer) = (Framer::journal(), vec![0; 64 << 10]);
     let mut lines = Vec::new();
     let mut history = first.map(|start| (start, Instant::now() + HISTORY_TIME));
     if first.is_none() {
-        events.send(LogEvent::Lines(Vec::new())).await?;
+        send(events, LogEvent::Lines(Vec::new())).await?;
     }
     loop {
         let until = history.map_or_else(|| Instant::now() + Duration::from_secs(3600), |(_, until)| until);
@@ -95,11 +122,15 @@ async fn read(
                 continue;
             }
             let new = lines.split_off(first_new.unwrap_or(lines.len()));
-            events.send(LogEvent::History(std::mem::replace(&mut lines, new))).await?;
+            let is_empty = lines.is_empty() && new.is_empty();
+            send(events, LogEvent::History(std::mem::replace(&mut lines, new))).await?;
             history = None;
+            if is_empty {
+                send(events, loss(LossCause::Unreadable, no_entries(unit))).await?;
+            }
         }
         if !lines.is_empty() {
-            events.send(LogEvent::Lines(std::mem::take(&mut lines))).await?;
+            send(events, LogEvent::Lines(std::mem::take(&mut lines))).await?;
         }
     }
     Ok(())

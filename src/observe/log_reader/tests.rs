@@ -251,7 +251,7 @@ async fn the_journal_is_read_by_a_program_that_is_started_again() {
         tokio::spawn(async move { journalctl::follow(&path, "opflex-agent.service", &sender).await });
     let mut messages = Vec::new();
     while messages.len() < 5 {
-        messages.push(match events.recv().await.unwrap() {
+        messages.push(match events.recv().await.unwrap().remove(0).event {
             LogEvent::History(lines) => format!("history {}", lines[0].message),
             LogEvent::Lines(lines) => lines.iter().map(|line| &*line.message).collect::<Vec<_>>().join(" "),
             LogEvent::Lost(loss) => loss.cause.as_str().to_owned(),
@@ -265,4 +265,39 @@ async fn the_journal_is_read_by_a_program_that_is_started_again() {
     assert!(args.starts_with(
         "--follow --output=export --no-pager --quiet --lines=5000 --unit=opflex-agent.service\n"
     ));
+}
+
+#[tokio::test]
+async fn a_unit_without_entries_is_no_log_until_there_are_some() {
+    let directory = TempDir::new().unwrap();
+    let program = directory.path().join("journalctl");
+    fs::write(&program, "#!/bin/sh\ncase $* in *--follow*) exec sleep 60;; esac\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let path = program.to_str().unwrap().to_owned();
+    assert!(
+        journalctl::check(&path, "agent.service")
+            .unwrap_err()
+            .contains("no entries of the unit agent.service")
+    );
+    assert!(
+        journalctl::check("/no/such/program", "agent.service").unwrap_err().contains("run /no/such/program")
+    );
+    let (sender, mut events) = mpsc::channel(1);
+    let reading = tokio::spawn(async move { journalctl::follow(&path, "agent.service", &sender).await });
+    assert_eq!(events.recv().await.unwrap().remove(0).event, LogEvent::History(Vec::new()));
+    let LogEvent::Lost(loss) = events.recv().await.unwrap().remove(0).event else { unreachable!() };
+    assert_eq!(loss.cause, LossCause::Unreadable);
+    assert!(loss.detail.contains("no entries of the unit agent.service"), "{}", loss.detail);
+    reading.abort();
+}
+
+#[test]
+fn whether_there_is_a_log_can_be_checked() {
+    let log = Log::new("agent.log", &[]);
+    let source = |name: &str| LogSource::Files(log.path(name).to_str().unwrap().to_owned());
+    let missing = |name: &str| check_log(&source(name)).unwrap_err();
+    assert_eq!(missing("agent.log"), format!("there is no file {}", log.path("agent.log").display()));
+    assert_eq!(missing("*.log"), format!("no file matches {}", log.path("*.log").display()));
+    log.append("agent.log", "");
+    assert_eq!((check_log(&source("agent.log")), check_log(&source("*.log"))), (Ok(()), Ok(())));
 }

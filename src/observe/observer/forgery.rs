@@ -61,8 +61,12 @@ impl Forgery {
             names: BTreeMap::new(),
             named_at: None,
             ready: VecDeque::new(),
-            limit: peer_limit.saturating_mul(2).max(64),
+            limit: names_of(peer_limit),
         }
+    }
+
+    pub(super) const fn set_peer_limit(&mut self, peer_limit: usize) {
+        self.limit = names_of(peer_limit);
     }
 
     /// What lines that are read now may be part of.
@@ -125,6 +129,12 @@ impl Forgery {
         self.ready.push_front(hash);
         is_repeated
     }
+}
+
+/// How many names and lines are remembered.
+const fn names_of(peer_limit: usize) -> usize {
+    let names = peer_limit.saturating_mul(2);
+    if names < 64 { 64 } else { names }
 }
 
 /// The line without the time of its receiver, which differs when text comes twice.

@@ -43,6 +43,10 @@ impl Observer {
                 _ => {}
             }
         }
+        let just_begun = format!(
+            "observation has just begun: it is known after the next line about it, or in {:?}",
+            self.settings.handshake_timeout
+        );
         for (address, past) in past {
             let Some(peer) = self.add(&address, wall, now) else { return };
             peer.failure = past.failure;
@@ -52,7 +56,7 @@ impl Observer {
                     let status = (PeerStatus::Disconnected, reason);
                     self.report(&address, status, &detail, Some(Evidence::Log), wall);
                 }
-                None => self.report_unknown(&address, "observation has just begun", wall),
+                None => self.report_unknown(&address, &just_begun, wall),
             }
         }
     }

@@ -139,6 +139,13 @@ pub(super) fn classify(line: &LogLine) -> (Option<Event>, Carries) {
     }
 }
 
+/// Whether a line changes nothing and hardly carries text of a peer, so that the observer may get it later. Others may show what the
+/// agent's level is.
+pub(in crate::observe) fn is_idle(line: &LogLine) -> bool {
+    let is_usual = line.level.is_some_and(|level| level <= Level::Info);
+    is_usual && matches!(classify(line), (None, Carries::Nothing | Carries::Perhaps))
+}
+
 /// A name may have newlines, so that other lines seem to follow. It is the whole line otherwise.
 fn name_line(name: Option<&str>, what: PeerEvent) -> (Option<Event>, Carries) {
     match name.and_then(address) {

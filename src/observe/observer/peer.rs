@@ -124,6 +124,7 @@ impl Observer {
                 self.remove(&parked, at);
             }
             self.peers.insert(address.clone(), Peer::new(now));
+            self.has_had_peers = true;
             self.observe(address, Observed::Added, at);
         }
         self.peers.get_mut(address)

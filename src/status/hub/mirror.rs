@@ -233,7 +233,7 @@ impl State {
         let name = Arc::clone(&published.name);
         let pools = self.pools_mut();
         let Some(pool) = pools.get_mut(&name) else {
-            let mut pool = Pool { state: published, peers: std::collections::BTreeMap::new() };
+            let mut pool = Pool::new(PoolState::clone(&published));
             pool.set_counts(Counts::default());
             pools.insert(name, pool);
             return;

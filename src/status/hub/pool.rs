@@ -15,6 +15,8 @@ use crate::{
 /// A pool and its peers.
 pub(super) struct Pool {
     pub(super) state: Arc<PoolState>,
+    /// Nothing is seen of the agent.
+    pub(super) is_blind: bool,
     pub(super) peers: BTreeMap<PeerAddress, Arc<PeerState>>,
 }
 
@@ -64,7 +66,7 @@ impl Counts {
 
 impl Pool {
     pub(super) fn new(state: PoolState) -> Self {
-        Self { state: Arc::new(state), peers: BTreeMap::new() }
+        Self { state: Arc::new(state), is_blind: false, peers: BTreeMap::new() }
     }
 
     /// Applies updates in one step. Returns the changes among them, the first of which gets this revision.
@@ -83,9 +85,9 @@ impl Pool {
             counts = counts.moved(Counts::of(change.previous), Counts::of(after));
             changes.push((change, counts));
         }
-        let (previous, health) = (self.state.health, counts.health());
+        let (previous, health) = (self.state.health, self.health(counts));
         // The change with which the pool takes its new health and keeps it to the end of the step.
-        let keeps = changes.iter().rev().take_while(|(_, counts)| counts.health() == health).count();
+        let keeps = changes.iter().rev().take_while(|(_, counts)| self.health(*counts) == health).count();
         let cause = (previous != health).then(|| changes.len() - keeps);
         if let Some((newest, _)) = changes.last() {
             self.set_state(counts, at, newest.peer.revision);
@@ -173,12 +175,32 @@ impl Pool {
         Counts { wanted, ready, unknown, parked }
     }
 
+    pub(super) fn set_sight(&mut self, is_blind: bool, detail: &str, at: SystemTime) {
+        self.is_blind = is_blind;
+        if *self.state.detail != *detail {
+            Arc::make_mut(&mut self.state).detail = Arc::from(detail);
+        }
+        if is_blind && self.state.wanted == 0 {
+            self.enter_health(PoolHealth::Unknown, at);
+        }
+    }
+
+    /// Whether it has other peers than it had cannot be known without sight.
+    const fn health(&self, counts: Counts) -> PoolHealth {
+        if self.is_blind && counts.wanted == 0 { PoolHealth::Unknown } else { counts.health() }
+    }
+
     fn set_state(&mut self, counts: Counts, at: SystemTime, revision: u64) {
-        let health = counts.health();
+        let health = self.health(counts);
         let state = Arc::make_mut(&mut self.state);
         (state.wanted, state.ready) = (counts.wanted, counts.ready);
         (state.unknown, state.parked) = (counts.unknown, counts.parked);
         state.revision = revision;
+        self.enter_health(health, at);
+    }
+
+    fn enter_health(&mut self, health: PoolHealth, at: SystemTime) {
+        let state = Arc::make_mut(&mut self.state);
         if state.health != health {
             state.health_since = at;
             state.not_healthy_since = match health {

@@ -173,3 +173,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_observed_pool_without_peers_is_unknown_while_its_agent_cannot_be_seen_and_until_it_has_peers() {
+    let hub = Arc::new(Hub::new(EPOCH, 64));
+    hub.add_observed_pool("p".into(), at(0));
+    let state = || {
+        let pool = hub.pool("p").unwrap().0;
+        (pool.health, pool.health_since, pool.detail.to_string())
+    };
+    let observed = |status| Update::Observed(Report::new(status, Reason::Dialing), None);
+    publish(&hub, "a", observed(Connecting));
+    publish(&hub, "a", Update::Removed);
+    assert_eq!(state(), (PoolHealth::Down, at(1), String::new()), "it was seen that the last one left");
+    hub.set_sight("p", false, "the level is too high", at(2));
+    assert_eq!(state(), (PoolHealth::Down, at(1), "the level is too high".to_owned()));
+    hub.set_sight("p", true, "no log", at(3));
+    assert_eq!(state(), (PoolHealth::Unknown, at(3), "no log".to_owned()));
+    hub.set_sight("p", false, "", at(4));
+    assert_eq!(state(), (PoolHealth::Unknown, at(3), String::new()), "there may be peers that were not seen");
+    publish(&hub, "a", observed(Connecting));
+    assert_eq!(state().0, PoolHealth::Down);
+    hub.set_sight("p", true, "no sockets", at(5));
+    assert_eq!(state().0, PoolHealth::Down, "it has peers, which are unknown themselves");
+    publish(&hub, "a", Update::Removed);
+    assert_eq!(state().0, PoolHealth::Unknown);
+}

@@ -34,6 +34,7 @@ fn pool_state(name: &str) -> PoolState {
         ready: 77,
         unknown: 0,
         parked: 77,
+        detail: Arc::from(""),
         stale_since: None,
         revision: 0,
     }

@@ -221,6 +221,7 @@ class Pool:
     not_healthy_since: datetime.datetime | None
     parked_count: int
     stale_since: datetime.datetime | None
+    detail: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

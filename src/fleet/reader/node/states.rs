@@ -12,7 +12,7 @@ use crate::{
             view::{PeerKey, View},
         },
     },
-    peer::{PeerOrigin, PeerStatus},
+    peer::{PeerOrigin, PeerStatus, PoolHealth},
     status::{ChangeKind, Mirrored, PeerState},
 };
 
@@ -128,6 +128,9 @@ impl Node {
         }
         let is_new = !self.view.pools.contains_key(&state.name);
         self.view.put_pool(Arc::clone(&state), origin.bytes, origin.limits)?;
+        if state.health == PoolHealth::Unknown {
+            self.view.note_unknown(&state.name);
+        }
         if let Some(shown) = self.view.shown_pool(&state.name) {
             step.apply(Mirrored::PoolState(shown));
         }

@@ -33,6 +33,11 @@ fn sockets_that_are_up_at_the_start_are_ready_when_a_handshake_would_have_timed_
         let mut scene = Scene::with_level(None);
         scene.open(A);
         scene.step(Input::History(history));
+        let (is_named, detail) = (!history.is_empty(), scene.told.get(A).map(|told| told.2.clone()));
+        assert!(
+            !is_named || detail.is_some_and(|detail| detail.ends_with("in 45s")),
+            "it says when it is known"
+        );
         scene.pass(45_000);
         assert_eq!(scene.told[A].0, Unknown);
         assert_eq!(scene.told[A].1, Reason::ObservationLost);
@@ -239,4 +244,40 @@ fn there_are_no_more_peers_than_allowed() {
     }
     scene.pass(500);
     assert_eq!((scene.told.len(), scene.observer.counts().rejected_peers > 0), (5, true));
+}
+
+#[test]
+fn what_cannot_be_seen_of_the_agent_is_said() {
+    let lost = Loss { cause: LossCause::Unreadable, detail: "no file".to_owned() };
+    let mut scene = Scene::new();
+    scene.pass(100);
+    assert!(scene.observer.blindness().is_none());
+    assert!(
+        scene.observer.limitation().starts_with("no peer was seen yet"),
+        "{}",
+        scene.observer.limitation()
+    );
+    scene.add(A);
+    scene.pass(300);
+    assert_eq!(scene.observer.limitation(), "");
+    scene.step(Input::Lost(&lost));
+    scene.pass(300);
+    assert_eq!(scene.observer.blindness(), Some("the agent's log cannot be read: no file"));
+    assert_eq!(scene.observer.limitation(), "the agent's log cannot be read: no file");
+    scene.step(Input::Lines(&[]));
+    scene.pass(300);
+    assert_eq!(
+        (scene.observer.blindness(), scene.observer.limitation()),
+        (None, ""),
+        "its peer was there all the time"
+    );
+    scene.state(A, "Disconnected");
+    scene.state(A, "Connection closed");
+    scene.pass(300);
+    assert_eq!((scene.told.len(), scene.observer.limitation()), (0, ""), "it was seen to leave");
+    scene.step(Input::Lost(&lost));
+    scene.pass(300);
+    scene.step(Input::Lines(&[]));
+    scene.pass(300);
+    assert!(scene.observer.limitation().starts_with("no peer was seen yet"), "others may have come");
 }

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use super::super::*;
-use crate::observe::log_line::Framer;
+use crate::observe::{LogEvent, ReadEvent, log_line::Framer, log_reader::Held};
 
 /// A status as the library told it.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +94,7 @@ impl Replay<'_> {
     }
 }
 
-/// Feeds lines every `poll` as a reader does, and dumps sockets every 200 ms and when they are wanted.
+/// Feeds lines every `poll` as a reader does, which holds those back that change nothing, and dumps sockets every 200 ms and when they are wanted.
 fn replay(
     settings: ObserverSettings,
     lines: &[LogLine],
@@ -112,7 +112,7 @@ fn replay(
         out: Vec::new(),
     };
     replay.step(Input::Lines(&[]), begin);
-    let (mut at, mut next, mut polls) = (begin, 0, 0_u32);
+    let (mut at, mut next, mut polls, mut held) = (begin, 0, 0_u32, Held::default());
     while at < end + Duration::from_secs(2) {
         at += poll;
         polls += 1;
@@ -128,9 +128,16 @@ fn replay(
             }
             until += 1;
         }
-        if until > next {
-            replay.step(Input::Lines(&lines[next..until]), at);
-            next = until;
+        let now = replay.start.0 + at.duration_since(begin).unwrap();
+        let new = (until > next).then(|| LogEvent::Lines(lines[next..until].to_vec()));
+        let read = new.map(|event| ReadEvent { event, at: now, wall: at }).into_iter().collect();
+        next = until;
+        for ReadEvent { event, at: read, wall } in held.add(read, now).unwrap_or_default() {
+            let LogEvent::Lines(lines) = event else { unreachable!() };
+            replay.out.extend(replay.observer.step(Input::Lines(&lines), read, wall));
+            if replay.observer.wants_sockets() {
+                replay.dump(at);
+            }
         }
         if replay
             .observer

@@ -899,7 +899,11 @@ type Pool struct {
 	ParkedCount uint32 `protobuf:"varint,10,opt,name=parked_count,json=parkedCount,proto3" json:"parked_count,omitempty"`
 	// In a fleet: since when the pool's node has been STALE. `health` and the pool's peers are then
 	// those that the node published last. Unset while it is LIVE, and in the service of a node.
-	StaleSince    *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=stale_since,json=staleSince,proto3" json:"stale_since,omitempty"`
+	StaleSince *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=stale_since,json=staleSince,proto3" json:"stale_since,omitempty"`
+	// In an observed pool: what cannot be seen of the agent, and why. At most 512 bytes. Empty if
+	// nothing is missing, and in other pools. No change of its own is sent for it, nor for the health
+	// of a pool that becomes UNSPECIFIED without a peer, because its log cannot be read any more.
+	Detail        string `protobuf:"bytes,12,opt,name=detail,proto3" json:"detail,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1009,6 +1013,13 @@ func (x *Pool) GetStaleSince() *timestamppb.Timestamp {
 		return x.StaleSince
 	}
 	return nil
+}
+
+func (x *Pool) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
 }
 
 // Addresses of a fabric's forwarding proxies. In spite of their names, all of them are IPv4 unicast
@@ -1541,7 +1552,7 @@ const file_opflex_peerstatus_v1_types_proto_rawDesc = "" +
 	"\vPeerFailure\x124\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1c.opflex.peerstatus.v1.ReasonR\x06reason\x12\x16\n" +
 	"\x06detail\x18\x02 \x01(\tR\x06detail\x12.\n" +
-	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\x8c\x04\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"\xa4\x04\n" +
 	"\x04Pool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
 	"\x06health\x18\x02 \x01(\x0e2 .opflex.peerstatus.v1.PoolHealthR\x06health\x12=\n" +
@@ -1557,7 +1568,8 @@ const file_opflex_peerstatus_v1_types_proto_rawDesc = "" +
 	"\fparked_count\x18\n" +
 	" \x01(\rR\vparkedCount\x12;\n" +
 	"\vstale_since\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"staleSince\";\n" +
+	"staleSince\x12\x16\n" +
+	"\x06detail\x18\f \x01(\tR\x06detail\";\n" +
 	"\aProxies\x12\x0e\n" +
 	"\x02v4\x18\x01 \x01(\tR\x02v4\x12\x0e\n" +
 	"\x02v6\x18\x02 \x01(\tR\x02v6\x12\x10\n" +
