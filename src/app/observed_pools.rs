@@ -91,6 +91,7 @@ impl ObservedPools {
                         self.close(&name).await;
                     }
                     added.into_iter().for_each(|pool| self.open(pool));
+                    self.context.hub.start_watches_over();
                     let _ = done.send(());
                 }
                 Some(ended) = self.tasks.join_next() => check(ended),

@@ -172,6 +172,16 @@ impl Hub {
         self.state.write().pools_mut().remove(name);
     }
 
+    /// Has all watches start over with a snapshot, because no change tells that a pool was added or removed.
+    pub fn start_watches_over(&self) {
+        {
+            let mut state = self.state.write();
+            state.log.interrupt();
+            self.head.store(state.log.head(), Ordering::Release);
+        }
+        self.wakers.wake_all();
+    }
+
     fn insert_pool(
         &self,
         name: Arc<str>,

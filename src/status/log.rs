@@ -43,7 +43,7 @@ impl Log {
         let oldest = if self.events.len() >= self.capacity { self.events.pop_front() } else { None };
         self.events.push_back((event.revision, event));
         oldest.map(|(revision, event)| {
-            self.floor = revision;
+            self.floor = self.floor.max(revision);
             event
         })
     }
@@ -51,6 +51,12 @@ impl Log {
     /// There is no event up to this revision that is not here.
     pub(super) fn advance(&mut self, head: u64) {
         self.head = self.head.max(head);
+    }
+
+    /// What happened now is no event, so nobody can read on from before. The events stay, as history.
+    pub(super) const fn interrupt(&mut self) {
+        self.head += 1;
+        (self.floor, self.start) = (self.head, self.head);
     }
 
     /// Empties it. It starts after this revision. Returns the events, to be freed without the lock.

@@ -11,7 +11,8 @@ use std::{
 use opflex_peerstatus::{
     api::pb::{
         AddPeerRequest, Evidence, ListPeersRequest, Peer, PeerStatus, PoolHealth, Reason, RemovePeerRequest,
-        ResetPeersRequest, WaitForPoolRequest,
+        ResetPeersRequest, WaitForPoolRequest, WatchPeerStatusRequest,
+        peer_status_service_client::PeerStatusServiceClient, watch_peer_status_response::Event,
     },
     config::{Config, PoolSection, PoolSource},
     observe::Level,
@@ -338,6 +339,34 @@ async fn a_limit_on_peers_that_a_reload_raises_counts_for_observed_pools() {
     process.signal("HUP").await;
     assert_eq!(process.log("configuration reloaded").await["max_peers"], 2);
     until(2).await;
+}
+
+#[tokio::test]
+async fn all_watches_start_over_when_a_reload_removes_an_observed_pool() {
+    let folder = Folder::new();
+    let log = folder.path("agent.log");
+    let config = file(&folder, &[("default", &log), ("other", &log)], 10, 1);
+    let mut process =
+        Process::start_with_logs(&[], &["serve", "--listen", "127.0.0.1:0", "--config", &config]);
+    let address = format!("http://{}", process.address().await);
+    let mut client = PeerStatusServiceClient::connect(address).await.unwrap();
+    let request = WatchPeerStatusRequest::default();
+    let mut stream = client.watch_peer_status(request).await.unwrap().into_inner();
+    let mut pools = async || {
+        let mut names = Vec::new();
+        loop {
+            match within("the state", stream.message()).await.unwrap().unwrap().event.unwrap() {
+                Event::Snapshot(part) => names.extend(part.pools.into_iter().map(|pool| pool.name)),
+                Event::Synced(_) => return names,
+                Event::Attached(_) | Event::Reset(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!(pools().await, ["pools/default", "pools/other"]);
+    file(&folder, &[("default", &log)], 10, 1);
+    process.signal("HUP").await;
+    assert_eq!(pools().await, ["pools/default"]);
 }
 
 #[tokio::test]

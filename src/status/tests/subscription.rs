@@ -208,6 +208,29 @@ async fn a_cursor_that_cannot_be_resumed_gets_a_reset_and_a_snapshot() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn all_watches_start_over_when_there_are_other_pools_and_the_history_stays() {
+    let (hub, listeners) = service(4);
+    add(&hub, "a");
+    let mut stream = watch(&listeners, options());
+    assert_eq!(told(&mut stream), ["attached 1", "snapshot 1>1 [a]", "synced 1 1"]);
+    hub.start_watches_over();
+    assert_eq!(told(&mut stream), ["reset Compacted 1", "snapshot 1>2 [a]", "synced 2 1"]);
+    let mut old = watch(&listeners, resume(EPOCH, 1));
+    assert_eq!(told(&mut old), ["attached 2", "reset Compacted 1", "snapshot 2>2 [a]", "synced 2 1"]);
+    set(&hub, "a", Ready);
+    assert_eq!(told(&mut stream), ["2>3 a READY HEALTHY"]);
+    set(&hub, "a", Connecting);
+    set(&hub, "a", Ready);
+    let mut history = Vec::new();
+    hub.read_before(u64::MAX, 8, &mut history);
+    assert_eq!(history.iter().map(|event| event.revision).collect::<Vec<_>>(), [5, 4, 3, 1]);
+    // The change that leaves the log now was before.
+    set(&hub, "a", Connecting);
+    let mut older = watch(&listeners, resume(EPOCH, 1));
+    assert_eq!(next(&mut older), "attached 6");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cursor_that_cannot_be_resumed_is_refused_if_the_client_prefers_that() {
     let (hub, listeners) = service(4);
     add(&hub, "a");
