@@ -14,7 +14,7 @@ use opflex_peerstatus::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::support::{Process, Server, asked, free_address, numbers, page, settings, sim, sims, within};
@@ -166,13 +166,19 @@ async fn a_parked_address_is_not_told_of_as_a_peer_that_is_down() {
     peers[0].set_peers(vec![host_port(&leaf)]);
     let server = Server::start(std::slice::from_ref(&anycast)).await;
     server.watch().await.until_ready(&leaf).await;
-    let seen = numbers(server.admin()).await;
-    let of =
-        |name: &str| seen.get(&format!("opflex_peer_{name}{{pool=\"default\",peer=\"{anycast}\"}}")).copied();
-    assert_eq!(
-        (of("up"), of("wanted"), of("not_ready_since_timestamp_seconds")),
-        (Some(0.0), Some(0.0), None)
-    );
+    let series = |name: &str| format!("opflex_peer_{name}{{pool=\"default\",peer=\"{anycast}\"}}");
+    let parked = within("the address is parked", async {
+        loop {
+            let seen = numbers(server.admin()).await;
+            if seen.get(&series("wanted")) == Some(&0.0) {
+                break seen;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(parked.get(&series("up")), Some(&0.0));
+    assert_eq!(parked.get(&series("not_ready_since_timestamp_seconds")), None);
     server.stop().await;
 }
 
