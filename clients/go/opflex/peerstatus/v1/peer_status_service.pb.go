@@ -195,8 +195,9 @@ const (
 	ResetReason_RESET_REASON_UNSPECIFIED ResetReason = 0
 	// The client read so slowly that the log no longer contains its next change.
 	ResetReason_RESET_REASON_OVERFLOW ResetReason = 1
-	// The log no longer contains the changes after `resume_after`. In a fleet also: this replica could
-	// not read for so long that it read the state of all nodes anew.
+	// The log no longer contains the changes after `resume_after`. Also: a reload of the configuration
+	// added, removed or changed observed pools. In a fleet also: this replica could not read for so
+	// long that it read the state of all nodes anew.
 	ResetReason_RESET_REASON_COMPACTED ResetReason = 2
 	// `resume_after` is from another process, because the service was restarted. In a fleet: the
 	// stream that its nodes publish to was made anew.
