@@ -139,7 +139,7 @@ mod tests {
             line(&pool).unwrap(),
             concat!(
                 r#"{"name":"","health":"POOL_HEALTH_UNSPECIFIED","identity":{"name":"","domain":"","location":""},"#,
-                r#""peerCount":0,"readyCount":0,"revision":"0","parkedCount":0}"#
+                r#""peerCount":0,"readyCount":0,"revision":"0","parkedCount":0,"detail":""}"#
             )
         );
         let peer = line(&pb::Peer { status: 77, ..Default::default() }).unwrap();
