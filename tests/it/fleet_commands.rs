@@ -66,9 +66,7 @@ async fn tables_of_a_fleet_have_a_column_for_the_node_and_show_one_node_alone() 
     let (code, error) = run(&["nodes", "get", "n9"]).await;
     assert!(code == 1 && error.contains("no such node; there are n1, n2"), "{error}");
     // A pool without its node.
-    for command in
-        [&["pool", "get"][..], &["peers", "list", "--pool", "default"], &["pool", "wait", "--timeout", "1s"]]
-    {
+    for command in [&["pool", "get"][..], &["pool", "wait", "--timeout", "1s"]] {
         let (code, error) = run(command).await;
         let hint = "there are n1.default, n2.default; in a fleet, the node is in front: {node}.default";
         assert!(code == 1 && error.contains(hint), "{command:?}: {error}");

@@ -140,6 +140,12 @@ impl FleetCore {
         effects
     }
 
+    /// From now on, clients are sent the state. So it is known what they were sent, though not always what clients of other replicas
+    /// were.
+    pub fn serve(&mut self) {
+        self.nodes.values_mut().for_each(Node::serve);
+    }
+
     /// The nodes whose last sign of life is too old at this time of the server become STALE before the record at this place.
     pub fn pass(&mut self, next: u64, time: SystemTime) -> Vec<MirroredRecord> {
         self.become_stale(next, |receipt| receipt.is_over(time)).0

@@ -16,7 +16,7 @@ use crate::{
     api::pb,
     fleet::{Content, Header, Record, Subject, Topic},
     peer::PoolHealth,
-    status::{Event as LogEvent, Hub, Liveness, MirrorStart, Mirrored, NodeState},
+    status::{Event as LogEvent, Hub, Liveness, MirrorStart, Mirrored, NodeState, Snapshot},
 };
 
 const LIMITS: FleetLimits = FleetLimits { nodes: 3, node: NodeLimits { peers: 8, bytes: 64 * 1024 } };
@@ -268,6 +268,8 @@ fn garbage(node: &'static str) -> impl Strategy<Value = Message> {
 struct Replica {
     core: FleetCore,
     hub: Hub,
+    /// What it began with.
+    first: Arc<Snapshot>,
 }
 
 /// The state of a node in the fleet: its liveness, and the status of each peer.
@@ -288,8 +290,10 @@ impl Replica {
         }
         let hub = Hub::of_fleet(100_000);
         let (revision, state) = (last_revision(start as u64), core.finish_snapshot(received(start as u64)));
+        core.serve();
         hub.restart(MirrorStart { epoch: 1, revision, state, records: Vec::new(), floor: 0 });
-        let mut replica = Self { core, hub };
+        let first = hub.snapshot();
+        let mut replica = Self { core, hub, first };
         for (index, message) in stream.iter().enumerate().skip(start) {
             replica.read(index, message);
         }
@@ -323,8 +327,31 @@ impl Replica {
             records.extend(outcome.stale.into_iter().chain([outcome.record]));
         }
         let hub = Hub::of_fleet(100_000);
+        core.serve();
         hub.restart(MirrorStart { epoch: 1, revision, state, records, floor });
-        Self { core, hub }
+        let first = hub.snapshot();
+        Self { core, hub, first }
+    }
+
+    /// The health of the pools that it began with, as it is, and as a client has it that began with the first snapshot.
+    fn healths(&self) -> [BTreeMap<Arc<str>, PoolHealth>; 2] {
+        let healths = |snapshot: &Snapshot| {
+            snapshot
+                .pools
+                .iter()
+                .map(|pool| (Arc::clone(&pool.name), pool.health))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let (mut client, mut events) = (healths(&self.first), Vec::new());
+        self.hub.read_after(self.first.cursor.revision, usize::MAX, &mut events).unwrap();
+        for event in events {
+            if let (Some(change), Some(health)) = (&event.peer, event.health) {
+                client.insert(Arc::clone(&change.peer.pool), health.health);
+            }
+        }
+        let held = healths(&self.hub.snapshot());
+        client.retain(|pool, _| held.contains_key(pool));
+        [held.into_iter().filter(|(pool, _)| client.contains_key(pool)).collect(), client]
     }
 
     /// The events after this revision, if it has them.
@@ -460,7 +487,10 @@ proptest! {
         held.sort();
         prop_assert_eq!(sent, held, "clients are sent everything");
         let start = start.index(stream.len() + 1);
-        prop_assert_eq!(Replica::starting(&stream, start).seen(), live.seen(), "from {}", start);
+        let later = Replica::starting(&stream, start);
+        prop_assert_eq!(later.seen(), live.seen(), "from {}", start);
+        let [held, told] = later.healths();
+        prop_assert_eq!(told, held, "clients are told of each health, from {}", start);
         let chain_breaks = |replica: &Replica, name: &str| replica.hub.node(name).unwrap().0.node.chain_breaks;
         for node in &nodes {
             prop_assert!(chain_breaks(&live, node.name) <= stream.len() as u64);
@@ -562,6 +592,21 @@ fn a_state_in_place_of_missing_changes_is_a_break_before_its_first_change() {
     let pool = |end: usize| replica(&stream[..end]).hub.snapshot().pools[0].health;
     assert_eq!((pool(whole), pool(whole + 1)), (PoolHealth::Healthy, PoolHealth::Healthy));
     assert_eq!(pool(stream.len()), PoolHealth::Down);
+}
+
+/// Its pool came before the newest changes of its peers, which did not change the health.
+#[test]
+fn the_health_of_a_state_after_a_break_is_told_to_clients_of_a_replica_that_has_just_started() {
+    let mut node = Publisher::new("n1", 1);
+    let mut stream = node.whole();
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Connecting)));
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Connected)));
+    let start = stream.len();
+    node.change("leaf-1", Some(pb::PeerStatus::Ready));
+    stream.extend(node.whole());
+    let [held, told] = Replica::starting(&stream, start).healths();
+    assert_eq!(held["n1.default"], PoolHealth::Healthy);
+    assert_eq!(told, held);
 }
 
 #[test]

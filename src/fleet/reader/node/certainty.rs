@@ -65,6 +65,11 @@ impl Node {
         };
     }
 
+    /// From now on, clients are sent the state as it is.
+    pub(in crate::fleet::reader) fn serve(&mut self) {
+        self.view.pools.values_mut().for_each(|known| known.is_outdated = false);
+    }
+
     /// Whether the node has published that it had another number of peers than there are here: the stream dropped records of
     /// them before it published those again, or they are more than it may have.
     pub(super) fn is_short(&self) -> bool {
