@@ -32,6 +32,7 @@ pub use event::{
 };
 pub use failures::FailureCounts;
 pub use filter::{Filter, FilterError, FilterSpec, Interest, Parts};
+pub(crate) use hub::health_of;
 pub use hub::{
     Hub, MirrorStart, Mirrored, MirroredRecord, NodeSummary, PeerUpdate, Snapshot, UnknownPool, Update,
 };

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 
 pub use self::mirror::{MirrorStart, Mirrored, MirroredRecord, NodeSummary};
 use self::pool::Pool;
+pub(crate) use self::pool::health_of;
 use super::{
     Cursor, Event, Gap, NodeState, PeerState, PoolState, SocketFacts, Wakers, log::Log, recent::Recent,
 };

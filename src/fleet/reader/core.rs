@@ -140,10 +140,11 @@ impl FleetCore {
         effects
     }
 
-    /// From now on, clients are sent the state. So it is known what they were sent, though not always what clients of other replicas
-    /// were.
-    pub fn serve(&mut self) {
-        self.nodes.values_mut().for_each(Node::serve);
+    /// From now on, clients are sent the state, up to this place in the stream. Returns what makes it right before that.
+    pub fn serve(&mut self, sequence: u64) -> MirroredRecord {
+        let effects = self.nodes.values_mut().flat_map(Node::serve).collect();
+        let head = last_revision(sequence);
+        MirroredRecord { first: head, head, at: SystemTime::UNIX_EPOCH, effects }
     }
 
     /// The nodes whose last sign of life is too old at this time of the server become STALE before the record at this place.

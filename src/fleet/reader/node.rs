@@ -208,7 +208,7 @@ impl Node {
         }
         match (topic, content) {
             (_, Content::Up(node)) => self.up(node, header, step),
-            (_, Content::Commit { node, state }) => return self.commit(node, header, *state, step),
+            (_, Content::Commit { node, state }) => return self.commit(node, header, *state, limits, step),
             (Topic::Peer { pool, address }, Content::Change { change, previous }) => {
                 let key = self.key(pool.as_str(), address);
                 let change = parse::change(&key.0, address, change)?;
@@ -289,24 +289,27 @@ impl Node {
         node: &pb::Node,
         header: &Header,
         since: u64,
+        limits: NodeLimits,
         step: &mut Step,
     ) -> Result<(), Skipped> {
         let listed: BTreeSet<Arc<str>> =
             node.pools.iter().map(|pool| fleet_pool(&self.name, pool).into()).collect();
-        if self.is_committed(header.epoch) {
+        let staged = self.staged.iter().position(|staged| staged.epoch == header.epoch);
+        let new = staged.map(|index| self.staged.remove(index));
+        let added = if self.is_committed(header.epoch) {
             self.advance(header.revision, header.revision > self.view.revision, step);
             for known in self.view.remove_before(since) {
                 self.emit_removed(&known.state, step);
             }
+            new
         } else {
-            let staged = self.staged.iter().position(|staged| staged.epoch == header.epoch);
-            let new = staged.map(|index| self.staged.remove(index));
             let mut new = new.unwrap_or_else(|| View::new(header.epoch, step.revision));
             new.remove_before(since);
             // What began earlier is of processes that are gone.
             self.staged.retain(|staged| staged.first > new.first);
             self.replace(new, &listed, step);
-        }
+            None
+        };
         self.view.revision = self.view.revision.max(header.revision);
         (self.view.anchor, self.view.last) = (self.view.revision, step.revision);
         self.view.listed = listed;
@@ -315,6 +318,10 @@ impl Node {
         for pool in gone {
             self.remove_pool(&pool, step);
             step.apply(Mirrored::PoolRemoved(pool));
+        }
+        if let Some(mut new) = added {
+            new.remove_before(since);
+            self.add_pools(new, limits, step);
         }
         // Of pools with peers that were skipped: no change has carried it.
         for known in self.view.pools.values_mut().filter(|known| known.sent != Some(known.state.health)) {

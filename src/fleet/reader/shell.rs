@@ -226,7 +226,7 @@ impl Reader {
         let (mut records, floor, messages) = self.replay(&mut core, replay).await?;
         let read_at = clock::shift().from_system(newest.cached_info().created.into());
         records.extend(core.pass(self.position + 1, read_at - signs_of_life::MARGIN));
-        core.serve();
+        records.push(core.serve(self.position));
         let is_first = !self.hub.is_complete();
         self.hub.restart(MirrorStart { epoch, revision: last_revision(start), state, records, floor });
         self.epoch = epoch;

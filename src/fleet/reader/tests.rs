@@ -87,10 +87,14 @@ impl Publisher {
     }
 
     fn health(&self) -> pb::PoolHealth {
+        let is_wanted = |status: &&pb::PeerStatus| {
+            !matches!(status, pb::PeerStatus::Closing | pb::PeerStatus::Disconnected)
+        };
+        let wanted = self.peers.values().filter(is_wanted).count();
         let ready = self.peers.values().filter(|status| **status == pb::PeerStatus::Ready).count();
         match ready {
             0 => pb::PoolHealth::Down,
-            ready if ready < self.peers.len() => pb::PoolHealth::Degraded,
+            ready if ready < wanted => pb::PoolHealth::Degraded,
             _ => pb::PoolHealth::Healthy,
         }
     }
@@ -290,8 +294,8 @@ impl Replica {
         }
         let hub = Hub::of_fleet(100_000);
         let (revision, state) = (last_revision(start as u64), core.finish_snapshot(received(start as u64)));
-        core.serve();
-        hub.restart(MirrorStart { epoch: 1, revision, state, records: Vec::new(), floor: 0 });
+        let records = vec![core.serve(start as u64)];
+        hub.restart(MirrorStart { epoch: 1, revision, state, records, floor: 0 });
         let first = hub.snapshot();
         let mut replica = Self { core, hub, first };
         for (index, message) in stream.iter().enumerate().skip(start) {
@@ -327,7 +331,7 @@ impl Replica {
             records.extend(outcome.stale.into_iter().chain([outcome.record]));
         }
         let hub = Hub::of_fleet(100_000);
-        core.serve();
+        records.push(core.serve(stream.len() as u64));
         hub.restart(MirrorStart { epoch: 1, revision, state, records, floor });
         let first = hub.snapshot();
         Self { core, hub, first }
@@ -592,6 +596,45 @@ fn a_state_in_place_of_missing_changes_is_a_break_before_its_first_change() {
     let pool = |end: usize| replica(&stream[..end]).hub.snapshot().pools[0].health;
     assert_eq!((pool(whole), pool(whole + 1)), (PoolHealth::Healthy, PoolHealth::Healthy));
     assert_eq!(pool(stream.len()), PoolHealth::Down);
+}
+
+#[test]
+fn a_pool_that_a_running_process_adds_is_there_with_the_commit_that_lists_it() {
+    let mut node = Publisher::new("n1", 1);
+    let mut stream = node.whole();
+    stream.extend(node.change("leaf-1", Some(pb::PeerStatus::Ready)));
+    let before = stream.len();
+    let pool = pb::Pool {
+        name: "pools/other".into(),
+        health: pb::PoolHealth::Healthy.into(),
+        health_since: time(),
+        ..pb::Pool::default()
+    };
+    let (pool_name, full) = ("other".to_owned(), "pools/other/peers/leaf-9:8009".to_owned());
+    let state = pb::Peer { pool: pool_name, name: full, ..peer("leaf-9", pb::PeerStatus::Ready) };
+    let moved = pb::PeerChange { peer: Some(state), ..Default::default() };
+    let change = pb::Change { peer: Some(moved), ..Default::default() };
+    let name = || "other".parse().unwrap();
+    stream.push(node.record(Topic::Health { pool: name() }, Content::Pool(pool)));
+    let topic = Topic::Peer { pool: name(), address: "leaf-9:8009".parse().unwrap() };
+    stream.push(node.record(topic, Content::State(change)));
+    stream.extend([node.pool(), node.state("leaf-1")]);
+    let pools = vec!["default".into(), "other".into()];
+    let listed = pb::Node { pools, pool_count: 2, peer_count: 2, ..node.node() };
+    stream.push(node.record(Topic::Node, Content::Commit { node: listed, state: node.revision }));
+    let live = replica(&stream);
+    let peers = &live.seen()["n1"].1;
+    assert_eq!(peers.get("leaf-9"), Some(&"READY"), "{peers:?}");
+    for start in 0..=stream.len() {
+        let later = Replica::starting(&stream, start);
+        assert_eq!(later.seen(), live.seen(), "from {start}");
+        assert!(!later.hub.node("n1").unwrap().0.node.is_incomplete, "from {start}");
+    }
+    let mut events = Vec::new();
+    live.hub.read_after(last_revision(before as u64), 99, &mut events).unwrap();
+    let told: Vec<_> = events.iter().filter_map(|event| event.peer.as_ref().zip(event.health)).collect();
+    let [(added, health)] = &told[..] else { panic!("{events:?}") };
+    assert_eq!((&*added.peer.pool, health.health), ("n1.other", PoolHealth::Healthy));
 }
 
 /// Its pool came before the newest changes of its peers, which did not change the health.

@@ -134,6 +134,23 @@ impl View {
         Ok(())
     }
 
+    /// Takes the pools that are listed and were not known, and their peers, as many as the node may have. Returns their names.
+    pub(super) fn adopt(&mut self, new: Self, limits: NodeLimits) -> Vec<Arc<str>> {
+        let mut added = Vec::new();
+        for (name, KnownPool { state, bytes, .. }) in new.pools {
+            let is_new = self.listed.contains(&name) && !self.pools.contains_key(&name);
+            if is_new && self.put_pool(state, bytes, limits).is_ok() {
+                added.push(name);
+            }
+        }
+        for (key, Known { state, revision, bytes }) in new.peers {
+            if added.contains(&key.0) && self.put(key, state, revision, bytes, limits).is_err() {
+                break;
+            }
+        }
+        added
+    }
+
     /// Forgets a pool and its peers. Returns those.
     pub(super) fn remove_pool(&mut self, name: &str) -> Vec<Arc<PeerState>> {
         if let Some(pool) = self.pools.remove(name) {

@@ -29,6 +29,13 @@ pub(in crate::status) struct Counts {
     pub(in crate::status) parked: u32,
 }
 
+/// The health of a pool with peers in these statuses.
+pub(crate) fn health_of(statuses: impl Iterator<Item = PeerStatus>) -> PoolHealth {
+    let all = statuses
+        .fold(Counts::default(), |all, status| all.moved(Counts::default(), Counts::of(Some(status))));
+    all.health()
+}
+
 impl Counts {
     /// What a peer in this status adds; `None`: it is not in the pool.
     pub(in crate::status) fn of(status: Option<PeerStatus>) -> Self {

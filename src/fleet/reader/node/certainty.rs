@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use super::{Node, Step};
 use crate::{
-    fleet::reader::{signs_of_life::Receipt, view::Known},
-    status::{HealthChange, Liveness, Mirrored},
+    fleet::reader::{
+        signs_of_life::Receipt,
+        view::{Known, View},
+    },
+    peer::PoolHealth,
+    status::{HealthChange, Liveness, Mirrored, health_of},
 };
 
 /// What a snapshot has of a node.
@@ -65,9 +69,31 @@ impl Node {
         };
     }
 
-    /// From now on, clients are sent the state as it is.
-    pub(in crate::fleet::reader) fn serve(&mut self) {
-        self.view.pools.values_mut().for_each(|known| known.is_outdated = false);
+    /// From now on, clients are sent the state. Returns the pools whose newest record is older than the health that the newest
+    /// states of their peers make.
+    pub(in crate::fleet::reader) fn serve(&mut self) -> Vec<Mirrored> {
+        let is_complete = self.state.as_ref().is_some_and(|state| !state.is_incomplete);
+        let View { pools, peers, .. } = &mut self.view;
+        let outdated = pools.iter_mut().filter_map(|(name, known)| {
+            let is_outdated = std::mem::take(&mut known.is_outdated) && is_complete;
+            let peers = || peers.iter().filter(|((pool, _), _)| pool == name).map(|(_, known)| &known.state);
+            let health = health_of(peers().map(|peer| peer.status));
+            // An observed pool without peers is unknown or DOWN, which its record alone tells.
+            let is_told = known.state.identity.is_some() || peers().any(|peer| peer.status.is_wanted());
+            if !is_outdated || !is_told || health == known.state.health {
+                return None;
+            }
+            let state = Arc::make_mut(&mut known.state);
+            let since = peers().map(|peer| peer.status_since).max().unwrap_or(state.health_since);
+            (state.health, state.health_since) = (health, since);
+            state.not_healthy_since = match health {
+                PoolHealth::Healthy => None,
+                _ => state.not_healthy_since.or(Some(since)),
+            };
+            known.sent = Some(health);
+            Some(Mirrored::PoolState(Arc::clone(&known.state)))
+        });
+        outdated.collect()
     }
 
     /// Whether the node has published that it had another number of peers than there are here: the stream dropped records of

@@ -9,7 +9,7 @@ use crate::{
         Content,
         reader::{
             parse::{self, Change},
-            view::{PeerKey, View},
+            view::{NodeLimits, PeerKey, View},
         },
     },
     peer::{PeerOrigin, PeerStatus, PoolHealth},
@@ -77,15 +77,15 @@ impl Node {
         origin: Origin,
         step: &mut Step,
     ) -> Result<(), Skipped> {
-        if !self.is_committed(origin.epoch) {
+        let is_committed = self.is_committed(origin.epoch);
+        if is_committed {
+            self.advance_alone(origin.revision, origin.revision > self.view.revision, step);
+        }
+        if !is_committed || !self.view.listed.contains(&key.0) {
             peer.revision = step.revision;
             let Origin { revision, bytes, limits, .. } = origin;
             let put = |staged: &mut View| staged.put(key, Arc::new(peer), revision, bytes, limits);
             return Ok(self.stage(origin.epoch, step, put)?);
-        }
-        self.advance_alone(origin.revision, origin.revision > self.view.revision, step);
-        if !self.view.listed.contains(&key.0) {
-            return Err(Skipped::UnknownPool);
         }
         let has_pool = self.view.pools.contains_key(&key.0);
         let before = self.view.peer(&key).map(|known| (Arc::clone(&known.state), known.revision));
@@ -119,12 +119,10 @@ impl Node {
         }
         state.revision = step.revision;
         let state = Arc::new(state);
-        if !self.is_committed(origin.epoch) {
+        // A pool that a running process adds is listed by the commit that follows.
+        if !self.is_committed(origin.epoch) || !self.view.listed.contains(&state.name) {
             let put = |staged: &mut View| staged.put_pool(state, origin.bytes, origin.limits);
             return Ok(self.stage(origin.epoch, step, put)?);
-        }
-        if !self.view.listed.contains(&state.name) {
-            return Err(Skipped::UnknownPool);
         }
         let is_new = !self.view.pools.contains_key(&state.name);
         self.view.put_pool(Arc::clone(&state), origin.bytes, origin.limits)?;
@@ -135,18 +133,33 @@ impl Node {
             step.apply(Mirrored::PoolState(shown));
         }
         if is_new {
-            let peers = self.view.peers.iter().filter(|((pool, _), _)| *pool == state.name);
-            for peer in peers.map(|(_, known)| Arc::clone(&known.state)).collect::<Vec<_>>() {
-                self.emit_difference(None, peer, Some(ChangeKind::Added), step);
-            }
-            if let Some(known) = self.view.pools.get_mut(&state.name) {
-                // Without peers, no change carries it.
-                known.sent = Some(known.state.health);
-            }
+            self.show_peers_of(&state.name, step);
             let pools = self.view.pools.keys().cloned().collect();
             self.change_node(step, |state| state.pools = pools);
         }
         Ok(())
+    }
+
+    /// Adds the pools that the commit lists and that were published before it.
+    pub(super) fn add_pools(&mut self, new: View, limits: NodeLimits, step: &mut Step) {
+        for pool in self.view.adopt(new, limits) {
+            if let Some(shown) = self.view.shown_pool(&pool) {
+                step.apply(Mirrored::PoolState(shown));
+            }
+            self.show_peers_of(&pool, step);
+        }
+    }
+
+    /// A pool is there now, and with it its peers.
+    fn show_peers_of(&mut self, pool: &Arc<str>, step: &mut Step) {
+        let peers = self.view.peers.iter().filter(|((of, _), _)| of == pool);
+        for peer in peers.map(|(_, known)| Arc::clone(&known.state)).collect::<Vec<_>>() {
+            self.emit_difference(None, peer, Some(ChangeKind::Added), step);
+        }
+        if let Some(known) = self.view.pools.get_mut(pool) {
+            // Without peers, no change carries it.
+            known.sent = Some(known.state.health);
+        }
     }
 
     /// A process that was replaced goes on.
