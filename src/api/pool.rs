@@ -205,7 +205,7 @@ impl Api {
         let mut draining = self.draining.clone();
         tokio::select! {
             biased;
-            pool = &mut wait => Ok(pool),
+            pool = &mut wait => pool.ok_or_else(|| self.pool_not_found(&wait.pool().name)),
             _ = draining.wait_for(|draining| *draining) => Err(error_info::draining(None)),
             () = sleep_until(respond_by) => Err(errors::condition_not_met(&wait.pool(), wanted)),
         }

@@ -94,6 +94,8 @@ struct Pending {
     event: Pended,
     taint: Carries,
     at: SystemTime,
+    /// The same, but not before the lines before it.
+    earliest: SystemTime,
     /// When it was read.
     read: Instant,
     /// Of the whole line, for lines that come twice.
@@ -271,13 +273,23 @@ impl Observer {
             if may_quote {
                 carried = carried.max(carries);
             }
+            let (at, is_ahead) = (self.clock.time_of(line, wall), self.clock.is_ahead(line, wall));
+            let earliest = self.clock.earliest(at, wall);
             let Some(event) = event else { continue };
             self.forgery.note_name(&event, taint, now);
-            let (at, is_ahead) = (self.clock.time_of(line, wall), self.clock.is_ahead(line, wall));
             let is_after_name = self.forgery.is_after_name(now);
             let hash = forgery::hash(line);
             let event = Pended::Line(event);
-            self.queue.push_back(Pending { event, taint, at, read: now, hash, is_after_name, is_ahead });
+            self.queue.push_back(Pending {
+                event,
+                taint,
+                at,
+                earliest,
+                read: now,
+                hash,
+                is_after_name,
+                is_ahead,
+            });
         }
         // A megabyte of text takes several polls.
         let bytes: usize = lines.iter().map(|line| line.message.len() + forgery::FRAME).sum();
@@ -320,6 +332,7 @@ impl Observer {
             event,
             taint: Carries::Nothing,
             at: wall,
+            earliest: wall,
             read: now,
             hash: 0,
             is_after_name: false,

@@ -15,7 +15,7 @@ use crate::peer::PoolHealth;
 /// Reads before it yields to other tasks.
 const READS_PER_POLL: usize = 8;
 
-/// Resolves to the pool as it was when it had the wanted health.
+/// Resolves to the pool as it was when it had the wanted health; `None`: there is no such pool any more.
 pub struct HealthWait {
     hub: Arc<Hub>,
     wanted: PoolHealth,
@@ -25,6 +25,8 @@ pub struct HealthWait {
     cursor: u64,
     changes: Wakeup,
     read: Vec<Arc<Event>>,
+    /// The pool was removed.
+    is_gone: bool,
 }
 
 impl HealthWait {
@@ -33,7 +35,7 @@ impl HealthWait {
     pub fn new(hub: Arc<Hub>, pool: &str, wanted: PoolHealth) -> Option<Self> {
         let (pool, cursor) = hub.pool(pool)?;
         let changes = hub.wakers().add();
-        Some(Self { hub, wanted, pool, cursor: cursor.revision, changes, read: Vec::new() })
+        Some(Self { hub, wanted, pool, cursor: cursor.revision, changes, read: Vec::new(), is_gone: false })
     }
 
     /// The pool as it is now.
@@ -56,10 +58,14 @@ impl HealthWait {
         let progressed = match self.hub.read_after(self.cursor, READ_AHEAD, &mut read) {
             Ok(reached) => std::mem::replace(&mut self.cursor, reached) != reached || !read.is_empty(),
             // The log moved past, or starts over: the state of now counts.
-            Err(_) => self.hub.pool(&self.pool.name).is_some_and(|(pool, cursor)| {
-                (self.pool, self.cursor) = (pool, cursor.revision);
-                true
-            }),
+            Err(_) => {
+                let now = self.hub.pool(&self.pool.name);
+                self.is_gone = now.is_none();
+                now.is_some_and(|(pool, cursor)| {
+                    (self.pool, self.cursor) = (pool, cursor.revision);
+                    true
+                })
+            }
         };
         for event in read.drain(..) {
             if self.met().is_some() {
@@ -85,17 +91,17 @@ impl HealthWait {
 }
 
 impl Future for HealthWait {
-    type Output = Arc<PoolState>;
+    type Output = Option<Arc<PoolState>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         // Registered before the check, so that no change is missed.
         self.changes.register(cx.waker());
         for _ in 0..READS_PER_POLL {
             if let Some(pool) = self.met() {
-                return Poll::Ready(pool);
+                return Poll::Ready(Some(pool));
             }
             if !self.advance() {
-                return Poll::Pending;
+                return if self.is_gone { Poll::Ready(None) } else { Poll::Pending };
             }
         }
         cx.waker().wake_by_ref();

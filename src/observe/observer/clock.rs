@@ -16,6 +16,8 @@ const FRESH: i64 = 60;
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     offset: i64,
+    /// When the newest line was written.
+    newest: Option<SystemTime>,
 }
 
 impl Clock {
@@ -23,6 +25,13 @@ impl Clock {
     pub(super) fn time_of(&self, line: &LogLine, wall: SystemTime) -> SystemTime {
         let time = line.received.or_else(|| self.utc(line.written?));
         time.map_or(wall, |time| time.min(wall))
+    }
+
+    /// When a line with this time was written at the earliest: not before the lines before it, whatever a peer's text claims.
+    pub(super) fn earliest(&mut self, time: SystemTime, wall: SystemTime) -> SystemTime {
+        let earliest = self.newest.map_or(time, |newest| newest.max(time).min(wall));
+        self.newest = Some(earliest);
+        earliest
     }
 
     /// Whether a line claims to be from the future.
@@ -71,6 +80,21 @@ mod tests {
             let expected = wall - Duration::from_secs(u64::try_from(age).unwrap());
             assert_eq!(clock.time_of(&line, wall), expected, "{hours} h, {age} s old");
         }
+    }
+
+    #[test]
+    fn a_line_is_not_older_than_those_before_it() {
+        let (start, mut clock) = (Duration::from_secs(1_795_981_000), Clock::default());
+        let mut time_of = |written: u64, wall: u64| {
+            let written = Some(start + Duration::from_secs(written));
+            let line = LogLine { written, ..LogLine::parse(b"") };
+            let wall = SystemTime::UNIX_EPOCH + start + Duration::from_secs(wall);
+            let time = clock.time_of(&line, wall);
+            let time = clock.earliest(time, wall);
+            time.duration_since(SystemTime::UNIX_EPOCH + start).unwrap().as_secs()
+        };
+        assert_eq!([time_of(10, 20), time_of(12, 20), time_of(0, 20), time_of(30, 20)], [10, 12, 12, 20]);
+        assert_eq!([time_of(8, 9), time_of(10, 11)], [9, 10], "the clock was set back");
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Observer {
             self.counts.rejected_by_sockets += u64::from(!is_over && self.sockets.error.is_none());
             return Step::Done;
         };
-        let line_age = wall.duration_since(pending.at).unwrap_or_default();
+        let line_age = wall.duration_since(pending.earliest).unwrap_or_default();
         let limit = if pending.taint == Carries::Nothing { ANSWER_AGE } else { SURE_ANSWER_AGE };
         match socket.socket.last_received {
             Some(age) if age > line_age + limit => {

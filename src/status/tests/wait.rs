@@ -15,7 +15,7 @@ fn waiting(hub: &Arc<Hub>, wanted: PoolHealth) -> HealthWait {
 /// The health that ended the wait, with the counts and the revision, if it has ended.
 fn met(wait: &mut HealthWait) -> Option<(PoolHealth, u32, u32, u64)> {
     match Pin::new(wait).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(pool) => Some((pool.health, pool.ready, pool.wanted, pool.revision)),
+        Poll::Ready(pool) => pool.map(|pool| (pool.health, pool.ready, pool.wanted, pool.revision)),
         Poll::Pending => None,
     }
 }
@@ -109,6 +109,19 @@ fn other_pools_do_not_matter() {
     }
     assert_eq!(met(&mut wait), None);
     assert!(HealthWait::new(Arc::clone(&hub), "r", PoolHealth::Down).is_none(), "no such pool");
+}
+
+#[test]
+fn it_ends_when_the_pool_is_removed() {
+    let hub = hub(64);
+    let mut wait = waiting(&hub, PoolHealth::Healthy);
+    let mut poll = || Pin::new(&mut wait).poll(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(poll(), Poll::Pending);
+    hub.start_watches_over();
+    assert_eq!(poll(), Poll::Pending, "it is still there");
+    hub.remove_pool("p");
+    hub.start_watches_over();
+    assert_eq!(poll(), Poll::Ready(None));
 }
 
 /// Counts how often it is woken.

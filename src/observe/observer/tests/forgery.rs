@@ -97,6 +97,22 @@ fn a_connection_that_received_nothing_has_not_completed_a_handshake() {
 }
 
 #[test]
+fn an_old_time_in_a_forged_line_does_not_stand_for_what_the_peer_sent_then() {
+    let old = ready(&Scene::new(), B); // its socket received something after that
+    let mut scene = scene();
+    scene.has_times = true;
+    scene.pass(6000);
+    for pause in [0, 60] {
+        scene.write("info", "PolicyFabric.cpp:1:quote", "another part of the agent quotes a peer:");
+        scene.pass(pause);
+        scene.end_write(&format!("{old}\n"));
+        scene.pass(400);
+        assert_eq!(scene.status(B), Some(Connected), "{pause} ms later");
+    }
+    assert_eq!(scene.observer.counts().rejected_by_sockets, 1, "the second one is the same line again");
+}
+
+#[test]
 fn no_forged_line_takes_a_ready_peer_away_or_adds_one() {
     let mut scene = scene();
     let line = |origin: &str, message: &str| scene.line("info", origin, message);
